@@ -1,0 +1,113 @@
+"""Files that are whole or not there: atomic writes, hashes, and JSON Lines with line-numbered errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from avem.errors import DataError, MissingFileError
+
+Record = TypeVar("Record")
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that readers, and a crash, see the old content or the new, never a part.
+
+    Args:
+        path: Where to write; its folder is made if missing.
+        data: The whole content; text is written as UTF-8.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable, as `fsync` does for a file's content."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replace_directory(directory: Path, fill: Callable[[Path], None]) -> None:
+    """Build a directory beside its place and rename it there whole, in place of any older one.
+
+    Args:
+        directory: The final place.
+        fill: Writes the content into the empty directory it is given.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex[:8]
+    fresh = directory.with_name(f".{directory.name}.{mark}.tmp")
+    old = directory.with_name(f".{directory.name}.{mark}.old")
+    fresh.mkdir()
+    try:
+        fill(fresh)
+        if directory.exists():
+            directory.rename(old)
+        fresh.rename(directory)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    sync_directory(directory.parent)
+
+
+def file_sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def json_sha256(value: Any) -> str:
+    """SHA-256 of a JSON value in canonical form: sorted keys, no spaces."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_json_lines(path: Path, objects: Iterable[dict[str, Any]]) -> None:
+    """Write objects one a line, atomically."""
+    write_atomic(path, "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in objects))
+
+
+def read_json_lines(path: Path, parse: Callable[[dict[str, Any]], Record]) -> list[Record]:
+    """Read objects one a line and parse each; blank lines are skipped.
+
+    Args:
+        path: The file.
+        parse: Makes a record of one object; a `KeyError`, `TypeError` or `ValueError` it raises becomes a `DataError`.
+
+    Raises:
+        MissingFileError: There is no such file.
+        DataError: A line is not an object or `parse` refuses it; the message names the line.
+    """
+    return list(_records(path, parse))
+
+
+def _records(path: Path, parse: Callable[[dict[str, Any]], Record]) -> Iterator[Record]:
+    if not path.is_file():
+        raise MissingFileError(f"There is no file {path}.")
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield parse(json.loads(line))
+            except KeyError as error:
+                raise DataError(f"{path} line {number} lacks the field {error}.") from error
+            except (TypeError, ValueError) as error:
+                raise DataError(f"{path} line {number}: {error}.") from error

@@ -1,0 +1,60 @@
+"""One way to show long work: a line a stage with rate, time left and failures, on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+logger = logging.getLogger(__name__)
+
+LOG_EVERY_S = 15.0
+"""How often a stage reports where there is no terminal to draw on."""
+
+
+class Stage:
+    """One stage of long work; `advance` it as items are done."""
+
+    def __init__(self, name: str, total: int, unit: str, bar: Progress | None) -> None:
+        self.name, self.total, self.unit = name, total, unit
+        self.done = self.failures = 0
+        self._bar = bar
+        self._task: TaskID | None = None
+        if bar is not None:
+            self._task = bar.add_task(name, total=total, rate="", note="")
+        self._start = self._reported = time.monotonic()
+
+    def advance(self, count: int = 1, *, failures: int = 0, note: str = "") -> None:
+        """Count items as done (failures among them) and show a note, such as the current loss."""
+        self.done += count
+        self.failures += failures
+        rate = self.done / max(time.monotonic() - self._start, 1e-9)
+        failed = f" {self.failures} failed" if self.failures else ""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self.done, rate=f"{rate:.1f} {self.unit}/s{failed}", note=note)
+        elif time.monotonic() - self._reported > LOG_EVERY_S:
+            self._reported = time.monotonic()
+            left_s = (self.total - self.done) / max(rate, 1e-9)
+            logger.info(
+                "%s %d/%d %s, %.1f/s, %.0f s left%s %s",
+                self.name, self.done, self.total, self.unit, rate, left_s, failed, note,
+            )  # fmt: skip
+
+
+@contextmanager
+def stage(name: str, total: int, unit: str = "clips") -> Iterator[Stage]:
+    """Show a stage while the block runs: a live bar on a terminal, a log line now and then elsewhere."""
+    if not sys.stderr.isatty():
+        yield Stage(name, total, unit, None)
+        return
+    columns = (
+        TextColumn("{task.description:<18}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        yield Stage(name, total, unit, bar)
