@@ -1,0 +1,113 @@
+"""Settings: presets, files and overrides in their order of precedence, and refusals that name the option."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from avem.errors import DataError, MissingFileError, SettingError
+from avem.train.config import PreferenceConfig, SupervisedConfig
+from avem.train.options import build_config, parse_override
+from avem.train.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS, preset
+
+PATHS = {"cache": "cache", "model": "model", "out": "run", "prefs": "prefs.jsonl"}
+SUPERVISED_PATHS = {"cache": "cache", "model": "model", "out": "run", "data": "rows.jsonl"}
+
+
+def test_defaults_are_the_papers():
+    config = PreferenceConfig(**PATHS)
+    assert (config.beta, config.beta_vr, config.beta_er) == (0.1, 0.5, 0.5)
+    assert (config.gamma_tpd, config.lambda_av) == (0.2, 1.0)
+    assert (config.learning_rate, config.epochs) == (5e-7, 1)
+    assert (config.lora_rank, config.lora_scale) == (8, 4.0)
+    assert (config.batch_size, config.accumulation) == (2, 4)
+
+
+def test_later_sources_win(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text("beta = 0.3\nlambda_av = 2\nseed = 1\n")
+    config = build_config(
+        PreferenceConfig,
+        {**PATHS, "seed": 2},
+        preset=preset(PREFERENCE_PRESETS, "no-pmp"),
+        file=file,
+        overrides=["beta=0.4"],
+    )
+    assert (config.lambda_av, config.seed, config.beta) == (2.0, 2, 0.4)
+
+
+@pytest.mark.parametrize("name", PREFERENCE_PRESETS)
+def test_every_preference_preset_is_valid_and_survives_json(name):
+    config = build_config(PreferenceConfig, PATHS, preset=PREFERENCE_PRESETS[name])
+    assert PreferenceConfig(**json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize("name", SUPERVISED_PRESETS)
+def test_every_supervised_preset_is_valid_and_survives_json(name):
+    config = build_config(SupervisedConfig, SUPERVISED_PATHS, preset=SUPERVISED_PRESETS[name])
+    assert SupervisedConfig(**json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_rivals_and_ablations_differ_from_the_paper_as_the_paper_says():
+    made = {name: build_config(PreferenceConfig, PATHS, preset=values) for name, values in PREFERENCE_PRESETS.items()}
+    assert made["paper"] == PreferenceConfig(**PATHS)
+    assert (made["naive-dpo"].gamma_tpd, made["naive-dpo"].lambda_av, made["naive-dpo"].rejected) == (0, 0, "random")
+    assert (made["vista-dpo"].gamma_tpd, made["vista-dpo"].rejected_input) == (0, "both")
+    assert made["only-er"].rejected_weights == {"er": 1.0}
+    assert made["er-irr"].rejected_weights == {"er": 0.7, "irr": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("beta", 0), ("beta", "0.1"), ("beta", float("nan")), ("beta_vr", -1), ("epochs", 1.5), ("epochs", True),
+        ("warmup", 1.0), ("schedule", "step"), ("pairing", "random"), ("resume", 1), ("lora_rank", 0),
+        ("max_steps", 0), ("keep_checkpoints", 0), ("rejected_input", "video"), ("precision", "fp16"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_is_refused_by_name(setting, value):
+    with pytest.raises(SettingError, match=rf"^{setting} is "):
+        PreferenceConfig(**{**PATHS, setting: value})
+
+
+def test_contradictions_are_refused():
+    with pytest.raises(SettingError, match="tune=none"):
+        PreferenceConfig(**PATHS, tune="none")
+    with pytest.raises(SettingError, match="projector_learning_rate needs train_projectors"):
+        PreferenceConfig(**PATHS, projector_learning_rate=1e-3)
+    with pytest.raises(SettingError, match="no answer is rejected"):
+        PreferenceConfig(**PATHS, beta_vr=0.0, beta_er=0.0)
+    with pytest.raises(SettingError, match="pairing=mutual"):
+        SupervisedConfig(**SUPERVISED_PATHS, pairing="mutual")
+
+
+def test_unknown_options_and_presets_say_what_there_is(tmp_path):
+    with pytest.raises(SettingError, match="no option lambda; did you mean lambda_av"):
+        build_config(PreferenceConfig, PATHS, overrides=["lambda=1"])
+    with pytest.raises(SettingError, match=r"no preset dpo; choose one of paper"):
+        preset(PREFERENCE_PRESETS, "dpo")
+    with pytest.raises(SettingError, match="has no value"):
+        build_config(PreferenceConfig, PATHS, overrides=["beta"])
+    with pytest.raises(SettingError, match="missing"):
+        build_config(PreferenceConfig, {"cache": "cache"})
+    with pytest.raises(MissingFileError, match="no settings file"):
+        build_config(PreferenceConfig, PATHS, file=tmp_path / "none.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("beta = = 1")
+    with pytest.raises(DataError, match="is not TOML"):
+        build_config(PreferenceConfig, PATHS, file=broken)
+
+
+def test_overrides_are_read_as_toml_or_text():
+    assert parse_override("beta=0.2") == ("beta", 0.2)
+    assert parse_override("resume = false") == ("resume", False)
+    assert parse_override('model="a=b"') == ("model", "a=b")
+    assert parse_override("model=org/name") == ("model", "org/name")
+
+
+def test_a_run_may_go_on_with_other_housekeeping_but_not_with_other_mathematics():
+    config = PreferenceConfig(**PATHS)
+    assert dataclasses.replace(config, keep_checkpoints=9, save_every=1).identity() == config.identity()
+    assert dataclasses.replace(config, beta=0.2).identity() != config.identity()

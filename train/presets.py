@@ -1,0 +1,49 @@
+"""Named sets of settings: the paper's method, its ablations (Tables 5, 17, 18) and its rivals (D.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from avem.errors import SettingError
+
+PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "demo": {
+        "learning_rate": 1e-4, "lora_scale": 2.0, "batch_size": 8, "accumulation": 1, "warmup": 0.1, "epochs": 2,
+    },
+    "naive-dpo": {"rejected": "random", "gamma_tpd": 0.0, "lambda_av": 0.0},
+    "vista-dpo": {"gamma_tpd": 0.0, "rejected_input": "both"},
+    "no-pmp": {"lambda_av": 0.0},
+    "no-erp": {"rejected": "random"},
+    "no-tpd": {"gamma_tpd": 0.0},
+    "swap-both": {"rejected_input": "both"},
+    "only-vr": {"beta_vr": 1.0, "beta_er": 0.0},
+    "only-er": {"beta_vr": 0.0, "beta_er": 1.0},
+    "only-irr": {"beta_vr": 0.0, "beta_er": 0.0, "beta_irr": 1.0},
+    "er-irr": {"beta_vr": 0.0, "beta_er": 0.7, "beta_irr": 0.3},
+    "vr-irr": {"beta_vr": 0.7, "beta_er": 0.0, "beta_irr": 0.3},
+}  # fmt: skip
+"""Settings of `PreferenceConfig` that differ from the paper's. `no-erp` draws its one rejected answer as Naive-DPO
+does, since Eq. 11 does not say which it is; `er-irr` and `vr-irr` give the first answer what beta_irr = 0.3 leaves."""
+
+SUPERVISED_PRESETS: dict[str, dict[str, Any]] = {
+    "sft": {},
+    "projector": {"tune": "none", "learning_rate": 1e-3},
+    "demo": {
+        "learning_rate": 2e-3, "batch_size": 64, "accumulation": 1, "epochs": 8, "warmup": 0.05, "weight_decay": 0.01,
+    },
+}  # fmt: skip
+"""Settings of `SupervisedConfig`. The rates of `sft` and `projector` are those usual for a Llama of 7B and
+fresh projectors."""
+
+
+def preset(presets: Mapping[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    """The settings of a preset.
+
+    Raises:
+        SettingError: There is no such preset; the message lists those there are.
+    """
+    if name not in presets:
+        raise SettingError(f"There is no preset {name}; choose one of {', '.join(presets)}.")
+    return presets[name]
