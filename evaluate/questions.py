@@ -1,0 +1,160 @@
+"""Multiple-choice questions: the released `emorealm_v1.json`, read and checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from avem.errors import DataError, MissingFileError
+from avem.records import Question
+
+TASKS = {
+    "reasoning_basic_audio": "Basic, audio",
+    "reasoning_basic_video": "Basic, visual",
+    "modality_agreement": "Modality agreement",
+    "reasoning_stress_audio": "Stress, audio",
+    "reasoning_stress_video": "Stress, visual",
+}
+"""The five tasks (section 3.1) in the paper's order, with the names tables show."""
+
+YES_NO_TASKS = frozenset({"modality_agreement", "reasoning_stress_audio", "reasoning_stress_video"})
+"""Tasks whose two options are Yes and No."""
+
+MAX_OPTIONS = 4
+FIELDS = ("id", "video", "task", "question", "choices", "answer")
+LABEL = re.compile(r"^\s*(?:\(([A-Za-z])\)|([A-Za-z])[.:)])\s*")
+"""A letter before an option: `(A) `, `A. `, `A: ` or `A) `."""
+
+
+def read_questions(path: Path | str) -> list[Question]:
+    """Read and check a benchmark file in the form of the released `emorealm_v1.json`.
+
+    Args:
+        path: A JSON list of objects with `id, video, task, question, choices, answer`; other fields are kept.
+
+    Raises:
+        MissingFileError: There is no such file.
+        DataError: It is not such a list, a field is missing, an id occurs twice, there are not two to four options,
+            their letters do not run A, B, C, D, or the answer is none of them; the message names the entry.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"There is no benchmark file {path}; name one with --questions.")
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not JSON ({error}); it should be a list of questions.") from error
+    if not isinstance(entries, list) or not entries:
+        raise DataError(f"{path} should hold a list of questions and holds {_kind(entries)}.")
+    questions = [to_question(entry, f"{path} entry {number}") for number, entry in enumerate(entries, start=1)]
+    check_questions(questions, str(path))
+    return questions
+
+
+def to_question(entry: Question | Mapping[str, Any], where: str) -> Question:
+    """One entry of a benchmark file as a record; only the fields' presence and types are checked here.
+
+    Raises:
+        DataError: A field is missing or of the wrong type.
+    """
+    if isinstance(entry, Question):
+        return entry
+    if not isinstance(entry, Mapping):
+        raise DataError(f"{where} should be an object with the fields {', '.join(FIELDS)}, not {_kind(entry)}.")
+    missing = [name for name in FIELDS if name not in entry]
+    if missing:
+        raise DataError(f"{where} ({entry.get('id', 'no id')}) lacks {', '.join(missing)}.")
+    choices = entry["choices"]
+    if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
+        raise DataError(f"{where} ({entry['id']}): choices should be a list of strings such as '(A) Yes'.")
+    texts = {name: str(entry[name]) for name in FIELDS if name != "choices"}
+    extra = {name: value for name, value in entry.items() if name not in FIELDS}
+    return Question(**texts, choices=tuple(choices), extra=extra)
+
+
+def check_questions(questions: Iterable[Question], where: str) -> None:
+    """Refuse questions that can't be judged.
+
+    Raises:
+        DataError: There is none, an id occurs twice, or `check_question` refuses one.
+    """
+    ids = Counter(question.id for question in questions)
+    if not ids:
+        raise DataError(f"{where} holds no questions.")
+    twice = [name for name, count in ids.items() if count > 1]
+    if twice:
+        raise DataError(f"{where}: the id {twice[0]} occurs {ids[twice[0]]} times ({len(twice)} such ids).")
+    for question in questions:
+        check_question(question, where)
+
+
+def check_question(question: Question, where: str) -> None:
+    """Refuse a question without two to four options lettered from A, or with an answer that is none of them.
+
+    Raises:
+        DataError: Names the question and what is wrong with it.
+    """
+    count = len(question.choices)
+    if not 2 <= count <= MAX_OPTIONS:
+        raise DataError(f"{where}: {question.id} has {count} options; EmoReAlM questions have two to {MAX_OPTIONS}.")
+    for expected, choice in zip("ABCD", question.choices, strict=False):
+        if option_label(choice) != expected:
+            raise DataError(f"{where}: option {choice!r} of {question.id} should start with ({expected}).")
+    if question.answer.upper() not in letters(question):
+        raise DataError(f"{where}: the answer {question.answer!r} of {question.id} is none of its options.")
+
+
+def letters(question: Question) -> str:
+    """The letters of a question's options, such as `"ABCD"`."""
+    return "ABCD"[: len(question.choices)]
+
+
+def option_label(choice: str) -> str | None:
+    """The letter an option starts with, upper case, or None."""
+    match = LABEL.match(choice)
+    return (match.group(1) or match.group(2)).upper() if match else None
+
+
+def option_text(choice: str) -> str:
+    """An option without its letter."""
+    return LABEL.sub("", choice, count=1).strip()
+
+
+def polarity(choice: str) -> str | None:
+    """`"yes"` or `"no"` where that is an option's first word, else None."""
+    first = re.match(r"(yes|no)\b", option_text(choice).lower())
+    return first.group(1) if first else None
+
+
+def polarities(question: Question) -> dict[str, str]:
+    """Letter to `"yes"` or `"no"` for a question that offers one of each; empty for any other question."""
+    said = {letter: polarity(choice) for letter, choice in zip(letters(question), question.choices, strict=True)}
+    if sorted(str(value) for value in said.values()) != ["no", "yes"]:
+        return {}
+    return {letter: value for letter, value in said.items() if value}
+
+
+def prompt_text(question: Question, style: str = "letters") -> str:
+    """What the model is asked: with its options (the reference's prompt), or alone for `style="cloze"`."""
+    return question.question if style == "cloze" else " ".join((question.question, *question.choices))
+
+
+def task_name(task: str) -> str:
+    """A task's name for tables; a task of another benchmark keeps its own."""
+    return TASKS.get(task, task.replace("_", " "))
+
+
+def in_order(tasks: Iterable[str]) -> list[str]:
+    """Tasks in the paper's order, others after them as they come."""
+    known = list(TASKS)
+    return sorted(dict.fromkeys(tasks), key=lambda task: known.index(task) if task in TASKS else len(known))
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list) and not value:
+        return "an empty list"
+    return {dict: "an object", list: "a list", str: "text", type(None): "nothing"}.get(type(value), "something else")
