@@ -1,0 +1,194 @@
+"""A pool of decoding workers that outlives crashes: answers in order, bounded memory, a dead worker is one failed clip."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, Pipe, wait
+from types import TracebackType
+
+from avem.extract.decode_task import DecodedClip, DecodeTask
+
+QUEUED_PER_WORKER = 2
+"""Tasks a worker holds: the one it is at, and the next, so that it never waits for the parent."""
+TIMEOUT_S = 300.0
+"""A worker that is longer at one clip is taken to hang."""
+CLIPS_PER_WORKER = 1000
+"""A worker is replaced after so many clips, which bounds what a leak in a decoder can hold."""
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    held: deque[int] = field(default_factory=deque)
+    """Positions of the tasks it has, the one it is at first."""
+    since: float = 0.0
+    answered: int = 0
+
+
+class DecodePool:
+    """Decodes clips in worker processes; a context manager.
+
+    Args:
+        workers: Number of processes.
+        timeout_s: How long one clip may take before its worker is killed.
+    """
+
+    def __init__(self, workers: int, timeout_s: float = TIMEOUT_S) -> None:
+        self.timeout_s = timeout_s
+        self._workers = [_start() for _ in range(workers)]
+        self._wake_receiver, self._wake_sender = Pipe(duplex=False)
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> DecodePool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped = True
+        self._wake_sender.send_bytes(b".")
+        if self._thread is not None:
+            self._thread.join()
+        for worker in self._workers:
+            _stop(worker)
+        self._wake_sender.close()
+        self._wake_receiver.close()
+
+    def map(self, tasks: Sequence[DecodeTask], window: int) -> Iterator[DecodedClip]:
+        """Decode tasks and yield the answers in the tasks' order; to be called once.
+
+        Args:
+            tasks: The work.
+            window: How many clips may be under way or wait to be taken, which bounds memory.
+        """
+        self._tasks, self._window = tasks, max(window, len(self._workers))
+        self._next, self._taken = 0, 0
+        self._retry: list[int] = []
+        self._answers: dict[int, DecodedClip] = {}
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="decode-pool", daemon=True)
+        self._thread.start()
+        for position in range(len(tasks)):
+            with self._changed:
+                self._changed.wait_for(lambda wanted=position: wanted in self._answers or self._error is not None)
+                if self._error is not None:
+                    raise self._error
+                answer = self._answers.pop(position)
+                self._taken = position + 1
+            self._wake_sender.send_bytes(b".")
+            yield answer
+
+    def _run(self) -> None:
+        """Hand out tasks and collect answers; the body of the pool's thread."""
+        try:
+            while not self._stopped and self._taken < len(self._tasks):
+                self._hand_out()
+                sources = [worker.connection for worker in self._workers if worker.held]
+                ready = wait([*sources, self._wake_receiver], timeout=1.0)
+                if self._wake_receiver in ready:
+                    self._wake_receiver.recv_bytes()
+                for worker in [worker for worker in self._workers if worker.connection in ready]:
+                    self._collect(worker)
+                self._kill_hanging()
+        except OSError as error:  # no process or pipe to be had: the caller must hear of it
+            with self._changed:
+                self._error = error
+                self._changed.notify()
+
+    def _hand_out(self) -> None:
+        for depth in range(QUEUED_PER_WORKER):
+            for index, worker in enumerate(self._workers):
+                if len(worker.held) != depth:
+                    continue
+                if worker.answered >= CLIPS_PER_WORKER:
+                    if worker.held:
+                        continue
+                    _stop(worker)
+                    worker = self._workers[index] = _start()
+                position = self._next_position()
+                if position is None:
+                    return
+                worker.since = worker.since if worker.held else time.monotonic()
+                worker.held.append(position)
+                try:
+                    worker.connection.send(self._tasks[position])
+                except ConnectionError:  # it died while idle; collecting from it says so
+                    continue
+
+    def _next_position(self) -> int | None:
+        if self._retry:
+            return self._retry.pop(0)
+        if self._next >= min(len(self._tasks), self._taken + self._window):
+            return None
+        self._next += 1
+        return self._next - 1
+
+    def _collect(self, worker: _Worker) -> None:
+        try:
+            answer = worker.connection.recv()
+        except (EOFError, ConnectionError):
+            self._bury(worker, f"the decoder crashed ({_cause(worker.process)})")
+            return
+        worker.since = time.monotonic()
+        worker.answered += 1
+        self._answer(worker.held.popleft(), answer)
+
+    def _kill_hanging(self) -> None:
+        for worker in list(self._workers):
+            if worker.held and time.monotonic() - worker.since > self.timeout_s:
+                worker.process.kill()
+                self._bury(worker, f"decoding took longer than {self.timeout_s:g} s")
+
+    def _bury(self, worker: _Worker, reason: str) -> None:
+        """Replace a dead worker: the clip it was at has failed, the one it held next goes to another worker."""
+        task = self._tasks[worker.held[0]]
+        failed = DecodedClip(
+            video_error="" if task.video_path is None else reason, sound_error="" if task.sound_path is None else reason
+        )
+        self._answer(worker.held.popleft(), failed)
+        self._retry = sorted([*self._retry, *worker.held])
+        worker.held.clear()
+        _stop(worker)
+        self._workers[self._workers.index(worker)] = _start()
+
+    def _answer(self, position: int, answer: DecodedClip) -> None:
+        with self._changed:
+            self._answers[position] = answer
+            self._changed.notify()
+
+
+def _start() -> _Worker:
+    ours, theirs = socket.socketpair()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "avem.extract.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # decoders are chatty about every oddity; what matters comes back as an error
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "DECORD_EOF_RETRY_MAX": "2048"},
+        )  # fmt: skip
+    finally:
+        theirs.close()
+    return _Worker(process, Connection(ours.detach()))
+
+
+def _stop(worker: _Worker) -> None:
+    worker.connection.close()
+    worker.process.kill()
+    worker.process.wait()
+
+
+def _cause(process: subprocess.Popen[bytes]) -> str:
+    status = process.wait()
+    return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
