@@ -1,0 +1,174 @@
+"""Attention over a packed prefix tree, group by group, as an attention function of transformers.
+
+Every layer calls `prefix_tree_attention` with the queries, keys and values of the whole packed row. Long paths go
+through plain causal attention; the small branches below one path go together through one call whose mask is only as
+large as the branches and the path. No mask over the whole row is ever made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from avem.errors import SettingError
+from avem.train.tree import Block, PrefixTree, plan_blocks
+
+ATTENTION_NAME = "avem_prefix_tree"
+GROUP_LIMIT = 1024
+"""Most positions in one masked call; a mask of 1024 x (2144 + 1024) is 3 MB."""
+
+
+@dataclass(slots=True)
+class TreeAttention:
+    """The attention calls of one packed row, made once and used by every layer."""
+
+    tree: PrefixTree
+    blocks: list[Block]
+    masks: list[torch.Tensor | None]
+    """For each block bool `[queries, prefix + queries]`, or None where causal attention serves."""
+    longest: int
+    """Length of the longest path in positions."""
+    calls: int = 0
+    """Layers that have asked; says whether the language model uses this attention at all."""
+    sizes: list[int] = field(default_factory=list)
+    """Positions of each node in packed order."""
+
+    @classmethod
+    def of(cls, tree: PrefixTree, device: torch.device, group_limit: int = GROUP_LIMIT) -> TreeAttention:
+        """Plan the attention of a tree for tensors on `device`."""
+        blocks = plan_blocks(tree, group_limit)
+        masks = [None if _causal(tree, block) else _mask(tree, block).to(device) for block in blocks]
+        longest = max(node.depth + node.size for node in tree.nodes)
+        return cls(tree, blocks, masks, longest, sizes=[tree.nodes[number].size for number in tree.order])
+
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scale: float | None, dropout: float
+    ) -> torch.Tensor:
+        """Attention output for the whole row.
+
+        Args:
+            query: `[1, H, S, D]`.
+            key: `[1, K, S, D]`, K dividing H (grouped-query attention).
+            value: `[1, K, S, D]`.
+            scale: Factor on the dot products; None for `D ** -0.5`.
+            dropout: Probability of dropping an attention weight.
+
+        Returns:
+            `[1, H, S, D]`.
+        """
+        pieces = [dict(zip(self.tree.order, part.split(self.sizes, 2), strict=True)) for part in (query, key, value)]
+        outputs: dict[int, torch.Tensor] = {}
+        for block, mask in zip(self.blocks, self.masks, strict=True):
+            # A causal call also asks for its prefix and drops the answer: cheaper than a mask (see `_causal`).
+            asked = block.queries if mask is not None else (*block.prefix, *block.queries)
+            seen = (*block.prefix, *block.queries)
+            output = functional.scaled_dot_product_attention(
+                _join(pieces[0], asked), _join(pieces[1], seen), _join(pieces[2], seen),
+                attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scale,
+                enable_gqa=key.shape[1] != query.shape[1],
+            )  # fmt: skip
+            parts = output.split([self.tree.nodes[number].size for number in asked], 2)
+            outputs.update(pair for pair in zip(asked, parts, strict=True) if pair[0] in block.queries)
+        return torch.cat([outputs[number] for number in self.tree.order if number in outputs], 2)
+
+
+def prefix_tree_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    prefix_tree: TreeAttention | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention function for transformers: SDPA, unless the forward pass was given `prefix_tree=`.
+
+    Args:
+        module: The calling attention layer.
+        query: `[B, H, S, D]`; with a tree B is 1.
+        key: `[B, K, S, D]`.
+        value: `[B, K, S, D]`.
+        attention_mask: Unused with a tree.
+        scaling: Factor on the dot products.
+        dropout: Probability of dropping an attention weight.
+        prefix_tree: The packed row's layout.
+        **others: What the model hands to its attention.
+
+    Returns:
+        `[B, S, H, D]`, and no attention weights.
+
+    Raises:
+        SettingError: The layer needs what packed attention does not do (a window shorter than a sequence, soft capping,
+            attention sinks).
+    """
+    if prefix_tree is None:
+        output: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **others
+        )
+        return output
+    window = others.get("sliding_window")
+    if window is not None and window < prefix_tree.longest:
+        raise SettingError(
+            f"The language model attends to windows of {window} positions and a sequence has {prefix_tree.longest}; "
+            f"prefix sharing needs full attention, so score with share_prefixes=False or shorten the sequences."
+        )
+    for name in ("softcap", "s_aux"):
+        if others.get(name) is not None:
+            raise SettingError(f"The language model's attention uses {name}, which prefix sharing does not support.")
+    prefix_tree.calls += 1
+    attended = prefix_tree.attend(query, key, value, scale=scaling, dropout=dropout)
+    return attended.transpose(1, 2).contiguous(), None
+
+
+def use_prefix_tree_attention(language_model: Any) -> None:
+    """Make a Hugging Face model attend through `prefix_tree_attention`; without a tree it behaves as with SDPA."""
+    AttentionInterface.register(ATTENTION_NAME, prefix_tree_attention)
+    AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)
+    language_model.set_attn_implementation(ATTENTION_NAME)
+
+
+def prepared_mask(device: torch.device) -> torch.Tensor:
+    """A stand-in `[1, 1, 1, 1]` that keeps transformers from making a mask over the packed row.
+
+    transformers hands a four-dimensional mask on as it is; `prefix_tree_attention` does not look at it.
+    """
+    return torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=device)
+
+
+def _join(pieces: dict[int, torch.Tensor], numbers: tuple[int, ...]) -> torch.Tensor:
+    return pieces[numbers[0]] if len(numbers) == 1 else torch.cat([pieces[number] for number in numbers], 2)
+
+
+def _causal(tree: PrefixTree, block: Block) -> bool:
+    """Whether to run a chain causally with its prefix asked again, which costs less while the prefix is the shorter."""
+    size = sum(tree.nodes[number].size for number in block.queries)
+    return block.chain and sum(tree.nodes[number].size for number in block.prefix) < size
+
+
+def _mask(tree: PrefixTree, block: Block) -> torch.Tensor:
+    """What each query sees: the whole prefix, its ancestors among the queries, and itself up to its own place."""
+    nodes = tree.nodes
+    prefix = sum(nodes[number].size for number in block.prefix)
+    offsets, total = {}, 0
+    for number in block.queries:
+        offsets[number] = total
+        total += nodes[number].size
+    mask = torch.zeros(total, prefix + total, dtype=torch.bool)
+    mask[:, :prefix] = True
+    for number in block.queries:
+        row, size = offsets[number], nodes[number].size
+        ancestor = number
+        while (ancestor := nodes[ancestor].parent) in offsets:
+            column = prefix + offsets[ancestor]
+            mask[row : row + size, column : column + nodes[ancestor].size] = True
+        mask[row : row + size, prefix + row : prefix + row + size] = torch.ones(size, size, dtype=torch.bool).tril()
+    return mask

@@ -1,0 +1,197 @@
+"""`AudiovisualLM`: a causal language model that reads projected video and audio features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from avem.errors import PromptError
+from avem.train.attention import use_prefix_tree_attention
+from avem.train.embedding import MediaTokens, embed_atoms, project_media
+from avem.train.generate import generate
+from avem.train.model_config import AudiovisualConfig
+from avem.train.projectors import build_audio_projector, build_video_projector
+from avem.train.prompts import PromptFormat
+from avem.train.scoring import response_logprobs
+from avem.train.sequences import MediaBank, ScoredSequence, check_width
+
+
+class AudiovisualLM(nn.Module):
+    """Any Hugging Face causal language model with projectors for video and audio features and a prompt format.
+
+    Args:
+        language_model: A transformers model for causal language modelling.
+        tokenizer: Its tokenizer.
+        config: Projectors, prompt format, expected features.
+    """
+
+    def __init__(self, language_model: Any, tokenizer: Any, config: AudiovisualConfig) -> None:
+        super().__init__()
+        width = language_model.get_input_embeddings().weight.shape[1]
+        self.config = config
+        self.tokenizer = tokenizer
+        self.language_model = language_model
+        self.video_projector = build_video_projector(config, width)
+        self.audio_projector = build_audio_projector(config, width)
+        self.source: str = ""
+        """Folder or hub id that the base weights were read from; empty for a model made in memory."""
+        self.peft_model: Any = None
+        use_prefix_tree_attention(language_model)
+
+    @classmethod
+    def create(cls, language_model: Any, tokenizer: Any, config: AudiovisualConfig, seed: int = 0) -> AudiovisualLM:
+        """Put a language model together with projectors of random weights, in its dtype and on its device.
+
+        Args:
+            language_model: A transformers model for causal language modelling.
+            tokenizer: Its tokenizer.
+            config: Projectors, prompt format, expected features.
+            seed: Decides the projectors' weights; the global generators are left as they were.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = cls(language_model, tokenizer, config)
+        weight = language_model.get_input_embeddings().weight
+        return model.to(device=weight.device, dtype=weight.dtype)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the language model's embeddings are."""
+        device: torch.device = self.language_model.get_input_embeddings().weight.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the language model's embeddings."""
+        dtype: torch.dtype = self.language_model.get_input_embeddings().weight.dtype
+        return dtype
+
+    @property
+    def context_length(self) -> int:
+        """Longest sequence in positions, media included."""
+        limit = getattr(self.language_model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+        return min(self.config.context_length or limit, limit)
+
+    def project_video(self, features: torch.Tensor) -> torch.Tensor:
+        """Video features `[B, T, N, C]`, any float dtype and device, to tokens `[B, T*N, H]`.
+
+        Raises:
+            FingerprintError: C is not the width the projector was made for.
+        """
+        check_width("video", features, self.config.video_hidden_size)
+        tokens: torch.Tensor = self.video_projector(features.to(self.device, non_blocking=True))
+        return tokens
+
+    def project_audio(self, features: torch.Tensor) -> torch.Tensor:
+        """Audio features `[B, S, C]`, any float dtype and device, to tokens `[B, W, H]`.
+
+        Raises:
+            FingerprintError: C is not the width the projector was made for.
+        """
+        check_width("audio", features, self.config.audio_hidden_size)
+        tokens: torch.Tensor = self.audio_projector(features.to(self.device, non_blocking=True))
+        return tokens
+
+    def project_bank(self, bank: MediaBank) -> MediaTokens:
+        """Project every distinct medium of some sequences once."""
+        return project_media(self, bank)
+
+    def embed(self, sequence: ScoredSequence) -> torch.Tensor:
+        """Input embeddings `[S, H]` of one sequence, media spliced in."""
+        bank = MediaBank()
+        atoms = bank.atomise(sequence)
+        return embed_atoms(self, atoms, self.project_bank(bank))
+
+    def sequence(
+        self,
+        question: str,
+        answer: str,
+        video: torch.Tensor | None = None,
+        audio: torch.Tensor | None = None,
+        *,
+        prompt_format: str | None = None,
+    ) -> ScoredSequence:
+        """A question on a clip with an answer to score.
+
+        Args:
+            question: The question alone, without media placeholders.
+            answer: The response; the end-of-sequence token is added.
+            video: `[T, N, C]` or None.
+            audio: `[S, C]` or None.
+            prompt_format: Another format than the model's own, such as `llava_v1`, which AVERE's evaluation uses.
+
+        Raises:
+            PromptError: The question holds a placeholder, or the sequence is longer than the context.
+        """
+        return self._encode(question, answer, video, audio, prompt_format)
+
+    def prompt(
+        self,
+        question: str,
+        video: torch.Tensor | None = None,
+        audio: torch.Tensor | None = None,
+        *,
+        prompt_format: str | None = None,
+    ) -> ScoredSequence:
+        """The same without an answer, for `generate`; `response_start` is the length of `ids`."""
+        return self._encode(question, None, video, audio, prompt_format)
+
+    def generate(
+        self,
+        prompts: Sequence[ScoredSequence],
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        *,
+        top_p: float = 1.0,
+        seed: int = 0,
+        batch_size: int = 16,
+    ) -> list[str]:
+        """Answers to prompts; see `avem.train.generate.generate`."""
+        return generate(
+            self, prompts, max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, batch_size=batch_size
+        )
+
+    def response_logprobs(self, sequences: Sequence[ScoredSequence], share_prefixes: bool = True) -> torch.Tensor:
+        """Summed log-probabilities of the responses, `[n]`; see `avem.train.scoring.response_logprobs`."""
+        return response_logprobs(self, sequences, share_prefixes=share_prefixes)
+
+    def forward(self, sequences: Sequence[ScoredSequence], share_prefixes: bool = True) -> torch.Tensor:
+        """`response_logprobs`, so that wrappers such as DistributedDataParallel can call the model."""
+        return self.response_logprobs(sequences, share_prefixes)
+
+    def check_length(self, positions: int) -> None:
+        """Refuse a sequence that does not fit.
+
+        Raises:
+            PromptError: `positions` exceeds the context; the message gives both counts.
+        """
+        if positions > self.context_length:
+            raise PromptError(
+                f"The sequence fills {positions} positions, media included, and the context holds "
+                f"{self.context_length}; shorten the question or the answer."
+            )
+
+    def _encode(
+        self,
+        question: str,
+        answer: str | None,
+        video: torch.Tensor | None,
+        audio: torch.Tensor | None,
+        prompt_format: str | None,
+    ) -> ScoredSequence:
+        media_tokens = 0
+        if video is not None:
+            check_width("video", video, self.config.video_hidden_size)
+            media_tokens += self.video_projector.token_count(video.shape[-3], video.shape[-2]) - video.shape[-3]
+        if audio is not None:
+            check_width("audio", audio, self.config.audio_hidden_size)
+            media_tokens += self.audio_projector.token_count(audio.shape[-2]) - 1
+        frames = 0 if video is None else video.shape[-3]
+        encoded = PromptFormat(self.tokenizer, prompt_format or self.config.prompt_format).encode(
+            question, answer, frames=frames, audio=audio is not None
+        )
+        self.check_length(len(encoded.ids) + media_tokens)
+        return ScoredSequence(torch.tensor(encoded.ids), video, audio, encoded.response_start)

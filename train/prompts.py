@@ -1,0 +1,114 @@
+"""Prompt formats: from a question (and an answer) to token ids with media placeholders.
+
+The Vicuna and LLaVA formats follow AVERE's released prompts to the token: each stretch of text between placeholders is
+tokenised by itself, and the beginning-of-sequence token is kept only at the start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from avem.errors import CheckpointError, PromptError
+from avem.train.sequences import AUDIO_ID, VIDEO_FRAME_ID
+
+SYSTEM = {
+    "vicuna_v1": (
+        "A chat between a curious user and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the user's questions."
+    ),
+    "llava_v1": (
+        "A chat between a curious human and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the human's questions."
+    ),
+}
+VIDEO_MARK, AUDIO_MARK = "\ue000", "\ue001"
+"""Private-use characters that stand for the media while a prompt is still text."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """Token ids with placeholders, and where the response starts."""
+
+    ids: list[int]
+    response_start: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFormat:
+    """Turns questions and answers into token ids for one tokenizer.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer with an end-of-sequence token.
+        name: `vicuna_v1`, `llava_v1` or `chat`.
+    """
+
+    tokenizer: Any
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.tokenizer.eos_token_id is None:
+            raise CheckpointError("The tokenizer has no end-of-sequence token; set eos_token in its configuration.")
+        if self.name == "chat" and not self.tokenizer.chat_template:
+            raise CheckpointError("The tokenizer has no chat template; use the prompt format vicuna_v1 or add one.")
+
+    def encode(self, question: str, answer: str | None, *, frames: int, audio: bool) -> EncodedPrompt:
+        """Encode one turn: video, newline, audio, newline, question, answer; absent media leave no newline.
+
+        Args:
+            question: The user's question alone, without placeholders.
+            answer: The response, or None for a prompt to generate from.
+            frames: Video frames T, each one -200; 0 for no video.
+            audio: Whether there is audio, one -300.
+
+        Raises:
+            PromptError: The question holds `<video>` or `<audio>`, which are added here.
+        """
+        for name in ("<video>", "<audio>", VIDEO_MARK, AUDIO_MARK):
+            if name in question:
+                raise PromptError(f"The question holds {name!r}; give the question alone, media are added to it.")
+        user = (f"{VIDEO_MARK}\n" if frames else "") + (f"{AUDIO_MARK}\n" if audio else "") + question
+        if self.name == "chat":
+            prompt, tail = self._chat(user, answer)
+        else:
+            prompt = f"{SYSTEM[self.name]} USER: {user} ASSISTANT:"
+            tail = None if answer is None else f" {answer}{self.tokenizer.eos_token}"
+        prompt_ids = self._ids(prompt, frames)
+        if tail is None:
+            return EncodedPrompt(prompt_ids, len(prompt_ids))
+        ids = self._ids(prompt + tail, frames)
+        start = len(prompt_ids)
+        if ids[:start] != prompt_ids:  # a token spans the border: keep the prompt as generation sees it
+            ids = prompt_ids + self._tokens(tail)
+        return EncodedPrompt(ids, start)
+
+    def _chat(self, user: str, answer: str | None) -> tuple[str, str | None]:
+        """The template's prompt, and the answer with whatever closes the assistant's turn."""
+        turn = [{"role": "user", "content": user}]
+        apply = self.tokenizer.apply_chat_template
+        prompt: str = apply(turn, tokenize=False, add_generation_prompt=True)
+        if answer is None:
+            return prompt, None
+        whole: str = apply([*turn, {"role": "assistant", "content": answer}], tokenize=False)
+        closing = whole.rpartition(answer)[2].strip() if answer else ""
+        return prompt, answer + (closing or self.tokenizer.eos_token)
+
+    def _ids(self, text: str, frames: int) -> list[int]:
+        ids: list[int] = [] if self.name == "chat" else self._leading()
+        for chunk in text.replace(VIDEO_MARK, f"\0{VIDEO_MARK}\0").replace(AUDIO_MARK, f"\0{AUDIO_MARK}\0").split("\0"):
+            if chunk == VIDEO_MARK:
+                ids += [VIDEO_FRAME_ID] * frames
+            elif chunk == AUDIO_MARK:
+                ids.append(AUDIO_ID)
+            elif chunk:
+                ids += self._tokens(chunk)
+        return ids
+
+    def _tokens(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        return ids
+
+    def _leading(self) -> list[int]:
+        """The beginning-of-sequence id where this tokenizer puts one."""
+        ids: list[int] = self.tokenizer("a").input_ids
+        return ids[:1] if ids[:1] == [self.tokenizer.bos_token_id] else []

@@ -1,0 +1,103 @@
+"""Weights on disk, one tensor at a time: safetensors or PyTorch files, whole or in shards, never running code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from avem.errors import CheckpointError, MissingFileError
+
+LAYOUTS = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+"""Where a folder may keep its weights, best first."""
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a folder's weights, safetensors before PyTorch files.
+
+    Raises:
+        MissingFileError: There is none, or a shard that the index names is missing.
+        CheckpointError: The index is not one.
+    """
+    for name in LAYOUTS:
+        path = folder / name
+        if not path.is_file():
+            continue
+        if not name.endswith(".index.json"):
+            return [path]
+        try:
+            names = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{path} is not an index of shards ({error}); fetch the checkpoint again.") from error
+        files = [folder / Path(shard).name for shard in names]
+        for file in files:
+            if not file.is_file():
+                raise MissingFileError(f"{folder} lacks the shard {file.name}; fetch the checkpoint again.")
+        return files
+    raise MissingFileError(f"{folder} holds no weights (none of {', '.join(LAYOUTS)}).")
+
+
+def read_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield every tensor of a checkpoint by name; at most one file is mapped at a time.
+
+    Raises:
+        MissingFileError: There are no weights.
+        CheckpointError: A file is damaged, or a PyTorch file holds anything but tensors.
+    """
+    for path in weight_files(folder):
+        if path.suffix == ".safetensors":
+            yield from _read_safetensors(path)
+        else:
+            yield from _read_pytorch(path).items()
+
+
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a checkpoint's tensors."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in weight_files(folder):
+        if path.suffix == ".safetensors":
+            with _open_safetensors(path) as file:
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        else:
+            shapes |= {name: tuple(tensor.shape) for name, tensor in _read_pytorch(path).items()}
+    return shapes
+
+
+def _read_safetensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    with _open_safetensors(path) as file:
+        for name in file.keys():  # noqa: SIM118 - not a mapping
+            yield name, file.get_tensor(name)
+
+
+def _open_safetensors(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error}); fetch it again.") from error
+
+
+def _read_pytorch(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors and was not read, since a pickle can run code; convert it to safetensors."
+        ) from error
+    except (RuntimeError, EOFError, ValueError) as error:
+        state = _read_legacy_pytorch(path, error)
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise CheckpointError(f"{path} is not a dictionary of tensors.")
+    return state
+
+
+def _read_legacy_pytorch(path: Path, first_error: Exception) -> Any:
+    """Read the format before PyTorch 1.6, which can't be mapped."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a whole PyTorch file ({first_error}); fetch it again.") from error

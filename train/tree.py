@@ -1,0 +1,179 @@
+"""The prefix tree of a list of sequences, laid out in one packed row (plain Python, no tensors).
+
+Every distinct prefix is one place in the row. A node is a run of atoms without a branch; it sees its ancestors and,
+causally, itself. Children follow their parents, so a place never sees a later one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Node:
+    """A run of atoms that the same sequences share."""
+
+    parent: int
+    """Number of the parent node; -1 for the root."""
+    atoms: list[int]
+    first_atom: int
+    """Index of the run's first atom in each sequence that holds it."""
+    children: list[int] = field(default_factory=list)
+    size: int = 0
+    """Positions that the atoms fill."""
+    subtree: int = 0
+    """Positions of the node and all below it."""
+    depth: int = 0
+    """Position of the run's first token in each sequence that holds it."""
+    start: int = 0
+    """Position of the run's first token in the packed row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One attention call: the positions of `queries` see those of `prefix` and, along the tree, each other."""
+
+    prefix: tuple[int, ...]
+    """A path of nodes from the root, all visible to every query."""
+    queries: tuple[int, ...]
+    """Nodes whose attention this call computes, parents before children."""
+    chain: bool
+    """Whether the queries are themselves one path, so that plain causal attention serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixTree:
+    """Nodes by number (the root is 0 and may be empty), and their order in the packed row."""
+
+    nodes: list[Node]
+    order: list[int]
+    leaves: list[int]
+    """For each sequence the node in which it ends."""
+
+    @property
+    def positions(self) -> int:
+        """Length of the packed row."""
+        return self.nodes[0].subtree
+
+    def path(self, node: int) -> list[int]:
+        """Nodes from the root to this one, both included."""
+        path: list[int] = []
+        while node >= 0:
+            path.append(node)
+            node = self.nodes[node].parent
+        return path[::-1]
+
+
+def build_tree(sequences: Sequence[Sequence[int]], size_of: Callable[[int], int]) -> PrefixTree:
+    """Merge sequences of atoms by their common prefixes.
+
+    Args:
+        sequences: Atoms of each sequence; equal numbers are the same atom.
+        size_of: Positions that an atom fills.
+    """
+    nodes: list[Node] = []
+    leaves = [0] * len(sequences)
+    waiting: list[tuple[list[int], int, int]] = [(list(range(len(sequences))), 0, -1)]
+    while waiting:
+        members, offset, parent = waiting.pop()
+        end = _common_end([sequences[member] for member in members], offset)
+        number = len(nodes)
+        nodes.append(Node(parent, list(sequences[members[0]][offset:end]), offset))
+        if parent >= 0:
+            nodes[parent].children.append(number)
+        branches: dict[int, list[int]] = {}
+        for member in members:
+            leaves[member] = number
+            if len(sequences[member]) > end:
+                branches.setdefault(sequences[member][end], []).append(member)
+        waiting += [(branch, end, number) for branch in reversed(branches.values())]
+    return PrefixTree(nodes, _place(nodes, size_of), leaves)
+
+
+def _common_end(paths: list[Sequence[int]], offset: int) -> int:
+    """Index up to which all paths agree, given that they agree before `offset`."""
+    shortest = min(len(path) for path in paths)
+    first = paths[0]
+    for index in range(offset, shortest):
+        if any(path[index] != first[index] for path in paths):
+            return index
+    return shortest
+
+
+def _place(nodes: list[Node], size_of: Callable[[int], int]) -> list[int]:
+    """Fill in sizes, depths and starts; return the packed order."""
+    for node in nodes:  # parents have smaller numbers than their children
+        node.size = node.subtree = sum(size_of(atom) for atom in node.atoms)
+        if node.parent >= 0:
+            parent = nodes[node.parent]
+            node.depth = parent.depth + parent.size
+    for node in reversed(nodes):
+        if node.parent >= 0:
+            nodes[node.parent].subtree += node.subtree
+    order, waiting, start = [], [0], 0
+    while waiting:
+        number = waiting.pop()
+        order.append(number)
+        nodes[number].start = start
+        start += nodes[number].size
+        waiting += reversed(nodes[number].children)
+    return order
+
+
+def plan_blocks(tree: PrefixTree, group_limit: int) -> list[Block]:
+    """Cut the tree's attention into few calls: long paths causally, and the small branches below a path together.
+
+    Args:
+        tree: The tree.
+        group_limit: Most positions that one call with a mask may ask for; a mask is `[queries, prefix + queries]`.
+
+    Returns:
+        Blocks that together ask for every non-empty node once.
+    """
+    nodes, blocks = tree.nodes, []
+    waiting: list[tuple[int, tuple[int, ...]]] = [(0, ())]
+    while waiting:
+        top, prefix = waiting.pop()
+        chain = [top]
+        while True:
+            path = (*prefix, *chain)
+            children = nodes[chain[-1]].children
+            small = [child for child in children if nodes[child].subtree <= group_limit]
+            large = [child for child in children if nodes[child].subtree > group_limit]
+            blocks += [_block(tree, path, group) for group in _pool(nodes, small, group_limit)]
+            waiting += [(child, path) for child in large[1:]]
+            if not large:
+                break
+            chain.append(large[0])
+        blocks.append(Block(_filled(nodes, prefix), _filled(nodes, tuple(chain)), chain=True))
+    return [block for block in blocks if block.queries]
+
+
+def _pool(nodes: list[Node], children: list[int], limit: int) -> list[list[int]]:
+    """Cut a list of small subtrees into groups of at most `limit` positions."""
+    groups: list[list[int]] = []
+    room = 0
+    for child in children:
+        if nodes[child].subtree > room or not groups:
+            groups.append([])
+            room = limit
+        groups[-1].append(child)
+        room -= nodes[child].subtree
+    return groups
+
+
+def _block(tree: PrefixTree, prefix: tuple[int, ...], tops: list[int]) -> Block:
+    queries, waiting = [], tops[::-1]
+    chain = len(tops) == 1
+    while waiting:
+        number = waiting.pop()
+        queries.append(number)
+        children = tree.nodes[number].children
+        chain = chain and len(children) <= 1
+        waiting += reversed(children)
+    return Block(_filled(tree.nodes, prefix), _filled(tree.nodes, tuple(queries)), chain)
+
+
+def _filled(nodes: list[Node], numbers: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(number for number in numbers if nodes[number].size)
