@@ -1,0 +1,59 @@
+"""Feature tensors to and from the bytes that are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from avem.cache.records import StreamSpec
+from avem.errors import SettingError
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+
+TORCH_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
+"""Type of a stored element as torch sees it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRows:
+    """Rows as they are kept: array name to bytes [n, row bytes], and which rows could be kept at all."""
+
+    arrays: dict[str, Bytes]
+    finite: npt.NDArray[np.bool_]
+    """[n]; False where a feature is NaN, infinite, or too large for the type."""
+
+
+def encode_rows(
+    spec: StreamSpec, features: torch.Tensor | npt.NDArray[np.floating], pooled: torch.Tensor | npt.NDArray[np.floating]
+) -> EncodedRows:
+    """Turn features and pooled vectors into the bytes of the stream's arrays.
+
+    Args:
+        spec: The stream.
+        features: [n, *row_shape], any floating type.
+        pooled: [n, pooled_dim]; kept as float32 with L2 norm 1 (a zero vector stays zero).
+
+    Raises:
+        SettingError: A shape is not the stream's.
+    """
+    feature_rows = torch.as_tensor(features).detach().cpu()
+    vectors = torch.as_tensor(pooled).detach().cpu().float()
+    for name, array, row_shape in (("features", feature_rows, spec.row_shape), ("pooled", vectors, (spec.pooled_dim,))):
+        if tuple(array.shape[1:]) != tuple(row_shape):
+            raise SettingError(
+                f"{name} of {spec.encoder} have shape {tuple(array.shape[1:])} per clip; the stream keeps {row_shape}."
+            )
+    stored = feature_rows.to(TORCH_DTYPES[spec.dtype])
+    unit = torch.nn.functional.normalize(vectors, dim=1)
+    finite = torch.isfinite(stored).flatten(1).all(1) & torch.isfinite(vectors).all(1)
+    return EncodedRows({"features": row_bytes(stored), "pooled": row_bytes(unit)}, finite.numpy())
+
+
+def row_bytes(rows: torch.Tensor) -> Bytes:
+    """The tensor [n, ...] as little-endian bytes [n, bytes per row]."""
+    flat = rows.contiguous().view(len(rows), -1) if len(rows) else rows.reshape(0, 1)
+    return flat.view(torch.uint8).numpy()

@@ -1,0 +1,150 @@
+"""Where things are in a store, and the Zarr v3 metadata that says so to every Zarr library.
+
+The format is written down in `docs/store.md`. Metadata is plain JSON and is written here rather than through a Zarr
+library so that every change of it is one atomic, durable rename.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from avem.cache.records import Kind, StreamSpec
+from avem.errors import StoreError
+from avem.files import write_atomic
+
+FORMAT_VERSION = 1
+"""Raised when an older avem could no longer read a store; readers refuse newer ones."""
+
+METADATA = "zarr.json"
+MANIFEST = "clips.parquet"
+LEDGER = "ledger"
+
+STORED_DTYPES = {"float16": "float16", "bfloat16": "uint16", "int8": "int8"}
+"""Zarr data type of each feature dtype: bfloat16 has none in the core specification and is kept as its bits."""
+
+
+def stream_group(kind: Kind, encoder: str) -> str:
+    """Path of a stream's group inside the store."""
+    return f"{kind}/{encoder}"
+
+
+def stream_arrays(spec: StreamSpec) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Arrays of a stream: name to shape of one row and Zarr data type."""
+    arrays = {
+        "features": (spec.row_shape, STORED_DTYPES[spec.dtype]),
+        "pooled": ((spec.pooled_dim,), "float32"),
+    }
+    if spec.dtype == "int8":
+        arrays["scale"] = (spec.row_shape[:-1], "float32")
+        arrays["error"] = ((), "float32")
+    return arrays
+
+
+def shard_path(array: Path, index: int, axes: int) -> Path:
+    """File of shard number `index` of an array with `axes` axes, all but the first in one chunk."""
+    return array.joinpath("c", str(index), *["0"] * (axes - 1))
+
+
+def array_metadata(
+    rows: int, row_shape: tuple[int, ...], data_type: str, rows_per_shard: int, attributes: dict[str, Any]
+) -> dict[str, Any]:
+    """Zarr v3 metadata of an array whose shards hold uncompressed rows, each followed by its CRC-32C."""
+    crc = {"name": "crc32c"}
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    inner = {"name": "bytes"} if data_type == "int8" else little
+    sharding = {
+        "chunk_shape": [1, *row_shape],
+        "codecs": [inner, crc],
+        "index_codecs": [little, crc],
+        "index_location": "end",
+    }
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [rows, *row_shape],
+        "data_type": data_type,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [rows_per_shard, *row_shape]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0.0 if data_type.startswith("float") else 0,
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        "attributes": attributes,
+        "storage_transformers": [],
+    }
+
+
+def group_metadata(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Zarr v3 metadata of a group."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+
+
+def write_metadata(node: Path, metadata: dict[str, Any]) -> None:
+    """Write a group's or an array's `zarr.json`, atomically."""
+    write_atomic(node / METADATA, json.dumps(metadata, indent=2) + "\n")
+
+
+def read_metadata(node: Path) -> dict[str, Any]:
+    """Read a group's or an array's `zarr.json`.
+
+    Raises:
+        StoreError: It is missing or is not JSON.
+    """
+    try:
+        metadata: dict[str, Any] = json.loads((node / METADATA).read_bytes())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{node / METADATA} can't be read ({error}); the store is damaged there.") from error
+    return metadata
+
+
+def store_attributes(metadata: dict[str, Any], where: str) -> dict[str, Any]:
+    """The `avem` attributes of a store's root group.
+
+    Args:
+        metadata: Content of the root's `zarr.json`.
+        where: The store, for messages.
+
+    Raises:
+        StoreError: It is not a feature store, or one of a newer format.
+    """
+    attributes = metadata.get("attributes", {}).get("avem") if isinstance(metadata, dict) else None
+    if not isinstance(attributes, dict) or not isinstance(attributes.get("format_version"), int):
+        raise StoreError(f"{where} holds Zarr data that is no feature store; give another folder.")
+    version = attributes["format_version"]
+    if version > FORMAT_VERSION:
+        raise StoreError(
+            f"{where} is a feature store of format {version} and this avem reads up to format {FORMAT_VERSION}; "
+            "install a newer avem."
+        )
+    return attributes
+
+
+def spec_attributes(spec: StreamSpec) -> dict[str, Any]:
+    """What each array of a stream says about itself."""
+    return {
+        "avem": {
+            "kind": spec.kind,
+            "encoder": spec.encoder,
+            "dtype": spec.dtype,
+            "fingerprint": spec.fingerprint,
+            "row_shape": list(spec.row_shape),
+            "pooled_dim": spec.pooled_dim,
+            "rows_per_shard": spec.rows_per_shard,
+        }
+    }
+
+
+def spec_from_metadata(metadata: dict[str, Any], where: str) -> StreamSpec:
+    """The stream that an array's metadata describes.
+
+    Raises:
+        StoreError: The attributes are missing or wrong.
+    """
+    try:
+        fields = dict(metadata["attributes"]["avem"])
+        fields["row_shape"] = tuple(fields["row_shape"])
+        return StreamSpec(**fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"{where} lacks the description of its stream ({error}); the store is damaged there."
+        ) from error

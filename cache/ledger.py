@@ -1,0 +1,123 @@
+"""The ledger: one JSON record per committed shard and stream, written after the shard is durable.
+
+A row counts as extracted once a record (or the manifest, which `finish` folds the records into) says so, never
+because a file is there. Folded records move to `ledger/history.jsonl`, which nothing needs to read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from avem.cache.layout import LEDGER
+from avem.cache.location import Location
+from avem.cache.manifest import DETAIL_COLUMNS, Columns
+from avem.cache.records import KINDS, Kind, RowDetails
+from avem.errors import StoreError
+from avem.files import sync_directory, write_atomic
+
+HISTORY = "history.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRecord:
+    """What became of the rows of one shard of one stream."""
+
+    kind: Kind
+    shard: int
+    rows: dict[int, RowDetails]
+
+    def to_json(self) -> str:
+        """The record as its JSON file."""
+        rows = [{"row": row, **asdict(details)} for row, details in sorted(self.rows.items())]
+        return json.dumps({"kind": self.kind, "shard": self.shard, "rows": rows})
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> ShardRecord:
+        """Parse a record's file.
+
+        Raises:
+            StoreError: It is not a ledger record.
+        """
+        try:
+            content = json.loads(data)
+            rows = {int(item.pop("row")): RowDetails(**item) for item in content["rows"]}
+            return cls(content["kind"], int(content["shard"]), rows)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StoreError(
+                f"The ledger record {where} can't be read ({error}); delete it and its shard is extracted again."
+            ) from error
+
+
+def record_path(ledger: Path, kind: Kind, shard: int) -> Path:
+    """File of the record of one shard."""
+    return ledger / kind / f"{shard:06d}.json"
+
+
+def read_record(ledger: Path, kind: Kind, shard: int) -> ShardRecord | None:
+    """The record of one shard, or None while there is none.
+
+    Raises:
+        StoreError: It can't be parsed.
+    """
+    path = record_path(ledger, kind, shard)
+    try:
+        return ShardRecord.from_json(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        return None
+
+
+def write_record(ledger: Path, record: ShardRecord) -> None:
+    """Commit a shard."""
+    write_atomic(record_path(ledger, record.kind, record.shard), record.to_json())
+
+
+def read_records(location: Location) -> list[ShardRecord]:
+    """All records of a store that are not folded yet.
+
+    Raises:
+        StoreError: One can't be parsed.
+    """
+    records = []
+    for kind in KINDS:
+        folder = f"{LEDGER}/{kind}"
+        for name in location.names(folder):
+            if not name.startswith(".") and name.endswith(".json"):
+                data = location.read(f"{folder}/{name}")
+                if data is not None:  # else folded since the listing: the manifest has it
+                    records.append(ShardRecord.from_json(data, f"{location.url}/{folder}/{name}"))
+    return records
+
+
+def fold(columns: Columns, records: Iterable[ShardRecord]) -> None:
+    """Enter the records into a manifest's columns, in place."""
+    for record in records:
+        fold_rows(columns, record.kind, record.rows)
+
+
+def fold_rows(columns: Columns, kind: Kind, rows: Mapping[int, RowDetails]) -> None:
+    """Enter what became of some rows of one stream into a manifest's columns, in place."""
+    clips = len(columns["clip_id"])
+    for row, details in rows.items():
+        if row >= clips:  # a reader may hold a manifest older than the record
+            continue
+        columns[f"{kind}_status"][row] = details.manifest_status
+        for name in DETAIL_COLUMNS:
+            value: Any = getattr(details, name)
+            if value is not None:
+                columns[name][row] = value
+
+
+def retire(ledger: Path, records: Iterable[ShardRecord]) -> None:
+    """Move folded records to the history; called with the store locked."""
+    records = list(records)
+    if not records:
+        return
+    with (ledger / HISTORY).open("a", encoding="utf-8") as file:
+        file.writelines(record.to_json() + "\n" for record in records)
+    for record in records:
+        record_path(ledger, record.kind, record.shard).unlink(missing_ok=True)
+    sync_directory(ledger)

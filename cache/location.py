@@ -1,0 +1,80 @@
+"""Where a store is: a folder on this machine or a URL that fsspec understands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import zarr
+from fsspec.implementations.local import LocalFileSystem
+
+from avem.errors import MissingFileError, StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A store's place, and reading small files in it."""
+
+    url: str
+    """As the user gave it."""
+    local: Path | None
+    """The folder, where it is on this machine."""
+    _files: Any
+    _root: str
+
+    @classmethod
+    def parse(cls, path: str | Path) -> Location:
+        """Understand a path or a URL.
+
+        Raises:
+            StoreError: The URL's protocol is unknown or the package for it is not installed.
+        """
+        try:
+            files, root = fsspec.core.url_to_fs(str(path))
+        except (ValueError, ImportError) as error:
+            raise StoreError(f"The store {path} can't be reached: {error}.") from error
+        local = Path(root).expanduser() if isinstance(files, LocalFileSystem) else None
+        return cls(str(path), local, files, str(local or root))
+
+    def read(self, name: str) -> bytes | None:
+        """Content of a file in the store, or None where there is none.
+
+        Raises:
+            StoreError: The disk or the server fails.
+        """
+        try:
+            data: bytes = self._files.cat_file(f"{self._root}/{name}")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StoreError(f"{self.url}/{name} can't be read ({error.strerror or error}).") from error
+        return data
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files in a folder of the store, sorted; none where there is no such folder."""
+        try:
+            self._files.invalidate_cache()
+            return sorted(
+                str(path).rpartition("/")[2] for path in self._files.ls(f"{self._root}/{folder}", detail=False)
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise StoreError(f"{self.url}/{folder} can't be listed ({error.strerror or error}).") from error
+
+    def zarr_array(self, name: str) -> zarr.Array[Any]:
+        """An array of the store through zarr-python, for reading.
+
+        Raises:
+            MissingFileError: There is no such array.
+        """
+        if self.local is not None:
+            store: Any = zarr.storage.LocalStore(self.local, read_only=True)
+        else:
+            store = zarr.storage.FsspecStore.from_url(self.url, read_only=True)
+        try:
+            return zarr.open_array(store, path=name, mode="r")
+        except FileNotFoundError as error:
+            raise MissingFileError(f"{self.url} has no array {name}.") from error

@@ -1,0 +1,118 @@
+"""The manifest `clips.parquet`: one row per clip, in the order of the arrays' first axis.
+
+Its last column, `check`, is the CRC-32C of the row's number and all its other cells, so that an edited, moved, added or
+lost row is noticed and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from avem.cache.records import PENDING, ClipRecord
+from avem.errors import StoreError
+from avem.files import write_atomic
+
+SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("dataset", pa.string()),
+        ("split", pa.string()),
+        ("path", pa.string()),
+        ("audio_path", pa.string()),
+        ("source", pa.string()),
+        ("emotion", pa.string()),
+        ("emotions_raw", pa.string()),
+        ("duration_s", pa.float64()),
+        ("fps", pa.float64()),
+        ("frames", pa.int32()),
+        ("has_audio", pa.bool_()),
+        ("sha256", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("modified_ns", pa.int64()),
+        ("video_status", pa.string()),
+        ("audio_status", pa.string()),
+        ("check", pa.uint32()),
+    ]
+)
+
+DETAIL_COLUMNS = ("duration_s", "fps", "frames", "has_audio")
+"""Columns that extraction fills in, empty at first."""
+
+Columns = dict[str, list[Any]]
+"""A manifest as lists, for editing; without `check`."""
+
+
+def empty_manifest() -> pa.Table:
+    """A manifest of no clips."""
+    return SCHEMA.empty_table()
+
+
+def parse_manifest(data: bytes, where: str) -> pa.Table:
+    """Read a manifest.
+
+    Raises:
+        StoreError: It is not Parquet or lacks columns.
+    """
+    try:
+        return pq.read_table(pa.BufferReader(data)).select(SCHEMA.names).cast(SCHEMA)
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise StoreError(f"The manifest {where} can't be read ({error}); run `avem cache verify`.") from error
+
+
+def read_manifest(path: Path) -> pa.Table:
+    """Read a manifest from disk; a missing one is a store without clips.
+
+    Raises:
+        StoreError: It is not Parquet or lacks columns.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return empty_manifest()
+    return parse_manifest(data, str(path))
+
+
+def write_manifest(path: Path, columns: Columns) -> pa.Table:
+    """Write a manifest atomically, with fresh checks, and return it."""
+    table = pa.table({**columns, "check": row_checks(columns)}, schema=SCHEMA)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_atomic(path, sink.getvalue().to_pybytes())
+    return table
+
+
+def manifest_columns(table: pa.Table) -> Columns:
+    """The manifest as lists, for editing."""
+    return {name: table[name].to_pylist() for name in SCHEMA.names if name != "check"}
+
+
+def append_clips(columns: Columns, records: Sequence[ClipRecord]) -> None:
+    """Add clips at the end, with nothing extracted yet."""
+    for name, values in columns.items():
+        if name in DETAIL_COLUMNS:
+            values.extend([None] * len(records))
+        elif name.endswith("_status"):
+            values.extend([PENDING] * len(records))
+        else:
+            values.extend(getattr(record, name) for record in records)
+
+
+def row_checks(columns: Columns) -> list[int]:
+    """CRC-32C of each row: its number and cells in the schema's order, joined by U+001F, absent cells empty."""
+    names = [name for name in SCHEMA.names if name != "check"]
+    return [
+        google_crc32c.value("\x1f".join([str(row), *("" if cell is None else str(cell) for cell in cells)]).encode())
+        for row, cells in enumerate(zip(*(columns[name] for name in names), strict=True))
+    ]
+
+
+def edited_rows(table: pa.Table) -> list[int]:
+    """Rows whose cells, or whose place, are not what was written."""
+    checks = row_checks(manifest_columns(table))
+    return [row for row, (now, then) in enumerate(zip(checks, table["check"].to_pylist(), strict=True)) if now != then]

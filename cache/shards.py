@@ -1,0 +1,174 @@
+"""Shard files: whole rows as plain byte ranges, a CRC-32C after each, and the Zarr shard index at the end.
+
+A shard of R row slots is what the `sharding_indexed` codec of Zarr v3 calls a shard with inner chunks of one row:
+row slot i stands at `i * (row_bytes + 4)`, its CRC-32C (little endian) right behind it. After the last row comes the
+index, R pairs of little-endian uint64 (offset, length), both `2**64 - 1` for a row that is not there, and the index's
+own CRC-32C.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from avem.errors import StoreError
+from avem.files import sync_directory
+
+CRC_BYTES = 4
+MISSING = 2**64 - 1
+"""Offset and length of a row slot that holds nothing."""
+
+ShardIndex: TypeAlias = npt.NDArray[np.uint64]
+"""[R, 2]: offset and length of each row slot's bytes, checksum included."""
+
+Rows: TypeAlias = Mapping[int, "bytes | memoryview"]
+"""Row slot to the row's bytes followed by their CRC-32C, or without where the row is freshly made."""
+
+
+def crc_bytes(data: bytes | bytearray | memoryview) -> bytes:
+    """CRC-32C of the data, little endian."""
+    view = np.frombuffer(data, dtype=np.uint8)  # the library takes no memoryview, numpy shows it the same bytes
+    return struct.pack("<I", google_crc32c.value(view))
+
+
+def index_bytes(slots: int) -> int:
+    """Size of the index of a shard with so many row slots, its checksum included."""
+    return 16 * slots + CRC_BYTES
+
+
+def parse_index(data: bytes | memoryview, slots: int, path: Path) -> ShardIndex:
+    """Read the index from a shard's last bytes.
+
+    Raises:
+        StoreError: It is too short or its checksum is wrong.
+    """
+    if len(data) != index_bytes(slots) or crc_bytes(data[:-CRC_BYTES]) != bytes(data[-CRC_BYTES:]):
+        raise StoreError(f"The shard {path} is truncated or its index is damaged; run `avem cache verify`.")
+    return np.frombuffer(data[:-CRC_BYTES], dtype="<u8").reshape(slots, 2)
+
+
+class ShardFile:
+    """An open shard; closes itself when nobody refers to it any more.
+
+    Args:
+        path: The file.
+        slots: Row slots in a shard of this array.
+
+    Raises:
+        StoreError: The file is missing, truncated, or its index is damaged.
+    """
+
+    def __init__(self, path: Path, slots: int) -> None:
+        self.path = path
+        try:
+            self._handle = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            self._handle = -1
+            raise StoreError(
+                f"The shard {path} can't be opened ({error.strerror}); run `avem cache verify`."
+            ) from error
+        size = os.fstat(self._handle).st_size
+        start = size - index_bytes(slots)
+        tail = os.pread(self._handle, index_bytes(slots), start) if start >= 0 else b""
+        self.index = parse_index(tail, slots, path)
+
+    def __del__(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+
+    def holds(self, slot: int) -> bool:
+        """Whether the row slot has data."""
+        return int(self.index[slot, 0]) != MISSING
+
+    def read_into(self, slot: int, buffer: memoryview) -> None:
+        """Read one row's bytes, without its checksum, into a writable buffer of exactly a row's size.
+
+        Raises:
+            StoreError: The slot is empty, of another size, or lies outside the file.
+        """
+        offset, length = (int(number) for number in self.index[slot])
+        if length != len(buffer) + CRC_BYTES:
+            raise StoreError(f"Row slot {slot} of {self.path} is empty or misshapen; run `avem cache verify`.")
+        done = os.preadv(self._handle, [buffer], offset)
+        while done < len(buffer):
+            more = os.preadv(self._handle, [buffer[done:]], offset + done)
+            if more == 0:
+                raise StoreError(f"{self.path} ends inside row slot {slot}; run `avem cache verify`.")
+            done += more
+
+    def raw(self, slot: int) -> bytes:
+        """One row's bytes with the checksum that stands behind them, unchecked."""
+        offset, length = (int(number) for number in self.index[slot])
+        return os.pread(self._handle, length, offset)
+
+    def problem(self, slot: int, buffer: bytearray) -> str:
+        """What is wrong with a row that should be there, or an empty string.
+
+        Args:
+            slot: The row slot.
+            buffer: As long as a row and its checksum; overwritten.
+        """
+        if not self.holds(slot):
+            return "is missing from its shard"
+        offset, length = (int(number) for number in self.index[slot])
+        if length != len(buffer) or os.preadv(self._handle, [buffer], offset) != length:
+            return "lies outside its shard or is misshapen"
+        with memoryview(buffer) as row:
+            matches = crc_bytes(row[:-CRC_BYTES]) == row[-CRC_BYTES:]
+        return "" if matches else "does not match its checksum"
+
+
+def write_shard(path: Path, slots: int, row_bytes: int, rows: Rows) -> None:
+    """Write a whole shard: temporary name, every row with its checksum, index, fsync, rename.
+
+    Args:
+        path: Final place.
+        slots: Row slots of a shard.
+        row_bytes: Bytes of one row without its checksum.
+        rows: Slot to bytes; `row_bytes` long (checksum is added) or `row_bytes + 4` (kept as it is).
+
+    Raises:
+        StoreError: The disk is full or can't be written; nothing is left behind.
+    """
+    stride = row_bytes + CRC_BYTES
+    index = np.full((slots, 2), MISSING, dtype="<u8")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        _make_durable_folder(path.parent)
+        for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+            leftover.unlink(missing_ok=True)
+        with temporary.open("wb") as file:
+            for slot in sorted(rows):
+                data = rows[slot]
+                file.seek(slot * stride)
+                file.write(data)
+                if len(data) == row_bytes:
+                    file.write(crc_bytes(data))
+                index[slot] = slot * stride, stride
+            file.seek((max(rows) + 1) * stride if rows else 0)
+            packed = index.tobytes()
+            file.write(packed + crc_bytes(packed))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise StoreError(f"The shard {path} can't be written ({error.strerror}); free some room and go on.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _make_durable_folder(folder: Path) -> None:
+    """Make a folder and those above it, each durable in its parent."""
+    if not folder.is_dir():
+        _make_durable_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_directory(folder.parent)

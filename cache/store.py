@@ -1,0 +1,274 @@
+"""Reading a store: clips, features, pooled vectors and negatives by row number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from avem.cache import layout, ledger
+from avem.cache.encode import TORCH_DTYPES
+from avem.cache.location import Location
+from avem.cache.manifest import empty_manifest, manifest_columns, parse_manifest
+from avem.cache.records import KINDS, OK, DamagedRow, Kind, StreamSpec
+from avem.cache.rows import ByteRangeRows, RowReader, ZarrRows, byte_view, is_byte_ranges, row_buffer
+from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
+
+RowNumbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
+
+
+class FeatureStore:
+    """A store opened for reading; made by `open`.
+
+    It shows what was committed when it was opened or last refreshed, also while writers go on. Threads may share one,
+    forked processes may go on using it, and pickling it opens it anew.
+
+    Args:
+        location: Where the store is.
+        pin: Whether features come in pinned memory.
+    """
+
+    def __init__(self, location: Location, *, pin: bool = False) -> None:
+        self.location, self._pin = location, pin
+        self._readers: dict[str, RowReader] = {}
+        self.refresh()
+
+    @classmethod
+    def open(cls, path: str | Path, *, pin: bool = False) -> FeatureStore:
+        """Open a store for reading.
+
+        Args:
+            path: A folder, or a URL that fsspec understands (`s3://bucket/cache`).
+            pin: Return features in pinned memory, for copies to a GPU that don't wait.
+
+        Raises:
+            MissingFileError: There is nothing.
+            StoreError: It is no feature store, is of a newer format, or is damaged.
+        """
+        return cls(Location.parse(path), pin=pin)
+
+    def __reduce__(self) -> tuple[Callable[..., FeatureStore], tuple[str]]:
+        return FeatureStore.open, (self.location.url,)
+
+    def refresh(self) -> None:
+        """See what has been committed since.
+
+        Raises:
+            MissingFileError: There is no store any more.
+            StoreError: It is damaged.
+        """
+        where = self.location.url
+        root = self.location.read(layout.METADATA)
+        if root is None:
+            raise MissingFileError(f"There is no feature store at {where}; make one with `avem extract`.")
+        self._attributes = layout.store_attributes(_parse_json(root, where), where)
+        records = ledger.read_records(self.location)  # before the manifest, which may take them over in between
+        manifest = self.location.read(layout.MANIFEST)
+        table = empty_manifest() if manifest is None else parse_manifest(manifest, f"{where}/{layout.MANIFEST}")
+        if records:
+            columns = manifest_columns(table)
+            ledger.fold(columns, records)
+            table = pa.table({**columns, "check": table["check"]}, schema=table.schema)
+        self.clips: pa.Table = table
+        """The manifest, one row per clip, with every committed shard entered."""
+        self._available = {kind: pc.equal(table[f"{kind}_status"], OK).to_numpy() for kind in KINDS}
+        self._rows_by_id: dict[str, int] | None = None
+        self._specs: dict[Kind, StreamSpec] = {}
+
+    def __len__(self) -> int:
+        """Clips in the store, whether extracted or not."""
+        return len(self.clips)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The streams that the store has."""
+        return tuple(kind for kind in KINDS if kind in self._attributes.get("streams", {}))
+
+    @property
+    def roots(self) -> dict[str, str]:
+        """Folder of each dataset at the time of extraction, which the clips' paths are relative to."""
+        return dict(self._attributes.get("roots", {}))
+
+    def media_path(self, row: int) -> Path:
+        """The clip's media file, where it was when it was extracted."""
+        clip = self.clips.slice(row, 1).to_pylist()[0]
+        return Path(self.roots.get(clip["dataset"], ".")) / clip["path"]
+
+    def rows(self, clip_ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Row number of each clip, int64 [n].
+
+        Raises:
+            UnknownClipError: The store does not hold a clip; the message names it.
+        """
+        if self._rows_by_id is None:
+            self._rows_by_id = {clip_id: row for row, clip_id in enumerate(self.clips["clip_id"].to_pylist())}
+        try:
+            return np.array([self._rows_by_id[clip_id] for clip_id in clip_ids], dtype=np.int64)
+        except KeyError as error:
+            raise UnknownClipError(
+                f"The clip {error.args[0]!r} is not among the {len(self)} clips of {self.location.url}."
+            ) from error
+
+    def spec(self, kind: Kind) -> StreamSpec:
+        """Description of a stream.
+
+        Raises:
+            StoreError: The store has no such stream.
+        """
+        if kind not in self._specs:
+            metadata, name = self._array_metadata(kind, "features")
+            self._specs[kind] = layout.spec_from_metadata(metadata, f"{self.location.url}/{name}")
+        return self._specs[kind]
+
+    def fingerprint(self, kind: Kind) -> dict[str, Any]:
+        """Everything that a stream's features depend on; `avem.files.json_sha256` makes a key of it.
+
+        Raises:
+            StoreError: The store has no such stream.
+        """
+        return dict(self.spec(kind).fingerprint)
+
+    def available(self, kind: Kind) -> npt.NDArray[np.bool_]:
+        """Whether each clip has features of this kind, bool [clips]."""
+        available: npt.NDArray[np.bool_] = self._available[kind].copy()
+        return available
+
+    def video(self, rows: RowNumbers, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Video features, [R, T, N, C] as kept (int8 comes as float16).
+
+        Args:
+            rows: R row numbers, in any order, repeated at will.
+            out: Tensor of that shape and type to read into, to use memory again.
+
+        Raises:
+            StoreError: A clip has no video features (the message says why), or a shard is damaged.
+            UnknownClipError: There is no such row.
+        """
+        return self.features("video", rows, out)
+
+    def audio(self, rows: RowNumbers, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Audio features, [R, S, C] as kept; otherwise as `video`."""
+        return self.features("audio", rows, out)
+
+    def features(self, kind: Kind, rows: RowNumbers, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Features of a kind, [R, *row_shape]; see `video`."""
+        spec, numbers = self.spec(kind), self._checked_rows(kind, rows)
+        buffer = self._buffer(spec, len(numbers), out)
+        self._reader(kind, "features").read_into(numbers, byte_view(buffer))
+        return buffer
+
+    def pooled(self, kind: Kind) -> npt.NDArray[np.float32]:
+        """Pooled vectors, float32 [clips, D] of L2 norm 1; zero where a clip has none.
+
+        Raises:
+            StoreError: The store has no such stream, or a shard is damaged.
+        """
+        vectors = torch.zeros((len(self), self.spec(kind).pooled_dim))
+        rows = np.flatnonzero(self._available[kind])
+        if len(rows):
+            found = torch.empty((len(rows), vectors.shape[1]))
+            self._reader(kind, "pooled").read_into(rows, byte_view(found))
+            vectors[torch.from_numpy(rows)] = found
+        return vectors.numpy()
+
+    def negatives(self, recipe: str, modality: str) -> npt.NDArray[np.int32]:
+        """Mined negatives, int32 row numbers [clips, K], -1 where none was found.
+
+        Args:
+            recipe: Such as `hard`, `random-emotion`, `random-clip`, `mutual`.
+            modality: `audio`, `video` (or `visual`), or `audiovisual`.
+
+        Raises:
+            StoreError: They are not mined, or were mined before clips were added.
+        """
+        name = "video" if modality == "visual" else str(modality)
+        try:
+            found = self.location.zarr_array(f"negatives/{recipe}/{name}")
+        except MissingFileError as error:
+            raise StoreError(
+                f"{self.location.url} has no {recipe} negatives for {name}; mine them with `avem cache negatives`."
+            ) from error
+        if len(found) != len(self):
+            raise StoreError(
+                f"The {recipe} negatives of {self.location.url} were mined for {len(found)} clips and it now holds "
+                f"{len(self)}; mine them again with `avem cache negatives`."
+            )
+        return np.asarray(found[:], dtype=np.int32)
+
+    def verify(self) -> list[DamagedRow]:
+        """Read everything and return the damaged rows, ascending; see `avem.cache.verify`."""
+        from avem.cache.verify import damaged_rows
+
+        return damaged_rows(self)
+
+    def rows_of_array(self, kind: Kind, array: str) -> int:
+        """Length of an array of a stream along the clip axis."""
+        return int(self._array_metadata(kind, array)[0]["shape"][0])
+
+    def shard_folder(self, kind: Kind, array: str) -> Path | None:
+        """Folder of an array of plain byte ranges on this machine; None where only Zarr can read it."""
+        metadata, name = self._array_metadata(kind, array)
+        return self.location.local / name if self.location.local is not None and is_byte_ranges(metadata) else None
+
+    def _checked_rows(self, kind: Kind, rows: RowNumbers) -> npt.NDArray[np.int64]:
+        numbers = np.asarray(rows, dtype=np.int64).reshape(-1)
+        wrong = numbers[(numbers < 0) | (numbers >= len(self))]
+        if len(wrong):
+            raise UnknownClipError(f"{self.location.url} has no row {wrong[0]}; it holds {len(self)} clips.")
+        missing = numbers[~self._available[kind][numbers]]
+        if len(missing):
+            clip = self.clips.slice(int(missing[0]), 1).to_pylist()[0]
+            raise StoreError(
+                f"The clip {clip['clip_id']} has no {kind} features in {self.location.url} ({clip[f'{kind}_status']})."
+            )
+        return numbers
+
+    def _buffer(self, spec: StreamSpec, rows: int, out: torch.Tensor | None) -> torch.Tensor:
+        dtype, shape = TORCH_DTYPES[spec.dtype], (rows, *spec.row_shape)
+        if out is None:
+            return row_buffer(rows, spec.row_shape, dtype, pin=self._pin)
+        if out.shape != shape or out.dtype != dtype or not out.is_contiguous():
+            raise SettingError(
+                f"Features need a contiguous {dtype} buffer of shape {shape}, not {out.dtype} {out.shape}."
+            )
+        return out
+
+    def _array_metadata(self, kind: Kind, array: str) -> tuple[dict[str, Any], str]:
+        """Zarr metadata of a stream's array, and the array's path in the store."""
+        encoder = self._attributes.get("streams", {}).get(kind)
+        if encoder is None:
+            raise StoreError(f"{self.location.url} has no {kind} features; extract them with `avem extract`.")
+        name = f"{layout.stream_group(kind, encoder)}/{array}"
+        data = self.location.read(f"{name}/{layout.METADATA}")
+        if data is None:
+            raise StoreError(f"{self.location.url}/{name} has lost its {layout.METADATA}; the store is damaged there.")
+        return _parse_json(data, f"{self.location.url}/{name}"), name
+
+    def _reader(self, kind: Kind, array: str) -> RowReader:
+        key = f"{kind}/{array}"
+        if key not in self._readers:
+            folder = self.shard_folder(kind, array)
+            if folder is not None:
+                axes = 1 + len(layout.stream_arrays(self.spec(kind))[array][0])
+                self._readers[key] = ByteRangeRows(folder, self.spec(kind).rows_per_shard, axes)
+            else:
+                name = f"{layout.stream_group(kind, self.spec(kind).encoder)}/{array}"
+                self._readers[key] = ZarrRows(self.location.zarr_array(name), f"{self.location.url}/{name}")
+        return self._readers[key]
+
+
+def _parse_json(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        metadata = json.loads(data)
+    except ValueError as error:
+        raise StoreError(f"{where}/{layout.METADATA} is not JSON ({error}); the store is damaged there.") from error
+    if not isinstance(metadata, dict):
+        raise StoreError(f"{where}/{layout.METADATA} is not a JSON object; the store is damaged there.")
+    return metadata

@@ -1,0 +1,102 @@
+"""Finding damage: every row's checksum, every shard's index, and the manifest's own checks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from avem.cache.layout import MANIFEST, shard_path, stream_arrays, stream_group
+from avem.cache.manifest import edited_rows, parse_manifest
+from avem.cache.records import DamagedRow, Kind
+from avem.cache.rows import ZarrRows
+from avem.cache.shards import CRC_BYTES, ShardFile
+from avem.errors import StoreError
+from avem.progress import Stage, stage
+
+if TYPE_CHECKING:
+    from avem.cache.store import FeatureStore
+
+
+def damaged_rows(store: FeatureStore) -> list[DamagedRow]:
+    """Read every row that should be there and check it.
+
+    A row is damaged if its manifest entry was edited, moved or lost, or if its features, pooled vector or scale are
+    missing, truncated, or differ from their checksum.
+
+    Returns:
+        The damaged rows, ascending, each once, with all that is wrong with it.
+    """
+    problems: dict[int, list[str]] = defaultdict(list)
+    for row, problem in _manifest_problems(store):
+        problems[row].append(problem)
+    work = [(kind, array) for kind in store.kinds for array in stream_arrays(store.spec(kind))]
+    total = sum(int(store.available(kind).sum()) for kind, _ in work)
+    with stage("verify", total, "rows") as progress:
+        for kind, array in work:
+            for row, problem in _array_problems(store, kind, array, progress):
+                problems[row].append(f"{kind}/{array} {problem}")
+    ids = store.clips["clip_id"].to_pylist()
+    return [DamagedRow(row, ids[row] if row < len(ids) else "", "; ".join(problems[row])) for row in sorted(problems)]
+
+
+def _manifest_problems(store: FeatureStore) -> Iterator[tuple[int, str]]:
+    data = store.location.read(MANIFEST)
+    rows = 0
+    if data is not None:
+        table = parse_manifest(data, f"{store.location.url}/{MANIFEST}")
+        rows = len(table)
+        yield from ((row, "the manifest's entry was edited or moved") for row in edited_rows(table))
+    for kind in store.kinds:
+        lost = range(rows, store.rows_of_array(kind, "features"))
+        yield from ((row, "the manifest's entry is lost") for row in lost)
+
+
+def _array_problems(store: FeatureStore, kind: Kind, array: str, progress: Stage) -> Iterator[tuple[int, str]]:
+    rows = np.flatnonzero(store.available(kind))
+    folder = store.shard_folder(kind, array)
+    if folder is None:
+        yield from _zarr_problems(store, kind, array, rows, progress)
+        return
+    spec = store.spec(kind)
+    row_shape, data_type = stream_arrays(spec)[array]
+    buffer = bytearray(int(np.prod(row_shape)) * np.dtype(data_type).itemsize + CRC_BYTES)
+    for shard in np.unique(rows // spec.rows_per_shard).tolist():
+        mine = rows[rows // spec.rows_per_shard == shard].tolist()
+        path = shard_path(folder, shard, 1 + len(row_shape))
+        slots = [row - shard * spec.rows_per_shard for row in mine]
+        for row, problem in zip(mine, _shard_problems(path, spec.rows_per_shard, slots, buffer), strict=True):
+            if problem:
+                yield row, problem
+        progress.advance(len(mine))
+
+
+def _shard_problems(path: Path, slots_per_shard: int, slots: list[int], buffer: bytearray) -> list[str]:
+    """What is wrong with each of a shard's rows that should be there; empty where nothing is."""
+    if not path.is_file():
+        return [f"has lost its shard {path}"] * len(slots)
+    try:
+        shard = ShardFile(path, slots_per_shard)
+    except StoreError:
+        return [f"stands in {path}, which is truncated or has a damaged index"] * len(slots)
+    return [shard.problem(slot, buffer) for slot in slots]
+
+
+def _zarr_problems(
+    store: FeatureStore, kind: Kind, array: str, rows: npt.NDArray[np.int64], progress: Stage
+) -> Iterator[tuple[int, str]]:
+    """Through Zarr, whose codecs check what they can."""
+    name = f"{stream_group(kind, store.spec(kind).encoder)}/{array}"
+    zarr_array = store.location.zarr_array(name)
+    reader = ZarrRows(zarr_array, f"{store.location.url}/{name}")
+    buffer = np.empty((1, int(np.prod(zarr_array.shape[1:])) * zarr_array.dtype.itemsize), dtype=np.uint8)
+    for row in rows:
+        try:
+            reader.read_into(np.array([row]), buffer)
+        except StoreError as error:
+            yield int(row), f"can't be read ({error})"
+        progress.advance()

@@ -1,0 +1,245 @@
+"""Making a store and adding clips to it; `avem.cache.stream` writes their features."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from avem.cache import layout, ledger
+from avem.cache.location import Location
+from avem.cache.locks import store_lock
+from avem.cache.manifest import (
+    Columns,
+    append_clips,
+    manifest_columns,
+    read_manifest,
+    write_manifest,
+)
+from avem.cache.records import KINDS, PENDING, ClipRecord, Kind, StreamSpec
+from avem.cache.stream import StreamWriter
+from avem.errors import FingerprintError, StoreError, UnknownClipError
+
+
+class StoreWriter:
+    """Adds clips and streams to a store; made by `open`. Several writers may work on one store at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ledger = path / layout.LEDGER
+
+    @classmethod
+    def open(cls, path: str | Path) -> StoreWriter:
+        """Open a store to add to it, or make one where nothing is yet.
+
+        Args:
+            path: The store's folder on this machine; its parents are made too.
+
+        Raises:
+            StoreError: The folder holds something else, the store is of a newer format, or it can't be written.
+        """
+        path = Path(path).expanduser()
+        if "://" in str(path) or ":/" in str(path):
+            raise StoreError(f"{path} is a URL; stores are written on a local disk and copied from there.")
+        if (path / layout.METADATA).is_file():
+            layout.store_attributes(layout.read_metadata(path), str(path))
+            return cls(path)
+        _refuse_foreign(path)
+        attributes = {"avem": {"format_version": layout.FORMAT_VERSION, "roots": {}, "streams": {}}}
+        try:
+            layout.write_metadata(path, layout.group_metadata(attributes))
+        except OSError as error:
+            raise StoreError(f"A feature store can't be made at {path} ({error.strerror}).") from error
+        return cls(path)
+
+    @property
+    def clips(self) -> pa.Table:
+        """The manifest as it stands, with committed shards entered."""
+        records = ledger.read_records(Location.parse(self.path))
+        table = read_manifest(self.path / layout.MANIFEST)
+        if not records:
+            return table
+        columns = manifest_columns(table)
+        ledger.fold(columns, records)
+        return pa.table({**columns, "check": table["check"]}, schema=table.schema)
+
+    def add_clips(self, records: Sequence[ClipRecord], root: str | Path) -> npt.NDArray[np.int64]:
+        """Enter clips into the manifest; clips that are there already keep their row.
+
+        Args:
+            records: The clips; ids are unique.
+            root: Folder that their paths are relative to, remembered per dataset.
+
+        Returns:
+            Row of each clip, int64 [clips].
+
+        Raises:
+            StoreError: A clip is there with another content, or the records name one clip twice with two contents.
+        """
+        with self._exclusive():
+            columns = manifest_columns(read_manifest(self.path / layout.MANIFEST))
+            known = {clip_id: row for row, clip_id in enumerate(columns["clip_id"])}
+            fresh = _fresh_clips(records, known, columns["sha256"], self.path)
+            if fresh:
+                append_clips(columns, fresh)
+                write_manifest(self.path / layout.MANIFEST, columns)
+            self._remember_roots(records, Path(root).expanduser().resolve())
+            self._grow_arrays(len(columns["clip_id"]))
+        return np.array([known[record.clip_id] for record in records], dtype=np.int64)
+
+    def stream(self, spec: StreamSpec) -> StreamWriter:
+        """Make a stream's arrays, or check that those there were made the same way.
+
+        Args:
+            spec: The stream; where it is there already, its own `rows_per_shard` stays.
+
+        Raises:
+            FingerprintError: The store's features of this kind were made in another way.
+            StoreError: The store holds another encoder's, or differently shaped or kept, features of this kind.
+        """
+        with self._exclusive():
+            metadata = layout.read_metadata(self.path)
+            streams = metadata["attributes"]["avem"].setdefault("streams", {})
+            clips = len(read_manifest(self.path / layout.MANIFEST))
+            if spec.kind in streams:
+                spec = self._existing(spec, streams[spec.kind])
+            else:
+                self._make_arrays(spec, clips)
+                streams[spec.kind] = spec.encoder
+                layout.write_metadata(self.path, metadata)
+            self._grow_arrays(clips)
+        return StreamWriter(self.path, spec)
+
+    def mark_pending(self, kind: Kind, rows: Sequence[int]) -> None:
+        """Have rows extracted again, because they are damaged or their encoder changed its mind.
+
+        Args:
+            kind: `video` or `audio`.
+            rows: Row numbers.
+
+        Raises:
+            UnknownClipError: The store has no such row.
+        """
+        with self._exclusive():
+            columns = self._fold()
+            for row in rows:
+                if not 0 <= row < len(columns["clip_id"]):
+                    raise UnknownClipError(f"{self.path} has no row {row}; it holds {len(columns['clip_id'])} clips.")
+                columns[f"{kind}_status"][row] = PENDING
+            write_manifest(self.path / layout.MANIFEST, columns)
+
+    def finish(self) -> pa.Table:
+        """Fold the ledger into the manifest, which from then on says everything by itself.
+
+        Returns:
+            The manifest.
+        """
+        with self._exclusive():
+            columns = self._fold()
+            return write_manifest(self.path / layout.MANIFEST, columns)
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Be the only one who changes the manifest, the root's attributes or the arrays' shapes."""
+        try:
+            with store_lock(self._ledger, exclusive=True):
+                yield
+        except OSError as error:
+            raise StoreError(f"The store {self.path} can't be written ({error.strerror or error}).") from error
+
+    def _fold(self) -> Columns:
+        """Fold the ledger into the manifest; the store is held exclusively."""
+        records = ledger.read_records(Location.parse(self.path))
+        columns = manifest_columns(read_manifest(self.path / layout.MANIFEST))
+        ledger.fold(columns, records)
+        if records:
+            write_manifest(self.path / layout.MANIFEST, columns)
+            ledger.retire(self._ledger, records)
+        return columns
+
+    def _remember_roots(self, records: Sequence[ClipRecord], root: Path) -> None:
+        metadata = layout.read_metadata(self.path)
+        roots = metadata["attributes"]["avem"].setdefault("roots", {})
+        now = {record.dataset: str(root) for record in records}
+        if not now.items() <= roots.items():
+            roots.update(now)
+            layout.write_metadata(self.path, metadata)
+
+    def _existing(self, spec: StreamSpec, encoder: str) -> StreamSpec:
+        """The stream as the store has it, where `spec` agrees with it."""
+        where = self.path / layout.stream_group(spec.kind, encoder) / "features"
+        there = layout.spec_from_metadata(layout.read_metadata(where), str(where))
+        if (there.encoder, there.fingerprint) != (spec.encoder, spec.fingerprint):
+            raise FingerprintError(
+                f"The {spec.kind} features in {self.path} were made by {there.encoder} {there.fingerprint}, not by "
+                f"{spec.encoder} {spec.fingerprint}; extract into another store."
+            )
+        if replace(spec, rows_per_shard=there.rows_per_shard) != there:
+            raise StoreError(
+                f"The {spec.kind} features in {self.path} are {there.dtype} {there.row_shape} with pooled "
+                f"vectors of {there.pooled_dim}, not {spec.dtype} {spec.row_shape} with {spec.pooled_dim}; "
+                "extract into another store."
+            )
+        return there
+
+    def _make_arrays(self, spec: StreamSpec, clips: int) -> None:
+        group = self.path / layout.stream_group(spec.kind, spec.encoder)
+        if group.exists():  # left by a writer that died before it could enter the stream
+            shutil.rmtree(group)
+        for node in (group.parent, group):
+            layout.write_metadata(node, layout.group_metadata({}))
+        for name, (row_shape, data_type) in layout.stream_arrays(spec).items():
+            metadata = layout.array_metadata(
+                clips, row_shape, data_type, spec.rows_per_shard, layout.spec_attributes(spec)
+            )
+            layout.write_metadata(group / name, metadata)
+
+    def _grow_arrays(self, clips: int) -> None:
+        """Give every array of every stream a row per clip."""
+        streams = layout.read_metadata(self.path)["attributes"]["avem"].get("streams", {})
+        for kind in KINDS:
+            if kind not in streams:
+                continue
+            group = self.path / layout.stream_group(kind, streams[kind])
+            for array in sorted(path.parent for path in group.glob(f"*/{layout.METADATA}")):
+                metadata = layout.read_metadata(array)
+                if metadata["shape"][0] != clips:
+                    metadata["shape"][0] = clips
+                    layout.write_metadata(array, metadata)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse to make a store among other things: a store's folder is new or empty."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise StoreError(f"{path} is a file; give a folder for the feature store.")
+    others = sorted(item.name for item in path.iterdir() if not item.name.startswith(f".{layout.METADATA}."))
+    if others:
+        raise StoreError(f"{path} holds {others[0]!r} and is no feature store; give a new or an empty folder.")
+
+
+def _fresh_clips(
+    records: Sequence[ClipRecord], known: dict[str, int], hashes: Sequence[str], where: Path
+) -> list[ClipRecord]:
+    """The records that are new, entered into `known` with the rows they will have."""
+    digests = {clip_id: hashes[row] for clip_id, row in known.items()} if records else {}
+    fresh = []
+    for record in records:
+        there = digests.get(record.clip_id)
+        if there is None:
+            known[record.clip_id] = len(known)
+            digests[record.clip_id] = record.sha256
+            fresh.append(record)
+        elif there != record.sha256:
+            raise StoreError(
+                f"The clip {record.clip_id} ({record.path}) is in {where} with another content "
+                f"(sha256 {there[:12]}, now {record.sha256[:12]}); extract the changed file into a new store."
+            )
+    return fresh

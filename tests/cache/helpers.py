@@ -1,0 +1,61 @@
+"""Small stores for tests, here and in other rooms' tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from avem.cache import ClipRecord, FeatureStore, RowDetails, StoreWriter, StreamSpec
+
+EMOTIONS = ("happiness", "sadness", "anger", "neutral")
+
+
+def video_spec(dtype: str = "float16", rows_per_shard: int = 4) -> StreamSpec:
+    return StreamSpec("video", "tiny-video", {"weights": "abc", "layer": -2}, (2, 3, 4), 5, dtype, rows_per_shard)
+
+
+def audio_spec(dtype: str = "float16", rows_per_shard: int = 4) -> StreamSpec:
+    return StreamSpec("audio", "tiny-audio", {"weights": "def"}, (6, 4), 5, dtype, rows_per_shard)
+
+
+def clip_records(count: int, first: int = 0, dataset: str = "toy") -> list[ClipRecord]:
+    return [
+        ClipRecord(
+            clip_id=f"{dataset}/{number:03d}",
+            dataset=dataset,
+            path=f"clips/{number:03d}.mp4",
+            sha256=f"{number:064x}",
+            emotion=EMOTIONS[number % len(EMOTIONS)],
+            split="train",
+            source=f"speaker-{number % 3}",
+        )
+        for number in range(first, first + count)
+    ]
+
+
+def row_values(spec: StreamSpec, rows: Sequence[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features and pooled vectors that depend on the row alone."""
+    features, pooled = [], []
+    for row in rows:
+        rng = np.random.default_rng([seed, row, spec.kind == "video"])
+        features.append(rng.normal(size=spec.row_shape).astype(np.float32))
+        pooled.append(rng.normal(size=spec.pooled_dim).astype(np.float32))
+    return np.array(features), np.array(pooled)
+
+
+def write_pending(writer: StoreWriter, spec: StreamSpec, seed: int = 0) -> None:
+    stream = writer.stream(spec)
+    for shard in stream.pending():
+        features, pooled = row_values(spec, shard.rows, seed)
+        stream.write(shard, features, pooled, [RowDetails(duration_s=1.5, has_audio=True)] * len(shard.rows))
+
+
+def make_store(path: Path, clips: int = 10, dtype: str = "float16", rows_per_shard: int = 4) -> FeatureStore:
+    writer = StoreWriter.open(path)
+    writer.add_clips(clip_records(clips), root=path.parent)
+    write_pending(writer, video_spec(dtype, rows_per_shard))
+    write_pending(writer, audio_spec(dtype, rows_per_shard))
+    writer.finish()
+    return FeatureStore.open(path)
