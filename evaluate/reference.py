@@ -34,7 +34,7 @@ def matches(prediction: str, answer: str) -> bool:
 
 
 def parses(prediction: str, answer: str, choices: Sequence[str]) -> bool:
-    """The other matcher: the first option whose letter is a word of the reply, then yes or no, then an option's text."""
+    """The other matcher: the first option whose letter is a word of the reply, then yes or no, then option text."""
     options = {}
     for choice in choices:
         if option := PARSED_OPTION.match(choice):

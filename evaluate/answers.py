@@ -1,0 +1,153 @@
+"""Answers: those that came from anywhere (files), and those a bench has already bought (an append-only log)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from avem.errors import DataError, MissingFileError
+from avem.files import read_json_lines
+
+logger = logging.getLogger(__name__)
+
+TEXT_FIELDS = ("answer", "prediction", "response", "output", "text", "reply")
+"""Where an object with an `id` may keep the model's raw text; the first one present counts."""
+
+
+def read_answers(path: Path | str) -> dict[str, str]:
+    """Read a model's raw answers.
+
+    Args:
+        path: A JSON object (id to text), a JSON list or JSON Lines of objects with `id` and one of `TEXT_FIELDS`, or a
+            folder of `<id>.txt`, as the reference writes them.
+
+    Returns:
+        Question id to raw text.
+
+    Raises:
+        MissingFileError: There is no such file or folder.
+        DataError: It holds something else, no answer at all, or two different answers for one id.
+    """
+    path = Path(path)
+    if path.is_dir():
+        pairs = [(file.stem, _read_text(file)) for file in sorted(path.glob("*.txt"))]
+    elif path.suffix == ".jsonl":
+        pairs = read_json_lines(path, _pair)
+    elif path.is_file():
+        pairs = _read_json(path)
+    else:
+        raise MissingFileError(
+            f"There are no answers at {path}; give a JSON or JSON Lines file or a folder of <id>.txt."
+        )
+    if not pairs:
+        raise DataError(
+            f"{path} holds no answers; expected {{id: text}}, objects with id and answer, or <id>.txt files."
+        )
+    answers: dict[str, str] = {}
+    for name, text in pairs:
+        if answers.setdefault(name, text) != text:
+            raise DataError(f"{path} holds two different answers for {name}; keep one.")
+    return answers
+
+
+class AnswerLog:
+    """An append-only file of what a model answered, keyed by everything the answer depends on.
+
+    A kill leaves at most one torn line at the end, which the next opening cuts off; older answers under other keys stay
+    and are never used. Use as a context manager.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the log for reading and appending.
+
+        Args:
+            path: The file, `answers.jsonl` of a bench; made if missing.
+
+        Raises:
+            DataError: A whole line is not an object with a key.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._file = path.open("a+b")
+        self._records = self._read()
+
+    def __enter__(self) -> AnswerLog:
+        """The log itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file; every appended record is on disk already."""
+        self._file.close()
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The record under a key, or None."""
+        return self._records.get(key)
+
+    def append(self, records: Mapping[str, dict[str, Any]]) -> None:
+        """Add records (key to JSON object) and make them durable."""
+        lines = [json.dumps({"key": key, **record}, ensure_ascii=False) for key, record in records.items()]
+        self._file.write("".join(line + "\n" for line in lines).encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._records |= records
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        self._file.seek(0)
+        content = self._file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            logger.info("%s ends within a line; that answer is asked again.", self.path)
+            self._file.truncate(whole)
+        records = {}
+        for number, line in enumerate(content[:whole].splitlines(), start=1):
+            try:
+                record = json.loads(line)
+                records[record.pop("key")] = record
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                self._file.close()
+                raise DataError(
+                    f"{self.path} line {number} is not a kept answer; remove that line or the file."
+                ) from error
+        return records
+
+
+def _read_json(path: Path) -> list[tuple[str, str]]:
+    try:
+        content = json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not JSON ({error}).") from error
+    if isinstance(content, dict):
+        wrong = next((name for name, text in content.items() if not isinstance(text, str)), None)
+        if wrong is not None:
+            raise DataError(f"{path}: the answer of {wrong} is not text.")
+        return list(content.items())
+    if not isinstance(content, list):
+        raise DataError(f"{path} should hold an object {{id: text}} or a list of objects with id and answer.")
+    pairs = []
+    for number, entry in enumerate(content, start=1):
+        try:
+            pairs.append(_pair(entry))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path} entry {number} is not an object with id and answer ({error}).") from error
+    return pairs
+
+
+def _pair(entry: dict[str, Any]) -> tuple[str, str]:
+    text = next((entry[field] for field in TEXT_FIELDS if field in entry), None)
+    if not isinstance(text, str):
+        raise ValueError(f"there is no text in any of {', '.join(TEXT_FIELDS)}")
+    return str(entry["id"]), text
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text.") from error

@@ -1,0 +1,153 @@
+"""Asking a model: what it is shown, which options it weighs, and how many questions share one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from avem.errors import SettingError
+from avem.evaluate.questions import letters, option_text, prompt_text
+from avem.files import json_sha256
+from avem.records import Question
+
+STYLES = ("letters", "cloze")
+KEY_VERSION = 1
+"""Raised when the same key would mean another number."""
+
+POSITIONS_PER_CALL = 8192
+"""About how many token positions one call holds: as many clips as fit share a call, one at least."""
+
+TEXT_ASKS_PER_CALL = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One thing to ask: a question, one way of choosing, and the clip it is asked on."""
+
+    question: Question
+    way: str
+    """One of `avem.evaluate.results.WAYS`."""
+    row: int | None
+    """Row of the store; None without media."""
+    key: str
+    """Hash of everything the answer depends on."""
+
+
+def check_style(style: str) -> None:
+    """Refuse an unknown prompt style.
+
+    Raises:
+        SettingError: `style` is neither `letters` nor `cloze`.
+    """
+    if style not in STYLES:
+        raise SettingError(f"There is no prompt style {style!r}; choose letters or cloze.")
+
+
+def options_of(question: Question, style: str) -> tuple[str, ...]:
+    """The responses whose log-probabilities are compared: option letters, or for `cloze` the options' texts."""
+    if style == "cloze":
+        return tuple(option_text(choice) for choice in question.choices)
+    return tuple(letters(question))
+
+
+class Asker:
+    """Puts questions to one model over one store.
+
+    Args:
+        model: An `avem.train.AudiovisualLM`, or anything with its `sequence, prompt, response_logprobs, generate,
+            fingerprint`.
+        store: An `avem.cache.FeatureStore`.
+        style: `letters` shows the options and weighs their letters, as AVERE is asked; `cloze` shows the question alone
+            and weighs the options' texts.
+        max_new_tokens: Longest reply in tokens.
+    """
+
+    def __init__(self, model: Any, store: Any, style: str, max_new_tokens: int) -> None:
+        check_style(style)
+        self.model, self.store, self.style, self.max_new_tokens = model, store, style, max_new_tokens
+        self.available = {kind: store.available(kind) for kind in ("video", "audio")}
+        self._asked = {"version": KEY_VERSION, "model": model.fingerprint(), "style": style}
+        self._features = {kind: json_sha256(store.fingerprint(kind)) for kind in ("video", "audio") if self._any(kind)}
+        self._hashes = store.clips["sha256"].to_pylist()
+
+    def ask(self, question: Question, way: str, row: int | None) -> Ask:
+        """Name one thing to ask; the key covers model, features, clip, prompt, options and reply length."""
+        depends: dict[str, Any] = {**self._asked, "way": way, "prompt": prompt_text(question, self.style)}
+        if way == "generation":
+            depends["max_new_tokens"] = self.max_new_tokens
+        else:
+            depends["options"] = options_of(question, self.style)
+        if row is not None:
+            kinds = [kind for kind in self._features if self.available[kind][row]]
+            depends |= {"clip": self._hashes[row] or row, "features": {kind: self._features[kind] for kind in kinds}}
+        return Ask(question, way, row, json_sha256(depends))
+
+    def has_media(self, row: int) -> bool:
+        """Whether the store holds video or audio of a clip."""
+        return any(bool(self.available[kind][row]) for kind in self.available)
+
+    def batches(self, asks: Sequence[Ask]) -> Iterator[list[Ask]]:
+        """Group asks so that those of one way and one clip are in one call, several clips together where they fit."""
+        for way in dict.fromkeys(ask.way for ask in asks):
+            chosen = sorted((ask for ask in asks if ask.way == way), key=lambda ask: -1 if ask.row is None else ask.row)
+            groups: dict[int | None, list[Ask]] = {}
+            for number, ask in enumerate(chosen):
+                groups.setdefault(-1 - number // TEXT_ASKS_PER_CALL if ask.row is None else ask.row, []).append(ask)
+            clips = list(groups.values())
+            size = 1 if way == "text_only" else self._clips_per_call()
+            for start in range(0, len(clips), size):
+                yield [ask for clip in clips[start : start + size] for ask in clip]
+
+    @torch.inference_mode()
+    def answer(self, asks: Sequence[Ask]) -> dict[str, dict[str, Any]]:
+        """Ask the model, all in one call.
+
+        Args:
+            asks: Of one way.
+
+        Returns:
+            Key to `{"id", "way", "logprobs"}` or `{"id", "way", "reply"}`.
+        """
+        media = {row: self._media(row) for row in dict.fromkeys(ask.row for ask in asks)}
+        prompts = [prompt_text(ask.question, self.style) for ask in asks]
+        about = [{"id": ask.question.id, "way": ask.way} for ask in asks]
+        if asks and asks[0].way == "generation":
+            shown = [self.model.prompt(text, *media[ask.row]) for ask, text in zip(asks, prompts, strict=True)]
+            replies = self.model.generate(shown, max_new_tokens=self.max_new_tokens)
+            found = [{**known, "reply": reply} for known, reply in zip(about, replies, strict=True)]
+        else:
+            values = self._weigh([(text, *media[ask.row]) for ask, text in zip(asks, prompts, strict=True)], asks)
+            found = [{**known, "logprobs": value} for known, value in zip(about, values, strict=True)]
+        return {ask.key: record for ask, record in zip(asks, found, strict=True)}
+
+    def _weigh(self, shown: Sequence[tuple[Any, ...]], asks: Sequence[Ask]) -> list[list[float]]:
+        """Log-probabilities of every ask's options, all in one call so that common prefixes are computed once."""
+        options = [options_of(ask.question, self.style) for ask in asks]
+        sequences = [
+            self.model.sequence(text, option, video, audio)
+            for (text, video, audio), texts in zip(shown, options, strict=True)
+            for option in texts
+        ]
+        values = iter(self.model.response_logprobs(sequences).double().tolist())
+        return [[next(values) for _ in texts] for texts in options]
+
+    def _media(self, row: int | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """A clip's features, `[T, N, C]` and `[S, C]`; None for what the store lacks."""
+        if row is None:
+            return None, None
+        read = {"video": self.store.video, "audio": self.store.audio}
+        video, audio = (read[kind]([row])[0] if self.available[kind][row] else None for kind in ("video", "audio"))
+        return video, audio
+
+    def _clips_per_call(self) -> int:
+        first = next((row for row in range(len(self._hashes)) if self.available["video"][row]), None)
+        if first is None:
+            return 8
+        frames, tokens = self.store.video([first]).shape[1:3]
+        return max(1, POSITIONS_PER_CALL // (frames * tokens + 128))
+
+    def _any(self, kind: str) -> bool:
+        return bool(self.available[kind].any())

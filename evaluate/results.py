@@ -1,0 +1,171 @@
+"""What a bench found: every item with everything needed to judge it again, and the numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avem.errors import DataError, MissingFileError
+from avem.evaluate.emorealm import score_letters
+from avem.evaluate.metrics import Outcome, group_by_task
+from avem.evaluate.questions import letters, to_question
+from avem.evaluate.statistics import RESAMPLES
+from avem.files import write_atomic
+from avem.records import Question
+
+FORMAT = "avem-bench-1"
+
+WAYS = ("likelihood", "generation", "text_only")
+"""How an option is chosen: the likeliest one, the one the model writes, the likeliest one without media."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question and everything a model said to it."""
+
+    question: Question
+    clip_id: str | None = None
+    clip_path: str = ""
+    """Media file as the store's manifest names it."""
+    absent: str = ""
+    """Why there is no answer; empty where there is one."""
+    logprobs: tuple[float, ...] | None = None
+    """Summed log-probability of each option as the response, in nats."""
+    reply: str | None = None
+    reply_letter: str | None = None
+    text_logprobs: tuple[float, ...] | None = None
+    """The same without media."""
+
+    def letter(self, way: str) -> str | None:
+        """The chosen option: `way` is one of `WAYS`; None where there is none."""
+        if way == "generation":
+            return self.reply_letter
+        values = self.logprobs if way == "likelihood" else self.text_logprobs
+        return None if values is None else letters(self.question)[int(np.argmax(values))]
+
+    def probabilities(self, way: str = "likelihood") -> list[float] | None:
+        """Softmax over the options' log-probabilities, or None."""
+        values = self.logprobs if way == "likelihood" else self.text_logprobs
+        if values is None:
+            return None
+        weights = np.exp(np.array(values) - max(values))
+        return [float(weight) for weight in weights / weights.sum()]
+
+    def to_json(self) -> dict[str, Any]:
+        """The item as an object of `result.json`, its derived values included for other readers."""
+        own = {name: getattr(self, name) for name in self.__slots__ if name != "question"}
+        derived = {"probabilities": self.probabilities(), "letter": self.letter("likelihood")}
+        return {"question": self.question.to_json(), **own, **derived}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any], where: str) -> Item:
+        """Read an object of `result.json`."""
+        own = {name: entry.get(name) for name in cls.__slots__ if name not in ("question", "clip_path", "absent")}
+        for name in ("logprobs", "text_logprobs"):
+            own[name] = None if own[name] is None else tuple(own[name])
+        text = {name: str(entry.get(name) or "") for name in ("clip_path", "absent")}
+        return cls(to_question(entry["question"], where), **own, **text)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """One model on one benchmark."""
+
+    name: str
+    """Short name for tables."""
+    items: tuple[Item, ...]
+    scores: dict[str, dict[str, Any]]
+    """Way to metrics (see `avem.evaluate.emorealm.score`), with intervals; only the ways that were run."""
+    benchmark: str = "emorealm"
+    style: str = "letters"
+    model: dict[str, Any] = field(default_factory=dict)
+    store: dict[str, Any] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+    """Ids of given answers that fit no question."""
+
+    @property
+    def way(self) -> str:
+        """The way that headline numbers come from: likelihood where it was run, else generation."""
+        return "likelihood" if "likelihood" in self.scores else "generation"
+
+    @property
+    def score(self) -> dict[str, Any]:
+        """The headline numbers."""
+        return self.scores[self.way]
+
+    def outcomes(self, way: str | None = None) -> list[Outcome]:
+        """Every question with the chosen option, in the file's order."""
+        return [Outcome(item.question, item.letter(way or self.way)) for item in self.items]
+
+    def disagreement(self) -> dict[str, dict[str, float | int]]:
+        """How often the likeliest and the written option differ, in percent of items with both, per task."""
+        result = {}
+        for task, outcomes in group_by_task(self.outcomes()).items():
+            ids = {outcome.question.id for outcome in outcomes}
+            both = [item for item in self.items if item.question.id in ids and item.logprobs and item.reply is not None]
+            differ = sum(item.letter("likelihood") != item.letter("generation") for item in both)
+            if both:
+                result[task] = {"n": len(both), "differ": differ, "share": 100 * differ / len(both)}
+        return result
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole result as `result.json` holds it."""
+        known = {name: getattr(self, name) for name in ("name", "benchmark", "style", "model", "store", "scores")}
+        found = {"disagreement": self.disagreement(), "unknown": list(self.unknown)}
+        return {"format": FORMAT, **known, **found, "items": [item.to_json() for item in self.items]}
+
+    def write(self, path: Path) -> None:
+        """Write `result.json`, whole or not at all."""
+        write_atomic(path, json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n")
+
+
+def judge(items: Sequence[Item], *, resamples: int = RESAMPLES, seed: int = 0, **about: Any) -> BenchResult:
+    """Score items in every way they allow.
+
+    Args:
+        items: One a question.
+        resamples: Bootstrap resamples for the intervals.
+        seed: Seed of the bootstrap.
+        **about: The other fields of `BenchResult`.
+    """
+    questions = [item.question for item in items]
+    scores = {}
+    present = {"likelihood": "logprobs", "generation": "reply", "text_only": "text_logprobs"}
+    for way in WAYS:
+        absent = [item.question.id for item in items if getattr(item, present[way]) is None]
+        if len(absent) < len(items) or (way == "generation" and not scores):
+            chosen = {item.question.id: item.letter(way) for item in items}
+            scores[way] = score_letters(questions, chosen, missing=absent, resamples=resamples, seed=seed)
+    return BenchResult(items=tuple(items), scores=scores, **about)
+
+
+def read_result(path: Path | str) -> BenchResult:
+    """Read a bench's `result.json`.
+
+    Args:
+        path: The file, or the folder that holds it.
+
+    Raises:
+        MissingFileError: There is none.
+        DataError: It is something else.
+    """
+    path = Path(path)
+    path = path / "result.json" if path.is_dir() else path
+    if not path.is_file():
+        raise MissingFileError(f"There is no bench result at {path}; `avem bench emorealm` makes one.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"its format is {content['format']}, not {FORMAT}")
+        items = [
+            Item.from_json(entry, f"{path} item {number}") for number, entry in enumerate(content["items"], start=1)
+        ]
+        known = {name: content[name] for name in ("name", "benchmark", "style", "model", "store", "scores")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is not a bench result ({error}); `avem bench emorealm` makes one.") from error
+    return BenchResult(items=tuple(items), unknown=tuple(content.get("unknown", ())), **known)
