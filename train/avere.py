@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from avem.errors import CheckpointError, MissingFileError
 from avem.train.model import AudiovisualLM
 from avem.train.model_config import AudiovisualConfig
-from avem.train.tensors import read_tensors, tensor_shapes
+from avem.train.tensors import fill, tensor_shapes
 from avem.train.tokenizers import load_tokenizer
 
 IGNORED = re.compile(
@@ -53,22 +53,17 @@ QFORMER_FIELDS = (
 )  # fmt: skip
 
 
-def is_avere(folder: Path) -> bool:
-    """Whether a folder holds an AVERE checkpoint."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and (
-        config.get("model_type") == "avere" or "LlavaLlamaForCausalLM" in (config.get("architectures") or [])
-    )
+def is_avere(settings: dict[str, Any]) -> bool:
+    """Whether a `config.json` is that of an AVERE checkpoint."""
+    return settings.get("model_type") == "avere" or "LlavaLlamaForCausalLM" in (settings.get("architectures") or [])
 
 
-def load_avere(folder: Path, device: str | torch.device, dtype: torch.dtype) -> AudiovisualLM:
+def load_avere(folder: Path, settings: dict[str, Any], device: str | torch.device, dtype: torch.dtype) -> AudiovisualLM:
     """Read an AVERE checkpoint.
 
     Args:
-        folder: Holds `config.json`, the weights (safetensors or `.bin`, whole or in shards) and the tokenizer.
+        folder: Holds the weights (safetensors or `.bin`, whole or in shards) and the tokenizer.
+        settings: Its `config.json`.
         device: Where the weights go.
         dtype: Their number format.
 
@@ -76,53 +71,15 @@ def load_avere(folder: Path, device: str | torch.device, dtype: torch.dtype) -> 
         MissingFileError: A file is missing.
         CheckpointError: Tensors are missing, unknown or misshapen, or the configuration can't be understood.
     """
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = _read_config(folder, settings)
     with init_empty_weights(include_buffers=False):
         language_model = LlamaForCausalLM(_llama_config(settings))
         model = AudiovisualLM(language_model, load_tokenizer(folder), config)
-    fill_model(model, folder, device, dtype)
+    names = {avere_name(name): name for name in model.state_dict()}
+    fill(model, folder, names, IGNORED, device, dtype)
     model.source = str(folder)
+    model.avere_settings = settings
     return model.eval()
-
-
-def fill_model(model: AudiovisualLM, folder: Path, device: str | torch.device, dtype: torch.dtype) -> None:
-    """Move an AVERE checkpoint's tensors into a model whose parameters have no storage yet."""
-    wanted = {avere_name(name): name for name in model.state_dict()}
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    found: dict[str, torch.Tensor] = {}
-    extra, misshapen = [], []
-    for theirs, tensor in read_tensors(folder):
-        if IGNORED.match(theirs):
-            continue
-        ours = wanted.get(theirs)
-        if ours is None:
-            extra.append(theirs)
-        elif tensor.shape != expected[ours]:
-            misshapen.append(f"{theirs} is {list(tensor.shape)}, not {list(expected[ours])}")
-        else:
-            found[ours] = tensor.to(device=device, dtype=dtype)
-    tied = {"language_model.lm_head.weight"} if model.language_model.config.tie_word_embeddings else set()
-    missing = [theirs for theirs, ours in wanted.items() if ours not in found and ours not in tied]
-    report_faults(folder, missing, extra, misshapen)
-    model.load_state_dict(found, strict=False, assign=True)
-    model.language_model.tie_weights()
-    model.to(device)
-
-
-def report_faults(folder: Path, missing: list[str], extra: list[str], misshapen: list[str]) -> None:
-    """Raise one error that names what is wrong with a checkpoint, if anything is.
-
-    Raises:
-        CheckpointError: A list is not empty; at most five names of each are shown.
-    """
-    faults = [
-        f"{title}: {'; '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
-        for title, names in (("missing", missing), ("unknown", extra), ("misshapen", misshapen))
-        if names
-    ]
-    if faults:
-        raise CheckpointError(f"The checkpoint {folder} does not fit its config.json: {', '.join(faults)}.")
 
 
 def avere_name(name: str) -> str:
@@ -179,14 +136,12 @@ def _qformer_sizes(folder: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str
     if queries is None:
         return {}
     inner = next(shape[0] for name, shape in shapes.items() if name.endswith("intermediate_query.dense.weight"))
-    numbers = {
-        int(match[1]) for name in shapes if (match := re.search(r"Qformer\.bert\.encoder\.layer\.(\d+)\.", name))
-    }
+    layers = {match[1] for name in shapes if (match := re.search(r"Qformer\.bert\.encoder\.layer\.(\d+)\.", name))}
     return {
         "qformer_hidden_size": queries[2],
         "qformer_num_attention_heads": _bert_heads(folder, queries[2]),
         "qformer_intermediate_size": inner,
-        "qformer_num_hidden_layers": len(numbers),
+        "qformer_num_hidden_layers": len(layers),
     }
 
 
@@ -206,5 +161,4 @@ def _bert_heads(folder: Path, width: int) -> int:
 
 def _bert_configs(folder: Path) -> Iterator[Path]:
     for parent in (folder, folder.parent):
-        for path in sorted(parent.glob("backbones/*bert*/config.json")):
-            yield path
+        yield from sorted(parent.glob("backbones/*bert*/config.json"))

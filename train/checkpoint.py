@@ -1,21 +1,29 @@
-"""Loading models of every layout, and avem's own: a folder with the language model, the projectors and a tokenizer."""
+"""Loading audiovisual models of every layout: AVERE's, avem's own, and the results of runs."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
-from avem.errors import CheckpointError
+from avem.errors import CheckpointError, MissingFileError
 from avem.locate import locate_model
+from avem.train.adapters import load_adapter
 from avem.train.avere import is_avere, load_avere
+from avem.train.language_models import load_language_model
 from avem.train.model import AudiovisualLM
+from avem.train.model_config import AudiovisualConfig
+from avem.train.saving import ADAPTER_TYPE, FORMAT_VERSION, MODEL_TYPE, projector_state
+from avem.train.tensors import report_faults
 
 
 def load_model(
     path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> AudiovisualLM:
-    """Load an audiovisual model: an AVERE checkpoint, an avem checkpoint, or a run's folder with an adapter.
+    """Load an audiovisual model: an AVERE checkpoint, an avem checkpoint, or the result of a run.
 
     Args:
         path: A folder, or a hub id.
@@ -23,13 +31,81 @@ def load_model(
         dtype: Their number format.
 
     Returns:
-        The model in evaluation mode.
+        The `AudiovisualLM` in evaluation mode.
 
     Raises:
         MissingFileError: There is no such model.
         CheckpointError: It is none of these layouts, or its weights do not fit its configuration.
     """
     folder = locate_model(path, "--model")
-    if is_avere(folder):
-        return load_avere(folder, device, dtype)
-    raise CheckpointError(f"{folder} is neither an AVERE checkpoint, an avem checkpoint nor the result of a run.")
+    settings = _read_settings(folder)
+    if is_avere(settings):
+        model = load_avere(folder, settings, device, dtype)
+    elif settings.get("model_type") == MODEL_TYPE:
+        model = _load_own(folder, settings, device, dtype)
+    elif settings.get("model_type") == ADAPTER_TYPE:
+        model = _load_run(folder, settings, device, dtype)
+    else:
+        raise CheckpointError(f"{folder} is neither an AVERE checkpoint, an avem checkpoint nor the result of a run.")
+    model.source = str(path) if not Path(path).exists() else str(folder.resolve())
+    return model.eval()
+
+
+def _load_own(folder: Path, settings: dict[str, Any], device: str | torch.device, dtype: torch.dtype) -> AudiovisualLM:
+    config = _config_of(folder, settings)
+    language_model, tokenizer = load_language_model(folder / "language_model", device, dtype)
+    model = AudiovisualLM.create(language_model, tokenizer, config)
+    model.avere_settings = settings.get("avere") or {}
+    _load_projectors(model, folder, whole=True)
+    return model
+
+
+def _load_run(folder: Path, settings: dict[str, Any], device: str | torch.device, dtype: torch.dtype) -> AudiovisualLM:
+    base = str(settings.get("base", ""))
+    beside = folder / base
+    if not base or (not beside.exists() and base.startswith(".")):
+        raise MissingFileError(f"{folder} was trained on {base or 'an unnamed base'}, which is not there; put it back.")
+    model = load_model(beside if beside.exists() else base, device, dtype)
+    model.config = _config_of(folder, settings)
+    if (folder / "adapter_config.json").is_file():
+        load_adapter(model, folder)
+    if (folder / "projectors.safetensors").is_file():
+        _load_projectors(model, folder, whole=False)
+    return model
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise MissingFileError(f"{folder} has no config.json, so it is not a model; give a model's folder.")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON ({error}); fetch the checkpoint again.") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{path} is not a JSON object; fetch the checkpoint again.")
+    return settings
+
+
+def _config_of(folder: Path, settings: dict[str, Any]) -> AudiovisualConfig:
+    version = settings.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{folder} has format version {version}; this avem reads {FORMAT_VERSION}, update it.")
+    return AudiovisualConfig.from_json(settings.get("audiovisual", {}), where=str(folder / "config.json"))
+
+
+def _load_projectors(model: AudiovisualLM, folder: Path, *, whole: bool) -> None:
+    """Copy a file's tensors into the projectors; `whole` asks for every one of them."""
+    path = folder / "projectors.safetensors"
+    if not path.is_file():
+        raise MissingFileError(f"{folder} lacks projectors.safetensors; copy the whole model.")
+    state, expected = load_file(path), projector_state(model)
+    report_faults(
+        folder,
+        missing=sorted(expected.keys() - state.keys()) if whole else [],
+        unknown=sorted(state.keys() - expected.keys()),
+        misshapen=[name for name in state.keys() & expected.keys() if state[name].shape != expected[name].shape],
+    )
+    with torch.no_grad():
+        for name, tensor in state.items():
+            expected[name].copy_(tensor)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from avem.errors import PromptError
+from avem.errors import FingerprintError, PromptError
+from avem.train import adapters, saving
 from avem.train.attention import use_prefix_tree_attention
 from avem.train.embedding import MediaTokens, embed_atoms, project_media
 from avem.train.generate import generate
@@ -38,7 +41,9 @@ class AudiovisualLM(nn.Module):
         self.audio_projector = build_audio_projector(config, width)
         self.source: str = ""
         """Folder or hub id that the base weights were read from; empty for a model made in memory."""
-        self.peft_model: Any = None
+        self.avere_settings: dict[str, Any] = {}
+        """The `config.json` of the AVERE checkpoint that the model comes from, if it does."""
+        self._adapter: list[Any] = []  # a list hides it from nn.Module, which would count its weights twice
         use_prefix_tree_attention(language_model)
 
     @classmethod
@@ -68,6 +73,11 @@ class AudiovisualLM(nn.Module):
         """Number format of the language model's embeddings."""
         dtype: torch.dtype = self.language_model.get_input_embeddings().weight.dtype
         return dtype
+
+    @property
+    def peft_model(self) -> Any:
+        """Peft's wrapper around the language model, or None where there is no adapter."""
+        return self._adapter[0] if self._adapter else None
 
     @property
     def context_length(self) -> int:
@@ -161,6 +171,53 @@ class AudiovisualLM(nn.Module):
     def forward(self, sequences: Sequence[ScoredSequence], share_prefixes: bool = True) -> torch.Tensor:
         """`response_logprobs`, so that wrappers such as DistributedDataParallel can call the model."""
         return self.response_logprobs(sequences, share_prefixes)
+
+    def add_lora(self, rank: int = 8, scale: float = 4.0, *, dropout: float = 0.0, seed: int = 0) -> None:
+        """Freeze everything and add trainable low-rank adapters; see `avem.train.adapters.add_lora`."""
+        adapters.add_lora(self, rank, scale, dropout=dropout, seed=seed)
+
+    def attach_adapter(self, peft_model: Any) -> None:
+        """Take on peft's wrapper around this model's language model."""
+        self._adapter[:] = [peft_model]
+
+    def adapter_disabled(self) -> AbstractContextManager[None]:
+        """A context in which the model answers as its base, without the adapter."""
+        return self.peft_model.disable_adapter() if self._adapter else nullcontext()  # type: ignore[no-any-return]
+
+    def merge(self) -> None:
+        """Fold the adapter into the language model's weights; without one nothing happens."""
+        if self._adapter:
+            self.language_model = self.peft_model.merge_and_unload()
+            self._adapter.clear()
+
+    def save(self, directory: str | Path, *, licence: str = "other", provenance: dict[str, Any] | None = None) -> None:
+        """Write the whole model in avem's layout; see `avem.train.saving.save_model`."""
+        saving.save_model(self, Path(directory), licence=licence, provenance=provenance or {})
+
+    def save_adapter(self, directory: str | Path, *, provenance: dict[str, Any] | None = None) -> None:
+        """Write the adapter, trained projectors and where the base is; see `avem.train.saving.save_adapter`."""
+        saving.save_adapter(self, Path(directory), provenance=provenance or {})
+
+    def fingerprint(self) -> str:
+        """SHA-256 over all weights (an adapter included), configuration, prompt format and tokenizer."""
+        return saving.fingerprint(self)
+
+    def check_features(self, kind: str, digest: str) -> None:
+        """Refuse features other than those the model was trained on.
+
+        Args:
+            kind: `video` or `audio`.
+            digest: SHA-256 of the store's fingerprint for this kind, from `avem.files.json_sha256`.
+
+        Raises:
+            FingerprintError: The model names another digest.
+        """
+        expected = getattr(self.config, f"{kind}_fingerprint")
+        if expected and digest != expected:
+            raise FingerprintError(
+                f"The store's {kind} features (fingerprint {digest[:12]}) are not those that the model was trained on "
+                f"({expected[:12]}); extract the clips with the same encoder and settings."
+            )
 
     def check_length(self, positions: int) -> None:
         """Refuse a sequence that does not fit.

@@ -14,7 +14,7 @@ PROMPT_FORMATS = ("vicuna_v1", "llava_v1", "chat")
 
 @dataclass(frozen=True, slots=True)
 class AudiovisualConfig:
-    """Projectors, prompt format and features of an `AudiovisualLM`; the `qformer_*` names are those of AVERE's config."""
+    """Projectors, prompt format and features of an `AudiovisualLM`; the `qformer` names are those of AVERE's config."""
 
     video_hidden_size: int
     """Channels C of the video features; 0 with the projector `none`."""

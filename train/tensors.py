@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from avem.errors import CheckpointError, MissingFileError
 
@@ -66,6 +68,68 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         else:
             shapes |= {name: tuple(tensor.shape) for name, tensor in _read_pytorch(path).items()}
     return shapes
+
+
+def fill(
+    module: nn.Module,
+    folder: Path,
+    names: dict[str, str],
+    ignored: re.Pattern[str],
+    device: str | torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Move a checkpoint's tensors into a module whose parameters have no storage yet, one tensor at a time.
+
+    Args:
+        module: Made under `init_empty_weights`; a tied output layer may be absent from the file.
+        folder: The checkpoint.
+        names: From the checkpoint's names to the module's.
+        ignored: Names in the checkpoint that the module has no use for.
+        device: Where the tensors go.
+        dtype: Their number format.
+
+    Raises:
+        CheckpointError: Tensors are missing, unknown or misshapen.
+    """
+    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    found: dict[str, torch.Tensor] = {}
+    unknown, misshapen = [], []
+    for theirs, tensor in read_tensors(folder):
+        ours = names.get(theirs)
+        if ours is not None and tensor.shape == expected[ours]:
+            found[ours] = tensor.to(device=device, dtype=dtype)
+        elif ours is not None:
+            misshapen.append(f"{theirs} is {list(tensor.shape)}, not {list(expected[ours])}")
+        elif not ignored.match(theirs):
+            unknown.append(theirs)
+    tied = _tied_names(module)
+    missing = [theirs for theirs, ours in names.items() if ours not in found and ours not in tied]
+    report_faults(folder, missing, unknown, misshapen)
+    module.load_state_dict(found, strict=False, assign=True)
+    module.language_model.tie_weights()
+    module.to(device)
+
+
+def report_faults(where: Path, missing: list[str], unknown: list[str], misshapen: list[str]) -> None:
+    """Raise one error that names what is wrong with a checkpoint, if anything is.
+
+    Raises:
+        CheckpointError: A list is not empty; at most five names of each are shown.
+    """
+    faults = [
+        f"{title}: {'; '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
+        for title, names in (("missing", missing), ("unknown", unknown), ("misshapen", misshapen))
+        if names
+    ]
+    if faults:
+        raise CheckpointError(
+            f"The weights in {where} do not fit its config.json ({', '.join(faults)}); fetch the checkpoint again."
+        )
+
+
+def _tied_names(module: nn.Module) -> set[str]:
+    tied = module.language_model.config.tie_word_embeddings
+    return {"language_model.lm_head.weight"} if tied else set()
 
 
 def _read_safetensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:

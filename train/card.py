@@ -1,0 +1,59 @@
+"""The model card that goes with saved weights: what they are, where they come from, what they are for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+CARD = """---
+library_name: avem
+license: {licence}
+{base}tags: [audiovisual, emotion, multimodal]
+---
+# Audiovisual language model
+
+A {language_model} with projectors for video ({video_projector}, {video_hidden_size} channels, {video_frames} frames)
+and audio ({audio_projector}, {audio_hidden_size} channels) features, prompt format `{prompt_format}`.
+Load it with `avem.train.load_model`; the language model alone is the Hugging Face folder `language_model/`.
+
+## Features it expects
+
+| | fingerprint |
+|---|---|
+| video | `{video_fingerprint}` |
+| audio | `{audio_fingerprint}` |
+
+## Provenance
+
+```json
+{provenance}
+```
+
+## Use
+
+For research on how models explain emotion in video and sound. It can be wrong, and it describes how someone appears,
+not what they feel: don't use it to judge people. The licence of the base model and of the training data applies too.
+"""
+
+
+def model_card(model: Any, licence: str, provenance: dict[str, Any]) -> str:
+    """The card's text in Markdown with the hub's metadata block.
+
+    Args:
+        model: An `AudiovisualLM`.
+        licence: A Hugging Face licence identifier.
+        provenance: JSON values about data, settings and seeds.
+    """
+    config = model.config.to_json()
+    digests = {name: config[name] or "unknown" for name in ("video_fingerprint", "audio_fingerprint")}
+    is_hub_id = model.source.count("/") == 1 and not model.source.startswith((".", "/"))
+    return CARD.format(
+        **{
+            **config,
+            **{f"{kind}_fingerprint": config[f"{kind}_fingerprint"] or "unknown" for kind in ("video", "audio")},
+        },
+        licence=licence,
+        base=f"base_model: {model.source}\n" if is_hub_id else "",
+        language_model=type(model.language_model).__name__,
+        provenance=json.dumps(provenance, indent=2, sort_keys=True),
+    )

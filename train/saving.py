@@ -1,0 +1,136 @@
+"""Writing avem's own layouts.
+
+A model folder holds `config.json`, `projectors.safetensors`, a model card, and `language_model/`, which is a complete
+Hugging Face folder. The result of a run holds `config.json` with the place of its base, peft's adapter, and the
+projectors where they were trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from avem import __version__
+from avem.errors import SettingError
+from avem.files import json_sha256, replace_directory
+from avem.train.card import model_card
+
+MODEL_TYPE, ADAPTER_TYPE = "avem", "avem-adapter"
+FORMAT_VERSION = 1
+
+
+def save_model(model: Any, directory: Path, *, licence: str, provenance: dict[str, Any]) -> None:
+    """Write a model in avem's layout; an older folder of that name is replaced whole.
+
+    Args:
+        model: An `AudiovisualLM` without adapter.
+        directory: The new folder.
+        licence: Licence of the weights for the model card, as a Hugging Face identifier.
+        provenance: What the card says about origin: data, settings, seeds.
+
+    Raises:
+        SettingError: The model has an adapter.
+    """
+    if model.peft_model is not None:
+        raise SettingError("The model has an adapter; merge it first, or save the adapter alone.")
+
+    def fill(folder: Path) -> None:
+        model.language_model.save_pretrained(folder / "language_model")
+        model.tokenizer.save_pretrained(folder / "language_model")
+        _save_projectors(model, folder, only_trained=False)
+        settings = {
+            "model_type": MODEL_TYPE,
+            "format_version": FORMAT_VERSION,
+            "avem_version": __version__,
+            "audiovisual": model.config.to_json(),
+            "base": model.source,
+            "licence": licence,
+            "provenance": provenance,
+            "avere": model.avere_settings,
+        }
+        _write_json(folder / "config.json", settings)
+        (folder / "README.md").write_text(model_card(model, licence, provenance), encoding="utf-8")
+
+    replace_directory(directory, fill)
+    model.source = str(directory.resolve())
+
+
+def save_adapter(model: Any, directory: Path, *, provenance: dict[str, Any]) -> None:
+    """Write what a run trained beside its base: the adapter, if there is one, and the projectors that take gradients.
+
+    Args:
+        model: An `AudiovisualLM` that was loaded from, or saved to, a folder.
+        directory: The new folder; an older one is replaced whole.
+        provenance: Settings and data of the run.
+
+    Raises:
+        SettingError: The base is in memory only.
+    """
+    if not model.source:
+        raise SettingError("The base model is in memory only; save it with `save` before saving an adapter to it.")
+
+    def fill(folder: Path) -> None:
+        if model.peft_model is not None:
+            model.peft_model.save_pretrained(folder)
+        _save_projectors(model, folder, only_trained=True)
+        base = model.source
+        if Path(base).exists():
+            base = os.path.relpath(base, directory.resolve())
+        settings = {
+            "model_type": ADAPTER_TYPE,
+            "format_version": FORMAT_VERSION,
+            "avem_version": __version__,
+            "base": base,
+            "audiovisual": model.config.to_json(),
+            "provenance": provenance,
+        }
+        _write_json(folder / "config.json", settings)
+
+    replace_directory(directory, fill)
+
+
+def fingerprint(model: Any) -> str:
+    """SHA-256 over all weights (an adapter included), the configurations, the prompt format and the tokenizer."""
+    weights = {}
+    for name, tensor in sorted(model.state_dict().items()):
+        raw = tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy()
+        weights[name] = [str(tensor.dtype), list(tensor.shape), hashlib.sha256(raw).hexdigest()]
+    adapter = model.peft_model.peft_config["default"].lora_alpha if model.peft_model is not None else None
+    language_model = model.language_model.config.to_dict()
+    for name in ("_name_or_path", "transformers_version", "dtype"):
+        language_model.pop(name, None)
+    return json_sha256(
+        {
+            "weights": weights,
+            "lora_alpha": adapter,
+            "language_model": json.loads(json.dumps(language_model, default=str)),
+            "audiovisual": model.config.to_json(),
+            "tokenizer": model.tokenizer.backend_tokenizer.to_str(),
+            "chat_template": model.tokenizer.chat_template,
+        }
+    )
+
+
+def projector_state(model: Any) -> dict[str, torch.nn.Parameter]:
+    """The projectors' parameters by name."""
+    return {name: tensor for name, tensor in model.named_parameters() if not name.startswith("language_model.")}
+
+
+def _save_projectors(model: Any, folder: Path, *, only_trained: bool) -> None:
+    state = {
+        name: tensor.detach().contiguous().cpu()
+        for name, tensor in projector_state(model).items()
+        if tensor.requires_grad or not only_trained
+    }
+    if state or not only_trained:
+        save_file(state, folder / "projectors.safetensors", metadata={"format": "pt"})
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
