@@ -1,0 +1,73 @@
+"""Which clip stands in as a row's rejected input (Eq. 5): mined negatives, matched so that clips serve each other.
+
+Where two clips are each other's negative, the media prefix of one clip's own questions is the prefix that the other
+clip's rejected input needs, so a pair in one micro-batch computes it once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+
+def draw(seed: int, *parts: object, choices: int) -> int:
+    """A number below `choices` that depends on the arguments alone, on every machine and in every version."""
+    digest = hashlib.blake2b("\x1f".join(map(str, (seed, *parts))).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % choices
+
+
+def match(weights: Mapping[tuple[int, int], int], seed: int) -> dict[int, int]:
+    """Pair clips greedily, heaviest pair first; ties fall as the seed says.
+
+    Args:
+        weights: How much each pair of clips would save, by ordered pair (a, b) with a < b.
+        seed: Breaks ties.
+
+    Returns:
+        Each matched clip's partner, both ways. The total weight is at least half of the best possible.
+    """
+    partner: dict[int, int] = {}
+    order = sorted(weights, key=lambda pair: (-weights[pair], draw(seed, *pair, choices=1 << 62), pair))
+    for a, b in order:
+        if a not in partner and b not in partner:
+            partner[a], partner[b] = b, a
+    return partner
+
+
+def pair_weights(links: Iterable[tuple[int, int]]) -> Counter[tuple[int, int]]:
+    """Count links between two different clips, whichever way they point."""
+    return Counter((min(a, b), max(a, b)) for a, b in links if a != b)
+
+
+def choose_negatives(
+    clips: Sequence[int], kinds: Sequence[str], tables: Mapping[str, npt.NDArray[np.int32]], seed: int
+) -> list[int]:
+    """The clip that replaces each row's input.
+
+    Args:
+        clips: Store row of each training row's clip.
+        kinds: Which table each training row draws from.
+        tables: Mined negatives of every kind, [clips, K], -1 where there is none.
+        seed: Decides among equals.
+
+    Returns:
+        A store row for each training row, -1 where its clip has no negative. It is the clip's matched partner where
+        that is among the row's mined negatives, and otherwise one of these drawn from the seed.
+    """
+    candidates = [[int(b) for b in tables[kind][clip] if b >= 0] for clip, kind in zip(clips, kinds, strict=True)]
+    own = set(clips)
+    links = ((clip, b) for clip, row in zip(clips, candidates, strict=True) for b in row if b in own)
+    partner = match(pair_weights(links), seed)
+    chosen = []
+    for clip, kind, row in zip(clips, kinds, candidates, strict=True):
+        if not row:
+            chosen.append(-1)
+        elif partner.get(clip) in row:
+            chosen.append(partner[clip])
+        else:
+            chosen.append(row[draw(seed, clip, kind, choices=len(row))])
+    return chosen

@@ -1,0 +1,178 @@
+"""A run's directory: what it was started with, what it measured, its checkpoints, and the model it ends in."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from avem.errors import CheckpointError, DataError, SettingError
+from avem.files import replace_directory, write_atomic
+from avem.train.config import RunConfig
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = ("avem", "torch", "transformers", "peft", "accelerate", "numpy")
+"""Packages whose versions are kept with a run."""
+
+
+def environment() -> dict[str, str]:
+    """Versions of what a run depends on, and the machine's kind."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), "platform": platform.platform(), **versions}
+
+
+class RunDirectory:
+    """The directory of one run: `config.json`, `metrics.jsonl`, `checkpoints/step-N/`, `final/`.
+
+    Args:
+        path: The directory; made by `start`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def final(self) -> Path:
+        """The trained model, which `load_model` reads; it is there once the run is complete."""
+        return self.path / "final"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object for each optimiser step."""
+        return self.path / "metrics.jsonl"
+
+    def check(self, config: RunConfig) -> None:
+        """Refuse a directory that this configuration may not go on in.
+
+        Raises:
+            SettingError: It holds something else, or a run with other settings, or `resume` is off.
+        """
+        if not self.path.exists() or not any(self.path.iterdir()):
+            return
+        record = self._record()
+        if record is None:
+            raise SettingError(f"{self.path} holds files that are no run; choose another directory with --out.")
+        if not config.resume:
+            raise SettingError(f"{self.path} holds a run; choose another directory with --out, or go on with --resume.")
+        self._compare("settings", record["identity"], config.identity())
+
+    def start(self, config: RunConfig, data: dict[str, Any]) -> None:
+        """Record what the run is made of, or check that it is still made of the same.
+
+        Args:
+            config: Its settings.
+            data: Digests of everything it reads.
+
+        Raises:
+            SettingError: See `check`.
+            DataError: The rows, the store or the model changed since the run began.
+        """
+        self.check(config)
+        record = self._record()
+        if record is not None:
+            self._compare("data", record["data"], data)
+            return
+        record = {
+            "kind": type(config).__name__,
+            "settings": config.to_json(),
+            "identity": config.identity(),
+            "data": data,
+            "environment": environment(),
+        }
+        write_atomic(self.path / "config.json", json.dumps(record, indent=2) + "\n")
+
+    def _record(self) -> dict[str, Any] | None:
+        file = self.path / "config.json"
+        if not file.is_file():
+            return None
+        try:
+            record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{file} is not JSON ({error}); choose another directory with --out.") from error
+        if not {"identity", "data"} <= record.keys():
+            raise DataError(f"{file} does not describe a run; choose another directory with --out.")
+        return record
+
+    def _compare(self, what: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        if not changed:
+            return
+        first = changed[0]
+        if what == "settings":
+            raise SettingError(
+                f"{self.path} holds a run with other settings ({first} was {before.get(first)}, now {now.get(first)}); "
+                "choose another directory with --out."
+            )
+        raise DataError(
+            f"The {first} that the run in {self.path} began with changed since; restore it, or start anew with --out."
+        )
+
+    def log(self, values: dict[str, Any]) -> None:
+        """Add one step's object to the metrics."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def trim(self, step: int) -> None:
+        """Drop the metrics of steps after this one, and whatever a killed process left unfinished."""
+        if not self.metrics.is_file():
+            return
+        kept = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                values = json.loads(line)
+            except ValueError:
+                break  # the line that was being written when the process died
+            if values["step"] <= step:
+                kept.append(line + "\n")
+        write_atomic(self.metrics, "".join(kept))
+
+    def checkpoints(self) -> list[tuple[int, Path]]:
+        """Complete checkpoints as (steps done, directory), oldest first."""
+        found = (self.path / "checkpoints").glob("step-*")
+        return sorted((int(directory.name.removeprefix("step-")), directory) for directory in found)
+
+    def save_checkpoint(self, step: int, fill: Callable[[Path], None], keep: int) -> None:
+        """Save a checkpoint whole and drop all but the newest.
+
+        Args:
+            step: Optimiser steps done.
+            fill: Writes the checkpoint into the directory it is given.
+            keep: How many to keep.
+
+        Raises:
+            CheckpointError: It could not be written; those before it are untouched.
+        """
+        directory = self.path / "checkpoints" / f"step-{step}"
+        with self._writing(directory):
+            replace_directory(directory, fill)
+        for _, old in self.checkpoints()[:-keep]:
+            shutil.rmtree(old)
+
+    def save_final(self, save: Callable[[Path], None]) -> None:
+        """Write `final/`.
+
+        Args:
+            save: Writes a whole directory at the place it is given.
+
+        Raises:
+            CheckpointError: It could not be written; the checkpoints are untouched.
+        """
+        with self._writing(self.final):
+            save(self.final)
+
+    @contextmanager
+    def _writing(self, directory: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CheckpointError(
+                f"{directory} could not be written ({error}); make room, and the same command goes on from the last "
+                "checkpoint."
+            ) from error

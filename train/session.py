@@ -1,0 +1,162 @@
+"""What every training run opens first, and the steps that preference and supervised training have in common."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from avem.cache import FeatureStore
+from avem.errors import SettingError
+from avem.files import json_sha256
+from avem.train.checkpoint import load_model
+from avem.train.config import RunConfig
+from avem.train.features import ClipFeatures
+from avem.train.loop import Loop, Objective, Plan
+from avem.train.model import AudiovisualLM
+from avem.train.plan import Packing, PlanRow, StepPlan, plan_digest, plan_epoch
+from avem.train.run import RunDirectory
+from avem.train.specs import SequenceBuilder
+from avem.train.state import trained_parameters
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The opened parts of a run."""
+
+    config: RunConfig
+    store: FeatureStore
+    model: AudiovisualLM
+    builder: SequenceBuilder
+    accelerator: Accelerator
+    run: RunDirectory
+
+    @classmethod
+    def open(cls, config: RunConfig, model: AudiovisualLM | None = None) -> Session:
+        """Open the store and the model.
+
+        Args:
+            config: Settings.
+            model: Use this model in place of the one that the settings name.
+
+        Raises:
+            MissingFileError: The store or the model is not there.
+            FingerprintError: The model was made for other features than the store's.
+        """
+        store = FeatureStore.open(config.cache)
+        accelerator = make_accelerator(config)
+        if model is None:
+            half = config.precision == "bf16" and config.tune != "full"
+            dtype = torch.bfloat16 if half else torch.float32
+            model = load_model(config.model, device=accelerator.device, dtype=dtype)
+        if config.tune != "full" and not model.source:
+            raise SettingError(
+                f"tune={config.tune} keeps a model beside its base, which is in memory only; save it first."
+            )
+        for kind in store.kinds:
+            model.check_features(kind, json_sha256(store.fingerprint(kind)))
+        return cls(config, store, model, SequenceBuilder(model, store), accelerator, RunDirectory(config.out))
+
+    def plan(self, rows: Sequence[PlanRow]) -> Plan:
+        """All steps of the run."""
+        packing = Packing(self.config.pairing, self.config.rows_per_step, self.config.tokens_per_batch)
+        steps: list[StepPlan] = []
+        ends = []
+        for epoch in range(self.config.epochs):
+            steps += plan_epoch(
+                rows,
+                self.builder,
+                packing,
+                seed=self.config.seed,
+                epoch=epoch,
+                world_size=self.accelerator.num_processes,
+            )
+            ends.append(len(steps))
+            if self.config.max_steps is not None and len(steps) >= self.config.max_steps:
+                break
+        return Plan(steps[: self.config.max_steps], frozenset(ends))
+
+    def sources(self, rows: str, plan: Plan) -> dict[str, Any]:
+        """Digests of everything the run reads; it goes on only while they stay the same."""
+        return {
+            "rows": rows,
+            "features": json_sha256({kind: self.store.fingerprint(kind) for kind in self.store.kinds}),
+            "model": self.model.fingerprint(),
+            "plan": plan_digest(plan.steps),
+            "processes": self.accelerator.num_processes,
+        }
+
+    def train(self, objective: Objective, plan: Plan, features: ClipFeatures) -> Path:
+        """Prepare the model, run the loop, and write `final/`.
+
+        Returns:
+            The run directory.
+        """
+        prepare_model(self.model, self.config)
+        if self.config.train_projectors:
+            digests = {f"{kind}_fingerprint": json_sha256(self.store.fingerprint(kind)) for kind in self.store.kinds}
+            self.model.config = replace(self.model.config, **digests)
+        trained = sum(parameter.numel() for parameter in trained_parameters(self.model).values())
+        logger.info(
+            "Training %.2f M weights on %d rows in %d steps", trained / 1e6, len(objective.rows), len(plan.steps)
+        )
+        if self.config.tensorboard:
+            self.accelerator.init_trackers("tensorboard")
+        Loop(self.model, objective, features, plan, self.config, self.run, self.accelerator).run()
+        self.model.eval()
+        if self.accelerator.is_main_process:
+            save = self.model.save if self.config.tune == "full" else self.model.save_adapter
+            self.run.save_final(partial(save, provenance={"training": self.config.to_json()}))
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+        return self.run.path
+
+
+def make_accelerator(config: RunConfig) -> Accelerator:
+    """Device and processes: one CPU, one GPU, or whatever `torchrun` or `accelerate launch` started.
+
+    Raises:
+        SettingError: TensorBoard is asked for and not installed.
+    """
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise SettingError("tensorboard=true needs the package tensorboard; install it or set tensorboard=false.")
+    if config.device not in ("auto", "cpu") and not config.device.startswith("cuda"):
+        raise SettingError(f"device is {config.device}; it must be auto, cpu or cuda.")
+    return Accelerator(
+        cpu=config.device == "cpu",
+        log_with="tensorboard" if config.tensorboard else None,
+        project_dir=str(config.out) if config.tensorboard else None,
+    )
+
+
+def prepare_model(model: AudiovisualLM, config: RunConfig) -> None:
+    """Mark what is trained, in float32, and freeze the rest.
+
+    Args:
+        model: As loaded; LoRA adapters are added if asked for.
+        config: Settings.
+    """
+    model.merge()
+    model.requires_grad_(False)
+    if config.tune == "lora":
+        model.add_lora(config.lora_rank, config.lora_scale, seed=config.seed)
+    elif config.tune == "full":
+        model.language_model.requires_grad_(True)
+    if config.train_projectors:
+        for projector in (model.video_projector, model.audio_projector):
+            if projector is not None:
+                projector.requires_grad_(True)
+    for parameter in trained_parameters(model).values():
+        parameter.data = parameter.data.float()
+    model.language_model.train()
+    if config.gradient_checkpointing:
+        model.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

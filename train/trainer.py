@@ -1,0 +1,182 @@
+"""Preference training: AVEm-DPO, its ablations and its rivals, over cached features (section 4)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from avem.cache import ScoreCache
+from avem.train.config import PreferenceConfig
+from avem.train.constants import constant_scores, score_fingerprint
+from avem.train.examples import PreferenceExample, preference_examples
+from avem.train.features import ClipFeatures
+from avem.train.loop import autocast
+from avem.train.losses import (
+    LogProbs,
+    avem_dpo,
+    implicit_rewards,
+    modality_margin,
+    response_margin,
+)
+from avem.train.plan import MicroBatch, PlanSummary, summarise
+from avem.train.rows import read_preferences, rows_digest
+from avem.train.run import RunDirectory
+from avem.train.session import Session
+from avem.train.specs import Media, ScoreSpec, SequenceBuilder
+
+if TYPE_CHECKING:
+    from avem.train.model import AudiovisualLM
+
+logger = logging.getLogger(__name__)
+
+ANSWERS = ("w", "vr", "er", "irr", "w_given_l")
+
+
+class PreferenceObjective:
+    """The objective of a `PreferenceConfig` on rows whose constants are known.
+
+    Args:
+        rows: The examples.
+        builder: Makes sequences.
+        constants: Reference and text-prior scores of every spec of the examples.
+        config: Weights of the objective.
+    """
+
+    metrics = (
+        "margin", "accuracy", "input_margin", "input_accuracy",
+        "reward_w", "reward_vr", "reward_er", "reward_w_given_l",
+    )  # fmt: skip
+    """`margin` is Eq. 10's and `input_margin` Eq. 5's, an accuracy their share above 0; rewards are Eq. 2's."""
+
+    def __init__(
+        self,
+        rows: Sequence[PreferenceExample],
+        builder: SequenceBuilder,
+        constants: Mapping[ScoreSpec, float],
+        config: PreferenceConfig,
+    ) -> None:
+        self.rows, self._builder, self._constants, self._config = rows, builder, constants, config
+
+    def normaliser(self, batch: Sequence[int]) -> float:
+        """The number of rows: the loss is a mean over rows."""
+        return len(batch)
+
+    def losses(self, model: AudiovisualLM, batch: MicroBatch, media: Media) -> tuple[Tensor, dict[str, Tensor]]:
+        """Losses [B] and metrics [B] of a micro-batch."""
+        config = self._config
+        logprobs = self.logprobs(model, batch, media)
+        weights = {f"beta_{name}": self._weights(name, batch, logprobs.policy_w) for name in ("vr", "er", "irr")}
+        losses = avem_dpo(logprobs, config.beta, gamma_tpd=config.gamma_tpd, lambda_av=config.lambda_av, **weights)
+        with torch.no_grad():
+            margin = response_margin(logprobs, config.beta, gamma_tpd=config.gamma_tpd, **weights)
+            input_margin = modality_margin(logprobs, config.beta)
+            rewards = implicit_rewards(logprobs, config.beta)
+        metrics = {
+            "margin": margin,
+            "accuracy": (margin > 0).to(margin),
+            "input_margin": input_margin,
+            "input_accuracy": (input_margin > 0).to(margin),
+            **{f"reward_{name}": reward for name, reward in rewards.items()},
+        }
+        return losses, metrics
+
+    def logprobs(self, model: AudiovisualLM, batch: MicroBatch, media: Media) -> LogProbs:
+        """All scores of a micro-batch, each [B]; answers that the settings leave out are zero on every side."""
+        examples = [self.rows[index] for index in batch]
+        specs = [spec for example in examples for spec in example.specs]
+        policy = model.response_logprobs([self._builder.sequence(spec, media) for spec in specs])
+        place = {spec: position for position, spec in enumerate(specs)}
+        fields: dict[str, Tensor] = {}
+        for answer in ANSWERS:
+            scores = [example.scores.get(answer) for example in examples]
+            texts = [example.texts.get(answer) for example in examples]
+            fields[f"policy_{answer}"] = _gather(policy, [None if spec is None else place[spec] for spec in scores])
+            fields[f"ref_{answer}"] = self._known(scores, policy)
+            fields[f"text_{answer}"] = self._known(texts, policy)
+        del fields["text_w_given_l"]
+        return LogProbs(**fields)
+
+    def _known(self, specs: Sequence[ScoreSpec | None], like: Tensor) -> Tensor:
+        return like.new_tensor([0.0 if spec is None else self._constants[spec] for spec in specs])
+
+    def _weights(self, name: str, batch: MicroBatch, like: Tensor) -> Tensor:
+        return like.new_tensor([self.rows[index].weights.get(name, 0.0) for index in batch])
+
+
+def _gather(scores: Tensor, places: Sequence[int | None]) -> Tensor:
+    """Scores at the places, zero where there is none."""
+    if None not in places:
+        return scores[torch.tensor(places, device=scores.device)]
+    padded = torch.cat([scores, scores.new_zeros(1)])
+    return padded[torch.tensor([len(scores) if place is None else place for place in places], device=scores.device)]
+
+
+def train_preferences(config: PreferenceConfig, model: AudiovisualLM | None = None) -> Path:
+    """Train a model on preferences.
+
+    Args:
+        config: Settings.
+        model: Train this model in place of the one that the settings name; it is changed.
+
+    Returns:
+        The run directory; its `final/` is what `load_model` reads.
+
+    Raises:
+        AvemError: See the children: settings, files, rows, store or model are not what the run needs.
+    """
+    run = RunDirectory(config.out)
+    run.check(config)
+    if run.final.is_dir():
+        logger.info("The run in %s is complete", run.path)
+        return run.path
+    rows = read_preferences(config.prefs)
+    session = Session.open(config, model)
+    examples = preference_examples(rows, session.store, session.builder, config)
+    plan = session.plan(examples)
+    run.start(config, session.sources(rows_digest(rows), plan))
+    features = _features(session, examples)
+    constants = score_constants(session, examples, features)
+    return session.train(PreferenceObjective(examples, session.builder, constants, config), plan, features)
+
+
+def preview_preferences(config: PreferenceConfig, model: AudiovisualLM | None = None) -> PlanSummary:
+    """Check everything that training would, and say what an epoch amounts to; nothing is written."""
+    rows = read_preferences(config.prefs)
+    session = Session.open(config, model)
+    examples = preference_examples(rows, session.store, session.builder, config)
+    return summarise(session.plan(examples).steps, examples, session.builder)
+
+
+def cache_logprobs(config: PreferenceConfig, model: AudiovisualLM | None = None) -> int:
+    """Compute the constant scores of every row and keep them in the store.
+
+    Returns:
+        How many scores the rows have.
+    """
+    rows = read_preferences(config.prefs)
+    session = Session.open(config, model)
+    examples = preference_examples(rows, session.store, session.builder, config)
+    return len(score_constants(session, examples, _features(session, examples)))
+
+
+def score_constants(
+    session: Session, examples: Sequence[PreferenceExample], features: ClipFeatures
+) -> dict[ScoreSpec, float]:
+    """The constants of the examples, from the store's score cache or computed now; see `constant_scores`."""
+    config, model = session.config, session.model
+    cache = ScoreCache(config.cache, score_fingerprint(model, session.store, f"{config.precision} {model.dtype}"))
+    clip_ids = session.store.clips["clip_id"].to_pylist()
+    with autocast(config, session.accelerator.device):
+        return constant_scores(
+            model, examples, session.builder, features, cache, clip_ids, session.accelerator, config.tokens_per_batch
+        )
+
+
+def _features(session: Session, examples: Sequence[PreferenceExample]) -> ClipFeatures:
+    specs = (spec for example in examples for spec in example.specs)
+    return ClipFeatures(session.store, specs, session.accelerator.device, session.config.keep_features_mb)
