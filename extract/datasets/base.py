@@ -1,0 +1,80 @@
+"""What the readers share: their form, media files, and small helpers for paths and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from avem.emotions import parse_emotion
+from avem.errors import DataError
+from avem.records import Clip, Emotion
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".flv", ".mov", ".mkv", ".webm", ".m4v")
+SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a")
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetReader:
+    """One dataset's layout on disk."""
+
+    name: str
+    """What `--dataset` calls it."""
+    looked_for: str
+    """The files that tell it apart, for the message that nothing was recognised."""
+    recognises: Callable[[Path], bool]
+    """Whether a root folder has this layout; looks at names, not into files."""
+    read: Callable[[Path], list[Clip]]
+    """All clips of a root folder that has this layout."""
+
+
+def visible(paths: Iterable[Path]) -> list[Path]:
+    """Paths sorted by name, without hidden ones such as macOS's `._x.mp4`."""
+    return sorted(path for path in paths if not path.name.startswith("."))
+
+
+def videos_in(folder: Path, pattern: str = "*") -> list[Path]:
+    """Video files of a folder that fit a glob pattern."""
+    return [path for path in visible(folder.glob(pattern)) if path.suffix.lower() in VIDEO_SUFFIXES]
+
+
+def first_existing(root: Path, *candidates: str) -> Path | None:
+    """The first of some relative paths that is there."""
+    return next((root / name for name in candidates if (root / name).exists()), None)
+
+
+def find_table(root: Path, name: str) -> Path | None:
+    """A table by file name, in the root or up to two folders below."""
+    return next((path for depth in ("", "*/", "*/*/") for path in sorted(root.glob(depth + name))), None)
+
+
+def relative(path: Path, root: Path) -> str:
+    """Path below the root, with forward slashes."""
+    return path.relative_to(root).as_posix()
+
+
+def without_suffix(path: str) -> str:
+    """A relative path without its suffix, as clip ids have it."""
+    return str(PurePosixPath(path).with_suffix(""))
+
+
+def sound_beside(path: Path, root: Path) -> str:
+    """A `.wav` of the same name next to a video, relative to the root, or an empty string."""
+    sound = path.with_suffix(".wav")
+    return relative(sound, root) if sound != path and sound.is_file() else ""
+
+
+def emotion_of(label: str) -> Emotion | None:
+    """The emotion that a label means, None where it is empty or outside the seven."""
+    return parse_emotion(label) if label else None
+
+
+def need(path: Path | None, root: Path, what: str) -> Path:
+    """A file or folder that a layout can't do without.
+
+    Raises:
+        DataError: It is not there.
+    """
+    if path is None:
+        raise DataError(f"{root} lacks {what}; fetch that part of the dataset and put it there.")
+    return path
