@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from avem.errors import CheckpointError
 from avem.locate import locate_model
@@ -35,9 +38,10 @@ def load_language_model(
     if path.suffix == ".gguf":
         return _load_gguf(path, device, dtype)
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
-        )
+        with quiet_transformers():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path} can't be loaded as a language model: {str(error).splitlines()[0]}") from error
     report_faults(
@@ -49,10 +53,25 @@ def load_language_model(
     return model.to(device).eval(), load_tokenizer(path)
 
 
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' bars and reports off the terminal; faults in a checkpoint become errors here."""
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def _load_gguf(path: Path, device: str | torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
     """Read a GGUF file; quantised weights are expanded to `dtype`."""
     try:
-        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
+        with quiet_transformers():
+            model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     except ImportError as error:
         raise CheckpointError(

@@ -20,6 +20,7 @@ from avem import __version__
 from avem.errors import SettingError
 from avem.files import json_sha256, replace_directory
 from avem.train.card import model_card
+from avem.train.language_models import quiet_transformers
 
 MODEL_TYPE, ADAPTER_TYPE = "avem", "avem-adapter"
 FORMAT_VERSION = 1
@@ -41,7 +42,8 @@ def save_model(model: Any, directory: Path, *, licence: str, provenance: dict[st
         raise SettingError("The model has an adapter; merge it first, or save the adapter alone.")
 
     def fill(folder: Path) -> None:
-        model.language_model.save_pretrained(folder / "language_model")
+        with quiet_transformers():
+            model.language_model.save_pretrained(folder / "language_model")
         model.tokenizer.save_pretrained(folder / "language_model")
         _save_projectors(model, folder, only_trained=False)
         settings = {
@@ -76,12 +78,13 @@ def save_adapter(model: Any, directory: Path, *, provenance: dict[str, Any]) -> 
         raise SettingError("The base model is in memory only; save it with `save` before saving an adapter to it.")
 
     def fill(folder: Path) -> None:
-        if model.peft_model is not None:
-            model.peft_model.save_pretrained(folder)
-        _save_projectors(model, folder, only_trained=True)
         base = model.source
         if Path(base).exists():
             base = os.path.relpath(base, directory.resolve())
+        if model.peft_model is not None:
+            model.peft_model.peft_config["default"].base_model_name_or_path = base
+            model.peft_model.save_pretrained(folder)
+        _save_projectors(model, folder, only_trained=True)
         settings = {
             "model_type": ADAPTER_TYPE,
             "format_version": FORMAT_VERSION,
@@ -91,6 +94,8 @@ def save_adapter(model: Any, directory: Path, *, provenance: dict[str, Any]) -> 
             "provenance": provenance,
         }
         _write_json(folder / "config.json", settings)
+        card = model_card(model, "other", provenance)
+        (folder / "README.md").write_text(card, encoding="utf-8")
 
     replace_directory(directory, fill)
 

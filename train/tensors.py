@@ -147,21 +147,16 @@ def _open_safetensors(path: Path) -> Any:
 
 def _read_pytorch(path: Path) -> dict[str, torch.Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # written before PyTorch 1.6, which can't be mapped
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than tensors and was not read, since a pickle can run code; convert it to safetensors."
         ) from error
     except (RuntimeError, EOFError, ValueError) as error:
-        state = _read_legacy_pytorch(path, error)
+        raise CheckpointError(f"{path} is not a whole PyTorch file ({error}); fetch it again.") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(f"{path} is not a dictionary of tensors.")
     return state
-
-
-def _read_legacy_pytorch(path: Path, first_error: Exception) -> Any:
-    """Read the format before PyTorch 1.6, which can't be mapped."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a whole PyTorch file ({first_error}); fetch it again.") from error
