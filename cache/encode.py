@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -50,10 +51,11 @@ def encode_rows(
     stored = feature_rows.to(TORCH_DTYPES[spec.dtype])
     unit = torch.nn.functional.normalize(vectors, dim=1)
     finite = torch.isfinite(stored).flatten(1).all(1) & torch.isfinite(vectors).all(1)
-    return EncodedRows({"features": row_bytes(stored), "pooled": row_bytes(unit)}, finite.numpy())
+    return EncodedRows({"features": byte_view(stored.contiguous()), "pooled": byte_view(unit)}, finite.numpy())
 
 
-def row_bytes(rows: torch.Tensor) -> Bytes:
-    """The tensor [n, ...] as little-endian bytes [n, bytes per row]."""
-    flat = rows.contiguous().view(len(rows), -1) if len(rows) else rows.reshape(0, 1)
-    return flat.view(torch.uint8).numpy()
+def byte_view(rows: torch.Tensor) -> Bytes:
+    """A contiguous tensor [n, ...] as its bytes [n, bytes per row], sharing memory."""
+    flat = rows.view(len(rows), math.prod(rows.shape[1:]))
+    view: Bytes = flat.view(torch.uint8).numpy()
+    return view

@@ -19,8 +19,6 @@ from avem.errors import StoreError
 OPEN_SHARDS = 256
 """Shards that a reader keeps open at once, least recently used dropped first."""
 
-NUMPY_DTYPES = {"float16": np.float16, "float32": np.float32, "uint16": np.uint16, "int8": np.int8}
-
 
 class RowReader(Protocol):
     """Copies rows of an array into a buffer."""
@@ -98,9 +96,3 @@ def is_byte_ranges(metadata: dict[str, Any]) -> bool:
 def row_buffer(rows: int, row_shape: tuple[int, ...], dtype: torch.dtype, *, pin: bool) -> torch.Tensor:
     """An uninitialised tensor [rows, *row_shape], in pinned memory if asked."""
     return torch.empty((rows, *row_shape), dtype=dtype, pin_memory=pin)
-
-
-def byte_view(tensor: torch.Tensor) -> npt.NDArray[np.uint8]:
-    """A contiguous tensor [R, ...] as its bytes [R, row bytes], sharing memory."""
-    flat: npt.NDArray[np.uint8] = tensor.view(len(tensor), -1).view(torch.uint8).numpy()
-    return flat

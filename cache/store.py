@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 import torch
 
 from avem.cache import layout, ledger
-from avem.cache.encode import TORCH_DTYPES
+from avem.cache.encode import TORCH_DTYPES, byte_view
 from avem.cache.location import Location
 from avem.cache.manifest import empty_manifest, manifest_columns, parse_manifest
 from avem.cache.records import KINDS, OK, DamagedRow, Kind, StreamSpec
-from avem.cache.rows import ByteRangeRows, RowReader, ZarrRows, byte_view, is_byte_ranges, row_buffer
+from avem.cache.rows import ByteRangeRows, RowReader, ZarrRows, is_byte_ranges, row_buffer
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 
 RowNumbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor

@@ -142,6 +142,7 @@ class StoreWriter:
         """
         with self._exclusive():
             columns = self._fold()
+            self._sweep()
             return write_manifest(self.path / layout.MANIFEST, columns)
 
     @contextmanager
@@ -162,6 +163,13 @@ class StoreWriter:
             write_manifest(self.path / layout.MANIFEST, columns)
             ledger.retire(self._ledger, records)
         return columns
+
+    def _sweep(self) -> None:
+        """Remove what killed writers left half-written; shards are swept by whoever writes them anew."""
+        places = [self.path, *(self._ledger / kind for kind in KINDS), *self.path.glob("*/*/*")]
+        for place in places:
+            for leftover in place.glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
 
     def _remember_roots(self, records: Sequence[ClipRecord], root: Path) -> None:
         metadata = layout.read_metadata(self.path)
