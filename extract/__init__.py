@@ -9,16 +9,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from avem.extract.datasets import read_dataset
     from avem.extract.encoders import AudioEncoder, VideoEncoder, load_audio_encoder, load_video_encoder
+    from avem.extract.media import probe, read_waveform, sample_frames
+    from avem.extract.options import ExtractOptions, ExtractReport
+    from avem.extract.pipeline import extract
 
-_HOMES = {
-    "AudioEncoder": "encoders",
-    "VideoEncoder": "encoders",
-    "load_audio_encoder": "encoders",
-    "load_video_encoder": "encoders",
+__all__ = [
+    "AudioEncoder",
+    "ExtractOptions",
+    "ExtractReport",
+    "VideoEncoder",
+    "extract",
+    "load_audio_encoder",
+    "load_video_encoder",
+    "probe",
+    "read_dataset",
+    "read_waveform",
+    "sample_frames",
+]
+
+_MODULES = {
+    "datasets": ("read_dataset",),
+    "encoders": ("AudioEncoder", "VideoEncoder", "load_audio_encoder", "load_video_encoder"),
+    "media": ("probe", "read_waveform", "sample_frames"),
+    "options": ("ExtractOptions", "ExtractReport"),
+    "pipeline": ("extract",),
 }
-
-__all__ = ["AudioEncoder", "VideoEncoder", "load_audio_encoder", "load_video_encoder"]
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,8 @@ from avem.extract.pixels import preprocess_frames
 class DecodeTask:
     """Which streams of which files to decode, and how."""
 
+    row: int
+    """The clip's row in the store."""
     video_path: str | None
     """None where the video stream is not wanted."""
     sound_path: str | None

@@ -21,9 +21,6 @@ from avem.extract.pixels import CLIP_MEAN, CLIP_STD, preprocess_frames
 from avem.extract.whisper import LoadedWhisper, cast_weights, load_whisper
 from avem.locate import locate_model
 
-DEFAULT_VIDEO_ENCODER = "LanguageBind/LanguageBind_Video_merge"
-DEFAULT_AUDIO_ENCODER = "openai/whisper-large-v3"
-
 
 class VideoEncoder:
     """LanguageBind-Video as the pipeline uses it.
@@ -69,9 +66,11 @@ class VideoEncoder:
             Features [B, T, N, C] in the encoder's dtype: `hidden_states[layer]`, CLS kept; and pooled, float32 [B, D],
             of length 1: the video embedding, or the pooler output where the checkpoint has no projection.
         """
-        states = self.model.hidden_states(pixels.to(self.device, self.dtype))
-        pooled = self.model.pool(states[-1]).float()
-        return states[self.layer], functional.normalize(pooled, dim=-1)
+        wanted = self.layer % (len(self.model.vision_model.encoder.layers) + 1)
+        features = state = None
+        for number, state in enumerate(self.model.states(pixels.to(self.device, self.dtype))):
+            features = state if number == wanted else features
+        return features, functional.normalize(self.model.pool(state).float(), dim=-1)
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that decides the features' values."""

@@ -7,6 +7,7 @@ then is a CLIP layer. Names of parameters are those of the released checkpoints,
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,11 @@ class LanguageBindVideo(nn.Module):
         )
 
     def hidden_states(self, pixels: Tensor) -> list[Tensor]:
-        """The residual stream after the first norm and after each layer: layers + 1 tensors [B, T, N, C].
+        """The residual stream after the first norm and after each layer: layers + 1 tensors [B, T, N, C]."""
+        return list(self.states(pixels))
+
+    def states(self, pixels: Tensor) -> Iterator[Tensor]:
+        """The hidden states one by one, so that only those that are kept stay in memory.
 
         Args:
             pixels: [B, 3, T, S, S] in the model's dtype, T up to the configured number of frames.
@@ -181,10 +186,11 @@ class LanguageBindVideo(nn.Module):
                 f"not {T} of {S}."
             )
         tower = self.vision_model
-        states = [tower.pre_layrnorm(tower.embeddings(pixels))]
+        state = tower.pre_layrnorm(tower.embeddings(pixels))
+        yield state
         for layer in tower.encoder.layers:
-            states.append(layer(states[-1]))
-        return states
+            state = layer(state)
+            yield state
 
     def pool(self, last: Tensor) -> Tensor:
         """Last hidden state [B, T, N, C] -> the mean over frames of the normalised CLS, projected: [B, D]."""

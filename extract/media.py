@@ -1,7 +1,7 @@
 """Decoding: sampled frames and 16 kHz mono sound, by decord, or by PyAV where decord fails on a file PyAV can read.
 
 numpy, decord and PyAV alone are imported here, because every decoding worker pays for the imports. decord's own seeking
-was measured against decoding every frame: equal on clips of a few seconds (12.0 and 11.9 ms), and far faster on long ones.
+was measured against decoding every frame: equal on clips of a few seconds (12.0 and 11.9 ms), faster on long ones.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A pool of decoding workers that outlives crashes: answers in order, bounded memory, a dead worker is one failed clip."""
+"""Decoding workers that outlive crashes: ordered answers, bounded memory, a dead worker is one failed clip."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
@@ -48,8 +48,15 @@ class DecodePool:
         self._workers = [_start() for _ in range(workers)]
         self._wake_receiver, self._wake_sender = Pipe(duplex=False)
         self._changed = threading.Condition()
-        self._stopped = False
+        self._stopped = self._finished = self._exhausted = False
         self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+        self._source: Iterator[DecodeTask] = iter(())
+        self._window = workers
+        self._handed = self._taken = 0
+        self._tasks: dict[int, DecodeTask] = {}
+        self._answers: dict[int, DecodedClip] = {}
+        self._retry: list[int] = []
 
     def __enter__(self) -> DecodePool:
         return self
@@ -66,46 +73,49 @@ class DecodePool:
         self._wake_sender.close()
         self._wake_receiver.close()
 
-    def map(self, tasks: Sequence[DecodeTask], window: int) -> Iterator[DecodedClip]:
-        """Decode tasks and yield the answers in the tasks' order; to be called once.
+    def map(self, tasks: Iterable[DecodeTask], window: int) -> Iterator[tuple[DecodeTask, DecodedClip]]:
+        """Decode tasks and yield them with their answers, in the tasks' order; to be called once.
 
         Args:
-            tasks: The work.
+            tasks: The work; taken from, on the pool's own thread, as places become free.
             window: How many clips may be under way or wait to be taken, which bounds memory.
         """
-        self._tasks, self._window = tasks, max(window, len(self._workers))
-        self._next, self._taken = 0, 0
-        self._retry: list[int] = []
-        self._answers: dict[int, DecodedClip] = {}
-        self._error: BaseException | None = None
+        self._source, self._window = iter(tasks), max(window, len(self._workers))
         self._thread = threading.Thread(target=self._run, name="decode-pool", daemon=True)
         self._thread.start()
-        for position in range(len(tasks)):
+        while True:
             with self._changed:
-                self._changed.wait_for(lambda wanted=position: wanted in self._answers or self._error is not None)
-                if self._error is not None:
-                    raise self._error
-                answer = self._answers.pop(position)
-                self._taken = position + 1
+                self._changed.wait_for(lambda: self._taken in self._answers or self._finished)
+                if self._taken not in self._answers:
+                    break
+                answer = self._answers.pop(self._taken)
+                task = self._tasks.pop(self._taken)
+                self._taken += 1
             self._wake_sender.send_bytes(b".")
-            yield answer
+            yield task, answer
+        if self._error is not None:
+            raise self._error
 
     def _run(self) -> None:
         """Hand out tasks and collect answers; the body of the pool's thread."""
         try:
-            while not self._stopped and self._taken < len(self._tasks):
+            while not self._stopped:
                 self._hand_out()
-                sources = [worker.connection for worker in self._workers if worker.held]
-                ready = wait([*sources, self._wake_receiver], timeout=1.0)
+                busy = [worker for worker in self._workers if worker.held]
+                if self._exhausted and not busy and not self._retry:
+                    break
+                ready = wait([*(worker.connection for worker in busy), self._wake_receiver], timeout=1.0)
                 if self._wake_receiver in ready:
                     self._wake_receiver.recv_bytes()
-                for worker in [worker for worker in self._workers if worker.connection in ready]:
-                    self._collect(worker)
+                for worker in busy:
+                    if worker.connection in ready:
+                        self._collect(worker)
                 self._kill_hanging()
-        except OSError as error:  # no process or pipe to be had: the caller must hear of it
-            with self._changed:
-                self._error = error
-                self._changed.notify()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the thread that consumes must raise it
+            self._error = error
+        with self._changed:
+            self._finished = True
+            self._changed.notify()
 
     def _hand_out(self) -> None:
         for depth in range(QUEUED_PER_WORKER):
@@ -128,12 +138,18 @@ class DecodePool:
                     continue
 
     def _next_position(self) -> int | None:
+        """A task that a dead worker held, or else the next new one while the window has room."""
         if self._retry:
             return self._retry.pop(0)
-        if self._next >= min(len(self._tasks), self._taken + self._window):
+        if self._exhausted or self._handed >= self._taken + self._window:
             return None
-        self._next += 1
-        return self._next - 1
+        task = next(self._source, None)
+        if task is None:
+            self._exhausted = True
+            return None
+        self._tasks[self._handed] = task
+        self._handed += 1
+        return self._handed - 1
 
     def _collect(self, worker: _Worker) -> None:
         try:

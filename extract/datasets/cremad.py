@@ -22,7 +22,7 @@ def recognises(root: Path) -> bool:
 
 
 def read(root: Path) -> list[Clip]:
-    """All clips with the emotion that was acted; raters' votes, where the table is there, are added to the raw label."""
+    """All clips with the emotion that was acted; raters' votes, if there, are added to the raw label."""
     table = root / "processedResults" / "summaryTable.csv"
     votes = {row["FileName"]: row for row in read_csv(table, ("FileName",))} if table.is_file() else {}
     clips = []

@@ -1,0 +1,52 @@
+"""`avem extract`: clips to features."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from avem.errors import PartialFailure
+from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+
+
+class Stream(StrEnum):
+    """A stream of features."""
+
+    VIDEO = "video"
+    AUDIO = "audio"
+
+
+def extract(
+    root: Annotated[Path, typer.Argument(help="Root folder of a dataset, or any folder with a clips.csv.")],
+    cache: Annotated[Path, typer.Option(help="The feature store; made if it is not there.")] = Path("./cache"),
+    video_encoder: Annotated[str, typer.Option(help="Folder or hub id.")] = DEFAULT_VIDEO_ENCODER,
+    audio_encoder: Annotated[str, typer.Option(help="Folder, openai .pt file or hub id.")] = DEFAULT_AUDIO_ENCODER,
+    dataset: Annotated[str | None, typer.Option(help="Layout to read, if it is not recognised.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many clips.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Decoding processes; one a core by default.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clips encoded at once; chosen by default.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="How features are kept: float16, bfloat16 or int8.")] = "float16",
+    precision: Annotated[
+        str, typer.Option(help="What encoders compute in: auto, float32, float16, bfloat16.")
+    ] = "auto",
+    streams: Annotated[list[Stream], typer.Option(help="Streams to extract; may be repeated.")] = list(Stream),  # noqa: B008
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how large it is.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed clips again.")] = False,
+) -> None:
+    """Turn clips into features, once; the same command goes on where an earlier run stopped."""
+    from avem.extract import ExtractOptions
+    from avem.extract import extract as run
+
+    options = ExtractOptions(
+        video_encoder=video_encoder, audio_encoder=audio_encoder, dataset=dataset, limit=limit, workers=workers,
+        batch_size=batch_size, device=device, dtype=dtype, precision=precision,
+        streams=tuple(cast("list", [stream.value for stream in streams])), dry_run=dry_run, retry_failed=retry_failed,
+    )  # fmt: skip
+    report = run(root, cache, options)
+    typer.echo(report.summary)
+    if report.failures:
+        raise PartialFailure(f"{len(report.failures)} clips failed; the store's manifest says why, for each.")

@@ -1,0 +1,61 @@
+"""What earlier runs did, one JSON object a line in the store's ledger: settings, time account, outcome."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from avem.cache.layout import LEDGER
+from avem.errors import MissingFileError
+from avem.extract.options import ExtractOptions, ExtractReport
+from avem.files import json_sha256, read_json_lines, write_json_lines
+from avem.locate import locate_model
+
+RUNS = "extract-runs.jsonl"
+
+
+def finished_before(store: Path, options: ExtractOptions) -> bool:
+    """Whether an earlier run used these very encoder files, so that their weights need not be loaded to compare them.
+
+    Only true where a run's record says so; the caller makes sure that nothing is left to encode.
+    """
+    wanted = _identity(options)
+    made = {kind: identity for run in _runs(store) for kind, identity in run.get("encoders", {}).items()}
+    return bool(wanted) and wanted.items() <= made.items()
+
+
+def record_run(store: Path, options: ExtractOptions, report: ExtractReport) -> None:
+    """Add a run that encoded something to the record."""
+    entry = {
+        "encoders": _identity(options),
+        "clips": report.clips,
+        "encoded": report.encoded,
+        "failed": len(report.failures),
+        "decoded_by_pyav": report.fallbacks,
+        "workers": report.workers,
+        "clips_per_s": round(report.clips_per_s, 3),
+        "limiting_stage": report.timings.limiting_stage(report.workers),
+        "seconds": {name: round(value, 3) for name, value in asdict(report.timings).items()},
+    }
+    write_json_lines(store / LEDGER / RUNS, [*_runs(store), entry])
+
+
+def _runs(store: Path) -> list[dict[str, Any]]:
+    path = store / LEDGER / RUNS
+    return read_json_lines(path, dict) if path.is_file() else []
+
+
+def _identity(options: ExtractOptions) -> dict[str, str]:
+    """A digest per stream of everything on disk that its encoder would be made of, and of how it would run."""
+    identity = {}
+    for kind in options.streams:
+        try:
+            path = locate_model(options.encoder(kind), f"--{kind}-encoder")
+        except MissingFileError:
+            return {}
+        files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
+        stamps = [[item.name, item.stat().st_size, item.stat().st_mtime_ns] for item in files]
+        how = [options.device, options.precision, options.dtype]
+        identity[kind] = json_sha256([str(path.resolve()), stamps, how])
+    return identity

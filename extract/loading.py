@@ -1,0 +1,89 @@
+"""The encoders of one extraction, loaded as its options say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from avem.cache.records import Kind, StreamSpec
+from avem.errors import SettingError
+from avem.extract.decode_task import DecodedClip
+from avem.extract.encoders import AudioEncoder, VideoEncoder, load_audio_encoder, load_video_encoder
+from avem.extract.options import ExtractOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Encoders:
+    """The encoders that a run uses; None for a stream that is not extracted."""
+
+    video: VideoEncoder | None
+    audio: AudioEncoder | None
+
+    def get(self, kind: Kind) -> VideoEncoder | AudioEncoder:
+        """A stream's encoder.
+
+        Raises:
+            SettingError: The run has none for this stream.
+        """
+        encoder = self.video if kind == "video" else self.audio
+        if encoder is None:
+            raise SettingError(f"This run does not extract {kind}; add it to --streams.")
+        return encoder
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether they run on a GPU."""
+        return any(encoder.device.type == "cuda" for encoder in (self.video, self.audio) if encoder is not None)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """What decoding needs to know: frames a clip, side in pixels, samples of sound."""
+        frames, size = (self.video.frames, self.video.size) if self.video else (1, 1)
+        return frames, size, self.audio.samples if self.audio else 1
+
+    def specs(self, options: ExtractOptions) -> dict[Kind, StreamSpec]:
+        """Descriptions of the streams to be written."""
+        specs = {}
+        for kind in options.streams:
+            encoder = self.get(kind)
+            specs[kind] = StreamSpec(
+                kind, encoder.name, encoder.fingerprint(), encoder.row_shape, encoder.pooled_dim, options.dtype,
+                options.rows_per_shard,
+            )  # fmt: skip
+        return specs
+
+    def inputs(self, kind: Kind, clip: DecodedClip) -> Tensor:
+        """An encoder's input: pixels were made by the worker, mels are made here, where torch and its device are."""
+        if kind == "video":
+            return torch.as_tensor(clip.pixels)
+        if self.audio is None:
+            raise SettingError("This run does not extract audio; add it to --streams.")
+        return self.audio.preprocess(torch.as_tensor(clip.sound))
+
+
+def load_encoders(options: ExtractOptions) -> Encoders:
+    """Load what the options ask for, where and in the precision they ask for.
+
+    Raises:
+        SettingError: The device can't be used here.
+        MissingFileError: A checkpoint is not to be had.
+        CheckpointError: A checkpoint is not what avem reads.
+    """
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        on_gpu = torch.zeros(1, device=device).is_cuda
+    except (RuntimeError, AssertionError) as error:
+        raise SettingError(f"--device {device} can't be used here ({str(error).splitlines()[0]}).") from error
+    precision = options.precision if options.precision != "auto" else "float16" if on_gpu else "float32"
+    dtype: torch.dtype = getattr(torch, precision)
+    video = (
+        load_video_encoder(options.video_encoder, device=device, dtype=dtype) if "video" in options.streams else None
+    )
+    audio = (
+        load_audio_encoder(options.audio_encoder, device=device, dtype=dtype) if "audio" in options.streams else None
+    )
+    return Encoders(video, audio)

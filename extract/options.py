@@ -1,0 +1,155 @@
+"""What an extraction is asked to do, and what it reports; without torch, so that the command line starts fast."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avem.cache.records import FEATURE_DTYPES, KINDS, Kind
+from avem.errors import SettingError
+from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+
+PRECISIONS = ("auto", "float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractOptions:
+    """How to extract.
+
+    Raises:
+        SettingError: An option makes no sense; the message names it.
+    """
+
+    video_encoder: str | Path = DEFAULT_VIDEO_ENCODER
+    audio_encoder: str | Path = DEFAULT_AUDIO_ENCODER
+    dataset: str | None = None
+    """Reader to use; None recognises the layout."""
+    limit: int | None = None
+    """Only the first so many clips."""
+    workers: int | None = None
+    """Decoding processes; None is one a core."""
+    batch_size: int | None = None
+    """Clips encoded at once; None is 32 on a GPU, halved while memory is short, and 8 elsewhere."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`, ...; auto is the first GPU if there is one."""
+    dtype: str = "float16"
+    """How features are kept: float16, bfloat16 or int8 with a scale per token."""
+    precision: str = "auto"
+    """What the encoders compute in; auto is float16 on a GPU and float32 elsewhere."""
+    streams: tuple[Kind, ...] = KINDS
+    retry_failed: bool = False
+    """Try clips again that failed before."""
+    dry_run: bool = False
+    """Say what would be done and how large it is, and write nothing."""
+    rows_per_shard: int = 64
+    """Clips written and committed at once."""
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        for name in ("limit", "workers", "batch_size", "rows_per_shard"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingError(f"--{name.replace('_', '-')} must be at least 1, not {value}.")
+        if self.dtype not in FEATURE_DTYPES:
+            raise SettingError(f"--dtype must be one of {', '.join(FEATURE_DTYPES)}, not {self.dtype}.")
+        if self.precision not in PRECISIONS:
+            raise SettingError(f"--precision must be one of {', '.join(PRECISIONS)}, not {self.precision}.")
+        if not self.streams or not set(self.streams) <= set(KINDS) or len(set(self.streams)) != len(self.streams):
+            raise SettingError(
+                f"--streams takes {' and '.join(KINDS)}, each once, not {', '.join(self.streams) or 'none'}."
+            )
+
+    @property
+    def worker_count(self) -> int:
+        """Decoding processes to start."""
+        return self.workers or min(len(os.sched_getaffinity(0)), 16)
+
+    def encoder(self, kind: Kind) -> str | Path:
+        """Name or path of a stream's encoder."""
+        return self.video_encoder if kind == "video" else self.audio_encoder
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFailure:
+    """A clip that has no features in a stream, and why."""
+
+    clip_id: str
+    stream: str
+    """`video`, `audio`, or `file` where the file itself could not be read."""
+    reason: str
+
+
+@dataclass(slots=True)
+class Timings:
+    """Where an extraction's time went, in seconds."""
+
+    plan: float = 0.0
+    """Reading the layout and hashing new files."""
+    load: float = 0.0
+    """Loading the encoders."""
+    decode: float = 0.0
+    """Decoding and preprocessing, summed over the worker processes."""
+    wait: float = 0.0
+    """The encoding thread waiting for decoded clips."""
+    encode: float = 0.0
+    """Mels, batching and encoding."""
+    write: float = 0.0
+    """Writing shards, on a thread of its own."""
+    write_wait: float = 0.0
+    """The encoding thread waiting for that thread."""
+    total: float = 0.0
+
+    def limiting_stage(self, workers: int) -> str:
+        """The stage that would be too slow even if all others took no time."""
+        loads = {"decode": self.decode / workers, "encode": self.encode, "write": self.write}
+        return max(loads, key=lambda name: loads[name])
+
+
+@dataclass(slots=True)
+class ExtractReport:
+    """What an extraction did."""
+
+    store: Path
+    clips: int
+    """Clips of the dataset that were asked for."""
+    encoded: dict[str, int] = field(default_factory=dict)
+    """Clips that this run added features of, by stream."""
+    pending: dict[str, int] = field(default_factory=dict)
+    """Clips that were to be encoded when the run began, by stream."""
+    failures: list[ClipFailure] = field(default_factory=list)
+    """All clips of the dataset without features, from this run or an earlier one."""
+    fallbacks: list[str] = field(default_factory=list)
+    """Clips that PyAV decoded because decord could not, as `clip_id (stream)`."""
+    bytes_needed: int = 0
+    """Disk space that the pending features take."""
+    bytes_free: int = 0
+    timings: Timings = field(default_factory=Timings)
+    workers: int = 1
+
+    @property
+    def clips_per_s(self) -> float:
+        """Clips encoded a second of the whole run; of the stream that had most to do."""
+        return max(self.encoded.values(), default=0) / max(self.timings.total, 1e-9)
+
+    @property
+    def summary(self) -> str:
+        """The time account and the outcome, in a few lines."""
+        t = self.timings
+        if self.bytes_free and not self.encoded:
+            todo = ", ".join(f"{count} {kind}" for kind, count in self.pending.items())
+            size, free = self.bytes_needed / 1e9, self.bytes_free / 1e9
+            return f"{self.clips} clips: {todo} to extract into {self.store}, {size:.2f} GB of {free:.1f} GB free."
+        done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items()) or "nothing to do"
+        lines = [f"{self.clips} clips in {self.store}: {done}; {len(self.failures)} failed."]
+        if any(self.encoded.values()):
+            lines.append(
+                f"{t.total:.1f} s ({self.clips_per_s:.1f} clips/s): plan {t.plan:.1f}, load {t.load:.1f}, "
+                f"decode {t.decode:.1f} on {self.workers} workers, encode {t.encode:.1f}, write {t.write:.1f}, "
+                f"waiting for clips {t.wait:.1f} and for the disk {t.write_wait:.1f}; "
+                f"{t.limiting_stage(self.workers)} limits."
+            )
+        lines += [f"  {failure.clip_id} ({failure.stream}): {failure.reason}" for failure in self.failures[:10]]
+        if len(self.failures) > 10:
+            lines.append(f"  ... and {len(self.failures) - 10} more; the manifest names them all.")
+        return "\n".join(lines)

@@ -1,0 +1,97 @@
+"""Before anything is decoded: which files are new or changed, what the store lacks, and whether it will fit."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+
+from avem.cache.records import FAILED, OK, ClipRecord, Kind, StreamSpec
+from avem.errors import StoreError
+from avem.extract.options import ClipFailure
+from avem.files import file_sha256
+from avem.progress import stage
+from avem.records import Clip
+
+HASH_THREADS = 4
+RESERVE = 1.02
+"""Disk space asked for over the features' own: checksums, pooled vectors, manifest."""
+
+
+def hash_clips(root: Path, clips: Sequence[Clip], known: pa.Table) -> tuple[list[ClipRecord], list[ClipFailure]]:
+    """Records of the clips' files; files whose size and time the manifest knows are not read again.
+
+    Args:
+        root: Folder that paths are relative to.
+        clips: The clips.
+        known: The store's manifest.
+
+    Returns:
+        A record for each readable file, and a failure for each other one. Unreadable files stay out of the manifest,
+        so that they enter it with their real content once they can be read.
+    """
+    columns = ("clip_id", "size_bytes", "modified_ns", "sha256")
+    seen = {cells[0]: cells[1:] for cells in zip(*(known[name].to_pylist() for name in columns), strict=True)}
+
+    def look(clip: Clip) -> ClipRecord | ClipFailure:
+        path = root / clip.path
+        try:
+            status = path.stat()
+            size, modified, sha256 = seen.get(clip.clip_id, (None, None, ""))
+            if (size, modified) != (status.st_size, status.st_mtime_ns):
+                sha256 = file_sha256(path)
+        except OSError as error:
+            return ClipFailure(clip.clip_id, "file", f"{clip.path} can't be read ({error.strerror})")
+        return ClipRecord.of(clip, sha256, status.st_size, status.st_mtime_ns)
+
+    results: list[ClipRecord | ClipFailure] = []
+    with stage("plan", len(clips)) as bar, ThreadPoolExecutor(HASH_THREADS) as threads:
+        for result in threads.map(look, clips):
+            results.append(result)
+            bar.advance(failures=isinstance(result, ClipFailure))
+    records = [result for result in results if isinstance(result, ClipRecord)]
+    return records, [result for result in results if isinstance(result, ClipFailure)]
+
+
+def statuses(known: pa.Table, kind: Kind) -> dict[str, str]:
+    """Status of every clip of the manifest in a stream, by clip id."""
+    return dict(zip(known["clip_id"].to_pylist(), known[f"{kind}_status"].to_pylist(), strict=True))
+
+
+def count_pending(clip_ids: Sequence[str], status: dict[str, str], retry_failed: bool) -> int:
+    """How many of the clips a stream still lacks."""
+    done = [value for value in map(status.get, clip_ids) if value is not None and _is_done(value, retry_failed)]
+    return len(clip_ids) - len(done)
+
+
+def _is_done(status: str, retry_failed: bool) -> bool:
+    return status == OK or (status.startswith(FAILED) and not retry_failed)
+
+
+def free_bytes(path: Path) -> int:
+    """Free space on the disk that a path is on or will be on."""
+    path = path.expanduser().absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def bytes_needed(specs: dict[Kind, StreamSpec], pending: dict[Kind, int]) -> int:
+    """Disk space that the pending rows will take."""
+    return int(RESERVE * sum((spec.row_bytes + 4 * spec.pooled_dim) * pending[kind] for kind, spec in specs.items()))
+
+
+def check_disk(path: Path, needed: int, free: int) -> None:
+    """Refuse to start what can't be finished.
+
+    Raises:
+        StoreError: The features would not fit on the disk.
+    """
+    if needed > free:
+        raise StoreError(
+            f"The features take {needed / 1e9:.1f} GB and the disk of {path} has {free / 1e9:.1f} GB free; give "
+            "--cache on a larger disk, or use --dtype int8 or --limit."
+        )
