@@ -195,9 +195,9 @@ class FeatureStore:
             raise StoreError(
                 f"{self.location.url} has no {recipe} negatives for {name}; mine them with `avem cache negatives`."
             ) from error
-        if len(found) != len(self):
+        if found.shape[0] != len(self):
             raise StoreError(
-                f"The {recipe} negatives of {self.location.url} were mined for {len(found)} clips and it now holds "
+                f"The {recipe} negatives of {self.location.url} were mined for {found.shape[0]} clips and it now holds "
                 f"{len(self)}; mine them again with `avem cache negatives`."
             )
         return np.asarray(found[:], dtype=np.int32)
