@@ -38,9 +38,10 @@ VALENCE: dict[Emotion, int] = {
 def parse_emotion(label: str) -> Emotion | None:
     """The emotion that a dataset's label means, or None where it is outside the seven."""
     name = label.strip().lower()
-    if name in Emotion:
+    try:
         return Emotion(name)
-    return SYNONYMS.get(name)
+    except ValueError:
+        return SYNONYMS.get(name)
 
 
 def emotion_distance(first: Emotion, second: Emotion) -> int:
