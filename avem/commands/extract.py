@@ -33,7 +33,9 @@ def extract(
     precision: Annotated[
         str, typer.Option(help="What encoders compute in: auto, float32, float16, bfloat16.")
     ] = "auto",
-    streams: Annotated[list[Stream], typer.Option(help="Streams to extract; may be repeated.")] = list(Stream),  # noqa: B008
+    streams: Annotated[
+        list[Stream] | None, typer.Option(help="Streams to extract; may be repeated. Both by default.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how large it is.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed clips again.")] = False,
 ) -> None:
@@ -44,7 +46,8 @@ def extract(
     options = ExtractOptions(
         video_encoder=video_encoder, audio_encoder=audio_encoder, dataset=dataset, limit=limit, workers=workers,
         batch_size=batch_size, device=device, dtype=dtype, precision=precision,
-        streams=tuple(cast("list", [stream.value for stream in streams])), dry_run=dry_run, retry_failed=retry_failed,
+        streams=tuple(cast("list", [stream.value for stream in streams or Stream])), dry_run=dry_run,
+        retry_failed=retry_failed,
     )  # fmt: skip
     report = run(root, cache, options)
     typer.echo(report.summary)
