@@ -31,10 +31,10 @@ SAVE_EVERY_S = 20.0
 """Scores that are not yet in the cache are at most about this old, so that a killed run loses little."""
 
 
-def score_fingerprint(model: AudiovisualLM, store: FeatureStore, precision: str) -> dict[str, Any]:
+def score_fingerprint(model: str, store: FeatureStore, precision: str) -> dict[str, Any]:
     """What every constant score depends on besides its own text and clips."""
     features = {kind: store.fingerprint(kind) for kind in store.kinds}
-    return {"model": model.fingerprint(), "features": features, "precision": precision}
+    return {"model": model, "features": features, "precision": precision}
 
 
 def score_key(spec: ScoreSpec, clip_ids: Sequence[str]) -> str:

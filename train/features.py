@@ -28,12 +28,20 @@ class ClipFeatures:
     Args:
         store: Where they are.
         specs: Everything the run will score.
-        device: Where they are wanted; they keep the store's number format.
+        device: Where they are wanted.
         keep_mb: Features are kept in memory if all that the specs name fit in this many MiB.
+        dtype: Their number format; None for the store's.
     """
 
-    def __init__(self, store: FeatureStore, specs: Iterable[ScoreSpec], device: torch.device, keep_mb: int) -> None:
-        self._store, self._device = store, device
+    def __init__(
+        self,
+        store: FeatureStore,
+        specs: Iterable[ScoreSpec],
+        device: torch.device,
+        keep_mb: int,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self._store, self._device, self._dtype = store, device, dtype
         videos, audios = _rows(specs)
         size = len(videos) * _row_bytes(store, "video", videos) + len(audios) * _row_bytes(store, "audio", audios)
         self._kept = size <= keep_mb << 20
@@ -65,7 +73,7 @@ class ClipFeatures:
         found: dict[int, Tensor] = {}
         for start in range(0, len(rows), ROWS_PER_READ):
             part = rows[start : start + ROWS_PER_READ]
-            features = self._store.features(kind, part).to(self._device, non_blocking=True)
+            features = self._store.features(kind, part).to(self._device, self._dtype, non_blocking=True)
             found.update(zip(part, features.unbind(), strict=True))
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from avem.train.loop import Loop, Objective, Plan
 from avem.train.model import AudiovisualLM
 from avem.train.plan import Packing, PlanRow, StepPlan, plan_digest, plan_epoch
 from avem.train.run import RunDirectory
-from avem.train.specs import SequenceBuilder
+from avem.train.specs import ScoreSpec, SequenceBuilder
 from avem.train.state import trained_parameters
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ class Session:
     builder: SequenceBuilder
     accelerator: Accelerator
     run: RunDirectory
+    fingerprint: str
+    """Of the model before training."""
 
     @classmethod
     def open(cls, config: RunConfig, model: AudiovisualLM | None = None) -> Session:
@@ -64,7 +66,15 @@ class Session:
             )
         for kind in store.kinds:
             model.check_features(kind, json_sha256(store.fingerprint(kind)))
-        return cls(config, store, model, SequenceBuilder(model, store), accelerator, RunDirectory(config.out))
+        return cls(
+            config,
+            store,
+            model,
+            SequenceBuilder(model, store),
+            accelerator,
+            RunDirectory(config.out),
+            model.fingerprint(),
+        )
 
     def plan(self, rows: Sequence[PlanRow]) -> Plan:
         """All steps of the run."""
@@ -85,12 +95,17 @@ class Session:
                 break
         return Plan(steps[: self.config.max_steps], frozenset(ends))
 
+    def features(self, specs: Iterable[ScoreSpec]) -> ClipFeatures:
+        """Access to the features that the specs name."""
+        dtype = torch.bfloat16 if self.config.precision == "bf16" else None
+        return ClipFeatures(self.store, specs, self.accelerator.device, self.config.keep_features_mb, dtype)
+
     def sources(self, rows: str, plan: Plan) -> dict[str, Any]:
         """Digests of everything the run reads; it goes on only while they stay the same."""
         return {
             "rows": rows,
             "features": json_sha256({kind: self.store.fingerprint(kind) for kind in self.store.kinds}),
-            "model": self.model.fingerprint(),
+            "model": self.fingerprint,
             "plan": plan_digest(plan.steps),
             "processes": self.accelerator.num_processes,
         }

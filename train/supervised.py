@@ -11,7 +11,6 @@ from torch import Tensor
 
 from avem.train.config import SupervisedConfig
 from avem.train.examples import InstructionExample, instruction_examples
-from avem.train.features import ClipFeatures
 from avem.train.plan import MicroBatch, PlanSummary, summarise
 from avem.train.rows import read_instructions, rows_digest
 from avem.train.run import RunDirectory
@@ -70,8 +69,7 @@ def train_supervised(config: SupervisedConfig, model: AudiovisualLM | None = Non
     examples = instruction_examples(rows, session.store, session.builder)
     plan = session.plan(examples)
     run.start(config, session.sources(rows_digest(rows), plan))
-    specs = [example.spec for example in examples]
-    features = ClipFeatures(session.store, specs, session.accelerator.device, config.keep_features_mb)
+    features = session.features(example.spec for example in examples)
     return session.train(SupervisedObjective(examples, session.builder), plan, features)
 
 

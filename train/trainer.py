@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from avem.cache import ScoreCache
 from avem.train.config import PreferenceConfig
 from avem.train.constants import constant_scores, score_fingerprint
 from avem.train.examples import PreferenceExample, preference_examples
@@ -139,7 +138,7 @@ def train_preferences(config: PreferenceConfig, model: AudiovisualLM | None = No
     examples = preference_examples(rows, session.store, session.builder, config)
     plan = session.plan(examples)
     run.start(config, session.sources(rows_digest(rows), plan))
-    features = _features(session, examples)
+    features = session.features(_specs(examples))
     constants = score_constants(session, examples, features)
     return session.train(PreferenceObjective(examples, session.builder, constants, config), plan, features)
 
@@ -161,15 +160,19 @@ def cache_logprobs(config: PreferenceConfig, model: AudiovisualLM | None = None)
     rows = read_preferences(config.prefs)
     session = Session.open(config, model)
     examples = preference_examples(rows, session.store, session.builder, config)
-    return len(score_constants(session, examples, _features(session, examples)))
+    return len(score_constants(session, examples, session.features(_specs(examples))))
 
 
 def score_constants(
     session: Session, examples: Sequence[PreferenceExample], features: ClipFeatures
 ) -> dict[ScoreSpec, float]:
     """The constants of the examples, from the store's score cache or computed now; see `constant_scores`."""
+    from avem.cache import ScoreCache
+
     config, model = session.config, session.model
-    cache = ScoreCache(config.cache, score_fingerprint(model, session.store, f"{config.precision} {model.dtype}"))
+    cache = ScoreCache(
+        config.cache, score_fingerprint(session.fingerprint, session.store, f"{config.precision} {model.dtype}")
+    )
     clip_ids = session.store.clips["clip_id"].to_pylist()
     with autocast(config, session.accelerator.device):
         return constant_scores(
@@ -177,6 +180,5 @@ def score_constants(
         )
 
 
-def _features(session: Session, examples: Sequence[PreferenceExample]) -> ClipFeatures:
-    specs = (spec for example in examples for spec in example.specs)
-    return ClipFeatures(session.store, specs, session.accelerator.device, session.config.keep_features_mb)
+def _specs(examples: Sequence[PreferenceExample]) -> Iterator[ScoreSpec]:
+    return (spec for example in examples for spec in example.specs)
