@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -53,16 +53,32 @@ def options_of(question: Question, style: str) -> tuple[str, ...]:
     return tuple(letters(question))
 
 
+def without_end(sequence: Any, ends: set[int]) -> Any:
+    """A scored sequence whose response may go on: the special tokens that close it are left out.
+
+    A model that answers "Yes, because ..." gives the end right after "Yes" next to no probability, and for each option
+    another one, so that the end would drown what is asked: which option the reply begins with.
+    """
+    length = len(sequence.ids)
+    while length > sequence.response_start + 1 and int(sequence.ids[length - 1]) in ends:
+        length -= 1
+    return replace(sequence, ids=sequence.ids[:length])
+
+
 class Asker:
     """Puts questions to one model over one store.
 
     Args:
-        model: An `avem.train.AudiovisualLM`, or anything with its `sequence, prompt, response_logprobs, generate,
-            fingerprint`.
+        model: An `avem.train.AudiovisualLM`, or anything with its `tokenizer, sequence, prompt, response_logprobs,
+            generate, fingerprint, check_features`.
         store: An `avem.cache.FeatureStore`.
         style: `letters` shows the options and weighs their letters, as AVERE is asked; `cloze` shows the question alone
             and weighs the options' texts.
         max_new_tokens: Longest reply in tokens.
+
+    Raises:
+        SettingError: There is no such style.
+        FingerprintError: The model was trained on other features than the store's.
     """
 
     def __init__(self, model: Any, store: Any, style: str, max_new_tokens: int) -> None:
@@ -70,7 +86,10 @@ class Asker:
         self.model, self.store, self.style, self.max_new_tokens = model, store, style, max_new_tokens
         self.available = {kind: store.available(kind) for kind in ("video", "audio")}
         self._asked = {"version": KEY_VERSION, "model": model.fingerprint(), "style": style}
-        self._features = {kind: json_sha256(store.fingerprint(kind)) for kind in ("video", "audio") if self._any(kind)}
+        kinds = [kind for kind in ("video", "audio") if self.available[kind].any()]
+        self._features = {kind: json_sha256(store.fingerprint(kind)) for kind in kinds}
+        for kind, digest in self._features.items():
+            model.check_features(kind, digest)
         self._hashes = store.clips["sha256"].to_pylist()
 
     def ask(self, question: Question, way: str, row: int | None) -> Ask:
@@ -81,8 +100,8 @@ class Asker:
         else:
             depends["options"] = options_of(question, self.style)
         if row is not None:
-            kinds = [kind for kind in self._features if self.available[kind][row]]
-            depends |= {"clip": self._hashes[row] or row, "features": {kind: self._features[kind] for kind in kinds}}
+            features = {kind: digest for kind, digest in self._features.items() if self.available[kind][row]}
+            depends |= {"clip": self._hashes[row], "features": features}
         return Ask(question, way, row, json_sha256(depends))
 
     def has_media(self, row: int) -> bool:
@@ -124,10 +143,11 @@ class Asker:
         return {ask.key: record for ask, record in zip(asks, found, strict=True)}
 
     def _weigh(self, shown: Sequence[tuple[Any, ...]], asks: Sequence[Ask]) -> list[list[float]]:
-        """Log-probabilities of every ask's options, all in one call so that common prefixes are computed once."""
+        """Log-probability of each option as the reply's beginning; one call, so that common prefixes are shared."""
         options = [options_of(ask.question, self.style) for ask in asks]
+        ends = set(self.model.tokenizer.all_special_ids)
         sequences = [
-            self.model.sequence(text, option, video, audio)
+            without_end(self.model.sequence(text, option, video, audio), ends)
             for (text, video, audio), texts in zip(shown, options, strict=True)
             for option in texts
         ]
@@ -148,6 +168,3 @@ class Asker:
             return 8
         frames, tokens = self.store.video([first]).shape[1:3]
         return max(1, POSITIONS_PER_CALL // (frames * tokens + 128))
-
-    def _any(self, kind: str) -> bool:
-        return bool(self.available[kind].any())

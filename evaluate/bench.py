@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avem.errors import FingerprintError, SettingError
+from avem.errors import SettingError
 from avem.evaluate.answers import AnswerLog
 from avem.evaluate.asking import Ask, Asker
 from avem.evaluate.clips import resolve_clips
@@ -16,7 +16,6 @@ from avem.evaluate.parse import parse_reply, parse_text
 from avem.evaluate.questions import check_questions
 from avem.evaluate.results import BenchResult, Item, judge
 from avem.evaluate.statistics import RESAMPLES
-from avem.files import json_sha256
 from avem.progress import stage
 from avem.records import Question
 
@@ -68,11 +67,11 @@ def bench_emorealm(
     Raises:
         DataError: A question can't be judged.
         SettingError: The style or a task is unknown.
+        FingerprintError: The model was trained on other features than the store's.
     """
     chosen = select_questions(questions, tasks, limit)
     asker = Asker(model, store, style, max_new_tokens or (TEXT_TOKENS if style == "cloze" else LETTER_TOKENS))
     model.eval()
-    check_features(model, store)
     places = resolve_clips(store.clips, chosen)
     rows = {name: row for name, row in places.rows.items() if asker.has_media(row)}
     asks = [asker.ask(q, way, rows[q.id]) for way in _media_ways(generate) for q in chosen if q.id in rows]
@@ -87,24 +86,6 @@ def bench_emorealm(
         result = judge(items, resamples=resamples, seed=seed, **about)
         result.write(folder / "result.json")
     return result
-
-
-def check_features(model: Any, store: Any) -> None:
-    """Refuse a store whose features the model was not trained on; a model that does not know is let through.
-
-    Raises:
-        FingerprintError: The message shows both fingerprints.
-    """
-    for kind in ("video", "audio"):
-        expected = getattr(model.config, f"{kind}_fingerprint", "")
-        if not expected or not store.available(kind).any():
-            continue
-        fingerprint = store.fingerprint(kind)
-        if (found := json_sha256(fingerprint)) != expected:
-            raise FingerprintError(
-                f"The model was trained on {kind} features {expected[:12]} and the store holds {found[:12]} "
-                f"({fingerprint.get('encoder', fingerprint)}); extract with the encoder that the model was trained on."
-            )
 
 
 def select_questions(questions: Sequence[Question], tasks: Sequence[str], limit: int | None) -> list[Question]:

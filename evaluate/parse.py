@@ -114,7 +114,7 @@ def _contained(text: str, question: Question) -> str | None:
 
 def _runs_on(reply: str, letter: str, options: dict[str, list[str]]) -> bool:
     """Whether a one-word option only begins another phrase ("no idea"), or another option follows ("yes and no")."""
-    if len(options[letter]) > 1:
+    if len(options[letter]) > 1 or re.match(r"\W*\w+\s*[.,:;!-]", reply):
         return False
     rest = f" {' '.join(_words(reply)[1:])} "
     rivals = (words for name, words in options.items() if name != letter and words)

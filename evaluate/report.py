@@ -1,0 +1,186 @@
+"""The report: one HTML file with everything in it, made to be sent around."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from avem import __version__
+from avem.errors import DataError
+from avem.evaluate.metrics import group_by_task
+from avem.evaluate.paper import COLUMNS, TABLE_3
+from avem.evaluate.questions import task_name
+from avem.evaluate.report_cards import make_cards
+from avem.evaluate.report_curves import read_curves
+from avem.evaluate.results import BenchResult, read_result
+from avem.evaluate.statistics import RESAMPLES
+from avem.evaluate.summary import AVERAGE, METRIC_NAMES, SummaryRow, summarise
+from avem.files import write_atomic
+
+PICTURES = 60
+"""Clips that get pictures by default; each adds about 15 kB to the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFigure:
+    """One of the large numbers at the top."""
+
+    label: str
+    before: str
+    """The first model's number; empty for a single model."""
+    after: str
+    note: str
+
+
+def write_report(
+    path: Path | str,
+    results: Sequence[BenchResult | Path | str],
+    runs: Sequence[Path | str] = (),
+    media_root: Path | str | None = None,
+    *,
+    title: str = "EmoReAlM",
+    pictures: int = PICTURES,
+    paper: bool = True,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Path:
+    """Write one self-contained page on one or several models.
+
+    Args:
+        path: The HTML file to write.
+        results: Bench results, or where `result.json` lies; the first is what the others are compared with.
+        runs: Run directories whose `metrics.jsonl` is drawn.
+        media_root: Folder that clips' paths are relative to; without it, where the store says they were.
+        title: Name of the benchmark or occasion.
+        pictures: How many clips get frames and sound outlines.
+        paper: Whether to set the paper's Table 3 beside.
+        resamples: Bootstrap resamples for differences between models.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        DataError: There is no result, one can't be read, or they cover different questions.
+        MissingFileError: A result or a run's metrics are not there.
+    """
+    path = Path(path)
+    read = [result if isinstance(result, BenchResult) else read_result(result) for result in results]
+    if not read:
+        raise DataError("A report needs at least one bench result; `avem bench emorealm` makes one.")
+    rows = summarise(read, resamples=resamples, seed=seed)
+    roots = [Path(media_root)] if media_root else []
+    roots += [Path(root) for result in read for root in result.store.get("roots", {}).values()]
+    cards = make_cards(read, roots, path, pictures)
+    page = _environment().get_template("report.html.jinja").render(
+        title=title,
+        names=[result.name for result in read],
+        results=read,
+        rows=rows,
+        figures=key_figures(read, rows),
+        details=_details(read),
+        subtasks=_subtasks(read),
+        ways=_ways(read),
+        runs=[read_curves(Path(run)) for run in runs],
+        cards=cards,
+        pictured=min(pictures, len(cards)),
+        tasks=[(task, task_name(task)) for task in group_by_task(read[0].outcomes())],
+        absent=[item for item in read[0].items if item.absent],
+        paper=TABLE_3 if paper and read[0].benchmark == "emorealm" else (),
+        paper_columns=[(task_name(task), "accuracy" if "basic" in task else "F1") for task in COLUMNS],
+        resamples=resamples,
+        version=__version__,
+    )  # fmt: skip
+    write_atomic(path, page)
+    return path
+
+
+def key_figures(results: Sequence[BenchResult], rows: Sequence[SummaryRow]) -> list[KeyFigure]:
+    """The numbers that stand at the top: average accuracy, then F1 of the stress tests, or of whatever is yes/no."""
+    chosen = [row for row in rows if row.task == AVERAGE]
+    chosen += [row for row in rows if row.metric == "f1" and "stress" in row.task] or [
+        row for row in rows if row.metric == "f1"
+    ]
+    figures = []
+    for row in chosen[:3]:
+        first, last = row.values[0], row.values[-1]
+        if first is None or last is None:
+            continue
+        label = row.name if row.task == AVERAGE else f"{row.name}, {METRIC_NAMES[row.metric]}"
+        delta = row.deltas[-1] if len(results) > 1 else None
+        spread = "" if last.low is None or last.high is None else f"95 % interval {last.low:.1f} to {last.high:.1f}"
+        note = (
+            spread
+            if delta is None
+            else f"{_signed(delta.difference)} points ({_signed(delta.low)} to {_signed(delta.high)})"
+        )
+        figures.append(KeyFigure(label, f"{first.value:.1f}" if len(results) > 1 else "", f"{last.value:.1f}", note))
+    return figures
+
+
+def _details(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
+    """Every metric of every task and model, as Table 13 has them."""
+    return [
+        {
+            "name": task_name(task),
+            "models": [
+                {
+                    "name": result.name,
+                    "tone": tone,
+                    **result.score["tasks"][task],
+                    "intervals": result.score.get("intervals", {}).get("tasks", {}).get(task, {}),
+                }
+                for tone, result in enumerate(results)
+            ],
+        }
+        for task in group_by_task(results[0].outcomes())
+    ]
+
+
+def _subtasks(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
+    """Accuracy by subtask, as Table 14 has it; empty where questions carry none."""
+    return [
+        {
+            "task": task_name(task),
+            "subtask": subtask.replace("_", " "),
+            "n": numbers["n"],
+            "values": [result.score["subtasks"][task][subtask]["accuracy"] for result in results],
+        }
+        for task, group in results[0].score["subtasks"].items()
+        for subtask, numbers in group.items()
+    ]
+
+
+def _ways(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
+    """Likelihood beside generation, for models that were asked both ways."""
+    rows = []
+    for tone, result in enumerate(results):
+        disagreement = result.disagreement()
+        for task in disagreement:
+            likelihood, generation = (result.scores[way]["tasks"][task] for way in ("likelihood", "generation"))
+            rows.append(
+                {
+                    "task": task_name(task), "model": result.name, "tone": tone, "likelihood": likelihood["accuracy"],
+                    "generation": generation["accuracy"], "unreadable": generation["unreadable"],
+                    "share": disagreement[task]["share"],
+                }
+            )  # fmt: skip
+    return rows
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("avem.evaluate"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["one"] = lambda value: "" if value is None else f"{value:.1f}"
+    environment.filters["signed"] = _signed
+    return environment
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
