@@ -3,7 +3,10 @@
 `docs/store.md` writes the format down; `docs/architecture.md` shows the store's place between the other rooms.
 """
 
+from avem.cache.matching import match_mutual
+from avem.cache.negatives import MiningReport, mine_negatives
 from avem.cache.records import ClipRecord, DamagedRow, RowDetails, Shard, StreamSpec
+from avem.cache.scores import ScoreCache, score_key
 from avem.cache.store import FeatureStore
 from avem.cache.stream import StreamWriter
 from avem.cache.writer import StoreWriter
@@ -12,9 +15,14 @@ __all__ = [
     "ClipRecord",
     "DamagedRow",
     "FeatureStore",
+    "MiningReport",
     "RowDetails",
+    "ScoreCache",
     "Shard",
     "StoreWriter",
     "StreamSpec",
     "StreamWriter",
+    "match_mutual",
+    "mine_negatives",
+    "score_key",
 ]

@@ -1,0 +1,93 @@
+"""Mutual negatives: clips paired as each other's negative, so that one packed media prefix serves both."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from avem.cache.negatives import write_negatives
+from avem.cache.population import Population, Rows, label_distance, population
+from avem.cache.store import FeatureStore
+
+RECIPE = "mutual"
+
+
+def match_mutual(
+    store: FeatureStore, recipe: str = "hard", modality: str = "audiovisual", *, duplicate_cosine: float | None = None
+) -> npt.NDArray[np.int32]:
+    """Pair clips as each other's negative and keep the pairs as recipe `mutual`.
+
+    Pairs come from the mined negatives, closest ranks first; clips that are left are paired with the nearest left
+    clip of another emotion, the commonest emotion first. The same store gives the same pairs.
+
+    Args:
+        store: A store on this machine with mined negatives.
+        recipe: Which negatives to pair from.
+        modality: `audio`, `video` or `audiovisual`.
+        duplicate_cosine: As in `mine_negatives`.
+
+    Returns:
+        int32 [clips, 1], each clip's partner or -1; the partner of a partner is the clip itself.
+
+    Raises:
+        StoreError: The negatives are not mined, or the store can't be written.
+        SettingError: There is no such modality.
+    """
+    modality = "video" if modality == "visual" else str(modality)
+    people = population(store, modality, duplicate_cosine)
+    partners = np.full(len(store), -1, dtype=np.int64)
+    _pair_along_edges(store.negatives(recipe, modality), partners)
+    _pair_leftovers(people, partners)
+    negatives = partners[:, None].astype(np.int32)
+    unpaired = int((partners[people.rows[people.emotions != ""]] < 0).sum())
+    attributes = {"recipe": RECIPE, "modality": modality, "from": recipe, "k": 1, "unpaired": unpaired}
+    write_negatives(store, RECIPE, modality, negatives, attributes)
+    return negatives
+
+
+def _pair_along_edges(negatives: npt.NDArray[np.int32], partners: Rows) -> None:
+    """Pair clips of which at least one has the other as negative; changes `partners` [clips] in place.
+
+    An edge's cost is the sum of both ranks, where a clip that does not have the other counts as rank K.
+    """
+    clips, k = negatives.shape
+    anchors, ranks = np.nonzero(negatives >= 0)
+    others = negatives[anchors, ranks].astype(np.int64)
+    low, high = np.minimum(anchors, others), np.maximum(anchors, others)
+    edges, inverse = np.unique(low * clips + high, return_inverse=True)
+    cost = np.full(len(edges), 2 * k)
+    np.add.at(cost, inverse, ranks - k)
+    for edge in np.lexsort((edges, cost)):
+        first, second = divmod(int(edges[edge]), clips)
+        if partners[first] < 0 and partners[second] < 0:
+            partners[first], partners[second] = second, first
+
+
+def _pair_leftovers(people: Population, partners: Rows) -> None:
+    """Pair the labelled clips that are left, split by split; changes `partners` in place."""
+    free = (partners[people.rows] < 0) & (people.emotions != "")
+    for split in np.unique(people.splits[free]).tolist():
+        left = np.flatnonzero(free & (people.splits == split))
+        labels, counts = np.unique(people.emotions[left], return_counts=True)
+        common = dict(zip(labels.tolist(), counts.tolist(), strict=True))
+        order = sorted(left.tolist(), key=lambda place: (-common[str(people.emotions[place])], place))
+        for place in order:
+            if free[place]:
+                partner = _nearest_partner(people, place, left[free[left]])
+                if partner >= 0:
+                    partners[people.rows[place]] = people.rows[partner]
+                    partners[people.rows[partner]] = people.rows[place]
+                    free[[place, partner]] = False
+
+
+def _nearest_partner(people: Population, place: int, others: Rows) -> int:
+    """The nearest clip of another emotion that may be this one's negative, or -1."""
+    emotion = str(people.emotions[place])
+    far = [label for label in np.unique(people.emotions[others]).tolist() if label_distance(emotion, label) > 0]
+    others = others[np.isin(people.emotions[others], far)]
+    if not len(others):
+        return -1
+    allowed = people.allowed(np.array([place]), others)[0]
+    cosines = np.where(allowed, people.vectors[others] @ people.vectors[place], -np.inf)
+    best = int(np.argmax(cosines))
+    return int(others[best]) if allowed[best] else -1

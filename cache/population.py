@@ -1,0 +1,135 @@
+"""The clips that can be, or have, negatives in one modality: their vectors, labels, splits and sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from avem.cache.records import Kind
+from avem.cache.store import FeatureStore
+from avem.emotions import emotion_distance
+from avem.errors import SettingError
+from avem.records import Emotion
+
+MODALITIES: dict[str, tuple[Kind, ...]] = {
+    "audio": ("audio",),
+    "video": ("video",),
+    "audiovisual": ("video", "audio"),
+}
+"""Streams that are replaced together, the m of Eq. 5."""
+
+KNOWN_LABELS = frozenset(str(emotion) for emotion in Emotion)
+
+DUPLICATE_SHARE = 0.02
+"""Near-duplicates differ by less than this share of what two clips of the store differ by on average."""
+
+Rows = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """Clips of one modality, n of them: those with every stream it needs."""
+
+    rows: Rows
+    """[n], row in the store, ascending."""
+    vectors: Vectors
+    """[n, D], L2 norm 1; for several streams their vectors one after the other, each with the same weight."""
+    emotions: npt.NDArray[np.str_]
+    """[n], empty where the clip has no label."""
+    splits: npt.NDArray[np.str_]
+    """[n]."""
+    sources: npt.NDArray[np.int64]
+    """[n], a number per source; a clip of unknown source has a number of its own."""
+    duplicate_cosine: float
+    """Pairs closer than this are near-duplicates and never each other's negatives."""
+
+    def allowed(self, anchors: Rows, others: Rows) -> npt.NDArray[np.bool_]:
+        """Whether clips may be each other's negatives as far as identity, source and likeness go.
+
+        Args:
+            anchors: Positions in the population, [a].
+            others: Positions in the population, [a, c], or [c] for the same ones for each anchor.
+        """
+        others = np.broadcast_to(others, (len(anchors), others.shape[-1]))
+        cosines = np.empty(others.shape, dtype=np.float32)
+        for block in range(0, len(anchors), 256):  # bounds the gathered vectors
+            part = slice(block, block + 256)
+            cosines[part] = np.einsum("ad,acd->ac", self.vectors[anchors[part]], self.vectors[others[part]])
+        distinct = self.sources[others] != self.sources[anchors][:, None]
+        result: npt.NDArray[np.bool_] = distinct & (cosines <= self.duplicate_cosine)
+        return result
+
+    def groups(self, min_distance: int) -> Iterator[tuple[str, str, Rows, Rows]]:
+        """Clips that share their possible negatives.
+
+        Args:
+            min_distance: Least emotion distance of a negative; 0 lets any clip, labelled or not, be one.
+
+        Yields:
+            Split, emotion, positions of the clips with them, and positions of the clips of the same split whose
+            emotion is at least so far away.
+        """
+        for split in np.unique(self.splits).tolist():
+            here = self.splits == split
+            labels = np.unique(self.emotions[here]).tolist()
+            for emotion in labels:
+                if not emotion and min_distance > 0:
+                    continue
+                far = [label for label in labels if label_distance(emotion, label) >= min_distance]
+                anchors = np.flatnonzero(here & (self.emotions == emotion))
+                yield split, emotion, anchors, np.flatnonzero(here & np.isin(self.emotions, far))
+
+
+def label_distance(first: str, second: str) -> int:
+    """`avem.emotions.emotion_distance` for manifest labels; nothing is known to be far from an unlabelled clip."""
+    if not first or not second:
+        return 0
+    if {first, second} <= KNOWN_LABELS:
+        return emotion_distance(Emotion(first), Emotion(second))
+    return int(first != second)
+
+
+def population(store: FeatureStore, modality: str, duplicate_cosine: float | None = None) -> Population:
+    """Gather the clips that have all streams of a modality.
+
+    Args:
+        store: The store.
+        modality: One of `MODALITIES`.
+        duplicate_cosine: Cosine above which two clips are near-duplicates; None: `DUPLICATE_SHARE` of the mean
+            squared distance between two clips, which suits encoders whose vectors all point much the same way.
+
+    Raises:
+        SettingError: There is no such modality.
+        StoreError: The store lacks one of its streams.
+    """
+    if modality not in MODALITIES:
+        raise SettingError(f"Negatives are mined for {', '.join(MODALITIES)}, not {modality!r}.")
+    kinds = MODALITIES[modality]
+    rows = np.flatnonzero(np.logical_and.reduce([store.available(kind) for kind in kinds]))
+    parts = [store.pooled(kind)[rows] for kind in kinds]
+    vectors = np.ascontiguousarray(np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(kinds))), dtype=np.float32)
+    if duplicate_cosine is None:
+        spread = 1.0 - float(np.square(vectors.mean(axis=0)).sum()) if len(rows) else 1.0
+        duplicate_cosine = 1.0 - DUPLICATE_SHARE * spread
+    clips = store.clips.take(rows)
+    return Population(
+        rows=rows,
+        vectors=vectors,
+        emotions=np.array([label or "" for label in clips["emotion"].to_pylist()], dtype=str),
+        splits=np.array(clips["split"].to_pylist(), dtype=str),
+        sources=_source_numbers(clips["dataset"].to_pylist(), clips["source"].to_pylist()),
+        duplicate_cosine=duplicate_cosine,
+    )
+
+
+def _source_numbers(datasets: Sequence[str], sources: Sequence[str]) -> npt.NDArray[np.int64]:
+    """A number per source of a dataset, and one for each clip whose source is unknown."""
+    keys = [f"{dataset}\x1f{source}" if source else f"\x1f{place}" for place, (dataset, source) in
+            enumerate(zip(datasets, sources, strict=True))]  # fmt: skip
+    if not keys:
+        return np.zeros(0, dtype=np.int64)
+    return np.unique(keys, return_inverse=True)[1].astype(np.int64)
