@@ -48,10 +48,7 @@ def model_card(model: Any, licence: str, provenance: dict[str, Any]) -> str:
     digests = {name: config[name] or "unknown" for name in ("video_fingerprint", "audio_fingerprint")}
     is_hub_id = model.source.count("/") == 1 and not model.source.startswith((".", "/"))
     return CARD.format(
-        **{
-            **config,
-            **{f"{kind}_fingerprint": config[f"{kind}_fingerprint"] or "unknown" for kind in ("video", "audio")},
-        },
+        **{**config, **digests},
         licence=licence,
         base=f"base_model: {model.source}\n" if is_hub_id else "",
         language_model=type(model.language_model).__name__,

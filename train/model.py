@@ -176,6 +176,10 @@ class AudiovisualLM(nn.Module):
         """Freeze everything and add trainable low-rank adapters; see `avem.train.adapters.add_lora`."""
         adapters.add_lora(self, rank, scale, dropout=dropout, seed=seed)
 
+    def checkpoint_activations(self) -> None:
+        """While training, keep only each layer's input and compute the rest again in the backward pass."""
+        self.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+
     def attach_adapter(self, peft_model: Any) -> None:
         """Take on peft's wrapper around this model's language model."""
         self._adapter[:] = [peft_model]

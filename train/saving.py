@@ -51,7 +51,7 @@ def save_model(model: Any, directory: Path, *, licence: str, provenance: dict[st
             "format_version": FORMAT_VERSION,
             "avem_version": __version__,
             "audiovisual": model.config.to_json(),
-            "base": model.source,
+            "base": Path(model.source).name if Path(model.source).is_absolute() else model.source,
             "licence": licence,
             "provenance": provenance,
             "avere": model.avere_settings,

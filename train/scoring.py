@@ -123,8 +123,6 @@ def find_targets(tree: PrefixTree, atoms: list[list[int]], starts: list[int], me
                     rows.append(index.setdefault(place - 1, len(index)))
                     tokens.append(path[target])
                     owners.append(owner)
-    if any(token < 0 for token in tokens):
-        raise PromptError("A response holds a media placeholder; media belong before response_start.")
     return Targets(list(index), rows, tokens, owners)
 
 

@@ -38,6 +38,11 @@ class ScoredSequence:
             raise PromptError(f"A sequence's ids have the shape {list(ids.shape)}; one dimension is needed.")
         if not 1 <= self.response_start <= len(ids):
             raise PromptError(f"response_start is {self.response_start}; it has to lie between 1 and {len(ids)}.")
+        strange = ids[(ids < 0) & (ids != VIDEO_FRAME_ID) & (ids != AUDIO_ID)]
+        if len(strange):
+            raise PromptError(f"The sequence holds the id {int(strange[0])}; only -200 and -300 stand for media.")
+        if bool((ids[self.response_start :] < 0).any()):
+            raise PromptError("The response holds a media placeholder; media belong before response_start.")
         self._check_media("video", self.video_features, int((ids == VIDEO_FRAME_ID).sum()))
         self._check_media("audio", self.audio_features, int((ids == AUDIO_ID).sum()))
 
@@ -85,8 +90,6 @@ class MediaBank:
                 frame += 1
             elif token == AUDIO_ID:
                 atoms[position] = self._atom("audio", audio, 0)
-            elif token < 0:
-                raise PromptError(f"The sequence holds the id {token}; only -200 and -300 stand for media.")
         return atoms
 
     def _number(self, kind: str, features: torch.Tensor | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import torch
 from transformers import WhisperModel
 
 from avem.train import AudiovisualLM, load_model
+
+torch.set_num_threads(1)  # models this small only lose time to more threads
+sys.path.insert(0, str(Path(__file__).parent))  # model_kit, for the tests of this folder
 
 
 @dataclass(frozen=True)

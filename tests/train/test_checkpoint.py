@@ -1,0 +1,283 @@
+"""avem's own layout on disk: models, adapters, fingerprints, and damage."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from model_kit import byte_tokenizer, random_audio, random_video, tiny_config, tiny_language_model, tiny_model
+from safetensors.torch import load_file, save_file
+
+from avem.errors import CheckpointError, FingerprintError, MissingFileError, SettingError
+from avem.train import AudiovisualLM, load_model
+from avem.train.language_models import load_language_model
+
+VIDEO, AUDIO = random_video(0), random_audio(0)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[AudiovisualLM, Path]:
+    model = tiny_model("llama-gqa", torch.float32)
+    model.save(tmp_path / "base", provenance={"data": "made up"})
+    return model, tmp_path / "base"
+
+
+def score(model: AudiovisualLM) -> torch.Tensor:
+    with torch.no_grad():
+        return model.response_logprobs([model.sequence("Why?", answer, VIDEO, AUDIO) for answer in ("Joy.", "Rain.")])
+
+
+def disturb(model: AudiovisualLM) -> None:
+    """Give everything that takes gradients other values."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.1)
+
+
+@pytest.mark.parametrize("family", ["llama-gqa", "smollm2", "qwen3", "gemma"])
+def test_saved_models_come_back(tmp_path, family):
+    model = tiny_model(family, torch.float32, prompt_format="chat")
+    model.save(tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert loaded.config == model.config
+    assert torch.equal(score(loaded), score(model))
+    assert loaded.fingerprint() == model.fingerprint()
+    assert not loaded.training
+
+
+def test_seed_decides_the_projectors_and_nothing_else():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    made = [AudiovisualLM.create(tiny_language_model(), byte_tokenizer(), tiny_config(), seed) for seed in (0, 0, 1)]
+    torch.manual_seed(5)
+    AudiovisualLM.create(made[0].language_model, byte_tokenizer(), tiny_config(), 7)
+    assert torch.equal(torch.rand(3), expected)
+    assert made[0].fingerprint() == made[1].fingerprint() != made[2].fingerprint()
+
+
+def test_the_language_model_stands_alone(saved):
+    model, folder = saved
+    language_model, tokenizer = load_language_model(folder / "language_model")
+    assert torch.equal(language_model.lm_head.weight, model.language_model.lm_head.weight)
+    assert tokenizer("Why?").input_ids == model.tokenizer("Why?").input_ids
+
+
+def test_model_card_names_origin(saved):
+    card = (saved[1] / "README.md").read_text()
+    assert '"data": "made up"' in card
+    assert "license: other" in card
+    assert str(saved[1].parent) not in card
+
+
+def test_adapter_goes_beside_its_base(saved, tmp_path):
+    model, folder = saved
+    base_scores = score(model)
+    model.add_lora(rank=2, scale=4.0)
+    disturb(model)
+    model.save_adapter(tmp_path / "run" / "final")
+    assert not (tmp_path / "run" / "final" / "projectors.safetensors").exists()
+    settings = json.loads((tmp_path / "run" / "final" / "config.json").read_text())
+    assert settings["base"] == "../../base"
+    assert str(tmp_path) not in (tmp_path / "run" / "final" / "adapter_config.json").read_text()
+    loaded = load_model(tmp_path / "run" / "final")
+    assert torch.equal(score(loaded), score(model))
+    assert loaded.fingerprint() == model.fingerprint()
+    with loaded.adapter_disabled():
+        assert torch.equal(score(loaded), base_scores)
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "run").rename(tmp_path / "moved" / "run")
+    folder.rename(tmp_path / "moved" / "base")
+    assert torch.equal(score(load_model(tmp_path / "moved" / "run" / "final")), score(model))
+
+
+def test_trained_projectors_travel_with_the_run(saved, tmp_path):
+    model, _ = saved
+    model.requires_grad_(False)
+    model.audio_projector.requires_grad_(True)
+    disturb(model)
+    model.save_adapter(tmp_path / "final")
+    names = load_file(tmp_path / "final" / "projectors.safetensors")
+    assert names
+    assert all(name.startswith("audio_projector.") for name in names)
+    assert torch.equal(score(load_model(tmp_path / "final")), score(model))
+
+
+def test_merged_adapter_scores_alike_and_can_be_saved(saved, tmp_path):
+    model, _ = saved
+    model.add_lora(rank=2, scale=4.0)
+    disturb(model)
+    adapted = score(model)
+    with pytest.raises(SettingError, match="merge it first"):
+        model.save(tmp_path / "merged")
+    model.merge()
+    model.save(tmp_path / "merged")
+    torch.testing.assert_close(score(load_model(tmp_path / "merged")), adapted, atol=1e-4, rtol=0)
+
+
+def test_adapters_on_adapters(saved, tmp_path):
+    model, _ = saved
+    model.add_lora(rank=2)
+    disturb(model)
+    model.save_adapter(tmp_path / "first")
+    second = load_model(tmp_path / "first")
+    second.add_lora(rank=3, scale=1.0)
+    disturb(second)
+    second.save_adapter(tmp_path / "second")
+    torch.testing.assert_close(score(load_model(tmp_path / "second")), score(second), atol=1e-5, rtol=0)
+
+
+def test_only_the_adapter_learns(saved):
+    model, _ = saved
+    model.add_lora(rank=2)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert trained
+    assert all("lora_" in name for name in trained)
+    assert len(trained) == 2 * 7 * 2
+
+
+def test_lora_scale_is_alpha_over_rank(saved):
+    """One layer by hand: x W' + scale x A' B'."""
+    model, _ = saved
+    layer = model.language_model.model.layers[0].mlp.up_proj
+    weight = layer.weight.clone()
+    model.add_lora(rank=2, scale=4.0)
+    disturb(model)
+    adapted = model.language_model.model.layers[0].mlp.up_proj
+    inputs = torch.randn(3, 32)
+    down, up = adapted.lora_A["default"].weight, adapted.lora_B["default"].weight
+    torch.testing.assert_close(adapted(inputs), inputs @ weight.T + 4.0 * inputs @ down.T @ up.T)
+
+
+def test_adapter_seed(saved):
+    _, folder = saved
+    prints = []
+    for seed in (0, 0, 1):
+        model = load_model(folder)
+        model.add_lora(rank=2, seed=seed)
+        prints.append(model.fingerprint())
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_fingerprint_sees_what_matters(saved):
+    model, folder = saved
+    prints = {model.fingerprint(), load_model(folder, dtype=torch.float64).fingerprint()}
+    for change in ("llava_v1", "chat"):
+        language_model = tiny_language_model("llama-gqa")
+        made = AudiovisualLM.create(language_model, byte_tokenizer(), tiny_config(prompt_format=change), seed=1)
+        prints.add(made.fingerprint())
+    with torch.no_grad():
+        model.audio_projector.network.queries[0, 0, 0] += 1e-6
+    prints.add(model.fingerprint())
+    for rank, scale in ((2, 4.0), (2, 1.0)):
+        model.add_lora(rank=rank, scale=scale)
+        prints.add(model.fingerprint())
+    assert len(prints) == 7
+
+
+def test_features_of_another_store():
+    model = tiny_model(video_fingerprint="a" * 64)
+    model.check_features("video", "a" * 64)
+    model.check_features("audio", "b" * 64)
+    with pytest.raises(FingerprintError, match="bbbbbbbbbbbb.*aaaaaaaaaaaa"):
+        model.check_features("video", "b" * 64)
+
+
+def test_adapter_needs_a_base_on_disk(tmp_path):
+    model = tiny_model()
+    model.add_lora(2)
+    with pytest.raises(SettingError, match="in memory only"):
+        model.save_adapter(tmp_path / "final")
+
+
+@pytest.mark.parametrize("numbers", [{"rank": 0}, {"scale": 0.0}, {"dropout": 1.0}])
+def test_lora_numbers_out_of_range(numbers):
+    with pytest.raises(SettingError, match="LoRA needs"):
+        tiny_model().add_lora(**numbers)
+
+
+def test_lost_base_is_named(saved, tmp_path):
+    model, folder = saved
+    model.add_lora(2)
+    model.save_adapter(tmp_path / "final")
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(MissingFileError, match=r"trained on \.\./base"):
+        load_model(tmp_path / "final")
+
+
+def test_adapter_of_another_model_is_refused(saved, tmp_path):
+    model, folder = saved
+    model.add_lora(2)
+    model.save_adapter(tmp_path / "final")
+    other = AudiovisualLM.create(tiny_language_model(intermediate_size=64), byte_tokenizer(), tiny_config())
+    other.save(folder)
+    with pytest.raises(CheckpointError, match="does not fit its base"):
+        load_model(tmp_path / "final")
+
+
+def rewrite(path: Path, change) -> None:
+    state = load_file(path)
+    change(state)
+    save_file(state, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("projectors.safetensors", "video_projector.network.0.weight"),
+     ("language_model/model.safetensors", "model.norm.weight")],
+)  # fmt: skip
+def test_damaged_weights_are_named(saved, file, name):
+    path = saved[1] / file
+    whole = path.read_bytes()
+    rewrite(path, lambda state: state.pop(name))
+    with pytest.raises(CheckpointError, match=f"missing: {name}"):
+        load_model(saved[1])
+    path.write_bytes(whole)
+    rewrite(path, lambda state: state.update({name: torch.zeros(5)}))
+    with pytest.raises(CheckpointError, match=f"misshapen: {name}"):
+        load_model(saved[1])
+    path.write_bytes(whole)
+    rewrite(path, lambda state: state.update({"model.surprise": torch.zeros(5)}))
+    with pytest.raises(CheckpointError, match=r"unknown: model\.surprise"):
+        load_model(saved[1])
+    path.write_bytes(whole[:-8])
+    with pytest.raises(CheckpointError):
+        load_model(saved[1])
+
+
+@pytest.mark.parametrize(
+    ("file", "error", "message"),
+    [("config.json", MissingFileError, r"no config\.json"),
+     ("projectors.safetensors", MissingFileError, r"projectors\.safetensors"),
+     ("language_model/tokenizer.json", CheckpointError, "tokenizer"),
+     ("language_model/config.json", CheckpointError, "language model"),
+     ("language_model/model.safetensors", CheckpointError, "language model")],
+)  # fmt: skip
+def test_missing_files_are_named(saved, file, error, message):
+    (saved[1] / file).unlink()
+    with pytest.raises(error, match=message):
+        load_model(saved[1])
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"model_type": "avem", "format_version": 99}'])
+def test_broken_configuration(saved, content):
+    (saved[1] / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match="not JSON|not a JSON object|format version 99"):
+        load_model(saved[1])
+
+
+def test_importing_the_room_loads_nothing_heavy():
+    code = "import sys, avem.train; print([name for name in ('torch', 'transformers', 'peft') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_unknown_names_of_the_room():
+    import avem.train
+
+    with pytest.raises(AttributeError, match="magic"):
+        _ = avem.train.magic

@@ -1,0 +1,74 @@
+"""Prompt formats: placeholders, chunks, and where the response starts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from model_kit import byte_tokenizer
+
+from avem.errors import CheckpointError, PromptError
+from avem.train.prompts import SYSTEM, PromptFormat
+from avem.train.sequences import AUDIO_ID, VIDEO_FRAME_ID
+
+TOKENIZER = byte_tokenizer()
+
+
+def spell(ids: list[int]) -> str:
+    """Ids as text, with V and A for the media."""
+    marks = {VIDEO_FRAME_ID: "‹V›", AUDIO_ID: "‹A›"}
+    return "".join(marks[token] if token in marks else TOKENIZER.decode([token]) for token in ids)
+
+
+@pytest.mark.parametrize("name", ["vicuna_v1", "llava_v1"])
+def test_whole_prompt(name):
+    encoded = PromptFormat(TOKENIZER, name).encode("Why?", "Rain.", frames=2, audio=True)
+    assert spell(encoded.ids) == f"<s>{SYSTEM[name]} USER: ‹V›‹V›\n‹A›\nWhy? ASSISTANT: Rain.</s>"
+    assert spell(encoded.ids[: encoded.response_start]).endswith("ASSISTANT:")
+
+
+@pytest.mark.parametrize(
+    ("frames", "audio", "turn"), [(3, False, "‹V›‹V›‹V›\nQ"), (0, True, "‹A›\nQ"), (0, False, "Q")]
+)
+def test_absent_media_leave_no_newline(frames, audio, turn):
+    encoded = PromptFormat(TOKENIZER, "vicuna_v1").encode("Q", None, frames=frames, audio=audio)
+    assert spell(encoded.ids) == f"<s>{SYSTEM['vicuna_v1']} USER: {turn} ASSISTANT:"
+    assert encoded.response_start == len(encoded.ids)
+
+
+def test_chat_template_closes_the_turn():
+    encoded = PromptFormat(TOKENIZER, "chat").encode("Why?", "Rain.", frames=1, audio=True)
+    prompt = "<|im_start|>user\n‹V›\n‹A›\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    assert spell(encoded.ids) == f"{prompt}Rain.<|im_end|>"
+    assert spell(encoded.ids[: encoded.response_start]) == prompt
+
+
+def test_tokenizer_without_a_beginning():
+    encoded = PromptFormat(byte_tokenizer(bos=False), "vicuna_v1").encode("Q", None, frames=0, audio=False)
+    assert spell(encoded.ids[:6]) == "A chat"
+
+
+@given(st.text(max_size=20).filter(lambda text: "<" not in text and "\ue000" not in text), st.text(max_size=20))
+def test_sequence_begins_with_its_prompt(question, answer):
+    for name in ("vicuna_v1", "chat"):
+        style = PromptFormat(TOKENIZER, name)
+        prompt = style.encode(question, None, frames=2, audio=True)
+        whole = style.encode(question, answer, frames=2, audio=True)
+        assert whole.ids[: whole.response_start] == prompt.ids
+        assert len(whole.ids) > whole.response_start
+
+
+@pytest.mark.parametrize("question", ["<video>\nWhy?", "<audio>\nWhy?", "\ue001"])
+def test_placeholders_in_the_question_are_refused(question):
+    with pytest.raises(PromptError, match="question alone"):
+        PromptFormat(TOKENIZER, "vicuna_v1").encode(question, None, frames=1, audio=False)
+
+
+def test_tokenizers_that_lack_what_is_needed():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(CheckpointError, match="no chat template"):
+        PromptFormat(tokenizer, "chat")
+    tokenizer.eos_token = None
+    with pytest.raises(CheckpointError, match="no end-of-sequence token"):
+        PromptFormat(tokenizer, "vicuna_v1")
