@@ -1,0 +1,117 @@
+"""The cues of the controlled corpus: which exist, which emotion each one shows, and how it is called in a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from avem.records import Emotion, Modality
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """Something that can be seen or heard in a clip."""
+
+    name: str
+    modality: Modality
+    phrase: str
+    """The cue as a noun phrase, without an article: `raised fist`."""
+    plural: bool = False
+    emotion: Emotion | None = None
+    """The emotion that the cue shows; None for a cue that shows none."""
+
+    def shows(self, emotion: Emotion) -> str:
+        """The claim that the cue shows an emotion, as the clause of a sentence: `the raised fist shows anger`."""
+        return f"the {self.phrase} {'show' if self.plural else 'shows'} {emotion}"
+
+    def asks(self, emotion: Emotion) -> str:
+        """The claim as a question: `Does the raised fist show anger?`."""
+        return f"{'Do' if self.plural else 'Does'} the {self.phrase} show {emotion}?"
+
+
+def _seen(emotion: Emotion, *cues: tuple[str, str, bool]) -> tuple[Cue, ...]:
+    return tuple(Cue(name, Modality.VISUAL, phrase, plural, emotion) for name, phrase, plural in cues)
+
+
+def _heard(emotion: Emotion, *cues: tuple[str, str, bool]) -> tuple[Cue, ...]:
+    return tuple(Cue(name, Modality.AUDIO, phrase, plural, emotion) for name, phrase, plural in cues)
+
+
+FACE_CUES: dict[Emotion, tuple[Cue, ...]] = {
+    Emotion.HAPPINESS: _seen(
+        Emotion.HAPPINESS,
+        ("smile", "broad smile", False), ("laughing_eyes", "laughing eyes", True), ("clapping", "clapping hands", True),
+    ),
+    Emotion.SADNESS: _seen(
+        Emotion.SADNESS,
+        ("frown", "drooping mouth", False), ("tears", "tears", True), ("low_lids", "heavy eyelids", True),
+    ),
+    Emotion.ANGER: _seen(
+        Emotion.ANGER,
+        ("teeth", "bared teeth", True), ("v_brows", "lowered brows", True), ("fist", "raised fist", False),
+    ),
+    Emotion.SURPRISE: _seen(
+        Emotion.SURPRISE,
+        ("o_mouth", "round mouth", False), ("wide_eyes", "wide eyes", True), ("palms", "thrown-up palms", True),
+    ),
+    Emotion.DISGUST: _seen(
+        Emotion.DISGUST,
+        ("tongue", "stuck-out tongue", False), ("nose", "wrinkled nose", False), ("push", "turned-away hand", False),
+    ),
+    Emotion.FEAR: _seen(
+        Emotion.FEAR,
+        ("wavy_mouth", "quivering mouth", False), ("slant_brows", "slanted brows", True), ("pale", "pale skin", False),
+    ),
+    Emotion.NEUTRAL: _seen(
+        Emotion.NEUTRAL,
+        ("flat_mouth", "level mouth", False), ("flat_brows", "level brows", True), ("folded", "folded hands", True),
+    ),
+}  # fmt: skip
+"""What a face or body can show, three cues an emotion; a clip shows one or two of them."""
+
+VOICE_CUES: dict[Emotion, tuple[Cue, ...]] = {
+    Emotion.HAPPINESS: _heard(
+        Emotion.HAPPINESS,
+        ("laughter", "laughter", False), ("high_pitch", "bright pitch", False), ("fast", "quick pace", False),
+    ),
+    Emotion.SADNESS: _heard(
+        Emotion.SADNESS,
+        ("sobbing", "sobbing", False), ("falling", "falling pitch", False), ("quiet", "faint voice", False),
+    ),
+    Emotion.ANGER: _heard(
+        Emotion.ANGER,
+        ("loud", "loud voice", False), ("growl", "growling", False), ("thuds", "pounding thuds", True),
+    ),
+    Emotion.SURPRISE: _heard(
+        Emotion.SURPRISE,
+        ("gasp", "gasp", False), ("rising", "rising pitch", False), ("long_oh", "drawn-out oh", False),
+    ),
+    Emotion.DISGUST: _heard(
+        Emotion.DISGUST,
+        ("groan", "groan", False), ("cough", "retching", False), ("hiss", "hissing", False),
+    ),
+    Emotion.FEAR: _heard(
+        Emotion.FEAR,
+        ("tremor", "trembling voice", False), ("scream", "scream", False), ("breaths", "rapid breaths", True),
+    ),
+    Emotion.NEUTRAL: _heard(
+        Emotion.NEUTRAL,
+        ("monotone", "even pitch", False), ("slow", "measured pace", False), ("hum", "calm hum", False),
+    ),
+}  # fmt: skip
+"""What a voice can carry, three cues an emotion; a clip carries one or two of them."""
+
+SHIRTS = tuple(
+    Cue(f"shirt_{colour}", Modality.VISUAL, f"{colour} shirt") for colour in ("red", "blue", "green", "yellow")
+)
+BACKDROPS = tuple(
+    Cue(name, Modality.VISUAL, phrase, plural=True)
+    for name, phrase in (("stripes", "striped walls"), ("dots", "dotted walls"), ("checks", "checked walls"))
+)
+HATS = (Cue("hat", Modality.VISUAL, "black hat"), Cue("cap", Modality.VISUAL, "white cap"))
+BACKGROUND_SOUNDS = (
+    Cue("music", Modality.AUDIO, "background music"),
+    Cue("rain", Modality.AUDIO, "rain"),
+    Cue("sonar", Modality.AUDIO, "sonar ping"),
+    Cue("ticking", Modality.AUDIO, "ticking clock"),
+)
+"""Things that are there and show no emotion."""
