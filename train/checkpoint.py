@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from avem.errors import CheckpointError, MissingFileError
 from avem.locate import locate_model
@@ -17,7 +16,7 @@ from avem.train.language_models import load_language_model
 from avem.train.model import AudiovisualLM
 from avem.train.model_config import AudiovisualConfig
 from avem.train.saving import ADAPTER_TYPE, FORMAT_VERSION, MODEL_TYPE, projector_state
-from avem.train.tensors import report_faults
+from avem.train.tensors import read_safetensors, report_faults
 
 
 def load_model(
@@ -99,7 +98,7 @@ def _load_projectors(model: AudiovisualLM, folder: Path, *, whole: bool) -> None
     path = folder / "projectors.safetensors"
     if not path.is_file():
         raise MissingFileError(f"{folder} lacks projectors.safetensors; copy the whole model.")
-    state, expected = load_file(path), projector_state(model)
+    state, expected = dict(read_safetensors(path)), projector_state(model)
     report_faults(
         folder,
         missing=sorted(expected.keys() - state.keys()) if whole else [],

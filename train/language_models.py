@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
@@ -42,7 +43,7 @@ def load_language_model(
             model, report = AutoModelForCausalLM.from_pretrained(
                 path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{path} can't be loaded as a language model: {str(error).splitlines()[0]}") from error
     report_faults(
         path,

@@ -178,7 +178,8 @@ class AudiovisualLM(nn.Module):
 
     def checkpoint_activations(self) -> None:
         """While training, keep only each layer's input and compute the rest again in the backward pass."""
-        self.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        enable = getattr(self.language_model, "activation_checkpointing_enable", None)  # the newer name
+        (enable or self.language_model.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def attach_adapter(self, peft_model: Any) -> None:
         """Take on peft's wrapper around this model's language model."""

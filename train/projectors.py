@@ -58,13 +58,13 @@ class StackMLP(nn.Module):
 
     def token_count(self, steps: int) -> int:
         """Tokens that `steps` encoder states become."""
+        if steps < self.stack:
+            raise SettingError(f"The features have {steps} steps, fewer than one stack of {self.stack}.")
         return steps // self.stack
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Project `[B, S, C]` to `[B, S // stack, H]`."""
         count = self.token_count(states.shape[1])
-        if not count:
-            raise SettingError(f"The features have {states.shape[1]} steps, fewer than one stack of {self.stack}.")
         stacked = states[:, : count * self.stack].reshape(states.shape[0], count, -1)
         tokens: torch.Tensor = self.mlp(stacked)
         return tokens

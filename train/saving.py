@@ -83,7 +83,7 @@ def save_adapter(model: Any, directory: Path, *, provenance: dict[str, Any]) -> 
             base = os.path.relpath(base, directory.resolve())
         if model.peft_model is not None:
             model.peft_model.peft_config["default"].base_model_name_or_path = base
-            model.peft_model.save_pretrained(folder)
+            model.peft_model.save_pretrained(folder, save_embedding_layers=False)  # True would ask the hub
         _save_projectors(model, folder, only_trained=True)
         settings = {
             "model_type": ADAPTER_TYPE,

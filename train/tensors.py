@@ -53,7 +53,7 @@ def read_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """
     for path in weight_files(folder):
         if path.suffix == ".safetensors":
-            yield from _read_safetensors(path)
+            yield from read_safetensors(path)
         else:
             yield from _read_pytorch(path).items()
 
@@ -132,7 +132,12 @@ def _tied_names(module: nn.Module) -> set[str]:
     return {"language_model.lm_head.weight"} if tied else set()
 
 
-def _read_safetensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+def read_safetensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the tensors of one safetensors file by name.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
     with _open_safetensors(path) as file:
         for name in file.keys():  # noqa: SIM118 - not a mapping
             yield name, file.get_tensor(name)

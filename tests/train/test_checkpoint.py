@@ -184,7 +184,7 @@ def test_features_of_another_store():
     model = tiny_model(video_fingerprint="a" * 64)
     model.check_features("video", "a" * 64)
     model.check_features("audio", "b" * 64)
-    with pytest.raises(FingerprintError, match="bbbbbbbbbbbb.*aaaaaaaaaaaa"):
+    with pytest.raises(FingerprintError, match=r"bbbbbbbbbbbb.*aaaaaaaaaaaa"):
         model.check_features("video", "b" * 64)
 
 
@@ -267,7 +267,7 @@ def test_missing_files_are_named(saved, file, error, message):
 @pytest.mark.parametrize("content", ["{", "[]", '{"model_type": "avem", "format_version": 99}'])
 def test_broken_configuration(saved, content):
     (saved[1] / "config.json").write_text(content)
-    with pytest.raises(CheckpointError, match="not JSON|not a JSON object|format version 99"):
+    with pytest.raises(CheckpointError, match=r"not JSON|not a JSON object|format version 99"):
         load_model(saved[1])
 
 

@@ -49,7 +49,7 @@ def test_greedy_equals_whole_passes(model):
 def test_answers_stop_at_the_end_token(model):
     prompt = model.prompt("Why?", VIDEO, AUDIO)
     long = generate_ids(model, [prompt], 8, stop_at_end=False)[0]
-    last = next(place for place in range(7, 0, -1) if long[place] not in long[:place])
+    last = next(place for place in range(7, -1, -1) if long[place] not in long[:place])
     model.tokenizer.eos_token = model.tokenizer.convert_ids_to_tokens(long[last])
     try:
         assert generate_ids(model, [prompt], 8) == [long[:last]]

@@ -16,19 +16,19 @@ TOKENIZER = byte_tokenizer()
 
 def spell(ids: list[int]) -> str:
     """Ids as text, with V and A for the media."""
-    marks = {VIDEO_FRAME_ID: "‹V›", AUDIO_ID: "‹A›"}
+    marks = {VIDEO_FRAME_ID: "[V]", AUDIO_ID: "[A]"}
     return "".join(marks[token] if token in marks else TOKENIZER.decode([token]) for token in ids)
 
 
 @pytest.mark.parametrize("name", ["vicuna_v1", "llava_v1"])
 def test_whole_prompt(name):
     encoded = PromptFormat(TOKENIZER, name).encode("Why?", "Rain.", frames=2, audio=True)
-    assert spell(encoded.ids) == f"<s>{SYSTEM[name]} USER: ‹V›‹V›\n‹A›\nWhy? ASSISTANT: Rain.</s>"
+    assert spell(encoded.ids) == f"<s>{SYSTEM[name]} USER: [V][V]\n[A]\nWhy? ASSISTANT: Rain.</s>"
     assert spell(encoded.ids[: encoded.response_start]).endswith("ASSISTANT:")
 
 
 @pytest.mark.parametrize(
-    ("frames", "audio", "turn"), [(3, False, "‹V›‹V›‹V›\nQ"), (0, True, "‹A›\nQ"), (0, False, "Q")]
+    ("frames", "audio", "turn"), [(3, False, "[V][V][V]\nQ"), (0, True, "[A]\nQ"), (0, False, "Q")]
 )
 def test_absent_media_leave_no_newline(frames, audio, turn):
     encoded = PromptFormat(TOKENIZER, "vicuna_v1").encode("Q", None, frames=frames, audio=audio)
@@ -38,7 +38,7 @@ def test_absent_media_leave_no_newline(frames, audio, turn):
 
 def test_chat_template_closes_the_turn():
     encoded = PromptFormat(TOKENIZER, "chat").encode("Why?", "Rain.", frames=1, audio=True)
-    prompt = "<|im_start|>user\n‹V›\n‹A›\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    prompt = "<|im_start|>user\n[V]\n[A]\nWhy?<|im_end|>\n<|im_start|>assistant\n"
     assert spell(encoded.ids) == f"{prompt}Rain.<|im_end|>"
     assert spell(encoded.ids[: encoded.response_start]) == prompt
 
