@@ -82,19 +82,22 @@ def make_cards(
     """
     items = [{item.question.id: item for item in result.items} for result in results]
     clips: dict[str, list[QuestionView]] = {}
-    paths: dict[str, str] = {}
+    places: dict[str, tuple[str, str]] = {}
     for item in results[0].items:
         views = [found[item.question.id] for found in items]
-        clip = item.clip_id or item.question.video
-        clips.setdefault(clip, []).append(view_question(results, views))
-        paths[clip] = next((view.clip_path for view in views if view.clip_path), item.question.video)
+        video = item.question.video
+        clips.setdefault(video, []).append(view_question(results, views))
+        for view in views:
+            if view.clip_path:
+                places[video] = (view.clip_id or video, view.clip_path)
     ordered = sorted(clips, key=lambda clip: -_interest(clips[clip]))
     cards = []
     with stage("report", min(pictures, len(ordered))) as bar:
         for number, clip in enumerate(ordered):
-            media = find_media(paths[clip], roots)
+            name, media_path = places.get(clip, (clip, clip))
+            media = find_media(media_path, roots)
             shown = picture(media) if number < pictures else ClipPicture()
-            cards.append(CardView(clip, _link(media, page), shown, tuple(clips[clip])))
+            cards.append(CardView(name, _link(media, page), shown, tuple(clips[clip])))
             if number < pictures:
                 bar.advance()
     return tuple(cards)

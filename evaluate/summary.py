@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from avem.errors import DataError
@@ -91,12 +93,18 @@ def summarise(results: Sequence[BenchResult], *, resamples: int = RESAMPLES, see
 
 
 def to_table(rows: Sequence[SummaryRow], names: Sequence[str], title: str = "EmoReAlM") -> Table:
-    """The rows for a terminal."""
-    table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
-    for number, column in enumerate(_header(names)):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
+    """The rows for a terminal: narrow, with intervals below their numbers."""
+    table = Table(
+        title=f"{title}, percent [95 % interval]", title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
+        collapse_padding=True,
+    )  # fmt: skip
+    deltas = (f"{name}\n- {names[0]}" for name in names[1:])
+    for number, column in enumerate(("", "chance", "text\nonly", *names, *deltas)):
+        table.add_column(escape(column), justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*_cells(row), style="bold" if row.task == AVERAGE else "")
+        _, metric, count, *numbers = _cells(row)
+        cells = [cell.replace(" [", "\n[").replace(" / ", "\n") for cell in numbers]
+        table.add_row(f"{row.name}\n[dim]{metric}, n = {count}[/dim]", *map(escape, cells), end_section=row is rows[-2])
     return table
 
 
@@ -164,13 +172,12 @@ def _delta(comparison: dict[str, Any], metric: str) -> Delta | None:
 
 
 def _header(names: Sequence[str]) -> list[str]:
-    text_only = [f"{name}, text only" for name in names]
-    return ["task", "metric", "n", "chance", *text_only, *names, *(f"{name} - {names[0]}" for name in names[1:])]
+    return ["task", "metric", "n", "chance", "text only", *names, *(f"{name} - {names[0]}" for name in names[1:])]
 
 
 def _cells(row: SummaryRow) -> list[str]:
     chance = "" if row.chance is None else f"{row.chance:.1f}"
-    text_only = ["" if value is None else f"{value.value:.1f}" for value in row.text_only]
+    text_only = " / ".join("" if value is None else f"{value.value:.1f}" for value in row.text_only).strip(" /")
     values = ["" if value is None else str(value) for value in row.values]
     deltas = ["" if delta is None else str(delta) for delta in row.deltas[1:]]
-    return [row.name, METRIC_NAMES[row.metric], str(row.n), chance, *text_only, *values, *deltas]
+    return [row.name, METRIC_NAMES[row.metric], str(row.n), chance, text_only, *values, *deltas]

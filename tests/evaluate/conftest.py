@@ -10,8 +10,20 @@ import pyarrow as pa
 import pytest
 import torch
 
-from avem.errors import StoreError
+from avem.errors import FingerprintError, StoreError
 from avem.records import Question
+
+
+@dataclass(frozen=True)
+class FakeSequence:
+    """Like `ScoredSequence`; id 0 ends a sequence."""
+
+    question: str
+    answer: str | None
+    video: torch.Tensor | None
+    audio: torch.Tensor | None
+    ids: list
+    response_start: int
 
 
 @dataclass
@@ -24,23 +36,33 @@ class FakeModel:
     """Call at which `on_death` is run."""
     on_death: object = None
     calls: list = field(default_factory=list)
-    config: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(video_fingerprint="", audio_fingerprint=""))
+    features: str = ""
+    """Digest it asks for; empty: any."""
     source: str = "memory"
+    tokenizer: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(all_special_ids=[0]))
 
     def eval(self):
         return self
 
     def fingerprint(self):
-        return {"model": self.name}
+        return self.name
+
+    def check_features(self, kind, digest):
+        if self.features and self.features != digest:
+            raise FingerprintError(f"trained on {self.features}, not {digest}")
 
     def sequence(self, question, answer, video=None, audio=None):
-        return SimpleNamespace(question=question, answer=answer, video=video, audio=audio)
+        ids = [*question.encode(), *(answer or "").encode(), *([0] if answer else [])]
+        return FakeSequence(question, answer, video, audio, ids, len(question))
 
     def prompt(self, question, video=None, audio=None):
         return self.sequence(question, None, video, audio)
 
     def response_logprobs(self, sequences):
         self._count("logprobs", sequences)
+        for item in sequences:
+            if item.ids[-1] == 0:
+                raise ValueError("an option is weighed with its end")
         return torch.tensor([self._like(item) for item in sequences], dtype=torch.float64)
 
     def generate(self, prompts, max_new_tokens):

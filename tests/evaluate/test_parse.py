@@ -49,6 +49,7 @@ def test_sentence_options():
     assert parse_reply("Yes.", LONG) == "B"
     assert parse_reply("no, the rain does not explain it", LONG) == "A"
     assert parse_reply("nothing", LONG) is None
+    assert parse_reply("Yes, there is no doubt", YES_NO) == "A"
 
 
 @pytest.mark.parametrize(

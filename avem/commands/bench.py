@@ -1,0 +1,75 @@
+"""`avem bench`: models and given answers judged on benchmarks."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+bench_app = typer.Typer(no_args_is_help=True, help="Judge a model on a benchmark.")
+
+
+class Style(StrEnum):
+    """How a question is put."""
+
+    LETTERS = "letters"
+    CLOZE = "cloze"
+
+
+DEFAULT_MODEL = "./runs/avem-dpo/final"
+
+
+@bench_app.callback()
+def bench() -> None:
+    """Judge a model on a benchmark."""
+
+
+@bench_app.command()
+def emorealm(
+    model: Annotated[
+        str | None, typer.Option(help=f"Model's folder or hub id, or an earlier result. [default: {DEFAULT_MODEL}]")
+    ] = None,
+    compare: Annotated[
+        list[str] | None, typer.Option(help="Compare with this model or earlier result; may be repeated.")
+    ] = None,
+    questions: Annotated[Path, typer.Option(help="The benchmark file.")] = Path("./emorealm_v1.json"),
+    cache: Annotated[Path, typer.Option(help="The feature store.")] = Path("./cache"),
+    answers: Annotated[
+        Path | None, typer.Option(help="Judge these answers: JSON, JSON Lines or a folder of <id>.txt.")
+    ] = None,
+    style: Annotated[Style, typer.Option(help="Show the options and weigh letters, or weigh texts.")] = Style.LETTERS,
+    tasks: Annotated[list[str] | None, typer.Option("--tasks", help="Only this task; may be repeated.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many questions a task.")] = None,
+    generate: Annotated[bool, typer.Option(help="Also let the model write its answers.")] = True,
+    text_only: Annotated[bool, typer.Option(help="Also ask without media.")] = True,
+    reference_scoring: Annotated[
+        bool, typer.Option("--reference-scoring", help="Also score written answers as the reference does.")
+    ] = False,
+    media: Annotated[Path | None, typer.Option(help="Folder of the clips, for the report's pictures.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto takes a GPU if there is one.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    out: Annotated[Path, typer.Option(help="Where answers, results and the report go.")] = Path("./bench"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+) -> None:
+    """Ask the questions of EmoReAlM over a feature store and judge the answers; a killed bench goes on."""
+    from avem.commands.tables import show_differences, show_results, table_form
+    from avem.evaluate.runner import BenchOptions, run_emorealm
+
+    form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown)
+    models = (*(compare or ()), *([model] if model else [] if answers else [DEFAULT_MODEL]))
+    options = BenchOptions(
+        questions=questions, cache=cache, models=models, answers=answers, style=style.value,
+        tasks=tuple(tasks or ()), limit=limit, generate=generate, text_only=text_only, seed=seed, device=device,
+        precision=precision, media_root=media, out=out,
+    )  # fmt: skip
+    results = run_emorealm(options)
+    show_results(results, form, seed=seed)
+    if reference_scoring:
+        show_differences(results, out, form)
+    if form == "table":
+        typer.echo(f"The report is {out / 'report.html'}.")

@@ -1,0 +1,57 @@
+"""Result tables on standard output, in the form that was asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from avem.errors import SettingError
+from avem.evaluate.results import BenchResult
+from avem.evaluate.runner import replies_of, scoring_differences
+from avem.evaluate.summary import summarise, to_csv, to_json, to_markdown, to_table
+from avem.files import write_atomic
+
+WRITERS = {"json": to_json, "csv": to_csv, "markdown": to_markdown}
+
+
+def table_form(*, as_json: bool, as_csv: bool, as_markdown: bool) -> str:
+    """`json`, `csv`, `markdown`, or `table` for the terminal.
+
+    Raises:
+        SettingError: More than one was asked for.
+    """
+    asked = [name for name, on in (("json", as_json), ("csv", as_csv), ("markdown", as_markdown)) if on]
+    if len(asked) > 1:
+        raise SettingError(f"--{asked[0]} and --{asked[1]} exclude each other; choose one.")
+    return asked[0] if asked else "table"
+
+
+def show_results(results: Sequence[BenchResult], form: str, seed: int = 0) -> None:
+    """Show the headline table of one or several results."""
+    rows, names = summarise(results, seed=seed), [result.name for result in results]
+    if form == "table":
+        Console().print(to_table(rows, names))
+    else:
+        typer.echo(WRITERS[form](rows, names).rstrip("\n"))
+
+
+def show_differences(results: Sequence[BenchResult], out: Path, form: str) -> None:
+    """Write `reference.json` for every result with written answers; on a terminal, show both scorings side by side."""
+    for result in results:
+        if "generation" not in result.scores:
+            raise SettingError(f"{result.name} has no written answers to score as the reference does; use --generate.")
+        found = scoring_differences(*replies_of(result))
+        path = out / result.name / "reference.json"
+        write_atomic(path, json.dumps(found, indent=1) + "\n")
+        if form != "table":
+            continue
+        table = Table("metric", "ours", "reference", title=f"{result.name}: written answers, two scorings")
+        for name, pair in found["metrics"].items():
+            table.add_row(name, *("" if value is None else f"{value:.1f}" for value in pair.values()))
+        Console().print(table)
+        typer.echo(f"The two judge {len(found['items'])} answers differently; {path} names them.")

@@ -1,0 +1,185 @@
+"""A whole bench from paths: models or given answers in, results, tables and the report out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avem.errors import MissingFileError, SettingError
+from avem.evaluate.answers import read_answers
+from avem.evaluate.bench import bench_emorealm, select_questions
+from avem.evaluate.emorealm import score
+from avem.evaluate.parse import parse_reply
+from avem.evaluate.questions import read_questions
+from avem.evaluate.reference import is_right
+from avem.evaluate.report import write_report
+from avem.evaluate.results import BenchResult, Item, judge, read_result
+from avem.evaluate.statistics import RESAMPLES
+from avem.records import Question
+
+logger = logging.getLogger(__name__)
+
+SHOWN_ABSENT = 3
+"""How many questions without a clip are named in the log; `result.json` names all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """Settings of `avem bench emorealm`."""
+
+    questions: Path = Path("./emorealm_v1.json")
+    cache: Path = Path("./cache")
+    models: tuple[str, ...] = ()
+    """Models, or folders of earlier results; the first is what the others are compared with."""
+    answers: Path | None = None
+    """Given answers to judge; instead of a model."""
+    style: str = "letters"
+    tasks: tuple[str, ...] = ()
+    limit: int | None = None
+    generate: bool = True
+    text_only: bool = True
+    seed: int = 0
+    resamples: int = RESAMPLES
+    device: str = "auto"
+    precision: str = "auto"
+    media_root: Path | None = None
+    out: Path = Path("./bench")
+
+
+def run_emorealm(options: BenchOptions) -> list[BenchResult]:
+    """Bench every model, or judge given answers; write `<out>/<name>/result.json` and `<out>/report.html`.
+
+    Raises:
+        AvemError: Something is missing or wrong; the message says what and which option supplies it.
+    """
+    questions = read_questions(options.questions)
+    names = short_names(options.models)
+    results = [
+        read_result(model) if _is_result(model) else _bench(model, name, questions, options)
+        for model, name in zip(options.models, names, strict=True)
+    ]
+    if options.answers is not None:
+        results.append(
+            judge_answers(options.answers, select_questions(questions, options.tasks, options.limit), options)
+        )
+    if not results:
+        raise SettingError("There is nothing to bench; name a model with --model or answers with --answers.")
+    for result in results:
+        _warn_absent(result)
+    runs = [folder for model in options.models for folder in _run_folder(model)]
+    write_report(
+        options.out / "report.html", results, runs, options.media_root, resamples=options.resamples, seed=options.seed
+    )
+    return results
+
+
+def judge_answers(path: Path, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
+    """Judge answers from a file or folder and keep the result beside those of models.
+
+    Args:
+        path: See `avem.evaluate.answers.read_answers`.
+        questions: What was asked.
+        options: Where the result goes, and the bootstrap's settings.
+    """
+    answers = read_answers(path)
+    items = [
+        Item(
+            question,
+            absent="" if question.id in answers else f"no answer in {path}",
+            reply=answers.get(question.id),
+            reply_letter=parse_reply(answers[question.id], question) if question.id in answers else None,
+        )
+        for question in questions
+    ]
+    known = {question.id for question in questions}
+    unknown = tuple(name for name in answers if name not in known)
+    if unknown:
+        logger.warning("%d answers fit no question asked (%s, ...).", len(unknown), unknown[0])
+    result = judge(items, resamples=options.resamples, seed=options.seed, name=path.stem, unknown=unknown)
+    result.write(options.out / path.stem / "result.json")
+    return result
+
+
+def scoring_differences(questions: Sequence[Question], answers: Mapping[str, str | None]) -> dict[str, Any]:
+    """Where our scoring and the reference scorer differ on the same replies.
+
+    Returns:
+        `metrics`: the reference's name to `{"ours", "reference"}` in percent; `items`: ids of replies that one of the
+        two counts as right and the other as wrong.
+    """
+    ours, reference = score(questions, answers), score(questions, answers, reference_scoring=True)
+    items = []
+    for question in questions:
+        if (reply := answers.get(question.id)) is not None:
+            strict = parse_reply(reply, question) == question.answer.upper()
+            if strict != is_right(question, reply):
+                items.append(question.id)
+    metrics = {name: {"ours": ours.get(name), "reference": value} for name, value in reference.items()}
+    return {"metrics": metrics, "items": items}
+
+
+def replies_of(result: BenchResult) -> tuple[list[Question], dict[str, str | None]]:
+    """A result's questions and written replies, for `scoring_differences`."""
+    return [item.question for item in result.items], {item.question.id: item.reply for item in result.items}
+
+
+def short_names(models: Sequence[str]) -> list[str]:
+    """A distinct short name for each model: its folder's, or the run's where that is `final` or a checkpoint."""
+    names: list[str] = []
+    for model in models:
+        parts = [part for part in Path(model).parts if part not in ("final", "checkpoints", "result.json", "/", ".")]
+        name = parts[-1] if parts else "model"
+        names.append(name if name not in names else f"{name}-{len(names) + 1}")
+    return names
+
+
+def _bench(model_path: str, name: str, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
+    import torch
+
+    from avem.cache import FeatureStore
+    from avem.train import load_model
+
+    if model_path.startswith((".", "/")) and not Path(model_path).exists():
+        raise MissingFileError(f"There is no model at {model_path}; `avem train` makes one, or name one with --model.")
+    store = FeatureStore.open(options.cache)
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    model = load_model(model_path, device=device, dtype=_dtype(options.precision, device))
+    return bench_emorealm(
+        model, store, questions, options.style, options.out / name, name=name, tasks=options.tasks, limit=options.limit,
+        generate=options.generate, text_only=options.text_only, resamples=options.resamples, seed=options.seed,
+    )  # fmt: skip
+
+
+def _dtype(precision: str, device: str) -> Any:
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    known["auto"] = torch.float32 if device == "cpu" else torch.bfloat16
+    if precision not in known:
+        raise SettingError(f"There is no precision {precision!r}; choose one of {', '.join(known)}.")
+    return known[precision]
+
+
+def _is_result(model: str) -> bool:
+    path = Path(model)
+    return path.name == "result.json" or (path / "result.json").is_file()
+
+
+def _run_folder(model: str) -> list[Path]:
+    """The run directory that a model came from, where it has metrics to draw."""
+    path = Path(model)
+    return [folder for folder in (path, path.parent) if (folder / "metrics.jsonl").is_file()][:1]
+
+
+def _warn_absent(result: BenchResult) -> None:
+    absent = [item for item in result.items if item.absent]
+    if absent:
+        shown = "; ".join(f"{item.question.id}: {item.absent}" for item in absent[:SHOWN_ABSENT])
+        remedy = "" if result.way == "generation" else " `avem extract` on their folder adds clips to the store."
+        logger.warning(
+            "%s: %d of %d questions have no answer and count as wrong (%s).%s",
+            result.name, len(absent), len(result.items), shown, remedy,
+        )  # fmt: skip

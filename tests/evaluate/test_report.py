@@ -1,0 +1,262 @@
+"""The page: what stands on it, and that it works in a browser."""
+
+import json
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from avem.errors import DataError, MissingFileError
+from avem.evaluate.questions import letters
+from avem.evaluate.report import write_report
+from avem.evaluate.report_curves import make_panel, smoothed
+from avem.evaluate.report_media import frame_strip, wave_path
+from avem.evaluate.results import Item, judge
+from avem.evaluate.summary import summarise, to_csv, to_json, to_markdown, to_table
+from avem.records import Question
+
+STRESS, BASIC = "reasoning_stress_video", "reasoning_basic_audio"
+
+
+def write_clip(path, seconds=1, rate=8):
+    """A grey clip that gets lighter, with a tone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=rate)
+        video.width = video.height = 64
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("aac", rate=16000, layout="mono")
+        for number in range(seconds * rate):
+            picture = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 20 * number, np.uint8), format="rgb24")
+            container.mux(video.encode(picture))
+        tone = np.sin(np.arange(16000 * seconds, dtype=np.float32) / 20)[None] * 0.5
+        for start in range(0, tone.shape[1], 1024):
+            frame = av.AudioFrame.from_ndarray(tone[:, start : start + 1024].copy(), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16000, start
+            container.mux(audio.encode(frame))
+        for stream in (video, audio):
+            container.mux(stream.encode())
+
+
+def make_items(right_every, clips=6):
+    """Two questions a clip; a question is right where its number divides evenly."""
+    items = []
+    for number in range(2 * clips):
+        clip, yes_no = number // 2, number % 2 == 0
+        choices = ("(A) Yes", "(B) No") if yes_no else ("(A) a sob", "(B) a <laugh>", "(C) rain", "(D) a sigh")
+        task, extra = (STRESS, {"subtask": "spurious"}) if yes_no else (BASIC, {})
+        question = Question(f"q{number}", f"clips/{clip}.mp4", task, "What & why?", choices, "AB"[clip % 2], extra)
+        if number == 2 * clips - 1:
+            items.append(Item(question, absent="no clip in the store"))
+            continue
+        right = number % right_every == 0
+        best = question.answer if right else next(x for x in letters(question) if x != question.answer)
+        logprobs = tuple(-1.0 if letter == best else -3.0 for letter in letters(question))
+        reply, letter = (f"({best})", best) if number % 3 else ("no idea", None)
+        items.append(
+            Item(question, f"demo/{clip}", f"clips/{clip}.mp4", "", logprobs, reply, letter, tuple(reversed(logprobs)))
+        )
+    return items
+
+
+@pytest.fixture
+def results(tmp_path):
+    about = {"style": "letters", "store": {"path": "./cache", "clips": 6, "roots": {"demo": str(tmp_path)}}}
+    base = judge(make_items(3), resamples=100, name="base", model={"source": "runs/base"}, **about)
+    return [base, judge(make_items(1), resamples=100, name="trained", model={"source": "runs/new"}, **about)]
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    run = tmp_path / "runs" / "avem-dpo"
+    run.mkdir(parents=True)
+    lines = [{"step": step, "loss": 1 / step, "margin": step - 3.0, "reward_w": 0.1 * step} for step in range(1, 21)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return run
+
+
+@pytest.fixture
+def page(tmp_path, results, run_folder):
+    write_clip(tmp_path / "clips" / "0.mp4")
+    return write_report(tmp_path / "report.html", results, [run_folder], resamples=100)
+
+
+class Reader(HTMLParser):
+    """Collects what a page would fetch, and whether every element is closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.addresses, self.open = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.addresses += [value for name, value in attrs if name in ("src", "href") and value]
+        if tag not in {"meta", "link", "img", "input", "br"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_page_is_whole_and_asks_nothing_of_the_network(page):
+    text = page.read_text()
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    assert [address for address in reader.addresses if not address.startswith(("data:", "clips/"))] == []
+    assert "http" not in text.replace("http-equiv", "")
+    assert "a &lt;laugh&gt;" in text
+    assert "What &amp; why?" in text
+    assert text.count("<article") == 6
+    assert "data:image/jpeg;base64," in text
+    assert 'href="clips/0.mp4"' in text
+    assert "1 of 12 questions have no answer" in text
+    assert "trained against base" in text
+    assert "AVEm-DPO" in text, "the paper's figures"
+
+
+def test_page_with_one_result_read_from_disk(tmp_path, results):
+    results[0].write(tmp_path / "bench" / "result.json")
+    page = write_report(tmp_path / "out" / "one.html", [tmp_path / "bench"], paper=False, pictures=0)
+    text = page.read_text()
+    assert "AVEm-DPO" not in text
+    assert "<img" not in text
+
+
+def test_bad_input(tmp_path, results):
+    with pytest.raises(DataError, match="at least one"):
+        write_report(tmp_path / "a.html", [])
+    with pytest.raises(MissingFileError, match="avem bench"):
+        write_report(tmp_path / "a.html", [tmp_path / "none"])
+    with pytest.raises(MissingFileError, match=r"metrics.jsonl"):
+        write_report(tmp_path / "a.html", results, [tmp_path])
+    (tmp_path / "result.json").write_text('{"format": "other"}')
+    with pytest.raises(DataError, match="not a bench result"):
+        write_report(tmp_path / "a.html", [tmp_path])
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_summary_by_hand(results):
+    rows = summarise(results, resamples=100)
+    assert [(row.task, row.metric) for row in rows] == [(BASIC, "accuracy"), (STRESS, "f1"), ("average", "accuracy")]
+    basic, stress, average = rows
+    assert basic.values[1].value == pytest.approx(100 * 5 / 6)  # all but the one without a clip
+    assert basic.values[0].value == pytest.approx(100 * 2 / 6)  # numbers 3 and 9
+    assert basic.deltas[1].difference == pytest.approx(50)
+    assert basic.deltas[1].p == pytest.approx(2 * 0.5**3)
+    assert stress.values[1].value == 100
+    assert (basic.chance, stress.chance, average.chance) == (25, 50, 37.5)
+    assert average.deltas[0] is None
+
+
+def test_tables(results):
+    rows, names = summarise(results, resamples=50), ["base", "tr|ained"]
+    markdown = to_markdown(rows, names).splitlines()
+    assert len(markdown) == 5
+    assert "tr\\|ained" in markdown[0]
+    assert "83.3 [" in markdown[2]
+    assert len(to_csv(rows, names).splitlines()) == 7
+    assert json.loads(to_json(rows, names))["rows"][0]["task"] == BASIC
+    assert to_table(rows, names).row_count == 3
+
+
+def test_pictures():
+    frames = np.zeros((4, 50, 100, 3), np.uint8)
+    uri, width, height = frame_strip(frames)
+    assert (width, height) == (4 * 216, 108)
+    assert uri.startswith("data:image/jpeg")
+    assert wave_path(np.zeros(0, np.float32)) == ""
+    assert wave_path(np.array([1.0, -1.0], np.float32)) == "M0.5 0.00V0.01M1.5 2.00V2.01"
+
+
+def test_curves():
+    assert smoothed(np.array([np.nan, 2.0, 2.0])).tolist()[1:] == [2.0, 2.0]
+    panel = make_panel("Loss", np.arange(1.0, 4.0), {"loss": np.array([1.0, np.nan, -1.0])})
+    assert panel.curves[0].raw == "M0.0 4.5L300.0 95.5"
+    assert panel.zero == pytest.approx(50)
+    assert (panel.low, panel.high, panel.steps) == ("\N{MINUS SIGN}1", "1", 3)
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """Headless Chromium."""
+    binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not binary or not driver:
+        pytest.skip("no Chromium with its driver is installed")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    flags = ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "no-first-run")
+    for flag in (*flags, f"user-data-dir={tmp_path / 'profile'}", "window-size=1200,900"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
+
+
+def visible(browser):
+    script = "return [...document.querySelectorAll('.question')].filter(q => q.offsetParent !== null).map(q => q.id)"
+    return browser.execute_script(script)
+
+
+def test_page_in_a_browser(browser, page):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    browser.get(page.as_uri())
+    assert browser.find_element(By.TAG_NAME, "h1").text == "trained against base"
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".plot .row")) == 3
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#details tbody tr")) == 4
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".panel svg path.smooth")) == 3
+    picture = browser.find_element(By.CSS_SELECTOR, ".clip img")
+    browser.execute_script("arguments[0].scrollIntoView()", picture)
+    WebDriverWait(browser, 5).until(lambda _: int(picture.get_property("naturalWidth")) == 4 * 108)
+    assert len(visible(browser)) == 12
+
+    form = browser.find_element(By.ID, "filters")
+    Select(form.find_element(By.NAME, "task")).select_by_value(STRESS)
+    assert len(visible(browser)) == 6
+    Select(form.find_element(By.NAME, "outcome")).select_by_value("gained")
+    assert set(visible(browser)) == {"q-q2", "q-q4", "q-q8", "q-q10"}
+    assert browser.find_element(By.ID, "shown").text == "4 of 12 questions"
+    form.find_element(By.CSS_SELECTOR, "button[type=reset]").click()
+    WebDriverWait(browser, 5).until(lambda _: len(visible(browser)) == 12)
+    form.find_element(By.NAME, "differs").click()
+    assert set(visible(browser)) == {"q-q0", "q-q3", "q-q6", "q-q9"}
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_page_fits_a_phone_and_reads_without_scripts(browser, page):
+    size = {"width": 375, "height": 700, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    browser.get(page.as_uri())
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 375
+    assert len(visible(browser)) == 12
+    assert browser.execute_script("return document.getElementById('filters').hidden")
+
+
+def test_page_is_light_or_dark_as_the_reader_prefers(browser, page):
+    colours = []
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        browser.get(page.as_uri())
+        colours.append(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))
+    assert colours == ["rgb(246, 246, 243)", "rgb(18, 20, 23)"]
+
+
+def test_templates_travel_with_the_package():
+    import avem.evaluate
+
+    folder = Path(avem.evaluate.__path__[0]) / "templates"
+    assert {"report.html.jinja", "report.css", "report.js"} <= {path.name for path in folder.iterdir()}
