@@ -15,8 +15,8 @@ from avem.errors import SettingError
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
-TORCH_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
-"""Type of a stored element as torch sees it."""
+TORCH_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.float16}
+"""Type that features come back as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,33 @@ def encode_rows(
             raise SettingError(
                 f"{name} of {spec.encoder} have shape {tuple(array.shape[1:])} per clip; the stream keeps {row_shape}."
             )
-    stored = feature_rows.to(TORCH_DTYPES[spec.dtype])
     unit = torch.nn.functional.normalize(vectors, dim=1)
-    finite = torch.isfinite(stored).flatten(1).all(1) & torch.isfinite(vectors).all(1)
-    return EncodedRows({"features": byte_view(stored.contiguous()), "pooled": byte_view(unit)}, finite.numpy())
+    finite = torch.isfinite(vectors).all(1)
+    if spec.dtype == "int8":
+        finite &= torch.isfinite(feature_rows.to(torch.float16)).flatten(1).all(1)  # the type they are read as
+        arrays = _quantised(feature_rows.float())
+    else:
+        stored = feature_rows.to(TORCH_DTYPES[spec.dtype]).contiguous()
+        finite &= torch.isfinite(stored).flatten(1).all(1)
+        arrays = {"features": byte_view(stored)}
+    return EncodedRows({**arrays, "pooled": byte_view(unit)}, finite.numpy())
+
+
+def _quantised(features: torch.Tensor) -> dict[str, Bytes]:
+    """The arrays of int8 features of float32 [n, *row_shape]: `features`, `scale` and `error`."""
+    from avem.cache.quantise import quantise_tokens  # compiling takes a second that other types need not wait for
+
+    quantised = torch.empty(features.shape, dtype=torch.int8)
+    scale = torch.empty(features.shape[:-1], dtype=torch.float32)
+    error = torch.empty(len(features), dtype=torch.float32)
+    largest = features.abs().amax(-1)
+    for row, values in enumerate(features.contiguous()):
+        tokens = values.reshape(-1, values.shape[-1]).numpy()
+        error[row] = quantise_tokens(
+            tokens, largest[row].reshape(-1).numpy(), quantised[row].reshape(tokens.shape).numpy(),
+            scale[row].reshape(-1).numpy(),
+        )  # fmt: skip
+    return {"features": byte_view(quantised), "scale": byte_view(scale), "error": byte_view(error)}
 
 
 def byte_view(rows: torch.Tensor) -> Bytes:

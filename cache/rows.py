@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +21,11 @@ from avem.errors import StoreError
 
 OPEN_SHARDS = 256
 """Shards that a reader keeps open at once, least recently used dropped first."""
+
+
+MOST_THREADS = 8
+BYTES_PER_THREAD = 2**24
+"""Least that a thread reads, so that starting it pays off."""
 
 
 class RowReader(Protocol):
@@ -63,6 +71,32 @@ class ByteRangeRows:
             return shard
 
 
+class Int8Rows:
+    """int8 rows with a scale per token, read as float16.
+
+    Args:
+        features: Reads int8 rows.
+        scale: Reads their scales, float32.
+        row_shape: Shape of one row of features, channels last.
+    """
+
+    def __init__(self, features: RowReader, scale: RowReader, row_shape: tuple[int, ...]) -> None:
+        self._features, self._scale = features, scale
+        self._tokens, self._channels = math.prod(row_shape[:-1]), row_shape[-1]
+
+    def read_into(self, rows: npt.NDArray[np.int64], buffer: npt.NDArray[np.uint8]) -> None:
+        """See `RowReader`; the buffer takes float16."""
+        from avem.cache.quantise import dequantise_tokens  # compiling takes a second that other types need not wait for
+
+        quantised = np.empty((1, self._tokens * self._channels), dtype=np.uint8)  # one row at a time stays in cache
+        scale = np.empty((1, self._tokens * 4), dtype=np.uint8)
+        tokens = quantised.view(np.int8).reshape(self._tokens, self._channels)
+        for place, out in enumerate(buffer):
+            self._features.read_into(rows[place : place + 1], quantised)
+            self._scale.read_into(rows[place : place + 1], scale)
+            dequantise_tokens(tokens, scale.view(np.float32)[0], out.view(np.uint16).reshape(tokens.shape))
+
+
 class ZarrRows:
     """Rows through zarr-python: remote, compressed, or rearranged arrays."""
 
@@ -79,6 +113,20 @@ class ZarrRows:
                     f"Row {row} of {self._where} can't be read ({error}); run `avem cache verify`."
                 ) from error
             place[:] = data.reshape(-1).view(np.uint8)
+
+
+def read_in_parallel(reader: RowReader, rows: npt.NDArray[np.int64], buffer: npt.NDArray[np.uint8]) -> None:
+    """Read rows with as many threads as pay off, none of which outlives the call.
+
+    Raises:
+        StoreError: A row can't be read.
+    """
+    threads = min(len(os.sched_getaffinity(0)), MOST_THREADS, buffer.size // BYTES_PER_THREAD)
+    if threads < 2:
+        reader.read_into(rows, buffer)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(reader.read_into, np.array_split(rows, threads), np.array_split(buffer, threads)))
 
 
 def is_byte_ranges(metadata: dict[str, Any]) -> bool:

@@ -18,7 +18,7 @@ from avem.cache.encode import TORCH_DTYPES, byte_view
 from avem.cache.location import Location
 from avem.cache.manifest import empty_manifest, manifest_columns, parse_manifest
 from avem.cache.records import KINDS, OK, DamagedRow, Kind, StreamSpec
-from avem.cache.rows import ByteRangeRows, RowReader, ZarrRows, is_byte_ranges, row_buffer
+from avem.cache.rows import ByteRangeRows, Int8Rows, RowReader, ZarrRows, is_byte_ranges, read_in_parallel, row_buffer
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 
 RowNumbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
@@ -161,7 +161,10 @@ class FeatureStore:
         """Features of a kind, [R, *row_shape]; see `video`."""
         spec, numbers = self.spec(kind), self._checked_rows(kind, rows)
         buffer = self._buffer(spec, len(numbers), out)
-        self._reader(kind, "features").read_into(numbers, byte_view(buffer))
+        reader = self._reader(kind, "features")
+        if spec.dtype == "int8":
+            reader = Int8Rows(reader, self._reader(kind, "scale"), spec.row_shape)
+        read_in_parallel(reader, numbers, byte_view(buffer))
         return buffer
 
     def pooled(self, kind: Kind) -> npt.NDArray[np.float32]:
