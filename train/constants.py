@@ -7,6 +7,7 @@ seed or another ablation finds them.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from avem.files import json_sha256
 from avem.progress import stage
 from avem.train.examples import PreferenceExample
 from avem.train.features import ClipFeatures
+from avem.train.loop import DivergedError
 from avem.train.plan import group_rows, pack_specs
 from avem.train.specs import ScoreSpec, SequenceBuilder
 
@@ -37,7 +39,7 @@ def score_fingerprint(model: str, store: FeatureStore, precision: str) -> dict[s
     return {"model": model, "features": features, "precision": precision}
 
 
-def score_key(spec: ScoreSpec, clip_ids: Sequence[str]) -> str:
+def spec_key(spec: ScoreSpec, clip_ids: Sequence[str]) -> str:
     """Key of a score in the cache: a digest of question, answer, and the clips' names."""
     video = None if spec.video is None else clip_ids[spec.video]
     audio = None if spec.audio is None else clip_ids[spec.audio]
@@ -68,20 +70,34 @@ def constant_scores(
 
     Returns:
         Summed log-probability of every spec that the examples name, with and without media.
+
+    Raises:
+        DivergedError: A score is not finite; the message names the row.
     """
     order = [index for group in group_rows(examples, "mutual") for index in group]
     specs = list(dict.fromkeys(spec for index in order for spec in _specs(examples[index])))
-    keys = {spec: score_key(spec, clip_ids) for spec in specs}
+    keys = {spec: spec_key(spec, clip_ids) for spec in specs}
     found = dict(zip(specs, cache.get(list(keys.values())).tolist(), strict=True))
     missing = [spec for spec in specs if np.isnan(found[spec])]
     if missing:
         with stage("constants", len(missing), unit="scores") as bar:
             for scores in _scored(model, missing, builder, features, accelerator, tokens_per_batch):
+                _check_finite(scores, examples)
                 if accelerator.is_main_process:
                     cache.put([keys[spec] for spec in scores], np.array(list(scores.values()), dtype=np.float64))
                 found.update(scores)
                 bar.advance(len(scores))
     return found
+
+
+def _check_finite(scores: Mapping[ScoreSpec, float], examples: Sequence[PreferenceExample]) -> None:
+    bad = {spec for spec, score in scores.items() if not math.isfinite(score)}
+    for example in examples if bad else ():
+        if not bad.isdisjoint(_specs(example)):
+            raise DivergedError(
+                f"The reference's score of row {example.row_id} is not finite; its features or the model are damaged, "
+                "see `avem cache verify`."
+            )
 
 
 def _specs(example: PreferenceExample) -> Iterator[ScoreSpec]:

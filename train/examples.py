@@ -26,8 +26,14 @@ NEEDS = {
 }
 """Whether a question of each modality is about the video and about the audio."""
 
+HELD = {needs: modality for modality, needs in NEEDS.items()}
+"""The modality that is about just what a clip has."""
+
 TABLES = {Modality.AUDIO: "audio", Modality.VISUAL: "video", Modality.AUDIOVISUAL: "audiovisual"}
 """The store's table of negatives for each modality."""
+
+Input = tuple[int, int | None, int | None]
+"""Store rows of a clip, of its video features and of its audio features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +84,7 @@ def preference_examples(
         PromptError: A sequence is longer than the model's context. Every message names the row.
     """
     inputs = _inputs(rows, store, builder)
-    clips = [clip for clip, _, _ in inputs]
-    partners = _partners(rows, clips, store, builder, config) if config.lambda_av else None
+    partners = _partners(rows, inputs, store, builder, config) if config.lambda_av else None
     examples = []
     for index, (row, (clip, video, audio)) in enumerate(zip(rows, inputs, strict=True)):
         weights = _weights(row, config)
@@ -114,8 +119,8 @@ def instruction_examples(
 
 def _inputs(
     rows: Sequence[PreferenceRow | InstructionRow], store: FeatureStore, builder: SequenceBuilder
-) -> list[tuple[int, int | None, int | None]]:
-    """Each row's clip, and the store rows of its video and audio features, None where there are none."""
+) -> list[Input]:
+    """Each row's input; features that the clip or the model lacks are None."""
     known = {clip_id: row for row, clip_id in enumerate(store.clips["clip_id"].to_pylist())}
     there = [_available(store, kind, taken) for kind, taken in zip(("video", "audio"), builder.takes, strict=True)]
     inputs = []
@@ -142,17 +147,18 @@ def _available(store: FeatureStore, kind: str, taken: bool) -> npt.NDArray[np.bo
 
 def _partners(
     rows: Sequence[PreferenceRow],
-    clips: Sequence[int],
+    inputs: Sequence[Input],
     store: FeatureStore,
     builder: SequenceBuilder,
     config: PreferenceConfig,
 ) -> list[int]:
     """The clip that replaces each row's input."""
-    both = config.rejected_input == "both"
-    modalities = [Modality.AUDIOVISUAL if both else row.modality for row in rows]
+    modalities = [row.modality for row in rows]
+    if config.rejected_input == "both":  # all that the clip has
+        modalities = [HELD[video is not None, audio is not None] for _, video, audio in inputs]
     kinds = [TABLES[modality] for modality in modalities]
     tables = {TABLES[modality]: _table(store, builder, config.negatives, modality) for modality in set(modalities)}
-    partners = choose_negatives(clips, kinds, tables, config.seed)
+    partners = choose_negatives([clip for clip, _, _ in inputs], kinds, tables, config.seed)
     for row, partner, kind in zip(rows, partners, kinds, strict=True):
         if partner < 0:
             raise DataError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from avem.cache import ScoreCache
 from avem.train.config import PreferenceConfig
 from avem.train.constants import constant_scores, score_fingerprint
 from avem.train.examples import PreferenceExample, preference_examples
@@ -167,8 +168,6 @@ def score_constants(
     session: Session, examples: Sequence[PreferenceExample], features: ClipFeatures
 ) -> dict[ScoreSpec, float]:
     """The constants of the examples, from the store's score cache or computed now; see `constant_scores`."""
-    from avem.cache import ScoreCache
-
     config, model = session.config, session.model
     cache = ScoreCache(
         config.cache, score_fingerprint(session.fingerprint, session.store, f"{config.precision} {model.dtype}")
