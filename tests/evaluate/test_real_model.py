@@ -1,0 +1,81 @@
+"""The bench on a real store and a real, tiny model."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from avem.cache import FeatureStore
+from avem.errors import FingerprintError
+from avem.evaluate.bench import bench_emorealm
+from avem.evaluate.questions import prompt_text
+from avem.evaluate.runner import BenchOptions, run_emorealm
+from avem.records import Question
+from avem.train import load_model
+from tests.train.training_kit import SILENT, make_kit, make_store
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    return make_kit(tmp_path_factory.mktemp("kit"))
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """Two questions on each of the store's eight clips, the last of which is silent, and one on a clip it lacks."""
+    made = []
+    for clip in range(9):
+        four = ("(A) a loud voice", "(B) a soft voice", "(C) rain", "(D) a laugh")
+        for number, (task, choices) in enumerate(
+            [("reasoning_basic_audio", four), ("modality_agreement", ("(A) Yes", "(B) No"))]
+        ):
+            made.append(Question(f"{clip}-{number}", f"{clip:03d}.mp4", task, "Which?", choices, "AB"[clip % 2]))
+    return made
+
+
+@pytest.mark.parametrize("style", ["letters", "cloze"])
+def test_shared_prefixes_change_no_number(kit, asked, style):
+    model, store = load_model(kit.model), FeatureStore.open(kit.store)
+    result = bench_emorealm(model, store, asked, style, resamples=20, max_new_tokens=4)
+    assert [item.question.id for item in result.items if item.absent] == ["8-0", "8-1"]
+    for item in result.items[:2] + result.items[14:16]:
+        row = store.rows([item.clip_id])[0]
+        video = store.video([row])[0]
+        audio = None if item.clip_id == SILENT else store.audio([row])[0]
+        texts = [choice[4:] if style == "cloze" else choice[1] for choice in item.question.choices]
+        for index, text in enumerate(texts):
+            for value, media in ((item.logprobs, (video, audio)), (item.text_logprobs, (None, None))):
+                whole = model.sequence(prompt_text(item.question, style), text, *media)
+                alone = replace(whole, ids=whole.ids[:-1])  # without the end of the sequence
+                with torch.no_grad():
+                    wanted = model.response_logprobs([alone], share_prefixes=False).item()
+                assert value[index] == pytest.approx(wanted, abs=1e-4)
+        assert sum(item.probabilities()) == pytest.approx(1)
+        with torch.no_grad():
+            shown = model.prompt(prompt_text(item.question, style), video, audio)
+        assert item.reply == model.generate([shown], max_new_tokens=4)[0]
+
+
+def test_whole_bench_of_two_models(kit, asked, tmp_path):
+    (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in asked]))
+    options = BenchOptions(
+        questions=tmp_path / "q.json", cache=kit.store, models=(str(kit.model), str(kit.model)), style="cloze",
+        out=tmp_path / "bench", device="cpu", resamples=50, limit=4,
+    )  # fmt: skip
+    results = run_emorealm(options)
+    assert [result.name for result in results] == ["model", "model-2"]
+    assert results[0].items == results[1].items
+    assert (tmp_path / "bench" / "model" / "answers.jsonl").is_file()
+    page = (tmp_path / "bench" / "report.html").read_text()
+    assert "model-2 against model" in page
+    assert "+0.0" in page
+
+
+def test_store_of_another_encoder_is_refused(kit, asked, tmp_path):
+    model = load_model(kit.model)
+    model.config = replace(model.config, video_fingerprint="0" * 64)
+    with pytest.raises(FingerprintError):
+        bench_emorealm(model, make_store(tmp_path / "cache", made_by="other"), asked)
