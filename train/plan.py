@@ -70,7 +70,7 @@ class Packing:
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """What an epoch amounts to."""
+    """What some steps amount to."""
 
     rows: int
     steps: int
@@ -243,7 +243,7 @@ def plan_digest(steps: Sequence[StepPlan]) -> str:
 
 
 def summarise(steps: Sequence[StepPlan], rows: Sequence[PlanRow], builder: SequenceBuilder) -> PlanSummary:
-    """Count an epoch's work."""
+    """Count the work of some steps."""
     batches = [batch for step in steps for rank in step.ranks for batch in rank]
     specs = [[spec for index in batch for spec in rows[index].specs] for batch in batches]
     return PlanSummary(

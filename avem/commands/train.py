@@ -1,0 +1,68 @@
+"""`avem train`: AVEm-DPO, its ablations and rivals, and supervised training, over a feature store."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from avem.train.plan import PlanSummary
+
+
+class TrainingStage(StrEnum):
+    """What is trained, and on which rows."""
+
+    PREFERENCE = "preference"
+    SFT = "sft"
+    PROJECTOR = "projector"
+
+
+def train(
+    cache: Annotated[Path | None, typer.Option(help="Feature store. [default: ./cache]")] = None,
+    prefs: Annotated[Path | None, typer.Option(help="Preference rows. [default: ./preferences.jsonl]")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Instruction rows, for sft and projector. [default: ./instructions.jsonl]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model to start from: a folder or a hub id. [default: chaubeyG/AVERE-7B]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory. [default: ./runs/avem-dpo]")] = None,
+    stage: Annotated[TrainingStage, typer.Option(help="What is trained.")] = TrainingStage.PREFERENCE,
+    preset: Annotated[
+        str | None, typer.Option(help="Named settings: paper, no-pmp, no-erp, no-tpd, naive-dpo, vista-dpo, ...")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting as option=value; may be repeated.")
+    ] = None,
+    pairing: Annotated[str | None, typer.Option(help="mutual, grouped or independent packing.")] = None,
+    resume: Annotated[
+        bool | None, typer.Option("--resume/--no-resume", help="Go on with an interrupted run in --out, or refuse it.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, and stop.")] = False,
+) -> None:
+    """Train a model from a feature store; the same command goes on with a run that was interrupted."""
+    from avem.train.stages import preview_stage, run_stage, stage_config
+
+    given = {
+        "cache": cache, "prefs": prefs, "data": data, "model": model, "out": out, "pairing": pairing, "resume": resume,
+    }  # fmt: skip
+    settings = stage_config(stage.value, given, preset_name=preset, file=config, overrides=overrides or ())
+    if dry_run:
+        show_plan(preview_stage(settings))
+        return
+    typer.echo(f"The trained model is in {run_stage(settings) / 'final'}.")
+
+
+def show_plan(summary: PlanSummary) -> None:
+    """Print what a run amounts to."""
+    typer.echo(f"rows              {summary.rows:>14,}")
+    typer.echo(f"optimiser steps   {summary.steps:>14,}")
+    typer.echo(f"micro-batches     {summary.batches:>14,}")
+    typer.echo(f"media prefixes    {summary.prefixes:>14,}")
+    typer.echo(f"tokens            {summary.tokens:>14,}")
+    typer.echo(f"tokens unshared   {summary.plain_tokens:>14,}")
+    typer.echo(f"sharing saves     {summary.saving:>13.1f}x")

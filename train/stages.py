@@ -1,0 +1,91 @@
+"""The stages of training by name: which configuration, presets, trainer and usual places belong to each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from avem.train.config import PreferenceConfig, RunConfig, SupervisedConfig
+from avem.train.options import build_config
+from avem.train.plan import PlanSummary
+from avem.train.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS, preset
+
+StageName = Literal["preference", "sft", "projector"]
+
+MODEL = "chaubeyG/AVERE-7B"
+
+
+@dataclass(frozen=True, slots=True)
+class StageDefaults:
+    """What a stage takes where nothing else is said."""
+
+    kind: type[RunConfig]
+    presets: Mapping[str, dict[str, Any]]
+    preset: str
+    places: Mapping[str, str]
+
+
+STAGES: dict[str, StageDefaults] = {
+    "preference": StageDefaults(
+        PreferenceConfig, PREFERENCE_PRESETS, "paper", {"prefs": "./preferences.jsonl", "out": "./runs/avem-dpo"}
+    ),
+    "sft": StageDefaults(
+        SupervisedConfig, SUPERVISED_PRESETS, "sft", {"data": "./instructions.jsonl", "out": "./runs/sft"}
+    ),
+    "projector": StageDefaults(
+        SupervisedConfig, SUPERVISED_PRESETS, "projector", {"data": "./instructions.jsonl", "out": "./runs/projector"}
+    ),
+}
+
+
+def stage_config(
+    stage: StageName,
+    given: Mapping[str, Any],
+    *,
+    preset_name: str | None = None,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+) -> RunConfig:
+    """Resolve a stage's configuration: usual places, preset, file, given, overrides, the later ones winning.
+
+    Args:
+        stage: `preference`, `sft` or `projector`.
+        given: Settings named by the caller; those that are None are left to the other sources.
+        preset_name: A preset of the stage; None for the stage's own.
+        file: A TOML file.
+        overrides: `option=value` texts.
+
+    Raises:
+        SettingError: A setting is unknown, out of range or contradicts another.
+    """
+    defaults = STAGES[stage]
+    chosen = preset(defaults.presets, preset_name or defaults.preset)
+    base = {"cache": "./cache", "model": MODEL, **defaults.places, **chosen}
+    named = {option: value for option, value in given.items() if value is not None}
+    return build_config(defaults.kind, named, preset=base, file=file, overrides=overrides)
+
+
+def run_stage(config: RunConfig) -> Path:
+    """Train as the configuration says; returns the run directory."""
+    from avem.train.supervised import train_supervised
+    from avem.train.trainer import train_preferences
+
+    if isinstance(config, PreferenceConfig):
+        return train_preferences(config)
+    if isinstance(config, SupervisedConfig):
+        return train_supervised(config)
+    raise TypeError(f"no trainer takes a {type(config).__name__}")
+
+
+def preview_stage(config: RunConfig) -> PlanSummary:
+    """Check everything that training would, and count its work."""
+    from avem.train.supervised import preview_supervised
+    from avem.train.trainer import preview_preferences
+
+    if isinstance(config, PreferenceConfig):
+        return preview_preferences(config)
+    if isinstance(config, SupervisedConfig):
+        return preview_supervised(config)
+    raise TypeError(f"no trainer takes a {type(config).__name__}")
