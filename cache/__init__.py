@@ -3,6 +3,7 @@
 `docs/store.md` writes the format down; `docs/architecture.md` shows the store's place between the other rooms.
 """
 
+from avem.cache.info import StoreInfo, store_info
 from avem.cache.matching import match_mutual
 from avem.cache.negatives import MiningReport, mine_negatives
 from avem.cache.records import ClipRecord, DamagedRow, RowDetails, Shard, StreamSpec
@@ -19,10 +20,12 @@ __all__ = [
     "RowDetails",
     "ScoreCache",
     "Shard",
+    "StoreInfo",
     "StoreWriter",
     "StreamSpec",
     "StreamWriter",
     "match_mutual",
     "mine_negatives",
     "score_key",
+    "store_info",
 ]

@@ -18,6 +18,9 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 TORCH_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.float16}
 """Type that features come back as."""
 
+UNIT_TOLERANCE = 1e-6
+"""Vectors whose norm is this near to 1 are kept as they are, so that copying a store changes no bit."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedRows:
@@ -48,7 +51,8 @@ def encode_rows(
             raise SettingError(
                 f"{name} of {spec.encoder} have shape {tuple(array.shape[1:])} per clip; the stream keeps {row_shape}."
             )
-    unit = torch.nn.functional.normalize(vectors, dim=1)
+    norm = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    unit = torch.where((norm - 1).abs() < UNIT_TOLERANCE, vectors, torch.nn.functional.normalize(vectors, dim=1))
     finite = torch.isfinite(vectors).all(1)
     if spec.dtype == "int8":
         finite &= torch.isfinite(feature_rows.to(torch.float16)).flatten(1).all(1)  # the type they are read as

@@ -173,13 +173,15 @@ class FeatureStore:
         Raises:
             StoreError: The store has no such stream, or a shard is damaged.
         """
-        vectors = torch.zeros((len(self), self.spec(kind).pooled_dim))
-        rows = np.flatnonzero(self._available[kind])
-        if len(rows):
-            found = torch.empty((len(rows), vectors.shape[1]))
-            self._reader(kind, "pooled").read_into(rows, byte_view(found))
-            vectors[torch.from_numpy(rows)] = found
-        return vectors.numpy()
+        return self._small_rows(kind, "pooled", (self.spec(kind).pooled_dim,))
+
+    def int8_errors(self, kind: Kind) -> npt.NDArray[np.float32]:
+        """Relative error of each int8 row that is there, float32 [available]: RMS of the error over RMS of the values.
+
+        Raises:
+            StoreError: The store has no such stream, or a shard is damaged.
+        """
+        return self._small_rows(kind, "error", ())[self._available[kind]]
 
     def negatives(self, recipe: str, modality: str) -> npt.NDArray[np.int32]:
         """Mined negatives, int32 row numbers [clips, K], -1 where none was found.
@@ -219,6 +221,15 @@ class FeatureStore:
         """Folder of an array of plain byte ranges on this machine; None where only Zarr can read it."""
         metadata, name = self._array_metadata(kind, array)
         return self.location.local / name if self.location.local is not None and is_byte_ranges(metadata) else None
+
+    def _small_rows(self, kind: Kind, array: str, row_shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """A whole array of float32 rows [clips, *row_shape], zero where a clip has none."""
+        rows = np.flatnonzero(self._available[kind])
+        found = torch.empty((len(rows), *row_shape))
+        self._reader(kind, array).read_into(rows, byte_view(found))
+        values = np.zeros((len(self), *row_shape), dtype=np.float32)
+        values[rows] = found.numpy()
+        return values
 
     def _checked_rows(self, kind: Kind, rows: RowNumbers) -> npt.NDArray[np.int64]:
         numbers = np.asarray(rows, dtype=np.int64).reshape(-1)

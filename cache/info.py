@@ -1,0 +1,135 @@
+"""What a store holds, in numbers: for `avem cache info` and for reports."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from avem.cache.layout import FORMAT_VERSION, METADATA, stream_arrays
+from avem.cache.records import FAILED, OK, PENDING, Kind
+from avem.cache.shards import CRC_BYTES
+from avem.cache.store import FeatureStore
+from avem.files import json_sha256
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """One stream in numbers."""
+
+    kind: Kind
+    encoder: str
+    dtype: str
+    row_shape: tuple[int, ...]
+    pooled_dim: int
+    rows: int
+    """Clips with features."""
+    failed: int
+    pending: int
+    bytes: int
+    """What the rows take on disk, checksums included and shard indices not."""
+    fingerprint: dict[str, Any]
+    digest: str
+    """SHA-256 of the fingerprint."""
+    int8_error: float | None
+    """Root mean square over rows of int8's relative error, each relative to its row's own size; else None."""
+    int8_error_largest: float | None
+    """The largest row's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A clip that has no features, and why."""
+
+    clip_id: str
+    kind: Kind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """A store in numbers."""
+
+    place: str
+    format_version: int
+    clips: int
+    datasets: dict[str, int]
+    splits: dict[str, int]
+    emotions: dict[str, int]
+    """Clips per label; unlabelled ones under the empty name."""
+    streams: tuple[StreamInfo, ...]
+    failures: tuple[Failure, ...]
+    negatives: tuple[dict[str, Any], ...]
+    """Attributes of each array of mined negatives: recipe, modality, k, seed, and how mining went."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as a JSON object."""
+        return asdict(self)
+
+
+def store_info(store: FeatureStore) -> StoreInfo:
+    """Count what a store holds; features themselves are not read.
+
+    Raises:
+        StoreError: The store is damaged.
+    """
+    failures = [
+        Failure(clip_id, kind, status.removeprefix(f"{FAILED}: "))
+        for kind in store.kinds
+        for clip_id, status in zip(_column(store, "clip_id"), _column(store, f"{kind}_status"), strict=True)
+        if status.startswith(FAILED)
+    ]
+    return StoreInfo(
+        place=store.location.url,
+        format_version=FORMAT_VERSION,
+        clips=len(store),
+        datasets=dict(Counter(_column(store, "dataset"))),
+        splits=dict(Counter(_column(store, "split"))),
+        emotions=dict(Counter(label or "" for label in _column(store, "emotion"))),
+        streams=tuple(_stream_info(store, kind) for kind in store.kinds),
+        failures=tuple(failures),
+        negatives=tuple(_negatives(store)),
+    )
+
+
+def _stream_info(store: FeatureStore, kind: Kind) -> StreamInfo:
+    spec = store.spec(kind)
+    statuses = Counter(status.partition(":")[0] for status in _column(store, f"{kind}_status"))
+    row_bytes = sum(
+        math.prod(shape) * np.dtype(data_type).itemsize + CRC_BYTES for shape, data_type in stream_arrays(spec).values()
+    )
+    errors = store.int8_errors(kind) if spec.dtype == "int8" and statuses[OK] else None
+    return StreamInfo(
+        kind=kind,
+        encoder=spec.encoder,
+        dtype=spec.dtype,
+        row_shape=spec.row_shape,
+        pooled_dim=spec.pooled_dim,
+        rows=statuses[OK],
+        failed=statuses[FAILED],
+        pending=statuses[PENDING],
+        bytes=statuses[OK] * row_bytes,
+        fingerprint=spec.fingerprint,
+        digest=json_sha256(spec.fingerprint),
+        int8_error=None if errors is None else float(np.sqrt(np.square(errors).mean())),
+        int8_error_largest=None if errors is None else float(errors.max()),
+    )
+
+
+def _negatives(store: FeatureStore) -> list[dict[str, Any]]:
+    found = []
+    for recipe in store.location.names("negatives"):
+        for modality in store.location.names(f"negatives/{recipe}"):
+            data = store.location.read(f"negatives/{recipe}/{modality}/{METADATA}")
+            if data is not None:
+                found.append(json.loads(data)["attributes"]["avem"])
+    return found
+
+
+def _column(store: FeatureStore, name: str) -> list[Any]:
+    values: list[Any] = store.clips[name].to_pylist()
+    return values
