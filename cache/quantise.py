@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
@@ -21,7 +21,7 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 """Least scale that can be divided by."""
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _float16_bits(typingctx: Any, value: Any) -> Any:
     """Bits of a float32 rounded to float16: numba has no float16 on a CPU, LLVM and the CPU do."""
 
@@ -31,7 +31,7 @@ def _float16_bits(typingctx: Any, value: Any) -> Any:
     return types.uint16(types.float32), generate
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def quantise_tokens(
     values: npt.NDArray[np.float32],
     largest: npt.NDArray[np.float32],
@@ -64,12 +64,12 @@ def quantise_tokens(
             difference = value - level * step
             token_errors += difference * difference
             token_squares += value * value
-        squares += token_squares
-        errors += token_errors
+        squares += float(token_squares)
+        errors += float(token_errors)
     return np.sqrt(errors / squares) if squares > 0 else 0.0
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def dequantise_tokens(
     quantised: npt.NDArray[np.int8], scale: npt.NDArray[np.float32], bits: npt.NDArray[np.uint16]
 ) -> None:
@@ -83,4 +83,6 @@ def dequantise_tokens(
     for token in range(quantised.shape[0]):
         step = scale[token]
         for channel in range(quantised.shape[1]):
-            bits[token, channel] = _float16_bits(np.float32(quantised[token, channel]) * step)
+            bits[token, channel] = _float16_bits(  # type: ignore[call-arg]
+                np.float32(quantised[token, channel]) * step
+            )

@@ -120,7 +120,7 @@ def _build_index(vectors: Vectors, queries: Vectors, count: int, exact_up_to: in
     if len(vectors) <= exact_up_to:
         return exact, 1.0
     lists = int(4 * np.sqrt(len(vectors)))
-    index = faiss.index_factory(dimensions, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
+    index: Any = faiss.index_factory(dimensions, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
     index.train(np.ascontiguousarray(vectors[:: max(1, len(vectors) // (lists * 64))]))
     index.add(vectors)
     sample = np.ascontiguousarray(queries[:: max(1, len(queries) // RECALL_SAMPLE)])

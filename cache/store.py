@@ -98,7 +98,7 @@ class FeatureStore:
 
     def media_path(self, row: int) -> Path:
         """The clip's media file, where it was when it was extracted."""
-        clip = self.clips.slice(row, 1).to_pylist()[0]
+        clip: dict[str, str] = self.clips.slice(row, 1).to_pylist()[0]
         return Path(self.roots.get(clip["dataset"], ".")) / clip["path"]
 
     def rows(self, clip_ids: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -181,7 +181,8 @@ class FeatureStore:
         Raises:
             StoreError: The store has no such stream, or a shard is damaged.
         """
-        return self._small_rows(kind, "error", ())[self._available[kind]]
+        errors: npt.NDArray[np.float32] = self._small_rows(kind, "error", ())[self._available[kind]]
+        return errors
 
     def negatives(self, recipe: str, modality: str) -> npt.NDArray[np.int32]:
         """Mined negatives, int32 row numbers [clips, K], -1 where none was found.

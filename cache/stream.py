@@ -100,7 +100,7 @@ class StreamWriter:
         encoded = encode_rows(self.spec, features, pooled)
         reason = UNFIT.format(dtype=self.spec.dtype)
         committed = [
-            RowDetails(FAILED, reason) if item.status == OK and not finite else item
+            RowDetails("failed", reason) if item.status == OK and not finite else item
             for item, finite in zip(details, encoded.finite, strict=True)
         ]
         if not self._locks.take(shard.index):
