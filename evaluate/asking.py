@@ -166,5 +166,5 @@ class Asker:
         first = next((row for row in range(len(self._hashes)) if self.available["video"][row]), None)
         if first is None:
             return 8
-        frames, tokens = self.store.video([first]).shape[1:3]
+        frames, tokens = (int(size) for size in self.store.video([first]).shape[1:3])
         return max(1, POSITIONS_PER_CALL // (frames * tokens + 128))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from avem.errors import DataError
 
@@ -58,6 +59,8 @@ def recognition_metrics(labels: Sequence[str], predictions: Sequence[str]) -> di
     }
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     """Element by element, 0 where there is nothing to divide by."""
-    return np.divide(part, whole, out=np.zeros(len(part)), where=whole != 0)
+    ratio = np.zeros(len(part))
+    np.divide(part, whole, out=ratio, where=whole != 0)
+    return ratio

@@ -65,11 +65,13 @@ class Item:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any], where: str) -> Item:
         """Read an object of `result.json`."""
-        own = {name: entry.get(name) for name in cls.__slots__ if name not in ("question", "clip_path", "absent")}
+        own: dict[str, Any] = {
+            name: entry.get(name) for name in cls.__slots__ if name not in ("question", "clip_path", "absent")
+        }
         for name in ("logprobs", "text_logprobs"):
             own[name] = None if own[name] is None else tuple(own[name])
-        text = {name: str(entry.get(name) or "") for name in ("clip_path", "absent")}
-        return cls(to_question(entry["question"], where), **own, **text)  # type: ignore[arg-type]
+        own |= {name: str(entry.get(name) or "") for name in ("clip_path", "absent")}
+        return cls(to_question(entry["question"], where), **own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def judge(items: Sequence[Item], *, resamples: int = RESAMPLES, seed: int = 0, *
         **about: The other fields of `BenchResult`.
     """
     questions = [item.question for item in items]
-    scores = {}
+    scores: dict[str, dict[str, Any]] = {}
     present = {"likelihood": "logprobs", "generation": "reply", "text_only": "text_logprobs"}
     for way in WAYS:
         absent = [item.question.id for item in items if getattr(item, present[way]) is None]

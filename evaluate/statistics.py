@@ -19,7 +19,7 @@ LEVEL = 95.0
 """Percent of the resamples inside an interval."""
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def resample_sums(values: Floats, resamples: int, generator: np.random.Generator) -> Floats:
     """Sum rows drawn with replacement, many times over.
 

@@ -4,11 +4,16 @@
   if (!form) { return; }
   var clips = Array.prototype.map.call(document.querySelectorAll(".clip"), function (clip) {
     var questions = Array.prototype.map.call(clip.querySelectorAll(".question"), function (node) {
-      return { node: node, data: node.dataset, text: node.textContent.toLowerCase() + " " + clip.dataset.clip.toLowerCase() };
+      return { node: node, data: node.dataset, text: "" };
     });
     return { node: clip, questions: questions };
   });
   var count = document.getElementById("shown");
+
+  function holds(question, clip, words) {
+    question.text = question.text || (question.node.textContent + " " + clip.node.dataset.clip).toLowerCase();
+    return question.text.indexOf(words) >= 0;
+  }
 
   function apply() {
     var task = form.elements.task.value, outcome = form.elements.outcome.value;
@@ -19,7 +24,7 @@
       clip.questions.forEach(function (question) {
         var data = question.data;
         var keep = (!task || data.task === task) && (!outcome || (" " + data.outcome + " ").indexOf(" " + outcome + " ") >= 0) &&
-          (!differs || data.differs === "1") && (!words || question.text.indexOf(words) >= 0);
+          (!differs || data.differs === "1") && (!words || holds(question, clip, words));
         question.node.hidden = !keep;
         visible += keep ? 1 : 0;
       });
