@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from avem.cache.records import KINDS, Kind
 from avem.errors import DataError, UnknownClipError
 from avem.records import InstructionRow, Modality, PreferenceRow
 from avem.train.config import PreferenceConfig
@@ -122,14 +123,14 @@ def _inputs(
 ) -> list[Input]:
     """Each row's input; features that the clip or the model lacks are None."""
     known = {clip_id: row for row, clip_id in enumerate(store.clips["clip_id"].to_pylist())}
-    there = [_available(store, kind, taken) for kind, taken in zip(("video", "audio"), builder.takes, strict=True)]
+    there = [_available(store, kind, taken) for kind, taken in zip(KINDS, builder.takes, strict=True)]
     inputs = []
     for row in rows:
         clip = known.get(row.clip_id)
         if clip is None:
             raise UnknownClipError(f"Row {row.row_id} names the clip {row.clip_id}, which the store does not hold.")
         has = tuple(bool(mask[clip]) for mask in there)
-        for kind, needed, given in zip(("video", "audio"), NEEDS[row.modality], has, strict=True):
+        for kind, needed, given in zip(KINDS, NEEDS[row.modality], has, strict=True):
             if needed and not given:
                 raise DataError(
                     f"Row {row.row_id} asks an {row.modality} question of the clip {row.clip_id}, which has no {kind} "
@@ -139,7 +140,7 @@ def _inputs(
     return inputs
 
 
-def _available(store: FeatureStore, kind: str, taken: bool) -> npt.NDArray[np.bool_]:
+def _available(store: FeatureStore, kind: Kind, taken: bool) -> npt.NDArray[np.bool_]:
     if not taken:
         return np.zeros(len(store.clips), dtype=np.bool_)
     return np.asarray(store.available(kind), dtype=np.bool_)
@@ -172,7 +173,7 @@ def _table(store: FeatureStore, builder: SequenceBuilder, recipe: str, modality:
     """Mined negatives, [clips, K], -1 where there is none or where it lacks what it should stand in for."""
     table: npt.NDArray[np.int32] = np.asarray(store.negatives(recipe, TABLES[modality]))
     usable = np.ones(len(store.clips), dtype=np.bool_)
-    for kind, taken, needed in zip(("video", "audio"), builder.takes, NEEDS[modality], strict=True):
+    for kind, taken, needed in zip(KINDS, builder.takes, NEEDS[modality], strict=True):
         if taken and needed:
             usable &= _available(store, kind, taken)
     return np.where((table >= 0) & usable[table], table, -1)

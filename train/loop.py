@@ -183,7 +183,7 @@ class Loop:
         for batch in plan.ranks[rank]:
             with autocast(self._config, self._accelerator.device):
                 losses, metrics = self._objective.losses(self._model, batch, media)
-            (losses.sum() / normaliser).backward()
+            torch.autograd.backward(losses.sum() / normaliser)
             losses = losses.detach()
             seen.append((batch, losses))
             sums += torch.stack([losses.sum(), *(metrics[name].sum() for name in self._objective.metrics)]).double()

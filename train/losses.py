@@ -192,11 +192,12 @@ def vista_dpo(
 
 
 def implicit_rewards(logprobs: LogProbs, beta: float = 0.1) -> dict[str, Tensor]:
-    """The implicit rewards beta r(y) of Eq. 2 without their gradient: `w`, `vr`, `er`, `w_given_l`, each [B]."""
+    """Implicit rewards beta r(y) of Eq. 2, no gradient, each [B]: `w`, `vr`, `er`, `w_given_l`, `irr` if given."""
+    names = ("w", "vr", "er", "w_given_l") if logprobs.policy_irr is None else ("w", "vr", "er", "w_given_l", "irr")
     with torch.no_grad():
         return {
             name: beta * (getattr(logprobs, f"policy_{name}") - getattr(logprobs, f"ref_{name}")).detach()
-            for name in ("w", "vr", "er", "w_given_l")
+            for name in names
         }
 
 

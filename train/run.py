@@ -54,8 +54,8 @@ class RunDirectory:
         Raises:
             SettingError: It holds something else, or a run with other settings, or `resume` is off.
         """
-        if not self.path.exists() or not any(self.path.iterdir()):
-            return
+        if not self.path.exists() or all(item.name.startswith(".") for item in self.path.iterdir()):
+            return  # what starts with a dot was left by a process that died while it wrote
         record = self._record()
         if record is None:
             raise SettingError(f"{self.path} holds files that are no run; choose another directory with --out.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from avem.train.config import RunConfig
 from avem.train.features import ClipFeatures
 from avem.train.loop import Loop, Objective, Plan
 from avem.train.model import AudiovisualLM
+from avem.train.model_config import AudiovisualConfig
 from avem.train.plan import Packing, PlanRow, StepPlan, plan_digest, plan_epoch
 from avem.train.run import RunDirectory
 from avem.train.specs import ScoreSpec, SequenceBuilder
@@ -119,7 +120,7 @@ class Session:
         prepare_model(self.model, self.config)
         if self.config.train_projectors:
             digests = {f"{kind}_fingerprint": json_sha256(self.store.fingerprint(kind)) for kind in self.store.kinds}
-            self.model.config = replace(self.model.config, **digests)
+            self.model.config = AudiovisualConfig.from_json({**self.model.config.to_json(), **digests})
         trained = sum(parameter.numel() for parameter in trained_parameters(self.model).values())
         logger.info(
             "Training %.2f M weights on %d rows in %d steps", trained / 1e6, len(objective.rows), len(plan.steps)

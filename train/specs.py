@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from avem.train.sequences import AUDIO_ID, VIDEO_FRAME_ID, ScoredSequence
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
+    from avem.cache.records import Kind
     from avem.train.model import AudiovisualLM
 
 
@@ -59,13 +60,13 @@ class SequenceBuilder:
 
     def __init__(self, model: AudiovisualLM, store: FeatureStore) -> None:
         self._model = model
-        self._video = _example(store, "video") if model.config.video_hidden_size else None
-        self._audio = _example(store, "audio") if model.config.audio_hidden_size else None
+        self._video: Tensor | None = None
+        self._audio: Tensor | None = None
         self._video_tokens = self._audio_tokens = 0
-        if self._video is not None:
-            self._video_tokens = model.video_projector.token_count(*self._video.shape[:2])
-        if self._audio is not None:
-            self._audio_tokens = model.audio_projector.token_count(self._audio.shape[0])
+        if model.video_projector is not None and (video := _example(store, "video")) is not None:
+            self._video, self._video_tokens = video, model.video_projector.token_count(*video.shape[:2])
+        if model.audio_projector is not None and (audio := _example(store, "audio")) is not None:
+            self._audio, self._audio_tokens = audio, model.audio_projector.token_count(audio.shape[0])
         self._cache: dict[tuple[str, str, bool, bool], _Tokens] = {}
 
     @property
@@ -128,7 +129,7 @@ class SequenceBuilder:
         return _Tokens(made.ids, made.response_start, (sizes[0], sizes[1], sizes[2], sizes[3]))
 
 
-def _example(store: FeatureStore, kind: Literal["video", "audio"]) -> Tensor | None:
+def _example(store: FeatureStore, kind: Kind) -> Tensor | None:
     """Features of some clip, or None where the store has none of this kind."""
     rows = np.flatnonzero(store.available(kind)) if kind in store.kinds else ()
     return store.features(kind, rows[:1])[0] if len(rows) else None

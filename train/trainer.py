@@ -22,6 +22,7 @@ from avem.train.losses import (
     implicit_rewards,
     modality_margin,
     response_margin,
+    reward_margin,
 )
 from avem.train.plan import MicroBatch, PlanSummary, summarise
 from avem.train.rows import read_preferences, rows_digest
@@ -40,18 +41,16 @@ ANSWERS = ("w", "vr", "er", "irr", "w_given_l")
 class PreferenceObjective:
     """The objective of a `PreferenceConfig` on rows whose constants are known.
 
+    Its metrics: `margin` is Eq. 10's and `input_margin` Eq. 5's, an accuracy is their share above 0, rewards are
+    Eq. 2's (`reward_l`: of what is rejected, weighted), and `reliance` is by how many nats the rejected input lowers
+    log pi_theta(y_w).
+
     Args:
         rows: The examples.
         builder: Makes sequences.
         constants: Reference and text-prior scores of every spec of the examples.
         config: Weights of the objective.
     """
-
-    metrics = (
-        "margin", "accuracy", "input_margin", "input_accuracy",
-        "reward_w", "reward_vr", "reward_er", "reward_w_given_l",
-    )  # fmt: skip
-    """`margin` is Eq. 10's and `input_margin` Eq. 5's, an accuracy their share above 0; rewards are Eq. 2's."""
 
     def __init__(
         self,
@@ -61,6 +60,12 @@ class PreferenceObjective:
         config: PreferenceConfig,
     ) -> None:
         self.rows, self._builder, self._constants, self._config = rows, builder, constants, config
+        names = ["margin", "accuracy", "reward_w", "reward_l"]
+        if config.rejected == "weighted":
+            names += [f"reward_{name}" for name in config.rejected_weights]
+        if config.lambda_av > 0:
+            names += ["input_margin", "input_accuracy", "reliance", "reward_w_given_l"]
+        self.metrics = tuple(names)
 
     def normaliser(self, batch: Sequence[int]) -> float:
         """The number of rows: the loss is a mean over rows."""
@@ -73,22 +78,28 @@ class PreferenceObjective:
         weights = {f"beta_{name}": self._weights(name, batch, logprobs.policy_w) for name in ("vr", "er", "irr")}
         losses = avem_dpo(logprobs, config.beta, gamma_tpd=config.gamma_tpd, lambda_av=config.lambda_av, **weights)
         with torch.no_grad():
-            margin = response_margin(logprobs, config.beta, gamma_tpd=config.gamma_tpd, **weights)
-            input_margin = modality_margin(logprobs, config.beta)
-            rewards = implicit_rewards(logprobs, config.beta)
-        metrics = {
+            values = self._measure(logprobs, weights)
+        return losses, {name: values[name] for name in self.metrics}
+
+    def _measure(self, logprobs: LogProbs, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        beta = self._config.beta
+        margin = response_margin(logprobs, beta, gamma_tpd=self._config.gamma_tpd, **weights)
+        input_margin = modality_margin(logprobs, beta)
+        rewards = implicit_rewards(logprobs, beta)
+        return {
             "margin": margin,
             "accuracy": (margin > 0).to(margin),
             "input_margin": input_margin,
             "input_accuracy": (input_margin > 0).to(margin),
+            "reliance": logprobs.policy_w - logprobs.policy_w_given_l,
+            "reward_l": rewards["w"] - reward_margin(logprobs, beta, **weights),
             **{f"reward_{name}": reward for name, reward in rewards.items()},
         }
-        return losses, metrics
 
     def logprobs(self, model: AudiovisualLM, batch: MicroBatch, media: Media) -> LogProbs:
         """All scores of a micro-batch, each [B]; answers that the settings leave out are zero on every side."""
         examples = [self.rows[index] for index in batch]
-        specs = [spec for example in examples for spec in example.specs]
+        specs = list(dict.fromkeys(spec for example in examples for spec in example.specs))
         policy = model.response_logprobs([self._builder.sequence(spec, media) for spec in specs])
         place = {spec: position for position, spec in enumerate(specs)}
         fields: dict[str, Tensor] = {}
