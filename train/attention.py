@@ -60,9 +60,11 @@ class TreeAttention:
             dropout: Probability of dropping an attention weight.
 
         Returns:
-            `[1, H, S, D]`.
+            `[1, S, H, D]`.
         """
-        pieces = [dict(zip(self.tree.order, part.split(self.sizes, 2), strict=True)) for part in (query, key, value)]
+        # Rows are cut and joined as [1, S, H, D], which is how they lie in memory.
+        rows = [part.transpose(1, 2).split(self.sizes, 1) for part in (query, key, value)]
+        pieces = [dict(zip(self.tree.order, parts, strict=True)) for parts in rows]
         outputs: dict[int, torch.Tensor] = {}
         for block, mask in zip(self.blocks, self.masks, strict=True):
             # A causal call also asks for its prefix and drops the answer: cheaper than a mask (see `_causal`).
@@ -73,9 +75,9 @@ class TreeAttention:
                 attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scale,
                 enable_gqa=key.shape[1] != query.shape[1],
             )  # fmt: skip
-            parts = output.split([self.tree.nodes[number].size for number in asked], 2)
+            parts = output.transpose(1, 2).split([self.tree.nodes[number].size for number in asked], 1)
             outputs.update(pair for pair in zip(asked, parts, strict=True) if pair[0] in block.queries)
-        return torch.cat([outputs[number] for number in self.tree.order if number in outputs], 2)
+        return torch.cat([outputs[number] for number in self.tree.order if number in outputs], 1)
 
 
 def prefix_tree_attention(
@@ -125,8 +127,7 @@ def prefix_tree_attention(
         if others.get(name) is not None:
             raise SettingError(f"The language model's attention uses {name}, which prefix sharing does not support.")
     prefix_tree.calls += 1
-    attended = prefix_tree.attend(query, key, value, scale=scaling, dropout=dropout)
-    return attended.transpose(1, 2).contiguous(), None
+    return prefix_tree.attend(query, key, value, scale=scaling, dropout=dropout), None
 
 
 def use_prefix_tree_attention(language_model: Any) -> None:
@@ -145,7 +146,9 @@ def prepared_mask(device: torch.device) -> torch.Tensor:
 
 
 def _join(pieces: dict[int, torch.Tensor], numbers: tuple[int, ...]) -> torch.Tensor:
-    return pieces[numbers[0]] if len(numbers) == 1 else torch.cat([pieces[number] for number in numbers], 2)
+    """Rows `[1, n, H, D]` of some nodes as `[1, H, sum of n, D]`."""
+    joined = pieces[numbers[0]] if len(numbers) == 1 else torch.cat([pieces[number] for number in numbers], 1)
+    return joined.transpose(1, 2)
 
 
 def _causal(tree: PrefixTree, block: Block) -> bool:
