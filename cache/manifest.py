@@ -60,7 +60,8 @@ def parse_manifest(data: bytes, where: str) -> pa.Table:
         StoreError: It is not Parquet or lacks columns.
     """
     try:
-        return pq.read_table(pa.BufferReader(data)).select(SCHEMA.names).cast(SCHEMA)
+        # Without Arrow's threads: beside torch, one still starting when a short process ends aborts it.
+        return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False).select(SCHEMA.names).cast(SCHEMA)
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise StoreError(f"The manifest {where} can't be read ({error}); run `avem cache verify`.") from error
 
