@@ -28,9 +28,13 @@ TABLE_3 = (
     PaperRow("OLA", (63.2, 60.4, 42.7, 56.6, 54.8), 60.2),
     PaperRow("VITA-1.5", (63.1, 84.3, 30.2, 52.8, 56.3), 65.6),
     PaperRow("Qwen 2.5 Omni", (76.8, 89.2, 33.3, 55.0, 56.8), 70.0),
-    PaperRow("Our base", (69.2, 85.3, 34.6, 50.3, 59.9), 65.1),
+    PaperRow("The paper's base", (69.2, 85.3, 34.6, 50.3, 59.9), 65.1),
     PaperRow("+ Naive-DPO", (71.3, 85.9, 41.6, 54.8, 65.9), 68.1),
     PaperRow("+ Vista-DPO", (72.4, 87.8, 52.1, 73.6, 86.7), 76.9),
     PaperRow("+ AVEm-DPO", (77.9, 92.5, 60.0, 80.9, 94.6), 83.3),
+    PaperRow("EmotionLLaMA*", (64.8, 84.9, 33.1, 46.7, 63.2), 63.8),
+    PaperRow("+ Naive-DPO", (67.2, 85.7, 42.8, 52.6, 67.6), 66.9),
+    PaperRow("+ Vista-DPO", (69.0, 86.9, 40.9, 68.6, 87.3), 74.2),
+    PaperRow("+ AVEm-DPO", (76.5, 89.9, 56.8, 75.4, 91.7), 80.1),
 )
-"""Rows of Table 3 with the averages of Table 13; "our" is the paper's."""
+"""Rows of Table 3 with the averages of Table 13, rows with a plus below the model they were tuned from."""

@@ -179,7 +179,13 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.filters["one"] = lambda value: "" if value is None else f"{value:.1f}"
     environment.filters["signed"] = _signed
+    environment.filters["place"] = _place
     return environment
+
+
+def _place(path: str) -> str:
+    """An absolute path's last three parts, so that a page sent around does not tell where its maker keeps things."""
+    return str(Path(*Path(path).parts[-3:])) if Path(path).is_absolute() else path
 
 
 def _signed(value: float) -> str:

@@ -40,7 +40,7 @@ def emorealm(
         Path | None, typer.Option(help="Judge these answers: JSON, JSON Lines or a folder of <id>.txt.")
     ] = None,
     style: Annotated[Style, typer.Option(help="Show the options and weigh letters, or weigh texts.")] = Style.LETTERS,
-    tasks: Annotated[list[str] | None, typer.Option("--tasks", help="Only this task; may be repeated.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many questions a task.")] = None,
     generate: Annotated[bool, typer.Option(help="Also let the model write its answers.")] = True,
     text_only: Annotated[bool, typer.Option(help="Also ask without media.")] = True,
@@ -64,8 +64,8 @@ def emorealm(
     models = (*(compare or ()), *([model] if model else [] if answers else [DEFAULT_MODEL]))
     options = BenchOptions(
         questions=questions, cache=cache, models=models, answers=answers, style=style.value,
-        tasks=tuple(tasks or ()), limit=limit, generate=generate, text_only=text_only, seed=seed, device=device,
-        precision=precision, media_root=media, out=out,
+        tasks=tuple(tasks.split(",") if tasks else ()), limit=limit, generate=generate, text_only=text_only, seed=seed,
+        device=device, precision=precision, media_root=media, out=out,
     )  # fmt: skip
     results = run_emorealm(options)
     show_results(results, form, seed=seed)

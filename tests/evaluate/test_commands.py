@@ -40,6 +40,12 @@ def test_given_answers(given):
     assert "<h1>others</h1>" in (given / "bench" / "report.html").read_text()
 
 
+def test_some_tasks(given):
+    shown = invoke(given, "--tasks", "reasoning_basic_video", "--limit", "2", "--csv")
+    assert [line.split(",")[0] for line in shown.stdout.splitlines()] == ["task", "reasoning_basic_video", "average"]
+    assert len(read_result(given / "bench" / "others").items) == 2
+
+
 def test_forms(given):
     assert json.loads(invoke(given, "--json").stdout)["models"] == ["others"]
     assert invoke(given, "--csv").stdout.startswith("task,metric,model")
