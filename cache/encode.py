@@ -55,13 +55,23 @@ def encode_rows(
     unit = torch.where((norm - 1).abs() < UNIT_TOLERANCE, vectors, torch.nn.functional.normalize(vectors, dim=1))
     finite = torch.isfinite(vectors).all(1)
     if spec.dtype == "int8":
-        finite &= torch.isfinite(feature_rows.to(torch.float16)).flatten(1).all(1)  # the type they are read as
+        finite &= _all_finite(feature_rows.to(torch.float16))  # the type they are read as
         arrays = _quantised(feature_rows.float())
     else:
         stored = feature_rows.to(TORCH_DTYPES[spec.dtype]).contiguous()
-        finite &= torch.isfinite(stored).flatten(1).all(1)
+        finite &= _all_finite(stored)
         arrays = {"features": byte_view(stored)}
     return EncodedRows({**arrays, "pooled": byte_view(unit)}, finite.numpy())
+
+
+def _all_finite(rows: torch.Tensor) -> torch.Tensor:
+    """Whether each row of 16-bit floats [n, ...] holds no NaN and no infinity, bool [n].
+
+    Without their sign the bits of floats are ordered like their magnitudes, which is ten times faster to look at.
+    """
+    infinity = int(torch.tensor(torch.inf, dtype=rows.dtype).view(torch.int16))
+    magnitudes = rows.contiguous().view(torch.int16).numpy().reshape(len(rows), math.prod(rows.shape[1:])) & 0x7FFF
+    return torch.from_numpy(magnitudes.max(axis=1) < infinity)
 
 
 def _quantised(features: torch.Tensor) -> dict[str, Bytes]:

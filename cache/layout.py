@@ -44,7 +44,7 @@ def stream_arrays(spec: StreamSpec) -> dict[str, tuple[tuple[int, ...], str]]:
 
 def shard_path(array: Path, index: int, axes: int) -> Path:
     """File of shard number `index` of an array with `axes` axes, all but the first in one chunk."""
-    return array.joinpath("c", str(index), *["0"] * (axes - 1))
+    return array / ".".join(["c", str(index), *["0"] * (axes - 1)])
 
 
 def array_metadata(
@@ -66,7 +66,7 @@ def array_metadata(
         "shape": [rows, *row_shape],
         "data_type": data_type,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [rows_per_shard, *row_shape]}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "fill_value": 0.0 if data_type.startswith("float") else 0,
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
         "attributes": attributes,

@@ -142,7 +142,7 @@ def write_shard(path: Path, slots: int, row_bytes: int, rows: Rows) -> None:
     index = np.full((slots, 2), MISSING, dtype="<u8")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        _make_durable_folder(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in path.parent.glob(f".{path.name}.*.tmp"):
             leftover.unlink(missing_ok=True)
         with temporary.open("wb") as file:
@@ -164,11 +164,3 @@ def write_shard(path: Path, slots: int, row_bytes: int, rows: Rows) -> None:
         raise StoreError(f"The shard {path} can't be written ({error.strerror}); free some room and go on.") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _make_durable_folder(folder: Path) -> None:
-    """Make a folder and those above it, each durable in its parent."""
-    if not folder.is_dir():
-        _make_durable_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_directory(folder.parent)

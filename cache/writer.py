@@ -166,10 +166,10 @@ class StoreWriter:
 
     def _sweep(self) -> None:
         """Remove what killed writers left half-written; shards are swept by whoever writes them anew."""
-        places = [self.path, *(self._ledger / kind for kind in KINDS), *self.path.glob("*/*/*")]
-        for place in places:
-            for leftover in place.glob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
+        leftovers = [path for kind in KINDS for path in (self._ledger / kind).glob(".*.tmp")]
+        leftovers += [*self.path.glob(".*.tmp"), *self.path.glob(f"*/*/*/.{layout.METADATA}.*.tmp")]
+        for leftover in leftovers:
+            leftover.unlink(missing_ok=True)
 
     def _remember_roots(self, records: Sequence[ClipRecord], root: Path) -> None:
         metadata = layout.read_metadata(self.path)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from avem.cache import FeatureStore, RowDetails, StoreWriter
+from avem.cache.encode import _all_finite
 from avem.cache.quantise import dequantise_tokens, quantise_tokens
 from tests.cache.helpers import clip_records, make_store, row_values, video_spec
 
@@ -50,7 +51,7 @@ def test_int8_is_within_half_a_step_per_token(tmp_path):
 
 def test_a_flipped_byte_in_a_scale_is_found(tmp_path):
     make_store(tmp_path / "cache", clips=4, dtype="int8")
-    shard = tmp_path / "cache/video/tiny-video/scale/c/0/0/0"
+    shard = tmp_path / "cache/video/tiny-video/scale/c.0.0.0"
     data = bytearray(shard.read_bytes())
     data[2 * (24 + 4)] ^= 1
     shard.write_bytes(data)
@@ -101,3 +102,11 @@ def test_large_reads_on_several_threads_give_the_same(tmp_path, monkeypatch):
         rows = np.random.default_rng(0).integers(0, 9, size=50)
         single = torch.cat([store.video([row]) for row in rows])
         assert torch.equal(store.video(rows), single)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rows_of_every_bit_pattern_are_told_finite_or_not(dtype):
+    every = torch.arange(2**16, dtype=torch.int32).to(torch.uint16).view(dtype).reshape(-1, 1)
+    assert torch.equal(_all_finite(every), torch.isfinite(every)[:, 0])
+    pairs = torch.cat([every, torch.zeros_like(every)], dim=1)
+    assert torch.equal(_all_finite(pairs), torch.isfinite(every)[:, 0])

@@ -63,7 +63,7 @@ def test_plain_zarr_reads_the_same(tmp_path):
 
 def test_zarr_notices_a_flipped_byte(tmp_path):
     make_store(tmp_path / "cache", clips=4)
-    shard = tmp_path / "cache/video/tiny-video/features/c/0/0/0/0"
+    shard = tmp_path / "cache/video/tiny-video/features/c.0.0.0.0"
     data = bytearray(shard.read_bytes())
     data[5] ^= 1
     shard.write_bytes(data)

@@ -16,7 +16,7 @@ def path(tmp_path):
 @pytest.mark.parametrize(("array", "row_bytes"), [("features", 48), ("pooled", 20)])
 @pytest.mark.parametrize("place", [0, 7, -1])
 def test_a_flipped_byte(path, array, row_bytes, place):
-    shard = path / f"video/tiny-video/{array}/c/1" / ("0/0/0" if array == "features" else "0")
+    shard = path / f"video/tiny-video/{array}" / ("c.1.0.0.0" if array == "features" else "c.1.0")
     data = bytearray(shard.read_bytes())
     stride = row_bytes + 4
     data[2 * stride + place % stride] ^= 0x10
@@ -27,9 +27,9 @@ def test_a_flipped_byte(path, array, row_bytes, place):
 
 
 def test_a_truncated_and_a_missing_shard(path):
-    shard = path / "video/tiny-video/features/c/0/0/0/0"
+    shard = path / "video/tiny-video/features/c.0.0.0.0"
     shard.write_bytes(shard.read_bytes()[:-3])
-    (path / "audio/tiny-audio/features/c/2/0/0").unlink()
+    (path / "audio/tiny-audio/features/c.2.0.0").unlink()
     damaged = FeatureStore.open(path).verify()
     assert damaged == [0, 1, 2, 3, 8, 9]
     assert "truncated" in damaged[0].problem
@@ -52,7 +52,7 @@ def test_lost_and_swapped_manifest_rows(path):
 
 
 def test_repair_by_writing_damaged_rows_again(path):
-    shard = path / "video/tiny-video/features/c/0/0/0/0"
+    shard = path / "video/tiny-video/features/c.0.0.0.0"
     data = bytearray(shard.read_bytes())
     data[60] ^= 1
     shard.write_bytes(data)
@@ -65,7 +65,7 @@ def test_repair_by_writing_damaged_rows_again(path):
 
 
 def test_damage_in_a_kept_row_is_not_hidden_by_rewriting_its_shard(path):
-    shard = path / "video/tiny-video/features/c/0/0/0/0"
+    shard = path / "video/tiny-video/features/c.0.0.0.0"
     data = bytearray(shard.read_bytes())
     data[60] ^= 1
     shard.write_bytes(data)
