@@ -160,5 +160,6 @@ def _bert_heads(folder: Path, width: int) -> int:
 
 
 def _bert_configs(folder: Path) -> Iterator[Path]:
-    for parent in (folder, folder.parent):
+    """Where the Q-Former's BERT may be described; the authors' tools look below the working directory."""
+    for parent in (folder, folder.parent, Path()):
         yield from sorted(parent.glob("backbones/*bert*/config.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,8 @@ def load_language_model(
     """Load a causal language model and its tokenizer.
 
     Args:
-        name_or_path: A folder, a `.gguf` file, or a hub id such as `HuggingFaceTB/SmolLM2-135M`.
+        name_or_path: A folder, a hub id such as `HuggingFaceTB/SmolLM2-135M`, or a `.gguf` file, whose quantised weights
+            are expanded to `dtype`.
         device: Where the weights go.
         dtype: Their number format.
 
@@ -36,22 +38,25 @@ def load_language_model(
         CheckpointError: Its weights do not fit its configuration, or it is no causal language model.
     """
     path = locate_model(name_or_path, "--language-model")
-    if path.suffix == ".gguf":
-        return _load_gguf(path, device, dtype)
+    folder, more = (path.parent, {"gguf_file": path.name}) if path.suffix == ".gguf" else (path, {})
     try:
         with quiet_transformers():
             model, report = AutoModelForCausalLM.from_pretrained(
-                path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+                folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **more
             )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{path} can't be loaded as a language model: {str(error).splitlines()[0]}") from error
+            tokenizer = AutoTokenizer.from_pretrained(folder, **more) if more else load_tokenizer(folder)
+    except ImportError as error:
+        raise CheckpointError(f"{path} needs a package that is not installed: {str(error).strip()}") from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, struct.error) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise CheckpointError(f"{path} can't be loaded as a language model: {reason}") from error
     report_faults(
         path,
         missing=sorted(report["missing_keys"]),
         unknown=sorted(report["unexpected_keys"]),
         misshapen=[f"{name} is {list(file)}, not {list(wanted)}" for name, file, wanted in report["mismatched_keys"]],
     )
-    return model.to(device).eval(), load_tokenizer(path)
+    return model.to(device).eval(), tokenizer
 
 
 @contextmanager
@@ -66,18 +71,3 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def _load_gguf(path: Path, device: str | torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Read a GGUF file; quantised weights are expanded to `dtype`."""
-    try:
-        with quiet_transformers():
-            model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    except ImportError as error:
-        raise CheckpointError(
-            "Reading GGUF files needs another package; install it with `pip install gguf`."
-        ) from error
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path} can't be loaded as a language model: {str(error).splitlines()[0]}") from error
-    return model.to(device).eval(), tokenizer
