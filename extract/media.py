@@ -31,7 +31,7 @@ MIN_SOUND_S = 1
 MAX_SOUND_S = 30
 """Longer sound is cut."""
 WHOLE_SHARE = 0.9
-"""PyAV gives what a truncated file still holds; fewer frames than this share of those promised count as damage."""
+"""Decoders give what a truncated file still holds; less than this share of what its header promises is damage."""
 
 decord.logging.set_level(decord.logging.QUIET)
 
@@ -201,6 +201,8 @@ def _decord_sound(path: Path) -> DecodedSound:
     samples = decord.AudioReader(str(path), sample_rate=RATE_HZ, mono=True)[:].asnumpy()[0].astype(np.float32)
     if samples.size == 0 or not np.isfinite(samples).all():
         raise ValueError("no sound")
+    with av.open(str(path)) as container:
+        _check_whole(path, samples, container.streams.audio[0])
     return DecodedSound(samples, len(samples) / RATE_HZ, "decord")
 
 
@@ -214,11 +216,19 @@ def _pyav_sound(path: Path) -> DecodedSound:
             pieces += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
             if sum(map(len, pieces)) >= MAX_SOUND_S * RATE_HZ:
                 break
-    pieces += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
-    samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        pieces += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
+        samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        _check_whole(path, samples, stream)
     if samples.size == 0:
         raise MediaError(f"{path} has an audio stream without sound in it.")
     return DecodedSound(samples.astype(np.float32), len(samples) / RATE_HZ, "pyav")
+
+
+def _check_whole(path: Path, samples: Samples, stream: av.AudioStream) -> None:
+    """Refuse sound that is much shorter than its stream's header promises."""
+    promised_s = min(float(stream.duration * stream.time_base), MAX_SOUND_S) if stream.duration else 0.0
+    if len(samples) / RATE_HZ < WHOLE_SHARE * promised_s - 0.1:
+        raise MediaError(f"{path} is truncated: {len(samples) / RATE_HZ:.1f} s of {promised_s:.1f} s can be decoded.")
 
 
 def _only(streams: Any, path: Path, kind: str) -> Any:

@@ -17,6 +17,8 @@ from avem.files import replace_directory
 
 MLP_RATIO = 4
 """Feed-forward width over hidden width, in both models."""
+POSITION_SCALE = 0.1
+"""Whisper's sinusoids have the size of trained activations; beside random ones they would drown the sound."""
 
 
 def make_random_languagebind(
@@ -57,6 +59,7 @@ def make_random_whisper(
     """
     module = WhisperAudioEncoder(n_mels, positions, width, heads, layers)
     _randomise(module, seed)
+    module.positional_embedding *= POSITION_SCALE
     config = {
         "model_type": "whisper", "num_mel_bins": n_mels, "max_source_positions": positions, "d_model": width,
         "encoder_layers": layers, "encoder_attention_heads": heads, "encoder_ffn_dim": MLP_RATIO * width,

@@ -1,0 +1,88 @@
+"""Small media files with known content, and small encoders."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from avem.extract.random_weights import make_random_languagebind, make_random_whisper
+
+MakeClip = Callable[..., Path]
+
+
+def write_clip(
+    path: Path, *, frames: int = 12, size: tuple[int, int] = (64, 48), fps: int = 8, sound: float | None = 0.3,
+    sound_s: float | None = None, pix_fmt: str = "yuv420p", pts: list[int] | None = None, seed: int = 0,
+    faststart: bool = False,
+) -> Path:  # fmt: skip
+    """Write an mp4: frame i is grey of level 20 + 8 i with a noisy corner; the sound is a tone of amplitude `sound`.
+
+    `sound` None means no audio stream and 0 a silent one; `pts` gives presentation times in units of 1/1000 s.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = {"movflags": "faststart"} if faststart else {}
+    with av.open(str(path), "w", format="mp4", options=options) as container:
+        video = container.add_stream("libx264", rate=fps, options={"crf": "10", "preset": "ultrafast", "threads": "1"})
+        video.width, video.height = size
+        video.pix_fmt = pix_fmt
+        if pts is not None:
+            video.codec_context.time_base = Fraction(1, 1000)
+        audio = None if sound is None else container.add_stream("aac", rate=16000, layout="mono")
+        rng = np.random.default_rng(seed)
+        for index in range(frames):
+            pixels = np.full((size[1], size[0], 3), min(20 + 8 * index, 250), np.uint8)
+            pixels[:8, :8] = rng.integers(0, 256, (8, 8, 3))
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if pts is not None:
+                frame.pts, frame.time_base = pts[index], Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+        if audio is not None:
+            seconds = sound_s if sound_s is not None else frames / fps
+            tone = sound * np.sin(2 * np.pi * (220 + 40 * seed) * np.arange(int(seconds * 16000)) / 16000)
+            for start in range(0, len(tone), 1024):
+                piece = tone[None, start : start + 1024].astype(np.float32)
+                samples = av.AudioFrame.from_ndarray(piece, format="fltp", layout="mono")
+                samples.sample_rate, samples.pts, samples.time_base = 16000, start, Fraction(1, 16000)
+                container.mux(audio.encode(samples))
+            container.mux(audio.encode())
+    return path
+
+
+def rotate(path: Path, degrees: int) -> Path:
+    """Set the display matrix in an mp4's track header, as telephones do."""
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 4 + 4 + 4 + 4 + 4 + 4 + 8 + 8
+    one = 1 << 16
+    cells = {90: (0, one, 0, -one, 0), 180: (-one, 0, 0, 0, -one), 270: (0, -one, 0, one, 0)}[degrees]
+    data[matrix : matrix + 36] = struct.pack(">9i", *cells, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_clip() -> MakeClip:
+    return write_clip
+
+
+@pytest.fixture(scope="session")
+def make_rotated() -> Callable[[Path, int], Path]:
+    return rotate
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory) -> dict[str, Path]:
+    """Checkpoint folders of a video and an audio encoder that take a millisecond a clip."""
+    root = tmp_path_factory.mktemp("encoders")
+    return {
+        "video_encoder": make_random_languagebind(
+            root / "video", image_size=32, patch_size=16, hidden=32, layers=2, heads=2, frames=4, projection_dim=16
+        ),
+        "audio_encoder": make_random_whisper(root / "audio", width=32, layers=1, heads=2, positions=50),
+    }
