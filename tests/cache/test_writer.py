@@ -1,5 +1,7 @@
 """Appending, resuming, refusing: what a writer does to a store."""
 
+import errno
+
 import numpy as np
 import pytest
 import torch
@@ -169,3 +171,34 @@ def test_a_store_without_its_ledger_goes_on(tmp_path):
     writer.add_clips(clip_records(1, first=5), root=tmp_path)
     write_pending(writer, video_spec())
     assert torch.equal(FeatureStore.open(tmp_path / "copy").video(range(5)), expected)
+
+
+@pytest.mark.parametrize("at", range(7))
+def test_a_full_disk_leaves_what_was_there_and_the_rest_to_be_written(tmp_path, monkeypatch, at):
+    spec = video_spec()
+    writer = StoreWriter.open(tmp_path / "cache")
+    writer.add_clips(clip_records(6), root=tmp_path)
+    stream = writer.stream(spec)
+    first, second = stream.pending()
+    stream.write(first, *row_values(spec, first.rows), [RowDetails()] * 4)
+    calls = 0
+
+    def full_disk(handle):
+        nonlocal calls
+        calls += 1
+        if calls > at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full_disk)
+        if at < 6:
+            with pytest.raises(StoreError, match="No space left"):
+                stream.write(second, *row_values(spec, second.rows), [RowDetails()] * 2)
+        else:
+            stream.write(second, *row_values(spec, second.rows), [RowDetails()] * 2)
+    assert not list((tmp_path / "cache").rglob("*.tmp"))
+    assert len(list(stream.pending())) in ((1,) if at < 5 else (0,))
+    write_pending(writer, spec)
+    store = FeatureStore.open(tmp_path / "cache")
+    assert store.verify() == []
+    assert np.array_equal(store.video(range(6)).numpy(), row_values(spec, range(6))[0].astype(np.float16))
