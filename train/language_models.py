@@ -25,8 +25,8 @@ def load_language_model(
     """Load a causal language model and its tokenizer.
 
     Args:
-        name_or_path: A folder, a hub id such as `HuggingFaceTB/SmolLM2-135M`, or a `.gguf` file, whose quantised weights
-            are expanded to `dtype`.
+        name_or_path: A folder, a hub id such as `HuggingFaceTB/SmolLM2-135M`, or a `.gguf` file, whose quantised
+            weights are expanded to `dtype`.
         device: Where the weights go.
         dtype: Their number format.
 

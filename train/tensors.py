@@ -139,7 +139,9 @@ def read_safetensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
         CheckpointError: The file is damaged.
     """
     with _open_safetensors(path) as file:
-        for name in file.keys():  # noqa: SIM118 - not a mapping
+        names = list(file.keys())
+    for name in names:  # opened anew for each, so that what is converted or dropped leaves memory at once
+        with _open_safetensors(path) as file:
             yield name, file.get_tensor(name)
 
 
