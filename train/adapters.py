@@ -30,8 +30,9 @@ def add_lora(model: Any, rank: int = 8, scale: float = 4.0, *, dropout: float = 
         raise SettingError(f"LoRA needs rank >= 1, scale > 0 and 0 <= dropout < 1, not {rank}, {scale} and {dropout}.")
     model.merge()
     model.requires_grad_(False)
+    alpha: Any = rank * scale  # peft's annotation says int, its arithmetic takes any number
     config = LoraConfig(
-        r=rank, lora_alpha=rank * scale, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -38,10 +38,11 @@ def load_language_model(
         CheckpointError: Its weights do not fit its configuration, or it is no causal language model.
     """
     path = locate_model(name_or_path, "--language-model")
+    loader: Any = AutoModelForCausalLM  # whose annotations leave out `output_loading_info`
     folder, more = (path.parent, {"gguf_file": path.name}) if path.suffix == ".gguf" else (path, {})
     try:
         with quiet_transformers():
-            model, report = AutoModelForCausalLM.from_pretrained(
+            model, report = loader.from_pretrained(
                 folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **more
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, **more) if more else load_tokenizer(folder)

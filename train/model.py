@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,10 +16,12 @@ from avem.train.attention import use_prefix_tree_attention
 from avem.train.embedding import MediaTokens, embed_atoms, project_media
 from avem.train.generate import generate
 from avem.train.model_config import AudiovisualConfig
-from avem.train.projectors import build_audio_projector, build_video_projector
+from avem.train.projectors import AudioProjector, VideoProjector, build_audio_projector, build_video_projector
 from avem.train.prompts import PromptFormat
 from avem.train.scoring import response_logprobs
 from avem.train.sequences import MediaBank, ScoredSequence, check_width
+
+Projector = TypeVar("Projector", VideoProjector, AudioProjector)
 
 
 class AudiovisualLM(nn.Module):
@@ -91,8 +93,9 @@ class AudiovisualLM(nn.Module):
         Raises:
             FingerprintError: C is not the width the projector was made for.
         """
+        projector = _present(self.video_projector, "video")
         check_width("video", features, self.config.video_hidden_size)
-        tokens: torch.Tensor = self.video_projector(features.to(self.device, non_blocking=True))
+        tokens: torch.Tensor = projector(features.to(self.device, non_blocking=True))
         return tokens
 
     def project_audio(self, features: torch.Tensor) -> torch.Tensor:
@@ -101,8 +104,9 @@ class AudiovisualLM(nn.Module):
         Raises:
             FingerprintError: C is not the width the projector was made for.
         """
+        projector = _present(self.audio_projector, "audio")
         check_width("audio", features, self.config.audio_hidden_size)
-        tokens: torch.Tensor = self.audio_projector(features.to(self.device, non_blocking=True))
+        tokens: torch.Tensor = projector(features.to(self.device, non_blocking=True))
         return tokens
 
     def project_bank(self, bank: MediaBank) -> MediaTokens:
@@ -187,7 +191,7 @@ class AudiovisualLM(nn.Module):
 
     def adapter_disabled(self) -> AbstractContextManager[None]:
         """A context in which the model answers as its base, without the adapter."""
-        return self.peft_model.disable_adapter() if self._adapter else nullcontext()  # type: ignore[no-any-return]
+        return self.peft_model.disable_adapter() if self._adapter else nullcontext()
 
     def merge(self) -> None:
         """Fold the adapter into the language model's weights; without one nothing happens."""
@@ -246,14 +250,22 @@ class AudiovisualLM(nn.Module):
     ) -> ScoredSequence:
         media_tokens = 0
         if video is not None:
+            projector = _present(self.video_projector, "video")
             check_width("video", video, self.config.video_hidden_size)
-            media_tokens += self.video_projector.token_count(video.shape[-3], video.shape[-2]) - video.shape[-3]
+            media_tokens += projector.token_count(video.shape[-3], video.shape[-2]) - video.shape[-3]
         if audio is not None:
+            listener = _present(self.audio_projector, "audio")
             check_width("audio", audio, self.config.audio_hidden_size)
-            media_tokens += self.audio_projector.token_count(audio.shape[-2]) - 1
+            media_tokens += listener.token_count(audio.shape[-2]) - 1
         frames = 0 if video is None else video.shape[-3]
         encoded = PromptFormat(self.tokenizer, prompt_format or self.config.prompt_format).encode(
             question, answer, frames=frames, audio=audio is not None
         )
         self.check_length(len(encoded.ids) + media_tokens)
         return ScoredSequence(torch.tensor(encoded.ids), video, audio, encoded.response_start)
+
+
+def _present(projector: Projector | None, kind: str) -> Projector:
+    if projector is None:
+        raise PromptError(f"This model takes no {kind}; leave the {kind} features out.")
+    return projector

@@ -115,10 +115,7 @@ def check_width(kind: str, features: torch.Tensor, width: int) -> None:
 
     Raises:
         FingerprintError: The last dimension is not the width that the model's projector expects.
-        PromptError: The model has no projector of this kind (`width` is 0).
     """
-    if width == 0:
-        raise PromptError(f"This model takes no {kind}; leave the {kind} features out.")
     if features.shape[-1] != width:
         raise FingerprintError(
             f"The {kind} features have {features.shape[-1]} channels but the model's projector was made for {width}; "

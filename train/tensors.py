@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
 
 from avem.errors import CheckpointError, MissingFileError
 
@@ -71,7 +70,7 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def fill(
-    module: nn.Module,
+    module: Any,
     folder: Path,
     names: dict[str, str],
     ignored: re.Pattern[str],
@@ -81,7 +80,7 @@ def fill(
     """Move a checkpoint's tensors into a module whose parameters have no storage yet, one tensor at a time.
 
     Args:
-        module: Made under `init_empty_weights`; a tied output layer may be absent from the file.
+        module: An `AudiovisualLM` made under `init_empty_weights`; a tied output layer may be absent from the file.
         folder: The checkpoint.
         names: From the checkpoint's names to the module's.
         ignored: Names in the checkpoint that the module has no use for.
@@ -127,7 +126,7 @@ def report_faults(where: Path, missing: list[str], unknown: list[str], misshapen
         )
 
 
-def _tied_names(module: nn.Module) -> set[str]:
+def _tied_names(module: Any) -> set[str]:
     tied = module.language_model.config.tie_word_embeddings
     return {"language_model.lm_head.weight"} if tied else set()
 
