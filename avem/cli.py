@@ -4,22 +4,57 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Annotated
 
 import typer
 
+from avem import __version__
+from avem.commands.bench import bench_app
+from avem.commands.cache import cache_app
+from avem.commands.demo import demo_app
+from avem.commands.extract import extract
+from avem.commands.report import report
+from avem.commands.train import train
 from avem.errors import AvemError
 
 app = typer.Typer(name="avem", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app.command()(extract)
+app.add_typer(cache_app, name="cache")
+app.command()(train)
+app.add_typer(bench_app, name="bench")
+app.command()(report)
+app.add_typer(demo_app, name="demo")
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells count it."""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def avem(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Audiovisual emotion models, trained and judged from a feature store."""
 
 
 def main() -> None:
     """Run the command line; every `AvemError` becomes one sentence on standard error."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("avem").setLevel(logging.INFO)
     try:
-        app()
+        status = app(standalone_mode=False)
     except AvemError as error:
         typer.echo(f"avem: {error}", err=True)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         typer.echo("avem: stopped; the same command goes on from here.", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+    except typer.TyperException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -36,7 +36,7 @@ def make_random_languagebind(
     model = LanguageBindVideo(config, projection_dim)
     _randomise(model, seed)
     vision: dict[str, Any] = {name: getattr(config, name) for name in LanguageBindConfig.__dataclass_fields__}
-    content = {"model_type": "LanguageBindVideo", "vision_config": {**vision, "add_time_attn": True}}
+    content: dict[str, Any] = {"model_type": "LanguageBindVideo", "vision_config": {**vision, "add_time_attn": True}}
     if projection_dim is not None:
         content["projection_dim"] = projection_dim
     return _save(directory, content, model.state_dict())

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from avem.cache.info import StoreInfo
 from avem.errors import SettingError
 from avem.evaluate.results import BenchResult
 from avem.evaluate.runner import replies_of, scoring_differences
@@ -55,3 +56,27 @@ def show_differences(results: Sequence[BenchResult], out: Path, form: str) -> No
             table.add_row(name, *("" if value is None else f"{value:.1f}" for value in pair.values()))
         Console().print(table)
         typer.echo(f"The two judge {len(found['items'])} answers differently; {path} names them.")
+
+
+SHOWN_FAILURES = 20
+"""How many failed clips are shown; the manifest has them all."""
+
+
+def show_store(info: StoreInfo) -> None:
+    """Show what a feature store holds."""
+    sets = ", ".join(f"{count} {name}" for name, count in info.datasets.items())
+    typer.echo(f"{info.place}: {info.clips} clips ({sets}), format {info.format_version}")
+    table = Table("stream", "encoder", "row", "dtype", "rows", "failed", "pending", "MiB", "int8 error", "fingerprint")
+    for stream in info.streams:
+        error = "" if stream.int8_error is None else f"{stream.int8_error:.2%}, at most {stream.int8_error_largest:.2%}"
+        table.add_row(
+            stream.kind, stream.encoder, " x ".join(map(str, stream.row_shape)), stream.dtype, str(stream.rows),
+            str(stream.failed), str(stream.pending), f"{stream.bytes / 2**20:.1f}", error, stream.digest[:12],
+        )  # fmt: skip
+    Console().print(table)
+    for mined in info.negatives:
+        typer.echo(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}")
+    for failure in info.failures[:SHOWN_FAILURES]:
+        typer.echo(f"failed: {failure.clip_id} ({failure.kind}): {failure.reason}")
+    if len(info.failures) > SHOWN_FAILURES:
+        typer.echo(f"... and {len(info.failures) - SHOWN_FAILURES} more failures, in the manifest.")

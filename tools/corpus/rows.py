@@ -34,6 +34,7 @@ def reply(yes: bool, clause: str) -> str:
 
 def instructions(scene: Scene) -> list[InstructionRow]:
     """Supervised questions: descriptions, and questions about cues that are there, so asking about a cue means yes."""
+    rng = np.random.default_rng((scene.seed, 0))
     asked: list[tuple[Modality, str, str, str]] = []
     for side in SIDES:
         emotion = scene.shown(side)
@@ -41,7 +42,10 @@ def instructions(scene: Scene) -> list[InstructionRow]:
         asked.append((side, "emotion", f"What does the {part} show?", sentence(f"the {part} shows {emotion}")))
         for cue in scene.present(side):
             asked.append((side, "reasoning", REASONING[side], sentence(cue.shows(emotion))))
-            asked.append((side, "cue", cue.asks(emotion), reply(True, cue.shows(emotion))))
+            asked.append((side, "cue", cue.asks(emotion), _verdicts(cue, emotion)["shows"]))
+        claimed = emotion if rng.random() < 0.5 else _pick([other for other in EMOTIONS if other != emotion], rng)
+        answer = reply(claimed == emotion, f"the {part} shows {emotion}")
+        asked.append((side, "emotion", f"Does the {part} show {claimed}?", answer))
     asked.append((Modality.AUDIO, "description", "What else is heard?", sentence(f"the {scene.sound.phrase}")))
     seen = " and the ".join(cue.phrase for cue in scene.irrelevant(Modality.VISUAL))
     asked.append((Modality.VISUAL, "description", "What else is seen?", sentence(f"the {seen}")))
@@ -53,7 +57,7 @@ def instructions(scene: Scene) -> list[InstructionRow]:
 
 
 def preferences(scene: Scene) -> list[PreferenceRow]:
-    """Preference rows: reasoning and agreement questions, and per side one question whose answer is yes and one of no.
+    """Preference rows: a reasoning question a side, a yes-or-no question on every fitting cue and one other, agreement.
 
     y_w names a cue that is there and fits; y_l^vr one that is there and shows nothing; y_l^er one that fits and is
     not there.
@@ -65,9 +69,8 @@ def preferences(scene: Scene) -> list[PreferenceRow]:
         present, absent, irrelevant = (_pick(cues, rng) for cues in _kinds(scene, side))
         claims = [cue.shows(emotion) for cue in (present, irrelevant, absent)]
         rows.append((side, f"reasoning_basic_{TASK_NAMES[side]}", REASONING[side], *map(sentence, claims)))
-        for cue in (present, absent if rng.random() < 0.5 else irrelevant):
-            true = cue is present
-            answers = [reply(true, claims[0]), reply(not true, claims[1]), reply(not true, claims[2])]
+        for cue in (*scene.present(side), *scene.absent(side), irrelevant):
+            answers = _judged(scene, cue, side)
             rows.append((side, f"reasoning_stress_{TASK_NAMES[side]}", cue.asks(emotion), *answers))
     rows.append(
         (Modality.AUDIOVISUAL, "modality_agreement", AGREEMENT, _agreement(scene), *_false_agreement(scene, rng))
@@ -75,7 +78,8 @@ def preferences(scene: Scene) -> list[PreferenceRow]:
     return [
         PreferenceRow(
             f"{scene.clip_id}#{number}", scene.clip_id, modality, task, question,
-            chosen, video_relevant, emotion_relevant, emotion=scene.emotion, provenance={"made_by": "controlled corpus"},
+            chosen, video_relevant, emotion_relevant, emotion=scene.emotion,
+            provenance={"made_by": "controlled corpus"},
         )
         for number, (modality, task, question, chosen, video_relevant, emotion_relevant) in enumerate(rows)
     ]  # fmt: skip
@@ -132,6 +136,29 @@ def balance(questions: Sequence[Question], seed: int) -> list[Question]:
 
 def _kinds(scene: Scene, side: Modality) -> tuple[Sequence[Cue], Sequence[Cue], Sequence[Cue]]:
     return scene.present(side), scene.absent(side), scene.irrelevant(side)
+
+
+def _verdicts(cue: Cue, emotion: Emotion) -> dict[str, str]:
+    """What can be answered when asked whether a cue shows an emotion: it does, it shows nothing, it is not there."""
+    it, shows, is_ = ("they", "show", "are") if cue.plural else ("it", "shows", "is")
+    return {
+        "shows": reply(True, f"{it} {shows} {emotion}"),
+        "irrelevant": reply(False, f"{it} {shows} nothing"),
+        "absent": reply(False, f"{it} {is_} not there"),
+    }
+
+
+def _judged(scene: Scene, cue: Cue, side: Modality) -> tuple[str, str, str]:
+    """y_w, y_l^vr and y_l^er when asked about a cue; a spurious yes is video-relevant, a hallucinated one not.
+
+    The three verdicts are the same sentences whichever is right, so nothing but the verdict tells them apart.
+    """
+    verdicts = _verdicts(cue, scene.shown(side))
+    if cue in scene.present(side):
+        return verdicts["shows"], verdicts["irrelevant"], verdicts["absent"]
+    if cue in scene.absent(side):
+        return verdicts["absent"], verdicts["irrelevant"], verdicts["shows"]
+    return verdicts["irrelevant"], verdicts["shows"], verdicts["absent"]
 
 
 def _agreement(scene: Scene) -> str:

@@ -1,0 +1,129 @@
+"""Runs every stage of avem on the controlled corpus, as a user would run them on their own clips."""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from avem.cache import FeatureStore, mine_negatives
+from avem.errors import SettingError
+from avem.evaluate.results import BenchResult
+from avem.evaluate.runner import BenchOptions, run_emorealm
+from avem.extract import ExtractOptions, extract
+from avem.files import write_atomic
+from avem.tools.corpus.build import Corpus, build_corpus
+from avem.tools.demo.models import make_encoders, make_untrained
+from avem.train.config import PreferenceConfig, SupervisedConfig
+from avem.train.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS
+from avem.train.rows import read_instructions, read_preferences
+from avem.train.supervised import train_supervised
+from avem.train.trainer import train_preferences
+
+logger = logging.getLogger(__name__)
+
+SETTINGS = "demo.json"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """Settings of `avem demo`."""
+
+    out: Path = Path("./demo")
+    clips: int = 800
+    seed: int = 0
+    base_epochs: int = int(SUPERVISED_PRESETS["demo"]["epochs"])
+    epochs: int = int(PREFERENCE_PRESETS["demo"]["epochs"])
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """What a demo run made."""
+
+    results: list[BenchResult]
+    """Base model, then the model trained with AVEm-DPO."""
+    page: Path
+    timings_s: dict[str, float]
+    """Seconds a stage took in this run; a stage that was done before takes next to none."""
+    peak_memory_mb: float
+    """Largest resident size of this process, MiB."""
+
+
+def run_demo(options: DemoOptions) -> DemoReport:
+    """Corpus, features, negatives, base model, AVEm-DPO, benchmark and report; a stopped run goes on where it was.
+
+    Raises:
+        SettingError: The folder holds a demo of other settings.
+    """
+    out, timings_s = options.out, {}
+    _claim(options)
+    with _timed(timings_s, "corpus"):
+        corpus = build_corpus(out / "corpus", options.clips, options.seed)
+    with _timed(timings_s, "extract"):
+        video, audio = make_encoders(out / "encoders", options.seed)
+        extract(corpus.root, out / "cache", ExtractOptions(video_encoder=video, audio_encoder=audio))
+    with _timed(timings_s, "negatives"):
+        store = FeatureStore.open(out / "cache")
+        mine_negatives(store, seed=options.seed)
+    with _timed(timings_s, "base model"):
+        base = _train_base(options, corpus, store)
+    with _timed(timings_s, "AVEm-DPO"):
+        trained = _train_preferences(options, corpus, base)
+    with _timed(timings_s, "benchmark"):
+        results = run_emorealm(
+            BenchOptions(
+                questions=corpus.benchmark, cache=out / "cache", models=(str(base / "final"), str(trained / "final")),
+                style="cloze", seed=options.seed, media_root=corpus.root, out=out / "bench",
+            )
+        )  # fmt: skip
+    page = out / "report.html"
+    write_atomic(page, (out / "bench" / "report.html").read_bytes())
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return DemoReport(results, page, timings_s, peak_mb)
+
+
+def _claim(options: DemoOptions) -> None:
+    """Make the folder this demo's own, or refuse one of other settings."""
+    settings = {name: value for name, value in asdict(options).items() if name != "out"}
+    path = options.out / SETTINGS
+    if path.is_file():
+        if json.loads(path.read_text()) != settings:
+            raise SettingError(f"{options.out} holds a demo of other settings; give another folder with --out.")
+    elif options.out.exists() and any(options.out.iterdir()):
+        raise SettingError(f"{options.out} holds something that is not a demo; give a new folder with --out.")
+    else:
+        write_atomic(path, json.dumps(settings))
+
+
+def _train_base(options: DemoOptions, corpus: Corpus, store: FeatureStore) -> Path:
+    """Supervised training of projectors and language model on descriptions and questions about cues that are there."""
+    config = SupervisedConfig(
+        cache=options.out / "cache", model="untrained", data=corpus.instructions, out=options.out / "runs" / "base",
+        seed=options.seed, **{**SUPERVISED_PRESETS["demo"], "epochs": options.base_epochs},
+    )  # fmt: skip
+    model = make_untrained(
+        read_instructions(corpus.instructions), read_preferences(corpus.preferences), store, options.seed
+    )
+    return train_supervised(config, model)
+
+
+def _train_preferences(options: DemoOptions, corpus: Corpus, base: Path) -> Path:
+    config = PreferenceConfig(
+        cache=options.out / "cache", model=str(base / "final"), prefs=corpus.preferences,
+        out=options.out / "runs" / "avem-dpo", seed=options.seed,
+        **{**PREFERENCE_PRESETS["demo"], "epochs": options.epochs},
+    )  # fmt: skip
+    return train_preferences(config)
+
+
+@contextmanager
+def _timed(timings_s: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    timings_s[stage] = time.monotonic() - start
+    logger.info("%-10s %6.1f s", stage, timings_s[stage])
