@@ -70,10 +70,8 @@ class TreeAttention:
             # A causal call also asks for its prefix and drops the answer: cheaper than a mask (see `_causal`).
             asked = block.queries if mask is not None else (*block.prefix, *block.queries)
             seen = (*block.prefix, *block.queries)
-            output = functional.scaled_dot_product_attention(
-                _join(pieces[0], asked), _join(pieces[1], seen), _join(pieces[2], seen),
-                attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scale,
-                enable_gqa=key.shape[1] != query.shape[1],
+            output = _attend(
+                _join(pieces[0], asked), _join(pieces[1], seen), _join(pieces[2], seen), mask, scale, dropout
             )  # fmt: skip
             parts = output.transpose(1, 2).split([self.tree.nodes[number].size for number in asked], 1)
             outputs.update(pair for pair in zip(asked, parts, strict=True) if pair[0] in block.queries)
@@ -143,6 +141,26 @@ def prepared_mask(device: torch.device) -> torch.Tensor:
     transformers hands a four-dimensional mask on as it is; `prefix_tree_attention` does not look at it.
     """
     return torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=device)
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float | None,
+    dropout: float,
+) -> torch.Tensor:
+    """One call of SDPA; causal where there is no mask."""
+    groups = query.shape[1] // key.shape[1]
+    in_kernel = query.device.type == "cpu" or (mask is None and query.dtype in (torch.float16, torch.bfloat16))
+    if groups > 1 and not in_kernel:  # CUDA's fast kernels for masks and for float32 know no grouped queries
+        key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
+    output: torch.Tensor = functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scale,
+        enable_gqa=groups > 1 and in_kernel,
+    )  # fmt: skip
+    return output
 
 
 def _join(pieces: dict[int, torch.Tensor], numbers: tuple[int, ...]) -> torch.Tensor:

@@ -12,6 +12,7 @@ from huggingface_hub import save_torch_state_dict
 
 from avem.errors import MissingFileError, SettingError
 from avem.files import replace_directory
+from avem.locate import locate_model
 from avem.train.avere import IGNORED, QFORMER_FIELDS, avere_name, is_avere
 from avem.train.tensors import read_tensors
 
@@ -41,13 +42,7 @@ def save_avere(
         raise SettingError("The model has an adapter; merge it before saving an AVERE checkpoint.")
     if model.language_model.config.model_type != "llama":
         raise SettingError(f"AVERE checkpoints hold a Llama, not a {model.language_model.config.model_type}.")
-    donor = Path(towers or model.source)
-    settings_file = donor / "config.json"
-    donor_settings = json.loads(settings_file.read_text(encoding="utf-8")) if settings_file.is_file() else {}
-    if not is_avere(donor_settings):
-        raise MissingFileError(
-            f"{donor} is not an AVERE checkpoint; name one with towers=, the encoders' weights are copied from it."
-        )
+    donor, donor_settings = _find_donor(towers or model.source)
     settings = {**donor_settings, **(model.avere_settings or _settings(model))}
     number_format = dtype or getattr(torch, str(settings.get("torch_dtype", "float32")).removeprefix("torch."))
     state = {avere_name(name): tensor.detach().to("cpu", number_format) for name, tensor in model.state_dict().items()}
@@ -62,6 +57,20 @@ def save_avere(
                 shutil.copyfile(donor / name, folder / name)
 
     replace_directory(Path(directory), fill)
+
+
+def _find_donor(name: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The AVERE checkpoint that gives the encoders, and its configuration."""
+    if name:
+        folder = locate_model(name, "towers=")
+        path = folder / "config.json"
+        settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if is_avere(settings):
+            return folder, settings
+    raise MissingFileError(
+        f"{name or 'A model made in memory'} is no AVERE checkpoint to copy the encoders' weights from; "
+        f"name one with towers=."
+    )
 
 
 def _settings(model: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from transformers import DynamicCache
 
 from avem.errors import SettingError
 from avem.train.embedding import MediaTokens, embed_atoms
+from avem.train.prompts import PromptFormat
 from avem.train.sequences import MediaBank, ScoredSequence
 
 
@@ -78,18 +79,21 @@ def generate_ids(
     bank = MediaBank()
     atoms = [bank.atomise(prompt)[: prompt.response_start] for prompt in prompts]
     media = model.project_bank(bank)
-    for path in atoms:
-        model.check_length(sum(media.size_of(atom) for atom in path) + max_new_tokens)
+    longest = max((sum(media.size_of(atom) for atom in path) + max_new_tokens for path in atoms), default=0)
+    model.check_length(longest)
     ends = _end_ids(model) if stop_at_end else set()
     sampler = _Sampler(temperature, top_p, torch.Generator(model.device).manual_seed(seed))
     answers: list[list[int]] = [[] for _ in prompts]
-    for batch in make_batches(atoms, batch_size):
+    # Padding after a shared beginning would push it out of a window that counts places, so windows share nothing.
+    window = getattr(model.language_model.config.get_text_config(), "sliding_window", None)
+    share = window is None or longest <= window
+    for batch in make_batches(atoms, batch_size, share=share):
         for number, ids in zip(batch.numbers, _decode(model, batch, media, max_new_tokens, ends, sampler), strict=True):
             answers[number] = ids
     return answers
 
 
-def make_batches(atoms: list[list[int]], batch_size: int) -> Iterator[Batch]:
+def make_batches(atoms: list[list[int]], batch_size: int, *, share: bool = True) -> Iterator[Batch]:
     """Group prompts with the same media behind one shared beginning, and single prompts together without one."""
     by_media: dict[tuple[int, ...], list[int]] = {}
     for number, path in enumerate(atoms):
@@ -98,7 +102,7 @@ def make_batches(atoms: list[list[int]], batch_size: int) -> Iterator[Batch]:
     for numbers in by_media.values():
         for start in range(0, len(numbers), batch_size):
             group = numbers[start : start + batch_size]
-            if len(group) == 1:
+            if len(group) == 1 or not share:
                 single += group
                 continue
             common = _common_length([atoms[number][:-1] for number in group])
@@ -181,7 +185,8 @@ def _common_length(paths: list[list[int]]) -> int:
 
 
 def _end_ids(model: Any) -> set[int]:
-    """Ids that end an answer: the tokenizer's, and those the language model's generation settings name."""
+    """Ids that end an answer: the prompt format's, and those the language model's generation settings name."""
     named = getattr(model.language_model.generation_config, "eos_token_id", None)
     more = named if isinstance(named, list) else [named]
-    return {token for token in (model.tokenizer.eos_token_id, *more) if token is not None}
+    ends = PromptFormat(model.tokenizer, model.config.prompt_format).end_ids()
+    return ends | {token for token in more if token is not None}

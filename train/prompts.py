@@ -22,8 +22,8 @@ SYSTEM = {
         "The assistant gives helpful, detailed, and polite answers to the human's questions."
     ),
 }
-VIDEO_MARK, AUDIO_MARK = "\ue000", "\ue001"
-"""Private-use characters that stand for the media while a prompt is still text."""
+VIDEO_MARK, AUDIO_MARK, ANSWER_MARK = "\ue000", "\ue001", "\ue002"
+"""Private-use characters that stand for media and answer while a prompt is still text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class PromptFormat:
         Raises:
             PromptError: The question holds `<video>` or `<audio>`, which are added here.
         """
-        for name in ("<video>", "<audio>", VIDEO_MARK, AUDIO_MARK):
+        for name in ("<video>", "<audio>", VIDEO_MARK, AUDIO_MARK, ANSWER_MARK):
             if name in question:
                 raise PromptError(f"The question holds {name!r}; give the question alone, media are added to it.")
         user = (f"{VIDEO_MARK}\n" if frames else "") + (f"{AUDIO_MARK}\n" if audio else "") + question
@@ -82,16 +82,26 @@ class PromptFormat:
             ids = prompt_ids + self._tokens(tail)
         return EncodedPrompt(ids, start)
 
+    def end_ids(self) -> set[int]:
+        """Ids that end an answer: the end of sequence and, for a chat template, of the assistant's turn."""
+        ends = {self.tokenizer.eos_token_id}
+        if self.name == "chat":
+            ends.update(self._tokens(self._closing())[:1])
+        return ends
+
     def _chat(self, user: str, answer: str | None) -> tuple[str, str | None]:
         """The template's prompt, and the answer with whatever closes the assistant's turn."""
-        turn = [{"role": "user", "content": user}]
-        apply = self.tokenizer.apply_chat_template
-        prompt: str = apply(turn, tokenize=False, add_generation_prompt=True)
-        if answer is None:
-            return prompt, None
-        whole: str = apply([*turn, {"role": "assistant", "content": answer}], tokenize=False)
-        closing = whole.rpartition(answer)[2].strip() if answer else ""
-        return prompt, answer + (closing or self.tokenizer.eos_token)
+        prompt: str = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": user}], tokenize=False, add_generation_prompt=True
+        )
+        return prompt, None if answer is None else answer + self._closing()
+
+    def _closing(self) -> str:
+        """What the template writes after an answer, or the end of sequence where it writes nothing."""
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER_MARK}]
+        whole: str = self.tokenizer.apply_chat_template(turns, tokenize=False)
+        closing = whole.partition(ANSWER_MARK)[2].strip()
+        return closing or str(self.tokenizer.eos_token)
 
     def _ids(self, text: str, frames: int) -> list[int]:
         ids: list[int] = [] if self.name == "chat" else self._leading()

@@ -160,6 +160,12 @@ def test_export_needs_encoders(avere_model, tmp_path):
     with pytest.raises(MissingFileError, match="towers="):
         save_avere(avere_model, tmp_path / "out", towers=tmp_path)
     assert not (tmp_path / "out").exists()
+    avere_model.source, source = "", avere_model.source
+    try:
+        with pytest.raises(MissingFileError, match="made in memory"):
+            save_avere(avere_model, tmp_path / "out")
+    finally:
+        avere_model.source = source
 
 
 def test_export_refuses_adapters(copied, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_kit import random_audio, random_video, tiny_model
+from model_kit import byte_tokenizer, random_audio, random_video, tiny_config, tiny_language_model, tiny_model
 
 from avem.errors import PromptError, SettingError
 from avem.train import AudiovisualLM, ScoredSequence
@@ -26,6 +26,14 @@ def greedy_by_hand(model: AudiovisualLM, prompt: ScoredSequence, count: int) -> 
         sequence = ScoredSequence(ids, prompt.video_features, prompt.audio_features, prompt.response_start)
         ids.append(int(model.language_model(inputs_embeds=model.embed(sequence)[None]).logits[0, -1].argmax()))
     return ids[prompt.response_start :]
+
+
+def test_windowed_attention_beyond_its_window():
+    language_model = tiny_language_model("mistral", sliding_window=40).double()
+    model = AudiovisualLM.create(language_model, byte_tokenizer(), tiny_config())
+    prompts = mixed_prompts(model)
+    expected = [greedy_by_hand(model, prompt, 4) for prompt in prompts]
+    assert generate_ids(model, prompts, 4, stop_at_end=False) == expected
 
 
 def mixed_prompts(model: AudiovisualLM) -> list[ScoredSequence]:

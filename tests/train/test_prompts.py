@@ -43,12 +43,31 @@ def test_chat_template_closes_the_turn():
     assert spell(encoded.ids[: encoded.response_start]) == prompt
 
 
+@pytest.mark.parametrize("answer", ["end", "|im", " spaced ", ""])
+def test_answers_that_look_like_the_closing(answer):
+    encoded = PromptFormat(TOKENIZER, "chat").encode("Why?", answer, frames=0, audio=False)
+    assert spell(encoded.ids[encoded.response_start :]) == f"{answer}<|im_end|>"
+
+
+def test_template_that_closes_nothing():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+    encoded = PromptFormat(tokenizer, "chat").encode("Why?", "Rain.", frames=0, audio=False)
+    assert spell(encoded.ids) == "[user]Why?Rain.</s>"
+
+
+def test_ends_of_answers():
+    assert PromptFormat(TOKENIZER, "vicuna_v1").end_ids() == {TOKENIZER.eos_token_id}
+    closing = TOKENIZER.convert_tokens_to_ids("<|im_end|>")
+    assert PromptFormat(TOKENIZER, "chat").end_ids() == {TOKENIZER.eos_token_id, closing}
+
+
 def test_tokenizer_without_a_beginning():
     encoded = PromptFormat(byte_tokenizer(bos=False), "vicuna_v1").encode("Q", None, frames=0, audio=False)
     assert spell(encoded.ids[:6]) == "A chat"
 
 
-@given(st.text(max_size=20).filter(lambda text: "<" not in text and "\ue000" not in text), st.text(max_size=20))
+@given(st.text(max_size=20).filter(lambda text: not set("<\ue000\ue001\ue002") & set(text)), st.text(max_size=20))
 def test_sequence_begins_with_its_prompt(question, answer):
     for name in ("vicuna_v1", "chat"):
         style = PromptFormat(TOKENIZER, name)
