@@ -5,7 +5,7 @@
 
 from avem.cache.info import StoreInfo, store_info
 from avem.cache.matching import match_mutual
-from avem.cache.negatives import MiningReport, mine_negatives
+from avem.cache.negatives import MiningReport, ensure_negatives, mine_negatives
 from avem.cache.records import ClipRecord, DamagedRow, RowDetails, Shard, StreamSpec
 from avem.cache.scores import ScoreCache, score_key
 from avem.cache.store import FeatureStore
@@ -24,6 +24,7 @@ __all__ = [
     "StoreWriter",
     "StreamSpec",
     "StreamWriter",
+    "ensure_negatives",
     "match_mutual",
     "mine_negatives",
     "score_key",

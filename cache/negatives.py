@@ -103,6 +103,25 @@ def mine_negatives(
     return reports
 
 
+def ensure_negatives(store: FeatureStore, recipe: str, seed: int = 0) -> None:
+    """Mine a recipe with its defaults unless the store holds it for all of its clips.
+
+    Args:
+        store: A store; one on this machine if mining turns out to be needed.
+        recipe: Such as `hard`; one that avem does not mine is left to whoever reads it.
+        seed: Of the random recipes.
+    """
+    kept = True
+    for modality, kinds in MODALITIES.items():
+        if set(kinds) <= set(store.kinds):
+            try:
+                store.negatives(recipe, modality)
+            except StoreError:
+                kept = False
+    if not kept and recipe in RECIPES:
+        mine_negatives(store, recipe, seed=seed)
+
+
 def write_negatives(
     store: FeatureStore, recipe: str, modality: str, negatives: npt.NDArray[np.int32], attributes: dict[str, Any]
 ) -> None:

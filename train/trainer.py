@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from avem.cache import ScoreCache
+from avem.cache import ScoreCache, ensure_negatives
 from avem.train.config import PreferenceConfig
 from avem.train.constants import constant_scores, score_fingerprint
 from avem.train.examples import PreferenceExample, preference_examples
@@ -146,7 +146,7 @@ def train_preferences(config: PreferenceConfig, model: AudiovisualLM | None = No
         logger.info("The run in %s is complete", run.path)
         return run.path
     rows = read_preferences(config.prefs)
-    session = Session.open(config, model)
+    session = _open(config, model)
     examples = preference_examples(rows, session.store, session.builder, config)
     plan = session.plan(examples)
     run.start(config, session.sources(rows_digest(rows), plan))
@@ -155,10 +155,19 @@ def train_preferences(config: PreferenceConfig, model: AudiovisualLM | None = No
     return session.train(PreferenceObjective(examples, session.builder, constants, config), plan, features)
 
 
+def _open(config: PreferenceConfig, model: AudiovisualLM | None) -> Session:
+    """Open the run's parts and see to it that the store has the negatives it needs."""
+    session = Session.open(config, model)
+    if config.lambda_av > 0:
+        with session.accelerator.main_process_first():
+            ensure_negatives(session.store, config.negatives, config.seed)
+    return session
+
+
 def preview_preferences(config: PreferenceConfig, model: AudiovisualLM | None = None) -> PlanSummary:
     """Check everything that training would, and say what an epoch amounts to; nothing is written."""
     rows = read_preferences(config.prefs)
-    session = Session.open(config, model)
+    session = _open(config, model)
     examples = preference_examples(rows, session.store, session.builder, config)
     return summarise(session.plan(examples).steps, examples, session.builder)
 
@@ -170,7 +179,7 @@ def cache_logprobs(config: PreferenceConfig, model: AudiovisualLM | None = None)
         How many scores the rows have.
     """
     rows = read_preferences(config.prefs)
-    session = Session.open(config, model)
+    session = _open(config, model)
     examples = preference_examples(rows, session.store, session.builder, config)
     return len(score_constants(session, examples, session.features(_specs(examples))))
 

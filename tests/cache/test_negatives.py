@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import zarr
 
-from avem.cache import ClipRecord, FeatureStore, RowDetails, StoreWriter, StreamSpec, match_mutual, mine_negatives
+from avem.cache import (
+    ClipRecord,
+    FeatureStore,
+    RowDetails,
+    StoreWriter,
+    StreamSpec,
+    ensure_negatives,
+    match_mutual,
+    mine_negatives,
+)
 from avem.cache.population import population
 from avem.errors import SettingError, StoreError
 
@@ -225,3 +234,18 @@ def test_mutual_pairs_take_mutual_first_choices(tmp_path):
     store = store_of(tmp_path / "cache", clips, video=angles(0, 40, 100, 150))
     mine_negatives(store, k=2)
     assert match_mutual(store, "hard", "video").tolist() == [[1], [0], [3], [2]]
+
+
+def test_ensure_mines_once_and_again_when_clips_were_added(tmp_path):
+    clips = [("anger", "train", "a"), ("fear", "train", "b"), ("sadness", "train", "c")]
+    store = store_of(tmp_path / "cache", clips, video=angles(0, 40, 90))
+    ensure_negatives(store, "hard")
+    first = tmp_path / "cache" / "negatives" / "hard" / "video"
+    made = first.stat().st_ino
+    ensure_negatives(store, "hard")
+    assert first.stat().st_ino == made
+    StoreWriter.open(tmp_path / "cache").add_clips([ClipRecord("new", "d", "new.mp4", "f" * 64)], root=tmp_path)
+    store.refresh()
+    ensure_negatives(store, "hard")
+    assert len(store.negatives("hard", "video")) == 4
+    ensure_negatives(store, "a recipe of the user's own")
