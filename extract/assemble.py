@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,16 +21,8 @@ KEPT_AS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 class Encoder(Protocol):
     """What the pipeline needs of an encoder."""
 
-    name: str
-    row_shape: tuple[int, ...]
-    pooled_dim: int
-
-    def encode(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, inputs: Tensor, /) -> tuple[Tensor, Tensor]:
         """A batch of inputs to features [B, *row_shape] and pooled vectors [B, D]."""
-        ...
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Everything that decides the features' values."""
         ...
 
 

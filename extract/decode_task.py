@@ -14,10 +14,12 @@ class DecodeTask:
 
     row: int
     """The clip's row in the store."""
-    video_path: str | None
-    """None where the video stream is not wanted."""
-    sound_path: str | None
-    """None where the sound is not wanted."""
+    path: str
+    """The media file."""
+    sound_path: str
+    """The file that has its sound, mostly the same one."""
+    wants: tuple[str, ...] = ("video", "audio")
+    """Streams to decode."""
     frames: int = 8
     """T, frames to sample."""
     size: int = 224
@@ -40,6 +42,7 @@ class DecodedClip:
     fps: float | None = None
     total_frames: int | None = None
     has_audio: bool | None = None
+    """These four are what the file's header says, whichever streams were decoded; None where it can't be read."""
     fallbacks: tuple[str, ...] = ()
     """Streams that PyAV decoded because decord could not."""
     seconds: float = 0.0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -66,11 +66,11 @@ class VideoEncoder:
             Features [B, T, N, C] in the encoder's dtype: `hidden_states[layer]`, CLS kept; and pooled, float32 [B, D],
             of length 1: the video embedding, or the pooler output where the checkpoint has no projection.
         """
-        wanted = self.layer % (len(self.model.vision_model.encoder.layers) + 1)
-        features = state = None
-        for number, state in enumerate(self.model.states(pixels.to(self.device, self.dtype))):
-            features = state if number == wanted else features
-        return features, functional.normalize(self.model.pool(state).float(), dim=-1)
+        wanted = self.layer % (self.model.config.num_hidden_layers + 1)
+        features = last = pixels
+        for number, last in enumerate(self.model.states(pixels.to(self.device, self.dtype))):
+            features = last if number == wanted else features
+        return features, functional.normalize(self.model.pool(last).float(), dim=-1)
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that decides the features' values."""
@@ -112,7 +112,7 @@ class AudioEncoder:
             float32 [n_mels, 2 * n_audio_ctx] on the encoder's device.
         """
         samples = torch.as_tensor(waveform, dtype=torch.float32, device=self.device)
-        return log_mel_spectrogram(pad_or_trim(samples, self.samples), self.shape.n_mels)
+        return cast(Tensor, log_mel_spectrogram(pad_or_trim(samples, self.samples), self.shape.n_mels))
 
     @torch.inference_mode()
     def encode(self, mels: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,7 +182,7 @@ def load_video_encoder(
         SettingError: The layer does not exist.
     """
     path = locate_model(name_or_path, "--video-encoder")
-    return _pick(path, VIDEO_ENCODERS, "LanguageBindVideo", "video")(path, layer, device, dtype)
+    return VIDEO_ENCODERS[_model_type(path, VIDEO_ENCODERS, "LanguageBindVideo", "video")](path, layer, device, dtype)
 
 
 def load_audio_encoder(
@@ -200,15 +200,15 @@ def load_audio_encoder(
         CheckpointError: It is no audio encoder that avem reads.
     """
     path = locate_model(name_or_path, "--audio-encoder")
-    return _pick(path, AUDIO_ENCODERS, "whisper", "audio")(path, device, dtype)
+    return AUDIO_ENCODERS[_model_type(path, AUDIO_ENCODERS, "whisper", "audio")](path, device, dtype)
 
 
-def _pick(path: Path, loaders: dict[str, Any], default: str, kind: str) -> Any:
-    """The loader for what `config.json` says the checkpoint is; the default where there is no config or no type."""
+def _model_type(path: Path, loaders: Mapping[str, object], default: str, kind: str) -> str:
+    """What `config.json` says the checkpoint is, if there is a loader for it; the default where it says nothing."""
     config = path / "config.json"
-    model_type = read_json(config).get("model_type", default) if config.is_file() else default
+    model_type = str(read_json(config).get("model_type", default)) if config.is_file() else default
     if model_type not in loaders:
         raise CheckpointError(
             f"{path} holds a {model_type!r} model, which is no {kind} encoder; known are: {', '.join(loaders)}."
         )
-    return loaders[model_type]
+    return model_type

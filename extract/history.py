@@ -48,7 +48,7 @@ def _runs(store: Path) -> list[dict[str, Any]]:
 
 def _identity(options: ExtractOptions) -> dict[str, str]:
     """A digest per stream of everything on disk that its encoder would be made of, and of how it would run."""
-    identity = {}
+    identity: dict[str, str] = {}
     for kind in options.streams:
         try:
             path = locate_model(options.encoder(kind), f"--{kind}-encoder")

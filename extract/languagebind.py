@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -67,9 +67,8 @@ class Attention(nn.Module):
 
     def __init__(self, config: LanguageBindConfig) -> None:
         super().__init__()
-        self.heads = config.num_attention_heads
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            setattr(self, name, nn.Linear(config.hidden_size, config.hidden_size))
+        self.heads, C = config.num_attention_heads, config.hidden_size
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(C, C) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, L, C] -> [B, L, C]."""
@@ -79,7 +78,7 @@ class Attention(nn.Module):
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         mixed = functional.scaled_dot_product_attention(q, k, v)
-        return self.out_proj(mixed.transpose(1, 2).reshape(B, L, C))
+        return cast(Tensor, self.out_proj(mixed.transpose(1, 2).reshape(B, L, C)))
 
 
 class FeedForward(nn.Module):
@@ -94,7 +93,7 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] -> [..., C]."""
         x = self.fc1(x)
-        return self.fc2(x * torch.sigmoid(1.702 * x) if self.quick else functional.gelu(x))
+        return cast(Tensor, self.fc2(x * torch.sigmoid(1.702 * x) if self.quick else functional.gelu(x)))
 
 
 class Layer(nn.Module):
@@ -120,7 +119,7 @@ class Layer(nn.Module):
         x = x + self.temporal_attn(over_time).view(B, N, T, C).transpose(1, 2)
         over_space = self.layer_norm1(x).reshape(B * T, N, C)
         x = x + self.self_attn(over_space).view(B, T, N, C)
-        return x + self.mlp(self.layer_norm2(x))
+        return cast(Tensor, x + self.mlp(self.layer_norm2(x)))
 
 
 class Embeddings(nn.Module):
@@ -138,7 +137,7 @@ class Embeddings(nn.Module):
         B, _, T = pixels.shape[:3]
         patches = self.patch_embedding(pixels.transpose(1, 2).flatten(0, 1)).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.class_embedding.expand(B * T, 1, -1), patches], dim=1)
-        return (tokens + self.position_embedding.weight).unflatten(0, (B, T))
+        return (tokens + self.position_embedding.weight).view(B, T, *tokens.shape[1:])
 
 
 class VisionTower(nn.Module):
@@ -148,9 +147,13 @@ class VisionTower(nn.Module):
         super().__init__()
         self.embeddings = Embeddings(config)
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.encoder = nn.ModuleDict({"layers": nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))})
         self.post_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers, which the released checkpoints keep one level down."""
+        return cast(nn.ModuleList, self.encoder["layers"])
 
 
 class LanguageBindVideo(nn.Module):
@@ -188,14 +191,14 @@ class LanguageBindVideo(nn.Module):
         tower = self.vision_model
         state = tower.pre_layrnorm(tower.embeddings(pixels))
         yield state
-        for layer in tower.encoder.layers:
+        for layer in tower.layers:
             state = layer(state)
             yield state
 
     def pool(self, last: Tensor) -> Tensor:
         """Last hidden state [B, T, N, C] -> the mean over frames of the normalised CLS, projected: [B, D]."""
         pooled = self.vision_model.post_layernorm(last[:, :, 0]).mean(dim=1)
-        return pooled if self.visual_projection is None else self.visual_projection(pooled)
+        return cast(Tensor, pooled if self.visual_projection is None else self.visual_projection(pooled))
 
 
 def load_languagebind(folder: Path) -> LanguageBindVideo:

@@ -226,7 +226,7 @@ def _pyav_sound(path: Path) -> DecodedSound:
 
 def _check_whole(path: Path, samples: Samples, stream: av.AudioStream) -> None:
     """Refuse sound that is much shorter than its stream's header promises."""
-    promised_s = min(float(stream.duration * stream.time_base), MAX_SOUND_S) if stream.duration else 0.0
+    promised_s = min(float((stream.duration or 0) * (stream.time_base or 0)), MAX_SOUND_S)
     if len(samples) / RATE_HZ < WHOLE_SHARE * promised_s - 0.1:
         raise MediaError(f"{path} is truncated: {len(samples) / RATE_HZ:.1f} s of {promised_s:.1f} s can be decoded.")
 

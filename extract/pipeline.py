@@ -145,16 +145,12 @@ def _tasks(
 ) -> Iterator[DecodeTask]:  # fmt: skip
     """Decoding tasks in the order of rows, for the streams whose shards this run owns."""
     for row in wanted:
-        claimed = {kind for kind, assembler in assemblers.items() if assembler.claim(row)}
+        claimed = tuple(kind for kind, assembler in assemblers.items() if assembler.claim(row))
         if not claimed:
             continue
         record = rows[row]
-        yield DecodeTask(
-            row,
-            str(root / record.path) if "video" in claimed else None,
-            str(root / (record.audio_path or record.path)) if "audio" in claimed else None,
-            *encoders.sizes,
-        )
+        path, sound_path = str(root / record.path), str(root / (record.audio_path or record.path))
+        yield DecodeTask(row, path, sound_path, claimed, *encoders.sizes)
 
 
 def _take(
@@ -163,7 +159,7 @@ def _take(
     """Hand a decoded clip to the streams it was decoded for; whether it failed in any."""
     failed = False
     for kind, assembler in assemblers.items():
-        if (task.video_path if kind == "video" else task.sound_path) is None:
+        if kind not in task.wants:
             continue
         error = clip.video_error if kind == "video" else clip.sound_error
         details = RowDetails(

@@ -69,9 +69,10 @@ def preprocess_frames(frames: npt.NDArray[np.uint8], size: int) -> Floats:
     left, right, across = _taps(width, scaled_width, size)
     x = _blend(frames[:, top], frames[:, bottom], down[:, None, None])  # [T, S, W, 3]
     x = _blend(x[:, :, left], x[:, :, right], across[:, None])  # [T, S, S, 3]
-    x = (x / np.float32(255.0) - np.asarray(CLIP_MEAN, np.float32)) / np.asarray(CLIP_STD, np.float32)
-    return np.ascontiguousarray(x.transpose(3, 0, 1, 2))
+    normalised = (x / np.float32(255.0) - np.asarray(CLIP_MEAN, np.float32)) / np.asarray(CLIP_STD, np.float32)
+    return np.ascontiguousarray(normalised.transpose(3, 0, 1, 2), dtype=np.float32)
 
 
 def _blend(low: npt.NDArray[Any], high: npt.NDArray[Any], share: Floats) -> Floats:
-    return (np.float32(1.0) - share) * low + share * high
+    blended: Floats = (np.float32(1.0) - share) * low + share * high
+    return blended

@@ -171,7 +171,7 @@ class DecodePool:
         """Replace a dead worker: the clip it was at has failed, the one it held next goes to another worker."""
         task = self._tasks[worker.held[0]]
         failed = DecodedClip(
-            video_error="" if task.video_path is None else reason, sound_error="" if task.sound_path is None else reason
+            video_error=reason if "video" in task.wants else "", sound_error=reason if "audio" in task.wants else ""
         )
         self._answer(worker.held.popleft(), failed)
         self._retry = sorted([*self._retry, *worker.held])

@@ -10,42 +10,49 @@ import gc
 import signal
 import sys
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from avem.errors import MediaError
 from avem.extract.decode_task import DecodedClip, DecodeTask
-from avem.extract.media import read_sound, read_video
+from avem.extract.media import probe, read_sound, read_video
 from avem.extract.pixels import preprocess_frames
 
 
 def decode_clip(task: DecodeTask) -> DecodedClip:
     """Decode and preprocess a clip; a stream that can't be decoded is an entry, not an exception."""
     start = time.perf_counter()
-    pixels = sound = duration_s = fps = total = has_audio = None
+    pixels = sound = info = None
     video_error = sound_error = ""
     fallbacks = []
-    if task.sound_path is not None:
+    if "video" in task.wants:
+        try:
+            decoded = read_video(task.path, task.frames)
+            pixels = preprocess_frames(decoded.frames, task.size)
+            fallbacks += ["video"] * (decoded.decoder == "pyav")
+        except MediaError as error:
+            video_error = _without_folder(error, task.path)
+    if "audio" in task.wants:
         try:
             decoded_sound = read_sound(task.sound_path)
-            sound, duration_s = decoded_sound.samples[: task.samples], decoded_sound.duration_s
-            has_audio = True
+            sound = decoded_sound.samples[: task.samples]
             fallbacks += ["audio"] * (decoded_sound.decoder == "pyav")
         except MediaError as error:
             sound_error = _without_folder(error, task.sound_path)
-            has_audio = False if "no audio stream" in sound_error else None
-    if task.video_path is not None:
-        try:
-            decoded = read_video(task.video_path, task.frames)
-            pixels = preprocess_frames(decoded.frames, task.size)
-            fps, total = decoded.fps, decoded.total
-            duration_s = total / fps if fps else duration_s
-            fallbacks += ["video"] * (decoded.decoder == "pyav")
-        except MediaError as error:
-            video_error = _without_folder(error, task.video_path)
-    seconds = time.perf_counter() - start
+    with suppress(MediaError):
+        info = probe(task.path)
     return DecodedClip(
-        pixels, video_error, sound, sound_error, duration_s, fps, total, has_audio, tuple(fallbacks), seconds
+        pixels=pixels,
+        video_error=video_error,
+        sound=sound,
+        sound_error=sound_error,
+        duration_s=info.duration_s if info else None,
+        fps=info.fps if info else None,
+        total_frames=info.frames if info else None,
+        has_audio=info.has_audio or task.sound_path != task.path if info else None,
+        fallbacks=tuple(fallbacks),
+        seconds=time.perf_counter() - start,
     )
 
 

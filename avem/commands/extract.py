@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from avem.errors import PartialFailure
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+
+if TYPE_CHECKING:
+    from avem.cache.records import Kind
 
 
 class Stream(StrEnum):
@@ -46,7 +49,7 @@ def extract(
     options = ExtractOptions(
         video_encoder=video_encoder, audio_encoder=audio_encoder, dataset=dataset, limit=limit, workers=workers,
         batch_size=batch_size, device=device, dtype=dtype, precision=precision,
-        streams=tuple(cast("list", [stream.value for stream in streams or Stream])), dry_run=dry_run,
+        streams=cast("tuple[Kind, ...]", tuple(map(str, streams or Stream))), dry_run=dry_run,
         retry_failed=retry_failed,
     )  # fmt: skip
     report = run(root, cache, options)

@@ -79,7 +79,7 @@ def test_half_precision_stays_near_float32(tmp_path, dtype):
 def test_one_frame_has_no_temporal_embedding(tmp_path):
     encoder = load_video_encoder(make_random_languagebind(tmp_path / "m", frames=1))
     before, _ = encoder.encode(torch.ones(1, 3, 1, 56, 56))
-    for layer in encoder.model.vision_model.encoder.layers:
+    for layer in encoder.model.vision_model.layers:
         layer.temporal_embedding.fill_(5.0)
     assert torch.equal(before, encoder.encode(torch.ones(1, 3, 1, 56, 56))[0])
 

@@ -19,7 +19,7 @@ from avem.extract.worker import decode_clip
 
 
 def tasks_of(paths):
-    return [DecodeTask(row, str(path), str(path), 4, 32, 16000) for row, path in enumerate(paths)]
+    return [DecodeTask(row, str(path), str(path), ("video", "audio"), 4, 32, 16000) for row, path in enumerate(paths)]
 
 
 @pytest.fixture
