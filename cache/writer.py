@@ -22,7 +22,7 @@ from avem.cache.manifest import (
     read_manifest,
     write_manifest,
 )
-from avem.cache.records import KINDS, PENDING, ClipRecord, Kind, StreamSpec
+from avem.cache.records import FAILED, KINDS, OK, PENDING, ClipRecord, Kind, StreamSpec
 from avem.cache.stream import StreamWriter
 from avem.errors import FingerprintError, StoreError, UnknownClipError
 
@@ -72,6 +72,9 @@ class StoreWriter:
     def add_clips(self, records: Sequence[ClipRecord], root: str | Path) -> npt.NDArray[np.int64]:
         """Enter clips into the manifest; clips that are there already keep their row.
 
+        A file that failed and was replaced, such as a truncated one that was fetched again, is entered with its new
+        content and is to be extracted.
+
         Args:
             records: The clips; ids are unique.
             root: Folder that their paths are relative to, remembered per dataset.
@@ -80,13 +83,15 @@ class StoreWriter:
             Row of each clip, int64 [clips].
 
         Raises:
-            StoreError: A clip is there with another content, or the records name one clip twice with two contents.
+            StoreError: A clip's features are there but were made of another content, or the records name one clip
+                twice with two contents.
         """
         with self._exclusive():
-            columns = manifest_columns(read_manifest(self.path / layout.MANIFEST))
+            columns = self._fold()
             known = {clip_id: row for row, clip_id in enumerate(columns["clip_id"])}
+            replaced = _enter_replaced(records, known, columns)
             fresh = _fresh_clips(records, known, columns["sha256"], self.path)
-            if fresh:
+            if fresh or replaced:
                 append_clips(columns, fresh)
                 write_manifest(self.path / layout.MANIFEST, columns)
             self._remember_roots(records, Path(root).expanduser().resolve())
@@ -231,6 +236,23 @@ def _refuse_foreign(path: Path) -> None:
     others = sorted(item.name for item in path.iterdir() if not item.name.startswith(f".{layout.METADATA}."))
     if others:
         raise StoreError(f"{path} holds {others[0]!r} and is no feature store; give a new or an empty folder.")
+
+
+def _enter_replaced(records: Sequence[ClipRecord], known: dict[str, int], columns: Columns) -> bool:
+    """Enter the new content of files that failed and were replaced since; whether there were any."""
+    replaced = False
+    for record in records:
+        row = known.get(record.clip_id)
+        if row is None or columns["sha256"][row] == record.sha256:
+            continue
+        statuses = [columns[f"{kind}_status"][row] for kind in KINDS]
+        if OK not in statuses and any(status.startswith(FAILED) for status in statuses):
+            for name in ("sha256", "size_bytes", "modified_ns", "path", "audio_path"):
+                columns[name][row] = getattr(record, name)
+            for kind in KINDS:
+                columns[f"{kind}_status"][row] = PENDING
+            replaced = True
+    return replaced
 
 
 def _fresh_clips(

@@ -55,12 +55,10 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
     known = StoreWriter.open(store_path).clips if (store_path / METADATA).is_file() else empty_manifest()
     records, report.failures = plan.hash_clips(root, clips, known)
     ids = [record.clip_id for record in records]
-    report.pending = {
-        kind: plan.count_pending(ids, plan.statuses(known, kind), options.retry_failed) for kind in options.streams
-    }
+    report.pending = {kind: plan.count_pending(records, known, kind, options.retry_failed) for kind in options.streams}
     report.timings.plan = time.perf_counter() - start
     if not any(report.pending.values()) and finished_before(store_path, options):
-        StoreWriter.open(store_path).add_clips(records, root)  # a changed file is an error here, too
+        logger.info("%s: every clip is in %s.", root, store_path)
     else:
         _run(root, store_path, options, records, report)
     if not options.dry_run:

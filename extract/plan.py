@@ -61,10 +61,16 @@ def statuses(known: pa.Table, kind: Kind) -> dict[str, str]:
     return dict(zip(known["clip_id"].to_pylist(), known[f"{kind}_status"].to_pylist(), strict=True))
 
 
-def count_pending(clip_ids: Sequence[str], status: dict[str, str], retry_failed: bool) -> int:
-    """How many of the clips a stream still lacks."""
-    done = [value for value in map(status.get, clip_ids) if value is not None and _is_done(value, retry_failed)]
-    return len(clip_ids) - len(done)
+def count_pending(records: Sequence[ClipRecord], known: pa.Table, kind: Kind, retry_failed: bool) -> int:
+    """How many of the clips a stream still lacks; a file that was replaced counts, whatever the manifest says."""
+    status, sha256 = (
+        statuses(known, kind),
+        dict(zip(*(known[n].to_pylist() for n in ("clip_id", "sha256")), strict=True)),
+    )
+    return sum(
+        sha256.get(record.clip_id) != record.sha256 or not _is_done(status[record.clip_id], retry_failed)
+        for record in records
+    )
 
 
 def _is_done(status: str, retry_failed: bool) -> bool:

@@ -228,6 +228,17 @@ def test_retrying_failed_clips(corpus, tmp_path, options, monkeypatch):
     assert store.verify() == []
 
 
+def test_a_broken_file_that_is_fetched_again_is_extracted(tmp_path, options, make_clip):
+    root, store = tmp_path / "d", tmp_path / "store"
+    good = make_clip(root / "anger" / "1.mp4")
+    (root / "anger" / "0.mp4").write_bytes(good.read_bytes()[:999])
+    assert len(extract(root, store, options()).failures) == 2
+    make_clip(root / "anger" / "0.mp4", frames=7, seed=3)
+    report = extract(root, store, options())
+    assert (report.encoded, report.failures) == ({"video": 1, "audio": 1}, [])
+    assert FeatureStore.open(store).clips["frames"].to_pylist() == [7, 12]
+
+
 def _crash_second(collect):
     """Let the worker die at the second answer that is collected."""
     seen = []
