@@ -27,6 +27,11 @@ def sentence(clause: str) -> str:
     return f"{clause[0].upper()}{clause[1:]}."
 
 
+def verdict(yes: bool) -> str:
+    """A yes-or-no answer without a reason."""
+    return "Yes." if yes else "No."
+
+
 def reply(yes: bool, clause: str) -> str:
     """A yes-or-no answer with its reason: `No, the raised fist shows anger.`."""
     return f"{'Yes' if yes else 'No'}, {clause}."
@@ -42,10 +47,9 @@ def instructions(scene: Scene) -> list[InstructionRow]:
         asked.append((side, "emotion", f"What does the {part} show?", sentence(f"the {part} shows {emotion}")))
         for cue in scene.present(side):
             asked.append((side, "reasoning", REASONING[side], sentence(cue.shows(emotion))))
-            asked.append((side, "cue", cue.asks(emotion), _verdicts(cue, emotion)["shows"]))
+            asked.append((side, "cue", cue.asks(emotion), verdict(True)))
         claimed = emotion if rng.random() < 0.5 else _pick([other for other in EMOTIONS if other != emotion], rng)
-        answer = reply(claimed == emotion, f"the {part} shows {emotion}")
-        asked.append((side, "emotion", f"Does the {part} show {claimed}?", answer))
+        asked.append((side, "emotion", f"Does the {part} show {claimed}?", verdict(claimed == emotion)))
     asked.append((Modality.AUDIO, "description", "What else is heard?", sentence(f"the {scene.sound.phrase}")))
     seen = " and the ".join(cue.phrase for cue in scene.irrelevant(Modality.VISUAL))
     asked.append((Modality.VISUAL, "description", "What else is seen?", sentence(f"the {seen}")))
@@ -60,7 +64,8 @@ def preferences(scene: Scene) -> list[PreferenceRow]:
     """Preference rows: a reasoning question a side, a yes-or-no question on every fitting cue and one other, agreement.
 
     y_w names a cue that is there and fits; y_l^vr one that is there and shows nothing; y_l^er one that fits and is
-    not there.
+    not there. Asked about one cue, the answer is a verdict alone: the cue is in the question, so the wrong verdict is
+    the spurious answer where the cue is irrelevant and the hallucinated one where it is absent, and fills both places.
     """
     rng = np.random.default_rng((scene.seed, 1))
     rows: list[tuple[Modality, str, str, str, str, str]] = []
@@ -70,8 +75,9 @@ def preferences(scene: Scene) -> list[PreferenceRow]:
         claims = [cue.shows(emotion) for cue in (present, irrelevant, absent)]
         rows.append((side, f"reasoning_basic_{TASK_NAMES[side]}", REASONING[side], *map(sentence, claims)))
         for cue in (*scene.present(side), *scene.absent(side), irrelevant):
-            answers = _judged(scene, cue, side)
-            rows.append((side, f"reasoning_stress_{TASK_NAMES[side]}", cue.asks(emotion), *answers))
+            true = cue in scene.present(side)
+            wrong = verdict(not true)
+            rows.append((side, f"reasoning_stress_{TASK_NAMES[side]}", cue.asks(emotion), verdict(true), wrong, wrong))
     rows.append(
         (Modality.AUDIOVISUAL, "modality_agreement", AGREEMENT, _agreement(scene), *_false_agreement(scene, rng))
     )
@@ -136,29 +142,6 @@ def balance(questions: Sequence[Question], seed: int) -> list[Question]:
 
 def _kinds(scene: Scene, side: Modality) -> tuple[Sequence[Cue], Sequence[Cue], Sequence[Cue]]:
     return scene.present(side), scene.absent(side), scene.irrelevant(side)
-
-
-def _verdicts(cue: Cue, emotion: Emotion) -> dict[str, str]:
-    """What can be answered when asked whether a cue shows an emotion: it does, it shows nothing, it is not there."""
-    it, shows, is_ = ("they", "show", "are") if cue.plural else ("it", "shows", "is")
-    return {
-        "shows": reply(True, f"{it} {shows} {emotion}"),
-        "irrelevant": reply(False, f"{it} {shows} nothing"),
-        "absent": reply(False, f"{it} {is_} not there"),
-    }
-
-
-def _judged(scene: Scene, cue: Cue, side: Modality) -> tuple[str, str, str]:
-    """y_w, y_l^vr and y_l^er when asked about a cue; a spurious yes is video-relevant, a hallucinated one not.
-
-    The three verdicts are the same sentences whichever is right, so nothing but the verdict tells them apart.
-    """
-    verdicts = _verdicts(cue, scene.shown(side))
-    if cue in scene.present(side):
-        return verdicts["shows"], verdicts["irrelevant"], verdicts["absent"]
-    if cue in scene.absent(side):
-        return verdicts["absent"], verdicts["irrelevant"], verdicts["shows"]
-    return verdicts["irrelevant"], verdicts["shows"], verdicts["absent"]
 
 
 def _agreement(scene: Scene) -> str:
