@@ -21,8 +21,9 @@ QUEUED_PER_WORKER = 2
 """Tasks a worker holds: the one it is at, and the next, so that it never waits for the parent."""
 TIMEOUT_S = 300.0
 """A worker that is longer at one clip is taken to hang."""
-CLIPS_PER_WORKER = 1000
-"""A worker is replaced after so many clips, which bounds what a leak in a decoder can hold."""
+CLIPS_PER_WORKER = 200
+WORKER_BYTES = 512 * 2**20
+"""A worker that is past both is replaced: decord keeps the sound of every file it has decoded."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +34,7 @@ class _Worker:
     """Positions of the tasks it has, the one it is at first."""
     since: float = 0.0
     answered: int = 0
+    resident_bytes: int = 0
 
 
 class DecodePool:
@@ -122,7 +124,7 @@ class DecodePool:
             for index, worker in enumerate(self._workers):
                 if len(worker.held) != depth:
                     continue
-                if worker.answered >= CLIPS_PER_WORKER:
+                if worker.answered >= CLIPS_PER_WORKER and worker.resident_bytes > WORKER_BYTES:
                     if worker.held:
                         continue
                     _stop(worker)
@@ -153,7 +155,7 @@ class DecodePool:
 
     def _collect(self, worker: _Worker) -> None:
         try:
-            answer = worker.connection.recv()
+            answer, worker.resident_bytes = worker.connection.recv()
         except (EOFError, ConnectionError):
             self._bury(worker, f"the decoder crashed ({_cause(worker.process)})")
             return

@@ -55,4 +55,6 @@ def extract(
     report = run(root, cache, options)
     typer.echo(report.summary)
     if report.failures:
-        raise PartialFailure(f"{len(report.failures)} clips failed; the store's manifest says why, for each.")
+        raise PartialFailure(
+            f"{len(report.failures)} clips failed; the manifest says why, and --retry-failed tries them again."
+        )

@@ -81,8 +81,9 @@ def test_a_hanging_worker_is_killed(clips):
     assert sum(clip.pixels is not None for clip in answers) == 5
 
 
-def test_workers_are_replaced_after_their_share(clips, monkeypatch):
+def test_workers_that_grew_are_replaced(clips, monkeypatch):
     monkeypatch.setattr(pool_module, "CLIPS_PER_WORKER", 2)
+    monkeypatch.setattr(pool_module, "WORKER_BYTES", 1)
     with DecodePool(1) as pool:
         first = pool._workers[0].process.pid
         answers = [clip for _, clip in pool.map(tasks_of(clips), window=12)]

@@ -1,0 +1,59 @@
+"""`avem extract` shows what was done and ends with the status that says so."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from avem.cache import FeatureStore
+from avem.cli import main
+
+
+@pytest.fixture
+def avem(monkeypatch, capsys, encoders):
+    """Runs the command line; exit status, standard output and standard error."""
+
+    def run(*arguments):
+        options = [text for name, path in encoders.items() for text in (f"--{name.replace('_', '-')}", str(path))]
+        monkeypatch.setattr(sys, "argv", ["avem", "extract", *map(str, arguments), "--workers", "1", *options])
+        with pytest.raises(SystemExit) as end:
+            main()
+        shown = capsys.readouterr()
+        return end.value.code or 0, shown.out, shown.err
+
+    return run
+
+
+def test_a_corpus_with_a_failing_clip_ends_with_status_3(tmp_path, make_clip, avem):
+    make_clip(tmp_path / "d" / "anger" / "1.mp4")
+    make_clip(tmp_path / "d" / "anger" / "2.mp4", sound=None)
+    store = tmp_path / "store"
+    status, out, _ = avem(tmp_path / "d", "--cache", store, "--dry-run")
+    assert status == 0
+    assert "2 video, 2 audio to extract" in out
+    assert not store.exists()
+    status, out, _ = avem(tmp_path / "d", "--cache", store, "--streams", "video")
+    assert (status, FeatureStore.open(store).available("video").tolist()) == (0, [True, True])
+    status, out, err = avem(tmp_path / "d", "--cache", store)
+    assert status == 3
+    assert "d/anger/2 (audio): 2.mp4 has no audio stream." in out
+    assert "--retry-failed" in err
+
+
+def test_what_the_user_can_mend_is_one_sentence_and_status_2(tmp_path, make_clip, avem):
+    status, out, err = avem(tmp_path / "nowhere")
+    assert (status, out) == (2, "")
+    assert err.startswith("avem: There is no folder")
+    (tmp_path / "empty").mkdir()
+    status, _, err = avem(tmp_path / "empty")
+    assert status == 2
+    assert "No dataset is recognised" in err
+    make_clip(tmp_path / "d" / "anger" / "1.mp4")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "precious").touch()
+    status, _, err = avem(tmp_path / "d", "--cache", tmp_path / "store")
+    assert status == 2
+    assert "precious" in err
+    status, _, err = avem(tmp_path / "d", "--cache", tmp_path / "new", "--dtype", "float8")
+    assert (status, "--dtype" in err) == (2, True)
