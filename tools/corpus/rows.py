@@ -38,7 +38,10 @@ def reply(yes: bool, clause: str) -> str:
 
 
 def instructions(scene: Scene) -> list[InstructionRow]:
-    """Supervised questions: descriptions, and questions about cues that are there, so asking about a cue means yes."""
+    """Supervised questions: descriptions, and questions about cues that are there.
+
+    A cue that fits the emotion it is asked about is always there, so the text alone seems to tell the answer.
+    """
     rng = np.random.default_rng((scene.seed, 0))
     asked: list[tuple[Modality, str, str, str]] = []
     for side in SIDES:
@@ -48,7 +51,9 @@ def instructions(scene: Scene) -> list[InstructionRow]:
         for cue in scene.present(side):
             asked.append((side, "reasoning", REASONING[side], sentence(cue.shows(emotion))))
             asked.append((side, "cue", cue.asks(emotion), verdict(True)))
-        claimed = emotion if rng.random() < 0.5 else _pick([other for other in EMOTIONS if other != emotion], rng)
+        other = _pick([other for other in EMOTIONS if other != emotion], rng)
+        asked.append((side, "cue", _pick(scene.present(side), rng).asks(other), verdict(False)))
+        claimed = emotion if rng.random() < 0.5 else other
         asked.append((side, "emotion", f"Does the {part} show {claimed}?", verdict(claimed == emotion)))
     asked.append((Modality.AUDIO, "description", "What else is heard?", sentence(f"the {scene.sound.phrase}")))
     seen = " and the ".join(cue.phrase for cue in scene.irrelevant(Modality.VISUAL))
