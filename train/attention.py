@@ -24,6 +24,18 @@ GROUP_LIMIT = 1024
 """Most positions in one masked call; a mask of 1024 x (2144 + 1024) is 3 MB."""
 
 
+@dataclass(frozen=True, slots=True)
+class Weighting:
+    """How dot products of queries and keys become attention weights."""
+
+    scale: float | None
+    """Factor on the dot products; None for `D ** -0.5`."""
+    dropout: float
+    """Probability of dropping a weight."""
+    softcap: float | None = None
+    """Bound on the scaled products, reached smoothly through tanh (Gemma 2)."""
+
+
 @dataclass(slots=True)
 class TreeAttention:
     """The attention calls of one packed row, made once and used by every layer."""
@@ -47,17 +59,14 @@ class TreeAttention:
         longest = max(node.depth + node.size for node in tree.nodes)
         return cls(tree, blocks, masks, longest, sizes=[tree.nodes[number].size for number in tree.order])
 
-    def attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scale: float | None, dropout: float
-    ) -> torch.Tensor:
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, weighting: Weighting) -> torch.Tensor:
         """Attention output for the whole row.
 
         Args:
             query: `[1, H, S, D]`.
             key: `[1, K, S, D]`, K dividing H (grouped-query attention).
             value: `[1, K, S, D]`.
-            scale: Factor on the dot products; None for `D ** -0.5`.
-            dropout: Probability of dropping an attention weight.
+            weighting: How dot products become weights.
 
         Returns:
             `[1, S, H, D]`.
@@ -71,7 +80,7 @@ class TreeAttention:
             asked = block.queries if mask is not None else (*block.prefix, *block.queries)
             seen = (*block.prefix, *block.queries)
             output = _attend(
-                _join(pieces[0], asked), _join(pieces[1], seen), _join(pieces[2], seen), mask, scale, dropout
+                _join(pieces[0], asked), _join(pieces[1], seen), _join(pieces[2], seen), mask, weighting
             )  # fmt: skip
             parts = output.transpose(1, 2).split([self.tree.nodes[number].size for number in asked], 1)
             outputs.update(pair for pair in zip(asked, parts, strict=True) if pair[0] in block.queries)
@@ -87,6 +96,7 @@ def prefix_tree_attention(
     *,
     scaling: float | None = None,
     dropout: float = 0.0,
+    softcap: float | None = None,
     prefix_tree: TreeAttention | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
@@ -100,6 +110,7 @@ def prefix_tree_attention(
         attention_mask: Unused with a tree.
         scaling: Factor on the dot products.
         dropout: Probability of dropping an attention weight.
+        softcap: Smooth bound on the scaled dot products.
         prefix_tree: The packed row's layout.
         **others: What the model hands to its attention.
 
@@ -107,25 +118,22 @@ def prefix_tree_attention(
         `[B, S, H, D]`, and no attention weights.
 
     Raises:
-        SettingError: The layer needs what packed attention does not do (a window shorter than a sequence, soft capping,
-            attention sinks).
+        SettingError: The layer uses attention sinks, or with a tree a window shorter than a sequence.
     """
-    if prefix_tree is None:
-        output: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **others
-        )
-        return output
-    window = others.get("sliding_window")
-    if window is not None and window < prefix_tree.longest:
-        raise SettingError(
-            f"The language model attends to windows of {window} positions and a sequence has {prefix_tree.longest}; "
-            f"prefix sharing needs full attention, so score with share_prefixes=False or shorten the sequences."
-        )
-    for name in ("softcap", "s_aux"):
-        if others.get(name) is not None:
-            raise SettingError(f"The language model's attention uses {name}, which prefix sharing does not support.")
-    prefix_tree.calls += 1
-    return prefix_tree.attend(query, key, value, scale=scaling, dropout=dropout), None
+    if others.get("s_aux") is not None:
+        raise SettingError("The language model's attention has sinks (s_aux), which avem does not compute.")
+    weighting = Weighting(scaling, dropout, softcap)
+    if prefix_tree is not None:
+        _check_window(others.get("sliding_window"), prefix_tree.longest)
+        prefix_tree.calls += 1
+        return prefix_tree.attend(query, key, value, weighting), None
+    if softcap is not None:  # SDPA can't, and transformers' own function for it wants another kind of mask
+        causal = attention_mask is None and query.shape[2] > 1
+        return _capped(query, key, value, attention_mask, weighting, causal).transpose(1, 2).contiguous(), None
+    output: tuple[torch.Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **others
+    )
+    return output
 
 
 def use_prefix_tree_attention(language_model: Any) -> None:
@@ -143,23 +151,51 @@ def prepared_mask(device: torch.device) -> torch.Tensor:
     return torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=device)
 
 
+def _check_window(window: int | None, longest: int) -> None:
+    if window is not None and window < longest:
+        raise SettingError(
+            f"The language model attends to windows of {window} positions and a sequence has {longest}; "
+            f"prefix sharing needs full attention, so score with share_prefixes=False or shorten the sequences."
+        )
+
+
 def _attend(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-    scale: float | None,
-    dropout: float,
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, weighting: Weighting
 ) -> torch.Tensor:
-    """One call of SDPA; causal where there is no mask."""
+    """One call: `[1, H, n, D]` from `[1, H, n, D]` and `[1, K, m, D]`; causal where there is no mask."""
+    if weighting.softcap is not None:
+        return _capped(query, key, value, mask, weighting, causal=mask is None)
     groups = query.shape[1] // key.shape[1]
     in_kernel = query.device.type == "cpu" or (mask is None and query.dtype in (torch.float16, torch.bfloat16))
     if groups > 1 and not in_kernel:  # CUDA's fast kernels for masks and for float32 know no grouped queries
         key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
     output: torch.Tensor = functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scale,
-        enable_gqa=groups > 1 and in_kernel,
+        query, key, value, attn_mask=mask, dropout_p=weighting.dropout, is_causal=mask is None,
+        scale=weighting.scale, enable_gqa=groups > 1 and in_kernel,
     )  # fmt: skip
+    return output
+
+
+def _capped(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    weighting: Weighting,
+    causal: bool,
+) -> torch.Tensor:
+    """Attention with capped products; `mask` is bool and broadcasts to `[B, H, n, m]`, `causal` makes a triangle."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
+    cap = weighting.softcap or 1.0
+    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if weighting.scale is None else weighting.scale)
+    scores = cap * torch.tanh(scores / cap)
+    if causal:
+        mask = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    weights = scores.softmax(-1).nan_to_num(0.0)  # a padded query sees nothing
+    output: torch.Tensor = functional.dropout(weights, weighting.dropout) @ value
     return output
 
 

@@ -14,6 +14,13 @@ from avem.train.embedding import MediaTokens, embed_atoms
 from avem.train.sequences import MediaBank, ScoredSequence
 from avem.train.tree import PrefixTree, build_tree
 
+ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
+"""Layer types, as transformers names them, that can share prefixes (windows while they hold a whole sequence)."""
+OTHER_LAYERS = (
+    "{} does not run all its layers through transformers' attention interface, which prefix sharing needs; "
+    "score with share_prefixes=False."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Targets:
@@ -62,6 +69,7 @@ def response_logprobs(model: Any, sequences: Sequence[ScoredSequence], *, share_
 
 def _score_tree(model: Any, atoms: list[list[int]], starts: list[int], media: MediaTokens) -> torch.Tensor:
     """Score all sequences in one packed row."""
+    _check_layers(model.language_model)
     inputs = [path[:-1] for path in atoms]  # nothing is predicted from the last token
     tree = build_tree(inputs, media.size_of)
     targets = find_targets(tree, atoms, starts, media)
@@ -79,11 +87,16 @@ def _score_tree(model: Any, atoms: list[list[int]], starts: list[int], media: Me
         prefix_tree=attention,
     ).logits[0]
     if attention.calls != model.language_model.config.get_text_config().num_hidden_layers:
-        raise SettingError(
-            f"{type(model.language_model).__name__} does not run all its layers through transformers' attention "
-            f"interface, which prefix sharing needs; score with share_prefixes=False."
-        )
+        raise SettingError(OTHER_LAYERS.format(type(model.language_model).__name__))
     return _sum_logprobs(logits, targets, len(atoms))
+
+
+def _check_layers(language_model: Any) -> None:
+    """Refuse layers that carry a state along the row instead of attending to positions."""
+    config = language_model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ATTENTION_LAYERS)
+    if kinds - ATTENTION_LAYERS or not getattr(config, "num_attention_heads", None):
+        raise SettingError(OTHER_LAYERS.format(type(language_model).__name__))
 
 
 def _score_one(model: Any, atoms: list[int], start: int, media: MediaTokens) -> torch.Tensor:

@@ -13,7 +13,7 @@ from avem.train.generate import generate_ids, make_batches
 VIDEO, OTHER, AUDIO = random_video(0), random_video(1), random_audio(0)
 
 
-@pytest.fixture(scope="module", params=["llama-gqa", "gemma"])
+@pytest.fixture(scope="module", params=["llama-gqa", "gemma2"])
 def model(request) -> AudiovisualLM:
     return tiny_model(request.param)
 
@@ -58,11 +58,12 @@ def test_answers_stop_at_the_end_token(model):
     prompt = model.prompt("Why?", VIDEO, AUDIO)
     long = generate_ids(model, [prompt], 8, stop_at_end=False)[0]
     last = next(place for place in range(7, -1, -1) if long[place] not in long[:place])
-    model.tokenizer.eos_token = model.tokenizer.convert_ids_to_tokens(long[last])
+    settings, before = model.language_model.generation_config, model.language_model.generation_config.eos_token_id
+    settings.eos_token_id = [long[last]]
     try:
         assert generate_ids(model, [prompt], 8) == [long[:last]]
     finally:
-        model.tokenizer.eos_token = "</s>"
+        settings.eos_token_id = before
 
 
 def test_text_comes_back_without_special_tokens(model):

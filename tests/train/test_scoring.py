@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model_kit import FAMILIES, random_audio, random_video, tiny_config, tiny_language_model, tiny_model
 from model_kit import byte_tokenizer as make_tokenizer
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from avem.errors import FingerprintError, PromptError, SettingError
@@ -207,6 +207,33 @@ def test_layers_outside_the_interface_are_noticed(models, monkeypatch):
     monkeypatch.setattr(model.language_model.config, "num_hidden_layers", 3)
     with pytest.raises(SettingError, match="share_prefixes=False"):
         model.response_logprobs([model.sequence("Q", "a")])
+
+
+def test_recurrent_models_are_scored_one_by_one():
+    torch.manual_seed(0)
+    language_model = MambaForCausalLM(MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=2)).eval()
+    model = AudiovisualLM.create(language_model, make_tokenizer(), tiny_config())
+    sequence = model.sequence("Q", "a", VIDEOS[1])
+    with pytest.raises(SettingError, match="MambaForCausalLM does not run all its layers"):
+        model.response_logprobs([sequence])
+    assert model.response_logprobs([sequence], share_prefixes=False).isfinite().all()
+
+
+def test_attention_sinks_are_refused():
+    row = torch.zeros(1, 2, 3, 4)
+    with pytest.raises(SettingError, match="sinks"):
+        attention_module.prefix_tree_attention(None, row, row, row, None, s_aux=torch.zeros(2))
+
+
+def test_capped_attention_equals_transformers():
+    language_model = tiny_language_model("gemma2").double()
+    model = AudiovisualLM.create(language_model, make_tokenizer(), tiny_config())
+    embeddings = model.embed(model.sequence("Q", "abc", VIDEOS[1], AUDIOS[1]))[None]
+    with torch.no_grad():
+        ours = model.language_model(inputs_embeds=embeddings).logits
+        model.language_model.set_attn_implementation("eager")
+        theirs = model.language_model(inputs_embeds=embeddings).logits
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_features_of_another_encoder(models):
