@@ -55,6 +55,7 @@ def main() -> None:
         typer.echo("avem: stopped; the same command goes on from here.", err=True)
         sys.exit(INTERRUPTED)
     except typer.TyperException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        if said := error.format_message().rstrip("."):  # nothing is said where the help itself was the answer
+            typer.echo(f"avem: {said}; try --help.", err=True)
+        sys.exit(AvemError.exit_status)
     sys.exit(status if isinstance(status, int) else 0)

@@ -78,14 +78,14 @@ def preferences(scene: Scene) -> list[PreferenceRow]:
         emotion = scene.shown(side)
         present, absent, irrelevant = (_pick(cues, rng) for cues in _kinds(scene, side))
         claims = [cue.shows(emotion) for cue in (present, irrelevant, absent)]
-        rows.append((side, f"reasoning_basic_{TASK_NAMES[side]}", REASONING[side], *map(sentence, claims)))
+        chosen, spurious, hallucinated = (sentence(claim) for claim in claims)
+        rows.append((side, f"reasoning_basic_{TASK_NAMES[side]}", REASONING[side], chosen, spurious, hallucinated))
         for cue in (*scene.present(side), *scene.absent(side), irrelevant):
             true = cue in scene.present(side)
             wrong = verdict(not true)
             rows.append((side, f"reasoning_stress_{TASK_NAMES[side]}", cue.asks(emotion), verdict(true), wrong, wrong))
-    rows.append(
-        (Modality.AUDIOVISUAL, "modality_agreement", AGREEMENT, _agreement(scene), *_false_agreement(scene, rng))
-    )
+    false = list(_false_agreement(scene, rng))
+    rows.append((Modality.AUDIOVISUAL, "modality_agreement", AGREEMENT, _agreement(scene), false[0], false[1]))
     return [
         PreferenceRow(
             f"{scene.clip_id}#{number}", scene.clip_id, modality, task, question,
@@ -192,4 +192,4 @@ def _question(
 
 
 def _pick(values: Sequence[Item], rng: np.random.Generator) -> Item:
-    return values[rng.integers(len(values))]
+    return values[int(rng.integers(len(values)))]

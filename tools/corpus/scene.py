@@ -124,7 +124,7 @@ def _draw_scene(number: int, seed: int, split: str) -> Scene:
 
 def _another(emotion: Emotion, rng: np.random.Generator) -> Emotion:
     others = [other for other in EMOTIONS if other != emotion]
-    return others[rng.integers(len(others))]
+    return others[int(rng.integers(len(others)))]
 
 
 def _one_or_two(cues: tuple[Cue, ...], rng: np.random.Generator) -> tuple[Cue, ...]:
@@ -133,4 +133,4 @@ def _one_or_two(cues: tuple[Cue, ...], rng: np.random.Generator) -> tuple[Cue, .
 
 
 def _pick(cues: tuple[Cue, ...], rng: np.random.Generator) -> Cue:
-    return cues[rng.integers(len(cues))]
+    return cues[int(rng.integers(len(cues)))]

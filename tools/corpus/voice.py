@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from scipy.signal import butter, sosfilt
 
 from avem.tools.corpus.scene import Scene
+
+Signal = npt.NDArray[np.float64]
 
 RATE_HZ = 16000
 VOWELS_HZ = ((730, 1090), (270, 2290), (530, 1840), (570, 840))
 """First and second formants of four vowels."""
 
 
-def synthesise(scene: Scene, duration_s: float) -> np.ndarray:
+def synthesise(scene: Scene, duration_s: float) -> npt.NDArray[np.float32]:
     """The clip's sound.
 
     Args:
@@ -33,7 +36,7 @@ def synthesise(scene: Scene, duration_s: float) -> np.ndarray:
     return np.clip(sound, -1, 1).astype(np.float32)
 
 
-def _speech(time_s: np.ndarray, cues: set[str], base_hz: float, rng: np.random.Generator) -> np.ndarray:
+def _speech(time_s: Signal, cues: set[str], base_hz: float, rng: np.random.Generator) -> Signal:
     """Vowels in syllables: the default voice where no cue says otherwise."""
     progress = time_s / time_s[-1]
     pace_hz = 6.5 if "fast" in cues else 1.6 if "slow" in cues else 3.5
@@ -55,7 +58,7 @@ def _speech(time_s: np.ndarray, cues: set[str], base_hz: float, rng: np.random.G
     return np.tanh(loudness * 2.5 * sound) if "loud" in cues else loudness * sound
 
 
-def _voiced(pitch_hz: np.ndarray, formants_hz: tuple[int, int]) -> np.ndarray:
+def _voiced(pitch_hz: Signal, formants_hz: tuple[int, int]) -> Signal:
     phase = 2 * np.pi * np.cumsum(pitch_hz) / RATE_HZ
     sound = np.zeros_like(phase)
     for harmonic in range(1, 24):
@@ -64,72 +67,70 @@ def _voiced(pitch_hz: np.ndarray, formants_hz: tuple[int, int]) -> np.ndarray:
             break
         gain = sum(1 / (1 + ((frequency - formant) / 150) ** 2) for formant in formants_hz) + 0.4 / harmonic
         sound += gain * np.sin(harmonic * phase)
-    return sound / np.abs(sound).max()
+    return sound / float(np.abs(sound).max())
 
 
-def _syllables(time_s: np.ndarray, rate_hz: float, offset: float) -> np.ndarray:
+def _syllables(time_s: Signal, rate_hz: float, offset: float) -> Signal:
     return np.clip(np.sin(np.pi * (rate_hz * time_s + offset)) ** 2 * 1.5 - 0.25, 0, 1)
 
 
-def _bursts(
-    time_s: np.ndarray, rate_hz: float, length_s: float, start_s: float = 0.0, end_s: float = 9.0
-) -> np.ndarray:
+def _bursts(time_s: Signal, rate_hz: float, length_s: float, start_s: float = 0.0, end_s: float = 9.0) -> Signal:
     """Repeated decaying bursts, 1 at each onset."""
     since = np.mod(time_s, 1 / rate_hz)
     return np.exp(-since / length_s) * ((time_s >= start_s) & (time_s < end_s))
 
 
-def _band(rng: np.random.Generator, count: int, low_hz: float, high_hz: float) -> np.ndarray:
+def _band(rng: np.random.Generator, count: int, low_hz: float, high_hz: float) -> Signal:
     """Noise between two frequencies, unit peak."""
     sos = butter(4, (low_hz, high_hz), "bandpass", fs=RATE_HZ, output="sos")
-    noise = sosfilt(sos, rng.standard_normal(count))
-    return noise / np.abs(noise).max()
+    noise: Signal = sosfilt(sos, rng.standard_normal(count))
+    return noise / float(np.abs(noise).max())
 
 
-def _laughter(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _laughter(time_s: Signal, rng: np.random.Generator) -> Signal:
     return 0.5 * _bursts(time_s, 5.0, 0.06, 1.0) * _voiced(320 - 60 * np.mod(time_s, 1.0), (900, 1400))
 
 
-def _sobbing(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _sobbing(time_s: Signal, rng: np.random.Generator) -> Signal:
     wail = _voiced(420 - 220 * np.mod(time_s * 1.6, 1.0), (500, 1000))
     return 0.35 * np.clip(np.sin(2 * np.pi * 1.6 * time_s), 0, 1) * wail
 
 
-def _thuds(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _thuds(time_s: Signal, rng: np.random.Generator) -> Signal:
     return 0.9 * _bursts(time_s, 2.0, 0.05) * np.sin(2 * np.pi * 60 * time_s)
 
 
-def _gasp(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _gasp(time_s: Signal, rng: np.random.Generator) -> Signal:
     swell = np.clip((time_s - 0.2) / 0.35, 0, 1) * (time_s < 0.6)
     return 0.5 * swell * _band(rng, len(time_s), 1500, 6000)
 
 
-def _long_oh(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _long_oh(time_s: Signal, rng: np.random.Generator) -> Signal:
     return 0.4 * ((time_s > 1.2) & (time_s < 2.2)) * _voiced(np.full_like(time_s, 240.0), (450, 750))
 
 
-def _groan(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _groan(time_s: Signal, rng: np.random.Generator) -> Signal:
     return 0.5 * ((time_s > 0.8) & (time_s < 1.9)) * _voiced(85 - 10 * time_s, (300, 600))
 
 
-def _cough(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _cough(time_s: Signal, rng: np.random.Generator) -> Signal:
     return 0.7 * _bursts(time_s, 3.0, 0.04, 0.3, 1.3) * _band(rng, len(time_s), 300, 1500)
 
 
-def _hiss(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _hiss(time_s: Signal, rng: np.random.Generator) -> Signal:
     return 0.4 * ((time_s > 1.4) & (time_s < 2.3)) * _band(rng, len(time_s), 5000, 7500)
 
 
-def _scream(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _scream(time_s: Signal, rng: np.random.Generator) -> Signal:
     return 0.6 * ((time_s > 0.9) & (time_s < 1.7)) * _voiced(900 + 60 * np.sin(40 * time_s), (1200, 2800))
 
 
-def _breaths(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _breaths(time_s: Signal, rng: np.random.Generator) -> Signal:
     return 0.35 * np.clip(np.sin(2 * np.pi * 2.5 * time_s), 0, 1) * _band(rng, len(time_s), 800, 3000)
 
 
-def _hum(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return 0.3 * (time_s > 1.0) * np.sin(2 * np.pi * 180 * time_s)
+def _hum(time_s: Signal, rng: np.random.Generator) -> Signal:
+    return np.sin(2 * np.pi * 180 * time_s) * (0.3 * (time_s > 1.0).astype(np.float64))
 
 
 EVENTS = {
@@ -139,19 +140,20 @@ EVENTS = {
 """Cues that are sounds of their own beside the speech."""
 
 
-def _music(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.sum([np.sin(2 * np.pi * pitch * time_s) for pitch in (523.25, 659.25, 783.99)], axis=0) / 3
+def _music(time_s: Signal, rng: np.random.Generator) -> Signal:
+    chord = np.stack([np.sin(2 * np.pi * pitch * time_s) for pitch in (523.25, 659.25, 783.99)])
+    return np.asarray(chord.mean(axis=0), dtype=np.float64)
 
 
-def _rain(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _rain(time_s: Signal, rng: np.random.Generator) -> Signal:
     return _band(rng, len(time_s), 3000, 7500)
 
 
-def _sonar(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _sonar(time_s: Signal, rng: np.random.Generator) -> Signal:
     return 2.5 * _bursts(time_s, 0.8, 0.25) * np.sin(2 * np.pi * 1500 * time_s)
 
 
-def _ticking(time_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _ticking(time_s: Signal, rng: np.random.Generator) -> Signal:
     return 3.0 * _bursts(time_s, 2.0, 0.01) * np.sin(2 * np.pi * 4200 * time_s)
 
 

@@ -60,7 +60,8 @@ def run_demo(options: DemoOptions) -> DemoReport:
     Raises:
         SettingError: The folder holds a demo of other settings.
     """
-    out, timings_s = options.out, {}
+    out = options.out
+    timings_s: dict[str, float] = {}
     _claim(options)
     with _timed(timings_s, "corpus"):
         corpus = build_corpus(out / "corpus", options.clips, options.seed)
