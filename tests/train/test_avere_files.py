@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import LlamaForCausalLM
 
 from avem.errors import CheckpointError, MissingFileError, SettingError
-from avem.train import AudiovisualLM, load_model
+from avem.train import AudiovisualConfig, AudiovisualLM, load_model
+from avem.train.avere import _llama_config, avere_name
 from avem.train.avere_export import save_avere
 
 
@@ -154,6 +158,43 @@ def test_round_trip_keeps_every_tensor(copied, tmp_path, dtype):
     assert json.loads((back / "config.json").read_text()) == settings
     for name in ("tokenizer.model", "tokenizer.json"):
         assert (back / name).read_bytes() == (copied / name).read_bytes()
+
+
+PEAK = """
+import sys, torch
+from avem.train import load_model
+
+def kilobytes(field):
+    line = next(line for line in open("/proc/self/status") if line.startswith(field))
+    return int(line.split()[1])
+
+load_model(sys.argv[1])  # imports everything
+before = kilobytes("VmRSS")
+model = load_model(sys.argv[2], dtype=torch.float32)
+size = sum(p.numel() * p.element_size() for p in model.parameters()) / 1024
+print((kilobytes("VmHWM") - before) / size)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_loading_takes_little_more_than_the_model(copied, golden, tmp_path):
+    """A float16 file of 90 MB read as float32: at most 1.2 times the model's size at any moment."""
+    settings = json.loads((copied / "config.json").read_text())
+    settings |= {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 12, "vocab_size": 8000}
+    (copied / "config.json").write_text(json.dumps(settings))
+    tiny = load_file(copied / "model.safetensors")
+    config = AudiovisualConfig(
+        video_hidden_size=32, audio_hidden_size=64, qformer_hidden_size=36, qformer_num_attention_heads=3,
+        qformer_intermediate_size=96,
+    )  # fmt: skip
+    model = AudiovisualLM(LlamaForCausalLM(_llama_config(settings)), None, config)
+    towers = {name: tensor for name, tensor in tiny.items() if "_tower." in name}
+    state = {avere_name(name): tensor.half().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state | towers, copied / "model.safetensors", metadata={"format": "pt"})
+    command = [sys.executable, "-c", PEAK, str(golden / "avere_tiny"), str(copied)]
+    ratio = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert 0.9 < ratio <= 1.2
 
 
 def test_export_needs_encoders(avere_model, tmp_path):
