@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -56,14 +57,17 @@ def test_other_settings_in_the_same_folder_are_refused(undisturbed):
 @pytest.mark.slow
 def test_a_killed_demo_goes_on_to_the_same_answers(undisturbed, tmp_path):
     out = tmp_path / "demo"
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # sums over threads depend on their number
     command = [sys.executable, "-m", "avem", "demo", "--out", str(out), *ARGUMENTS]
     for marker, sent in (("cache/clips.parquet", signal.SIGKILL), ("runs/base/metrics.jsonl", signal.SIGINT)):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=one_thread
+        )
         deadline = time.monotonic() + 300
         while not (out / marker).exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(sent)
         _, said = process.communicate(timeout=60)
         assert "Traceback" not in said
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, env=one_thread)
     assert outcomes(out) == outcomes(undisturbed.page.parent)

@@ -160,7 +160,14 @@ def test_a_clip_without_negative_is_refused(tmp_path):
     with pytest.raises(DataError, match="Row 2-audio: the clip toy/002 has no audio negative of another emotion"):
         train_preferences(PreferenceConfig(**kit.preference_settings(tmp_path / "run")))
     with pytest.raises(StoreError, match="avem cache negatives"):
-        train_preferences(PreferenceConfig(**kit.preference_settings(tmp_path / "run", negatives="random-clip")))
+        train_preferences(PreferenceConfig(**kit.preference_settings(tmp_path / "run", negatives="my-own")))
+
+
+def test_negatives_are_mined_where_the_store_has_none(tmp_path):
+    kit = make_kit(tmp_path)
+    settings = kit.preference_settings(tmp_path / "run", negatives="random-emotion")
+    train_preferences(PreferenceConfig(**settings))
+    assert (FeatureStore.open(kit.store).negatives("random-emotion", "video") >= 0).any()
 
 
 def test_a_negative_that_lacks_the_stream_is_not_used(tmp_path):
