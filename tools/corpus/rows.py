@@ -66,7 +66,7 @@ def instructions(scene: Scene) -> list[InstructionRow]:
 
 
 def preferences(scene: Scene) -> list[PreferenceRow]:
-    """Preference rows: a reasoning question a side, yes-or-no questions with as many of either answer, agreement.
+    """Preference rows: a reasoning question a side, a yes-or-no question on every fitting cue and one other, agreement.
 
     y_w names a cue that is there and fits; y_l^vr one that is there and shows nothing; y_l^er one that fits and is
     not there. Asked about one cue, the answer is a verdict alone: the cue is in the question, so the wrong verdict is
@@ -80,7 +80,7 @@ def preferences(scene: Scene) -> list[PreferenceRow]:
         claims = [cue.shows(emotion) for cue in (present, irrelevant, absent)]
         chosen, spurious, hallucinated = (sentence(claim) for claim in claims)
         rows.append((side, f"reasoning_basic_{TASK_NAMES[side]}", REASONING[side], chosen, spurious, hallucinated))
-        for cue in (*scene.present(side), absent, *([irrelevant] if rng.random() < 0.5 else [])):
+        for cue in (*scene.present(side), *scene.absent(side), irrelevant):
             true = cue in scene.present(side)
             wrong = verdict(not true)
             rows.append((side, f"reasoning_stress_{TASK_NAMES[side]}", cue.asks(emotion), verdict(true), wrong, wrong))
