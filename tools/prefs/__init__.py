@@ -1,0 +1,1 @@
+"""Preference and benchmark data: from labelled clips to questions, answers and rejected answers."""
