@@ -50,6 +50,19 @@ class PromptError(AvemError, ValueError):
     """A prompt that can't be tokenised as asked, or does not fit the model's context."""
 
 
+class EndpointError(AvemError):
+    """A model behind a URL that gave no usable reply.
+
+    Args:
+        sentence: What happened, where, and what to do.
+        stops_all: Whether every later request would fail too (a wrong key, an unknown model, no credit left).
+    """
+
+    def __init__(self, sentence: str, *, stops_all: bool = False) -> None:
+        super().__init__(sentence)
+        self.stops_all = stops_all
+
+
 class PartialFailure(AvemError):
     """The run is complete but some clips failed; the ledger says why."""
 
