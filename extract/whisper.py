@@ -90,6 +90,11 @@ def _read_openai(path: Path) -> tuple[WhisperShape, dict[str, Tensor]]:
 
 def _read_hugging_face(folder: Path) -> tuple[WhisperShape, dict[str, Tensor]]:
     config = read_json(folder / "config.json")
+    if "model_type" not in config and (folder / "model.bin").is_file():
+        raise CheckpointError(
+            f"{folder} holds a CTranslate2 model; make an openai file of it with "
+            f"`python -m avem.tools.ctranslate2 {folder} whisper.pt` and give that."
+        )
     if config.get("model_type") != "whisper":
         raise CheckpointError(f"{folder} holds a {config.get('model_type', 'nameless')!r} model, not a Whisper one.")
     if config.get("activation_function", "gelu") != "gelu":
