@@ -6,7 +6,7 @@ lost row is noticed and named.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,18 @@ def read_manifest(path: Path) -> pa.Table:
     return parse_manifest(data, str(path))
 
 
-def write_manifest(path: Path, columns: Columns) -> pa.Table:
-    """Write a manifest atomically, with fresh checks, and return it."""
-    table = pa.table({**columns, "check": row_checks(columns)}, schema=SCHEMA)
+def write_manifest(path: Path, columns: Columns, edited: Collection[int] = ()) -> pa.Table:
+    """Write a manifest atomically, with fresh checks, and return it.
+
+    Args:
+        path: Its file.
+        columns: The clips.
+        edited: Rows that were found edited; they keep a check that does not match, so that they stay known as such.
+    """
+    checks = row_checks(columns)
+    for row in edited:
+        checks[row] ^= 1
+    table = pa.table({**columns, "check": checks}, schema=SCHEMA)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     write_atomic(path, sink.getvalue().to_pybytes())

@@ -139,12 +139,17 @@ class DamagedRow(int):
 
     clip_id: str
     problem: str
+    kinds: tuple[Kind, ...]
+    """Streams whose arrays are damaged in this row."""
+    entry: bool
+    """Whether the row's entry in the manifest was edited, moved or lost."""
 
-    def __new__(cls, row: int, clip_id: str, problem: str) -> DamagedRow:
-        """A row number with the clip it belongs to and one sentence about the damage."""
+    def __new__(
+        cls, row: int, clip_id: str, problem: str, kinds: tuple[Kind, ...] = (), *, entry: bool = False
+    ) -> DamagedRow:
+        """A row number with the clip it belongs to, one sentence about the damage, and where the damage is."""
         damaged = super().__new__(cls, row)
-        damaged.clip_id = clip_id
-        damaged.problem = problem
+        damaged.clip_id, damaged.problem, damaged.kinds, damaged.entry = clip_id, problem, kinds, entry
         return damaged
 
     @property

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from avem.cache.layout import MANIFEST, shard_path, stream_arrays, stream_group
 from avem.cache.manifest import edited_rows, parse_manifest
-from avem.cache.records import DamagedRow, Kind
+from avem.cache.records import KINDS, DamagedRow, Kind
 from avem.cache.rows import ZarrRows
 from avem.cache.shards import CRC_BYTES, ShardFile
 from avem.errors import StoreError
@@ -32,16 +32,25 @@ def damaged_rows(store: FeatureStore) -> list[DamagedRow]:
         The damaged rows, ascending, each once, with all that is wrong with it.
     """
     problems: dict[int, list[str]] = defaultdict(list)
+    kinds: dict[int, set[Kind]] = defaultdict(set)
     for row, problem in _manifest_problems(store):
         problems[row].append(problem)
+    entries = set(problems)
     work = [(kind, array) for kind in store.kinds for array in stream_arrays(store.spec(kind))]
     total = sum(int(store.available(kind).sum()) for kind, _ in work)
     with stage("verify", total, "rows") as progress:
         for kind, array in work:
             for row, problem in _array_problems(store, kind, array, progress):
                 problems[row].append(f"{kind}/{array} {problem}")
+                kinds[row].add(kind)
     ids = store.clips["clip_id"].to_pylist()
-    return [DamagedRow(row, ids[row] if row < len(ids) else "", "; ".join(problems[row])) for row in sorted(problems)]
+    return [
+        DamagedRow(
+            row, ids[row] if row < len(ids) else "", "; ".join(problems[row]),
+            tuple(kind for kind in KINDS if kind in kinds[row]), entry=row in entries,
+        )
+        for row in sorted(problems)
+    ]  # fmt: skip
 
 
 def _manifest_problems(store: FeatureStore) -> Iterator[tuple[int, str]]:
@@ -51,9 +60,8 @@ def _manifest_problems(store: FeatureStore) -> Iterator[tuple[int, str]]:
         table = parse_manifest(data, f"{store.location.url}/{MANIFEST}")
         rows = len(table)
         yield from ((row, "the manifest's entry was edited or moved") for row in edited_rows(table))
-    for kind in store.kinds:
-        lost = range(rows, store.rows_of_array(kind, "features"))
-        yield from ((row, "the manifest's entry is lost") for row in lost)
+    ends = [store.rows_of_array(kind, "features") for kind in store.kinds]
+    yield from ((row, "the manifest's entry is lost") for row in range(rows, max(ends, default=0)))
 
 
 def _array_problems(store: FeatureStore, kind: Kind, array: str, progress: Stage) -> Iterator[tuple[int, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,10 @@ from avem.cache import layout, ledger
 from avem.cache.location import Location
 from avem.cache.locks import store_lock
 from avem.cache.manifest import (
+    DETAIL_COLUMNS,
     Columns,
     append_clips,
+    edited_rows,
     manifest_columns,
     read_manifest,
     write_manifest,
@@ -33,6 +35,7 @@ class StoreWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._ledger = path / layout.LEDGER
+        self._edited: set[int] = set()
 
     @classmethod
     def open(cls, path: str | Path) -> StoreWriter:
@@ -93,7 +96,7 @@ class StoreWriter:
             fresh = _fresh_clips(records, known, columns["sha256"], self.path)
             if fresh or replaced:
                 append_clips(columns, fresh)
-                write_manifest(self.path / layout.MANIFEST, columns)
+                self._write_manifest(columns)
             self._remember_roots(records, Path(root).expanduser().resolve())
             self._grow_arrays(len(columns["clip_id"]))
         return np.array([known[record.clip_id] for record in records], dtype=np.int64)
@@ -137,7 +140,32 @@ class StoreWriter:
                 if not 0 <= row < len(columns["clip_id"]):
                     raise UnknownClipError(f"{self.path} has no row {row}; it holds {len(columns['clip_id'])} clips.")
                 columns[f"{kind}_status"][row] = PENDING
-            write_manifest(self.path / layout.MANIFEST, columns)
+            self._write_manifest(columns)
+
+    def enter_again(self, entries: Mapping[int, ClipRecord]) -> None:
+        """Replace manifest entries that were edited or moved, and have their rows extracted again in every stream.
+
+        Args:
+            entries: What belongs into each row.
+
+        Raises:
+            UnknownClipError: The store has no such row.
+            StoreError: Two rows would hold the same clip.
+        """
+        with self._exclusive():
+            columns = self._fold()
+            for row, record in entries.items():
+                if not 0 <= row < len(columns["clip_id"]):
+                    raise UnknownClipError(f"{self.path} has no row {row}; it holds {len(columns['clip_id'])} clips.")
+                for name in columns:
+                    if name.endswith("_status"):
+                        columns[name][row] = PENDING
+                    else:
+                        columns[name][row] = None if name in DETAIL_COLUMNS else getattr(record, name)
+            if len(set(columns["clip_id"])) < len(columns["clip_id"]):
+                raise StoreError(f"Two rows of {self.path} would hold one clip; restore its clips.parquet from a copy.")
+            self._edited -= set(entries)
+            self._write_manifest(columns)
 
     def finish(self) -> pa.Table:
         """Fold the ledger into the manifest, which from then on says everything by itself.
@@ -148,7 +176,7 @@ class StoreWriter:
         with self._exclusive():
             columns = self._fold()
             self._sweep()
-            return write_manifest(self.path / layout.MANIFEST, columns)
+            return self._write_manifest(columns)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -162,12 +190,18 @@ class StoreWriter:
     def _fold(self) -> Columns:
         """Fold the ledger into the manifest; the store is held exclusively."""
         records = ledger.read_records(Location.parse(self.path))
-        columns = manifest_columns(read_manifest(self.path / layout.MANIFEST))
+        table = read_manifest(self.path / layout.MANIFEST)
+        self._edited = set(edited_rows(table))
+        columns = manifest_columns(table)
         ledger.fold(columns, records)
         if records:
-            write_manifest(self.path / layout.MANIFEST, columns)
+            self._write_manifest(columns)
             ledger.retire(self._ledger, records)
         return columns
+
+    def _write_manifest(self, columns: Columns) -> pa.Table:
+        """Write what `_fold` gave; entries that it found edited stay known as such."""
+        return write_manifest(self.path / layout.MANIFEST, columns, self._edited)
 
     def _sweep(self) -> None:
         """Remove what killed writers left half-written; shards are swept by whoever writes them anew."""

@@ -27,6 +27,8 @@ class ExtractOptions:
     """Reader to use; None recognises the layout."""
     limit: int | None = None
     """Only the first so many clips."""
+    only: frozenset[str] | None = None
+    """Only the clips of these ids; None is all of them."""
     workers: int | None = None
     """Decoding processes; None is one a core."""
     batch_size: int | None = None

@@ -51,6 +51,8 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
     start = time.perf_counter()
     root, store_path = Path(root).expanduser(), Path(store_path).expanduser()
     clips = read_dataset(root, options.dataset)[: options.limit]
+    if options.only is not None:
+        clips = [clip for clip in clips if clip.clip_id in options.only]
     report = ExtractReport(store_path, len(clips), workers=options.worker_count)
     known = StoreWriter.open(store_path).clips if (store_path / METADATA).is_file() else empty_manifest()
     records, report.failures = plan.hash_clips(root, clips, known)

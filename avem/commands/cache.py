@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from avem.commands.logps import logps
+from avem.errors import PartialFailure, StoreError
+from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 
 cache_app = typer.Typer(no_args_is_help=True, help="Look at a feature store, check it, and mine negatives in it.")
 cache_app.command()(logps)
@@ -46,14 +48,36 @@ def negatives(
 def verify(cache: StorePath = Path("./cache")) -> None:
     """Read every row and compare its checksum; exit status 2 if any is damaged."""
     from avem.cache import FeatureStore
-    from avem.errors import StoreError
 
     damaged = FeatureStore.open(cache).verify()
     for row in damaged:
         typer.echo(f"row {row.row} ({row.clip_id}): {row.problem}")
     if damaged:
-        raise StoreError(f"{len(damaged)} rows of {cache} are damaged.")
+        raise StoreError(f"{len(damaged)} rows of {cache} are damaged; `avem cache repair` extracts them again.")
     typer.echo(f"Every row of {cache} is sound.")
+
+
+@cache_app.command()
+def repair(
+    cache: StorePath = Path("./cache"),
+    root: Annotated[Path | None, typer.Option(help="Where the clips are now, if they were moved.")] = None,
+    video_encoder: Annotated[str, typer.Option(help="The one that made the store.")] = DEFAULT_VIDEO_ENCODER,
+    audio_encoder: Annotated[str, typer.Option(help="The one that made the store.")] = DEFAULT_AUDIO_ENCODER,
+    dataset: Annotated[str | None, typer.Option(help="Layout to read, if it is not recognised.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")] = "auto",
+    precision: Annotated[str, typer.Option(help="What the encoders compute in.")] = "auto",
+) -> None:
+    """Verify the store and extract its damaged rows, and only these, again; exit status 3 if some are left."""
+    from avem.extract import ExtractOptions
+    from avem.extract.repair import repair as run
+
+    options = ExtractOptions(video_encoder, audio_encoder, dataset=dataset, device=device, precision=precision)
+    report = run(cache, options, root)
+    typer.echo(f"{len(report.damaged)} rows were damaged; {len(report.mended)} clips are extracted again.")
+    for clip_id, reason in report.left.items():
+        typer.echo(f"left as it is: {clip_id}: {reason}")
+    if report.left:
+        raise PartialFailure(f"{len(report.left)} rows of {cache} could not be mended.")
 
 
 @cache_app.command()
