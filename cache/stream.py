@@ -63,13 +63,14 @@ class StreamWriter:
         """Become the owner of a shard, so that writers at work on the same store share it out.
 
         Returns:
-            False if another writer owns it or has just finished it. A claim ends with `write` or with the process.
+            False if another writer owns it, or none of its rows is pending any more. A claim ends with `write` or with
+            the process.
         """
         if not self._locks.take(shard.index):
             return False
         first = shard.index * self.spec.rows_per_shard
         statuses = self._shard_statuses(shard.index)
-        if all(statuses[row - first] == OK for row in shard.rows):
+        if not any(statuses[row - first] == PENDING for row in shard.rows):
             self._locks.release(shard.index)
             return False
         return True

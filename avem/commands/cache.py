@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from avem.commands.logps import logps
-from avem.errors import PartialFailure, StoreError
+from avem.errors import PartialFailure, SettingError, StoreError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+
+if TYPE_CHECKING:
+    from avem.cache.records import Kind
 
 cache_app = typer.Typer(no_args_is_help=True, help="Look at a feature store, check it, and mine negatives in it.")
 cache_app.command()(logps)
@@ -103,10 +106,24 @@ def export(
 
 @cache_app.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="HDF5 files as `avem cache export` writes them.")],
+    files: Annotated[list[Path] | None, typer.Argument(help="HDF5 files as `avem cache export` writes them.")] = None,
     cache: StorePath = Path("./cache"),
+    video_npy: Annotated[Path | None, typer.Option(help="Folder with one .npy of video features per clip.")] = None,
+    audio_npy: Annotated[Path | None, typer.Option(help="Folder with one .npy of audio features per clip.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="CSV (clip_id, emotion) or `<clip> <frames> <emotion>`.")] = None,
+    dataset: Annotated[str, typer.Option(help="What the .npy clips are called together.")] = "npy",
+    dtype: Annotated[str, typer.Option(help="How .npy features are kept: float16, bfloat16 or int8.")] = "float16",
 ) -> None:
-    """Make a store of HDF5 files."""
+    """Make a store of HDF5 files, or of folders with one .npy per clip."""
     from avem.cache.exchange import import_hdf5
+    from avem.cache.npy_import import import_npy
 
-    typer.echo(f"{len(import_hdf5(files, cache))} clips are in {cache}.")
+    given = {"video": video_npy, "audio": audio_npy}
+    folders = {kind: folder for kind, folder in given.items() if folder is not None}
+    if bool(files) == bool(folders):
+        raise SettingError("Give either HDF5 files or folders with --video-npy and --audio-npy.")
+    if files:
+        store = import_hdf5(files, cache)
+    else:
+        store = import_npy(cast("dict[Kind, Path]", folders), cache, labels=labels, dataset=dataset, dtype=dtype)
+    typer.echo(f"{len(store)} clips are in {cache}.")

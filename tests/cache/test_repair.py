@@ -10,8 +10,8 @@ import pytest
 from avem.cache import FeatureStore, StoreWriter
 from avem.cli import main
 from avem.extract import ExtractOptions, extract
-from avem.extract.repair import repair
 from avem.extract.random_weights import make_random_languagebind, make_random_whisper
+from avem.extract.repair import repair
 from tests.extract.conftest import write_clip
 
 SIZES = {"image_size": 32, "patch_size": 16, "hidden": 32, "layers": 1, "heads": 2, "frames": 2, "projection_dim": 8}
@@ -64,7 +64,8 @@ def test_every_kind_of_damage_is_mended_bit_for_bit(whole, store):
     report = repair(store, whole[1])
     assert [int(row) for row in report.damaged] == [0, 1, 2, 3, 4]
     assert report.damaged[4].kinds == ("audio",)
-    assert len(report.mended) == 5 and not report.left
+    assert len(report.mended) == 5
+    assert not report.left
     assert contents(store) == sound
     assert FeatureStore.open(store).clips.equals(entries)
     assert FeatureStore.open(store).verify() == []
@@ -81,7 +82,8 @@ def test_only_damaged_rows_are_read_from_source(whole, store, tmp_path):
     flip(shard(store, "video", "features", 0), stride + 5)
     sound = shard(store, "audio", "features", 0).read_bytes()
     report = repair(store, whole[1], tmp_path / "moved")
-    assert len(report.mended) == 1 and not report.left
+    assert len(report.mended) == 1
+    assert not report.left
     assert shard(store, "audio", "features", 0).read_bytes() == sound
     assert FeatureStore.open(store).verify() == []
 

@@ -1,0 +1,192 @@
+"""Stores from folders of one `.npy` per clip, as Emotion-LLaMA and its relatives keep their features.
+
+A folder is one encoder's output, `<clip>.npy` in it one clip's: a vector [C] for the whole clip, [T, C] with a vector a
+frame or step, or (video) [T, N, C]. All clips of a folder need one shape. Labels come from a CSV file with the columns
+`clip_id` and `emotion` (and `split`, `source`), or from lines `<clip> <frames> <emotion>` as in Emotion-LLaMA's lists.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from avem.cache.records import ClipRecord, Kind, RowDetails, Shard, StreamSpec
+from avem.cache.store import FeatureStore
+from avem.cache.stream import StreamWriter
+from avem.cache.writer import StoreWriter
+from avem.emotions import parse_emotion
+from avem.errors import DataError, MissingFileError, SettingError
+from avem.files import file_sha256
+from avem.progress import stage
+
+AXES: dict[Kind, int] = {"video": 3, "audio": 2}
+"""Axes of one clip's features in the store."""
+
+ROWS_PER_SHARD = 64
+
+LABELS = ("emotion", "split", "source")
+
+Labels = Mapping[str, Mapping[str, str]]
+"""Clip id to its cells of `LABELS`."""
+
+
+def import_npy(
+    folders: Mapping[Kind, str | Path], path: str | Path, *, labels: str | Path | None = None, dataset: str = "npy",
+    dtype: str = "float16",
+) -> FeatureStore:  # fmt: skip
+    """Add folders of `.npy` files to a store, which is made where there is none.
+
+    A clip is in the manifest as `<dataset>/<file name without suffix>`. Its pooled vector is the mean over everything
+    but channels. Files that can't be read, or are of another shape than the folder's first, are failed clips.
+
+    Args:
+        folders: The folder of each stream.
+        path: The store's folder.
+        labels: File that names emotions; None leaves clips without.
+        dataset: What the clips are called together.
+        dtype: How features are kept: `float16`, `bfloat16` or `int8`.
+
+    Raises:
+        MissingFileError: A folder or the labels are not there.
+        DataError: A folder holds no readable `.npy`, or the labels are neither of the two forms.
+        StoreError: The store has these clips with another content, or other features of this kind.
+    """
+    if not folders:
+        raise SettingError("There is nothing to import; give a folder of .npy files.")
+    places = {kind: Path(folder).expanduser().resolve() for kind, folder in folders.items()}
+    files = {kind: _npy_files(folder) for kind, folder in places.items()}
+    known = read_labels(Path(labels)) if labels is not None else {}
+    root = Path(os.path.commonpath([str(place) for place in places.values()]))
+    specs = {kind: _spec(kind, places[kind], files[kind], dtype) for kind in places}
+    writer = StoreWriter.open(path)
+    names = sorted(set().union(*files.values()))
+    writer.add_clips(_records(names, files, root, dataset, known, writer), root)
+    rows = dict(enumerate(writer.clips["clip_id"].to_pylist()))
+    clip_files = {kind: {f"{dataset}/{name}": file for name, file in files[kind].items()} for kind in files}
+    for kind, spec in specs.items():
+        _write_stream(writer.stream(spec), rows, clip_files[kind])
+    writer.finish()
+    return FeatureStore.open(path)
+
+
+def read_labels(path: Path) -> Labels:
+    """Emotions, splits and sources of clips, by file name without suffix.
+
+    Raises:
+        MissingFileError: There is no such file.
+        DataError: It is neither a CSV file with a column `clip_id` nor lines of clip, frames and emotion.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"There is no file {path} with labels.")
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    if lines and "clip_id" in next(csv.reader(lines[:1])):
+        table = csv.DictReader(lines)
+        return {_stem(row["clip_id"]): {name: row.get(name) or "" for name in LABELS} for row in table}
+    labels = {}
+    for number, line in enumerate(lines, start=1):
+        cells = line.split()
+        if not cells:
+            continue
+        if len(cells) < 3 or not cells[1].isdigit():
+            raise DataError(
+                f"{path} line {number} is not `<clip> <frames> <emotion>`; give such lines, or a CSV file with the "
+                "columns clip_id and emotion."
+            )
+        labels[_stem(cells[0])] = {"emotion": cells[2]}
+    return labels
+
+
+def _stem(name: str) -> str:
+    """A clip's name without the suffix of a media or feature file."""
+    return re.sub(r"\.(npy|mp4|avi|wav|mkv|webm|mov)$", "", name.strip(), flags=re.IGNORECASE)
+
+
+def _npy_files(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise MissingFileError(f"There is no folder {folder}; give one that holds a .npy file per clip.")
+    files = {item.relative_to(folder).with_suffix("").as_posix(): item for item in sorted(folder.rglob("*.npy"))}
+    if not files:
+        raise DataError(f"{folder} holds no .npy files; give a folder with one per clip.")
+    return files
+
+
+def _records(
+    names: Iterable[str], files: Mapping[Kind, Mapping[str, Path]], root: Path, dataset: str, labels: Labels,
+    writer: StoreWriter,
+) -> list[ClipRecord]:  # fmt: skip
+    """Manifest records; a clip that the store has from its other stream keeps the file it was entered with."""
+    columns = {name: writer.clips[name].to_pylist() for name in ("clip_id", "path", "sha256")}
+    there = {clip: cells for clip, *cells in zip(*columns.values(), strict=True)}
+    records = []
+    for name in names:
+        paths = {kind: files[kind][name] for kind in files if name in files[kind]}
+        first = next(iter(paths.values()))
+        place, state, clip_id = first.relative_to(root).as_posix(), first.stat(), f"{dataset}/{name}"
+        path, sha256 = there.get(clip_id, [place, ""])
+        cells = labels.get(name, {})
+        raw = cells.get("emotion", "")
+        emotion = parse_emotion(raw)
+        records.append(
+            ClipRecord(
+                clip_id, dataset, place, file_sha256(first) if path == place else sha256, state.st_size,
+                state.st_mtime_ns, cells.get("split", ""), None if emotion is None else str(emotion), raw,
+                cells.get("source", ""), paths["audio"].relative_to(root).as_posix() if len(paths) == 2 else "",
+            )
+        )  # fmt: skip
+    return records
+
+
+def _spec(kind: Kind, folder: Path, files: Mapping[str, Path], dtype: str) -> StreamSpec:
+    """The stream that a folder is, by its first readable file."""
+    for file in files.values():
+        features = _read(file, kind)
+        if not isinstance(features, str):
+            encoder = re.sub(r"[^A-Za-z0-9._-]", "-", folder.name).lstrip(".") or "npy"
+            fingerprint: dict[str, Any] = {"imported_from": "npy", "encoder": folder.name, "pooling": "mean"}
+            return StreamSpec(kind, encoder, fingerprint, features.shape, features.shape[-1], dtype, ROWS_PER_SHARD)
+    raise DataError(f"None of the .npy files in {folder} holds a clip's features; they need 1 to {AXES[kind]} axes.")
+
+
+def _read(file: Path, kind: Kind) -> npt.NDArray[np.float32] | str:
+    """One clip's features with all the axes of its stream, or why they can't be had."""
+    try:
+        values = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        return f"{file.name} can't be read ({str(error).splitlines()[0]})"
+    if values.dtype.kind not in "fiu" or not 1 <= values.ndim <= AXES[kind] or not values.size:
+        return f"{file.name} holds {values.dtype} {values.shape} and no features of a clip"
+    missing = AXES[kind] - values.ndim
+    shape = (*values.shape[:-1], *[1] * missing, values.shape[-1])  # [T, C] is [T, 1, C]; [C] is [1, 1, C]
+    features: npt.NDArray[np.float32] = values.reshape(shape).astype(np.float32)
+    return features
+
+
+def _write_stream(stream: StreamWriter, rows: Mapping[int, str], files: Mapping[str, Path]) -> None:
+    """Write every pending row that has a file."""
+    shards = [Shard(shard.index, [row for row in shard.rows if rows[row] in files]) for shard in stream.pending()]
+    with stage(f"import {stream.spec.kind}", sum(len(shard.rows) for shard in shards)) as progress:
+        for shard in shards:
+            if not shard.rows or not stream.claim(shard):
+                continue
+            features = np.zeros((len(shard.rows), *stream.spec.row_shape), dtype=np.float32)
+            details = [_fill(features[place], files[rows[row]], stream.spec) for place, row in enumerate(shard.rows)]
+            pooled = features.reshape(len(features), -1, stream.spec.pooled_dim).mean(axis=1)
+            committed = stream.write(shard, features, pooled, details)
+            progress.advance(len(committed), failures=sum(item.status != "ok" for item in committed))
+
+
+def _fill(place: npt.NDArray[np.float32], file: Path, spec: StreamSpec) -> RowDetails:
+    features = _read(file, spec.kind)
+    if isinstance(features, str):
+        return RowDetails("failed", features)
+    if features.shape != spec.row_shape:
+        return RowDetails("failed", f"{file.name} is of shape {features.shape}, not {spec.row_shape}")
+    place[:] = features
+    return RowDetails()

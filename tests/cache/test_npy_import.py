@@ -1,0 +1,102 @@
+"""Folders with one `.npy` per clip become a store."""
+
+import numpy as np
+import pytest
+
+from avem.cache import FeatureStore
+from avem.cache.npy_import import import_npy, read_labels
+from avem.cli import main
+from avem.errors import DataError, MissingFileError, SettingError, StoreError
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Utterance vectors of video (as Emotion-LLaMA has them) and steps of audio, for clips a, b and c."""
+    rng = np.random.default_rng(0)
+    kinds = {"video": tmp_path / "features/maeVideo_399_UTT", "audio": tmp_path / "features/HL FRA"}
+    for kind, folder in kinds.items():
+        folder.mkdir(parents=True)
+        for name in "abc":
+            np.save(folder / f"{name}.npy", rng.normal(size=(4, 6) if kind == "audio" else 5).astype(np.float32))
+    return kinds
+
+
+def test_a_folder_per_stream_with_labels(tmp_path, folders):
+    (tmp_path / "list.txt").write_text("a 115 happy\nb 89 neutral\n\nc 3 worried\n")
+    store = import_npy(folders, tmp_path / "cache", labels=tmp_path / "list.txt", dataset="mer")
+    assert store.clips["clip_id"].to_pylist() == ["mer/a", "mer/b", "mer/c"]
+    assert store.clips["emotion"].to_pylist() == ["happiness", "neutral", None]
+    assert store.clips["emotions_raw"].to_pylist() == ["happy", "neutral", "worried"]
+    assert store.spec("video").encoder == "maeVideo_399_UTT"
+    assert store.spec("audio").encoder == "HL-FRA"
+    for row, name in enumerate("abc"):
+        video, audio = (np.load(folders[kind] / f"{name}.npy") for kind in ("video", "audio"))
+        assert np.array_equal(store.video([row])[0].numpy(), video.astype(np.float16)[None, None])
+        assert np.array_equal(store.audio([row])[0].numpy(), audio.astype(np.float16))
+        mean = audio.mean(axis=0)
+        np.testing.assert_allclose(store.pooled("audio")[row], mean / np.linalg.norm(mean), atol=1e-6)
+    assert store.media_path(1) == folders["video"] / "b.npy"
+    assert store.verify() == []
+
+
+def test_a_second_stream_and_more_clips_can_follow(tmp_path, folders):
+    import_npy({"audio": folders["audio"]}, tmp_path / "cache")
+    np.save(folders["audio"] / "d.npy", np.ones((4, 6)))
+    store = import_npy(folders, tmp_path / "cache")
+    assert store.clips["clip_id"].to_pylist() == ["npy/a", "npy/b", "npy/c", "npy/d"]
+    assert store.available("audio").tolist() == [True] * 4
+    assert store.available("video").tolist() == [True] * 3 + [False]
+    np.save(folders["audio"] / "a.npy", np.zeros((4, 6)))
+    with pytest.raises(StoreError, match=r"npy/a .* another content"):
+        import_npy({"audio": folders["audio"]}, tmp_path / "cache")
+
+
+def test_files_that_can_not_be_kept_are_failed_clips(tmp_path, folders):
+    np.save(folders["audio"] / "b.npy", np.zeros((9, 6)))
+    (folders["audio"] / "c.npy").write_bytes(b"\x93NUMPY")
+    np.save(folders["audio"] / "d.npy", np.full((4, 6), np.nan))
+    np.save(folders["audio"] / "e.npy", np.array(["no", "number"]))
+    np.save(folders["audio"] / "f.npy", np.array([{}], dtype=object))
+    store = import_npy({"audio": folders["audio"]}, tmp_path / "cache")
+    assert store.available("audio").tolist() == [True] + [False] * 5
+    for status, said in zip(store.clips["audio_status"].to_pylist()[1:], [
+        "shape (9, 6), not (4, 6)", "can't be read", "NaN", "no features", "can't be read",
+    ], strict=True):  # fmt: skip
+        assert said in status
+
+
+def test_labels_of_both_forms_and_none(tmp_path):
+    (tmp_path / "a.csv").write_text("split,clip_id,emotion\ntrain,x.mp4,anger\ntest,y,\n")
+    assert read_labels(tmp_path / "a.csv") == {
+        "x": {"emotion": "anger", "split": "train", "source": ""}, "y": {"emotion": "", "split": "test", "source": ""},
+    }  # fmt: skip
+    (tmp_path / "b.txt").write_text("x 12\n")
+    with pytest.raises(DataError, match="line 1"):
+        read_labels(tmp_path / "b.txt")
+    with pytest.raises(MissingFileError, match=r"no file .*nothing\.csv"):
+        read_labels(tmp_path / "nothing.csv")
+
+
+def test_refuses_folders_without_features(tmp_path):
+    with pytest.raises(MissingFileError, match="no folder"):
+        import_npy({"video": tmp_path / "nothing"}, tmp_path / "cache")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no \.npy files"):
+        import_npy({"video": tmp_path / "empty"}, tmp_path / "cache")
+    np.save(tmp_path / "empty/x.npy", np.zeros((1, 2, 3, 4)))
+    with pytest.raises(DataError, match=r"None of the \.npy files"):
+        import_npy({"video": tmp_path / "empty"}, tmp_path / "cache")
+    with pytest.raises(SettingError, match="nothing to import"):
+        import_npy({}, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_command(tmp_path, folders, monkeypatch, capsys):
+    arguments = ["--cache", str(tmp_path / "cache"), "--audio-npy", str(folders["audio"]), "--dtype", "int8"]
+    for given, status in ((arguments, 0), ([*arguments, "x.h5"], 2), (arguments[:2], 2)):
+        monkeypatch.setattr("sys.argv", ["avem", "cache", "import", *given])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == status
+    assert "3 clips are in" in capsys.readouterr().out
+    assert FeatureStore.open(tmp_path / "cache").spec("audio").dtype == "int8"
