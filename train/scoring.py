@@ -86,7 +86,7 @@ def _score_tree(model: Any, atoms: list[list[int]], starts: list[int], media: Me
         use_cache=False,
         prefix_tree=attention,
     ).logits[0]
-    if attention.calls != model.language_model.config.get_text_config().num_hidden_layers:
+    if attention.layers != model.language_model.config.get_text_config().num_hidden_layers:
         raise SettingError(OTHER_LAYERS.format(type(model.language_model).__name__))
     return _sum_logprobs(logits, targets, len(atoms))
 
