@@ -6,6 +6,7 @@
 from avem.cache.info import StoreInfo, store_info
 from avem.cache.matching import match_mutual
 from avem.cache.negatives import MiningReport, ensure_negatives, mine_negatives
+from avem.cache.prefetch import FeatureBatch, Prefetcher
 from avem.cache.records import ClipRecord, DamagedRow, RowDetails, Shard, StreamSpec
 from avem.cache.scores import ScoreCache, score_key
 from avem.cache.store import FeatureStore
@@ -15,8 +16,10 @@ from avem.cache.writer import StoreWriter
 __all__ = [
     "ClipRecord",
     "DamagedRow",
+    "FeatureBatch",
     "FeatureStore",
     "MiningReport",
+    "Prefetcher",
     "RowDetails",
     "ScoreCache",
     "Shard",
