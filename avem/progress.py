@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -18,12 +19,13 @@ LOG_EVERY_S = 15.0
 
 
 class Stage:
-    """One stage of long work; `advance` it as items are done."""
+    """One stage of long work; `advance` it as items are done, from any thread."""
 
     def __init__(self, name: str, total: int, unit: str, bar: Progress | None) -> None:
         self.name, self.total, self.unit = name, total, unit
         self.done = self.failures = 0
         self._bar = bar
+        self._lock = threading.Lock()
         self._task: TaskID | None = None
         if bar is not None:
             self._task = bar.add_task(name, total=total, rate="", note="")
@@ -31,8 +33,9 @@ class Stage:
 
     def advance(self, count: int = 1, *, failures: int = 0, note: str = "") -> None:
         """Count items as done (failures among them) and show a note, such as the current loss."""
-        self.done += count
-        self.failures += failures
+        with self._lock:
+            self.done += count
+            self.failures += failures
         rate = self.done / max(time.monotonic() - self._start, 1e-9)
         failed = f" {self.failures} failed" if self.failures else ""
         if self._bar is not None and self._task is not None:
@@ -49,12 +52,19 @@ class Stage:
 @contextmanager
 def stage(name: str, total: int, unit: str = "clips") -> Iterator[Stage]:
     """Show a stage while the block runs: a live bar on a terminal, a log line now and then elsewhere."""
+    with stages((name, total, unit)) as (only,):
+        yield only
+
+
+@contextmanager
+def stages(*lines: tuple[str, int, str]) -> Iterator[Sequence[Stage]]:
+    """Show stages that go on at the same time, each given as name, total and unit, while the block runs."""
     if not sys.stderr.isatty():
-        yield Stage(name, total, unit, None)
+        yield [Stage(*line, None) for line in lines]
         return
     columns = (
         TextColumn("{task.description:<18}"), BarColumn(bar_width=24), MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        yield Stage(name, total, unit, bar)
+        yield [Stage(*line, bar) for line in lines]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from avem.cache.records import RowDetails, Shard, StreamSpec
 from avem.cache.stream import StreamWriter
 from avem.extract.options import Timings
+from avem.progress import Stage
 
 KEPT_AS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 """Types that features can take as soon as they are encoded; int8 is made from the encoder's own."""
@@ -61,7 +62,7 @@ class ShardWriterThread:
 
 
 class StreamAssembler:
-    """Encodes and writes the rows of one stream, which arrive in ascending order.
+    """Encodes and writes the rows of one stream, which arrive shard by shard, in ascending order within each.
 
     A batch never reaches over the end of a shard, so a shard's bytes do not depend on what ran before it: a run that
     was killed and taken up again writes the same store as one that was not.
@@ -73,13 +74,16 @@ class StreamAssembler:
         batch_size: Clips encoded at once.
         writer: Thread that writes.
         timings: Account that encoding time is entered in.
+        encode_line: Progress of encoding, in rows.
+        write_line: Progress of writing, in rows.
     """
 
     def __init__(
-        self, encoder: Encoder, stream: StreamWriter, shards: list[Shard], batch_size: int,
-        writer: ShardWriterThread, timings: Timings,
+        self, encoder: Encoder, stream: StreamWriter, shards: Sequence[Shard], batch_size: int,
+        writer: ShardWriterThread, timings: Timings, encode_line: Stage, write_line: Stage,
     ) -> None:  # fmt: skip
         self.encoded = 0
+        self._encode_line, self._write_line = encode_line, write_line
         self._encoder, self._stream, self._batch_size = encoder, stream, batch_size
         self._writer, self._timings = writer, timings
         self._shards = {shard.index: shard for shard in shards}
@@ -88,11 +92,6 @@ class StreamAssembler:
         self._batch: list[Tensor] = []
         self._encoded: list[tuple[Tensor, Tensor]] = []
         self._details: list[RowDetails] = []
-
-    @property
-    def rows(self) -> set[int]:
-        """Rows still to be written when the run began."""
-        return self._rows
 
     def claim(self, row: int) -> bool:
         """Whether the row is to be decoded for this stream; becomes the owner of its shard at the shard's first row."""
@@ -107,7 +106,9 @@ class StreamAssembler:
         """Take the next row: the encoder's input, or None for a failed clip."""
         shard = self._shards[row // self._stream.spec.rows_per_shard]
         self._details.append(details)
-        if inputs is not None:
+        if inputs is None:
+            self._encode_line.advance(failures=1)
+        else:
             self._batch.append(inputs)
         last = len(self._details) == len(shard.rows)
         if self._batch and (last or len(self._batch) == self._batch_size):
@@ -122,6 +123,7 @@ class StreamAssembler:
             kept = features.to(KEPT_AS.get(self._stream.spec.dtype, features.dtype)).cpu()
             self._encoded.append((kept, pooled.cpu()))
         self._timings.encode += time.perf_counter() - start
+        self._encode_line.advance(len(batch))
 
     def _submit(self, shard: Shard) -> None:
         details, self._details = self._details, []
@@ -132,7 +134,9 @@ class StreamAssembler:
         spec = self._stream.spec
         features, pooled = _spread(spec, encoded, details)
         committed = self._stream.write(shard, features, pooled, details)
-        self.encoded += sum(item.status == "ok" for item in committed)
+        succeeded = sum(item.status == "ok" for item in committed)
+        self.encoded += succeeded
+        self._write_line.advance(len(committed), failures=len(committed) - succeeded)
 
 
 def _spread(spec: StreamSpec, encoded: list[tuple[Tensor, Tensor]], details: list[RowDetails]) -> tuple[Tensor, Tensor]:

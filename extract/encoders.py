@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -46,6 +47,10 @@ class VideoEncoder:
         self.row_shape = (config.num_frames, config.tokens, config.hidden_size)
         projection = model.visual_projection
         self.pooled_dim = config.hidden_size if projection is None else projection.out_features
+
+    def copy_to(self, device: str) -> VideoEncoder:
+        """The same encoder on another device."""
+        return VideoEncoder(deepcopy(self.model), self.layer, device, self.dtype)
 
     def preprocess(self, frames: npt.NDArray[np.uint8] | Tensor) -> Tensor:
         """Frames of one clip, uint8 [T, H, W, 3], to pixels, float32 [3, T, S, S] on the CPU.
@@ -101,6 +106,10 @@ class AudioEncoder:
         self.samples = 2 * self.shape.n_audio_ctx * HOP_LENGTH
         self.row_shape = (self.shape.n_audio_ctx, self.shape.n_audio_state)
         self.pooled_dim = self.shape.n_audio_state
+
+    def copy_to(self, device: str) -> AudioEncoder:
+        """The same encoder on another device."""
+        return AudioEncoder(LoadedWhisper(deepcopy(self.module), self.shape, self.weights_sha256), device, self.dtype)
 
     def preprocess(self, waveform: npt.NDArray[np.float32] | Tensor) -> Tensor:
         """Samples of one clip to a log-mel spectrogram.

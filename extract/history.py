@@ -33,9 +33,11 @@ def record_run(store: Path, options: ExtractOptions, report: ExtractReport) -> N
         "encoded": report.encoded,
         "failed": len(report.failures),
         "decoded_by_pyav": report.fallbacks,
+        "engine": options.engine,
+        "devices": report.devices,
         "workers": report.workers,
         "clips_per_s": round(report.clips_per_s, 3),
-        "limiting_stage": report.timings.limiting_stage(report.workers),
+        "limiting_stage": report.limiting_stage,
         "seconds": {name: round(value, 3) for name, value in asdict(report.timings).items()},
     }
     write_json_lines(store / LEDGER / RUNS, [*_runs(store), entry])
@@ -56,6 +58,6 @@ def _identity(options: ExtractOptions) -> dict[str, str]:
             return {}
         files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
         stamps = [[item.name, item.stat().st_size, item.stat().st_mtime_ns] for item in files]
-        how = [options.device, options.precision, options.dtype]
+        how = [options.engine, options.device, options.precision, options.dtype]
         identity[kind] = json_sha256([str(path.resolve()), stamps, how])
     return identity

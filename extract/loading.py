@@ -43,6 +43,13 @@ class Encoders:
         frames, size = (self.video.frames, self.video.size) if self.video else (1, 1)
         return frames, size, self.audio.samples if self.audio else 1
 
+    def copy_to(self, device: str) -> Encoders:
+        """The same encoders on another device."""
+        return Encoders(
+            None if self.video is None else self.video.copy_to(device),
+            None if self.audio is None else self.audio.copy_to(device),
+        )
+
     def specs(self, options: ExtractOptions) -> dict[Kind, StreamSpec]:
         """Descriptions of the streams to be written."""
         specs = {}
@@ -63,27 +70,38 @@ class Encoders:
         return self.audio.preprocess(torch.as_tensor(clip.sound))
 
 
-def load_encoders(options: ExtractOptions) -> Encoders:
-    """Load what the options ask for, where and in the precision they ask for.
+def load_encoders(options: ExtractOptions) -> list[Encoders]:
+    """Load what the options ask for on every device they ask for, in the precision they ask for.
+
+    Returns:
+        Encoders on each device; the files are read once.
 
     Raises:
-        SettingError: The device can't be used here.
+        SettingError: A device can't be used here.
         MissingFileError: A checkpoint is not to be had.
         CheckpointError: A checkpoint is not what avem reads.
     """
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    devices = _devices(options.device_names)
+    on_gpu = [_is_gpu(device) for device in devices]
+    if any(on_gpu) != all(on_gpu):
+        raise SettingError(f"--device {options.device} mixes GPUs and processors, whose features would differ.")
+    precision = options.precision if options.precision != "auto" else "float16" if all(on_gpu) else "float32"
+    first, dtype = devices[0], getattr(torch, precision)
+    video = load_video_encoder(options.video_encoder, device=first, dtype=dtype) if "video" in options.streams else None
+    audio = load_audio_encoder(options.audio_encoder, device=first, dtype=dtype) if "audio" in options.streams else None
+    loaded = Encoders(video, audio)
+    return [loaded, *(loaded.copy_to(device) for device in devices[1:])]
+
+
+def _devices(names: tuple[str, ...]) -> list[str]:
+    """The devices that are meant: `auto` is every GPU of this machine, or else its processor."""
+    if names != ("auto",):
+        return list(names)
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def _is_gpu(device: str) -> bool:
     try:
-        on_gpu = torch.zeros(1, device=device).is_cuda
+        return bool(torch.zeros(1, device=device).is_cuda)
     except (RuntimeError, AssertionError) as error:
         raise SettingError(f"--device {device} can't be used here ({str(error).splitlines()[0]}).") from error
-    precision = options.precision if options.precision != "auto" else "float16" if on_gpu else "float32"
-    dtype: torch.dtype = getattr(torch, precision)
-    video = (
-        load_video_encoder(options.video_encoder, device=device, dtype=dtype) if "video" in options.streams else None
-    )
-    audio = (
-        load_audio_encoder(options.audio_encoder, device=device, dtype=dtype) if "audio" in options.streams else None
-    )
-    return Encoders(video, audio)

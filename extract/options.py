@@ -11,6 +11,7 @@ from avem.errors import SettingError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,15 @@ class ExtractOptions:
     """Only the first so many clips."""
     only: frozenset[str] | None = None
     """Only the clips of these ids; None is all of them."""
+    engine: str = "local"
+    """`local`, or `ray` for the machines of a Ray cluster."""
     workers: int | None = None
-    """Decoding processes; None is one a core."""
+    """Decoding processes of a machine, with Ray of an actor; None is one a core."""
     batch_size: int | None = None
     """Clips encoded at once; None is 32 on a GPU, halved while memory is short, and 8 elsewhere."""
     device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1`, ...; auto is the first GPU if there is one."""
+    """`cpu`, `cuda`, `cuda:1`, or several with commas between; auto is every GPU if there is one. Ray's actors have one
+    each."""
     dtype: str = "float16"
     """How features are kept: float16, bfloat16 or int8 with a scale per token."""
     precision: str = "auto"
@@ -57,10 +61,19 @@ class ExtractOptions:
             raise SettingError(f"--dtype must be one of {', '.join(FEATURE_DTYPES)}, not {self.dtype}.")
         if self.precision not in PRECISIONS:
             raise SettingError(f"--precision must be one of {', '.join(PRECISIONS)}, not {self.precision}.")
+        if self.engine not in ENGINES:
+            raise SettingError(f"--engine must be one of {', '.join(ENGINES)}, not {self.engine}.")
+        if not all(self.device_names):
+            raise SettingError(f"--device takes devices with commas between, not {self.device!r}.")
         if not self.streams or not set(self.streams) <= set(KINDS) or len(set(self.streams)) != len(self.streams):
             raise SettingError(
                 f"--streams takes {' and '.join(KINDS)}, each once, not {', '.join(self.streams) or 'none'}."
             )
+
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        """The devices that `device` names; `auto` is one name here."""
+        return tuple(name.strip() for name in self.device.split(","))
 
     @property
     def worker_count(self) -> int:
@@ -84,7 +97,7 @@ class ClipFailure:
 
 @dataclass(slots=True)
 class Timings:
-    """Where an extraction's time went, in seconds."""
+    """Where an extraction's time went, in seconds; of several devices, the sum of their times but for `total`."""
 
     plan: float = 0.0
     """Reading the layout and hashing new files."""
@@ -102,9 +115,14 @@ class Timings:
     """The encoding thread waiting for that thread."""
     total: float = 0.0
 
-    def limiting_stage(self, workers: int) -> str:
+    def add(self, other: Timings) -> None:
+        """Enter another device's times."""
+        for name in ("decode", "wait", "encode", "write", "write_wait"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def limiting_stage(self, workers: int, devices: int = 1) -> str:
         """The stage that would be too slow even if all others took no time."""
-        loads = {"decode": self.decode / workers, "encode": self.encode, "write": self.write}
+        loads = {"decode": self.decode / workers, "encode": self.encode / devices, "write": self.write / devices}
         return max(loads, key=lambda name: loads[name])
 
 
@@ -128,6 +146,13 @@ class ExtractReport:
     bytes_free: int = 0
     timings: Timings = field(default_factory=Timings)
     workers: int = 1
+    devices: int = 1
+    """Devices that encoded: those of this machine, or Ray's actors."""
+
+    @property
+    def limiting_stage(self) -> str:
+        """`decode`, `encode` or `write`: the stage that no other could make up for."""
+        return self.timings.limiting_stage(self.workers, self.devices)
 
     @property
     def clips_per_s(self) -> float:
@@ -145,11 +170,12 @@ class ExtractReport:
         done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items()) or "nothing to do"
         lines = [f"{self.clips} clips in {self.store}: {done}; {len(self.failures)} failed."]
         if any(self.encoded.values()):
+            devices = f" on {self.devices} devices" if self.devices > 1 else ""
             lines.append(
                 f"{t.total:.1f} s ({self.clips_per_s:.1f} clips/s): plan {t.plan:.1f}, load {t.load:.1f}, "
-                f"decode {t.decode:.1f} on {self.workers} workers, encode {t.encode:.1f}, write {t.write:.1f}, "
-                f"waiting for clips {t.wait:.1f} and for the disk {t.write_wait:.1f}; "
-                f"{t.limiting_stage(self.workers)} limits."
+                f"decode {t.decode:.1f} on {self.workers} workers, encode {t.encode:.1f}{devices}, "
+                f"write {t.write:.1f}, waiting for clips {t.wait:.1f} and for the disk {t.write_wait:.1f}; "
+                f"{self.limiting_stage} limits."
             )
         lines += [f"  {failure.clip_id} ({failure.stream}): {failure.reason}" for failure in self.failures[:10]]
         if len(self.failures) > 10:

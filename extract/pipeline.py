@@ -1,36 +1,26 @@
-"""Extraction: plan -> decoding processes -> bounded queue -> batched encoding -> whole-shard writes."""
+"""Extraction: plan -> engine (decoding processes -> queue -> batched encoding -> whole shards) -> report."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
-from torch import Tensor
-
 from avem.cache.layout import METADATA
 from avem.cache.manifest import empty_manifest
-from avem.cache.records import FAILED, ClipRecord, Kind, RowDetails, Shard
-from avem.cache.stream import StreamWriter
+from avem.cache.records import FAILED, ClipRecord, Kind
 from avem.cache.writer import StoreWriter
 from avem.errors import DataError
 from avem.extract import plan
-from avem.extract.assemble import ShardWriterThread, StreamAssembler
 from avem.extract.datasets import read_dataset
-from avem.extract.decode_task import DecodedClip, DecodeTask
+from avem.extract.engines import open_engine
+from avem.extract.fill import Job
 from avem.extract.history import finished_before, record_run
-from avem.extract.loading import Encoders, load_encoders
-from avem.extract.options import ClipFailure, ExtractOptions, ExtractReport, Timings
-from avem.extract.pool import DecodePool
-from avem.progress import stage
+from avem.extract.options import ClipFailure, ExtractOptions, ExtractReport
 
 logger = logging.getLogger(__name__)
-
-BATCH_ON_GPU, BATCH_ON_CPU = 32, 8
-"""Clips encoded at once unless `--batch-size` says otherwise."""
 
 
 def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | None = None) -> ExtractReport:
@@ -76,103 +66,37 @@ def _run(
 ) -> None:
     """Load the encoders, check that the result will fit, and fill the store."""
     begin = time.perf_counter()
-    encoders = load_encoders(options)
-    specs = encoders.specs(options)
-    report.timings.load = time.perf_counter() - begin
-    report.bytes_needed = plan.bytes_needed(specs, cast("dict[Kind, int]", report.pending))
-    report.bytes_free = plan.free_bytes(store_path)
-    logger.info(
-        "%s: %s to extract, %.2f GB of features, %.1f GB free.",
-        root, ", ".join(f"{count} {kind}" for kind, count in report.pending.items()),
-        report.bytes_needed / 1e9, report.bytes_free / 1e9,
-    )  # fmt: skip
-    plan.check_disk(store_path, report.bytes_needed, report.bytes_free)
-    if options.dry_run:
-        return
-    if not records:
-        raise DataError(f"None of the {report.clips} clips of {root} can be read: {report.failures[0].reason}.")
-    writer = StoreWriter.open(store_path)
-    rows = dict(zip(writer.add_clips(records, root).tolist(), records, strict=True))
-    streams = {kind: writer.stream(spec) for kind, spec in specs.items()}
-    _fill(root, rows, streams, encoders, options, report)
+    with open_engine(options) as engine:
+        report.timings.load = time.perf_counter() - begin
+        report.bytes_needed = plan.bytes_needed(engine.specs, cast("dict[Kind, int]", report.pending))
+        report.bytes_free = plan.free_bytes(store_path)
+        logger.info(
+            "%s: %s to extract, %.2f GB of features, %.1f GB free.",
+            root, ", ".join(f"{count} {kind}" for kind, count in report.pending.items()),
+            report.bytes_needed / 1e9, report.bytes_free / 1e9,
+        )  # fmt: skip
+        plan.check_disk(store_path, report.bytes_needed, report.bytes_free)
+        if options.dry_run:
+            return
+        if not records:
+            raise DataError(f"None of the {report.clips} clips of {root} can be read: {report.failures[0].reason}.")
+        writer = StoreWriter.open(store_path)
+        rows = dict(zip(writer.add_clips(records, root).tolist(), records, strict=True))
+        for spec in engine.specs.values():
+            writer.stream(spec)
+        if options.retry_failed:
+            _mark_failed_pending(writer, rows, options)
+        engine.fill(Job(root, store_path, options, engine.specs, rows), report)
     writer.finish()
 
 
-def _fill(
-    root: Path, rows: dict[int, ClipRecord], streams: dict[Kind, StreamWriter], encoders: Encoders,
-    options: ExtractOptions, report: ExtractReport,
-) -> None:  # fmt: skip
-    """Decode, encode and write everything that is pending among the rows."""
-    timings = report.timings
-    batch_size = options.batch_size or (BATCH_ON_GPU if encoders.on_gpu else BATCH_ON_CPU)
-    with ExitStack() as stack:
-        shard_writer = stack.enter_context(ShardWriterThread(timings))
-        assemblers = {
-            kind: StreamAssembler(
-                encoders.get(kind), stream, _pending(stream, rows, options.retry_failed), batch_size,
-                shard_writer, timings,
-            )
-            for kind, stream in streams.items()
-        }  # fmt: skip
-        wanted = sorted(set().union(*(assembler.rows for assembler in assemblers.values())))
-        bar = stack.enter_context(stage("extract", len(wanted)))
-        pool = stack.enter_context(DecodePool(min(options.worker_count, max(len(wanted), 1))))
-        tasks = _tasks(root, wanted, rows, assemblers, encoders)
-        waited_since = time.perf_counter()
-        for task, clip in pool.map(tasks, window=2 * batch_size + 2 * options.worker_count):
-            timings.wait += time.perf_counter() - waited_since
-            timings.decode += clip.seconds
-            failed = _take(task, clip, assemblers, encoders, timings)
-            report.fallbacks += [f"{rows[task.row].clip_id} ({kind})" for kind in clip.fallbacks]
-            bar.advance(failures=failed)
-            waited_since = time.perf_counter()
-    report.encoded = {kind: assembler.encoded for kind, assembler in assemblers.items()}
-
-
-def _pending(stream: StreamWriter, rows: dict[int, ClipRecord], retry_failed: bool) -> list[Shard]:
-    """The stream's pending shards, of each only the rows that this run is about."""
-    shards = []
-    for shard in stream.pending(retry_failed=retry_failed):
-        mine = [row for row in shard.rows if row in rows]
-        if mine:
-            shards.append(Shard(shard.index, mine))
-    return shards
-
-
-def _tasks(
-    root: Path, wanted: Sequence[int], rows: dict[int, ClipRecord], assemblers: dict[Kind, StreamAssembler],
-    encoders: Encoders,
-) -> Iterator[DecodeTask]:  # fmt: skip
-    """Decoding tasks in the order of rows, for the streams whose shards this run owns."""
-    for row in wanted:
-        claimed = tuple(kind for kind, assembler in assemblers.items() if assembler.claim(row))
-        if not claimed:
-            continue
-        record = rows[row]
-        path, sound_path = str(root / record.path), str(root / (record.audio_path or record.path))
-        yield DecodeTask(row, path, sound_path, claimed, *encoders.sizes)
-
-
-def _take(
-    task: DecodeTask, clip: DecodedClip, assemblers: dict[Kind, StreamAssembler], encoders: Encoders, timings: Timings
-) -> bool:
-    """Hand a decoded clip to the streams it was decoded for; whether it failed in any."""
-    failed = False
-    for kind, assembler in assemblers.items():
-        if kind not in task.wants:
-            continue
-        error = clip.video_error if kind == "video" else clip.sound_error
-        details = RowDetails(
-            "failed" if error else "ok", error, clip.duration_s, clip.fps, clip.total_frames, clip.has_audio
-        )
-        inputs: Tensor | None = None
-        if not error:
-            start = time.perf_counter()
-            inputs = encoders.inputs(kind, clip)
-            timings.encode += time.perf_counter() - start
-        assembler.add(task.row, inputs, details)
-        failed = failed or bool(error)
-    return failed
+def _mark_failed_pending(writer: StoreWriter, rows: Iterable[int], options: ExtractOptions) -> None:
+    """Have the failed ones among the rows tried again, by every device alike."""
+    table, rows = writer.clips, sorted(rows)
+    for kind in options.streams:
+        status = table[f"{kind}_status"].to_pylist()
+        if failed := [row for row in rows if status[row].startswith(FAILED)]:
+            writer.mark_pending(kind, failed)
 
 
 def _failed(store_path: Path, ids: Sequence[str], options: ExtractOptions) -> list[ClipFailure]:

@@ -1,0 +1,168 @@
+"""What one device does in an extraction: claim shards, have them decoded, encode and write them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from avem.cache.records import ClipRecord, Kind, RowDetails, Shard, StreamSpec
+from avem.cache.stream import StreamWriter
+from avem.cache.writer import StoreWriter
+from avem.extract.assemble import ShardWriterThread, StreamAssembler
+from avem.extract.decode_task import DecodedClip, DecodeTask
+from avem.extract.loading import Encoders
+from avem.extract.options import ExtractOptions, Timings
+from avem.extract.pool import DecodePool
+from avem.progress import Stage
+
+BATCH_ON_GPU, BATCH_ON_CPU = 32, 8
+"""Clips encoded at once unless `--batch-size` says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be extracted, the same for every device that takes part."""
+
+    root: Path
+    store: Path
+    options: ExtractOptions
+    specs: dict[Kind, StreamSpec]
+    rows: dict[int, ClipRecord]
+    """The clips that the run is about, by their row."""
+
+    def streams(self) -> dict[Kind, StreamWriter]:
+        """Writers of the streams; their claims keep them apart from every other device's."""
+        writer = StoreWriter.open(self.store)
+        return {kind: writer.stream(spec) for kind, spec in self.specs.items()}
+
+    def pending(self, stream: StreamWriter) -> list[Shard]:
+        """A stream's pending shards, of each only the rows that this run is about."""
+        shards = [Shard(shard.index, [row for row in shard.rows if row in self.rows]) for shard in stream.pending()]
+        return [shard for shard in shards if shard.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One device's place among all: it begins at its own part of the shards and goes round through the others'."""
+
+    index: int = 0
+    of: int = 1
+    workers: int = 1
+    """Decoding processes."""
+
+    def order(self, shards: Sequence[int]) -> list[int]:
+        """Shard numbers in the order in which this device tries to claim them."""
+        first = len(shards) * self.index // self.of
+        return [*shards[first:], *shards[:first]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Progress of the three stages."""
+
+    decode: Stage
+    encode: Stage
+    write: Stage
+
+
+@dataclass(slots=True)
+class FillReport:
+    """What one device did."""
+
+    encoded: dict[str, int] = field(default_factory=dict)
+    fallbacks: list[str] = field(default_factory=list)
+    """Clips that PyAV decoded because decord could not, as `clip_id (stream)`."""
+    timings: Timings = field(default_factory=Timings)
+
+
+def fill(job: Job, encoders: Encoders, part: Part, lines: Lines, stop: threading.Event) -> FillReport:
+    """Decode, encode and write every pending shard that no other device has claimed.
+
+    Args:
+        job: What is to be done.
+        encoders: Encoders on this device.
+        part: Which device this is.
+        lines: Progress to show.
+        stop: Set to have no further clips begun.
+
+    Raises:
+        StoreError: The store can't be written; what is committed stays.
+    """
+    report = FillReport()
+    batch_size = job.options.batch_size or (BATCH_ON_GPU if encoders.on_gpu else BATCH_ON_CPU)
+    streams = job.streams()
+    shards = {kind: job.pending(stream) for kind, stream in streams.items()}
+    with ExitStack() as stack:
+        writer = stack.enter_context(ShardWriterThread(report.timings))
+        assemblers = {
+            kind: StreamAssembler(
+                encoders.get(kind), stream, shards[kind], batch_size, writer, report.timings, lines.encode, lines.write
+            )
+            for kind, stream in streams.items()
+        }
+        rows = _rows_in_order(shards, part)
+        pool = stack.enter_context(DecodePool(min(part.workers, max(len(rows), 1))))
+        tasks = _tasks(job, rows, assemblers, encoders, stop)
+        waited_since = time.perf_counter()
+        for task, clip in pool.map(tasks, window=2 * batch_size + 2 * part.workers):
+            report.timings.wait += time.perf_counter() - waited_since
+            report.timings.decode += clip.seconds
+            failed = _take(task, clip, assemblers, encoders, report.timings)
+            report.fallbacks += [f"{job.rows[task.row].clip_id} ({kind})" for kind in clip.fallbacks]
+            lines.decode.advance(failures=failed)
+            waited_since = time.perf_counter()
+    report.encoded = {kind: assembler.encoded for kind, assembler in assemblers.items()}
+    return report
+
+
+def _rows_in_order(shards: Mapping[Kind, Sequence[Shard]], part: Part) -> list[int]:
+    """The pending rows of all streams, shard by shard in the device's order, ascending within each."""
+    rows: dict[int, set[int]] = {}
+    for shard in (shard for of_kind in shards.values() for shard in of_kind):
+        rows.setdefault(shard.index, set()).update(shard.rows)
+    return [row for index in part.order(sorted(rows)) for row in sorted(rows[index])]
+
+
+def _tasks(
+    job: Job, rows: Sequence[int], assemblers: Mapping[Kind, StreamAssembler], encoders: Encoders,
+    stop: threading.Event,
+) -> Iterator[DecodeTask]:  # fmt: skip
+    """Decoding tasks for the rows, each for the streams whose shard this device owns."""
+    for row in rows:
+        if stop.is_set():
+            return
+        claimed = tuple(kind for kind, assembler in assemblers.items() if assembler.claim(row))
+        if not claimed:
+            continue
+        record = job.rows[row]
+        path, sound_path = str(job.root / record.path), str(job.root / (record.audio_path or record.path))
+        yield DecodeTask(row, path, sound_path, claimed, *encoders.sizes)
+
+
+def _take(
+    task: DecodeTask, clip: DecodedClip, assemblers: Mapping[Kind, StreamAssembler], encoders: Encoders,
+    timings: Timings,
+) -> bool:  # fmt: skip
+    """Hand a decoded clip to the streams it was decoded for; whether it failed in any."""
+    failed = False
+    for kind, assembler in assemblers.items():
+        if kind not in task.wants:
+            continue
+        error = clip.video_error if kind == "video" else clip.sound_error
+        details = RowDetails(
+            "failed" if error else "ok", error, clip.duration_s, clip.fps, clip.total_frames, clip.has_audio
+        )
+        inputs: Tensor | None = None
+        if not error:
+            start = time.perf_counter()
+            inputs = encoders.inputs(kind, clip)
+            timings.encode += time.perf_counter() - start
+        assembler.add(task.row, inputs, details)
+        failed = failed or bool(error)
+    return failed
