@@ -36,8 +36,8 @@ def load_model(
         MissingFileError: There is no such model.
         CheckpointError: It is none of these layouts, or its weights do not fit its configuration.
     """
-    folder = locate_model(path, "--model")
-    settings = _read_settings(folder)
+    folder = finished(locate_model(path, "--model"))
+    settings = read_settings(folder)
     if is_avere(settings):
         model = load_avere(folder, settings, device, dtype)
     elif settings.get("model_type") == MODEL_TYPE:
@@ -47,7 +47,36 @@ def load_model(
     else:
         raise CheckpointError(f"{folder} is neither an AVERE checkpoint, an avem checkpoint nor the result of a run.")
     model.source = str(path) if not Path(path).exists() else str(folder.resolve())
+    model.licence = str(settings.get("licence") or model.licence)
     return model.eval()
+
+
+def finished(folder: Path) -> Path:
+    """The model in a run directory, `final/`; any other folder is given back as it is.
+
+    Raises:
+        MissingFileError: The run has not come to its end.
+    """
+    if (folder / "metrics.jsonl").is_file():
+        if not (folder / "final").is_dir():
+            raise MissingFileError(
+                f"The run in {folder} has no final/ yet; let the same `avem train` go on to its end."
+            )
+        return folder / "final"
+    return folder
+
+
+def base_of(folder: Path, settings: dict[str, Any]) -> str | Path:
+    """The model that the result of a run was trained on: a folder beside it, or a hub id.
+
+    Raises:
+        MissingFileError: The folder is not there.
+    """
+    base = str(settings.get("base", ""))
+    beside = folder / base
+    if not base or (not beside.exists() and base.startswith(".")):
+        raise MissingFileError(f"{folder} was trained on {base or 'an unnamed base'}, which is not there; put it back.")
+    return beside if beside.exists() else base
 
 
 def _load_own(folder: Path, settings: dict[str, Any], device: str | torch.device, dtype: torch.dtype) -> AudiovisualLM:
@@ -60,11 +89,7 @@ def _load_own(folder: Path, settings: dict[str, Any], device: str | torch.device
 
 
 def _load_run(folder: Path, settings: dict[str, Any], device: str | torch.device, dtype: torch.dtype) -> AudiovisualLM:
-    base = str(settings.get("base", ""))
-    beside = folder / base
-    if not base or (not beside.exists() and base.startswith(".")):
-        raise MissingFileError(f"{folder} was trained on {base or 'an unnamed base'}, which is not there; put it back.")
-    model = load_model(beside if beside.exists() else base, device, dtype)
+    model = load_model(base_of(folder, settings), device, dtype)
     model.config = _config_of(folder, settings)
     if (folder / "adapter_config.json").is_file():
         load_adapter(model, folder)
@@ -73,7 +98,13 @@ def _load_run(folder: Path, settings: dict[str, Any], device: str | torch.device
     return model
 
 
-def _read_settings(folder: Path) -> dict[str, Any]:
+def read_settings(folder: Path) -> dict[str, Any]:
+    """A model's `config.json`.
+
+    Raises:
+        MissingFileError: There is none.
+        CheckpointError: It is not a JSON object.
+    """
     path = folder / "config.json"
     if not path.is_file():
         raise MissingFileError(f"{folder} has no config.json, so it is not a model; give a model's folder.")

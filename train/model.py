@@ -45,6 +45,8 @@ class AudiovisualLM(nn.Module):
         """Folder or hub id that the base weights were read from; empty for a model made in memory."""
         self.avere_settings: dict[str, Any] = {}
         """The `config.json` of the AVERE checkpoint that the model comes from, if it does."""
+        self.licence: str = ""
+        """Licence that the checkpoint names, as a Hugging Face identifier; empty where it names none."""
         self._adapter: list[Any] = []  # a list hides it from nn.Module, which would count its weights twice
         use_prefix_tree_attention(language_model)
 
@@ -199,7 +201,9 @@ class AudiovisualLM(nn.Module):
             self.language_model = self.peft_model.merge_and_unload()
             self._adapter.clear()
 
-    def save(self, directory: str | Path, *, licence: str = "other", provenance: dict[str, Any] | None = None) -> None:
+    def save(
+        self, directory: str | Path, *, licence: str | None = None, provenance: dict[str, Any] | None = None
+    ) -> None:
         """Write the whole model in avem's layout; see `avem.train.saving.save_model`."""
         saving.save_model(self, Path(directory), licence=licence, provenance=provenance or {})
 

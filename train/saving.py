@@ -26,13 +26,18 @@ MODEL_TYPE, ADAPTER_TYPE = "avem", "avem-adapter"
 FORMAT_VERSION = 1
 
 
-def save_model(model: Any, directory: Path, *, licence: str, provenance: dict[str, Any]) -> None:
+UNKNOWN_LICENCE = "other"
+"""What a model card says where nobody has named a licence."""
+
+
+def save_model(model: Any, directory: Path, *, licence: str | None, provenance: dict[str, Any]) -> None:
     """Write a model in avem's layout; an older folder of that name is replaced whole.
 
     Args:
         model: An `AudiovisualLM` without adapter.
         directory: The new folder.
-        licence: Licence of the weights for the model card, as a Hugging Face identifier.
+        licence: Licence of the weights for the model card, as a Hugging Face identifier; None keeps the one that the
+            model came with, or says `other`.
         provenance: What the card says about origin: data, settings, seeds.
 
     Raises:
@@ -40,6 +45,7 @@ def save_model(model: Any, directory: Path, *, licence: str, provenance: dict[st
     """
     if model.peft_model is not None:
         raise SettingError("The model has an adapter; merge it first, or save the adapter alone.")
+    licence = licence or model.licence or UNKNOWN_LICENCE
 
     def fill(folder: Path) -> None:
         with quiet_transformers():
@@ -76,6 +82,7 @@ def save_adapter(model: Any, directory: Path, *, provenance: dict[str, Any]) -> 
     """
     if not model.source:
         raise SettingError("The base model is in memory only; save it with `save` before saving an adapter to it.")
+    licence = model.licence or UNKNOWN_LICENCE
 
     def fill(folder: Path) -> None:
         base = model.source
@@ -91,10 +98,11 @@ def save_adapter(model: Any, directory: Path, *, provenance: dict[str, Any]) -> 
             "avem_version": __version__,
             "base": base,
             "audiovisual": model.config.to_json(),
+            "licence": licence,
             "provenance": provenance,
         }
         _write_json(folder / "config.json", settings)
-        card = model_card(model, "other", provenance)
+        card = model_card(model, licence, provenance)
         (folder / "README.md").write_text(card, encoding="utf-8")
 
     replace_directory(directory, fill)
