@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,7 @@ def add_lora(model: Any, rank: int = 8, scale: float = 4.0, *, dropout: float = 
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
     )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _quiet_peft():
         torch.manual_seed(seed)
         model.attach_adapter(get_peft_model(model.language_model, config))
 
@@ -55,10 +58,19 @@ def load_adapter(model: Any, folder: Path, *, trainable: bool = False) -> None:
     model.merge()
     model.requires_grad_(False)
     try:
-        adapted = PeftModel.from_pretrained(model.language_model, str(folder), is_trainable=trainable)
+        with _quiet_peft():
+            adapted = PeftModel.from_pretrained(model.language_model, str(folder), is_trainable=trainable)
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
             f"The adapter in {folder} does not fit its base ({str(error).splitlines()[0]}); give the base it was "
             f"trained on."
         ) from error
     model.attach_adapter(adapted)
+
+
+@contextmanager
+def _quiet_peft() -> Iterator[None]:
+    """Keep a warning off the terminal that is meant for peft: it asks models by a name that transformers retires."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield

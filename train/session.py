@@ -175,4 +175,4 @@ def prepare_model(model: AudiovisualLM, config: RunConfig) -> None:
         parameter.data = parameter.data.float()
     model.language_model.train()
     if config.gradient_checkpointing:
-        model.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.checkpoint_activations()

@@ -281,3 +281,12 @@ def test_unknown_names_of_the_room():
 
     with pytest.raises(AttributeError, match="magic"):
         _ = avem.train.magic
+
+
+def test_adapters_and_checkpointing_warn_of_nothing(saved, recwarn):
+    model, folder = saved
+    model.add_lora(rank=2)
+    model.checkpoint_activations()
+    model.save_adapter(folder.parent / "final")
+    load_model(folder.parent / "final")
+    assert not [warning.message for warning in recwarn if issubclass(warning.category, FutureWarning)]
