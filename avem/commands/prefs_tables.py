@@ -1,0 +1,38 @@
+"""What checking and making preference data found, on standard output."""
+
+from __future__ import annotations
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from avem.tools.prefs.report import Report
+
+SHOWN_FAULTS = 200
+"""Faults listed on a terminal; `--json` gives all."""
+
+
+def show_report(report: Report) -> None:
+    """Show faults first, then the file's figures."""
+    for fault in report.faults[:SHOWN_FAULTS]:
+        place = f"line {fault.line}" if fault.line else "whole file"
+        typer.echo(f"{place}: {'error' if fault.error else 'warning'} {fault.kind}: {fault.message}")
+    if len(report.faults) > SHOWN_FAULTS:
+        typer.echo(f"... and {len(report.faults) - SHOWN_FAULTS} more; --json lists them all.")
+    for name, counts in report.counts.items():
+        typer.echo(f"{name}: " + ", ".join(f"{value} {count}" for value, count in counts.items()))
+    _show_answers(report)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in report.kinds.items())
+    typer.echo(f"{report.path}: {report.rows} rows, {report.errors} errors" + (f" ({kinds})" if kinds else ""))
+
+
+def _show_answers(report: Report) -> None:
+    table = Table(
+        "rejected answer", "pairs", "length ratio", "chosen longer", "rejected longer", "told apart by text",
+        title="Chosen against rejected (words; text alone: 50 % is chance)",
+    )  # fmt: skip
+    shares = {result.kind: f"{result.share:.1%}" for result in report.text_only}
+    for item in report.lengths:
+        ratios = (f"{item.median_ratio:.2f}", f"{item.chosen_longer:.1%}", f"{item.rejected_longer:.1%}")
+        table.add_row(item.kind, str(item.pairs), *ratios, shares.get(item.kind, "-"))
+    Console().print(table)

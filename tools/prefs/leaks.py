@@ -1,0 +1,109 @@
+"""Clips that stand in a file twice, under two names, or in a benchmark too."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from avem.cache import FeatureStore
+from avem.evaluate.clips import resolve_clips
+from avem.evaluate.questions import read_questions
+from avem.records import Modality, PreferenceRow, Question
+from avem.tools.prefs.report import Fault
+
+Rows = Sequence[tuple[int, PreferenceRow]]
+
+
+@dataclass(slots=True)
+class ClipFacts:
+    """What feature stores know about clips."""
+
+    digests: dict[str, str] = field(default_factory=dict)
+    """Clip id to the SHA-256 of its file."""
+    silent: set[str] = field(default_factory=set)
+    """Clips without sound."""
+    paths: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, stores: Iterable[Path]) -> ClipFacts:
+        """Read the manifests of stores.
+
+        Raises:
+            StoreError: One of them is no store.
+        """
+        facts = cls()
+        for path in stores:
+            clips = FeatureStore.open(path).clips.select(["clip_id", "path", "sha256", "has_audio"])
+            for clip in clips.to_pylist():
+                facts.digests[clip["clip_id"]] = clip["sha256"] or ""
+                facts.paths[clip["clip_id"]] = clip["path"]
+                if clip["has_audio"] is False:
+                    facts.silent.add(clip["clip_id"])
+        return facts
+
+
+def leak_faults(rows: Rows, benchmarks: Iterable[Path], facts: ClipFacts) -> list[Fault]:
+    """Faults of the clips that rows ask about, each at the first line of its clip.
+
+    Args:
+        rows: Rows with their lines.
+        benchmarks: Benchmark files; a clip of theirs, by name or by content, is an error.
+        facts: From the stores; rows may carry their clip's digest as `provenance.sha256` too.
+    """
+    first: dict[str, int] = {}
+    digests = dict(facts.digests)
+    faults = []
+    for number, row in rows:
+        first.setdefault(row.clip_id, number)
+        if digest := row.provenance.get("sha256"):
+            digests.setdefault(row.clip_id, str(digest))
+        if row.modality != Modality.VISUAL and row.clip_id in facts.silent:
+            faults.append(Fault(number, "no-sound", f"asks about sound, and {row.clip_id} has none"))
+    faults += _two_names(first, digests) + _unknown(first, facts)
+    for path in benchmarks:
+        faults += _in_benchmark(first, digests, facts, path)
+    return faults
+
+
+def _two_names(first: dict[str, int], digests: dict[str, str]) -> list[Fault]:
+    named: dict[str, list[str]] = defaultdict(list)
+    for clip in first:
+        if digests.get(clip):
+            named[digests[clip]].append(clip)
+    return [
+        Fault(first[other], "duplicate-clip", f"{other} is the same file as {clips[0]}", error=False)
+        for clips in named.values()
+        for other in clips[1:]
+    ]
+
+
+def _unknown(first: dict[str, int], facts: ClipFacts) -> list[Fault]:
+    if not facts.paths:
+        return []
+    return [
+        Fault(number, "unknown-clip", f"{clip} is in none of the stores")
+        for clip, number in first.items()
+        if clip not in facts.paths
+    ]
+
+
+def _in_benchmark(first: dict[str, int], digests: dict[str, str], facts: ClipFacts, path: Path) -> list[Fault]:
+    questions = {question.video: question for question in read_questions(path)}.values()
+    names = list(first)
+    leaked = _fitting(names, [facts.paths.get(name, name) for name in names], questions)
+    stored = list(facts.paths)
+    asked = {digests[clip] for clip in _fitting(stored, [facts.paths[name] for name in stored], questions)} - {""}
+    leaked |= {clip for clip in names if digests.get(clip) in asked}
+    return [Fault(first[clip], "leak", f"{clip} is in the benchmark {path} too") for clip in leaked]
+
+
+def _fitting(names: Sequence[str], paths: Sequence[str], questions: Iterable[Question]) -> set[str]:
+    """The clips that a benchmark's `video` fields fit, by the rule by which the benchmark finds clips in a store."""
+    if not names:
+        return set()
+    table = pa.table({"clip_id": list(names), "path": list(paths)})
+    return {names[row] for row in resolve_clips(table, list(questions)).rows.values()}
