@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
@@ -14,6 +14,7 @@ from avem.files import json_sha256
 from avem.records import Question
 
 STYLES = ("letters", "cloze")
+STREAMS = ("video", "audio")
 KEY_VERSION = 1
 """Raised when the same key would mean another number."""
 
@@ -30,10 +31,34 @@ class Ask:
     question: Question
     way: str
     """One of `avem.evaluate.results.WAYS`."""
-    row: int | None
-    """Row of the store; None without media."""
+    place: Any
+    """Where the clip is: its row of the store, or its media file; None without media."""
     key: str
     """Hash of everything the answer depends on."""
+
+
+Keep: TypeAlias = Callable[[Mapping[str, dict[str, Any]]], None]
+"""Takes answers as they come: key to `{"id", "way", "logprobs"}` or `{"id", "way", "reply"}`."""
+
+
+class Questioner(Protocol):
+    """Whoever can be asked questions on clips: a model over a store, over media files, or behind an endpoint."""
+
+    style: str
+    ways: tuple[str, ...]
+    """Those of `avem.evaluate.results.WAYS` that it can answer in."""
+
+    def ask(self, question: Question, way: str, place: Any) -> Ask:
+        """Name one thing to ask."""
+
+    def answer_all(self, asks: Sequence[Ask], keep: Keep) -> dict[str, str]:
+        """Ask, handing answers to `keep` as they come; gives the keys that have none, with the reason."""
+
+    def clip(self, place: Any) -> tuple[str, str]:
+        """Name and path of a clip."""
+
+    def about(self) -> dict[str, dict[str, Any]]:
+        """What is asked (`model`) over what (`store`), for the result."""
 
 
 def check_style(style: str) -> None:
@@ -75,34 +100,55 @@ class Asker:
         style: `letters` shows the options and weighs their letters, as AVERE is asked; `cloze` shows the question alone
             and weighs the options' texts.
         max_new_tokens: Longest reply in tokens.
+        streams: What the model is shown of each clip, `video`, `audio` or both.
 
     Raises:
         SettingError: There is no such style.
         FingerprintError: The model was trained on other features than the store's.
     """
 
-    def __init__(self, model: Any, store: Any, style: str, max_new_tokens: int) -> None:
+    ways = ("likelihood", "generation", "text_only")
+
+    def __init__(
+        self, model: Any, store: Any, style: str, max_new_tokens: int, streams: Sequence[str] = STREAMS
+    ) -> None:
         check_style(style)
         self.model, self.store, self.style, self.max_new_tokens = model, store, style, max_new_tokens
-        self.available = {kind: store.available(kind) for kind in ("video", "audio")}
+        self.available = {kind: store.available(kind) & (kind in streams) for kind in STREAMS}
         self._asked = {"version": KEY_VERSION, "model": model.fingerprint(), "style": style}
-        kinds = [kind for kind in ("video", "audio") if self.available[kind].any()]
+        kinds = [kind for kind in STREAMS if self.available[kind].any()]
         self._features = {kind: json_sha256(store.fingerprint(kind)) for kind in kinds}
         for kind, digest in self._features.items():
             model.check_features(kind, digest)
         self._hashes = store.clips["sha256"].to_pylist()
 
-    def ask(self, question: Question, way: str, row: int | None) -> Ask:
+    def ask(self, question: Question, way: str, place: int | None) -> Ask:
         """Name one thing to ask; the key covers model, features, clip, prompt, options and reply length."""
         depends: dict[str, Any] = {**self._asked, "way": way, "prompt": prompt_text(question, self.style)}
         if way == "generation":
             depends["max_new_tokens"] = self.max_new_tokens
         else:
             depends["options"] = options_of(question, self.style)
-        if row is not None:
-            features = {kind: digest for kind, digest in self._features.items() if self.available[kind][row]}
-            depends |= {"clip": self._hashes[row], "features": features}
-        return Ask(question, way, row, json_sha256(depends))
+        if place is not None:
+            features = {kind: digest for kind, digest in self._features.items() if self.available[kind][place]}
+            depends |= {"clip": self._hashes[place], "features": features}
+        return Ask(question, way, place, json_sha256(depends))
+
+    def answer_all(self, asks: Sequence[Ask], keep: Keep) -> dict[str, str]:
+        """Ask in batches; nothing goes without an answer."""
+        for batch in self.batches(asks):
+            keep(self.answer(batch))
+        return {}
+
+    def clip(self, place: int) -> tuple[str, str]:
+        """The clip's id and path in the store's manifest."""
+        return self.store.clips["clip_id"][place].as_py(), self.store.clips["path"][place].as_py()
+
+    def about(self) -> dict[str, dict[str, Any]]:
+        """The model's source and fingerprint, the store's place, size and media roots."""
+        model = {"source": str(getattr(self.model, "source", "")), "fingerprint": self.model.fingerprint()}
+        store = {"path": self.store.location.url, "clips": len(self.store.clips), "roots": self.store.roots}
+        return {"model": model, "store": store}
 
     def has_media(self, row: int) -> bool:
         """Whether the store holds video or audio of a clip."""
@@ -111,10 +157,12 @@ class Asker:
     def batches(self, asks: Sequence[Ask]) -> Iterator[list[Ask]]:
         """Group asks so that those of one way and one clip are in one call, several clips together where they fit."""
         for way in dict.fromkeys(ask.way for ask in asks):
-            chosen = sorted((ask for ask in asks if ask.way == way), key=lambda ask: -1 if ask.row is None else ask.row)
+            chosen = sorted(
+                (ask for ask in asks if ask.way == way), key=lambda ask: -1 if ask.place is None else ask.place
+            )
             groups: dict[int | None, list[Ask]] = {}
             for number, ask in enumerate(chosen):
-                groups.setdefault(-1 - number // TEXT_ASKS_PER_CALL if ask.row is None else ask.row, []).append(ask)
+                groups.setdefault(-1 - number // TEXT_ASKS_PER_CALL if ask.place is None else ask.place, []).append(ask)
             clips = list(groups.values())
             size = 1 if way == "text_only" else self._clips_per_call()
             for start in range(0, len(clips), size):
@@ -130,15 +178,15 @@ class Asker:
         Returns:
             Key to `{"id", "way", "logprobs"}` or `{"id", "way", "reply"}`.
         """
-        media = {row: self._media(row) for row in dict.fromkeys(ask.row for ask in asks)}
+        media = {row: self._media(row) for row in dict.fromkeys(ask.place for ask in asks)}
         prompts = [prompt_text(ask.question, self.style) for ask in asks]
         about = [{"id": ask.question.id, "way": ask.way} for ask in asks]
         if asks and asks[0].way == "generation":
-            shown = [self.model.prompt(text, *media[ask.row]) for ask, text in zip(asks, prompts, strict=True)]
+            shown = [self.model.prompt(text, *media[ask.place]) for ask, text in zip(asks, prompts, strict=True)]
             replies = self.model.generate(shown, max_new_tokens=self.max_new_tokens)
             found = [{**known, "reply": reply} for known, reply in zip(about, replies, strict=True)]
         else:
-            values = self._weigh([(text, *media[ask.row]) for ask, text in zip(asks, prompts, strict=True)], asks)
+            values = self._weigh([(text, *media[ask.place]) for ask, text in zip(asks, prompts, strict=True)], asks)
             found = [{**known, "logprobs": value} for known, value in zip(about, values, strict=True)]
         return {ask.key: record for ask, record in zip(asks, found, strict=True)}
 

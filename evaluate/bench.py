@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from avem.errors import SettingError
 from avem.evaluate.answers import AnswerLog
-from avem.evaluate.asking import Ask, Asker
-from avem.evaluate.clips import resolve_clips
+from avem.evaluate.asking import Asker, Questioner
+from avem.evaluate.clips import Clips, resolve_clips
 from avem.evaluate.parse import parse_reply, parse_text
 from avem.evaluate.questions import check_questions
-from avem.evaluate.results import BenchResult, Item, judge
+from avem.evaluate.results import WAYS, BenchResult, Item, judge
 from avem.evaluate.statistics import RESAMPLES
 from avem.progress import stage
 from avem.records import Question
@@ -70,22 +70,52 @@ def bench_emorealm(
         FingerprintError: The model was trained on other features than the store's.
     """
     chosen = select_questions(questions, tasks, limit)
-    asker = Asker(model, store, style, max_new_tokens or (TEXT_TOKENS if style == "cloze" else LETTER_TOKENS))
+    asker = Asker(model, store, style, max_new_tokens or longest_reply(style))
     model.eval()
-    places = resolve_clips(store.clips, chosen)
-    rows = {name: row for name, row in places.rows.items() if asker.has_media(row)}
-    asks = [asker.ask(q, way, rows[q.id]) for way in _media_ways(generate) for q in chosen if q.id in rows]
-    asks += [asker.ask(q, "text_only", None) for q in chosen] if text_only else []
+    resolved = resolve_clips(store.clips, chosen)
+    places = {name: row for name, row in resolved.rows.items() if asker.has_media(row)}
+    ways = tuple(way for way, on in zip(WAYS, (True, generate, text_only), strict=True) if on)
+    return bench_questions(
+        asker, chosen, Clips(places, resolved.absent), ways, out_dir, name=name, resamples=resamples, seed=seed
+    )
+
+
+def bench_questions(
+    asker: Questioner,
+    questions: Sequence[Question],
+    clips: Clips,
+    ways: Sequence[str],
+    out_dir: Path | None = None,
+    *,
+    name: str = "model",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> BenchResult:
+    """Ask whoever can be asked, keep the answers, judge them, and write `result.json`.
+
+    Args:
+        asker: A model over a store, over media files, or behind an endpoint.
+        questions: Chosen and checked questions.
+        clips: Where each question's clip is.
+        ways: Some of `avem.evaluate.results.WAYS`; those that `asker` can't answer in are left out.
+        out_dir: Where `answers.jsonl` and `result.json` go; None keeps nothing.
+        name: Short name of the model for tables.
+        resamples: Bootstrap resamples for the intervals.
+        seed: Seed of the bootstrap.
+    """
     with tempfile.TemporaryDirectory() as spare:
         folder = Path(spare) if out_dir is None else out_dir
         with AnswerLog(folder / "answers.jsonl") as log:
-            ask_all(asker, asks, log, name)
-            heard = _heard(asks, log)
-        items = [_item(question, heard[question.id], store, rows, places.absent, style) for question in chosen]
-        about = {"name": name, "style": style, "model": _about_model(model), "store": _about_store(store)}
-        result = judge(items, resamples=resamples, seed=seed, **about)
+            heard = hear(asker, questions, clips.places, ways, log, name)
+        items = [_item(question, heard[question.id], asker, clips) for question in questions]
+        result = judge(items, resamples=resamples, seed=seed, name=name, style=asker.style, **asker.about())
         result.write(folder / "result.json")
     return result
+
+
+def longest_reply(style: str) -> int:
+    """How many tokens a reply may have unless told otherwise."""
+    return TEXT_TOKENS if style == "cloze" else LETTER_TOKENS
 
 
 def select_questions(questions: Sequence[Question], tasks: Sequence[str], limit: int | None) -> list[Question]:
@@ -111,55 +141,63 @@ def select_questions(questions: Sequence[Question], tasks: Sequence[str], limit:
     return chosen
 
 
-def ask_all(asker: Asker, asks: Sequence[Ask], log: AnswerLog, name: str) -> None:
-    """Ask what the log does not hold yet, each distinct thing once, and keep every answer as it comes."""
+def hear(
+    asker: Questioner,
+    questions: Sequence[Question],
+    places: Mapping[str, Any],
+    ways: Sequence[str],
+    log: AnswerLog,
+    name: str,
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Ask every question in every way, each distinct thing once, and only what the log does not hold yet.
+
+    Args:
+        asker: Who is asked.
+        questions: What is asked.
+        places: Question id to the place of its clip; questions without one are asked without media alone.
+        ways: Some of `avem.evaluate.results.WAYS`.
+        log: Keeps every answer as it comes.
+        name: What the progress bar calls the model.
+
+    Returns:
+        Question id to way to the log's record, or to `{"failed": reason}` where there is no answer.
+    """
+    asks = [
+        asker.ask(question, way, None if way == "text_only" else places[question.id])
+        for way in ways
+        for question in questions
+        if way in asker.ways and (way == "text_only" or question.id in places)
+    ]
     distinct = {ask.key: ask for ask in asks if log.get(ask.key) is None}
     with stage(f"bench {name}", len(distinct), "answers") as bar:
-        for batch in asker.batches(list(distinct.values())):
-            log.append(asker.answer(batch))
-            bar.advance(len(batch))
 
+        def keep(found: Mapping[str, dict[str, Any]]) -> None:
+            log.append(found)
+            bar.advance(len(found))
 
-def _media_ways(generate: bool) -> tuple[str, ...]:
-    return ("likelihood", "generation") if generate else ("likelihood",)
-
-
-def _heard(asks: Sequence[Ask], log: AnswerLog) -> dict[str, dict[str, dict[str, Any]]]:
-    """Question id to way to the log's record."""
+        failed = asker.answer_all(list(distinct.values()), keep)
     heard: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for ask in asks:
-        heard[ask.question.id][ask.way] = log.get(ask.key) or {}
+        heard[ask.question.id][ask.way] = log.get(ask.key) or {"failed": failed.get(ask.key, "there is no answer")}
     return heard
 
 
-def _item(
-    question: Question,
-    heard: dict[str, dict[str, Any]],
-    store: Any,
-    rows: dict[str, int],
-    absent: dict[str, str],
-    style: str,
-) -> Item:
+def _item(question: Question, heard: Mapping[str, dict[str, Any]], asker: Questioner, clips: Clips) -> Item:
     """Everything known about one question; `heard` maps ways to records of the log."""
     logprobs, text_logprobs = (heard.get(way, {}).get("logprobs") for way in ("likelihood", "text_only"))
     reply = heard.get("generation", {}).get("reply")
-    read = parse_text if style == "cloze" else parse_reply
-    row = rows.get(question.id)
+    read = parse_text if asker.style == "cloze" else parse_reply
+    place = clips.places.get(question.id)
+    clip_id, clip_path = (None, "") if place is None else asker.clip(place)
+    absent = clips.absent.get(question.id, "its clip has neither video nor audio in the store") if place is None else ""
+    failed = "; ".join(dict.fromkeys(record["failed"] for record in heard.values() if "failed" in record))
     return Item(
         question,
-        clip_id=None if row is None else store.clips["clip_id"][row].as_py(),
-        clip_path="" if row is None else store.clips["path"][row].as_py(),
-        absent="" if row is not None else absent.get(question.id, "its clip has neither video nor audio in the store"),
+        clip_id=clip_id,
+        clip_path=clip_path,
+        absent=absent or failed,
         logprobs=None if logprobs is None else tuple(logprobs),
         reply=reply,
         reply_letter=None if reply is None else read(reply, question),
         text_logprobs=None if text_logprobs is None else tuple(text_logprobs),
     )
-
-
-def _about_model(model: Any) -> dict[str, Any]:
-    return {"source": str(getattr(model, "source", "")), "fingerprint": model.fingerprint()}
-
-
-def _about_store(store: Any) -> dict[str, Any]:
-    return {"path": store.location.url, "clips": len(store.clips), "roots": store.roots}

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from avem.records import Question
+
+
+@dataclass(frozen=True, slots=True)
+class Clips:
+    """Where the clips of questions are, for whoever is asked."""
+
+    places: Mapping[str, Any]
+    """Question id to a row of the store or a media file."""
+    absent: Mapping[str, str]
+    """Question id to the reason why there is no clip."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The paper's EmoReAlM figures (Tables 3 and 13), as facts to stand beside a result and never as our own."""
+"""The paper's figures (Tables 2, 3, 13 and 19), as facts to stand beside a result and never as our own."""
 
 from __future__ import annotations
 
@@ -38,3 +38,45 @@ TABLE_3 = (
     PaperRow("+ AVEm-DPO", (76.5, 89.9, 56.8, 75.4, 91.7), 80.1),
 )
 """Rows of Table 3 with the averages of Table 13, rows with a plus below the model they were tuned from."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaperNumbers:
+    """One model's numbers on an emotion set, in percent, in the order of that table's columns."""
+
+    model: str
+    values: tuple[float, ...]
+
+
+RECOGNITION_COLUMNS = {
+    "dfew": ("UAR", "WAR"),
+    "ravdess": ("UAR", "WAR", "video: UAR", "WAR", "audio: UAR", "WAR"),
+    "mer2023": ("weighted F1",),
+}
+"""What the paper reports of each set (Table 2; for RAVDESS Table 19)."""
+
+RECOGNITION = {
+    "dfew": (
+        PaperNumbers("Qwen 2.5 Omni", (46.94, 54.34)),
+        PaperNumbers("The paper's base", (56.78, 60.14)),
+        PaperNumbers("+ AVEm-DPO", (58.54, 64.24)),
+        PaperNumbers("EmotionLLaMA*", (54.89, 58.26)),
+        PaperNumbers("+ AVEm-DPO", (57.06, 62.12)),
+    ),
+    "ravdess": (
+        PaperNumbers("VideoLLaMA 2", (41.81, 31.62, 36.12, 32.41, 30.44, 27.56)),
+        PaperNumbers("Qwen 2.5 Omni", (32.88, 28.05, 29.38, 27.67, 28.56, 25.55)),
+        PaperNumbers("The paper's base", (53.59, 53.01, 41.27, 40.98, 38.18, 37.74)),
+        PaperNumbers("+ AVEm-DPO", (58.66, 55.48, 46.13, 46.31, 44.05, 39.67)),
+        PaperNumbers("EmotionLLaMA*", (52.59, 48.12, 41.27, 39.56, 38.57, 37.27)),
+        PaperNumbers("+ AVEm-DPO", (56.21, 51.03, 46.10, 43.09, 40.54, 37.04)),
+    ),
+    "mer2023": (
+        PaperNumbers("Qwen 2.5 Omni", (79.72,)),
+        PaperNumbers("The paper's base", (89.19,)),
+        PaperNumbers("+ AVEm-DPO", (92.18,)),
+        PaperNumbers("EmotionLLaMA*", (90.01,)),
+        PaperNumbers("+ AVEm-DPO", (91.68,)),
+    ),
+}
+"""Rows of Tables 2 and 19, rows with a plus below the model they were tuned from."""

@@ -9,6 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avem.errors import DataError
+from avem.evaluate.statistics import LEVEL, resample_sums
+
+LABEL_METRICS = ("uar", "war", "weighted_f1", "macro_f1")
+
+ENOUGH_SOURCES = 10
+"""With so many speakers or sources, intervals are over them: clips of one speaker stand or fall together."""
 
 
 def recognition_metrics(labels: Sequence[str], predictions: Sequence[str]) -> dict[str, Any]:
@@ -64,3 +70,117 @@ def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     ratio = np.zeros(len(part))
     np.divide(part, whole, out=ratio, where=whole != 0)
     return ratio
+
+
+def label_counts(labels: Sequence[str], predictions: Sequence[str | None], classes: Sequence[str]) -> NDArray[np.int64]:
+    """One clip a row: int64 [clips, C, C + 1] with a single 1 in the cell of truth and prediction.
+
+    Args:
+        labels: True label of each clip, one of `classes`.
+        predictions: Predicted label, or None where there is none or it can't be read: the last column.
+        classes: C labels.
+    """
+    place: dict[str | None, int] = {label: index for index, label in enumerate(classes)}
+    counts = np.zeros((len(labels), len(classes), len(classes) + 1), dtype=np.int64)
+    rows = [place[label] for label in labels]
+    columns = [place.get(label, len(classes)) for label in predictions]
+    counts[np.arange(len(labels)), rows, columns] = 1
+    return counts
+
+
+def label_rates(confusion: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+    """UAR, WAR and F1 of confusion counts, in percent.
+
+    Args:
+        confusion: [..., C, C + 1]; rows are truth, the last column holds clips without a readable prediction.
+
+    Returns:
+        `uar` (mean recall of the labels that occur), `war` (accuracy), `weighted_f1` (by support), `macro_f1` (of the
+        labels that occur), each float64 [...]; `recall, precision, f1`, float64 [..., C], nan where a label does not
+        occur.
+    """
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
+    support, said = confusion.sum(axis=-1), confusion[..., :-1].sum(axis=-2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        recall = hits / support
+        precision = np.where(said > 0, hits / said, 0.0)
+        f1 = np.where(hits > 0, 2 * hits / (support + said), 0.0)
+        f1 = np.where(support > 0, f1, np.nan)
+        total = support.sum(axis=-1)
+        rates = {
+            "uar": np.nanmean(recall, axis=-1),
+            "war": hits.sum(axis=-1) / total,
+            "weighted_f1": np.nansum(f1 * support, axis=-1) / total,
+            "macro_f1": np.nanmean(f1, axis=-1),
+            "recall": recall,
+            "precision": np.where(support > 0, precision, np.nan),
+            "f1": f1,
+        }
+    return {name: 100 * value for name, value in rates.items()}
+
+
+def score_labels(
+    labels: Sequence[str],
+    predictions: Sequence[str | None],
+    classes: Sequence[str],
+    *,
+    sources: Sequence[str] = (),
+    resamples: int = 0,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Judge predicted labels; a missing or unreadable one is wrong. All numbers in percent.
+
+    Args:
+        labels: True label of each clip, one of `classes`.
+        predictions: Predicted label of each clip, or None.
+        classes: The labels of the dataset.
+        sources: Speaker or source of each clip; with ten or more of them, whole sources are resampled, else clips.
+        resamples: Bootstrap resamples for 95 % intervals; 0 for none.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        `n`, `chance` (UAR of blind guessing), `uar, war, weighted_f1, macro_f1`, `recall, precision, f1` (label to
+        number, None for a label that does not occur), `classes`, `confusion` (rows: truth; last column: no readable
+        prediction), `unreadable`, and `intervals` (metric to `[low, high]`) with `resampled` (clips or sources).
+
+    Raises:
+        DataError: There is nothing to judge, or the two differ in length.
+    """
+    if not labels or len(labels) != len(predictions):
+        raise DataError(f"Recognition needs one prediction a label; there are {len(labels)} and {len(predictions)}.")
+    counts = label_counts(labels, predictions, classes)
+    confusion = counts.sum(axis=0)
+    rates = label_rates(confusion)
+    per_class = {
+        name: {label: _or_none(value) for label, value in zip(classes, rates[name], strict=True)}
+        for name in ("recall", "precision", "f1")
+    }
+    result: dict[str, Any] = {
+        "n": len(labels),
+        "chance": 100 / len(classes),
+        **{name: float(rates[name]) for name in LABEL_METRICS},
+        **per_class,
+        "classes": list(classes),
+        "confusion": confusion.tolist(),
+        "unreadable": int(confusion[:, -1].sum()),
+    }
+    return result | (_label_intervals(counts, sources, resamples, seed) if resamples else {})
+
+
+def _label_intervals(counts: NDArray[np.int64], sources: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
+    names, cluster = np.unique(sources, return_inverse=True) if len(sources) == len(counts) else ((), None)
+    by_source = cluster is not None and len(names) >= ENOUGH_SOURCES
+    flat = counts.reshape(len(counts), -1).astype(np.float64)
+    if by_source:
+        sums = np.zeros((len(names), flat.shape[1]))
+        np.add.at(sums, cluster, flat)
+        flat = sums
+    drawn = resample_sums(flat, resamples, np.random.default_rng(seed)).reshape(resamples, *counts.shape[1:])
+    rates = label_rates(drawn)
+    tail = (100 - LEVEL) / 2
+    edges = {name: np.nanpercentile(rates[name], [tail, 100 - tail]).tolist() for name in LABEL_METRICS}
+    return {"intervals": edges, "resampled": "sources" if by_source else "clips"}
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

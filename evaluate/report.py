@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from avem import __version__
 from avem.errors import DataError
 from avem.evaluate.metrics import group_by_task
+from avem.evaluate.page import page_environment, signed
 from avem.evaluate.paper import COLUMNS, TABLE_3
 from avem.evaluate.questions import task_name
 from avem.evaluate.report_cards import make_cards
@@ -76,7 +75,7 @@ def write_report(
     roots = [Path(media_root)] if media_root else []
     roots += [Path(root) for result in read for root in result.store.get("roots", {}).values()]
     cards = make_cards(read, roots, path, pictures)
-    page = _environment().get_template("report.html.jinja").render(
+    page = page_environment().get_template("report.html.jinja").render(
         title=title,
         names=[result.name for result in read],
         results=read,
@@ -116,7 +115,7 @@ def key_figures(results: Sequence[BenchResult], rows: Sequence[SummaryRow]) -> l
         note = (
             spread
             if delta is None
-            else f"{_signed(delta.difference)} points ({_signed(delta.low)} to {_signed(delta.high)})"
+            else f"{signed(delta.difference)} points ({signed(delta.low)} to {signed(delta.high)})"
         )
         figures.append(KeyFigure(label, f"{first.value:.1f}" if len(results) > 1 else "", f"{last.value:.1f}", note))
     return figures
@@ -170,23 +169,3 @@ def _ways(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
                 }
             )  # fmt: skip
     return rows
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("avem.evaluate"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["one"] = lambda value: "" if value is None else f"{value:.1f}"
-    environment.filters["signed"] = _signed
-    environment.filters["place"] = _place
-    return environment
-
-
-def _place(path: str) -> str:
-    """An absolute path's last three parts, so that a page sent around does not tell where its maker keeps things."""
-    return str(Path(*Path(path).parts[-3:])) if Path(path).is_absolute() else path
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")

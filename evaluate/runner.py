@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avem.errors import MissingFileError, SettingError
+from avem.errors import SettingError
 from avem.evaluate.answers import read_answers
 from avem.evaluate.bench import bench_emorealm, select_questions
 from avem.evaluate.emorealm import score
+from avem.evaluate.loading import check_model, open_model, short_names
 from avem.evaluate.parse import parse_reply
 from avem.evaluate.questions import read_questions
 from avem.evaluate.reference import is_right
@@ -126,41 +127,16 @@ def replies_of(result: BenchResult) -> tuple[list[Question], dict[str, str | Non
     return [item.question for item in result.items], {item.question.id: item.reply for item in result.items}
 
 
-def short_names(models: Sequence[str]) -> list[str]:
-    """A distinct short name for each model: its folder's, or the run's where that is `final` or a checkpoint."""
-    names: list[str] = []
-    for model in models:
-        parts = [part for part in Path(model).parts if part not in ("final", "checkpoints", "result.json", "/", ".")]
-        name = parts[-1] if parts else "model"
-        names.append(name if name not in names else f"{name}-{len(names) + 1}")
-    return names
-
-
 def _bench(model_path: str, name: str, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
-    import torch
-
     from avem.cache import FeatureStore
-    from avem.train import load_model
 
-    if model_path.startswith((".", "/")) and not Path(model_path).exists():
-        raise MissingFileError(f"There is no model at {model_path}; `avem train` makes one, or name one with --model.")
+    check_model(model_path)
     store = FeatureStore.open(options.cache)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
-    model = load_model(model_path, device=device, dtype=_dtype(options.precision, device))
+    model = open_model(model_path, options.device, options.precision)
     return bench_emorealm(
         model, store, questions, options.style, options.out / name, name=name, tasks=options.tasks, limit=options.limit,
         generate=options.generate, text_only=options.text_only, resamples=options.resamples, seed=options.seed,
     )  # fmt: skip
-
-
-def _dtype(precision: str, device: str) -> Any:
-    import torch
-
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    known["auto"] = torch.float32 if device == "cpu" else torch.bfloat16
-    if precision not in known:
-        raise SettingError(f"There is no precision {precision!r}; choose one of {', '.join(known)}.")
-    return known[precision]
 
 
 def _is_result(model: str) -> bool:

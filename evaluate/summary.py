@@ -17,6 +17,7 @@ from avem.errors import DataError
 from avem.evaluate.metrics import group_by_task
 from avem.evaluate.questions import task_name
 from avem.evaluate.results import BenchResult
+from avem.evaluate.sheets import latex_table, markdown_table
 from avem.evaluate.statistics import RESAMPLES, compare
 
 AVERAGE = "average"
@@ -110,9 +111,12 @@ def to_table(rows: Sequence[SummaryRow], names: Sequence[str], title: str = "Emo
 
 def to_markdown(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
     """The rows as a Markdown table."""
-    header = _header(names)
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *(_cells(row) for row in rows)]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    return markdown_table(_header(names), [_cells(row) for row in rows])
+
+
+def to_latex(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
+    """The rows as a LaTeX table for the package booktabs."""
+    return latex_table(_header(names), [_cells(row) for row in rows])
 
 
 def to_csv(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:

@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
+from avem.commands.options import DEFAULT_MODEL
+from avem.commands.recognition import recognition_command
+
 bench_app = typer.Typer(no_args_is_help=True, help="Judge a model on a benchmark.")
+
+
+for _dataset, _title in (("dfew", "DFEW"), ("ravdess", "RAVDESS"), ("mer2023", "MER2023"), ("crema-d", "CREMA-D")):
+    bench_app.command(_dataset)(recognition_command(_dataset, _title))
 
 
 class Style(StrEnum):
@@ -16,9 +23,6 @@ class Style(StrEnum):
 
     LETTERS = "letters"
     CLOZE = "cloze"
-
-
-DEFAULT_MODEL = "./runs/avem-dpo/final"
 
 
 @bench_app.callback()
@@ -55,12 +59,13 @@ def emorealm(
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+    as_latex: Annotated[bool, typer.Option("--latex", help="Print the table as LaTeX.")] = False,
 ) -> None:
     """Ask the questions of EmoReAlM over a feature store and judge the answers; a killed bench goes on."""
     from avem.commands.tables import show_differences, show_results, table_form
     from avem.evaluate.runner import BenchOptions, run_emorealm
 
-    form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown)
+    form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
     models = (*(compare or ()), *([model] if model else [] if answers else [DEFAULT_MODEL]))
     options = BenchOptions(
         questions=questions, cache=cache, models=models, answers=answers, style=style.value,

@@ -14,22 +14,34 @@ from avem.cache.info import StoreInfo
 from avem.errors import SettingError
 from avem.evaluate.results import BenchResult
 from avem.evaluate.runner import replies_of, scoring_differences
-from avem.evaluate.summary import summarise, to_csv, to_json, to_markdown, to_table
+from avem.evaluate.sheets import Sheet
+from avem.evaluate.summary import summarise, to_csv, to_json, to_latex, to_markdown, to_table
 from avem.files import write_atomic
 
-WRITERS = {"json": to_json, "csv": to_csv, "markdown": to_markdown}
+WRITERS = {"json": to_json, "csv": to_csv, "markdown": to_markdown, "latex": to_latex}
 
 
-def table_form(*, as_json: bool, as_csv: bool, as_markdown: bool) -> str:
-    """`json`, `csv`, `markdown`, or `table` for the terminal.
+def table_form(*, as_json: bool, as_csv: bool, as_markdown: bool, as_latex: bool = False) -> str:
+    """`json`, `csv`, `markdown`, `latex`, or `table` for the terminal.
 
     Raises:
         SettingError: More than one was asked for.
     """
-    asked = [name for name, on in (("json", as_json), ("csv", as_csv), ("markdown", as_markdown)) if on]
+    flags = (("json", as_json), ("csv", as_csv), ("markdown", as_markdown), ("latex", as_latex))
+    asked = [name for name, on in flags if on]
     if len(asked) > 1:
         raise SettingError(f"--{asked[0]} and --{asked[1]} exclude each other; choose one.")
     return asked[0] if asked else "table"
+
+
+def show_sheet(sheet: Sheet, form: str, page: Path | None = None) -> None:
+    """Show a table in the form that was asked for, and on a terminal where the page is."""
+    if form != "table":
+        typer.echo(sheet.form(form), nl=False)
+        return
+    Console().print(sheet.to_rich())
+    if page is not None:
+        typer.echo(f"The report is {page}.")
 
 
 def show_results(results: Sequence[BenchResult], form: str, seed: int = 0) -> None:

@@ -1,0 +1,69 @@
+"""`avem bench dfew|ravdess|mer2023|crema-d`: emotion recognition from a feature store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avem.commands.options import (
+    AsCsv,
+    AsJson,
+    AsLatex,
+    AsMarkdown,
+    Device,
+    GenerateOption,
+    LimitOption,
+    ModelsOption,
+    OutOption,
+    Precision,
+    Seed,
+    StorePath,
+    chosen_models,
+)
+
+
+def recognition_command(dataset: str, title: str) -> Callable[..., None]:
+    """The command of one dataset.
+
+    Args:
+        dataset: As its reader calls it.
+        title: As people call it.
+    """
+
+    def command(
+        model: ModelsOption = None,
+        cache: StorePath = Path("./cache"),
+        streams: Annotated[str, typer.Option(help="audiovisual, video, audio, or several with commas; all.")] = (
+            "audiovisual"
+        ),
+        split: Annotated[str, typer.Option(help="Only this split of the dataset.")] = "",
+        prompt: Annotated[str | None, typer.Option(help="Another question than the usual one.")] = None,
+        generate: GenerateOption = True,
+        limit: LimitOption = None,
+        seed: Seed = 0,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        out: OutOption = Path("./bench"),
+        as_json: AsJson = False,
+        as_csv: AsCsv = False,
+        as_markdown: AsMarkdown = False,
+        as_latex: AsLatex = False,
+    ) -> None:
+        from avem.commands.tables import show_sheet, table_form
+        from avem.evaluate.labels import STREAM_CHOICES
+        from avem.evaluate.recognition_report import recognition_sheet
+        from avem.evaluate.recognition_runner import RecognitionOptions, run_recognition
+
+        form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
+        shown = tuple(STREAM_CHOICES) if streams == "all" else tuple(streams.split(","))
+        options = RecognitionOptions(
+            dataset=dataset, cache=cache, models=chosen_models(model), streams=shown, split=split, prompt=prompt,
+            generate=generate, limit=limit, seed=seed, device=device, precision=precision, out=out,
+        )  # fmt: skip
+        show_sheet(recognition_sheet(run_recognition(options)), form, out / dataset / "report.html")
+
+    command.__doc__ = f"Ask which emotion each clip of {title} shows: UAR, WAR, F1, recalls and what is confused."
+    return command

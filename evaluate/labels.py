@@ -1,0 +1,118 @@
+"""Emotion labels: which ones a dataset is judged on, how they are asked for, and a strict reader of replies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from avem.errors import SettingError
+from avem.evaluate.asking import STREAMS
+
+SEVEN = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
+
+SPELLINGS: dict[str, tuple[str, ...]] = {
+    "happiness": ("happiness", "happy"),
+    "sadness": ("sadness", "sad"),
+    "neutral": ("neutral",),
+    "anger": ("anger", "angry"),
+    "surprise": ("surprise", "surprised"),
+    "disgust": ("disgust", "disgusted"),
+    "fear": ("fear", "fearful"),
+}
+"""The words whose likelihoods make up a label's: the noun and the adjective."""
+
+READ_AS: dict[str, tuple[str, ...]] = {
+    "happiness": ("happily", "joy", "joyful", "joyous", "cheerful", "delighted", "amused", "amusement", "excited"),
+    "sadness": ("sadly", "sorrow", "sorrowful", "unhappy", "grief", "heartbroken", "melancholy", "depressed"),
+    "neutral": ("neutrality", "calm", "emotionless", "indifferent"),
+    "anger": ("angrily", "furious", "fury", "rage", "enraged", "irritated", "annoyed", "mad"),
+    "surprise": ("surprising", "astonished", "astonishment", "amazed", "amazement", "shocked", "startled"),
+    "disgust": ("disgusting", "revulsion", "repulsed", "revolted"),
+    "fear": ("afraid", "scared", "frightened", "terrified", "terror", "fright"),
+}
+"""Further words that a written reply may use."""
+
+NEGATIONS = frozenset(("not", "no", "never", "neither", "nor", "without", "isn't", "doesn't", "hardly"))
+NEGATION_REACH = 3
+"""A negation takes back label words up to so many words after it."""
+
+STREAM_CHOICES: dict[str, tuple[str, ...]] = {"audiovisual": STREAMS, "video": ("video",), "audio": ("audio",)}
+"""What a model is shown of each clip: the columns of Table 19."""
+
+PROMPTS = {
+    "audiovisual": "Describe the emotion of the person in the video in one word.",
+    "video": "Describe the emotion of the person in the video in one word.",
+    "audio": "Describe the emotion of the person in the audio in one word.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EmotionSet:
+    """A dataset of labelled clips, as the paper judges on it (C.4, D.1)."""
+
+    name: str
+    """As the dataset's reader calls it, and the store's manifest."""
+    title: str
+    classes: tuple[str, ...]
+    headline: tuple[str, ...]
+    """The metrics its table leads with."""
+    splits: tuple[str, ...] = ()
+    """The split to judge on: the first of these that the store has; otherwise all clips."""
+
+
+EMOTION_SETS: dict[str, EmotionSet] = {
+    each.name: each
+    for each in (
+        EmotionSet("dfew", "DFEW", SEVEN, ("uar", "war"), ("test",)),
+        EmotionSet("ravdess", "RAVDESS", SEVEN, ("uar", "war")),
+        EmotionSet("mer2023", "MER2023", SEVEN[:5], ("weighted_f1",), ("test3", "test1")),
+        EmotionSet("crema-d", "CREMA-D", tuple(x for x in SEVEN if x != "surprise"), ("uar", "war")),
+    )
+}
+
+
+def emotion_set(name: str) -> EmotionSet:
+    """A dataset by name.
+
+    Raises:
+        SettingError: There is none of that name; the message lists them.
+    """
+    if name not in EMOTION_SETS:
+        raise SettingError(f"There is no emotion set {name!r}; choose one of {', '.join(EMOTION_SETS)}.")
+    return EMOTION_SETS[name]
+
+
+def spellings(classes: Sequence[str]) -> tuple[str, ...]:
+    """The words that are weighed, label by label."""
+    return tuple(word for label in classes for word in SPELLINGS[label])
+
+
+def parse_label(reply: str, classes: Sequence[str]) -> str | None:
+    """The one label that a reply names, or None.
+
+    The first sentence that names any label decides; if it names several, the reply names none. A label word shortly
+    after a negation ("not angry") does not count. Labels outside `classes` are read too, and then chosen by nobody.
+
+    Args:
+        reply: Raw text of the model.
+        classes: The labels that may be given.
+    """
+    for sentence in re.split(r"[.!?;\n]+|\bbut\b", reply.lower()):
+        words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", sentence)
+        named = {
+            label
+            for place, word in enumerate(words)
+            if (label := _LABEL_OF.get(word)) and not NEGATIONS & set(words[max(0, place - NEGATION_REACH) : place])
+        }
+        if named:
+            label = named.pop()
+            return label if not named and label in classes else None
+    return None
+
+
+def _label_of(*tables: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    return {word: label for table in tables for label, words in table.items() for word in words}
+
+
+_LABEL_OF = _label_of(SPELLINGS, READ_AS)

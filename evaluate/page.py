@@ -1,0 +1,29 @@
+"""How pages are rendered: templates that escape everything and stop at a missing value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+
+def page_environment() -> Environment:
+    """Templates of this package with the filters `one`, `signed` and `place`."""
+    environment = Environment(
+        loader=PackageLoader("avem.evaluate"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["one"] = lambda value: "" if value is None else f"{value:.1f}"
+    environment.filters["signed"] = signed
+    environment.filters["place"] = short_place
+    return environment
+
+
+def short_place(path: str) -> str:
+    """An absolute path's last three parts, so that a page sent around does not tell where its maker keeps things."""
+    return str(Path(*Path(path).parts[-3:])) if Path(path).is_absolute() else path
+
+
+def signed(value: float) -> str:
+    """A difference with its sign, one decimal place."""
+    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,93 @@
+"""`avem bench dfew|ravdess|mer2023|crema-d`: which emotion does a model see and hear?"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from avem.evaluate.answers import AnswerLog
+from avem.evaluate.asking import Questioner
+from avem.evaluate.bench import hear
+from avem.evaluate.labelled import LabelledClips
+from avem.evaluate.labels import PROMPTS, EmotionSet, parse_label, spellings
+from avem.evaluate.recognition_results import (
+    LABEL_WAYS,
+    LabelItem,
+    RecognitionResult,
+    judge_labels,
+    label_logprobs,
+)
+from avem.evaluate.statistics import RESAMPLES
+from avem.records import Question
+
+LABEL_TOKENS = 16
+"""Longest reply in tokens: a word, or the beginning of a sentence that names it."""
+
+
+def bench_recognition(
+    asker: Questioner,
+    dataset: EmotionSet,
+    labelled: LabelledClips,
+    streams: str = "audiovisual",
+    out_dir: Path | None = None,
+    *,
+    name: str = "model",
+    prompt: str | None = None,
+    ways: Sequence[str] = LABEL_WAYS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> RecognitionResult:
+    """Ask for the emotion of every clip, by the labels' log-likelihoods and by greedy generation, and judge both.
+
+    Args:
+        asker: Who is asked, in the style `cloze`, shown the streams of `streams`.
+        dataset: Labels and headline metrics.
+        labelled: The clips.
+        streams: `audiovisual`, `video` or `audio`.
+        out_dir: Where `answers.jsonl` and `<streams>.json` go; None keeps nothing.
+        name: Short name of the model for tables.
+        prompt: The question; None for `avem.evaluate.labels.PROMPTS`.
+        ways: Some of `LABEL_WAYS`.
+        resamples: Bootstrap resamples for the intervals.
+        seed: Seed of the bootstrap.
+    """
+    asked = prompt or PROMPTS[streams]
+    questions = labelled.questions(dataset, asked, spellings(dataset.classes))
+    has_media = getattr(asker, "has_media", None) or (lambda place: place is not None)
+    places = {clip.clip_id: clip.place for clip in labelled.clips if has_media(clip.place)}
+    with tempfile.TemporaryDirectory() as spare:
+        folder = Path(spare) if out_dir is None else out_dir
+        with AnswerLog(folder / "answers.jsonl") as log:
+            heard = hear(asker, questions, places, ways, log, f"{name}, {streams}")
+        items = [
+            _item(question, clip.source, heard[question.id], dataset.classes, streams)
+            for question, clip in zip(questions, labelled.clips, strict=True)
+        ]
+        result = RecognitionResult(
+            name, dataset.name, streams, dataset.classes, tuple(items),
+            judge_labels(items, dataset.classes, resamples=resamples, seed=seed), labelled.split, labelled.left_out,
+            asked, **asker.about(),
+        )  # fmt: skip
+        result.write(folder / f"{streams}.json")
+    return result
+
+
+def _item(
+    question: Question, source: str, heard: Mapping[str, dict[str, Any]], classes: Sequence[str], streams: str
+) -> LabelItem:
+    logprobs = heard.get("likelihood", {}).get("logprobs")
+    reply = heard.get("generation", {}).get("reply")
+    failed = "; ".join(dict.fromkeys(record["failed"] for record in heard.values() if "failed" in record))
+    what = {"audiovisual": "neither video nor audio"}.get(streams, f"no {streams}")
+    return LabelItem(
+        question.id,
+        question.video,
+        question.answer,
+        source,
+        failed if heard else f"the clip has {what} in the store",
+        None if logprobs is None else label_logprobs(logprobs, classes),
+        reply,
+        None if reply is None else parse_label(reply, classes),
+    )

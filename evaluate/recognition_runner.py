@@ -1,0 +1,95 @@
+"""A whole emotion recognition bench from paths: models and a store in, results, tables and the page out."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from avem.errors import SettingError
+from avem.evaluate.asking import Asker
+from avem.evaluate.labelled import clips_of_store
+from avem.evaluate.labels import STREAM_CHOICES, emotion_set
+from avem.evaluate.loading import check_model, open_model, short_names
+from avem.evaluate.recognition_bench import LABEL_TOKENS, bench_recognition
+from avem.evaluate.recognition_report import write_recognition_report
+from avem.evaluate.recognition_results import LABEL_WAYS, RecognitionResult
+from avem.evaluate.statistics import RESAMPLES
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecognitionOptions:
+    """Settings of `avem bench dfew` and its kin."""
+
+    dataset: str
+    cache: Path = Path("./cache")
+    models: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ("audiovisual",)
+    """Some of `audiovisual`, `video`, `audio`."""
+    split: str = ""
+    prompt: str | None = None
+    generate: bool = True
+    limit: int | None = None
+    """At most so many clips a label."""
+    seed: int = 0
+    resamples: int = RESAMPLES
+    device: str = "auto"
+    precision: str = "auto"
+    out: Path = Path("./bench")
+
+
+def run_recognition(options: RecognitionOptions) -> list[RecognitionResult]:
+    """Bench every model on every choice of streams; write `<out>/<dataset>/<name>/<streams>.json` and a page.
+
+    Raises:
+        AvemError: Something is missing or wrong; the message says what and which option supplies it.
+    """
+    from avem.cache import FeatureStore
+
+    dataset = emotion_set(options.dataset)
+    check_streams(options.streams)
+    if not options.models:
+        raise SettingError("There is nothing to bench; name a model with --model.")
+    for path in options.models:
+        check_model(path)
+    store = FeatureStore.open(options.cache)
+    labelled = clips_of_store(store, dataset, options.split, options.limit)
+    ways = LABEL_WAYS if options.generate else LABEL_WAYS[:1]
+    folder = options.out / dataset.name
+    results = []
+    for name, path in zip(short_names(options.models), options.models, strict=True):
+        model = open_model(path, options.device, options.precision).eval()
+        for streams in options.streams:
+            asker = Asker(model, store, "cloze", LABEL_TOKENS, STREAM_CHOICES[streams])
+            result = bench_recognition(
+                asker, dataset, labelled, streams, folder / name, name=name, prompt=options.prompt, ways=ways,
+                resamples=options.resamples, seed=options.seed,
+            )  # fmt: skip
+            warn_absent(result)
+            results.append(result)
+    write_recognition_report(folder / "report.html", results)
+    return results
+
+
+def check_streams(streams: tuple[str, ...]) -> None:
+    """Refuse streams that can't be shown.
+
+    Raises:
+        SettingError: None is given, or one is unknown or given twice.
+    """
+    if not streams or not set(streams) <= STREAM_CHOICES.keys() or len(set(streams)) < len(streams):
+        raise SettingError(
+            f"--streams takes {', '.join(STREAM_CHOICES)}, each once, not {', '.join(streams) or 'none'}."
+        )
+
+
+def warn_absent(result: RecognitionResult) -> None:
+    """Say on the log how many clips went without an answer, and name one."""
+    absent = [item for item in result.items if item.absent]
+    if absent:
+        logger.warning(
+            "%s, %s: %d of %d clips have no answer and count as wrong (%s: %s).",
+            result.name, result.streams, len(absent), len(result.items), absent[0].clip_id, absent[0].absent,
+        )  # fmt: skip

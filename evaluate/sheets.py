@@ -1,0 +1,78 @@
+"""One table in every form that leaves the program: terminal, Markdown, LaTeX, CSV, JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+FORMS = ("table", "json", "csv", "markdown", "latex")
+
+LATEX_SIGNS = str.maketrans(
+    {
+        "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\N{MINUS SIGN}": r"$-$",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table for people, and its numbers for programs."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    """Cells as shown, as many as the header has."""
+    records: tuple[Mapping[str, Any], ...]
+    """One flat object a row, at full precision; all with the same fields."""
+
+    def form(self, form: str) -> str:
+        """The table as text: one of `FORMS` but `table`."""
+        if form == "json":
+            return json.dumps({"title": self.title, "rows": [dict(record) for record in self.records]}, indent=1) + "\n"
+        if form == "csv":
+            return csv_text(self.records)
+        writer = markdown_table if form == "markdown" else latex_table
+        return writer(self.header, self.rows)
+
+    def to_rich(self) -> Table:
+        """The table for a terminal, the first column on the left."""
+        table = Table(title=self.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        for number, column in enumerate(self.header):
+            table.add_column(escape(column), justify="right" if number else "left")
+        for row in self.rows:
+            table.add_row(*map(escape, row))
+        return table
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, numbers on the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A LaTeX `tabular` with the rules of the package booktabs."""
+    lines = [" & ".join(cell.translate(LATEX_SIGNS) for cell in line) + r" \\" for line in (header, *rows)]
+    columns = "l" + "r" * (len(header) - 1)
+    body = "\n".join(lines[1:])
+    return (
+        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{lines[0]}\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
+    )
+
+
+def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
+    """Objects with the same fields as CSV with a header."""
+    sink = io.StringIO()
+    writer = csv.DictWriter(sink, list(records[0]) if records else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return sink.getvalue()
