@@ -1,0 +1,151 @@
+"""Several devices and Ray's actors write what one device writes, byte for byte, even when one of them is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from avem.cache import FeatureStore
+from avem.errors import SettingError
+from avem.extract import ExtractOptions, extract
+from avem.extract.fill import Part
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, make_clip):
+    root = tmp_path_factory.mktemp("corpus") / "mini"
+    for index in range(12):
+        make_clip(root / ("anger", "fear")[index % 2] / f"{index}.mp4", frames=4 + index, sound_s=0.5, seed=index)
+    return root
+
+
+@pytest.fixture(scope="module")
+def settings(encoders):
+    return {**encoders, "device": "cpu", "workers": 1, "batch_size": 2, "rows_per_shard": 2}
+
+
+@pytest.fixture(scope="module")
+def expected(corpus, settings, tmp_path_factory):
+    """What one device writes."""
+    store = tmp_path_factory.mktemp("stores") / "store"
+    extract(corpus, store, ExtractOptions(**settings))
+    return arrays_of(store)
+
+
+def arrays_of(store: Path) -> dict[str, bytes]:
+    """Bytes of every array and of the manifest."""
+    paths = sorted(path for path in store.rglob("*") if path.is_file() and "ledger" not in path.parts)
+    return {str(path.relative_to(store)): path.read_bytes() for path in paths}
+
+
+def test_every_device_begins_at_a_place_of_its_own_and_goes_round():
+    assert [Part(index, 3).order(range(7)) for index in range(3)] == [
+        [0, 1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6, 0, 1], [4, 5, 6, 0, 1, 2, 3],
+    ]  # fmt: skip
+    assert Part(1, 3).order([]) == []
+    assert Part().order([4, 9]) == [4, 9]
+
+
+def test_several_devices_share_the_shards_and_write_the_same_bytes(corpus, settings, expected, tmp_path, monkeypatch):
+    from avem.extract import engines
+
+    parts = []
+    whole_fill = engines.fill
+
+    def remember(job, encoders, part, lines, stop):
+        report = whole_fill(job, encoders, part, lines, stop)
+        parts.append((encoders, part.index, report.encoded))
+        return report
+
+    monkeypatch.setattr(engines, "fill", remember)
+    report = extract(corpus, tmp_path / "store", ExtractOptions(**{**settings, "device": "cpu,cpu", "workers": 2}))
+    assert arrays_of(tmp_path / "store") == expected
+    assert (report.devices, report.workers, report.encoded) == (2, 2, {"video": 12, "audio": 12})
+    assert sorted(index for _, index, _ in parts) == [0, 1]
+    assert parts[0][0] is not parts[1][0]
+    assert all(min(encoded.values()) > 0 for _, _, encoded in parts)
+    assert "on 2 devices" in report.summary
+
+
+def test_an_error_on_one_device_ends_the_run_with_it(corpus, settings, tmp_path, monkeypatch):
+    from avem.cache.stream import StreamWriter
+    from avem.errors import StoreError
+
+    def fail(self, *_):
+        raise StoreError("The disk is full.")
+
+    monkeypatch.setattr(StreamWriter, "write", fail)
+    with pytest.raises(StoreError, match="disk is full"):
+        extract(corpus, tmp_path / "store", ExtractOptions(**{**settings, "device": "cpu,cpu"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"device": "cpu,"}, "commas between"),
+        ({"engine": "spark"}, "--engine must be one of local, ray"),
+        ({"device": "cpu,cuda:77"}, "--device cuda:77"),
+    ],
+)
+def test_devices_and_engines_that_are_not_there(corpus, settings, tmp_path, changes, words):
+    with pytest.raises(SettingError, match=words):
+        extract(corpus, tmp_path / "store", ExtractOptions(**{**settings, **changes}))
+
+
+def test_ray_is_an_extra(corpus, settings, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SettingError, match=r"avem\[ray\]"):
+        extract(corpus, tmp_path / "store", ExtractOptions(**settings, engine="ray"))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster of two worker machines, and a head that runs no actors."""
+    ray = pytest.importorskip("ray", reason="the extra avem[ray] is not installed")
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 * 2**20}
+    nodes = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(2):
+        nodes.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    ray.init(address=nodes.address, log_to_driver=False)
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_writes_the_same_bytes_though_a_worker_is_killed(
+    corpus, settings, expected, tmp_path, cluster, monkeypatch
+):
+    from avem.extract import ray_engine
+
+    store = tmp_path / "store"
+    killed = []
+    start_actor = ray_engine.RayEngine._start_actor
+
+    def kill_once_something_is_written():
+        from ray.util.state import list_actors
+
+        while not list((store / "ledger" / "video").glob("0*.json")):
+            time.sleep(0.02)
+        killed.append(min(actor.pid for actor in list_actors(filters=[("state", "=", "ALIVE")]) if actor.pid))
+        os.kill(killed[0], signal.SIGKILL)
+
+    monkeypatch.setattr(ray_engine, "POLL_S", 0.2)
+    thread = threading.Thread(target=kill_once_something_is_written, daemon=True)
+    thread.start()
+    report = extract(corpus, store, ExtractOptions(**settings, engine="ray"))
+    thread.join(10)
+    assert start_actor is ray_engine.RayEngine._start_actor
+    assert killed
+    assert arrays_of(store) == expected
+    assert (report.devices, report.encoded, report.failures) == (2, {"video": 12, "audio": 12}, [])
+    assert FeatureStore.open(store).verify() == []
