@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,22 +13,26 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from avem.errors import AvemError
-from avem.progress import Stage, stage
-from avem.train.config import RunConfig, Schedule
+from avem.progress import stage
+from avem.train.config import RunConfig
 from avem.train.features import ClipFeatures
+from avem.train.flops import StepCost, matmul_peak
+from avem.train.optimizer import autocast, make_optimizer, rate_factor, set_rate
 from avem.train.plan import MicroBatch, PlanRow, StepPlan
 from avem.train.rejected_inputs import draw
 from avem.train.run import RunDirectory
 from avem.train.specs import Media, ScoreSpec
 from avem.train.state import load_state, save_state, trained_parameters
+from avem.train.stopping import StopRequest
+from avem.train.watch import Watch
 
 if TYPE_CHECKING:
     from avem.train.model import AudiovisualLM
 
 logger = logging.getLogger(__name__)
 
-SHOWN = ("loss", "margin", "accuracy")
-"""Metrics on the progress line."""
+Check = Callable[["AudiovisualLM"], Mapping[str, float]]
+"""Something measured at each checkpoint, by name; `held_loss` among them decides which checkpoint is the best."""
 
 
 class DivergedError(AvemError):
@@ -64,41 +66,6 @@ class Plan:
     """Counts of steps done at which an epoch is over."""
 
 
-def rate_factor(step: int, total: int, warmup: float, schedule: Schedule) -> float:
-    """Share of the peak learning rate at a step counted from 0: a linear rise, then constant, linear or half a cosine.
-
-    The last step of `linear` and `cosine` is one step away from zero.
-    """
-    rise = math.ceil(warmup * total)
-    if step < rise:
-        return (step + 1) / (rise + 1)
-    done = (step - rise) / max(total - rise, 1)
-    if schedule == "constant":
-        return 1.0
-    return 1.0 - done if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
-
-
-def autocast(config: RunConfig, device: torch.device) -> AbstractContextManager[None]:
-    """Where bf16 is asked for, matrix products in bfloat16."""
-    return torch.autocast(device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext()
-
-
-def make_optimizer(model: AudiovisualLM, config: RunConfig) -> torch.optim.AdamW:
-    """AdamW over what is trained; projectors at their own rate, decay on matrices only."""
-    groups: dict[tuple[float, bool], list[Tensor]] = {}
-    for name, parameter in trained_parameters(model).items():
-        projector = name.startswith(("video_projector.", "audio_projector."))
-        rate = (config.projector_learning_rate if projector else None) or config.learning_rate
-        groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": members, "lr": rate, "peak": rate, "weight_decay": config.weight_decay if matrix else 0.0}
-            for (rate, matrix), members in groups.items()
-        ],
-        fused=True,
-    )
-
-
 class Loop:
     """Runs a plan's steps, from the last checkpoint on.
 
@@ -110,6 +77,7 @@ class Loop:
         config: Settings.
         run: Where checkpoints and metrics go.
         accelerator: Device and processes.
+        checks: Measured at each checkpoint and logged with its step.
     """
 
     def __init__(
@@ -121,11 +89,14 @@ class Loop:
         config: RunConfig,
         run: RunDirectory,
         accelerator: Accelerator,
+        checks: Sequence[Check] = (),
     ) -> None:
         self._model, self._objective, self._features, self._plan = model, objective, features, plan
-        self._config, self._run, self._accelerator = config, run, accelerator
+        self._config, self._run, self._accelerator, self._checks = config, run, accelerator, checks
         self._optimizer = make_optimizer(model, config)
         self._parameters = list(trained_parameters(model).values())
+        self._cost = StepCost.of(model)
+        self._recent: list[float] = []
 
     def run(self) -> None:
         """Train to the end of the plan.
@@ -133,19 +104,32 @@ class Loop:
         Raises:
             DivergedError: A loss or gradient is not finite; the message names rows, the last checkpoint is whole.
             CheckpointError: A checkpoint can't be read or written.
+            KeyboardInterrupt: Ctrl-C or SIGTERM; the steps done until then are in a checkpoint.
         """
         done = self._restore()
         steps = self._plan.steps
         ahead = [self._specs(step) for step in steps[done:]]
-        devices = [self._accelerator.device] if self._accelerator.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), stage("train", len(steps), unit="steps") as bar:
+        device = self._accelerator.device
+        precision = torch.bfloat16 if self._config.precision == "bf16" else torch.float32
+        peak = matmul_peak(device, precision) * self._accelerator.num_processes if ahead else 0.0
+        watch = Watch(self._run, self._accelerator, len(ahead), peak)
+        with (
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            StopRequest() as stop,
+            stage("train", len(steps), unit="steps") as bar,
+        ):
             bar.advance(done)
-            clock = _Clock(len(steps) - done)
-            for number, media in enumerate(self._features.stream(ahead), start=done):
-                metrics = self._step(number, media)
-                self._report(number + 1, metrics, clock, bar)
-                if self._is_due(number + 1):
-                    self._save(number + 1)
+            for number, media in enumerate(watch.waiting(self._features.stream(ahead)), start=done):
+                metrics, stopping = self.step(number, media, stop.requested)
+                if due := stopping or self._is_due(number + 1):
+                    metrics |= self._check()
+                operations = self._cost.step(steps[number].tokens, steps[number].pairs)
+                watch.report(number + 1, steps[number], metrics, operations, bar)
+                if due:
+                    self._save(number + 1, metrics)
+                if stopping and number + 1 < len(steps):
+                    logger.info("Step %d of %d is saved; the same command goes on from it", number + 1, len(steps))
+                    raise KeyboardInterrupt
 
     def _specs(self, step: StepPlan) -> list[ScoreSpec]:
         own = step.ranks[self._accelerator.process_index]
@@ -164,17 +148,39 @@ class Loop:
         regular = self._config.save_every > 0 and done % self._config.save_every == 0
         return regular or done in self._plan.epoch_ends or done == len(self._plan.steps)
 
-    def _save(self, done: int) -> None:
+    def _check(self) -> dict[str, float]:
+        """What the checks measure, without dropout; every process takes part."""
+        language_model = self._model.language_model
+        language_model.eval()
+        with torch.no_grad(), autocast(self._config, self._accelerator.device):
+            found = {name: value for check in self._checks for name, value in check(self._model).items()}
+        language_model.train()
+        return found
+
+    def _save(self, done: int, metrics: Mapping[str, float]) -> None:
+        """Save a checkpoint, judged by the loss of held-out rows or, without any, by the mean since the last one."""
+        judged = metrics.get("held_loss", math.fsum(self._recent) / max(len(self._recent), 1))
+        self._recent.clear()
         if self._accelerator.is_main_process:
             self._run.save_checkpoint(
                 done,
                 lambda directory: save_state(directory, self._model, self._optimizer, done),
                 self._config.keep_checkpoints,
+                loss=judged,
             )
         self._accelerator.wait_for_everyone()
 
-    def _step(self, number: int, media: Media) -> dict[str, float]:
-        """One optimiser step; returns the step's metrics."""
+    def step(self, number: int, media: Media, stop: bool = False) -> tuple[dict[str, float], bool]:
+        """One optimiser step.
+
+        Args:
+            number: Of the step in the plan, from 0.
+            media: Features of this process's rows.
+            stop: Whether this process was asked to stop.
+
+        Returns:
+            The step's metrics over all processes, and whether any of them was asked to stop.
+        """
         plan, rank = self._plan.steps[number], self._accelerator.process_index
         torch.manual_seed(draw(self._config.seed, number, rank, choices=1 << 63))
         normaliser = self._objective.normaliser(plan.rows)
@@ -187,26 +193,29 @@ class Loop:
             losses = losses.detach()
             seen.append((batch, losses))
             sums += torch.stack([losses.sum(), *(metrics[name].sum() for name in self._objective.metrics)]).double()
-        totals = self._finite_totals(number, sums / normaliser, seen)
+        totals, stopping = self._finite_totals(number, torch.cat([sums / normaliser, sums.new_tensor([stop])]), seen)
         factor = rate_factor(number, len(self._plan.steps), self._config.warmup, self._config.schedule)
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
+        set_rate(self._optimizer, factor)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return {**totals, "lr": self._config.learning_rate * factor}
+        self._recent.append(totals["loss"])
+        return {**totals, "lr": self._config.learning_rate * factor}, stopping
 
-    def _finite_totals(self, number: int, sums: Tensor, seen: Sequence[tuple[MicroBatch, Tensor]]) -> dict[str, float]:
-        """Join the processes' gradients and metrics, clip, and refuse to go on with what is not finite."""
+    def _finite_totals(
+        self, number: int, sums: Tensor, seen: Sequence[tuple[MicroBatch, Tensor]]
+    ) -> tuple[dict[str, float], bool]:
+        """Join the processes' gradients, metrics and wishes to stop, clip, and refuse what is not finite."""
         self._join_gradients()
         sums = self._accelerator.reduce(sums, "sum")
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if self._config.max_grad_norm > 0:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self._config.max_grad_norm, norm)
-        values: list[float] = torch.cat([sums, norm.reshape(1).to(sums)]).tolist()
-        if not (math.isfinite(values[0]) and math.isfinite(values[-1])):
+        *values, stops, norm_value = torch.cat([sums, norm.reshape(1).to(sums)]).tolist()
+        if not (math.isfinite(values[0]) and math.isfinite(norm_value)):
             raise DivergedError(self._diverged(number, seen))
-        return dict(zip(("loss", *self._objective.metrics, "grad_norm"), values, strict=True))
+        names = ("loss", *self._objective.metrics)
+        return {**dict(zip(names, values, strict=True)), "grad_norm": norm_value}, stops > 0
 
     def _diverged(self, number: int, seen: Sequence[tuple[MicroBatch, Tensor]]) -> str:
         rows = self._objective.rows
@@ -233,31 +242,3 @@ class Loop:
         joined = self._accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "sum")
         for gradient, part in zip(gradients, joined.split([gradient.numel() for gradient in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
-
-    def _report(self, done: int, metrics: dict[str, float], clock: _Clock, bar: Stage) -> None:
-        if not self._accelerator.is_main_process:
-            return
-        plan = self._plan.steps[done - 1]
-        speed = clock.tick(len(plan.rows), plan.tokens)
-        self._run.log({"step": done, "rows": len(plan.rows), "tokens": plan.tokens, **metrics, **speed})
-        self._accelerator.log(metrics | speed, step=done)
-        bar.advance(note=" ".join(f"{name} {metrics[name]:.4g}" for name in SHOWN if name in metrics))
-
-
-class _Clock:
-    """Speeds of the step just done, and the time left at the average speed so far."""
-
-    def __init__(self, steps: int) -> None:
-        self._steps, self._done = steps, 0
-        self._began = self._last = time.monotonic()
-
-    def tick(self, rows: int, tokens: int) -> dict[str, float]:
-        now = time.monotonic()
-        elapsed, self._last = max(now - self._last, 1e-9), now
-        self._done += 1
-        left = (now - self._began) / self._done * (self._steps - self._done)
-        return {
-            "rows_per_s": round(rows / elapsed, 3),
-            "tokens_per_s": round(tokens / elapsed, 1),
-            "time_left_s": round(left, 1),
-        }

@@ -50,6 +50,8 @@ class StepPlan:
     ranks: tuple[tuple[MicroBatch, ...], ...]
     tokens: int
     """Positions that go through the model over all processes, shared prefixes once a micro-batch."""
+    pairs: int
+    """Pairs of a position and one that it sees, itself included: the products of attention."""
 
     @property
     def rows(self) -> list[int]:
@@ -160,10 +162,10 @@ def _steps(units: Iterable[list[int]], target: int) -> Iterator[list[list[int]]]
 
 
 class _Load:
-    """What a micro-batch holds so far, as nodes of its prefix tree."""
+    """What a micro-batch holds so far: the nodes of its prefix tree and their sizes."""
 
     def __init__(self) -> None:
-        self.nodes: set[Hashable] = set()
+        self.nodes: dict[Hashable, int] = {}
         self.tokens = 0
 
     def extra(self, pieces: Mapping[Hashable, int]) -> int:
@@ -173,20 +175,38 @@ class _Load:
     def add(self, pieces: Mapping[Hashable, int]) -> None:
         """Take more pieces in."""
         self.tokens += self.extra(pieces)
-        self.nodes.update(pieces)
+        self.nodes |= pieces
 
 
 class _Packer:
     """Spreads the units of a step over processes, and packs each process's share into micro-batches."""
 
     def __init__(self, rows: Sequence[PlanRow], builder: SequenceBuilder, budget: int) -> None:
-        self._pieces_of = [{node: size for spec in row.specs for node, size in builder.pieces(spec)} for row in rows]
+        self._pieces_of: list[dict[Hashable, int]] = []
+        self._depths: dict[Hashable, int] = {}
         self._budget = budget
+        for row in rows:
+            pieces: dict[Hashable, int] = {}
+            for spec in row.specs:
+                depth = 0
+                for node, size in builder.pieces(spec):
+                    pieces[node], self._depths[node] = size, depth
+                    depth += size
+            self._pieces_of.append(pieces)
 
     def step(self, units: list[list[int]], world_size: int) -> StepPlan:
         """Plan one step of these units."""
         packed = [self._pack(share) for share in self._spread(units, world_size)]
-        return StepPlan(tuple(tuple(batches) for batches, _ in packed), sum(tokens for _, tokens in packed))
+        loads = [load for _, shares in packed for load in shares]
+        return StepPlan(
+            tuple(tuple(batches) for batches, _ in packed),
+            sum(load.tokens for load in loads),
+            sum(map(self._pairs, loads)),
+        )
+
+    def _pairs(self, load: _Load) -> int:
+        """Every position sees its node's prefix and, causally, its own node."""
+        return sum(size * self._depths[node] + size * (size + 1) // 2 for node, size in load.nodes.items())
 
     def _pieces(self, indices: Iterable[int]) -> dict[Hashable, int]:
         pieces: dict[Hashable, int] = {}
@@ -207,8 +227,8 @@ class _Packer:
             load[lightest] += sizes[position]
         return shares
 
-    def _pack(self, units: Iterable[list[int]]) -> tuple[list[MicroBatch], int]:
-        """Micro-batches within the budget, and their tokens; a unit above the budget is taken apart into rows."""
+    def _pack(self, units: Iterable[list[int]]) -> tuple[list[MicroBatch], list[_Load]]:
+        """Micro-batches within the budget, and what they hold; a unit above the budget is taken apart into rows."""
         batches: list[list[int]] = []
         loads: list[_Load] = []
         for unit in units:
@@ -220,7 +240,7 @@ class _Packer:
                     loads.append(_Load())
                 batches[-1].extend(part)
                 loads[-1].add(pieces)
-        return [tuple(batch) for batch in batches], sum(load.tokens for load in loads)
+        return [tuple(batch) for batch in batches], loads
 
 
 def pack_specs(builder: SequenceBuilder, specs: Iterable[ScoreSpec], tokens_per_batch: int) -> list[list[ScoreSpec]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+import math
 import platform
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 PACKAGES = ("avem", "torch", "transformers", "peft", "accelerate", "numpy")
 """Packages whose versions are kept with a run."""
+JUDGED = "judged.json"
+"""File of a checkpoint that says how good it is."""
 
 
 def environment() -> dict[str, str]:
@@ -138,22 +141,38 @@ class RunDirectory:
         found = (self.path / "checkpoints").glob("step-*")
         return sorted((int(directory.name.removeprefix("step-")), directory) for directory in found)
 
-    def save_checkpoint(self, step: int, fill: Callable[[Path], None], keep: int) -> None:
-        """Save a checkpoint whole and drop all but the newest.
+    def best_checkpoint(self) -> tuple[int, Path] | None:
+        """The checkpoint that was judged best, as (steps done, directory); of equals the oldest."""
+        losses = [(_judged(directory), step, directory) for step, directory in self.checkpoints()]
+        if not losses:
+            return None
+        _, step, directory = min(losses)
+        return step, directory
+
+    def save_checkpoint(self, step: int, fill: Callable[[Path], None], keep: int, loss: float = math.inf) -> None:
+        """Save a checkpoint whole and drop all but the newest and the best.
 
         Args:
             step: Optimiser steps done.
             fill: Writes the checkpoint into the directory it is given.
-            keep: How many to keep.
+            keep: How many of the newest to keep.
+            loss: What it is judged by; the lowest is the best.
 
         Raises:
             CheckpointError: It could not be written; those before it are untouched.
         """
+
+        def fill_and_judge(directory: Path) -> None:
+            fill(directory)
+            (directory / JUDGED).write_text(json.dumps({"loss": loss}) + "\n", encoding="utf-8")
+
         directory = self.path / "checkpoints" / f"step-{step}"
         with self._writing(directory):
-            replace_directory(directory, fill)
-        for _, old in self.checkpoints()[:-keep]:
-            shutil.rmtree(old)
+            replace_directory(directory, fill_and_judge)
+        best = self.best_checkpoint()
+        for old in self.checkpoints()[:-keep]:
+            if old != best:
+                shutil.rmtree(old[1])
 
     def save_final(self, save: Callable[[Path], None]) -> None:
         """Write `final/`.
@@ -176,3 +195,11 @@ class RunDirectory:
                 f"{directory} could not be written ({error}); make room, and the same command goes on from the last "
                 "checkpoint."
             ) from error
+
+
+def _judged(directory: Path) -> float:
+    """The loss that a checkpoint was judged by; infinite where it is unknown."""
+    try:
+        return float(json.loads((directory / JUDGED).read_text(encoding="utf-8"))["loss"])
+    except (OSError, ValueError, KeyError):
+        return math.inf

@@ -15,7 +15,6 @@ from avem.train.config import PreferenceConfig
 from avem.train.constants import constant_scores, score_fingerprint
 from avem.train.examples import PreferenceExample, preference_examples
 from avem.train.features import ClipFeatures
-from avem.train.loop import autocast
 from avem.train.losses import (
     LogProbs,
     avem_dpo,
@@ -24,6 +23,7 @@ from avem.train.losses import (
     response_margin,
     reward_margin,
 )
+from avem.train.optimizer import autocast
 from avem.train.plan import MicroBatch, PlanSummary, summarise
 from avem.train.rows import read_preferences, rows_digest
 from avem.train.run import RunDirectory

@@ -18,9 +18,8 @@ from avem.files import write_json_lines
 from avem.train.config import SupervisedConfig
 from avem.train.state import load_state, save_state
 from avem.train.supervised import train_supervised
+from avem.train.watch import SPEEDS
 from tests.train.training_kit import Kit, instruction_rows, make_kit, weights_of
-
-SPEEDS = ("rows_per_s", "tokens_per_s", "time_left_s")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from avem.train import load_model
 from avem.train.config import SupervisedConfig
 from avem.train.examples import instruction_examples
 from avem.train.features import ClipFeatures
-from avem.train.loop import rate_factor
+from avem.train.optimizer import rate_factor
 from avem.train.rows import read_instructions
 from avem.train.specs import SequenceBuilder
 from avem.train.supervised import preview_supervised, train_supervised
