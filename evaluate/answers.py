@@ -15,8 +15,9 @@ from avem.files import read_json_lines
 
 logger = logging.getLogger(__name__)
 
-TEXT_FIELDS = ("answer", "prediction", "response", "output", "text", "reply")
-"""Where an object with an `id` may keep the model's raw text; the first one present counts."""
+TEXT_FIELDS = ("prediction", "response", "output", "reply", "text", "answer")
+"""Where an object with an `id` may keep the model's raw text; the first one present counts. `answer` comes last:
+files that copy the question's fields have the right answer there."""
 
 
 def read_answers(path: Path | str) -> dict[str, str]:
@@ -120,9 +121,11 @@ class AnswerLog:
 
 def _read_json(path: Path) -> list[tuple[str, str]]:
     try:
-        content = json.loads(_read_text(path))
+        content = json.loads(_read_text(path), object_pairs_hook=_no_key_twice)
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not JSON ({error}).") from error
+    except _KeyTwiceError as error:
+        raise DataError(f"{path} holds two different answers for {error}; keep one.") from error
     if isinstance(content, dict):
         wrong = next((name for name, text in content.items() if not isinstance(text, str)), None)
         if wrong is not None:
@@ -139,8 +142,23 @@ def _read_json(path: Path) -> list[tuple[str, str]]:
     return pairs
 
 
+class _KeyTwiceError(Exception):
+    """An object with one key twice, which Python's reader would pass over."""
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise _KeyTwiceError(name)
+    return found
+
+
 def _pair(entry: dict[str, Any]) -> tuple[str, str]:
-    text = next((entry[field] for field in TEXT_FIELDS if field in entry), None)
+    field = next((field for field in TEXT_FIELDS if field in entry), "")
+    if field == "answer" and "choices" in entry:
+        raise ValueError("it is a question of the benchmark with its right answer, not a model's answer")
+    text = entry.get(field)
     if not isinstance(text, str):
         raise ValueError(f"there is no text in any of {', '.join(TEXT_FIELDS)}")
     return str(entry["id"]), text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +100,18 @@ class BenchResult:
     def score(self) -> dict[str, Any]:
         """The headline numbers."""
         return self.scores[self.way]
+
+    @property
+    def remedy(self) -> str:
+        """The command that would extract the clips that the store lacks, in a sentence; empty where none is lacking."""
+        videos = dict.fromkeys(item.question.video for item in self.items if item.absent and item.clip_id is None)
+        if not videos or not self.store.get("path"):
+            return ""
+        roots = list(self.store.get("roots", {}).values())
+        root = roots[0] if len(roots) == 1 else "<folder of the clips>"
+        command = f"avem extract {shlex.quote(root) if len(roots) == 1 else root} --cache {self.store['path']}"
+        again = " --retry-failed" if any("neither video" in item.absent for item in self.items) else ""
+        return f"`{command}{again}` extracts them, {len(videos)} clips, once they lie in that folder."
 
     def outcomes(self, way: str | None = None) -> list[Outcome]:
         """Every question with the chosen option, in the file's order."""

@@ -154,8 +154,14 @@ def _warn_absent(result: BenchResult) -> None:
     absent = [item for item in result.items if item.absent]
     if absent:
         shown = "; ".join(f"{item.question.id}: {item.absent}" for item in absent[:SHOWN_ABSENT])
-        remedy = "" if result.way == "generation" else " `avem extract` on their folder adds clips to the store."
+        remedy = f" {result.remedy}" if result.remedy else ""
         logger.warning(
             "%s: %d of %d questions have no answer and count as wrong (%s).%s",
             result.name, len(absent), len(result.items), shown, remedy,
+        )  # fmt: skip
+    unreadable = result.scores.get("generation", {}).get("unreadable", [])
+    if unreadable and result.way == "generation":
+        logger.warning(
+            "%s: %d answers name no option, or several, and count as wrong (%s, ...).",
+            result.name, len(unreadable), unreadable[0],
         )  # fmt: skip

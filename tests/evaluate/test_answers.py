@@ -31,6 +31,8 @@ def test_every_form_reads_the_same(tmp_path):
         ("a.json", '[{"id": 1}]', "no text in any of"),
         ("a.json", "{}", "holds no answers"),
         ("a.json", '[{"id": 1, "answer": "A"}, {"id": 1, "answer": "B"}]', "two different answers for 1"),
+        ("a.json", '{"1": "A", "1": "B"}', "two different answers for 1"),
+        ("a.json", '[{"id": 1, "choices": ["(A) x"], "answer": "A"}]', "right answer, not a model's"),
         ("a.jsonl", '{"answer": "A"}\n', "lacks the field 'id'"),
         ("a.jsonl", '{"id": "1", "ans', "line 1"),
     ],
@@ -39,6 +41,12 @@ def test_files_that_are_something_else(tmp_path, name, content, said):
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=said):
         read_answers(tmp_path / name)
+
+
+def test_copied_questions_do_not_count_as_right_answers(tmp_path):
+    entry = {"id": "1", "question": "?", "choices": ["(A) Yes", "(B) No"], "answer": "A", "prediction": "(B)"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(entry) + "\n")
+    assert read_answers(tmp_path / "a.jsonl") == {"1": "(B)"}
 
 
 def test_nothing_there(tmp_path):

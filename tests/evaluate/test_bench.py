@@ -30,6 +30,7 @@ def test_every_question_is_counted(fake_model, fake_store, questions, tmp_path):
     assert result.scores["text_only"]["missing"] == []
     assert result.scores["generation"]["tasks"]["reasoning_basic_video"]["missing"] == 2
     assert "intervals" in result.scores["likelihood"]
+    assert "`avem extract media --cache memory://store --retry-failed` extracts them, 2 clips" in result.remedy
 
 
 def test_letters_style_shows_the_options(fake_model, fake_store, questions, tmp_path):

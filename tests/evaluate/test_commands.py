@@ -38,6 +38,9 @@ def test_given_answers(given):
     assert result.unknown == ("stranger",)
     assert result.scores["generation"]["missing"] == ["q0-0"]
     assert result.scores["generation"]["tasks"]["reasoning_basic_video"]["accuracy"] == 50
+    page = (given / "bench" / "report.html").read_text()
+    assert "others: 1 answers fit no question" in page
+    assert "<li>stranger</li>" in page
     assert "<h1>others</h1>" in (given / "bench" / "report.html").read_text()
 
 
@@ -51,6 +54,7 @@ def test_forms(given):
     assert json.loads(invoke(given, "--json").stdout)["models"] == ["others"]
     assert invoke(given, "--csv").stdout.startswith("task,metric,model")
     assert invoke(given, "--markdown").stdout.startswith("| task |")
+    assert invoke(given, "--latex").stdout.startswith("\\begin{tabular}{l")
     with pytest.raises(SettingError, match="--json and --csv"):
         invoke(given, "--json", "--csv")
 
