@@ -13,6 +13,7 @@ from avem.commands.bench import bench_app
 from avem.commands.cache import cache_app
 from avem.commands.demo import demo_app
 from avem.commands.extract import extract
+from avem.commands.models import models_app
 from avem.commands.prefs import prefs_app
 from avem.commands.report import report
 from avem.commands.train import train
@@ -24,6 +25,7 @@ app.add_typer(cache_app, name="cache")
 app.command()(train)
 app.add_typer(bench_app, name="bench")
 app.command()(report)
+app.add_typer(models_app, name="models")
 app.add_typer(demo_app, name="demo")
 app.add_typer(prefs_app, name="prefs")
 

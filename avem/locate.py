@@ -1,17 +1,97 @@
-"""Where a model is: a folder or file, the Hugging Face cache, or the hub."""
+"""Where a model is: a folder or file, the Hugging Face cache, or the hub; and which of its files are needed."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from avem.errors import MissingFileError
 
+WEIGHTS = (
+    r"model\.safetensors",
+    r"model\.safetensors\.index\.json|model-\d+-of-\d+\.safetensors",
+    r"pytorch_model\.bin",
+    r"pytorch_model\.bin\.index\.json|pytorch_model-\d+-of-\d+\.bin",
+    r"[^/]+\.pt",
+    r"[^/]+\.gguf",
+)
+"""The forms that weights come in, as patterns of file names; the first that a model has is the one that is read."""
+SMALL = r"[^/]+\.(json|model|txt|jinja|tiktoken)"
+"""Configurations and tokenizers."""
+HUB_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlace:
+    """What is known of a model without loading it."""
+
+    name: str
+    place: str
+    """`path`, `cache`, `hub`, or `nowhere`."""
+    path: Path | None = None
+    """Where it is on this machine."""
+    files: tuple[str, ...] = ()
+    """The files that are needed, as far as they are known."""
+    size_bytes: int = 0
+    """Of these files; 0 where that is not known."""
+    problem: str = ""
+    """Why it can't be used, or what the cache lacks; empty where nothing is missing."""
+
+
+def needed_files(names: Iterable[str]) -> list[str]:
+    """Those of a model's files that avem reads: weights in one form, configurations, the tokenizer.
+
+    Args:
+        names: All files of a folder or of a hub repository, with forward slashes. Files in its sub-folders, and second
+            copies of the weights for other libraries, are left out. Without weights of a known form, all are needed.
+    """
+    names = sorted(names)
+    for form in WEIGHTS:
+        weights = [name for name in names if re.fullmatch(form, name) and name != "training_args.pt"]
+        if weights:
+            return [name for name in names if name in weights or _is_small(name)]
+    return names
+
+
+def _is_small(name: str) -> bool:
+    """Whether it is a configuration or a tokenizer's file, and not the index of another form of the weights."""
+    return bool(re.fullmatch(SMALL, name)) and ".index." not in name
+
+
+def look_up(name_or_path: str | Path, *, ask_hub: bool = True) -> ModelPlace:
+    """Find out where a model is, what is needed of it, and how large that is.
+
+    Args:
+        name_or_path: A folder, a file, or a hub id such as `openai/whisper-large-v3`.
+        ask_hub: Ask the hub for what is not on this machine.
+    """
+    name, path = str(name_or_path), Path(name_or_path).expanduser()
+    if path.exists():
+        return _on_disk(name, "path", path)
+    if not _is_hub_id(name):
+        return ModelPlace(name, "nowhere", problem="there is no such file or folder")
+    cached = _cached(name)
+    found = _on_disk(name, "cache", cached) if cached else None
+    if found and not found.problem:
+        return found
+    if not ask_hub:
+        return found or ModelPlace(name, "nowhere", problem="it is not in the Hugging Face cache")
+    try:
+        sizes = _hub_files(name)
+    except MissingFileError as error:
+        return found or ModelPlace(name, "nowhere", problem=str(error))
+    files = needed_files(sizes)
+    return ModelPlace(name, "hub", None, tuple(files), sum(sizes[file] for file in files))
+
 
 def locate_model(name_or_path: str | Path, option: str) -> Path:
-    """Find a model on this machine, fetching it from the hub as a last resort.
+    """Find a model on this machine, fetching its needed files from the hub as a last resort.
 
     Args:
         name_or_path: A folder, a file, or a hub id such as `openai/whisper-large-v3`.
@@ -21,22 +101,67 @@ def locate_model(name_or_path: str | Path, option: str) -> Path:
         The folder or file.
 
     Raises:
-        MissingFileError: It is neither on disk nor in the Hugging Face cache and the hub does not give it.
+        MissingFileError: It is neither on disk nor whole in the Hugging Face cache and the hub does not give it; the
+            message says what to download.
     """
-    path = Path(name_or_path).expanduser()
-    if path.exists():
-        return path
-    name = str(name_or_path)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise MissingFileError(f"There is no model at {name}; give a folder that holds one with {option}.")
+    found = look_up(name_or_path, ask_hub=False)
+    if found.place == "path" and found.path is not None:
+        return found.path
+    if not _is_hub_id(found.name):
+        raise MissingFileError(f"There is no model at {found.name}; give a folder that holds one with {option}.")
+    if found.path is not None and not found.problem:
+        return found.path
+    try:
+        return Path(snapshot_download(found.name, allow_patterns=needed_files(_hub_files(found.name))))
+    except (MissingFileError, OSError) as error:
+        lack = found.problem if found.path else "it is not in the Hugging Face cache"
+        raise MissingFileError(
+            f"{found.name} can't be used: {lack}, and {error}; run `hf download {found.name}` on a connected machine "
+            "(needed are its config.json and its weights, model*.safetensors or pytorch_model*.bin) and give the "
+            f"folder with {option}."
+        ) from error
+
+
+def _hub_files(name: str) -> dict[str, int]:
+    """The files of a hub repository and their sizes in bytes.
+
+    Raises:
+        MissingFileError: The hub does not tell; the message says why, in the middle of a sentence.
+    """
+    try:
+        siblings = HfApi().model_info(name, files_metadata=True, timeout=HUB_TIMEOUT_S).siblings or []
+    except Exception as error:
+        raise MissingFileError(f"the hub does not give it ({type(error).__name__})") from error
+    return {file.rfilename: file.size or 0 for file in siblings}
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def _cached(name: str) -> Path | None:
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
-        pass
+        return None
+
+
+def _on_disk(name: str, place: str, path: Path) -> ModelPlace:
+    """A model's folder or file on this machine, and what it lacks."""
+    if path.is_file():
+        return ModelPlace(name, place, path, (path.name,), path.stat().st_size)
+    there = [item.relative_to(path).as_posix() for item in path.rglob("*") if item.is_file()]
+    files = needed_files(there)
+    lacking = [file for index in files if ".index." in index for file in _indexed(path / index) if file not in there]
+    if not any(re.fullmatch("|".join(WEIGHTS), file) for file in files):
+        lacking.append("weights")
+    problem = f"{path} lacks {', '.join(lacking[:3])}" if lacking else ""
+    return ModelPlace(name, place, path, tuple(files), sum((path / file).stat().st_size for file in files), problem)
+
+
+def _indexed(index: Path) -> list[str]:
+    """The shards that an index of weights names; none where it can't be read, which loading will say."""
     try:
-        return Path(snapshot_download(name))
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        raise MissingFileError(
-            f"{name} is not in the Hugging Face cache and could not be fetched ({type(error).__name__}); "
-            f"run `hf download {name}` on a connected machine, or give a local folder with {option}."
-        ) from error
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []

@@ -1,0 +1,83 @@
+"""`avem models`: the models that the commands use, what each needs, where it is, and how large."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+
+if TYPE_CHECKING:
+    from avem.locate import ModelPlace
+
+models_app = typer.Typer(help="The models that avem uses: what they need, where they are, and how large they are.")
+
+Hub = Annotated[bool, typer.Option("--hub/--no-hub", help="Ask the hub for what is not on this machine.")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Released:
+    """A released model that a command uses by default."""
+
+    name: str
+    role: str
+    size: str
+    """As far as it follows from the number of weights; shown where the hub can't be asked."""
+
+
+def _released() -> tuple[_Released, ...]:
+    from avem.train.stages import MODEL
+
+    return (
+        _Released(DEFAULT_VIDEO_ENCODER, "video encoder of `avem extract` (--video-encoder)", "about 2.1 GB"),
+        _Released(DEFAULT_AUDIO_ENCODER, "audio encoder of `avem extract` (--audio-encoder)", "about 3.1 GB"),
+        _Released(MODEL, "model that `avem train` starts from and `avem bench` asks (--model)", "about 16 GB"),
+    )
+
+
+@models_app.callback(invoke_without_command=True)
+def models(context: typer.Context, hub: Hub = True) -> None:
+    """List the released models; `avem models list NAME` looks for others."""
+    if context.invoked_subcommand is None:
+        list_models(None, hub)
+
+
+@models_app.command("list")
+def list_models(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Folders or hub ids; the released models by default.")
+    ] = None,
+    hub: Hub = True,
+) -> None:
+    """Say what each model needs, where it is looked for and found, and how large it is."""
+    from avem.locate import look_up
+
+    released = {model.name: model for model in _released()}
+    for name in names or released:
+        known = released.get(name)
+        typer.echo(name + (f": {known.role}" if known else ""))
+        for line in _lines(look_up(name, ask_hub=hub), known.size if known else "of unknown size"):
+            typer.echo(f"  {line}")
+
+
+def _lines(place: ModelPlace, size: str) -> list[str]:
+    """What to say of one model."""
+    size = f"{place.size_bytes / 1e9:.2f} GB" if place.size_bytes else size
+    needs = ", ".join(_shortened(place.files)) or "config.json and its weights (safetensors or pytorch_model.bin)"
+    found = {
+        "path": f"found at {place.path}",
+        "cache": f"found in the Hugging Face cache: {place.path}",
+        "hub": f"not on this machine; fetched from the hub when first used, or by `hf download {place.name}`",
+        "nowhere": f"not found: looked for a folder of that name, in the Hugging Face cache and on the hub; "
+        f"run `hf download {place.name}` on a connected machine",
+    }[place.place]
+    problem = [f"but {place.problem}" if place.path else place.problem] if place.problem else []
+    return [f"needs {needs}: {size}", found, *problem]
+
+
+def _shortened(files: tuple[str, ...]) -> list[str]:
+    """File names, with the shards of large weights as one."""
+    shards = [name for name in files if "-of-" in name]
+    return [name for name in files if name not in shards] + ([f"{shards[0]} to {shards[-1]}"] if shards else [])
