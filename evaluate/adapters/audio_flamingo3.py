@@ -1,0 +1,19 @@
+"""Audio Flamingo 3: sound in, text out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from avem.evaluate.adapters.base import RATE_HZ, Adapter
+from avem.evaluate.media_asking import ShownMedia
+
+
+class AudioFlamingo3(Adapter):
+    """Audio Flamingo 3: sound in, text out."""
+
+    model_class = "AudioFlamingo3ForConditionalGeneration"
+    sees = ("audio",)
+
+    def media_arguments(self, media: ShownMedia) -> dict[str, Any]:
+        """Sound at 16 kHz."""
+        return {} if media.samples is None else {"audio": [media.samples], "sampling_rate": RATE_HZ}

@@ -1,0 +1,138 @@
+"""What adapters share: a chat prompt with media, greedy replies, and the options' log-likelihoods."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from avem.errors import CheckpointError, MediaError
+from avem.evaluate.asking import STREAMS
+from avem.evaluate.media_asking import FRAMES, Shown, ShownMedia, Take
+from avem.files import file_sha256, json_sha256
+
+RATE_HZ = 16000
+
+
+class Adapter(ABC):
+    """Runs one family of multimodal models on media files.
+
+    Args:
+        model: A transformers model with `generate`.
+        processor: Its processor, with a chat template.
+        source: Folder or hub id.
+        fingerprint: Digest of the model's files.
+    """
+
+    sees: tuple[str, ...] = STREAMS
+    ways: tuple[str, ...] = ("likelihood", "generation", "text_only")
+    model_class: ClassVar[str]
+    """Name of the model's class in transformers."""
+
+    def __init__(self, model: Any, processor: Any, source: str, fingerprint: str) -> None:
+        self.model, self.processor, self.source, self.fingerprint = model.eval(), processor, source, fingerprint
+
+    @classmethod
+    def load(cls, folder: Path, source: str, device: str, dtype: torch.dtype) -> Adapter:
+        """Load model and processor from a folder in Hugging Face's layout.
+
+        Raises:
+            CheckpointError: Something in it is missing or wrong.
+        """
+        import transformers
+
+        try:
+            processor = transformers.AutoProcessor.from_pretrained(folder)
+            model = getattr(transformers, cls.model_class).from_pretrained(folder, dtype=dtype)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(f"{source} can't be loaded as {cls.model_class} ({said}).") from error
+        return cls(model.to(device), processor, source, _folder_digest(folder))
+
+    def identity(self) -> dict[str, Any]:
+        """Digest of the model's files, and how clips are shown."""
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return {"adapter": type(self).__name__, "files": self.fingerprint, "frames": FRAMES, "dtype": dtype}
+
+    def answer_all(self, requests: Sequence[Shown], take: Take) -> dict[str, str]:
+        """Answer one request after another; a clip that can't be decoded goes without an answer."""
+        failed = {}
+        for shown in requests:
+            try:
+                media = shown.media(FRAMES)
+            except MediaError as error:
+                failed[shown.key] = str(error)
+                continue
+            inputs = self.encode(shown.text, media)
+            if shown.way == "generation":
+                take(shown.key, {"reply": self.reply(inputs, shown.max_new_tokens)})
+            else:
+                take(shown.key, {"logprobs": self.option_logprobs(inputs, shown.options)})
+        return failed
+
+    def encode(self, text: str, media: ShownMedia) -> dict[str, Any]:
+        """A user turn with a clip, and the open turn of the assistant, as the model's inputs."""
+        parts = [*self.media_parts(media), {"type": "text", "text": text}]
+        prompt = self.processor.apply_chat_template(
+            [{"role": "user", "content": parts}], add_generation_prompt=True, tokenize=False
+        )
+        encoded = self.processor(text=[prompt], return_tensors="pt", **self.media_arguments(media))
+        return dict(encoded.to(self.model.device, self.model.dtype))
+
+    def media_parts(self, media: ShownMedia) -> list[dict[str, Any]]:
+        """The media's places in the chat template's content, video before audio."""
+        kinds = (("video", media.frames), ("audio", media.samples))
+        return [{"type": kind} for kind, shown in kinds if shown is not None]
+
+    @abstractmethod
+    def media_arguments(self, media: ShownMedia) -> dict[str, Any]:
+        """The media as the processor's arguments."""
+
+    @torch.inference_mode()
+    def reply(self, inputs: dict[str, Any], max_new_tokens: int) -> str:
+        """What the model writes, greedily."""
+        ids = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+        new = ids[0, inputs["input_ids"].shape[1] :]
+        text: str = self.processor.tokenizer.decode(new, skip_special_tokens=True)
+        return text.strip()
+
+    @torch.inference_mode()
+    def option_logprobs(self, inputs: dict[str, Any], options: Sequence[str]) -> list[float]:
+        """Log-probability of each option as the reply's beginning, in nats; options of one token share one pass."""
+        tokens = [self.processor.tokenizer(option, add_special_tokens=False)["input_ids"] for option in options]
+        if all(len(ids) == 1 for ids in tokens):
+            logits = self.model(**inputs).logits[0, -1].float().log_softmax(-1)
+            return [float(logits[ids[0]]) for ids in tokens]
+        return [self._continuation(inputs, ids) for ids in tokens]
+
+    def _continuation(self, inputs: dict[str, Any], ids: list[int]) -> float:
+        length = inputs["input_ids"].shape[1]
+        longer = {
+            name: torch.cat([value, _grown(name, value, ids)], 1)
+            if isinstance(value, torch.Tensor) and value.ndim == 2 and value.shape[1] == length and name in GROWING
+            else value
+            for name, value in inputs.items()
+        }
+        logits = self.model(**longer).logits[0, length - 1 : -1].float().log_softmax(-1)
+        return float(logits[torch.arange(len(ids)), torch.tensor(ids)].sum())
+
+
+GROWING = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+"""Inputs with one entry a token."""
+
+
+def _grown(name: str, value: torch.Tensor, ids: list[int]) -> torch.Tensor:
+    """What an input is continued with for text tokens: the ids, ones in the mask, zeros elsewhere."""
+    if name == "input_ids":
+        return torch.tensor([ids], dtype=value.dtype, device=value.device)
+    return torch.full((1, len(ids)), int(name == "attention_mask"), dtype=value.dtype, device=value.device)
+
+
+def _folder_digest(folder: Path) -> str:
+    """Digest of a model's folder: content of the small files, name and size of the weights."""
+    small = {".json", ".jinja", ".txt", ".model"}
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return json_sha256({p.name: file_sha256(p) if p.suffix in small else p.stat().st_size for p in files})

@@ -1,0 +1,23 @@
+"""Qwen2.5-Omni, its thinker alone: video and sound in, text out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from avem.evaluate.adapters.base import RATE_HZ, Adapter
+from avem.evaluate.media_asking import ShownMedia
+
+
+class Qwen25Omni(Adapter):
+    """Qwen2.5-Omni, its thinker alone: video and sound in, text out."""
+
+    model_class = "Qwen2_5OmniThinkerForConditionalGeneration"
+
+    def media_arguments(self, media: ShownMedia) -> dict[str, Any]:
+        """Frames as one video that is not sampled again; sound at 16 kHz."""
+        given: dict[str, Any] = {}
+        if media.frames is not None:
+            given |= {"videos": [media.frames], "do_sample_frames": False}
+        if media.samples is not None:
+            given |= {"audio": [media.samples], "sampling_rate": RATE_HZ}
+        return given

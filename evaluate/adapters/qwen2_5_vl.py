@@ -1,0 +1,19 @@
+"""Qwen2.5-VL: video in, text out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from avem.evaluate.adapters.base import Adapter
+from avem.evaluate.media_asking import ShownMedia
+
+
+class Qwen25VL(Adapter):
+    """Qwen2.5-VL: video in, text out."""
+
+    model_class = "Qwen2_5_VLForConditionalGeneration"
+    sees = ("video",)
+
+    def media_arguments(self, media: ShownMedia) -> dict[str, Any]:
+        """Frames as one video that is not sampled again."""
+        return {} if media.frames is None else {"videos": [media.frames], "do_sample_frames": False}

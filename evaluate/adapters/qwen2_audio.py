@@ -1,0 +1,19 @@
+"""Qwen2-Audio: sound in, text out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from avem.evaluate.adapters.base import RATE_HZ, Adapter
+from avem.evaluate.media_asking import ShownMedia
+
+
+class Qwen2Audio(Adapter):
+    """Qwen2-Audio: sound in, text out."""
+
+    model_class = "Qwen2AudioForConditionalGeneration"
+    sees = ("audio",)
+
+    def media_arguments(self, media: ShownMedia) -> dict[str, Any]:
+        """Sound at 16 kHz."""
+        return {} if media.samples is None else {"audio": [media.samples], "sampling_rate": RATE_HZ}

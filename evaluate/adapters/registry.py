@@ -1,0 +1,57 @@
+"""Which adapter runs which model; an adapter's module is imported when it is first needed."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from avem.errors import DataError
+from avem.evaluate.adapters.base import Adapter
+from avem.locate import locate_model
+
+ADAPTERS: dict[str, str] = {
+    "qwen2_5_omni": "qwen2_5_omni.Qwen25Omni",
+    "qwen2_audio": "qwen2_audio.Qwen2Audio",
+    "qwen2_5_vl": "qwen2_5_vl.Qwen25VL",
+    "internvl": "internvl.InternVL",
+    "audioflamingo3": "audio_flamingo3.AudioFlamingo3",
+}
+"""`model_type` to module and class, below `avem.evaluate.adapters`."""
+
+
+def adapter_for(name_or_path: str) -> str | None:
+    """The `model_type` that an adapter runs, of a model on this machine or in the hub; None for any other model.
+
+    Raises:
+        DataError: The model's `config.json` is no JSON object.
+        MissingFileError: There is no such model.
+    """
+    config = locate_model(name_or_path, "--model") / "config.json"
+    if not config.is_file():
+        return None
+    try:
+        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{config} is not a model's configuration ({error}); fetch the model again.") from error
+    return kind if kind in ADAPTERS else None
+
+
+def load_adapter(name_or_path: str, device: str, dtype: Any) -> Adapter:
+    """Load a model with the adapter for its `model_type`.
+
+    Args:
+        name_or_path: A folder or a hub id.
+        device: Where it computes.
+        dtype: Its number format.
+
+    Raises:
+        DataError: There is no adapter for it; the message lists those there are.
+    """
+    kind = adapter_for(name_or_path)
+    if kind is None:
+        raise DataError(f"There is no adapter for {name_or_path}; there are some for {', '.join(ADAPTERS)}.")
+    module, name = ADAPTERS[kind].split(".")
+    adapter: type[Adapter] = getattr(import_module(f"avem.evaluate.adapters.{module}"), name)
+    return adapter.load(Path(locate_model(name_or_path, "--model")), str(name_or_path), device, dtype)

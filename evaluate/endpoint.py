@@ -1,0 +1,103 @@
+"""A model behind an OpenAI-compatible endpoint, shown a clip as frames and sound in the messages' parts."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import wave
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from avem.chat import ChatClient, ChatRequest, ChatSettings, ask_each
+from avem.errors import EndpointError, MediaError
+from avem.evaluate.asking import STREAMS
+from avem.evaluate.media_asking import FRAMES, Shown, ShownMedia, Take
+
+LONG_SIDE = 512
+"""Frames are scaled down to this many pixels on their longer side."""
+JPEG_QUALITY = 85
+RATE_HZ = 16000
+
+
+class EndpointModel:
+    """Asks a model behind an endpoint, several requests at once.
+
+    Args:
+        settings: Where and how patiently.
+        frames: Frames of a clip that are sent.
+        sees: What is sent: `video` for frames as images, `audio` for sound; not every server takes sound.
+    """
+
+    ways = ("generation",)
+
+    def __init__(self, settings: ChatSettings, frames: int = FRAMES, sees: Sequence[str] = STREAMS) -> None:
+        self.settings, self.frames, self.sees = settings, frames, tuple(sees)
+        self.source = f"{settings.model} at {settings.endpoint}"
+
+    def identity(self) -> dict[str, Any]:
+        """Address, model and how frames are sent; patience changes no answer."""
+        known = {"endpoint": self.settings.url, "model": self.settings.model}
+        return {**known, "frames": self.frames, "long_side": LONG_SIDE, "jpeg_quality": JPEG_QUALITY}
+
+    def answer_all(self, requests: Sequence[Shown], take: Take) -> dict[str, str]:
+        """Ask all; answers are taken as they come, so that whatever happens later loses none.
+
+        Raises:
+            EndpointError: Every further request would fail too.
+        """
+        return asyncio.run(self._ask_all(requests, take)) if requests else {}
+
+    async def _ask_all(self, requests: Sequence[Shown], take: Take) -> dict[str, str]:
+        failed: dict[str, str] = {}
+
+        def prepared() -> Iterator[tuple[str, ChatRequest]]:
+            for shown in requests:
+                try:
+                    media = shown.media(self.frames)
+                except MediaError as error:
+                    failed[shown.key] = str(error)
+                    continue
+                yield shown.key, ChatRequest(messages(shown.text, media), shown.max_new_tokens)
+
+        async with ChatClient(self.settings) as client:
+            async for key, reply in ask_each(client, prepared()):
+                if isinstance(reply, EndpointError):
+                    failed[key] = str(reply)
+                else:
+                    take(key, {"reply": reply.text})
+        return failed
+
+
+def messages(text: str, media: ShownMedia) -> list[dict[str, Any]]:
+    """One user message: frames as images, sound as WAV, then the text."""
+    parts: list[dict[str, Any]] = []
+    for frame in media.frames if media.frames is not None else ():
+        parts.append({"type": "image_url", "image_url": {"url": jpeg_uri(frame)}})
+    if media.samples is not None:
+        parts.append({"type": "input_audio", "input_audio": {"data": wav_base64(media.samples), "format": "wav"}})
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
+
+
+def jpeg_uri(frame: npt.NDArray[np.uint8]) -> str:
+    """A frame, uint8 [H, W, 3], as the data URI of a JPEG."""
+    image = Image.fromarray(frame)
+    image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
+    sink = io.BytesIO()
+    image.save(sink, "JPEG", quality=JPEG_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}"
+
+
+def wav_base64(samples: npt.NDArray[np.float32]) -> str:
+    """Sound, float32 [samples] at 16 kHz, as a 16-bit WAV file in base64."""
+    sink = io.BytesIO()
+    with wave.open(sink, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE_HZ)
+        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return base64.b64encode(sink.getvalue()).decode()
