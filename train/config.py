@@ -15,7 +15,7 @@ Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["float32", "bf16"]
 Pairing = Literal["mutual", "grouped", "independent"]
 
-HOUSEKEEPING = frozenset({"out", "resume", "tensorboard", "keep_checkpoints", "save_every", "keep_features_mb"})
+HOUSEKEEPING = frozenset({"out", "resume", "trackers", "keep_checkpoints", "save_every", "keep_features_mb"})
 """Options that may differ when a run goes on: they do not change what is computed."""
 SOURCES = frozenset({"cache", "model", "prefs", "data"})
 """Paths may be spelt in another way when a run goes on; what they hold is compared by its digest."""
@@ -70,9 +70,16 @@ class RunConfig:
     save_every: int = 200
     """Optimiser steps between checkpoints; 0 saves at the end of each epoch only."""
     keep_checkpoints: int = 2
+    """Newest checkpoints that are kept; the best one is kept beside them."""
+    holdout: float = 0.0
+    """Share of the clips whose rows are not trained on but measured at each checkpoint; their loss decides which
+    checkpoint is the best, and `best/` then holds its model."""
+    reliance_rows: int = 8
+    """Rows on which each checkpoint measures how much the model relies on audio and on video; 0 for none."""
     resume: bool = True
     """Go on where an interrupted run in `out` stopped; otherwise a used `out` is refused."""
-    tensorboard: bool = False
+    trackers: str = "tensorboard"
+    """Where metrics go besides `metrics.jsonl`: trackers of Accelerate by name, separated by commas, or none."""
 
     def __post_init__(self) -> None:
         kinds = get_type_hints(type(self))
@@ -82,6 +89,8 @@ class RunConfig:
         _above_zero(self, "learning_rate", "lora_scale", "epochs", "lora_rank", "batch_size", "accumulation")
         _above_zero(self, "tokens_per_batch", "keep_checkpoints")
         _not_negative(self, "weight_decay", "max_grad_norm", "save_every", "seed", "keep_features_mb")
+        _not_negative(self, "reliance_rows")
+        _require(0 <= self.holdout < 1, "holdout", self.holdout, "a share of the clips, from 0 up to but not 1")
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "a share of the steps, from 0 up to but not 1")
         _require(self.max_steps is None or self.max_steps > 0, "max_steps", self.max_steps, "above 0 or left out")
         if self.tune == "none" and not self.train_projectors:
@@ -90,6 +99,11 @@ class RunConfig:
             raise SettingError("projector_learning_rate needs train_projectors=true; the projectors are frozen.")
         if self.projector_learning_rate is not None:
             _above_zero(self, "projector_learning_rate")
+
+    @property
+    def tracker_names(self) -> list[str]:
+        """The trackers, one by one."""
+        return [] if self.trackers == "none" else [name.strip() for name in self.trackers.split(",")]
 
     @property
     def rows_per_step(self) -> int:

@@ -47,6 +47,11 @@ class RunDirectory:
         return self.path / "final"
 
     @property
+    def best(self) -> Path:
+        """The model of the best checkpoint, where rows were held out to tell."""
+        return self.path / "best"
+
+    @property
     def metrics(self) -> Path:
         """One JSON object for each optimiser step."""
         return self.path / "metrics.jsonl"
@@ -175,16 +180,21 @@ class RunDirectory:
                 shutil.rmtree(old[1])
 
     def save_final(self, save: Callable[[Path], None]) -> None:
-        """Write `final/`.
+        """Write `final/`; see `save_model`."""
+        self.save_model(self.final, save)
+
+    def save_model(self, directory: Path, save: Callable[[Path], None]) -> None:
+        """Write a model of the run.
 
         Args:
+            directory: Where: `final` or `best`.
             save: Writes a whole directory at the place it is given.
 
         Raises:
             CheckpointError: It could not be written; the checkpoints are untouched.
         """
-        with self._writing(self.final):
-            save(self.final)
+        with self._writing(directory):
+            save(directory)
 
     @contextmanager
     def _writing(self, directory: Path) -> Iterator[None]:

@@ -6,12 +6,12 @@ import importlib.util
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import LoggerType
 
 from avem.cache import FeatureStore
 from avem.errors import SettingError
@@ -19,15 +19,18 @@ from avem.files import json_sha256
 from avem.train.checkpoint import load_model
 from avem.train.config import RunConfig
 from avem.train.features import ClipFeatures
-from avem.train.loop import Loop, Objective, Plan
+from avem.train.loop import Check, Loop, Objective, Plan
 from avem.train.model import AudiovisualLM
 from avem.train.model_config import AudiovisualConfig
 from avem.train.plan import Packing, PlanRow, StepPlan, plan_digest, plan_epoch
 from avem.train.run import RunDirectory
 from avem.train.specs import ScoreSpec, SequenceBuilder
-from avem.train.state import trained_parameters
+from avem.train.state import load_weights, trained_parameters
 
 logger = logging.getLogger(__name__)
+
+TRACKED = "tracked"
+"""Folder of the run in which trackers that write files keep them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +104,41 @@ class Session:
         dtype = torch.bfloat16 if self.config.precision == "bf16" else None
         return ClipFeatures(self.store, specs, self.accelerator.device, self.config.keep_features_mb, dtype)
 
-    def sources(self, rows: str, plan: Plan) -> dict[str, Any]:
-        """Digests of everything the run reads; it goes on only while they stay the same."""
+    def plan_once(self, rows: Sequence[PlanRow]) -> list[StepPlan]:
+        """Steps that take in all rows once, in an order that does not matter."""
+        packing = Packing(self.config.pairing, len(rows), self.config.tokens_per_batch)
+        return plan_epoch(rows, self.builder, packing, seed=0, world_size=self.accelerator.num_processes)
+
+    def sources(self, digest: str, rows: Sequence[PlanRow], plan: Plan) -> dict[str, Any]:
+        """Digests of everything the run reads; it goes on only while they stay the same.
+
+        Args:
+            digest: Of the file of rows.
+            rows: All rows joined with the store.
+            plan: Of the run.
+        """
+        files = self.store.clips["sha256"].to_pylist()
+        used = sorted(
+            {clip for row in rows for spec in row.specs for clip in (spec.video, spec.audio) if clip is not None}
+        )
         return {
-            "rows": rows,
+            "rows": digest,
+            "clips": json_sha256([files[clip] for clip in used]),
+            "inputs": json_sha256([[(spec.video, spec.audio) for spec in row.specs] for row in rows]),
             "features": json_sha256({kind: self.store.fingerprint(kind) for kind in self.store.kinds}),
             "model": self.fingerprint,
             "plan": plan_digest(plan.steps),
             "processes": self.accelerator.num_processes,
         }
 
-    def train(self, objective: Objective, plan: Plan, features: ClipFeatures) -> Path:
-        """Prepare the model, run the loop, and write `final/`.
+    def train(self, objective: Objective, plan: Plan, features: ClipFeatures, checks: Sequence[Check] = ()) -> Path:
+        """Prepare the model, run the loop, and write `final/`, and `best/` if held-out rows say which that is.
+
+        Args:
+            objective: What to minimise.
+            plan: All steps.
+            features: Of all clips that are needed.
+            checks: Measured at each checkpoint.
 
         Returns:
             The run directory.
@@ -125,33 +151,65 @@ class Session:
         logger.info(
             "Training %.2f M weights on %d rows in %d steps", trained / 1e6, len(objective.rows), len(plan.steps)
         )
-        if self.config.tensorboard:
-            self.accelerator.init_trackers("tensorboard")
-        Loop(self.model, objective, features, plan, self.config, self.run, self.accelerator).run()
+        if self.config.tracker_names:
+            self.accelerator.init_trackers(TRACKED)
+        try:
+            Loop(self.model, objective, features, plan, self.config, self.run, self.accelerator, checks).run()
+        finally:
+            self.accelerator.end_training()
         self.model.eval()
         if self.accelerator.is_main_process:
-            save = self.model.save if self.config.tune == "full" else self.model.save_adapter
-            self.run.save_final(partial(save, provenance={"training": self.config.to_json()}))
+            if self.config.holdout:
+                self._save_best()
+            self.run.save_final(self._save)
         self.accelerator.wait_for_everyone()
-        self.accelerator.end_training()
         return self.run.path
+
+    def _save(self, directory: Path) -> None:
+        """Write what was trained where `load_model` can read it."""
+        save = self.model.save if self.config.tune == "full" else self.model.save_adapter
+        save(directory, provenance={"training": self.config.to_json()})
+
+    def _save_best(self) -> None:
+        """Write the model of the best checkpoint to `best/`; the model is as before afterwards."""
+        best = self.run.best_checkpoint()
+        if best is None:
+            return
+        logger.info("The best checkpoint is that of step %d", best[0])
+        source = self.model.source
+        last = {name: value.detach().clone() for name, value in trained_parameters(self.model).items()}
+        load_weights(best[1], self.model)
+        self.run.save_model(self.run.best, self._save)
+        self.model.source = source
+        with torch.no_grad():
+            for name, parameter in trained_parameters(self.model).items():
+                parameter.copy_(last[name])
 
 
 def make_accelerator(config: RunConfig) -> Accelerator:
     """Device and processes: one CPU, one GPU, or whatever `torchrun` or `accelerate launch` started.
 
     Raises:
-        SettingError: TensorBoard is asked for and not installed.
+        SettingError: A tracker is unknown or not installed, or the device is none that avem knows.
     """
-    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise SettingError("tensorboard=true needs the package tensorboard; install it or set tensorboard=false.")
+    names = config.tracker_names
+    for name in names:
+        if name not in known_trackers():
+            raise SettingError(f"trackers names {name}, which Accelerate does not know; set trackers=none or another.")
+        if importlib.util.find_spec(name) is None:
+            raise SettingError(f"trackers={name} needs the package {name}; install it, or set trackers=none.")
     if config.device not in ("auto", "cpu") and not config.device.startswith("cuda"):
         raise SettingError(f"device is {config.device}; it must be auto, cpu or cuda.")
     return Accelerator(
         cpu=config.device == "cpu",
-        log_with="tensorboard" if config.tensorboard else None,
-        project_dir=str(config.out) if config.tensorboard else None,
+        log_with=names or None,
+        project_dir=str(config.out) if names else None,
     )
+
+
+def known_trackers() -> set[str]:
+    """Names of Accelerate's trackers."""
+    return {str(tracker) for tracker in LoggerType} - {"all"}
 
 
 def prepare_model(model: AudiovisualLM, config: RunConfig) -> None:

@@ -69,23 +69,25 @@ def stage_config(
 
 def run_stage(config: RunConfig) -> Path:
     """Train as the configuration says; returns the run directory."""
-    from avem.train.supervised import train_supervised
-    from avem.train.trainer import train_preferences
+    from avem.train.task import run_task
 
-    if isinstance(config, PreferenceConfig):
-        return train_preferences(config)
-    if isinstance(config, SupervisedConfig):
-        return train_supervised(config)
-    raise TypeError(f"no trainer takes a {type(config).__name__}")
+    return run_task(_task(config))
 
 
 def preview_stage(config: RunConfig) -> PlanSummary:
     """Check everything that training would, and count its work."""
-    from avem.train.supervised import preview_supervised
-    from avem.train.trainer import preview_preferences
+    from avem.train.task import preview_task
+
+    return preview_task(_task(config))
+
+
+def _task(config: RunConfig) -> Any:
+    """What the configuration's kind of training is made of; torch loads only now."""
+    from avem.train.supervised import SupervisedTask
+    from avem.train.trainer import PreferenceTask
 
     if isinstance(config, PreferenceConfig):
-        return preview_preferences(config)
+        return PreferenceTask(config)
     if isinstance(config, SupervisedConfig):
-        return preview_supervised(config)
+        return SupervisedTask(config)
     raise TypeError(f"no trainer takes a {type(config).__name__}")

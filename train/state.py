@@ -46,11 +46,25 @@ def load_state(directory: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         CheckpointError: A file is missing or damaged, or the weights are not those that are trained.
     """
     try:
-        weights = load_file(directory / "trained.safetensors")
         state = torch.load(directory / "optimizer.pt", map_location="cpu", weights_only=True)
         step = int(json.loads((directory / "state.json").read_text(encoding="utf-8"))["step"])
     except Exception as error:  # each reader has its own errors for a damaged file
-        raise CheckpointError(f"{directory} can't be read ({error}); delete it to go on from an older one.") from error
+        raise _unreadable(directory, error) from error
+    load_weights(directory, model)
+    optimizer.load_state_dict(state)
+    return step
+
+
+def load_weights(directory: Path, model: nn.Module) -> None:
+    """Read the trained weights alone.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, or the weights are not those that are trained.
+    """
+    try:
+        weights = load_file(directory / "trained.safetensors")
+    except Exception as error:
+        raise _unreadable(directory, error) from error
     parameters = trained_parameters(model)
     if weights.keys() != parameters.keys():
         different = sorted(weights.keys() ^ parameters.keys())
@@ -58,5 +72,7 @@ def load_state(directory: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
-    optimizer.load_state_dict(state)
-    return step
+
+
+def _unreadable(directory: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{directory} can't be read ({error}); delete it to go on from an older one.")

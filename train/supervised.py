@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from avem.records import InstructionRow
 from avem.train.config import SupervisedConfig
 from avem.train.examples import InstructionExample, instruction_examples
-from avem.train.plan import MicroBatch, PlanSummary, summarise
-from avem.train.rows import read_instructions, rows_digest
-from avem.train.run import RunDirectory
+from avem.train.features import ClipFeatures
+from avem.train.plan import MicroBatch, PlanSummary
+from avem.train.rows import read_instructions
 from avem.train.session import Session
 from avem.train.specs import Media, SequenceBuilder
+from avem.train.task import preview_task, run_task
 
 if TYPE_CHECKING:
     from avem.train.model import AudiovisualLM
-
-logger = logging.getLogger(__name__)
 
 
 class SupervisedObjective:
@@ -46,36 +46,32 @@ class SupervisedObjective:
         return -model.response_logprobs(sequences), {}
 
 
+@dataclass(frozen=True, slots=True)
+class SupervisedTask:
+    """Supervised training as `avem.train.task` runs it."""
+
+    config: SupervisedConfig
+
+    def read(self) -> list[InstructionRow]:
+        """The instruction rows."""
+        return read_instructions(self.config.data)
+
+    def examples(self, session: Session, rows: Sequence[InstructionRow]) -> list[InstructionExample]:
+        """The rows joined with the store."""
+        return instruction_examples(rows, session.store, session.builder)
+
+    def objective(
+        self, session: Session, examples: Sequence[InstructionExample], features: ClipFeatures
+    ) -> SupervisedObjective:
+        """The objective of some examples."""
+        return SupervisedObjective(examples, session.builder)
+
+
 def train_supervised(config: SupervisedConfig, model: AudiovisualLM | None = None) -> Path:
-    """Train a model on questions with answers.
-
-    Args:
-        config: Settings.
-        model: Train this model in place of the one that the settings name; it is changed.
-
-    Returns:
-        The run directory; its `final/` is what `load_model` reads.
-
-    Raises:
-        AvemError: See the children: settings, files, rows, store or model are not what the run needs.
-    """
-    run = RunDirectory(config.out)
-    run.check(config)
-    if run.final.is_dir():
-        logger.info("The run in %s is complete", run.path)
-        return run.path
-    rows = read_instructions(config.data)
-    session = Session.open(config, model)
-    examples = instruction_examples(rows, session.store, session.builder)
-    plan = session.plan(examples)
-    run.start(config, session.sources(rows_digest(rows), plan))
-    features = session.features(example.spec for example in examples)
-    return session.train(SupervisedObjective(examples, session.builder), plan, features)
+    """Train a model on questions with answers; see `avem.train.task.run_task`."""
+    return run_task(SupervisedTask(config), model)
 
 
 def preview_supervised(config: SupervisedConfig, model: AudiovisualLM | None = None) -> PlanSummary:
-    """Check everything that training would, and say what an epoch amounts to; nothing is written."""
-    rows = read_instructions(config.data)
-    session = Session.open(config, model)
-    examples = instruction_examples(rows, session.store, session.builder)
-    return summarise(session.plan(examples).steps, examples, session.builder)
+    """Check everything that training would, and say what it amounts to; no run is begun."""
+    return preview_task(SupervisedTask(config), model)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from avem.cache import ScoreCache, ensure_negatives
+from avem.records import PreferenceRow
 from avem.train.config import PreferenceConfig
 from avem.train.constants import constant_scores, score_fingerprint
 from avem.train.examples import PreferenceExample, preference_examples
@@ -24,16 +25,14 @@ from avem.train.losses import (
     reward_margin,
 )
 from avem.train.optimizer import autocast
-from avem.train.plan import MicroBatch, PlanSummary, summarise
-from avem.train.rows import read_preferences, rows_digest
-from avem.train.run import RunDirectory
+from avem.train.plan import MicroBatch, PlanSummary
+from avem.train.rows import read_preferences
 from avem.train.session import Session
 from avem.train.specs import Media, ScoreSpec, SequenceBuilder
+from avem.train.task import preview_task, run_task
 
 if TYPE_CHECKING:
     from avem.train.model import AudiovisualLM
-
-logger = logging.getLogger(__name__)
 
 ANSWERS = ("w", "vr", "er", "irr", "w_given_l")
 
@@ -127,49 +126,39 @@ def _gather(scores: Tensor, places: Sequence[int | None]) -> Tensor:
     return padded[torch.tensor([len(scores) if place is None else place for place in places], device=scores.device)]
 
 
+@dataclass(frozen=True, slots=True)
+class PreferenceTask:
+    """Preference training as `avem.train.task` runs it."""
+
+    config: PreferenceConfig
+
+    def read(self) -> list[PreferenceRow]:
+        """The preference rows."""
+        return read_preferences(self.config.prefs)
+
+    def examples(self, session: Session, rows: Sequence[PreferenceRow]) -> list[PreferenceExample]:
+        """The rows joined with the store, which is given the negatives that it lacks."""
+        if self.config.lambda_av > 0:
+            with session.accelerator.main_process_first():
+                ensure_negatives(session.store, self.config.negatives, self.config.seed)
+        return preference_examples(rows, session.store, session.builder, self.config)
+
+    def objective(
+        self, session: Session, examples: Sequence[PreferenceExample], features: ClipFeatures
+    ) -> PreferenceObjective:
+        """The objective of some examples; their constants are computed where the store has none."""
+        constants = score_constants(session, examples, features)
+        return PreferenceObjective(examples, session.builder, constants, self.config)
+
+
 def train_preferences(config: PreferenceConfig, model: AudiovisualLM | None = None) -> Path:
-    """Train a model on preferences.
-
-    Args:
-        config: Settings.
-        model: Train this model in place of the one that the settings name; it is changed.
-
-    Returns:
-        The run directory; its `final/` is what `load_model` reads.
-
-    Raises:
-        AvemError: See the children: settings, files, rows, store or model are not what the run needs.
-    """
-    run = RunDirectory(config.out)
-    run.check(config)
-    if run.final.is_dir():
-        logger.info("The run in %s is complete", run.path)
-        return run.path
-    rows = read_preferences(config.prefs)
-    session = _open(config, model)
-    examples = preference_examples(rows, session.store, session.builder, config)
-    plan = session.plan(examples)
-    run.start(config, session.sources(rows_digest(rows), plan))
-    features = session.features(_specs(examples))
-    constants = score_constants(session, examples, features)
-    return session.train(PreferenceObjective(examples, session.builder, constants, config), plan, features)
-
-
-def _open(config: PreferenceConfig, model: AudiovisualLM | None) -> Session:
-    """Open the run's parts and see to it that the store has the negatives it needs."""
-    session = Session.open(config, model)
-    if config.lambda_av > 0:
-        with session.accelerator.main_process_first():
-            ensure_negatives(session.store, config.negatives, config.seed)
-    return session
+    """Train a model on preferences; see `avem.train.task.run_task`."""
+    return run_task(PreferenceTask(config), model)
 
 
 def preview_preferences(config: PreferenceConfig, model: AudiovisualLM | None = None) -> PlanSummary:
-    """Check everything that training would, and say what an epoch amounts to; nothing is written."""
-    rows = read_preferences(config.prefs)
-    session = _open(config, model)
-    examples = preference_examples(rows, session.store, session.builder, config)
-    return summarise(session.plan(examples).steps, examples, session.builder)
+    """Check everything that training would, and say what it amounts to; no run is begun."""
+    return preview_task(PreferenceTask(config), model)
 
 
 def cache_logprobs(config: PreferenceConfig, model: AudiovisualLM | None = None) -> int:
@@ -178,10 +167,12 @@ def cache_logprobs(config: PreferenceConfig, model: AudiovisualLM | None = None)
     Returns:
         How many scores the rows have.
     """
-    rows = read_preferences(config.prefs)
-    session = _open(config, model)
-    examples = preference_examples(rows, session.store, session.builder, config)
-    return len(score_constants(session, examples, session.features(_specs(examples))))
+    task = PreferenceTask(config)
+    rows = task.read()
+    session = Session.open(config, model)
+    examples = task.examples(session, rows)
+    specs = (spec for example in examples for spec in example.specs)
+    return len(score_constants(session, examples, session.features(specs)))
 
 
 def score_constants(
@@ -197,7 +188,3 @@ def score_constants(
         return constant_scores(
             model, examples, session.builder, features, cache, clip_ids, session.accelerator, config.tokens_per_batch
         )
-
-
-def _specs(examples: Sequence[PreferenceExample]) -> Iterator[ScoreSpec]:
-    return (spec for example in examples for spec in example.specs)

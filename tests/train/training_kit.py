@@ -35,7 +35,7 @@ class Kit:
         return {
             "cache": self.store, "model": str(self.model), "prefs": self.prefs, "out": out, "device": "cpu",
             "learning_rate": 1e-3, "epochs": 2, "batch_size": 4, "accumulation": 1, "tokens_per_batch": 4000,
-            **changes,
+            "trackers": "none", **changes,
         }  # fmt: skip
 
     def supervised_settings(self, out: Path, **changes: Any) -> dict[str, Any]:

@@ -1,0 +1,175 @@
+"""Times one optimiser step of avem against the same step computed plainly, losses compared in the same run.
+
+python -m avem.tools.benchmarks.step
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor
+
+from avem.tools.benchmarks.loading import resident
+from avem.tools.benchmarks.measure import alternate, show
+from avem.tools.benchmarks.plain_step import PlainStep
+from avem.tools.benchmarks.step_kit import Shape, StepKit, make_kit
+from avem.train.config import Pairing, PreferenceConfig
+from avem.train.examples import PreferenceExample, preference_examples
+from avem.train.features import ClipFeatures
+from avem.train.loop import Loop, Plan
+from avem.train.rows import read_preferences
+from avem.train.session import Session, prepare_model
+from avem.train.specs import ScoreSpec
+from avem.train.trainer import PreferenceObjective, score_constants
+
+ENCODERS, CACHED = "plain, encoders in the loop", "plain, cached scores and features"
+WATCHED_STEPS = 4
+
+
+@dataclass(slots=True)
+class Bench:
+    """The opened parts that all sides share: one model, one set of rows, one set of constants."""
+
+    kit: StepKit
+    session: Session
+    rows: list[PreferenceExample]
+    constants: Mapping[ScoreSpec, float]
+    losses: dict[str, float] = field(default_factory=dict)
+    """Of each side."""
+
+    @classmethod
+    def open(cls, kit: StepKit, pairing: Pairing) -> Bench:
+        """Score the constants and add adapters that make the policy another model than the reference."""
+        count = len(read_preferences(kit.settings["prefs"]))
+        config = PreferenceConfig(
+            **kit.settings, learning_rate=1e-12, batch_size=count, accumulation=1, pairing=pairing, trackers="none",
+            save_every=0, keep_features_mb=0, warmup=0.0,
+        )  # fmt: skip
+        session = Session.open(config)
+        rows = preference_examples(read_preferences(config.prefs), session.store, session.builder, config)
+        constants = score_constants(session, rows, session.features(_specs(rows)))
+        prepare_model(session.model, config)
+        generator = torch.Generator().manual_seed(3)
+        for name, parameter in session.model.named_parameters():
+            if "lora_B" in name:
+                parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.02)
+        return cls(kit, session, rows, constants)
+
+    @property
+    def features(self) -> ClipFeatures:
+        """Access to the store's features."""
+        return self.session.features(_specs(self.rows))
+
+    def loop(self, pairing: Pairing) -> Loop:
+        """The trainer's loop, with all rows in one step."""
+        config = dataclasses.replace(self.session.config, pairing=pairing)
+        session = dataclasses.replace(self.session, config=config)
+        step = session.plan(self.rows).steps[0]
+        objective = PreferenceObjective(self.rows, session.builder, self.constants, config)
+        plan = Plan([step] * WATCHED_STEPS, frozenset())
+        return Loop(session.model, objective, self.features, plan, config, session.run, session.accelerator)
+
+    def avem_side(self, pairing: Pairing) -> Callable[[], None]:
+        """A step of the trainer; reading the features is part of it."""
+        loop, features = self.loop(pairing), self.features
+
+        def run() -> None:
+            self.losses[f"avem, {pairing}"] = loop.step(0, features.media(_specs(self.rows)))[0]["loss"]
+
+        return run
+
+    def plain_side(self, name: str, rows_per_batch: int) -> Callable[[], None]:
+        """The plain step, one of `ENCODERS` and `CACHED`."""
+        store, config = self.session.store, self.session.config
+
+        def stored(kind: str, clip: int) -> Tensor:
+            return store.features(kind, [clip])[0]  # type: ignore[arg-type]
+
+        encode, constants = (self.kit.encode, None) if name == ENCODERS else (stored, self.constants)
+        step = PlainStep(self.session.model, self.rows, encode, config, rows_per_batch, constants)
+
+        def run() -> None:
+            self.losses[name] = step()
+
+        return run
+
+
+def peak_memory(run: Callable[[], None]) -> float:
+    """Most memory that a call takes beyond what was there before it, MiB."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    run()
+    return (resident("VmHWM") - before) / 2**20
+
+
+def watched(bench: Bench, pairing: Pairing) -> dict[str, float]:
+    """Speeds of a short run, as the trainer itself reports them; the first step, which waits for its rows, left out."""
+    bench.loop(pairing).run()
+    lines = (bench.session.run.path / "metrics.jsonl").read_text().splitlines()[1:]
+    return {name: sum(json.loads(line)[name] for line in lines) / len(lines) for name in json.loads(lines[0])}
+
+
+def _specs(rows: list[PreferenceExample]) -> list[ScoreSpec]:
+    return [spec for row in rows for spec in row.specs]
+
+
+def main(
+    width: Annotated[int, typer.Option(help="Width of the language model, a multiple of 128.")] = 512,
+    layers: Annotated[int, typer.Option(help="Its layers.")] = 2,
+    clips: Annotated[int, typer.Option(help="Clips in the step.")] = 2,
+    questions: Annotated[int, typer.Option(help="Questions on a clip.")] = 3,
+    question_words: Annotated[int, typer.Option(help="Tokens of a question.")] = 50,
+    answer_words: Annotated[int, typer.Option(help="Tokens of an answer.")] = 55,
+    pairing: Annotated[list[str] | None, typer.Option(help="Repeat. [default: all three]")] = None,
+    encoders: Annotated[bool, typer.Option(help="Also time the plain step with encoders in the loop.")] = True,
+    rows_per_batch: Annotated[int, typer.Option(help="Rows that the plain step takes at once.")] = 2,
+    repeats: Annotated[int, typer.Option(help="Timed rounds.")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of torch.")] = 2,
+    memory: Annotated[bool, typer.Option(help="Also measure memory, one more step a side.")] = True,
+) -> None:
+    """Make clips, encoders and a model, do the step on all sides, and print times, ratios, memory and losses."""
+    torch.set_num_threads(threads)
+    pairings: list[Pairing] = [name for name in pairing or ("mutual", "grouped", "independent")]  # type: ignore[misc]
+    with tempfile.TemporaryDirectory() as place:
+        kit = make_kit(Path(place), Shape(width, layers, clips, questions, question_words, answer_words))
+        bench = Bench.open(kit, pairings[0])
+        sides = {f"avem, {name}": bench.avem_side(name) for name in pairings}
+        for run in sides.values():
+            run()
+        plain = [ENCODERS, CACHED] if encoders else [CACHED]
+        sides |= {name: bench.plain_side(name, rows_per_batch) for name in plain}
+        seconds = alternate(sides, repeats, warmup=0)
+        peaks = {name: peak_memory(run) for name, run in sides.items()} if memory else {}
+        speed = watched(bench, pairings[0])
+    rows = []
+    for name in sides:
+        ratios = [f"{seconds[other] / seconds[name]:.1f}x" for other in plain]
+        share = f"{peaks[name]:.0f} MiB, {peaks[name] / peaks[CACHED]:.2f}x" if memory else ""
+        difference = abs(bench.losses[name] - bench.losses[CACHED])
+        rows.append((name, f"{seconds[name]:.2f} s", *ratios, share, f"{bench.losses[name]:.6f}", f"{difference:.1e}"))
+    show(
+        f"One step on {clips * questions} rows, {questions} on a clip ({width} wide, {layers} layers, LoRA, float32; "
+        f"{pairings[0]}: {speed['share_of_peak']:.0%} of the matmul peak, {speed['share_waiting']:.2%} of the time "
+        f"waiting for data)",
+        ("side", "seconds", *(f"{name} / side" for name in plain), "memory", "loss", "difference"),
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,155 @@
+"""What the step benchmarks train: clips, encoders and a language model in AVERE's proportions, and rows of its lengths.
+
+Everything is scaled from a language model of width 4096 with 32 layers, a video tower of width 1024 with 24 layers and
+an audio tower of width 1280 with 32 layers. Token counts are not scaled: 8 x 257 of video and 88 of audio a clip. The
+vocabulary is small, so that the output layer keeps about the share of the work that it has at full width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from avem.cache import ClipRecord, FeatureStore, RowDetails, StoreWriter, StreamSpec
+from avem.extract import load_audio_encoder, load_video_encoder
+from avem.extract.random_weights import make_random_languagebind, make_random_whisper
+from avem.files import write_json_lines
+from avem.records import Modality, PreferenceRow
+from avem.tools.demo.models import make_tokenizer
+from avem.train import AudiovisualConfig, AudiovisualLM
+from avem.train.prompts import SYSTEM
+
+FRAMES, IMAGE_SIZE, PATCH_SIZE, AUDIO_STEPS = 8, 224, 14, 1500
+WORDS = 200
+EMOTIONS = ("happiness", "sadness")
+MODALITIES = (Modality.VISUAL, Modality.AUDIO, Modality.AUDIOVISUAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes of a benchmark."""
+
+    width: int
+    """Of the language model; a multiple of 128."""
+    layers: int
+    clips: int
+    """An even number; each two are of different emotions."""
+    questions: int
+    """On each clip."""
+    question_words: int
+    answer_words: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepKit:
+    """Where everything lies, and the raw clips as the encoders take them."""
+
+    folder: Path
+    pixels: Tensor
+    """float32 `[clips, 3, 8, 224, 224]`."""
+    mels: Tensor
+    """float32 `[clips, 80, 3000]`."""
+    video_encoder: Any
+    audio_encoder: Any
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Places for a `PreferenceConfig`."""
+        return {
+            "cache": self.folder / "cache", "model": str(self.folder / "model"), "prefs": self.folder / "prefs.jsonl",
+            "out": self.folder / "run",
+        }  # fmt: skip
+
+    def encode(self, kind: str, clip: int) -> Tensor:
+        """Features of a clip in the store's float16, without the clip's axis."""
+        if kind == "video":
+            return self.video_encoder.encode(self.pixels[clip : clip + 1])[0][0].half()  # type: ignore[no-any-return]
+        return self.audio_encoder.encode(self.mels[clip : clip + 1])[0][0].half()  # type: ignore[no-any-return]
+
+
+def make_kit(folder: Path, shape: Shape) -> StepKit:
+    """Write encoders, store, model and rows."""
+    video_width, audio_width = shape.width // 4, shape.width * 5 // 16
+    towers = folder / "video", folder / "audio"
+    make_random_languagebind(
+        towers[0], image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, hidden=video_width, heads=max(video_width // 64, 1),
+        layers=max(round(0.75 * shape.layers), 2), frames=FRAMES,
+    )  # fmt: skip
+    make_random_whisper(towers[1], width=audio_width, heads=5, layers=shape.layers, positions=AUDIO_STEPS)
+    generator = torch.Generator().manual_seed(0)
+    kit = StepKit(
+        folder,
+        torch.randn(shape.clips, 3, FRAMES, IMAGE_SIZE, IMAGE_SIZE, generator=generator),
+        torch.randn(shape.clips, 80, 2 * AUDIO_STEPS, generator=generator),
+        load_video_encoder(str(towers[0])),
+        load_audio_encoder(str(towers[1])),
+    )
+    make_store(kit, shape.clips)
+    make_model(shape, video_width, audio_width).save(folder / "model")
+    write_json_lines(folder / "prefs.jsonl", [row.to_json() for row in make_rows(shape)])
+    return kit
+
+
+def make_store(kit: StepKit, clips: int) -> FeatureStore:
+    """Encode the clips into a store."""
+    writer = StoreWriter.open(kit.folder / "cache")
+    records = [
+        ClipRecord(f"clip/{n}", "clip", f"{n}.mp4", f"{n:064x}", emotion=EMOTIONS[n % 2], source=str(n))
+        for n in range(clips)
+    ]
+    writer.add_clips(records, root=kit.folder)
+    for kind in ("video", "audio"):
+        features = [kit.encode(kind, clip) for clip in range(clips)]
+        spec = StreamSpec(kind, f"random-{kind}", {"kind": kind}, tuple(features[0].shape), 8)  # type: ignore[arg-type]
+        stream = writer.stream(spec)
+        pooled = torch.randn(clips, 8, generator=torch.Generator().manual_seed(1)).numpy()
+        for shard in stream.pending():
+            own = torch.stack([features[row] for row in shard.rows]).numpy()
+            stream.write(shard, own, pooled[list(shard.rows)], [RowDetails() for _ in shard.rows])
+    writer.finish()
+    return FeatureStore.open(kit.folder / "cache")
+
+
+def make_model(shape: Shape, video_width: int, audio_width: int) -> AudiovisualLM:
+    """A Llama of random weights with AVERE's projectors."""
+    tokenizer = make_tokenizer([*(f"w{n}" for n in range(WORDS)), *SYSTEM.values(), "USER : ASSISTANT"])
+    torch.manual_seed(0)
+    llama = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=shape.width, intermediate_size=shape.width * 43 // 16,
+        num_hidden_layers=shape.layers, num_attention_heads=shape.width // 64, max_position_embeddings=4096,
+        initializer_range=0.05,
+    )  # fmt: skip
+    config = AudiovisualConfig(
+        video_hidden_size=video_width, audio_hidden_size=audio_width, video_frames=FRAMES,
+        qformer_hidden_size=shape.width * 3 // 16, qformer_num_attention_heads=3,
+        qformer_intermediate_size=shape.width * 3 // 4,
+    )  # fmt: skip
+    return AudiovisualLM.create(LlamaForCausalLM(llama), tokenizer, config)
+
+
+def make_rows(shape: Shape) -> list[PreferenceRow]:
+    """Questions of random words; two clips that serve each other are asked about the same modalities."""
+    generator = torch.Generator().manual_seed(2)
+
+    def words(count: int) -> str:
+        return " ".join(f"w{n}" for n in torch.randint(WORDS, (count,), generator=generator).tolist())
+
+    return [
+        PreferenceRow(
+            row_id=f"{clip}-{number}",
+            clip_id=f"clip/{clip}",
+            modality=MODALITIES[(clip // 2 + number) % len(MODALITIES)],
+            task="step",
+            question=words(shape.question_words),
+            chosen=words(shape.answer_words),
+            rejected_video_relevant=words(shape.answer_words),
+            rejected_emotion_relevant=words(shape.answer_words),
+        )
+        for clip in range(shape.clips)
+        for number in range(shape.questions)
+    ]

@@ -1,0 +1,115 @@
+"""What preference and supervised training have in common from the first line to the last: check, plan, run, save."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from avem.errors import SettingError
+from avem.train.checks import HeldOut, Reliance, swapped_specs
+from avem.train.config import RunConfig
+from avem.train.features import ClipFeatures
+from avem.train.loop import Check, Objective
+from avem.train.plan import PlanRow, PlanSummary, summarise
+from avem.train.rejected_inputs import draw
+from avem.train.rows import rows_digest
+from avem.train.run import RunDirectory
+from avem.train.session import Session
+from avem.train.specs import ScoreSpec
+
+if TYPE_CHECKING:
+    from avem.train.model import AudiovisualLM
+
+logger = logging.getLogger(__name__)
+
+Example = TypeVar("Example", bound=PlanRow)
+
+SHARES = 1 << 32
+"""Steps in which a share of the clips is told."""
+
+
+class Task(Protocol[Example]):
+    """One kind of training."""
+
+    @property
+    def config(self) -> RunConfig:
+        """Settings."""
+
+    def read(self) -> Sequence[Any]:
+        """The rows of the file that the settings name, in its order."""
+
+    def examples(self, session: Session, rows: Sequence[Any]) -> list[Example]:
+        """Those rows joined with the store."""
+
+    def objective(self, session: Session, examples: Sequence[Example], features: ClipFeatures) -> Objective:
+        """What is minimised over some of the examples; scores that don't change are computed here."""
+
+
+def run_task(task: Task[Example], model: AudiovisualLM | None = None) -> Path:
+    """Train as a task says.
+
+    Args:
+        task: What to train on, and how.
+        model: Train this model in place of the one that the settings name; it is changed.
+
+    Returns:
+        The run directory; its `final/` is what `load_model` reads.
+
+    Raises:
+        AvemError: See the children: settings, files, rows, store or model are not what the run needs.
+    """
+    config = task.config
+    run = RunDirectory(config.out)
+    run.check(config)
+    if run.final.is_dir():
+        logger.info("The run in %s is complete", run.path)
+        return run.path
+    rows = task.read()
+    session = Session.open(config, model)
+    examples = task.examples(session, rows)
+    kept, held = split(examples, session)
+    plan = session.plan(kept)
+    run.start(config, session.sources(rows_digest(rows), examples, plan))
+    swapped = swapped_specs(kept, session.store, config.reliance_rows, config.seed)
+    features = session.features([*_specs(examples), *(spec for row in swapped for spec in row)])
+    objective = task.objective(session, kept, features)
+    checks: list[Check] = []
+    if held:
+        checks.append(HeldOut(task.objective(session, held, features), session.plan_once(held), features, session))
+    if swapped:
+        checks.append(Reliance(swapped, session.builder, features))
+    return session.train(objective, plan, features, checks)
+
+
+def preview_task(task: Task[Example], model: AudiovisualLM | None = None) -> PlanSummary:
+    """Check everything that training would, and say what an epoch amounts to; no run is begun."""
+    rows = task.read()
+    session = Session.open(task.config, model)
+    kept, _ = split(task.examples(session, rows), session)
+    return summarise(session.plan(kept).steps, kept, session.builder)
+
+
+def split(examples: Sequence[Example], session: Session) -> tuple[list[Example], list[Example]]:
+    """Examples to train on and held-out ones; a clip's are on one side, drawn by its name and the seed.
+
+    Raises:
+        SettingError: Nothing would be left to train on, or nothing held out.
+    """
+    config = session.config
+    if config.holdout == 0:
+        return list(examples), []
+    names = session.store.clips["clip_id"].to_pylist()
+    limit = int(config.holdout * SHARES)
+    sides: tuple[list[Example], list[Example]] = ([], [])
+    for example in examples:
+        sides[draw(config.seed, "held out", names[example.clip], choices=SHARES) < limit].append(example)
+    for what, side in zip(("no row to train on", "no held-out row"), sides, strict=True):
+        if not side:
+            raise SettingError(f"holdout={config.holdout} leaves {what} of {len(examples)}; choose another share.")
+    return sides
+
+
+def _specs(examples: Iterable[PlanRow]) -> Iterator[ScoreSpec]:
+    return (spec for example in examples for spec in example.specs)
