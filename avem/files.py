@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from avem.errors import DataError, MissingFileError
+from avem.errors import DataError, MissingFileError, SettingError
 
 Record = TypeVar("Record")
 
@@ -34,6 +34,28 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+def claim_directory(directory: Path, name: str, settings: dict[str, Any], what: str) -> None:
+    """Make a folder the home of something made by these settings, or refuse one that is not.
+
+    Args:
+        directory: The folder; made if missing.
+        name: The file in it that keeps the settings, as JSON.
+        settings: What decides the folder's content.
+        what: What the folder is, as a noun: `corpus`.
+
+    Raises:
+        SettingError: The folder holds something else, or the same made by other settings.
+    """
+    path = directory / name
+    if path.is_file():
+        if json.loads(path.read_text(encoding="utf-8")) != settings:
+            raise SettingError(f"{directory} holds a {what} of other settings; give another folder with --out.")
+    elif directory.exists() and any(directory.iterdir()):
+        raise SettingError(f"{directory} holds something that is not a {what}; give a new folder with --out.")
+    else:
+        write_atomic(path, json.dumps(settings))
 
 
 def sync_directory(directory: Path) -> None:

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from avem.errors import SettingError
-from avem.files import write_atomic, write_json_lines
+from avem.files import claim_directory, write_atomic, write_json_lines
 from avem.progress import stage
 from avem.tools.corpus import rows
 from avem.tools.corpus.media import write_clip
@@ -67,7 +67,7 @@ def build_corpus(root: Path, clips: int, seed: int, workers: int = 2) -> Corpus:
     """
     if clips < 8:
         raise SettingError(f"A corpus of {clips} clips is too small: --clips must be at least 8.")
-    _claim(root, {"clips": clips, "seed": seed})
+    claim_directory(root, PLAN, {"clips": clips, "seed": seed}, "corpus")
     corpus, scenes = Corpus(root), draw_scenes(clips, seed)
     _write_clips(root, scenes, workers)
     train = [scene for scene in scenes if scene.split == "train"]
@@ -79,18 +79,6 @@ def build_corpus(root: Path, clips: int, seed: int, workers: int = 2) -> Corpus:
     write_atomic(corpus.benchmark, json.dumps([question.to_json() for question in asked], indent=1))
     write_atomic(root / "clips.csv", _clips_csv(scenes))
     return corpus
-
-
-def _claim(root: Path, plan: dict[str, int]) -> None:
-    """Make the folder this corpus's own, or refuse one that is somebody else's."""
-    path = root / PLAN
-    if path.is_file():
-        if json.loads(path.read_text()) != plan:
-            raise SettingError(f"{root} holds a corpus of other settings {path.read_text()}; give another folder.")
-    elif root.exists() and any(root.iterdir()):
-        raise SettingError(f"{root} holds something that is not a corpus; give an empty or new folder.")
-    else:
-        write_atomic(path, json.dumps(plan))
 
 
 def _write_clips(root: Path, scenes: list[Scene], workers: int) -> None:

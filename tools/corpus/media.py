@@ -14,12 +14,14 @@ from avem.tools.corpus.voice import RATE_HZ, synthesise
 
 FPS = 8
 DURATION_S = 2.5
+ENCODING = {"crf": "18", "preset": "veryfast", "threads": "1", "x264-params": "rc-lookahead=0:mbtree=0"}
+"""x264's lookahead now and then decides otherwise about the same frames, and so do threads: both are off."""
 
 
 def write_clip(scene: Scene, path: Path) -> None:
     """Draw and synthesise a scene and write it as mp4.
 
-    The encoder runs on one thread, so the same scene gives the same bytes of decoded frames.
+    The same scene gives the same bytes of decoded frames (see `ENCODING`).
 
     Args:
         scene: What is in the clip.
@@ -27,7 +29,7 @@ def write_clip(scene: Scene, path: Path) -> None:
     """
     temporary = path.with_suffix(".part.mp4")
     with av.open(str(temporary), "w", format="mp4") as container:
-        video = container.add_stream("libx264", rate=FPS, options={"crf": "18", "preset": "veryfast", "threads": "1"})
+        video = container.add_stream("libx264", rate=FPS, options=ENCODING)
         video.width = video.height = SIZE
         video.pix_fmt = "yuv420p"
         sound = container.add_stream("aac", rate=RATE_HZ, layout="mono")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import resource
 import time
@@ -11,12 +10,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from avem.cache import FeatureStore, mine_negatives
-from avem.errors import SettingError
+from avem.cache import FeatureStore, ensure_negatives
 from avem.evaluate.results import BenchResult
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from avem.extract import ExtractOptions, extract
-from avem.files import write_atomic
+from avem.files import claim_directory, write_atomic
 from avem.tools.corpus.build import Corpus, build_corpus
 from avem.tools.demo.models import make_encoders, make_untrained
 from avem.train.config import PreferenceConfig, SupervisedConfig
@@ -62,7 +60,8 @@ def run_demo(options: DemoOptions) -> DemoReport:
     """
     out = options.out
     timings_s: dict[str, float] = {}
-    _claim(options)
+    settings = {name: value for name, value in asdict(options).items() if name != "out"}
+    claim_directory(out, SETTINGS, settings, "demo")
     with _timed(timings_s, "corpus"):
         corpus = build_corpus(out / "corpus", options.clips, options.seed)
     with _timed(timings_s, "extract"):
@@ -70,7 +69,7 @@ def run_demo(options: DemoOptions) -> DemoReport:
         extract(corpus.root, out / "cache", ExtractOptions(video_encoder=video, audio_encoder=audio))
     with _timed(timings_s, "negatives"):
         store = FeatureStore.open(out / "cache")
-        mine_negatives(store, seed=options.seed)
+        ensure_negatives(store, "hard", options.seed)
     with _timed(timings_s, "base model"):
         base = _train_base(options, corpus, store)
     with _timed(timings_s, "AVEm-DPO"):
@@ -86,19 +85,6 @@ def run_demo(options: DemoOptions) -> DemoReport:
     write_atomic(page, (out / "bench" / "report.html").read_bytes())
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return DemoReport(results, page, timings_s, peak_mb)
-
-
-def _claim(options: DemoOptions) -> None:
-    """Make the folder this demo's own, or refuse one of other settings."""
-    settings = {name: value for name, value in asdict(options).items() if name != "out"}
-    path = options.out / SETTINGS
-    if path.is_file():
-        if json.loads(path.read_text()) != settings:
-            raise SettingError(f"{options.out} holds a demo of other settings; give another folder with --out.")
-    elif options.out.exists() and any(options.out.iterdir()):
-        raise SettingError(f"{options.out} holds something that is not a demo; give a new folder with --out.")
-    else:
-        write_atomic(path, json.dumps(settings))
 
 
 def _train_base(options: DemoOptions, corpus: Corpus, store: FeatureStore) -> Path:
