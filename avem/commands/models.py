@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avem.commands.merge import merge
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 
 if TYPE_CHECKING:
     from avem.locate import ModelPlace
 
 models_app = typer.Typer(help="The models that avem uses: what they need, where they are, and how large they are.")
+models_app.command()(merge)
 
 Hub = Annotated[bool, typer.Option("--hub/--no-hub", help="Ask the hub for what is not on this machine.")]
 
