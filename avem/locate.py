@@ -20,10 +20,12 @@ WEIGHTS = (
     r"pytorch_model\.bin\.index\.json|pytorch_model-\d+-of-\d+\.bin",
     r"[^/]+\.pt",
     r"[^/]+\.gguf",
+    r"adapter_model\.safetensors",
+    r"projectors\.safetensors",
 )
 """The forms that weights come in, as patterns of file names; the first that a model has is the one that is read."""
-SMALL = r"[^/]+\.(json|model|txt|jinja|tiktoken)"
-"""Configurations and tokenizers."""
+BESIDE = r"[^/]+\.(json|model|txt|jinja|tiktoken)|(adapter_model|projectors)\.safetensors"
+"""What is needed whatever the form of the weights: configurations, the tokenizer, what avem saves beside a model."""
 HUB_TIMEOUT_S = 10.0
 
 
@@ -53,15 +55,15 @@ def needed_files(names: Iterable[str]) -> list[str]:
     """
     names = sorted(names)
     for form in WEIGHTS:
-        weights = [name for name in names if re.fullmatch(form, name) and name != "training_args.pt"]
+        weights = [name for name in names if re.fullmatch(form, name)]
         if weights:
-            return [name for name in names if name in weights or _is_small(name)]
+            return [name for name in names if name in weights or _is_beside(name)]
     return names
 
 
-def _is_small(name: str) -> bool:
-    """Whether it is a configuration or a tokenizer's file, and not the index of another form of the weights."""
-    return bool(re.fullmatch(SMALL, name)) and ".index." not in name
+def _is_beside(name: str) -> bool:
+    """Whether it is needed beside the weights; the index of another form of them is not."""
+    return bool(re.fullmatch(BESIDE, name)) and ".index." not in name
 
 
 def look_up(name_or_path: str | Path, *, ask_hub: bool = True) -> ModelPlace:

@@ -106,46 +106,56 @@ def test_ray_is_an_extra(corpus, settings, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A Ray cluster of two worker machines, and a head that runs no actors."""
+    """A Ray cluster of two machines with a processor each."""
     ray = pytest.importorskip("ray", reason="the extra avem[ray] is not installed")
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 * 2**20}
-    nodes = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(2):
-        nodes.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    machine = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    try:
+        nodes = Cluster(initialize_head=True, head_node_args={**machine, "include_dashboard": False})
+        nodes.add_node(**machine)
+    except Exception as error:  # noqa: BLE001 - Ray raises the bare class when its processes are slow to start
+        pytest.skip(f"Ray does not start here: {error}")
     ray.init(address=nodes.address, log_to_driver=False)
     yield nodes
     ray.shutdown()
     nodes.shutdown()
 
 
+def filling_actor() -> int | None:
+    """Process id of an actor that is at work on shards, if there is one."""
+    from ray._private.state import actors
+
+    for actor in actors().values():
+        title = Path("/proc") / str(actor["Pid"]) / "cmdline"
+        if actor["Pid"] and title.is_file() and title.read_bytes().startswith(b"ray::Device.fill"):
+            return int(actor["Pid"])
+    return None
+
+
 @pytest.mark.slow
 def test_a_ray_cluster_writes_the_same_bytes_though_a_worker_is_killed(
-    corpus, settings, expected, tmp_path, cluster, monkeypatch
+    corpus, settings, expected, tmp_path, cluster, monkeypatch, caplog
 ):
     from avem.extract import ray_engine
 
     store = tmp_path / "store"
     killed = []
-    start_actor = ray_engine.RayEngine._start_actor
 
     def kill_once_something_is_written():
-        from ray.util.state import list_actors
-
         while not list((store / "ledger" / "video").glob("0*.json")):
-            time.sleep(0.02)
-        killed.append(min(actor.pid for actor in list_actors(filters=[("state", "=", "ALIVE")]) if actor.pid))
-        os.kill(killed[0], signal.SIGKILL)
+            time.sleep(0.01)
+        while (victim := filling_actor()) is None:
+            time.sleep(0.01)
+        os.kill(victim, signal.SIGKILL)
+        killed.append(victim)
 
     monkeypatch.setattr(ray_engine, "POLL_S", 0.2)
-    thread = threading.Thread(target=kill_once_something_is_written, daemon=True)
-    thread.start()
+    threading.Thread(target=kill_once_something_is_written, daemon=True).start()
     report = extract(corpus, store, ExtractOptions(**settings, engine="ray"))
-    thread.join(10)
-    assert start_actor is ray_engine.RayEngine._start_actor
     assert killed
+    assert "An actor died" in caplog.text
     assert arrays_of(store) == expected
     assert (report.devices, report.encoded, report.failures) == (2, {"video": 12, "audio": 12}, [])
     assert FeatureStore.open(store).verify() == []

@@ -56,6 +56,8 @@ def test_one_form_of_the_weights_is_needed():
         "pytorch_model.bin.index.json", "tokenizer.model",
     ]  # fmt: skip
     assert needed_files(["large-v3.pt", "notes.md"]) == ["large-v3.pt"]
+    ours = ["adapter_config.json", "adapter_model.safetensors", "config.json", "projectors.safetensors"]
+    assert needed_files([*ours, "metrics.jsonl"]) == ours
     assert needed_files(["odd.weights"]) == ["odd.weights"]
 
 
