@@ -10,7 +10,7 @@ from avem.errors import SettingError
 PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "demo": {
-        "beta": 1.0, "gamma_tpd": 0.02, "learning_rate": 1e-3, "batch_size": 176, "accumulation": 1, "warmup": 0.1,
+        "beta": 1.0, "gamma_tpd": 0.1, "learning_rate": 1.5e-3, "batch_size": 176, "accumulation": 1, "warmup": 0.1,
         "epochs": 3,
     },
     "naive-dpo": {"rejected": "random", "gamma_tpd": 0.0, "lambda_av": 0.0},
@@ -32,7 +32,7 @@ SUPERVISED_PRESETS: dict[str, dict[str, Any]] = {
     "sft": {},
     "projector": {"tune": "none", "learning_rate": 1e-3},
     "demo": {
-        "learning_rate": 1.5e-3, "batch_size": 240, "accumulation": 1, "epochs": 8, "warmup": 0.05,
+        "learning_rate": 2e-3, "batch_size": 224, "accumulation": 1, "epochs": 8, "warmup": 0.05,
         "weight_decay": 0.01,
     },
 }  # fmt: skip

@@ -18,6 +18,7 @@ REASONING = {
 }
 AGREEMENT = "Do the face and the voice show the same feeling?"
 SIDES = (Modality.AUDIO, Modality.VISUAL)
+CATALOGUES = {Modality.AUDIO: VOICE_CUES, Modality.VISUAL: FACE_CUES}
 TASK_NAMES = {Modality.AUDIO: "audio", Modality.VISUAL: "video"}
 """How the released benchmark's task names call a modality."""
 
@@ -38,9 +39,10 @@ def reply(yes: bool, clause: str) -> str:
 
 
 def instructions(scene: Scene) -> list[InstructionRow]:
-    """Supervised questions: descriptions, and questions about cues that are there.
+    """Supervised questions: descriptions, questions about cues that are there, and one about a cue of another emotion.
 
-    A cue that fits the emotion it is asked about is always there, so the text alone seems to tell the answer.
+    A cue that fits the emotion shown is always there when it is asked about, and a no is only ever about another
+    emotion: the emotion alone seems to tell the answer, though the text alone does not.
     """
     rng = np.random.default_rng((scene.seed, 0))
     asked: list[tuple[Modality, str, str, str]] = []
@@ -52,9 +54,10 @@ def instructions(scene: Scene) -> list[InstructionRow]:
             asked.append((side, "reasoning", REASONING[side], sentence(cue.shows(emotion))))
             asked.append((side, "cue", cue.asks(emotion), verdict(True)))
         other = _pick([other for other in EMOTIONS if other != emotion], rng)
-        asked.append((side, "cue", _pick(scene.present(side), rng).asks(other), verdict(False)))
         claimed = emotion if rng.random() < 0.5 else other
         asked.append((side, "emotion", f"Does the {part} show {claimed}?", verdict(claimed == emotion)))
+        if side == SIDES[scene.seed % 2]:
+            asked.append((side, "cue", _pick(CATALOGUES[side][other], rng).asks(other), verdict(False)))
     asked.append((Modality.AUDIO, "description", "What else is heard?", sentence(f"the {scene.sound.phrase}")))
     seen = " and the ".join(cue.phrase for cue in scene.irrelevant(Modality.VISUAL))
     asked.append((Modality.VISUAL, "description", "What else is seen?", sentence(f"the {seen}")))
@@ -170,13 +173,12 @@ def _options(scene: Scene, side: Modality, rng: np.random.Generator) -> list[str
     """
     emotion = scene.shown(side)
     other = _pick([candidate for candidate in EMOTIONS if candidate != emotion], rng)
-    catalogue = VOICE_CUES if side == Modality.AUDIO else FACE_CUES
     present, absent, irrelevant = (_pick(cues, rng) for cues in _kinds(scene, side))
     claims = (
         present.shows(emotion),
         absent.shows(emotion),
         irrelevant.shows(other),
-        _pick(catalogue[other], rng).shows(other),
+        _pick(CATALOGUES[side][other], rng).shows(other),
     )
     return [sentence(claim) for claim in claims]
 

@@ -15,8 +15,8 @@ from avem.files import json_sha256
 from avem.records import InstructionRow, PreferenceRow
 from avem.train import AudiovisualConfig, AudiovisualLM
 
-FRAMES, IMAGE_SIZE, PATCH_SIZE = 2, 96, 16
-"""Two frames of 6 x 6 patches and a class token: 74 video tokens a clip."""
+FRAMES, IMAGE_SIZE, PATCH_SIZE = 2, 96, 24
+"""Two frames of 4 x 4 patches and a class token: 34 video tokens a clip."""
 CONTEXT_STEPS = 200
 """Encoder positions of the small Whisper, 50 a second: 4 s of sound, 11 audio tokens."""
 ENCODER_WIDTH = 128
@@ -70,7 +70,7 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 def make_untrained(
     instructions: Iterable[InstructionRow], preferences: Iterable[PreferenceRow], store: FeatureStore, seed: int
 ) -> AudiovisualLM:
-    """A Llama of 1.8M weights with projectors for the store's features, before any training.
+    """A Llama with projectors for the store's features, 1M weights in all, before any training.
 
     Args:
         instructions: Supervised rows; with the preference rows they decide the vocabulary.
@@ -86,8 +86,8 @@ def make_untrained(
         torch.manual_seed(seed)
         llama = LlamaForCausalLM(
             LlamaConfig(
-                vocab_size=len(tokenizer), hidden_size=160, intermediate_size=480, num_hidden_layers=4,
-                num_attention_heads=5, num_key_value_heads=5, max_position_embeddings=512, tie_word_embeddings=False,
+                vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=3,
+                num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=512, tie_word_embeddings=False,
                 bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
             )
         )  # fmt: skip
