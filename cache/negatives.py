@@ -17,7 +17,7 @@ import zarr
 
 from avem.cache.layout import METADATA, group_metadata, write_metadata
 from avem.cache.population import MODALITIES, Population, Rows, population
-from avem.cache.search import EXACT_UP_TO, Found, at_random, nearest
+from avem.cache.search import EXACT_UP_TO, Found, Search, at_random, prepare_search
 from avem.cache.store import FeatureStore
 from avem.errors import SettingError, StoreError
 from avem.files import replace_directory
@@ -163,12 +163,14 @@ def write_negatives(
 def _mine(people: Population, negatives: npt.NDArray[np.int32], report: MiningReport, exact_up_to: int) -> MiningReport:
     """Fill in the negatives [clips, k] of every group and complete the report."""
     clips = complete = 0
+    hard = report.recipe == "hard"
     without: dict[str, int] = {}
     cosines: list[npt.NDArray[np.float32]] = []
     recalls = [1.0]
+    search = prepare_search(people, report.k, report.min_emotion_distance, exact_up_to) if hard else None
     with stage(f"{report.recipe} {report.modality}", len(people.rows)) as progress:
         for split, emotion, anchors, pool in people.groups(report.min_emotion_distance):
-            found = _choose(people, anchors, pool, report, f"{split}/{emotion}", exact_up_to)
+            found = _choose(people, anchors, pool, report, f"{split}/{emotion}", search)
             held = found.positions >= 0
             negatives[people.rows[anchors]] = np.where(held, people.rows[found.positions], -1)
             first = found.positions[held[:, 0], 0]
@@ -183,11 +185,13 @@ def _mine(people: Population, negatives: npt.NDArray[np.int32], report: MiningRe
     return replace(report, clips=clips, complete=complete, without=without, mean_cosine=mean, recall=min(recalls))
 
 
-def _choose(people: Population, anchors: Rows, pool: Rows, report: MiningReport, group: str, exact_up_to: int) -> Found:
+def _choose(
+    people: Population, anchors: Rows, pool: Rows, report: MiningReport, group: str, search: Search | None
+) -> Found:
     """Negatives of one group's clips by the report's recipe."""
     if not len(pool):
         return Found(np.full((len(anchors), report.k), -1, dtype=np.int64))
-    if report.recipe == "hard":
-        return nearest(people, anchors, pool, report.k, exact_up_to)
+    if search is not None:
+        return search.nearest(anchors, pool, report.k)
     rng = np.random.default_rng([report.seed, zlib.crc32(f"{report.modality}/{group}".encode())])
     return at_random(people, anchors, pool, report.k, rng)

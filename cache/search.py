@@ -1,10 +1,10 @@
-"""Choosing negatives within one group: the nearest by FAISS, or at random."""
+"""Choosing negatives within one group: the nearest, or at random."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import faiss
 import numpy as np
@@ -12,8 +12,11 @@ import numpy.typing as npt
 
 from avem.cache.population import Population, Rows, Vectors
 
+FLAT_UP_TO = 10_000
+"""Largest population whose pools are searched by FAISS pair by pair; compiling anything better takes longer."""
+
 EXACT_UP_TO = 200_000
-"""Largest pool that is searched exactly; larger ones use an inverted file."""
+"""Largest population that is searched exactly; larger ones use an inverted file."""
 
 TARGET_RECALL = 0.95
 RECALL_SAMPLE = 500
@@ -36,29 +39,130 @@ class Found:
     """Share of the true nearest that the search proposes, measured on a sample; 1 for exact search."""
 
 
-def nearest(people: Population, anchors: Rows, pool: Rows, k: int, exact_up_to: int = EXACT_UP_TO) -> Found:
-    """The k clips of the pool with the highest cosine to each anchor, near-duplicates and same sources left out.
+class Search(Protocol):
+    """Finds the k clips of a pool with the highest cosine to each anchor, no near-duplicates and no same sources."""
+
+    def nearest(self, anchors: Rows, pool: Rows, k: int) -> Found:
+        """The k nearest allowed clips.
+
+        Args:
+            anchors: Positions in the population, [a], of one group.
+            pool: Positions to choose from, [c]: the clips of that group's split whose emotions are far enough.
+            k: How many to choose.
+        """
+        ...
+
+
+def prepare_search(people: Population, k: int, min_distance: int, exact_up_to: int = EXACT_UP_TO) -> Search:
+    """The search that suits a population's size.
 
     Args:
         people: The population.
-        anchors: Positions in it, [a].
-        pool: Positions to choose from, [c].
-        k: How many to choose.
-        exact_up_to: Largest pool that is searched exactly.
+        k: How many neighbours will be asked for.
+        min_distance: Least emotion distance of the pools that will be asked about, at least 1.
+        exact_up_to: Largest population that is searched exactly.
     """
-    vectors = people.vectors[pool]
+    if len(people.rows) > exact_up_to:
+        return InvertedFile(people, k, min_distance)
+    return FlatSearch(people) if len(people.rows) <= FLAT_UP_TO else TiledSearch(people, k, min_distance)
+
+
+class FlatSearch:
+    """FAISS compares each anchor with its whole pool."""
+
+    def __init__(self, people: Population) -> None:
+        self._people = people
+
+    def nearest(self, anchors: Rows, pool: Rows, k: int) -> Found:
+        """See `Search`."""
+        index = faiss.IndexFlatIP(self._people.vectors.shape[1])
+        index.add(self._people.vectors[pool])
+
+        def propose(some: Rows, count: int) -> Rows:
+            places = _ordered(*index.search(self._people.vectors[some], count))
+            return np.where(places >= 0, pool[places], -1)
+
+        return Found(_choose_proposed(self._people, anchors, pool, k, propose, exact=True))
+
+
+class TiledSearch:
+    """All pairs at once, see `avem.cache.exact`."""
+
+    def __init__(self, people: Population, k: int, min_distance: int) -> None:
+        from avem.cache.exact import exact_negatives  # compiling takes seconds that small stores need not wait for
+
+        self._positions = exact_negatives(people, k, min_distance)
+
+    def nearest(self, anchors: Rows, pool: Rows, k: int) -> Found:
+        """See `Search`; the pool is the one that the minimum distance gives."""
+        return Found(self._positions[anchors, :k])
+
+
+class InvertedFile:
+    """A FAISS inverted file of the whole population; other emotions' lists entries alone are looked at.
+
+    As many lists are probed as a sample of clips needs for `TARGET_RECALL` of its true nearest.
+    """
+
+    def __init__(self, people: Population, k: int, min_distance: int) -> None:
+        self._people = people
+        lists = int(4 * np.sqrt(len(people.rows)))
+        self._index: Any = faiss.index_factory(people.vectors.shape[1], f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
+        self._index.train(np.ascontiguousarray(people.vectors[:: max(1, len(people.rows) // (lists * 40))]))
+        self._index.add(people.vectors)
+        self._probes, self.recall = 8, 0.0
+        sample = [
+            (anchors[:: max(1, len(people.rows) // RECALL_SAMPLE)], pool)
+            for _, _, anchors, pool in people.groups(min_distance) if len(pool)
+        ]  # fmt: skip
+        truths = [_true_nearest(people.vectors, anchors, pool, k) for anchors, pool in sample]
+        while self.recall < TARGET_RECALL and self._probes < lists:
+            self._probes = min(lists, 2 * self._probes)
+            found = [self._propose(anchors, pool, truth.shape[1]) for (anchors, pool), truth in
+                     zip(sample, truths, strict=True)]  # fmt: skip
+            self.recall = _overlap(found, truths)
+
+    def nearest(self, anchors: Rows, pool: Rows, k: int) -> Found:
+        """See `Search`."""
+        chosen = _choose_proposed(
+            self._people, anchors, pool, k, lambda some, count: self._propose(some, pool, count), exact=False
+        )
+        return Found(chosen, self.recall)
+
+    def _propose(self, anchors: Rows, pool: Rows, count: int) -> Rows:
+        member = np.zeros(len(self._people.rows), dtype=np.bool_)
+        member[pool] = True
+        bits = np.packbits(member, bitorder="little")
+        chosen = faiss.IDSelectorBitmap(len(member), faiss.swig_ptr(bits))
+        parameters = faiss.SearchParametersIVF(sel=chosen, nprobe=self._probes)
+        return _ordered(*self._index.search(self._people.vectors[anchors], count, params=parameters))
+
+
+def _choose_proposed(
+    people: Population, anchors: Rows, pool: Rows, k: int, propose: Callable[[Rows, int], Rows], *, exact: bool
+) -> Rows:
+    """The first k allowed clips [a, k] of what an index proposes, asked for more where the first few do not suffice.
+
+    Args:
+        people: The population.
+        anchors: [a].
+        pool: [c].
+        k: How many.
+        propose: Gives positions [s, count] for some anchors [s], best first, -1 for none.
+        exact: Whether nothing better than what is proposed is ever left out.
+    """
     first = min(len(pool), 2 * k + 8)
-    index, recall = _build_index(vectors, people.vectors[anchors], first, exact_up_to)
     chosen = np.full((len(anchors), k), -1, dtype=np.int64)
     short = np.arange(len(anchors))
     for count in (first, min(len(pool), SECOND_LOOK)):
-        places = _search(index, people.vectors[anchors[short]], count)
-        chosen[short] = _first_allowed(people, anchors[short], np.where(places >= 0, pool[places], -1), k)
+        for start in range(0, len(short), BLOCK):
+            some = short[start : start + BLOCK]
+            chosen[some] = _first_allowed(people, anchors[some], propose(anchors[some], count), k)
         short = short[(chosen[short] < 0).any(axis=1)]
-        if not len(short) or (count == len(pool) and recall == 1.0):
-            return Found(chosen, recall)
+        if not len(short) or (count == len(pool) and exact):
+            return chosen
     _from_whole_pool(people, anchors, pool, chosen, short, lambda cosines: cosines)
-    return Found(chosen, recall)
+    return chosen
 
 
 def at_random(people: Population, anchors: Rows, pool: Rows, k: int, rng: np.random.Generator) -> Found:
@@ -112,37 +216,25 @@ def _from_whole_pool(
         chosen[place, : len(best)] = np.where(usable[best], pool[best], -1)
 
 
-def _build_index(vectors: Vectors, queries: Vectors, count: int, exact_up_to: int) -> tuple[Any, float]:
-    """An index of the vectors and its recall: exact, or with as many lists probed as the target recall needs."""
-    dimensions = vectors.shape[1]
-    exact = faiss.IndexFlatIP(dimensions)
-    exact.add(vectors)
-    if len(vectors) <= exact_up_to:
-        return exact, 1.0
-    lists = int(4 * np.sqrt(len(vectors)))
-    index: Any = faiss.index_factory(dimensions, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
-    index.train(np.ascontiguousarray(vectors[:: max(1, len(vectors) // (lists * 64))]))
-    index.add(vectors)
-    sample = np.ascontiguousarray(queries[:: max(1, len(queries) // RECALL_SAMPLE)])
-    truth, recall, probes = _search(exact, sample, count), 0.0, 8
-    while recall < TARGET_RECALL and probes < lists:
-        probes = min(lists, 2 * probes)
-        index.nprobe = probes
-        recall = _overlap(_search(index, sample, count), truth)
-    return index, recall
+def _ordered(cosines: npt.NDArray[np.float32], places: Rows) -> Rows:
+    """What FAISS found [q, count], best first, the lower place first among equals."""
+    return np.take_along_axis(places, np.lexsort((places, -cosines), axis=1), axis=1)
 
 
-def _search(index: Any, queries: Vectors, count: int) -> Rows:
-    """Places in the index of the nearest [q, count], best first, equals in order; -1 where it found fewer."""
-    found = np.full((len(queries), count), -1, dtype=np.int64)
-    for block in range(0, len(queries), BLOCK):
-        cosines, places = index.search(queries[block : block + BLOCK], count)
-        order = np.lexsort((places, -cosines), axis=1)
-        found[block : block + BLOCK] = np.take_along_axis(places, order, axis=1)
-    return found
+def _true_nearest(vectors: Vectors, anchors: Rows, pool: Rows, count: int) -> Rows:
+    """Positions of the pool's true nearest to each anchor, [a, at most count], in any order."""
+    queries = vectors[anchors]
+    best, cosines = np.zeros((len(anchors), 0), dtype=np.int64), np.zeros((len(anchors), 0), dtype=np.float32)
+    for start in range(0, len(pool), 64 * BLOCK):
+        part = pool[start : start + 64 * BLOCK]
+        best = np.concatenate([best, np.broadcast_to(part, (len(anchors), len(part)))], axis=1)
+        cosines = np.concatenate([cosines, queries @ vectors[part].T], axis=1)
+        keep = np.argpartition(-cosines, min(count, cosines.shape[1]) - 1, axis=1)[:, :count]
+        best, cosines = (np.take_along_axis(array, keep, axis=1) for array in (best, cosines))
+    return best
 
 
-def _overlap(found: Rows, truth: Rows) -> float:
+def _overlap(found: list[Rows], truth: list[Rows]) -> float:
     """Mean share of each true row's entries that were found."""
-    shares = [len(np.intersect1d(ours, theirs)) / len(theirs) for ours, theirs in zip(found, truth, strict=True)]
-    return float(np.mean(shares))
+    rows = [pair for ours, theirs in zip(found, truth, strict=True) for pair in zip(ours, theirs, strict=True)]
+    return float(np.mean([len(np.intersect1d(ours, theirs)) / len(theirs) for ours, theirs in rows]))

@@ -1,0 +1,111 @@
+"""Mining negatives: avem against brute-force numpy, and the inverted file against the exact search.
+
+    python -m avem.tools.benchmarks.negatives
+    python -m avem.tools.benchmarks.negatives --clips 1000000 --dim 64 --inverted
+
+Vectors are drawn like pooled features: each speaker has a place of its own, clips scatter around it, all share a
+direction. `--isotropic` draws them without any of that, the hardest case for every index.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+
+from avem.cache.population import Population, Rows
+from avem.cache.search import InvertedFile, TiledSearch
+from avem.records import Emotion
+from avem.tools.benchmarks.measure import show
+
+CLIPS_A_SPEAKER = 30
+
+
+def draw_population(clips: int, dim: int, *, isotropic: bool, seed: int = 0) -> Population:
+    """Unit vectors with speakers and the seven emotions, all of one split."""
+    rng = np.random.default_rng(seed)
+    speakers = rng.integers(clips // CLIPS_A_SPEAKER + 1, size=clips)
+    vectors = rng.standard_normal((clips, dim), dtype=np.float32)
+    if not isotropic:
+        places = rng.standard_normal((clips // CLIPS_A_SPEAKER + 1, dim), dtype=np.float32)
+        vectors += places[speakers] + 2 * rng.standard_normal(dim, dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    emotions = np.array([str(emotion) for emotion in Emotion])[rng.integers(len(Emotion), size=clips)]
+    return Population(np.arange(clips), vectors, emotions, np.full(clips, "train"), speakers, 0.999)
+
+
+def brute_force(people: Population, queries: Rows, k: int, block: int = 1024) -> Rows:
+    """The plain computation: the whole matrix in blocks, what is not allowed struck out, then the k largest."""
+    found = np.empty((len(queries), k), dtype=np.int64)
+    for start in range(0, len(queries), block):
+        part = queries[start : start + block]
+        cosines = people.vectors[part] @ people.vectors.T
+        cosines[people.emotions[part][:, None] == people.emotions] = -np.inf
+        cosines[people.sources[part][:, None] == people.sources] = -np.inf
+        cosines[cosines > people.duplicate_cosine] = -np.inf
+        largest = np.argpartition(-cosines, k, axis=1)[:, :k]
+        order = np.argsort(-np.take_along_axis(cosines, largest, axis=1), axis=1)
+        found[start : start + block] = np.take_along_axis(largest, order, axis=1)
+    return found
+
+
+def overlap(found: Rows, truth: Rows) -> float:
+    """Mean share of each true row's entries that were found."""
+    return float(
+        np.mean([len(np.intersect1d(ours, theirs)) / truth.shape[1] for ours, theirs in zip(found, truth, strict=True)])
+    )
+
+
+def mine(people: Population, search: Any, k: int) -> Rows:
+    """Negatives of every clip, as mining asks for them."""
+    positions = np.full((len(people.rows), k), -1, dtype=np.int64)
+    for _, _, anchors, pool in people.groups(1):
+        positions[anchors] = search.nearest(anchors, pool, k).positions
+    return positions
+
+
+def main(
+    clips: Annotated[int, typer.Option(help="Vectors.")] = 100_000,
+    dim: Annotated[int, typer.Option(help="Their size.")] = 768,
+    k: Annotated[int, typer.Option("--k", help="Negatives a clip.")] = 10,
+    sample: Annotated[
+        int, typer.Option(help="Clips that numpy answers for; its time is scaled to all of them.")
+    ] = 2048,
+    isotropic: Annotated[bool, typer.Option("--isotropic", help="Vectors without any structure.")] = False,
+    inverted: Annotated[
+        bool, typer.Option("--inverted", help="Use the inverted file instead of exact search.")
+    ] = False,
+) -> None:
+    """Time both sides on the same vectors and compare what they find."""
+    small = draw_population(4000, dim, isotropic=isotropic)
+    mine(small, TiledSearch(small, k, 1), k)  # compiles
+    people = draw_population(clips, dim, isotropic=isotropic)
+    queries: npt.NDArray[np.int64] = np.sort(np.random.default_rng(1).choice(clips, sample, replace=False))
+    half = sample // 2
+    begin = time.perf_counter()
+    truth = [brute_force(people, queries[:half], k)]  # half before and half after: the machine's pace may change
+    middle = time.perf_counter()
+    search = InvertedFile(people, k, 1) if inverted else TiledSearch(people, k, 1)
+    ready = time.perf_counter()
+    found = mine(people, search, k)
+    end = time.perf_counter()
+    truth.append(brute_force(people, queries[half:], k))
+    numpy_s = (time.perf_counter() - end + middle - begin) * clips / sample
+    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    name = "inverted file" if inverted else "exact"
+    show(
+        f"{clips:,} x {dim}, K = {k}, {'isotropic' if isotropic else 'by speaker'}; numpy from {sample} clips",
+        ("search", "seconds", "of which preparing", f"recall at {k}", "numpy brute force, s", "times faster", "peak GB"),
+        [(
+            name, f"{end - middle:.1f}", f"{ready - middle:.1f}", f"{overlap(found[queries], np.concatenate(truth)):.4f}",
+            f"{numpy_s:.0f}", f"{numpy_s / (end - middle):.1f}", f"{peak_gb:.1f}",
+        )],
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    typer.run(main)
