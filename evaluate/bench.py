@@ -74,7 +74,7 @@ def bench_emorealm(
     model.eval()
     resolved = resolve_clips(store.clips, chosen)
     places = {name: row for name, row in resolved.rows.items() if asker.has_media(row)}
-    ways = tuple(way for way, on in zip(WAYS, (True, generate, text_only), strict=True) if on)
+    ways = chosen_ways(generate=generate, text_only=text_only)
     return bench_questions(
         asker, chosen, Clips(places, resolved.absent), ways, out_dir, name=name, resamples=resamples, seed=seed
     )
@@ -111,6 +111,11 @@ def bench_questions(
         result = judge(items, resamples=resamples, seed=seed, name=name, style=asker.style, **asker.about())
         result.write(folder / "result.json")
     return result
+
+
+def chosen_ways(*, generate: bool, text_only: bool) -> tuple[str, ...]:
+    """Ways of choosing an option: the likeliest one always, the others if wanted."""
+    return tuple(way for way, on in zip(WAYS, (True, generate, text_only), strict=True) if on)
 
 
 def longest_reply(style: str) -> int:

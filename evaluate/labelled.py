@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ class LabelledClip:
     source: str
     """Speaker or source video; empty where unknown."""
     place: Any
-    """Row of the store, or media file."""
+    """Row of the store, or media file; None where there is none."""
+    absent: str = ""
+    """Why there is no place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,17 @@ def clips_of_folder(root: Path, dataset: EmotionSet, split: str = "", limit: int
     names = ("clip_id", "path", "split", "emotion", "emotions_raw", "source")
     entries = [{name: getattr(clip, name) for name in names} | {"place": root / clip.path} for clip in read]
     return _labelled(entries, dataset, split, limit)
+
+
+def with_files(labelled: LabelledClips, store: Any) -> LabelledClips:
+    """Clips of a store with their media files as places, where these still are."""
+    clips = []
+    for clip in labelled.clips:
+        path = store.media_path(clip.place)
+        found = path.is_file()
+        reason = "" if found else f"its media file {clip.path} is not there; name the dataset's folder with --media"
+        clips.append(replace(clip, place=path if found else None, absent=reason))
+    return replace(labelled, clips=tuple(clips))
 
 
 def _labelled(

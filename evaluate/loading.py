@@ -3,10 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avem.chat import ChatSettings
 from avem.errors import MissingFileError, SettingError
+from avem.evaluate.adapters import adapter_for, load_adapter
+from avem.evaluate.endpoint import EndpointModel
+from avem.evaluate.media_asking import FRAMES, MediaFiles, MediaModel, files_of_folder, files_of_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointOptions:
+    """Where models answer that are not run here, and what they are sent."""
+
+    url: str
+    """Base address, such as `http://localhost:8000/v1`."""
+    key_variable: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key."""
+    parallel: int = 8
+    timeout_s: float = 120.0
+    retries: int = 5
+    frames: int = FRAMES
+    sound: bool = True
+    """Whether sound is sent; not every server takes it."""
+
+    def model(self, name: str) -> EndpointModel:
+        """The model of that name behind the address."""
+        settings = ChatSettings(
+            endpoint=self.url, model=name, key_variable=self.key_variable, timeout_s=self.timeout_s,
+            retries=self.retries, parallel=self.parallel,
+        )  # fmt: skip
+        return EndpointModel(settings, self.frames, ("video", "audio") if self.sound else ("video",))
+
+
+def open_media_model(
+    name_or_path: str, endpoint: EndpointOptions | None, device: str = "auto", precision: str = "auto"
+) -> MediaModel | None:
+    """A model that is shown media files: behind an endpoint, or one that an adapter runs; None for any other.
+
+    Raises:
+        MissingFileError: There is no such model.
+        SettingError: A setting of the endpoint can't work.
+    """
+    if endpoint is not None:
+        return endpoint.model(name_or_path)
+    check_model(name_or_path)
+    if adapter_for(name_or_path) is None:
+        return None
+    device = choose_device(device)
+    return load_adapter(name_or_path, device, choose_dtype(precision, device))
+
+
+def find_files(media_root: Path | None, cache: Path) -> MediaFiles:
+    """The clips' files: below a folder if one is named, else where a store says they were.
+
+    Raises:
+        MissingFileError: There are none.
+    """
+    from avem.cache import FeatureStore
+
+    return files_of_folder(media_root) if media_root else files_of_store(FeatureStore.open(cache))
 
 
 def open_model(name_or_path: str, device: str = "auto", precision: str = "auto") -> Any:
@@ -21,12 +79,10 @@ def open_model(name_or_path: str, device: str = "auto", precision: str = "auto")
         MissingFileError: There is no model.
         SettingError: There is no such precision.
     """
-    import torch
-
     from avem.train import load_model
 
     check_model(name_or_path)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    device = choose_device(device)
     return load_model(name_or_path, device=device, dtype=choose_dtype(precision, device))
 
 
@@ -40,6 +96,13 @@ def check_model(name_or_path: str) -> None:
         raise MissingFileError(
             f"There is no model at {name_or_path}; `avem train` makes one, or name one with --model."
         )
+
+
+def choose_device(device: str) -> str:
+    """The device that `auto` means here, or the one that was named."""
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def choose_dtype(precision: str, device: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from avem.evaluate.answers import AnswerLog
 from avem.evaluate.asking import Questioner
 from avem.evaluate.bench import hear
-from avem.evaluate.labelled import LabelledClips
+from avem.evaluate.labelled import LabelledClip, LabelledClips
 from avem.evaluate.labels import PROMPTS, EmotionSet, parse_label, spellings
 from avem.evaluate.recognition_results import (
     LABEL_WAYS,
@@ -62,7 +62,7 @@ def bench_recognition(
         with AnswerLog(folder / "answers.jsonl") as log:
             heard = hear(asker, questions, places, ways, log, f"{name}, {streams}")
         items = [
-            _item(question, clip.source, heard[question.id], dataset.classes, streams)
+            _item(question, clip, heard[question.id], dataset.classes, streams)
             for question, clip in zip(questions, labelled.clips, strict=True)
         ]
         result = RecognitionResult(
@@ -75,7 +75,7 @@ def bench_recognition(
 
 
 def _item(
-    question: Question, source: str, heard: Mapping[str, dict[str, Any]], classes: Sequence[str], streams: str
+    question: Question, clip: LabelledClip, heard: Mapping[str, dict[str, Any]], classes: Sequence[str], streams: str
 ) -> LabelItem:
     logprobs = heard.get("likelihood", {}).get("logprobs")
     reply = heard.get("generation", {}).get("reply")
@@ -85,8 +85,8 @@ def _item(
         question.id,
         question.video,
         question.answer,
-        source,
-        failed if heard else f"the clip has {what} in the store",
+        clip.source,
+        failed if heard else clip.absent or f"the clip has {what} in the store",
         None if logprobs is None else label_logprobs(logprobs, classes),
         reply,
         None if reply is None else parse_label(reply, classes),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from avem.errors import SettingError
-from avem.evaluate.asking import Asker
-from avem.evaluate.labelled import clips_of_store
-from avem.evaluate.labels import STREAM_CHOICES, emotion_set
-from avem.evaluate.loading import check_model, open_model, short_names
+from avem.evaluate.asking import Asker, Questioner
+from avem.evaluate.labelled import LabelledClips, clips_of_folder, clips_of_store, with_files
+from avem.evaluate.labels import STREAM_CHOICES, EmotionSet, emotion_set
+from avem.evaluate.loading import EndpointOptions, open_media_model, open_model, short_names
+from avem.evaluate.media_asking import MediaAsker, MediaModel
 from avem.evaluate.recognition_bench import LABEL_TOKENS, bench_recognition
 from avem.evaluate.recognition_report import write_recognition_report
 from avem.evaluate.recognition_results import LABEL_WAYS, RecognitionResult
@@ -35,6 +37,10 @@ class RecognitionOptions:
     """At most so many clips a label."""
     seed: int = 0
     resamples: int = RESAMPLES
+    media_root: Path | None = None
+    """The dataset's folder, for models that are shown media files; by default where the store says it was."""
+    endpoint: EndpointOptions | None = None
+    """Where the models answer, if they are not run here."""
     device: str = "auto"
     precision: str = "auto"
     out: Path = Path("./bench")
@@ -46,31 +52,47 @@ def run_recognition(options: RecognitionOptions) -> list[RecognitionResult]:
     Raises:
         AvemError: Something is missing or wrong; the message says what and which option supplies it.
     """
-    from avem.cache import FeatureStore
-
     dataset = emotion_set(options.dataset)
     check_streams(options.streams)
     if not options.models:
         raise SettingError("There is nothing to bench; name a model with --model.")
-    for path in options.models:
-        check_model(path)
-    store = FeatureStore.open(options.cache)
-    labelled = clips_of_store(store, dataset, options.split, options.limit)
-    ways = LABEL_WAYS if options.generate else LABEL_WAYS[:1]
     folder = options.out / dataset.name
     results = []
     for name, path in zip(short_names(options.models), options.models, strict=True):
-        model = open_model(path, options.device, options.precision).eval()
+        ask, labelled = _prepare(path, dataset, options)
         for streams in options.streams:
-            asker = Asker(model, store, "cloze", LABEL_TOKENS, STREAM_CHOICES[streams])
             result = bench_recognition(
-                asker, dataset, labelled, streams, folder / name, name=name, prompt=options.prompt, ways=ways,
-                resamples=options.resamples, seed=options.seed,
+                ask(streams), dataset, labelled, streams, folder / name, name=name, prompt=options.prompt,
+                ways=LABEL_WAYS if options.generate else LABEL_WAYS[:1], resamples=options.resamples, seed=options.seed,
             )  # fmt: skip
             warn_absent(result)
             results.append(result)
     write_recognition_report(folder / "report.html", results)
     return results
+
+
+def _prepare(
+    path: str, dataset: EmotionSet, options: RecognitionOptions
+) -> tuple[Callable[[str], Questioner], LabelledClips]:
+    """What makes a questioner for some streams, and the clips in the form it takes."""
+    from avem.cache import FeatureStore
+
+    shown = open_media_model(path, options.endpoint, options.device, options.precision)
+    if shown is not None and options.media_root is not None:
+        labelled = clips_of_folder(options.media_root, dataset, options.split, options.limit)
+        return _media_asker(shown, labelled, str(options.media_root)), labelled
+    store = FeatureStore.open(options.cache)
+    labelled = clips_of_store(store, dataset, options.split, options.limit)
+    if shown is not None:
+        labelled = with_files(labelled, store)
+        return _media_asker(shown, labelled, store.location.url), labelled
+    model = open_model(path, options.device, options.precision).eval()
+    return lambda streams: Asker(model, store, "cloze", LABEL_TOKENS, STREAM_CHOICES[streams]), labelled
+
+
+def _media_asker(model: MediaModel, labelled: LabelledClips, place: str) -> Callable[[str], Questioner]:
+    names = {clip.place: (clip.clip_id, clip.path) for clip in labelled.clips}
+    return lambda streams: MediaAsker(model, names, "cloze", LABEL_TOKENS, STREAM_CHOICES[streams], place=place)
 
 
 def check_streams(streams: tuple[str, ...]) -> None:

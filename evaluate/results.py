@@ -105,7 +105,7 @@ class BenchResult:
     def remedy(self) -> str:
         """The command that would extract the clips that the store lacks, in a sentence; empty where none is lacking."""
         videos = dict.fromkeys(item.question.video for item in self.items if item.absent and item.clip_id is None)
-        if not videos or not self.store.get("path"):
+        if not videos or "fingerprint" not in self.model:  # only models that read features need a store
             return ""
         roots = list(self.store.get("roots", {}).values())
         root = roots[0] if len(roots) == 1 else "<folder of the clips>"

@@ -10,9 +10,10 @@ from typing import Any
 
 from avem.errors import SettingError
 from avem.evaluate.answers import read_answers
-from avem.evaluate.bench import bench_emorealm, select_questions
+from avem.evaluate.bench import bench_emorealm, bench_questions, chosen_ways, select_questions
 from avem.evaluate.emorealm import score
-from avem.evaluate.loading import check_model, open_model, short_names
+from avem.evaluate.loading import EndpointOptions, find_files, open_media_model, open_model, short_names
+from avem.evaluate.media_asking import MediaAsker, MediaModel, place_questions
 from avem.evaluate.parse import parse_reply
 from avem.evaluate.questions import read_questions
 from avem.evaluate.reference import is_right
@@ -47,6 +48,9 @@ class BenchOptions:
     device: str = "auto"
     precision: str = "auto"
     media_root: Path | None = None
+    """Folder of the clips, for the report's pictures and for models that are shown media files."""
+    endpoint: EndpointOptions | None = None
+    """Where the models answer, if they are not run here."""
     out: Path = Path("./bench")
 
 
@@ -130,12 +134,25 @@ def replies_of(result: BenchResult) -> tuple[list[Question], dict[str, str | Non
 def _bench(model_path: str, name: str, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
     from avem.cache import FeatureStore
 
-    check_model(model_path)
+    if (shown := open_media_model(model_path, options.endpoint, options.device, options.precision)) is not None:
+        return _bench_media(shown, name, questions, options)
     store = FeatureStore.open(options.cache)
     model = open_model(model_path, options.device, options.precision)
     return bench_emorealm(
         model, store, questions, options.style, options.out / name, name=name, tasks=options.tasks, limit=options.limit,
         generate=options.generate, text_only=options.text_only, resamples=options.resamples, seed=options.seed,
+    )  # fmt: skip
+
+
+def _bench_media(model: MediaModel, name: str, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
+    """Bench a model that is shown media files."""
+    chosen = select_questions(questions, options.tasks, options.limit)
+    files = find_files(options.media_root, options.cache)
+    asker = MediaAsker(model, files.names, options.style, roots=files.roots, place=files.place)
+    ways = chosen_ways(generate=options.generate or model.ways == ("generation",), text_only=options.text_only)
+    return bench_questions(
+        asker, chosen, place_questions(files, chosen), ways, options.out / name, name=name,
+        resamples=options.resamples, seed=options.seed,
     )  # fmt: skip
 
 

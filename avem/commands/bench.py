@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from avem.commands.options import DEFAULT_MODEL
+from avem.commands.options import (
+    DEFAULT_MODEL,
+    EndpointOption,
+    KeyVariable,
+    MediaOption,
+    Parallel,
+    Retries,
+    Sound,
+    Timeout,
+    chosen_models,
+    endpoint_options,
+)
 from avem.commands.recognition import recognition_command
 
 bench_app = typer.Typer(no_args_is_help=True, help="Judge a model on a benchmark.")
@@ -51,7 +62,13 @@ def emorealm(
     reference_scoring: Annotated[
         bool, typer.Option("--reference-scoring", help="Also score written answers as the reference does.")
     ] = False,
-    media: Annotated[Path | None, typer.Option(help="Folder of the clips, for the report's pictures.")] = None,
+    media: MediaOption = None,
+    endpoint: EndpointOption = None,
+    key_variable: KeyVariable = "OPENAI_API_KEY",
+    parallel: Parallel = 8,
+    timeout: Timeout = 120.0,
+    retries: Retries = 5,
+    sound: Sound = True,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto takes a GPU if there is one.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -66,11 +83,14 @@ def emorealm(
     from avem.evaluate.runner import BenchOptions, run_emorealm
 
     form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
-    models = (*(compare or ()), *([model] if model else [] if answers else [DEFAULT_MODEL]))
+    models = (*(compare or ()), *(() if answers and not model else chosen_models([model] if model else None, endpoint)))
     options = BenchOptions(
         questions=questions, cache=cache, models=models, answers=answers, style=style.value,
         tasks=tuple(tasks.split(",") if tasks else ()), limit=limit, generate=generate, text_only=text_only, seed=seed,
         device=device, precision=precision, media_root=media, out=out,
+        endpoint=endpoint_options(
+            endpoint, key_variable=key_variable, parallel=parallel, timeout_s=timeout, retries=retries, sound=sound
+        ),
     )  # fmt: skip
     results = run_emorealm(options)
     show_results(results, form, seed=seed)

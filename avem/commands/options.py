@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
+
+from avem.errors import SettingError
+
+if TYPE_CHECKING:
+    from avem.evaluate.loading import EndpointOptions
 
 DEFAULT_MODEL = "./runs/avem-dpo/final"
 
@@ -22,12 +27,45 @@ Precision: TypeAlias = Annotated[str, typer.Option(help="auto, float32, bfloat16
 OutOption: TypeAlias = Annotated[Path, typer.Option(help="Where answers, results and the report go.")]
 LimitOption: TypeAlias = Annotated[int | None, typer.Option(help="At most so many of each label or task.")]
 
+MediaOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--media", help="Folder of the clips, for pictures and for models shown media files.")
+]
+EndpointOption: TypeAlias = Annotated[
+    str | None, typer.Option("--endpoint", help="Ask --model behind this OpenAI-compatible address (.../v1).")
+]
+KeyVariable: TypeAlias = Annotated[
+    str, typer.Option("--key-variable", help="Environment variable that holds the endpoint's key.")
+]
+Parallel: TypeAlias = Annotated[int, typer.Option(help="Requests in flight at an endpoint.", min=1)]
+Timeout: TypeAlias = Annotated[float, typer.Option("--timeout", help="Seconds to wait for an endpoint's reply.")]
+Retries: TypeAlias = Annotated[int, typer.Option(help="Further tries at an endpoint.", min=0)]
+Sound: TypeAlias = Annotated[bool, typer.Option(help="Send sound to the endpoint beside the frames.")]
+
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the table as JSON.")]
 AsCsv: TypeAlias = Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")]
 AsMarkdown: TypeAlias = Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")]
 AsLatex: TypeAlias = Annotated[bool, typer.Option("--latex", help="Print the table as LaTeX.")]
 
 
-def chosen_models(models: list[str] | None) -> tuple[str, ...]:
-    """The models that were named, or the default one."""
+def endpoint_options(
+    url: str | None, *, key_variable: str, parallel: int, timeout_s: float, retries: int, sound: bool
+) -> EndpointOptions | None:
+    """Settings of an endpoint, or None where none was named."""
+    from avem.evaluate.loading import EndpointOptions
+
+    if url is None:
+        return None
+    return EndpointOptions(
+        url=url, key_variable=key_variable, parallel=parallel, timeout_s=timeout_s, retries=retries, sound=sound
+    )
+
+
+def chosen_models(models: list[str] | None, endpoint: str | None = None) -> tuple[str, ...]:
+    """The models that were named, or the default one.
+
+    Raises:
+        SettingError: An endpoint was named without a model.
+    """
+    if endpoint is not None and not models:
+        raise SettingError("--endpoint needs --model with the model's name at that address.")
     return tuple(models or (DEFAULT_MODEL,))

@@ -14,14 +14,22 @@ from avem.commands.options import (
     AsLatex,
     AsMarkdown,
     Device,
+    EndpointOption,
     GenerateOption,
+    KeyVariable,
     LimitOption,
+    MediaOption,
     ModelsOption,
     OutOption,
+    Parallel,
     Precision,
+    Retries,
     Seed,
+    Sound,
     StorePath,
+    Timeout,
     chosen_models,
+    endpoint_options,
 )
 
 
@@ -43,6 +51,13 @@ def recognition_command(dataset: str, title: str) -> Callable[..., None]:
         prompt: Annotated[str | None, typer.Option(help="Another question than the usual one.")] = None,
         generate: GenerateOption = True,
         limit: LimitOption = None,
+        media: MediaOption = None,
+        endpoint: EndpointOption = None,
+        key_variable: KeyVariable = "OPENAI_API_KEY",
+        parallel: Parallel = 8,
+        timeout: Timeout = 120.0,
+        retries: Retries = 5,
+        sound: Sound = True,
         seed: Seed = 0,
         device: Device = "auto",
         precision: Precision = "auto",
@@ -60,8 +75,12 @@ def recognition_command(dataset: str, title: str) -> Callable[..., None]:
         form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
         shown = tuple(STREAM_CHOICES) if streams == "all" else tuple(streams.split(","))
         options = RecognitionOptions(
-            dataset=dataset, cache=cache, models=chosen_models(model), streams=shown, split=split, prompt=prompt,
-            generate=generate, limit=limit, seed=seed, device=device, precision=precision, out=out,
+            dataset=dataset, cache=cache, models=chosen_models(model, endpoint), streams=shown, split=split,
+            prompt=prompt, generate=generate, limit=limit, seed=seed, device=device, precision=precision, out=out,
+            media_root=media,
+            endpoint=endpoint_options(
+                endpoint, key_variable=key_variable, parallel=parallel, timeout_s=timeout, retries=retries, sound=sound
+            ),
         )  # fmt: skip
         show_sheet(recognition_sheet(run_recognition(options)), form, out / dataset / "report.html")
 
