@@ -15,12 +15,17 @@ from avem.train.avere import is_avere, load_avere
 from avem.train.language_models import load_language_model
 from avem.train.model import AudiovisualLM
 from avem.train.model_config import AudiovisualConfig
+from avem.train.quantise import check_four_bit, quantise_linears
 from avem.train.saving import ADAPTER_TYPE, FORMAT_VERSION, MODEL_TYPE, projector_state
 from avem.train.tensors import read_safetensors, report_faults
 
 
 def load_model(
-    path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    *,
+    four_bit: bool = False,
 ) -> AudiovisualLM:
     """Load an audiovisual model: an AVERE checkpoint, an avem checkpoint, or the result of a run.
 
@@ -28,6 +33,7 @@ def load_model(
         path: A folder, or a hub id.
         device: Where the weights go.
         dtype: Their number format.
+        four_bit: Keep the language model's linear layers in 4 bits; on a GPU alone.
 
     Returns:
         The `AudiovisualLM` in evaluation mode.
@@ -35,20 +41,33 @@ def load_model(
     Raises:
         MissingFileError: There is no such model.
         CheckpointError: It is none of these layouts, or its weights do not fit its configuration.
+        SettingError: 4-bit weights can't be had here.
     """
+    if four_bit:
+        check_four_bit(device)
     folder = finished(locate_model(path, "--model"))
     settings = read_settings(folder)
-    if is_avere(settings):
-        model = load_avere(folder, settings, device, dtype)
-    elif settings.get("model_type") == MODEL_TYPE:
-        model = _load_own(folder, settings, device, dtype)
-    elif settings.get("model_type") == ADAPTER_TYPE:
-        model = _load_run(folder, settings, device, dtype)
+    if settings.get("model_type") == ADAPTER_TYPE:
+        model = _load_run(folder, settings, device, dtype, four_bit)
     else:
-        raise CheckpointError(f"{folder} is neither an AVERE checkpoint, an avem checkpoint nor the result of a run.")
+        model = _load_whole(folder, settings, "cpu" if four_bit else device, dtype)
+        if four_bit:
+            quantise_linears(model.language_model, device)
+            model.to(device)
     model.source = str(path) if not Path(path).exists() else str(folder.resolve())
     model.licence = str(settings.get("licence") or model.licence)
     return model.eval()
+
+
+def _load_whole(
+    folder: Path, settings: dict[str, Any], device: str | torch.device, dtype: torch.dtype
+) -> AudiovisualLM:
+    """A model that needs no other."""
+    if is_avere(settings):
+        return load_avere(folder, settings, device, dtype)
+    if settings.get("model_type") == MODEL_TYPE:
+        return _load_own(folder, settings, device, dtype)
+    raise CheckpointError(f"{folder} is neither an AVERE checkpoint, an avem checkpoint nor the result of a run.")
 
 
 def finished(folder: Path) -> Path:
@@ -88,8 +107,10 @@ def _load_own(folder: Path, settings: dict[str, Any], device: str | torch.device
     return model
 
 
-def _load_run(folder: Path, settings: dict[str, Any], device: str | torch.device, dtype: torch.dtype) -> AudiovisualLM:
-    model = load_model(base_of(folder, settings), device, dtype)
+def _load_run(
+    folder: Path, settings: dict[str, Any], device: str | torch.device, dtype: torch.dtype, four_bit: bool
+) -> AudiovisualLM:
+    model = load_model(base_of(folder, settings), device, dtype, four_bit=four_bit)
     model.config = _config_of(folder, settings)
     if (folder / "adapter_config.json").is_file():
         load_adapter(model, folder)

@@ -13,6 +13,7 @@ from avem.train.options import typed_value
 Tune = Literal["lora", "full", "none"]
 Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["float32", "bf16"]
+Quantise = Literal["none", "4bit"]
 Pairing = Literal["mutual", "grouped", "independent"]
 
 HOUSEKEEPING = frozenset({"out", "resume", "trackers", "keep_checkpoints", "save_every", "keep_features_mb"})
@@ -63,6 +64,8 @@ class RunConfig:
     seed: int = 0
     device: str = "auto"
     precision: Precision = "float32"
+    quantise: Quantise = "none"
+    """Keep the frozen language model's linear layers in 4 bits (bitsandbytes, on a GPU alone)."""
     gradient_checkpointing: bool = False
     keep_features_mb: int = 2048
     """Features are kept in memory if those of all the run's clips fit in this many MiB."""
@@ -93,6 +96,8 @@ class RunConfig:
         _require(0 <= self.holdout < 1, "holdout", self.holdout, "a share of the clips, from 0 up to but not 1")
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "a share of the steps, from 0 up to but not 1")
         _require(self.max_steps is None or self.max_steps > 0, "max_steps", self.max_steps, "above 0 or left out")
+        if self.quantise == "4bit" and self.tune == "full":
+            raise SettingError("quantise=4bit freezes the weights that tune=full trains; use tune=lora or tune=none.")
         if self.tune == "none" and not self.train_projectors:
             raise SettingError("tune=none with train_projectors=false trains nothing; set one of the two.")
         if self.projector_learning_rate is not None and not self.train_projectors:

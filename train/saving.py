@@ -21,6 +21,7 @@ from avem.errors import SettingError
 from avem.files import json_sha256, replace_directory
 from avem.train.card import model_card
 from avem.train.language_models import quiet_transformers
+from avem.train.quantise import is_four_bit
 
 MODEL_TYPE, ADAPTER_TYPE = "avem", "avem-adapter"
 FORMAT_VERSION = 1
@@ -41,10 +42,12 @@ def save_model(model: Any, directory: Path, *, licence: str | None, provenance: 
         provenance: What the card says about origin: data, settings, seeds.
 
     Raises:
-        SettingError: The model has an adapter.
+        SettingError: The model has an adapter, or weights in 4 bits.
     """
     if model.peft_model is not None:
         raise SettingError("The model has an adapter; merge it first, or save the adapter alone.")
+    if is_four_bit(model.language_model):
+        raise SettingError("The model's weights are in 4 bits, which lose what they were; save one loaded without.")
     licence = licence or model.licence or UNKNOWN_LICENCE
 
     def fill(folder: Path) -> None:

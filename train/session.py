@@ -63,7 +63,8 @@ class Session:
         if model is None:
             half = config.precision == "bf16" and config.tune != "full"
             dtype = torch.bfloat16 if half else torch.float32
-            model = load_model(config.model, device=accelerator.device, dtype=dtype)
+            four_bit = config.quantise == "4bit"
+            model = load_model(config.model, device=accelerator.device, dtype=dtype, four_bit=four_bit)
         if config.tune != "full" and not model.source:
             raise SettingError(
                 f"tune={config.tune} keeps a model beside its base, which is in memory only; save it first."
