@@ -74,6 +74,8 @@ class ChatRequest:
     temperature: float = 0.0
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the request, such as `response_format` or `seed`."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Such as `Idempotency-Key`, by which an endpoint that knows it counts a request sent twice once."""
 
     def body(self, model: str) -> dict[str, Any]:
         """The JSON object that is sent."""
@@ -149,7 +151,9 @@ class ChatClient:
 
     async def _try(self, request: ChatRequest) -> ChatReply:
         try:
-            response = await self._http.post(self.settings.url, json=request.body(self.settings.model))
+            response = await self._http.post(
+                self.settings.url, json=request.body(self.settings.model), headers=dict(request.headers)
+            )
         except httpx.TimeoutException as error:
             raise _Passing(f"did not answer within {self.settings.timeout_s:g} s") from error
         except httpx.TransportError as error:

@@ -14,7 +14,7 @@ from avem.commands.cache import cache_app
 from avem.commands.demo import demo_app
 from avem.commands.extract import extract
 from avem.commands.models import models_app
-from avem.commands.prefs import prefs_app
+from avem.commands.prefs import emorealm_app, prefs_app
 from avem.commands.report import report
 from avem.commands.train import train
 from avem.errors import AvemError
@@ -28,6 +28,7 @@ app.command()(report)
 app.add_typer(models_app, name="models")
 app.add_typer(demo_app, name="demo")
 app.add_typer(prefs_app, name="prefs")
+app.add_typer(emorealm_app, name="emorealm")
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells count it."""

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 prefs_app = typer.Typer(no_args_is_help=True, help="Make and check preference data.")
+emorealm_app = typer.Typer(no_args_is_help=True, help="Make benchmark data.")
 
 ROWS_FILE = Path("./preferences.jsonl")
 
@@ -26,6 +27,68 @@ class Form(StrEnum):
 @prefs_app.callback()
 def prefs() -> None:
     """Make and check preference data."""
+
+
+@emorealm_app.callback()
+def emorealm() -> None:
+    """Make benchmark data."""
+
+
+@emorealm_app.command("build")
+@prefs_app.command("build")
+def build(
+    context: typer.Context,
+    root: Annotated[Path, typer.Argument(help="A labelled dataset, in a layout that avem extract knows.")],
+    model: Annotated[str, typer.Option(help="Model that writes captions, questions and answers.")],
+    endpoint: Annotated[str, typer.Option(help="OpenAI-compatible address.")] = "http://localhost:8000/v1",
+    audio_model: Annotated[str, typer.Option(help="Model that hears. [default: the model]")] = "",
+    guess_model: Annotated[
+        list[str] | None, typer.Option(help="NAME or NAME@ADDRESS of a text-only guesser; repeat it for several.")
+    ] = None,
+    key_variable: Annotated[str, typer.Option(help="Environment variable that holds the key.")] = "OPENAI_API_KEY",
+    out: Annotated[Path | None, typer.Option(help="Folder for everything. [default: ./prefs or ./emorealm]")] = None,
+    dataset: Annotated[str | None, typer.Option(help="The layout, where it is not recognised.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only clips of this split.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many clips, drawn by the seed.", min=1)] = None,
+    tasks: Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Folder of prompts that replace ours.")] = None,
+    frames: Annotated[int, typer.Option(help="Frames shown of a clip.", min=1)] = 8,
+    blur_captions: Annotated[float, typer.Option(help="Blur this share of each frame, from the bottom.")] = 0.0,
+    parallel: Annotated[int, typer.Option(help="Requests in flight.", min=1)] = 8,
+    retries: Annotated[int, typer.Option(help="Further tries of a failed request.", min=0)] = 5,
+    timeout_s: Annotated[float, typer.Option(help="Longest wait for a reply, in seconds.")] = 120.0,
+    temperature: Annotated[float, typer.Option(help="Of every request.", min=0.0)] = 0.0,
+    response_format: Annotated[str, typer.Option(help="none or json_object, if the server knows it.")] = "none",
+    batch: Annotated[bool, typer.Option("--batch", help="Write files for the provider's batch service.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; count requests and estimate cost.")] = False,
+    price_in: Annotated[float, typer.Option(help="Price of a million prompt tokens.", min=0.0)] = 0.0,
+    price_out: Annotated[float, typer.Option(help="Price of a million reply tokens.", min=0.0)] = 0.0,
+    emotion_tolerance: Annotated[float, typer.Option(help="How far emotions may stray from the source.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of every draw, and sent with every request.")] = 0,
+) -> None:
+    """Build from a labelled dataset; the same command goes on where an earlier run stopped and pays nothing twice."""
+    from avem.commands.prefs_tables import show_build, show_estimate
+    from avem.errors import PartialFailure
+    from avem.tools.prefs.build import build as build_data
+    from avem.tools.prefs.estimate import estimate
+    from avem.tools.prefs.media import MediaOptions
+    from avem.tools.prefs.options import BuildOptions
+
+    kind = "emorealm" if context.parent and context.parent.info_name == "emorealm" else "prefs"
+    options = BuildOptions(
+        root=root, out=out or Path(kind), kind=kind, dataset=dataset, split=split, limit=limit, model=model,
+        tasks=tuple(tasks.split(",") if tasks else ()), endpoint=endpoint, audio_model=audio_model,
+        guess_models=tuple(guess_model or ()), key_variable=key_variable, parallel=parallel, retries=retries,
+        timeout_s=timeout_s, temperature=temperature, response_format=response_format, prompts=prompts, batch=batch,
+        media=MediaOptions(frames=frames, blur_captions=blur_captions), emotion_tolerance=emotion_tolerance, seed=seed,
+    )  # fmt: skip
+    if dry_run:
+        show_estimate(estimate(options, price_in, price_out))
+        return
+    result = build_data(options)
+    show_build(result)
+    if failed := result.ledger.passing:
+        raise PartialFailure(f"{failed} requests got no answer; the same command asks them again.")
 
 
 @prefs_app.command()

@@ -6,6 +6,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from avem.tools.prefs.build import BuildResult
+from avem.tools.prefs.estimate import Estimate
+from avem.tools.prefs.ledger import COLUMNS
 from avem.tools.prefs.report import Report
 
 SHOWN_FAULTS = 200
@@ -36,3 +39,34 @@ def _show_answers(report: Report) -> None:
         ratios = (f"{item.median_ratio:.2f}", f"{item.chosen_longer:.1%}", f"{item.rejected_longer:.1%}")
         table.add_row(item.kind, str(item.pairs), *ratios, shares.get(item.kind, "-"))
     Console().print(table)
+
+
+def show_build(result: BuildResult) -> None:
+    """Show how many clips and items were left after each step."""
+    clips = ", ".join(f"{count} {name}" for name, count in result.ledger.clips.items())
+    table = Table("task", *COLUMNS)
+    for row in result.ledger.table():
+        table.add_row(*row)
+    Console().print(table)
+    prompt, completion = result.tokens
+    typer.echo(f"Clips: {clips}. Tokens of all replies so far: {prompt} prompt, {completion} reply.")
+    for path in result.batch_files:
+        typer.echo(f"Hand in {path}.")
+    if result.waiting:
+        folder = result.out / "batch" / "results"
+        typer.echo(f"{result.waiting}: put the result files into {folder} and run the same command again.")
+    else:
+        typer.echo(f"{result.rows} rows are in {result.out}; what was left out is in {result.out / 'rejected.jsonl'}.")
+
+
+def show_estimate(estimate: Estimate) -> None:
+    """Show requests and cost by step."""
+    table = Table("step", "requests", "answered already", "prompt tokens", "reply tokens", "cost")
+    for row in estimate.rows:
+        cost = f"{row.cost:.2f}" if estimate.priced else "-"
+        table.add_row(
+            row.step, str(row.requests), str(row.answered), str(row.prompt_tokens), str(row.reply_tokens), cost
+        )
+    Console().print(table)
+    cost = f"{estimate.cost:.2f}" if estimate.priced else "unknown without --price-in and --price-out"
+    typer.echo(f"{estimate.requests} requests for {estimate.clips} clips; cost {cost}. {estimate.assumptions}")

@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix, diags
 from sklearn.feature_extraction import FeatureHasher
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
+from threadpoolctl import threadpool_limits
 
 from avem.records import PreferenceRow
 from avem.tools.prefs.formats import rejected_answers
@@ -19,7 +20,7 @@ from avem.tools.prefs.lexicon import words_of
 SAMPLED_ROWS = 4000
 """Rows looked at; more would not change the second digit."""
 FOLDS = 5
-BUCKETS = 1 << 14
+BUCKETS = 1 << 13
 VERDICTS = frozenset({"yes", "no"})
 
 
@@ -59,7 +60,8 @@ def separation(rows: Sequence[PreferenceRow], seed: int = 0, sample: int = SAMPL
         clips = np.unique([row.clip_id for row, _ in pairs], return_inverse=True)[1]
         if clips.max() + 1 < 2 * FOLDS:
             continue
-        found.append(Separation(kind, len(pairs), _ranked_right(pairs, clips, rng)))
+        with threadpool_limits(1):  # the matrices are small: more threads only wait for each other
+            found.append(Separation(kind, len(pairs), _ranked_right(pairs, clips, rng)))
     return found
 
 
