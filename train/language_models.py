@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def load_language_model(
     loader: Any = AutoModelForCausalLM  # whose annotations leave out `output_loading_info`
     folder, more = (path.parent, {"gguf_file": path.name}) if path.suffix == ".gguf" else (path, {})
     try:
-        with quiet_transformers():
+        with quiet_transformers(), redirect_stderr(StringIO()) if more else nullcontext():  # GGUF's own progress bar
             model, report = loader.from_pretrained(
                 folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **more
             )
@@ -57,6 +58,10 @@ def load_language_model(
         unknown=sorted(report["unexpected_keys"]),
         misshapen=[f"{name} is {list(file)}, not {list(wanted)}" for name, file, wanted in report["mismatched_keys"]],
     )
+    if (
+        getattr(model, "hf_quantizer", None) is not None
+    ):  # the weights are expanded, so nothing but a note of where they come from stands against saving them
+        model.hf_quantizer.remove_quantization_config(model)
     return model.to(device).eval(), tokenizer
 
 

@@ -1,4 +1,4 @@
-"""4-bit weights through bitsandbytes (NF4, double quantisation; Dettmers et al., 2023), for adapters on large models."""
+"""4-bit weights through bitsandbytes (NF4, scales quantised too; Dettmers et al., 2023), below adapters that learn."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import torch
 from model_kit import byte_tokenizer, random_audio, random_video, tiny_config, tiny_language_model
 
 from avem.errors import CheckpointError, MissingFileError
-from avem.train import AudiovisualLM
+from avem.train import AudiovisualLM, load_model
 from avem.train.language_models import load_language_model
 
 
@@ -46,10 +46,11 @@ def write_gguf(path: Path, model) -> None:
     writer.close()
 
 
-def test_gguf_file_scores_like_the_model_it_was_made_from(tmp_path):
+def test_gguf_file_scores_like_the_model_it_was_made_from(tmp_path, capfd):
     original = tiny_language_model("llama-gqa")
     write_gguf(tmp_path / "model.gguf", original)
     language_model, tokenizer = load_language_model(tmp_path / "model.gguf")
+    assert capfd.readouterr() == ("", "")
     for name, tensor in original.state_dict().items():
         torch.testing.assert_close(language_model.state_dict()[name], tensor, atol=0, rtol=0)
     model = AudiovisualLM.create(language_model, tokenizer, tiny_config())
@@ -58,6 +59,10 @@ def test_gguf_file_scores_like_the_model_it_was_made_from(tmp_path):
         shared = model.response_logprobs(sequences)
         plain = model.response_logprobs(sequences, share_prefixes=False)
     torch.testing.assert_close(shared, plain, atol=1e-4, rtol=0)
+    model.save(tmp_path / "saved")
+    with torch.no_grad():
+        saved = load_model(tmp_path / "saved").response_logprobs(sequences)
+    torch.testing.assert_close(saved, shared, atol=1e-5, rtol=0)
 
 
 def test_number_format(tmp_path):
