@@ -45,8 +45,13 @@ class Adapter(ABC):
         import transformers
 
         try:
-            processor = transformers.AutoProcessor.from_pretrained(folder)
-            model = getattr(transformers, cls.model_class).from_pretrained(folder, dtype=dtype)
+            processor = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True)
+            model = getattr(transformers, cls.model_class).from_pretrained(folder, dtype=dtype, local_files_only=True)
+        except ImportError as error:
+            said = " ".join(str(error).split())[:160]
+            raise CheckpointError(
+                f"{source} needs more than is installed; pip install 'avem[media]' ({said})."
+            ) from error
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise CheckpointError(f"{source} can't be loaded as {cls.model_class} ({said}).") from error

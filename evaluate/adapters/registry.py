@@ -13,6 +13,7 @@ from avem.locate import locate_model
 
 ADAPTERS: dict[str, str] = {
     "qwen2_5_omni": "qwen2_5_omni.Qwen25Omni",
+    "qwen2_5_omni_thinker": "qwen2_5_omni.Qwen25Omni",
     "qwen2_audio": "qwen2_audio.Qwen2Audio",
     "qwen2_5_vl": "qwen2_5_vl.Qwen25VL",
     "internvl": "internvl.InternVL",

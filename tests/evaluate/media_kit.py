@@ -13,7 +13,7 @@ def write_clip(path, seconds=1, rate=8):
         video.pix_fmt = "yuv420p"
         audio = container.add_stream("aac", rate=16000, layout="mono")
         for number in range(seconds * rate):
-            picture = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 20 * number, np.uint8), format="rgb24")
+            picture = av.VideoFrame.from_ndarray(np.full((64, 64, 3), min(20 * number, 255), np.uint8), format="rgb24")
             container.mux(video.encode(picture))
         tone = np.sin(np.arange(16000 * seconds, dtype=np.float32) / 20)[None] * 0.5
         for start in range(0, tone.shape[1], 1024):

@@ -1,0 +1,166 @@
+"""Small random models of each family that an adapter runs, in folders as the hub has them."""
+
+from __future__ import annotations
+
+import torch
+import transformers as hf
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+TEMPLATE = (
+    "{{% for m in messages %}}<|im_start|>{{{{ m['role'] }}}}\n"
+    "{{% for part in m['content'] %}}"
+    "{{% if part['type'] == 'video' %}}{video}{{% elif part['type'] == 'audio' %}}{audio}"
+    "{{% else %}}{{{{ part['text'] }}}}{{% endif %}}{{% endfor %}}<|im_end|>\n{{% endfor %}}"
+    "{{% if add_generation_prompt %}}<|im_start|>assistant\n{{% endif %}}"
+)
+TEXT = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 8192,
+}  # fmt: skip
+
+
+def tokenizer(**named):
+    """One token a byte, and special tokens by the names that processors look for."""
+    special = ["<unk>", "<|im_start|>", "<|im_end|>", *named.values()]
+    vocabulary = {
+        token: number for number, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])
+    }
+    words = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+    words.add_special_tokens(special)
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.decoder = decoders.ByteLevel()
+    return hf.PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="<unk>", pad_token="<unk>", eos_token="<|im_end|>",
+        extra_special_tokens=named,
+    )  # fmt: skip
+
+
+def whisper_features(mels=80):
+    return hf.WhisperFeatureExtractor(feature_size=mels)
+
+
+def qwen2_5_vl():
+    words = tokenizer(image_token="<|image_pad|>", video_token="<|video_pad|>", start="<|vision_start|>",
+                      end="<|vision_end|>")  # fmt: skip
+    ids = words.convert_tokens_to_ids(["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"])
+    vision = {
+        "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32,
+        "fullatt_block_indexes": [1],
+    }  # fmt: skip
+    text = {**TEXT, "vocab_size": len(words), "rope_parameters": {"rope_type": "default", "rope_theta": 1e4,
+                                                                  "mrope_section": [1, 1, 2]}}  # fmt: skip
+    config = hf.Qwen2_5_VLConfig(
+        text_config=text, vision_config=vision, image_token_id=ids[0], video_token_id=ids[1],
+        vision_start_token_id=ids[2], vision_end_token_id=ids[3],
+    )  # fmt: skip
+    size = {"shortest_edge": 56 * 56, "longest_edge": 56 * 56 * 8}
+    processor = hf.Qwen2_5_VLProcessor(
+        hf.Qwen2VLImageProcessor(size=size), words, hf.Qwen2VLVideoProcessor(size=size),
+        chat_template=TEMPLATE.format(video="<|vision_start|><|video_pad|><|vision_end|>", audio=""),
+    )  # fmt: skip
+    return hf.Qwen2_5_VLForConditionalGeneration(config), processor
+
+
+def internvl():
+    words = tokenizer(
+        start_image_token="<img>", end_image_token="</img>", context_image_token="<IMG_CONTEXT>", video_token="<video>"
+    )
+    vision = {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "image_size": [56, 56], "patch_size": [14, 14],
+    }  # fmt: skip
+    config = hf.InternVLConfig(
+        text_config=hf.Qwen2Config(**TEXT, vocab_size=len(words)), vision_config=vision, image_seq_length=4,
+        image_token_id=words.convert_tokens_to_ids("<IMG_CONTEXT>"),
+    )  # fmt: skip
+    size = {"height": 56, "width": 56}
+    processor = hf.InternVLProcessor(
+        hf.GotOcr2ImageProcessor(size=size), words, hf.InternVLVideoProcessor(size=size), image_seq_length=4,
+        chat_template=TEMPLATE.format(video="<video>\n", audio=""),
+    )  # fmt: skip
+    return hf.InternVLForConditionalGeneration(config), processor
+
+
+def qwen2_audio():
+    words = tokenizer(audio_token="<|AUDIO|>", audio_bos_token="<|audio_bos|>", audio_eos_token="<|audio_eos|>")
+    audio = {
+        "num_mel_bins": 80, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 48, "d_model": 32,
+    }  # fmt: skip
+    config = hf.Qwen2AudioConfig(
+        text_config=hf.Qwen2Config(**TEXT, vocab_size=len(words)).to_dict(), audio_config=audio,
+        audio_token_index=words.convert_tokens_to_ids("<|AUDIO|>"),
+    )  # fmt: skip
+    processor = hf.Qwen2AudioProcessor(
+        whisper_features(), words,
+        chat_template=TEMPLATE.format(video="", audio="<|audio_bos|><|AUDIO|><|audio_eos|>\n"),
+    )  # fmt: skip
+    return hf.Qwen2AudioForConditionalGeneration(config), processor
+
+
+def audioflamingo3():
+    words = tokenizer(audio_token="<sound>")
+    audio = {
+        "num_mel_bins": 80, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
+        "hidden_size": 32,
+    }  # fmt: skip
+    config = hf.AudioFlamingo3Config(
+        text_config=hf.Qwen2Config(**TEXT, vocab_size=len(words)), audio_config=audio,
+        audio_token_id=words.convert_tokens_to_ids("<sound>"),
+    )  # fmt: skip
+    processor = hf.AudioFlamingo3Processor(
+        whisper_features(), words, chat_template=TEMPLATE.format(video="", audio="<sound>")
+    )
+    return hf.AudioFlamingo3ForConditionalGeneration(config), processor
+
+
+def qwen2_5_omni():
+    named = {
+        "image_token": "<|IMAGE|>", "audio_token": "<|AUDIO|>", "video_token": "<|VIDEO|>",
+        "vision_bos_token": "<|vision_bos|>", "vision_eos_token": "<|vision_eos|>",
+        "audio_bos_token": "<|audio_bos|>", "audio_eos_token": "<|audio_eos|>",
+    }  # fmt: skip
+    words = tokenizer(**named)
+    ids = {name: words.convert_tokens_to_ids(token) for name, token in named.items()}
+    vision = {
+        "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32,
+        "fullatt_block_indexes": [1],
+    }  # fmt: skip
+    audio = {
+        "num_mel_bins": 80, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 48, "d_model": 32,
+        "output_dim": 32,
+    }  # fmt: skip
+    text = {**TEXT, "vocab_size": len(words), "rope_parameters": {"rope_type": "default", "rope_theta": 1e4,
+                                                                  "mrope_section": [1, 1, 2]}}  # fmt: skip
+    thinker = hf.Qwen2_5OmniThinkerConfig(
+        audio_config=audio, vision_config=vision, text_config=text, image_token_index=ids["image_token"],
+        video_token_index=ids["video_token"], audio_token_index=ids["audio_token"],
+        audio_start_token_id=ids["audio_bos_token"], audio_end_token_id=ids["audio_eos_token"],
+        vision_start_token_id=ids["vision_bos_token"], vision_end_token_id=ids["vision_eos_token"],
+    )  # fmt: skip
+    size = {"shortest_edge": 56 * 56, "longest_edge": 56 * 56 * 8}
+    processor = hf.Qwen2_5OmniProcessor(
+        hf.Qwen2VLImageProcessor(size=size), hf.Qwen2VLVideoProcessor(size=size), whisper_features(), words,
+        chat_template=TEMPLATE.format(
+            video="<|vision_bos|><|VIDEO|><|vision_eos|>", audio="<|audio_bos|><|AUDIO|><|audio_eos|>"
+        ),
+    )  # fmt: skip
+    config = hf.Qwen2_5OmniConfig(thinker_config=thinker.to_dict(), enable_audio_output=False)
+    return hf.Qwen2_5OmniForConditionalGeneration(config), processor
+
+
+FAMILIES = {
+    "qwen2_5_vl": qwen2_5_vl,
+    "internvl": internvl,
+    "qwen2_audio": qwen2_audio,
+    "audioflamingo3": audioflamingo3,
+    "qwen2_5_omni": qwen2_5_omni,
+}
+
+
+def save_small(family, folder):
+    """Write a model and its processor; returns the folder."""
+    torch.manual_seed(0)
+    model, processor = FAMILIES[family]()
+    model.eval().save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder

@@ -1,0 +1,97 @@
+"""Adapters on small random models in the layouts of the hub, shown a real clip."""
+
+import importlib
+import json
+import math
+
+import pytest
+import torch
+
+from avem.errors import CheckpointError, DataError
+from avem.evaluate.adapters import ADAPTERS, adapter_for, load_adapter
+from avem.evaluate.loading import open_media_model
+from avem.evaluate.media_asking import Shown
+from avem.evaluate.runner import BenchOptions, run_emorealm
+from tests.evaluate.adapter_kit import FAMILIES, save_small
+from tests.evaluate.media_kit import write_clip
+
+SEEN = {
+    "qwen2_5_vl": ("video",), "internvl": ("video",), "qwen2_audio": ("audio",), "audioflamingo3": ("audio",),
+    "qwen2_5_omni": ("video", "audio"),
+}  # fmt: skip
+
+
+def need_torchvision(family):
+    if "video" in SEEN[family]:
+        try:
+            importlib.import_module("torchvision")
+        except (ImportError, RuntimeError):
+            pytest.skip("the video processors of transformers need torchvision, built for this torch")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("adapters")
+    write_clip(made / "clips" / "a.mp4")
+    write_clip(made / "clips" / "b.mp4", seconds=2)
+    return made
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_sees_hears_and_answers(family, folder):
+    need_torchvision(family)
+    place = save_small(family, folder / family)
+    assert adapter_for(str(place)) == family
+    model = load_adapter(str(place), "cpu", torch.float32)
+    assert model.sees == SEEN[family]
+    clips = {name: folder / "clips" / f"{name}.mp4" for name in "ab"}
+    asked = {
+        "a": Shown("a", "likelihood", "Which? ", ("A", "B"), clips["a"], model.sees, 4),
+        "b": Shown("b", "likelihood", "Which? ", ("A", "B"), clips["b"], model.sees, 4),
+        "text": Shown("text", "text_only", "Which? ", ("A", "B"), None, model.sees, 4),
+        "long": Shown("long", "likelihood", "Which? ", ("smile", "A"), clips["a"], model.sees, 4),
+        "reply": Shown("reply", "generation", "Which? ", ("A", "B"), clips["a"], model.sees, 4),
+        "broken": Shown("broken", "generation", "Which? ", ("A", "B"), folder / "none.mp4", model.sees, 4),
+    }
+    found = {}
+    failed = model.answer_all(list(asked.values()), found.__setitem__)
+    assert failed.keys() == {"broken"}
+    assert "none.mp4" in failed["broken"]
+    values = {name: found[name]["logprobs"] for name in ("a", "b", "text", "long")}
+    assert all(math.isfinite(value) and value < 0 for pair in values.values() for value in pair)
+    assert values["a"] != values["b"] != values["text"], "what is shown matters"
+    assert values["long"][1] == pytest.approx(values["a"][0], abs=1e-4), "one pass for all options changes nothing"
+    assert isinstance(found["reply"]["reply"], str)
+
+
+@pytest.mark.parametrize("family", ["qwen2_audio"])
+def test_bench_with_an_adapter(family, folder, tmp_path):
+    place = save_small(family, tmp_path / "small-audio")
+    question = {
+        "id": "1", "video": "clips/a.mp4", "task": "reasoning_basic_audio", "question": "Which sound?",
+        "choices": ["(A) a sob", "(B) a laugh"], "answer": "A",
+    }  # fmt: skip
+    (tmp_path / "q.json").write_text(json.dumps([question, {**question, "id": "2", "video": "clips/c.mp4"}]))
+    options = BenchOptions(
+        questions=tmp_path / "q.json", models=(str(place),), media_root=folder, out=tmp_path / "bench", resamples=20,
+        device="cpu",
+    )  # fmt: skip
+    (result,) = run_emorealm(options)
+    assert set(result.scores) == {"likelihood", "generation", "text_only"}
+    assert result.items[0].logprobs != result.items[0].text_logprobs
+    assert "no clip clips/c.mp4" in result.items[1].absent
+    assert run_emorealm(options)[0] == result
+
+
+def test_models_that_no_adapter_runs(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    assert adapter_for(str(tmp_path)) is None
+    assert open_media_model(str(tmp_path), None) is None
+    with pytest.raises(DataError, match=f"some for {', '.join(ADAPTERS)}"):
+        load_adapter(str(tmp_path), "cpu", torch.float32)
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2_audio"}')
+    with pytest.raises(CheckpointError, match="can't be loaded as Qwen2AudioForConditionalGeneration"):
+        load_adapter(str(tmp_path), "cpu", torch.float32)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(DataError, match="not a model's configuration"):
+        adapter_for(str(tmp_path))
