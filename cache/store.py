@@ -93,13 +93,22 @@ class FeatureStore:
 
     @property
     def roots(self) -> dict[str, str]:
-        """Folder of each dataset at the time of extraction, which the clips' paths are relative to."""
-        return dict(self._attributes.get("roots", {}))
+        """Folder of each dataset at the time of extraction, which the clips' paths are relative to.
+
+        Where a dataset's clips came from several folders, this is the last one, and the ones before follow as
+        `name (2)`, `name (3)`, ...
+        """
+        earlier: dict[str, list[str]] = self._attributes.get("earlier_roots", {})
+        numbered = {f"{name} ({n})": path for name, paths in earlier.items() for n, path in enumerate(paths, start=2)}
+        return {**self._attributes.get("roots", {}), **numbered}
 
     def media_path(self, row: int) -> Path:
         """The clip's media file, where it was when it was extracted."""
         clip: dict[str, str] = self.clips.slice(row, 1).to_pylist()[0]
-        return Path(self.roots.get(clip["dataset"], ".")) / clip["path"]
+        last = self._attributes.get("roots", {}).get(clip["dataset"], ".")
+        earlier: list[str] = self._attributes.get("earlier_roots", {}).get(clip["dataset"], [])
+        paths = [Path(root) / clip["path"] for root in (last, *earlier)]
+        return next((path for path in paths if path.is_file()), paths[0])
 
     def rows(self, clip_ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """Row number of each clip, int64 [n].

@@ -211,11 +211,17 @@ class StoreWriter:
             leftover.unlink(missing_ok=True)
 
     def _remember_roots(self, records: Sequence[ClipRecord], root: Path) -> None:
+        """Keep each dataset's folder; the folders it had before stay known for as long as they exist."""
         metadata = layout.read_metadata(self.path)
-        roots = metadata["attributes"]["avem"].setdefault("roots", {})
-        now = {record.dataset: str(root) for record in records}
-        if not now.items() <= roots.items():
-            roots.update(now)
+        attributes = metadata["attributes"]["avem"]
+        roots, earlier = attributes.setdefault("roots", {}), attributes.get("earlier_roots", {})
+        moved = sorted({record.dataset for record in records if roots.get(record.dataset) != str(root)})
+        for dataset in moved:
+            before = [path for path in (roots.get(dataset), *earlier.get(dataset, [])) if path and path != str(root)]
+            roots[dataset] = str(root)
+            if still_there := [path for path in before if Path(path).is_dir()]:
+                attributes["earlier_roots"] = earlier = {**earlier, dataset: still_there}
+        if moved:
             layout.write_metadata(self.path, metadata)
 
     def _existing(self, spec: StreamSpec, encoder: str) -> StreamSpec:

@@ -8,11 +8,9 @@ from typing import Any
 
 from avem.cache.layout import LEDGER
 from avem.errors import MissingFileError
-from avem.extract.options import ExtractOptions, ExtractReport
+from avem.extract.options import RUNS, ExtractOptions, ExtractReport
 from avem.files import json_sha256, read_json_lines, write_json_lines
 from avem.locate import locate_model
-
-RUNS = "extract-runs.jsonl"
 
 
 def finished_before(store: Path, options: ExtractOptions) -> bool:

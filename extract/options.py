@@ -6,12 +6,15 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from avem.cache.layout import LEDGER
 from avem.cache.records import FEATURE_DTYPES, KINDS, Kind
 from avem.errors import SettingError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 ENGINES = ("local", "ray")
+RUNS = "extract-runs.jsonl"
+"""Ledger file with the settings, outcome and time account of every run, one JSON object a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class ClipFailure:
     """A clip that has no features in a stream, and why."""
 
     clip_id: str
+    """Or a folder that can't be listed, with a slash at its end."""
     stream: str
     """`video`, `audio`, or `file` where the file itself could not be read."""
     reason: str
@@ -175,7 +179,7 @@ class ExtractReport:
                 f"{t.total:.1f} s ({self.clips_per_s:.1f} clips/s): plan {t.plan:.1f}, load {t.load:.1f}, "
                 f"decode {t.decode:.1f} on {self.workers} workers, encode {t.encode:.1f}{devices}, "
                 f"write {t.write:.1f}, waiting for clips {t.wait:.1f} and for the disk {t.write_wait:.1f}; "
-                f"{self.limiting_stage} limits."
+                f"{self.limiting_stage} limits. Every run's account is in {self.store / LEDGER / RUNS}."
             )
         lines += [f"  {failure.clip_id} ({failure.stream}): {failure.reason}" for failure in self.failures[:10]]
         if len(self.failures) > 10:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
-from avem.cache.layout import METADATA
+from avem.cache import layout
 from avem.cache.manifest import empty_manifest
 from avem.cache.records import FAILED, ClipRecord, Kind
 from avem.cache.writer import StoreWriter
@@ -44,13 +44,16 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
     if options.only is not None:
         clips = [clip for clip in clips if clip.clip_id in options.only]
     report = ExtractReport(store_path, len(clips), workers=options.worker_count)
-    known = StoreWriter.open(store_path).clips if (store_path / METADATA).is_file() else empty_manifest()
+    known = StoreWriter.open(store_path).clips if (store_path / layout.METADATA).is_file() else empty_manifest()
     records, report.failures = plan.hash_clips(root, clips, known)
     ids = [record.clip_id for record in records]
+    report.failures += plan.unreadable_folders(root)
     report.pending = {kind: plan.count_pending(records, known, kind, options.retry_failed) for kind in options.streams}
     report.timings.plan = time.perf_counter() - start
     if not any(report.pending.values()) and finished_before(store_path, options):
         logger.info("%s: every clip is in %s.", root, store_path)
+        if not options.dry_run and _is_elsewhere(store_path, records, root):
+            StoreWriter.open(store_path).add_clips(records, root)
     else:
         _run(root, store_path, options, records, report)
     if not options.dry_run:
@@ -59,6 +62,12 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
     if any(report.encoded.values()):
         record_run(store_path, options, report)
     return report
+
+
+def _is_elsewhere(store_path: Path, records: Sequence[ClipRecord], root: Path) -> bool:
+    """Whether the store remembers another folder for these clips, because the dataset was moved."""
+    roots = layout.store_attributes(layout.read_metadata(store_path), str(store_path)).get("roots", {})
+    return {roots.get(record.dataset) for record in records} != {str(root.resolve())}
 
 
 def _run(

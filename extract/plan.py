@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,22 @@ def hash_clips(root: Path, clips: Sequence[Clip], known: pa.Table) -> tuple[list
             bar.advance(failures=isinstance(result, ClipFailure))
     records = [result for result in results if isinstance(result, ClipRecord)]
     return records, [result for result in results if isinstance(result, ClipFailure)]
+
+
+def unreadable_folders(root: Path) -> list[ClipFailure]:
+    """Folders of a dataset whose clips no reader can see, because listing them is not permitted.
+
+    Hidden ones, and the `lost+found` of a file system's root, hold no clips.
+    """
+    failures: list[ClipFailure] = []
+
+    def note(error: OSError) -> None:
+        folder = Path(error.filename).relative_to(root).as_posix()
+        failures.append(ClipFailure(f"{folder}/", "file", f"{folder} can't be read ({error.strerror}); its clips lack"))
+
+    for _, folders, _ in os.walk(root, onerror=note):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "lost+found"]
+    return failures
 
 
 def statuses(known: pa.Table, kind: Kind) -> dict[str, str]:

@@ -15,11 +15,28 @@ if TYPE_CHECKING:
     from avem.cache.records import Kind
 
 
+class Engine(StrEnum):
+    """Where the work is done."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class Stream(StrEnum):
     """A stream of features."""
 
     VIDEO = "video"
     AUDIO = "audio"
+
+
+def _batch_size(text: str) -> int | None:
+    """`auto`, which is None, or a number."""
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is neither a number nor auto") from error
 
 
 def extract(
@@ -30,8 +47,15 @@ def extract(
     dataset: Annotated[str | None, typer.Option(help="Layout to read, if it is not recognised.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many clips.")] = None,
     workers: Annotated[int | None, typer.Option(help="Decoding processes; one a core by default.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Clips encoded at once; chosen by default.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")] = "auto",
+    batch_size: Annotated[
+        str, typer.Option(help="Clips encoded at once; auto is what the device's memory allows, up to 32.")
+    ] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, or several as cuda:0,cuda:1; auto takes every GPU if there is one.")
+    ] = "auto",
+    engine: Annotated[Engine, typer.Option(help="This machine, or a Ray cluster (pip install avem\\[ray]).")] = (
+        Engine.LOCAL
+    ),
     dtype: Annotated[str, typer.Option(help="How features are kept: float16, bfloat16 or int8.")] = "float16",
     precision: Annotated[
         str, typer.Option(help="What encoders compute in: auto, float32, float16, bfloat16.")
@@ -48,7 +72,7 @@ def extract(
 
     options = ExtractOptions(
         video_encoder=video_encoder, audio_encoder=audio_encoder, dataset=dataset, limit=limit, workers=workers,
-        batch_size=batch_size, device=device, dtype=dtype, precision=precision,
+        batch_size=_batch_size(batch_size), device=device, engine=engine.value, dtype=dtype, precision=precision,
         streams=cast("tuple[Kind, ...]", tuple(map(str, streams or Stream))), dry_run=dry_run,
         retry_failed=retry_failed,
     )  # fmt: skip

@@ -39,6 +39,14 @@ def test_a_corpus_with_a_failing_clip_ends_with_status_3(tmp_path, make_clip, av
     assert status == 3
     assert "d/anger/2 (audio): 2.mp4 has no audio stream." in out
     assert "--retry-failed" in err
+    assert str(store / "ledger" / "extract-runs.jsonl") in out
+
+
+@pytest.mark.parametrize(("size", "status"), [("auto", 0), ("3", 0), ("many", 2), ("0", 2)])
+def test_batch_sizes(tmp_path, make_clip, avem, size, status):
+    make_clip(tmp_path / "d" / "anger" / "1.mp4")
+    found, _, err = avem(tmp_path / "d", "--cache", tmp_path / "store", "--batch-size", size, "--device", "cpu")
+    assert (found, "batch-size" in err or "neither a number nor auto" in err) == (status, status == 2)
 
 
 def test_what_the_user_can_mend_is_one_sentence_and_status_2(tmp_path, make_clip, avem):

@@ -81,6 +81,12 @@ def test_sound_is_mono_16_khz_of_one_to_thirty_seconds(tmp_path, make_clip):
     assert sound.max() == pytest.approx(0.5, abs=0.05)
 
 
+def test_of_a_ten_minute_clip_frames_are_of_all_of_it_and_sound_of_the_beginning(long_clip):
+    assert probe(long_clip).duration_s == pytest.approx(600, abs=31)
+    assert levels(sample_frames(long_clip, 5)) == [0, 5, 10, 15, 20]
+    assert read_waveform(long_clip).shape == (480_000,)
+
+
 def test_sound_of_the_reference_wav_files(golden):
     expected = np.load(golden / "whisper" / "io.npz")["waveform"]
     sound = read_waveform(golden / "whisper" / "clip_mono.wav")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 from avem.cache import FeatureStore
-from avem.errors import DataError, FingerprintError, SettingError, StoreError
+from avem.errors import CheckpointError, DataError, FingerprintError, SettingError, StoreError
 from avem.extract import ExtractOptions, extract, load_audio_encoder, load_video_encoder, read_waveform, sample_frames
 from avem.extract.random_weights import make_random_languagebind
 
@@ -106,6 +108,22 @@ def test_a_second_dataset_is_appended(corpus, tmp_path, options, make_clip):
     assert set(clips["video_status"].to_pylist()) == {"ok"}
 
 
+def test_two_folders_of_one_dataset_are_both_remembered(tmp_path, options, make_clip):
+    store_path = tmp_path / "store"
+    for part in ("first", "second"):
+        make_clip(tmp_path / part / "faces" / "anger" / f"{part}.mp4")
+        extract(tmp_path / part / "faces", store_path, options())
+    store = FeatureStore.open(store_path)
+    assert [store.media_path(row).stem for row in (0, 1)] == ["first", "second"]
+    assert all(store.media_path(row).is_file() for row in (0, 1))
+    assert set(store.roots.values()) == {str(tmp_path / part / "faces") for part in ("first", "second")}
+    shutil.move(tmp_path / "first", tmp_path / "moved")
+    extract(tmp_path / "moved" / "faces", store_path, options())
+    store.refresh()
+    assert store.media_path(0) == tmp_path / "moved" / "faces" / "anger" / "first.mp4"
+    assert str(tmp_path / "first" / "faces") not in store.roots.values()
+
+
 def test_dry_run_and_full_disk_write_nothing(corpus, tmp_path, options, monkeypatch):
     store = tmp_path / "store"
     report = extract(corpus, store, options(dry_run=True))
@@ -163,7 +181,7 @@ def test_a_device_that_is_not_there(corpus, tmp_path, options):
         extract(corpus, tmp_path / "store", options(device="cuda:77"))
 
 
-def awkward_corpus(root: Path, make_clip) -> dict[str, str]:
+def awkward_corpus(root: Path, make_clip, make_rotated, long_clip) -> dict[str, str]:
     """Clips that are odd or broken; what each stream's failure says, `video: ..., audio: ...`, empty where it works."""
     good = make_clip(root / "anger" / "a good one.mp4", frames=9)
     expected = {"a good one": ""}
@@ -176,6 +194,10 @@ def awkward_corpus(root: Path, make_clip) -> dict[str, str]:
         expected[name] = ""
     (root / "anger" / ("ü怒" * 30 + ".mp4")).write_bytes(good.read_bytes() + b"\0")
     expected["ü怒" * 30] = ""
+    shutil.copy(long_clip, root / "anger")
+    expected["ten minutes"] = ""
+    make_rotated(make_clip(root / "anger" / "rotated.mp4"), 90)
+    expected["rotated"] = ""
     make_clip(root / "anger" / "mute.mp4", sound=None)
     expected["mute"] = "audio: mute.mp4 has no audio stream."
     broken = {"empty": b"", "text": b"words\n" * 99, "truncated": good.read_bytes()[:2000]}
@@ -187,9 +209,11 @@ def awkward_corpus(root: Path, make_clip) -> dict[str, str]:
     return expected
 
 
-def test_odd_and_broken_clips_are_recorded_and_the_rest_is_complete(tmp_path, options, make_clip):
+def test_odd_and_broken_clips_are_recorded_and_the_rest_is_complete(
+    tmp_path, options, make_clip, make_rotated, long_clip
+):
     root, store_path = tmp_path / "odd", tmp_path / "store"
-    expected = awkward_corpus(root, make_clip)
+    expected = awkward_corpus(root, make_clip, make_rotated, long_clip)
     report = extract(root, store_path, options(workers=2))
     reasons: dict[str, dict[str, str]] = {}
     for failure in report.failures:
@@ -210,6 +234,56 @@ def test_odd_and_broken_clips_are_recorded_and_the_rest_is_complete(tmp_path, op
     assert store.clips["audio_status"].to_pylist().count("failed: mute.mp4 has no audio stream.") == 1
     again = extract(root, store_path, options())
     assert (again.encoded, len(again.failures)) == ({}, len(report.failures))
+
+
+def test_a_folder_that_can_not_be_read_is_named_and_the_rest_is_complete(tmp_path, options, make_clip, monkeypatch):
+    root, store_path = tmp_path / "d", tmp_path / "store"
+    for emotion in ("anger", "fear", "sadness"):
+        make_clip(root / emotion / "1.mp4")
+    closed, scandir = root / "fear", os.scandir
+
+    def refuse(path="."):  # as the system does, also where the tests run as root, whom it refuses nothing
+        if Path(path) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        report = extract(root, store_path, options())
+    assert report.encoded == {"video": 2, "audio": 2}
+    assert [(failure.clip_id, failure.stream) for failure in report.failures] == [("fear/", "file")]
+    assert "fear can't be read (Permission denied)" in report.summary
+    report = extract(root, store_path, options())
+    assert (report.encoded, report.failures) == ({"video": 1, "audio": 1}, [])
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(corpus, tmp_path, options, monkeypatch):
+    extract(corpus, tmp_path / "whole", options())
+    store, fsync, written = tmp_path / "store", os.fsync, []
+
+    def fill_up(handle):
+        name = str(Path(f"/proc/self/fd/{handle}").readlink())
+        written.extend([name] * ("/features/.c." in name))
+        if len(written) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fill_up)
+        with pytest.raises(StoreError, match="No space left on device"):
+            extract(corpus, store, options())
+    assert 0 < FeatureStore.open(store).available("video").sum() < 10
+    report = extract(corpus, store, options())
+    assert 0 < report.encoded["video"] < 10
+    assert files_of(store) == files_of(tmp_path / "whole")
+
+
+def test_a_wrong_checkpoint_is_named_and_nothing_is_made(corpus, tmp_path, options, encoders):
+    swapped = {"video_encoder": encoders["audio_encoder"], "audio_encoder": encoders["video_encoder"]}
+    for name, path in swapped.items():
+        with pytest.raises(CheckpointError, match=str(path)):
+            extract(corpus, tmp_path / "store", options(**{name: path}))
+    assert not (tmp_path / "store").exists()
 
 
 def test_retrying_failed_clips(corpus, tmp_path, options, monkeypatch):
@@ -276,7 +350,7 @@ def extract_and_die(monkeypatch, tmp_path):
     import dying_run
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["avem.extract.pipeline"])
+    context.set_forkserver_preload(["avem.extract.pipeline", "avem.extract.worker", "pandas"])
 
     def start(corpus: Path, store: Path, options: ExtractOptions, after: int) -> int:
         process = context.Process(target=dying_run.run, args=(corpus, store, options, after, tmp_path / "tally"))
