@@ -39,10 +39,10 @@ def score_fingerprint(model: str, store: FeatureStore, precision: str) -> dict[s
     return {"model": model, "features": features, "precision": precision}
 
 
-def spec_key(spec: ScoreSpec, clip_ids: Sequence[str]) -> str:
-    """Key of a score in the cache: a digest of question, answer, and the clips' names."""
-    video = None if spec.video is None else clip_ids[spec.video]
-    audio = None if spec.audio is None else clip_ids[spec.audio]
+def spec_key(spec: ScoreSpec, names: Mapping[int, str]) -> str:
+    """Key of a score in the cache: a digest of question, answer, and the names of what is seen and heard."""
+    video = None if spec.video is None else names[spec.video]
+    audio = None if spec.audio is None else names[spec.audio]
     return json_sha256([spec.question, spec.answer, video, audio])
 
 
@@ -52,7 +52,7 @@ def constant_scores(
     builder: SequenceBuilder,
     features: ClipFeatures,
     cache: ScoreCache,
-    clip_ids: Sequence[str],
+    names: Mapping[int, str],
     accelerator: Accelerator,
     tokens_per_batch: int,
 ) -> dict[ScoreSpec, float]:
@@ -64,7 +64,7 @@ def constant_scores(
         builder: Makes sequences.
         features: Gives their media.
         cache: Where scores are kept.
-        clip_ids: Name of each store row.
+        names: Name of each store row, and of what negative numbers stand for.
         accelerator: Shares the work among processes.
         tokens_per_batch: Most distinct tokens scored at once.
 
@@ -76,7 +76,7 @@ def constant_scores(
     """
     order = [index for group in group_rows(examples, "mutual") for index in group]
     specs = list(dict.fromkeys(spec for index in order for spec in _specs(examples[index])))
-    keys = {spec: spec_key(spec, clip_ids) for spec in specs}
+    keys = {spec: spec_key(spec, names) for spec in specs}
     found = dict(zip(specs, cache.get(list(keys.values())).tolist(), strict=True))
     missing = [spec for spec in specs if np.isnan(found[spec])]
     if missing:

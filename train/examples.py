@@ -12,6 +12,7 @@ import numpy.typing as npt
 from avem.cache.records import KINDS, Kind
 from avem.errors import DataError, UnknownClipError
 from avem.records import InstructionRow, Modality, PreferenceRow
+from avem.train.altered import ALTERED_RECIPES, altered
 from avem.train.config import PreferenceConfig
 from avem.train.rejected_inputs import choose_negatives, draw
 from avem.train.rows import REJECTED_FIELDS
@@ -153,7 +154,9 @@ def _partners(
     builder: SequenceBuilder,
     config: PreferenceConfig,
 ) -> list[int]:
-    """The clip that replaces each row's input."""
+    """What replaces each row's input: a clip, or the altered features of the row's own."""
+    if config.negatives in ALTERED_RECIPES:
+        return [altered(clip) for clip, _, _ in inputs]
     modalities = [row.modality for row in rows]
     if config.rejected_input == "both":  # all that the clip has
         modalities = [HELD[video is not None, audio is not None] for _, video, audio in inputs]

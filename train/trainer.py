@@ -138,7 +138,7 @@ class PreferenceTask:
 
     def examples(self, session: Session, rows: Sequence[PreferenceRow]) -> list[PreferenceExample]:
         """The rows joined with the store, which is given the negatives that it lacks."""
-        if self.config.lambda_av > 0:
+        if self.config.lambda_av > 0 and session.alteration is None:
             with session.accelerator.main_process_first():
                 ensure_negatives(session.store, self.config.negatives, self.config.seed)
         return preference_examples(rows, session.store, session.builder, self.config)
@@ -183,8 +183,14 @@ def score_constants(
     cache = ScoreCache(
         config.cache, score_fingerprint(session.fingerprint, session.store, f"{config.precision} {model.dtype}")
     )
-    clip_ids = session.store.clips["clip_id"].to_pylist()
     with autocast(config, session.accelerator.device):
         return constant_scores(
-            model, examples, session.builder, features, cache, clip_ids, session.accelerator, config.tokens_per_batch
+            model,
+            examples,
+            session.builder,
+            features,
+            cache,
+            session.input_names,
+            session.accelerator,
+            config.tokens_per_batch,
         )

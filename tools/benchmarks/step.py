@@ -23,13 +23,13 @@ from avem.tools.benchmarks.measure import alternate, show
 from avem.tools.benchmarks.plain_step import PlainStep
 from avem.tools.benchmarks.step_kit import Shape, StepKit, make_kit
 from avem.train.config import Pairing, PreferenceConfig
-from avem.train.examples import PreferenceExample, preference_examples
+from avem.train.examples import PreferenceExample
 from avem.train.features import ClipFeatures
 from avem.train.loop import Loop, Plan
 from avem.train.rows import read_preferences
 from avem.train.session import Session, prepare_model
 from avem.train.specs import ScoreSpec
-from avem.train.trainer import PreferenceObjective, score_constants
+from avem.train.trainer import PreferenceObjective, PreferenceTask, score_constants
 
 ENCODERS, CACHED = "plain, encoders in the loop", "plain, cached scores and features"
 WATCHED_STEPS = 4
@@ -55,7 +55,7 @@ class Bench:
             save_every=0, keep_features_mb=0, warmup=0.0,
         )  # fmt: skip
         session = Session.open(config)
-        rows = preference_examples(read_preferences(config.prefs), session.store, session.builder, config)
+        rows = PreferenceTask(config).examples(session, read_preferences(config.prefs))
         constants = score_constants(session, rows, session.features(_specs(rows)))
         prepare_model(session.model, config)
         generator = torch.Generator().manual_seed(3)
@@ -119,6 +119,7 @@ def peak_memory(run: Callable[[], None]) -> float:
 
 def watched(bench: Bench, pairing: Pairing) -> dict[str, float]:
     """Speeds of a short run, as the trainer itself reports them; the first step, which waits for its rows, left out."""
+    bench.session.run.path.mkdir()
     bench.loop(pairing).run()
     lines = (bench.session.run.path / "metrics.jsonl").read_text().splitlines()[1:]
     return {name: sum(json.loads(line)[name] for line in lines) / len(lines) for name in json.loads(lines[0])}

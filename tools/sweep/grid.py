@@ -1,0 +1,151 @@
+"""Grids of runs, read from TOML files: what each run differs in, the seeds, and the paper's figures beside it.
+
+```toml
+title = "Components of AVEm-DPO"
+columns = ["basic", "stress"]         # measures in the table, see `avem.tools.sweep.measures`
+seeds = [0, 1, 2]
+settings = { epochs = 2 }             # of every run, below presets and --set
+
+[base]                                # optional: the model before training
+paper = [77.3, 55.1]
+
+[[runs]]
+name = "w/o PMP"
+preset = "no-pmp"                     # and, or instead: settings = { lambda_av = 0.0 }
+paper = [81.0, 79.6]                  # optional
+
+[[curves]]                            # one run for each entry of values
+name = "gamma_tpd"
+options = ["gamma_tpd"]
+values = [[0.0], [0.1], [0.2]]
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from avem.errors import DataError, SettingError
+from avem.tools.sweep.measures import MEASURES
+from avem.train.options import read_toml
+from avem.train.presets import PREFERENCE_PRESETS, preset
+
+GRIDS = files("avem.tools.sweep") / "grids"
+FIELDS = {"title", "columns", "seeds", "settings", "base", "runs", "curves"}
+RUN_FIELDS = {"name", "preset", "settings", "paper"}
+CURVE_FIELDS = {"name", "options", "values"}
+
+
+@dataclass(frozen=True, slots=True)
+class GridRun:
+    """One row of the table."""
+
+    name: str
+    settings: Mapping[str, Any]
+    """What it differs in from the sweep's own settings."""
+    paper: tuple[float, ...] = ()
+    """The paper's figures, in the grid's columns; empty where it has none."""
+    curve: str = ""
+    """The curve that it is a point of."""
+    value: float = 0.0
+    """Its place on that curve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table's or a figure's worth of runs."""
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    seeds: tuple[int, ...]
+    runs: tuple[GridRun, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    base: GridRun | None = None
+    """The model before training, if the table shows it."""
+
+
+def grid_names() -> list[str]:
+    """Names of the grids that come with avem."""
+    return sorted(item.name.removesuffix(".toml") for item in GRIDS.iterdir() if item.name.endswith(".toml"))
+
+
+def read_grid(name_or_path: str) -> Grid:
+    """Read a grid that comes with avem, or a file of one's own.
+
+    Raises:
+        SettingError: There is no such grid; the message lists those there are.
+        DataError: The file does not describe a grid; the message names the entry.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        if name_or_path not in grid_names():
+            raise SettingError(
+                f"There is no grid {name_or_path}; choose one of {', '.join(grid_names())}, or give a .toml file."
+            )
+        path = Path(str(GRIDS / f"{name_or_path}.toml"))
+    content = read_toml(path)
+    _only(content, FIELDS, str(path))
+    columns = tuple(content.get("columns", ()))
+    for column in columns:
+        if column not in MEASURES:
+            raise DataError(f"{path} asks for the column {column}; known ones: {', '.join(MEASURES)}.")
+    runs = [_run(entry, columns, f"{path}, run {number}") for number, entry in enumerate(content.get("runs", ()), 1)]
+    for number, entry in enumerate(content.get("curves", ()), 1):
+        runs += _curve(entry, f"{path}, curve {number}")
+    if not runs:
+        raise DataError(f"{path} has neither runs nor curves.")
+    names = [run.name for run in runs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{path} has two runs with the name {twice[0]}; give each its own.")
+    base = content.get("base")
+    return Grid(
+        path.stem,
+        str(content.get("title", path.stem)),
+        columns,
+        _seeds(content.get("seeds", [0]), path),
+        tuple(runs),
+        content.get("settings", {}),
+        None if base is None else _run({"name": "base", **base}, columns, f"{path}, base"),
+    )
+
+
+def _run(entry: Mapping[str, Any], columns: Sequence[str], where: str) -> GridRun:
+    _only(entry, RUN_FIELDS, where)
+    if not entry.get("name"):
+        raise DataError(f"{where} has no name.")
+    chosen = preset(PREFERENCE_PRESETS, entry["preset"]) if "preset" in entry else {}
+    paper = tuple(float(value) for value in entry.get("paper", ()))
+    if paper and len(paper) != len(columns):
+        raise DataError(f"{where} has {len(paper)} figures of the paper for {len(columns)} columns.")
+    return GridRun(str(entry["name"]), {**chosen, **entry.get("settings", {})}, paper)
+
+
+def _curve(entry: Mapping[str, Any], where: str) -> list[GridRun]:
+    _only(entry, CURVE_FIELDS, where)
+    try:
+        name, options, values = str(entry["name"]), entry["options"], entry["values"]
+        settings = [dict(zip(options, point, strict=True)) for point in values]
+        return [
+            GridRun(f"{name} = {'/'.join(map(str, point))}", chosen, curve=name, value=float(point[0]))
+            for point, chosen in zip(values, settings, strict=True)
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{where} needs a name, options, and for each point as many values as there are options ({error})."
+        ) from error
+
+
+def _seeds(seeds: Any, path: Path) -> tuple[int, ...]:
+    if not isinstance(seeds, list) or not seeds or any(type(seed) is not int or seed < 0 for seed in seeds):
+        raise DataError(f"{path} has the seeds {seeds}; they must be a list of whole numbers from 0 on.")
+    return tuple(dict.fromkeys(seeds))
+
+
+def _only(entry: Mapping[str, Any], known: set[str], where: str) -> None:
+    if unknown := sorted(entry.keys() - known):
+        raise DataError(f"{where} has the unknown field {unknown[0]}; known ones: {', '.join(sorted(known))}.")

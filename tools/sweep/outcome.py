@@ -1,0 +1,119 @@
+"""A sweep's table, figure and raw results."""
+
+from __future__ import annotations
+
+import io
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from avem.evaluate.sheets import Sheet
+from avem.files import write_atomic
+from avem.tools.sweep.grid import Grid, GridRun
+from avem.tools.sweep.measures import MEASURES
+from avem.tools.sweep.run import RunResult
+
+
+def write_outcome(grid: Grid, results: Sequence[RunResult], folder: Path) -> Sheet:
+    """Write `<grid>.json` (raw results), `<grid>.md` and `<grid>.svg`; returns the table."""
+    sheet = make_sheet(grid, results)
+    raw = {"grid": grid.name, "title": grid.title, "results": [asdict(result) for result in results]}
+    write_atomic(folder / f"{grid.name}.json", json.dumps(raw, indent=1) + "\n")
+    write_atomic(folder / f"{grid.name}.md", f"{grid.title}\n\n{sheet.form('markdown')}")
+    write_atomic(folder / f"{grid.name}.svg", draw(grid, results))
+    return sheet
+
+
+def make_sheet(grid: Grid, results: Sequence[RunResult]) -> Sheet:
+    """One row a run: each measure's mean over the seeds, its standard deviation, and the paper's figure."""
+    columns = shown_columns(grid, results)
+    header = ["run", "seeds", *(MEASURES[column] for column in columns)]
+    with_paper = [column for column in columns if column in grid.columns and any(run.paper for run in _rows(grid))]
+    header += [f"paper: {MEASURES[column]}" for column in with_paper]
+    rows, records = [], []
+    for run in _rows(grid):
+        own = [result for result in results if result.run == run.name]
+        if not own:
+            continue
+        record: dict[str, Any] = {"run": run.name, "seeds": len(own)}
+        cells = [run.name, str(len(own))]
+        for column in columns:
+            values = [result.measures[column] for result in own if column in result.measures]
+            mean = statistics.fmean(values) if values else None
+            deviation = statistics.stdev(values) if len(values) > 1 else None
+            record |= {column: mean, f"{column}_sd": deviation}
+            cells.append(_cell(mean, deviation))
+        for column in with_paper:
+            paper = run.paper[grid.columns.index(column)] if run.paper else None
+            record[f"paper_{column}"] = paper
+            cells.append(_cell(paper, None))
+        rows.append(tuple(cells))
+        records.append(record)
+    return Sheet(grid.title, tuple(header), tuple(rows), tuple(records))
+
+
+def shown_columns(grid: Grid, results: Sequence[RunResult]) -> list[str]:
+    """The grid's columns, or without any those that some run has."""
+    wanted = grid.columns or tuple(MEASURES)
+    return [column for column in wanted if any(column in result.measures for result in results)]
+
+
+def draw(grid: Grid, results: Sequence[RunResult]) -> str:
+    """An SVG: a line a measure for every curve of the grid, else a group of bars a run."""
+    from matplotlib.figure import Figure
+
+    columns = shown_columns(grid, results)
+    curves = list(dict.fromkeys(run.curve for run in grid.runs if run.curve))
+    figure = Figure(figsize=(4.2 * max(len(curves), 2), 3.4), layout="constrained")
+    panels = figure.subplots(1, max(len(curves), 1), squeeze=False)[0]
+    for panel, curve in zip(panels, curves, strict=False):
+        runs = [run for run in grid.runs if run.curve == curve]
+        for column in columns:
+            _line(panel, runs, results, column)
+        panel.set_xlabel(curve)
+    if not curves:
+        _bars(panels[0], _rows(grid), results, columns)
+    panels[0].legend(fontsize="small", frameon=False)
+    figure.suptitle(grid.title, fontsize="medium")
+    sink = io.StringIO()
+    figure.savefig(sink, format="svg")
+    return sink.getvalue()
+
+
+def _line(panel: Any, runs: Sequence[GridRun], results: Sequence[RunResult], column: str) -> None:
+    points = [(run.value, _values(run, results, column)) for run in runs]
+    points = sorted((place, values) for place, values in points if values)
+    spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in points]
+    means = [statistics.fmean(values) for _, values in points]
+    panel.errorbar([place for place, _ in points], means, yerr=spread, marker="o", capsize=2, label=MEASURES[column])
+
+
+def _bars(panel: Any, runs: Sequence[GridRun], results: Sequence[RunResult], columns: Sequence[str]) -> None:
+    shown = [run for run in runs if any(result.run == run.name for result in results)]
+    width = 0.8 / max(len(columns), 1)
+    for place, column in enumerate(columns):
+        values = [_values(run, results, column) for run in shown]
+        means = [statistics.fmean(own) if own else 0.0 for own in values]
+        spread = [statistics.stdev(own) if len(own) > 1 else 0.0 for own in values]
+        centres = [number + (place - (len(columns) - 1) / 2) * width for number in range(len(shown))]
+        panel.bar(centres, means, width, yerr=spread, capsize=2, label=MEASURES[column])
+    panel.set_xticks(range(len(shown)), [run.name for run in shown], rotation=20, ha="right", fontsize="small")
+
+
+def _values(run: GridRun, results: Sequence[RunResult], column: str) -> list[float]:
+    own = [result for result in results if result.run == run.name]
+    return [result.measures[column] for result in own if column in result.measures]
+
+
+def _rows(grid: Grid) -> list[GridRun]:
+    return [*([grid.base] if grid.base else []), *grid.runs]
+
+
+def _cell(mean: float | None, deviation: float | None) -> str:
+    if mean is None:
+        return ""
+    shown = f"{mean:.1f}" if abs(mean) >= 10 else f"{mean:.3g}"
+    return shown if deviation is None else f"{shown} ± {deviation:.2g}"
