@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from avem.commands.emer import emer
 from avem.commands.options import (
     DEFAULT_MODEL,
     EndpointOption,
@@ -25,6 +26,7 @@ from avem.commands.recognition import recognition_command
 bench_app = typer.Typer(no_args_is_help=True, help="Judge a model on a benchmark.")
 
 
+bench_app.command()(emer)
 for _dataset, _title in (("dfew", "DFEW"), ("ravdess", "RAVDESS"), ("mer2023", "MER2023"), ("crema-d", "CREMA-D")):
     bench_app.command(_dataset)(recognition_command(_dataset, _title))
 

@@ -1,0 +1,163 @@
+"""EMER (D.1): emotion descriptions graded by a judge model after a rubric of four criteria."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avem.errors import DataError, MissingFileError
+from avem.evaluate.statistics import LEVEL, resample_sums
+from avem.files import json_sha256, read_json_lines
+
+DESCRIBE = "Describe the audiovisual content relevant to emotion in detail."
+"""What models are asked (Appendix F)."""
+
+REFERENCE_FIELDS = ("reference", "description", "reason", "caption", "text")
+"""Where an entry may keep the people's description; the first one present counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rubric:
+    """The judge's instructions: wording, criteria and scale."""
+
+    content: Mapping[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The criteria as the judge's JSON names them."""
+        return tuple(criterion["name"] for criterion in self.content["criteria"])
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Criterion to its column in Table 2."""
+        return {criterion["name"]: criterion["title"] for criterion in self.content["criteria"]}
+
+    @property
+    def low(self) -> int:
+        """The worst grade."""
+        return int(self.content["low"])
+
+    @property
+    def digest(self) -> str:
+        """Hash of the whole rubric; grades under another rubric are never mixed with these."""
+        return json_sha256(dict(self.content))
+
+    def messages(self, reference: str, candidate: str) -> list[dict[str, str]]:
+        """What the judge is sent on one clip."""
+        scale = {"low": self.content["low"], "high": self.content["high"], "names": ", ".join(self.names)}
+        criteria = "\n".join(f"- {each['name']}: {each['wording']}" for each in self.content["criteria"])
+        parts = (
+            self.content["task"].format(**scale), criteria, self.content["form"].format(**scale),
+            f"<reference>\n{reference}\n</reference>", f"<candidate>\n{candidate}\n</candidate>",
+        )  # fmt: skip
+        return [{"role": "system", "content": self.content["role"]}, {"role": "user", "content": "\n\n".join(parts)}]
+
+    def reminder(self, problem: str) -> str:
+        """What the judge is told after a reply that can't be used."""
+        return str(self.content["reminder"].format(problem=problem))
+
+    def read(self, reply: str) -> dict[str, Any]:
+        """A judge's reply as grades and reasons; nothing but the one object that was asked for is taken.
+
+        Raises:
+            ValueError: It is something else; the message says what is wrong.
+        """
+        text = re.sub(r"^\s*```(?:json)?\s*|\s*```\s*$", "", reply)
+        try:
+            grades = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"it is not JSON: {error.msg}") from error
+        if not isinstance(grades, dict):
+            raise ValueError("it is not an object")
+        wanted = {name for each in self.names for name in (each, f"{each}_reason")}
+        if grades.keys() != wanted:
+            raise ValueError(f"these keys are missing or too many: {', '.join(sorted(wanted ^ grades.keys()))}")
+        for name in self.names:
+            grade = grades[name]
+            if type(grade) is not int or not self.content["low"] <= grade <= self.content["high"]:
+                low, high = self.content["low"], self.content["high"]
+                raise ValueError(f"{name} is {grade!r}, not a whole number from {low} to {high}")
+        return grades
+
+
+def load_rubric(path: Path | None = None) -> Rubric:
+    """The rubric that comes with the package, or one of the same form.
+
+    Raises:
+        MissingFileError: There is no such file.
+        DataError: It is no rubric.
+    """
+    if path is not None and not path.is_file():
+        raise MissingFileError(f"There is no rubric {path}; leave --rubric out for the usual one.")
+    source = path or files("avem.evaluate") / "templates" / "emer_rubric.json"
+    try:
+        rubric = Rubric(json.loads(source.read_text(encoding="utf-8")))
+        rubric.messages("", "")
+        rubric.reminder("")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{source} is no rubric ({error}); copy the usual one and change its wording.") from error
+    return rubric
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A clip and how people describe it."""
+
+    id: str
+    reference: str
+    video: str
+    """Clip file or id, for models that are asked over a store; the id where the file names none."""
+
+
+def read_references(path: Path) -> list[Description]:
+    """Read people's descriptions: a JSON list or JSON Lines of objects with `id` and one of `REFERENCE_FIELDS`.
+
+    Raises:
+        MissingFileError: There is no such file.
+        DataError: It is something else, an id occurs twice, or there is no description.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"There are no descriptions at {path}; name a file with --references.")
+    if path.suffix == ".jsonl":
+        found = read_json_lines(path, _description)
+    else:
+        try:
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(entries, list):
+                raise ValueError("it should hold a list of objects with id and reference")
+            found = [_description(entry) for entry in entries]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} can't be read as descriptions ({error}).") from error
+    ids = [each.id for each in found]
+    twice = next((name for name in ids if ids.count(name) > 1), None)
+    if twice is not None or not found:
+        raise DataError(f"{path} holds no descriptions." if not found else f"{path}: the id {twice} occurs twice.")
+    return found
+
+
+def _description(entry: Mapping[str, Any]) -> Description:
+    text = next((entry[field] for field in REFERENCE_FIELDS if field in entry), None)
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{entry.get('id', 'an entry')} has no text in any of {', '.join(REFERENCE_FIELDS)}")
+    return Description(str(entry["id"]), text, str(entry.get("video") or entry["id"]))
+
+
+def grade_means(
+    grades: Sequence[Mapping[str, float]], names: Sequence[str], resamples: int = 0, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """Mean of each criterion over clips, with a 95 % bootstrap interval (`low`, `high`) if asked for."""
+    values = np.array([[grade[name] for name in names] for grade in grades], dtype=np.float64)
+    result = {name: {"mean": float(mean)} for name, mean in zip(names, values.mean(axis=0), strict=True)}
+    if resamples:
+        drawn = resample_sums(values, resamples, np.random.default_rng(seed)) / len(values)
+        tail = (100 - LEVEL) / 2
+        for name, edges in zip(names, np.percentile(drawn, [tail, 100 - tail], axis=0).T, strict=True):
+            result[name] |= {"low": float(edges[0]), "high": float(edges[1])}
+    return result

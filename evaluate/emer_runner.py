@@ -1,0 +1,73 @@
+"""A whole EMER bench from paths: descriptions of people, and of a model or a file, to grades."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avem.chat import ChatSettings
+from avem.errors import SettingError
+from avem.evaluate.answers import AnswerLog, read_answers
+from avem.evaluate.asking import Asker
+from avem.evaluate.bench import hear
+from avem.evaluate.clips import resolve_clips
+from avem.evaluate.emer import DESCRIBE, Description, load_rubric, read_references
+from avem.evaluate.emer_bench import EmerResult, Estimate, JudgeOptions, bench_emer, estimate
+from avem.evaluate.loading import open_model, short_names
+from avem.records import Question
+
+DESCRIPTION_TOKENS = 512
+"""Longest description in tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmerOptions:
+    """Settings of `avem bench emer`."""
+
+    references: Path
+    judge: ChatSettings
+    answers: Path | None = None
+    """The model's descriptions, see `avem.evaluate.answers.read_answers`; instead of `model`."""
+    model: str = ""
+    cache: Path = Path("./cache")
+    prompt: str = DESCRIBE
+    rubric: Path | None = None
+    judging: JudgeOptions = field(default_factory=JudgeOptions)
+    device: str = "auto"
+    precision: str = "auto"
+    out: Path = Path("./bench")
+    dry_run: bool = False
+    """Estimate alone."""
+
+
+def run_emer(options: EmerOptions) -> EmerResult | Estimate:
+    """Grade a model's descriptions, or with `dry_run` say what that would take.
+
+    Raises:
+        AvemError: Something is missing or wrong; the message says what and which option supplies it.
+    """
+    if (options.answers is None) == (not options.model):
+        raise SettingError("EMER grades one model; name it with --model, or its descriptions with --answers.")
+    descriptions, rubric = read_references(options.references), load_rubric(options.rubric)
+    name = options.answers.stem if options.answers else short_names([options.model])[0]
+    folder = options.out / "emer" / name
+    candidates = read_answers(options.answers) if options.answers else describe(options, descriptions, folder, name)
+    if options.dry_run:
+        return estimate(descriptions, candidates, rubric, options.judge, options.judging)
+    return bench_emer(descriptions, candidates, rubric, options.judge, folder, name=name, options=options.judging)
+
+
+def describe(options: EmerOptions, descriptions: Sequence[Description], folder: Path, name: str) -> Mapping[str, str]:
+    """Let a model describe the clips that a store holds; what it wrote is kept and never asked again."""
+    from avem.cache import FeatureStore
+
+    store = FeatureStore.open(options.cache)
+    model = open_model(options.model, options.device, options.precision).eval()
+    asker = Asker(model, store, "cloze", DESCRIPTION_TOKENS)
+    questions = [Question(each.id, each.video, "emer", options.prompt, (), "") for each in descriptions]
+    found = resolve_clips(store.clips, questions)
+    places = {key: row for key, row in found.rows.items() if asker.has_media(row)}
+    with AnswerLog(folder / "answers.jsonl") as log:
+        heard = hear(asker, questions, places, ("generation",), log, name)
+    return {key: ways["generation"]["reply"] for key, ways in heard.items() if "reply" in ways.get("generation", {})}
