@@ -144,7 +144,7 @@ class PreferenceConfig(RunConfig):
     rejected_input: Literal["prompt", "both"] = "prompt"
     """Replace the modality that the prompt asks about (Eq. 5) or always both (Eq. 4)."""
     negatives: str = "hard"
-    """Recipe of mined negatives in the store."""
+    """Recipe of mined negatives in the store, or `random-tensor` or `diffused`, which are made while training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,8 +16,9 @@ from accelerate.utils import LoggerType
 from avem.cache import FeatureStore
 from avem.errors import SettingError
 from avem.files import json_sha256
+from avem.train.altered import ALTERED_RECIPES, Alteration, altered
 from avem.train.checkpoint import load_model
-from avem.train.config import RunConfig
+from avem.train.config import PreferenceConfig, RunConfig
 from avem.train.features import ClipFeatures
 from avem.train.loop import Check, Loop, Objective, Plan
 from avem.train.model import AudiovisualLM
@@ -103,7 +104,23 @@ class Session:
     def features(self, specs: Iterable[ScoreSpec]) -> ClipFeatures:
         """Access to the features that the specs name."""
         dtype = torch.bfloat16 if self.config.precision == "bf16" else None
-        return ClipFeatures(self.store, specs, self.accelerator.device, self.config.keep_features_mb, dtype)
+        return ClipFeatures(
+            self.store, specs, self.accelerator.device, self.config.keep_features_mb, dtype, self.alteration
+        )
+
+    @property
+    def alteration(self) -> Alteration | None:
+        """Makes rejected inputs that no clip has, where the settings ask for these."""
+        config = self.config
+        altering = isinstance(config, PreferenceConfig) and config.negatives in ALTERED_RECIPES
+        return Alteration(config.negatives, config.seed) if altering else None
+
+    @property
+    def input_names(self) -> dict[int, str]:
+        """Names for the keys of scores: each store row's clip, and its altered features."""
+        ids = self.store.clips["clip_id"].to_pylist()
+        made = {altered(row): f"{name} {self.alteration}" for row, name in enumerate(ids) if self.alteration}
+        return {**dict(enumerate(ids)), **made}
 
     def plan_once(self, rows: Sequence[PlanRow]) -> list[StepPlan]:
         """Steps that take in all rows once, in an order that does not matter."""
