@@ -16,6 +16,7 @@ from avem.commands.extract import extract
 from avem.commands.models import models_app
 from avem.commands.prefs import emorealm_app, prefs_app
 from avem.commands.report import report
+from avem.commands.sweep import sweep
 from avem.commands.train import train
 from avem.errors import AvemError
 
@@ -23,6 +24,7 @@ app = typer.Typer(name="avem", no_args_is_help=True, pretty_exceptions_enable=Fa
 app.command()(extract)
 app.add_typer(cache_app, name="cache")
 app.command()(train)
+app.command()(sweep)
 app.add_typer(bench_app, name="bench")
 app.command()(report)
 app.add_typer(models_app, name="models")
@@ -57,10 +59,11 @@ def main() -> None:
         typer.echo(f"avem: {error}", err=True)
         sys.exit(error.exit_status)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("avem: stopped; the same command goes on from here.", err=True)
-        sys.exit(INTERRUPTED)
+        status = INTERRUPTED
     except typer.TyperException as error:
         if said := error.format_message().rstrip("."):  # nothing is said where the help itself was the answer
             typer.echo(f"avem: {said}; try --help.", err=True)
         sys.exit(AvemError.exit_status)
+    if status == INTERRUPTED:  # Typer turns some interrupts into this status without a word
+        typer.echo("avem: stopped; the same command goes on from here.", err=True)
     sys.exit(status if isinstance(status, int) else 0)
