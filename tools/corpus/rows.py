@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import TypeVar
 
 import numpy as np
@@ -69,7 +70,7 @@ def instructions(scene: Scene) -> list[InstructionRow]:
 
 
 def preferences(scene: Scene) -> list[PreferenceRow]:
-    """Preference rows: a reasoning question a side, a yes-or-no question on every fitting cue and one other, agreement.
+    """Preference rows: what shows the feeling, a yes-or-no question on every fitting cue and one other, agreement.
 
     y_w names a cue that is there and fits; y_l^vr one that is there and shows nothing; y_l^er one that fits and is
     not there. Asked about one cue, the answer is a verdict alone: the cue is in the question, so the wrong verdict is
@@ -78,15 +79,15 @@ def preferences(scene: Scene) -> list[PreferenceRow]:
     rng = np.random.default_rng((scene.seed, 1))
     rows: list[tuple[Modality, str, str, str, str, str]] = []
     for side in SIDES:
-        emotion = scene.shown(side)
-        present, absent, irrelevant = (_pick(cues, rng) for cues in _kinds(scene, side))
-        claims = [cue.shows(emotion) for cue in (present, irrelevant, absent)]
-        chosen, spurious, hallucinated = (sentence(claim) for claim in claims)
-        rows.append((side, f"reasoning_basic_{TASK_NAMES[side]}", REASONING[side], chosen, spurious, hallucinated))
-        for cue in (*scene.present(side), *scene.absent(side), irrelevant):
+        emotion, name = scene.shown(side), TASK_NAMES[side]
+        for present, absent in product(scene.present(side), scene.absent(side)):
+            claims = [cue.shows(emotion) for cue in (present, _pick(scene.irrelevant(side), rng), absent)]
+            chosen, spurious, hallucinated = (sentence(claim) for claim in claims)
+            rows.append((side, f"reasoning_basic_{name}", REASONING[side], chosen, spurious, hallucinated))
+        for cue in (*scene.present(side), *scene.absent(side), _pick(scene.irrelevant(side), rng)):
             true = cue in scene.present(side)
             wrong = verdict(not true)
-            rows.append((side, f"reasoning_stress_{TASK_NAMES[side]}", cue.asks(emotion), verdict(true), wrong, wrong))
+            rows.append((side, f"reasoning_stress_{name}", cue.asks(emotion), verdict(true), wrong, wrong))
     false = list(_false_agreement(scene, rng))
     rows.append((Modality.AUDIOVISUAL, "modality_agreement", AGREEMENT, _agreement(scene), false[0], false[1]))
     return [
