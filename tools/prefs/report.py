@@ -6,8 +6,6 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from avem.tools.prefs.textonly import Separation
-
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -33,6 +31,17 @@ class LengthBalance:
     """Share of pairs."""
     rejected_longer: float
     """Share of pairs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Separation:
+    """One kind of rejected answer against the chosen one."""
+
+    kind: str
+    """The rejected answer's field."""
+    pairs: int
+    share: float
+    """Pairs in which the words alone rank the chosen answer higher, ties counted as half; 0.5 is chance."""
 
 
 @dataclass(slots=True)

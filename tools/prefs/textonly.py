@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,23 +15,13 @@ from threadpoolctl import threadpool_limits
 from avem.records import PreferenceRow
 from avem.tools.prefs.formats import rejected_answers
 from avem.tools.prefs.lexicon import words_of
+from avem.tools.prefs.report import Separation
 
 SAMPLED_ROWS = 4000
 """Rows looked at; more would not change the second digit."""
 FOLDS = 5
 BUCKETS = 1 << 13
 VERDICTS = frozenset({"yes", "no"})
-
-
-@dataclass(frozen=True, slots=True)
-class Separation:
-    """One kind of rejected answer against the chosen one."""
-
-    kind: str
-    """The rejected answer's field."""
-    pairs: int
-    share: float
-    """Pairs in which the words alone rank the chosen answer higher, ties counted as half; 0.5 is chance."""
 
 
 def separation(rows: Sequence[PreferenceRow], seed: int = 0, sample: int = SAMPLED_ROWS) -> list[Separation]:
