@@ -22,6 +22,10 @@ UNIT_TOLERANCE = 1e-6
 """Vectors whose norm is this near to 1 are kept as they are, so that copying a store changes no bit."""
 
 
+SIGN = 1 << 15
+"""The sign bit of a 16-bit float."""
+
+
 @dataclass(frozen=True, slots=True)
 class EncodedRows:
     """Rows as they are kept: array name to bytes [n, row bytes], and which rows could be kept at all."""
@@ -67,11 +71,15 @@ def encode_rows(
 def _all_finite(rows: torch.Tensor) -> torch.Tensor:
     """Whether each row of 16-bit floats [n, ...] holds no NaN and no infinity, bool [n].
 
-    Without their sign the bits of floats are ordered like their magnitudes, which is ten times faster to look at.
+    The bits of positive floats are ordered like the floats, and so are those of negative ones by their magnitude, NaN
+    above infinity: the largest as a signed number is that of the positive ones, the largest as an unsigned number that
+    of the negative ones. Finding both takes a tenth of the time of looking at each float.
     """
     infinity = int(torch.tensor(torch.inf, dtype=rows.dtype).view(torch.int16))
-    magnitudes = rows.contiguous().view(torch.int16).numpy().reshape(len(rows), math.prod(rows.shape[1:])) & 0x7FFF
-    return torch.from_numpy(magnitudes.max(axis=1) < infinity)
+    bits = rows.contiguous().view(torch.int16).numpy().reshape(len(rows), math.prod(rows.shape[1:]))
+    positive = bits.max(axis=1) < infinity
+    negative = bits.view(np.uint16).max(axis=1) < infinity + SIGN
+    return torch.from_numpy(positive & negative)
 
 
 def _quantised(features: torch.Tensor) -> dict[str, Bytes]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,12 +18,14 @@ import torch
 import zarr
 
 from avem.cache.layout import array_metadata, shard_path
-from avem.cache.shards import ShardFile
+from avem.cache.shards import LARGE_ROW, RowBytes, ShardFile
 from avem.errors import StoreError
 
 OPEN_SHARDS = 256
 """Shards that a reader keeps open at once, least recently used dropped first."""
 
+FROM_MEMORY_BYTES_PER_S = 2.5e9
+"""Reading that is slower waits for a disk."""
 
 MOST_THREADS = 8
 BYTES_PER_THREAD = 2**24
@@ -31,16 +35,24 @@ BYTES_PER_THREAD = 2**24
 class RowReader(Protocol):
     """Copies rows of an array into a buffer."""
 
-    def read_into(self, rows: npt.NDArray[np.int64], buffer: npt.NDArray[np.uint8]) -> None:
+    def read_into(self, rows: npt.NDArray[np.int64], buffer: RowBytes) -> None:
         """Read rows, int64 [R], as bytes into a buffer, uint8 [R, row bytes].
 
         Raises:
             StoreError: A row can't be read.
         """
 
+    def row(self, row: int, row_bytes: int) -> RowBytes:
+        """One row's bytes, uint8 [row bytes], to look at; a view where that is possible.
+
+        Raises:
+            StoreError: It can't be read.
+        """
+        ...
+
 
 class ByteRangeRows:
-    """Rows of an array on a local disk, each read by one positioned read straight into its place.
+    """Rows of an array on a local disk, copied from where their shards are mapped into memory.
 
     Threads may share one, and a forked process may go on using its parent's.
     """
@@ -49,15 +61,36 @@ class ByteRangeRows:
         self._array, self._slots, self._axes = array, rows_per_shard, axes
         self._open: OrderedDict[int, ShardFile] = OrderedDict()
         self._guard = threading.Lock()
+        self._from_disk = True
 
-    def read_into(self, rows: npt.NDArray[np.int64], buffer: npt.NDArray[np.uint8]) -> None:
+    def read_into(self, rows: npt.NDArray[np.int64], buffer: RowBytes) -> None:
         """See `RowReader`."""
-        for row, place in zip(rows.tolist(), buffer, strict=True):
-            index, slot = divmod(row, self._slots)
-            shard = self._shard(index)
-            if not shard.holds(slot):  # the file may have been replaced by one with more rows
-                shard = self._shard(index, afresh=True)
-            shard.read_into(slot, memoryview(place))
+        start = time.perf_counter()
+        indices, slots = np.divmod(rows, self._slots)
+        if buffer.shape[1] >= LARGE_ROW:
+            self._advise(indices, slots)
+        ends = [*(np.flatnonzero(np.diff(indices)) + 1).tolist(), len(rows)]
+        for first, end in pairwise([0, *ends] if len(rows) else []):
+            shard = self._shard_with(int(indices[first]), slots[first:end])
+            shard.take(slots[first:end], buffer[first:end])
+        self._from_disk = buffer.size < FROM_MEMORY_BYTES_PER_S * (time.perf_counter() - start)
+
+    def row(self, row: int, row_bytes: int) -> RowBytes:
+        """See `RowReader`."""
+        index, slot = divmod(row, self._slots)
+        return self._shard_with(index, np.array([slot])).row(slot, row_bytes)
+
+    def _advise(self, indices: npt.NDArray[np.int64], slots: npt.NDArray[np.int64]) -> None:
+        """Let a disk see all of its work at once, which keeps it busy; in memory already, asking costs a fifth."""
+        if self._from_disk:
+            for index, slot in zip(indices.tolist(), slots.tolist(), strict=True):
+                self._shard(index).advise(slot)
+
+    def _shard_with(self, index: int, slots: npt.NDArray[np.int64]) -> ShardFile:
+        shard = self._shard(index)
+        if not shard.holds(slots):  # the file may have been replaced by one with more rows
+            shard = self._shard(index, afresh=True)
+        return shard
 
     def _shard(self, index: int, *, afresh: bool = False) -> ShardFile:
         with self._guard:
@@ -84,17 +117,21 @@ class Int8Rows:
         self._features, self._scale = features, scale
         self._tokens, self._channels = math.prod(row_shape[:-1]), row_shape[-1]
 
-    def read_into(self, rows: npt.NDArray[np.int64], buffer: npt.NDArray[np.uint8]) -> None:
+    def read_into(self, rows: npt.NDArray[np.int64], buffer: RowBytes) -> None:
         """See `RowReader`; the buffer takes float16."""
         from avem.cache.quantise import dequantise_tokens  # compiling takes a second that other types need not wait for
 
-        quantised = np.empty((1, self._tokens * self._channels), dtype=np.uint8)  # one row at a time stays in cache
-        scale = np.empty((1, self._tokens * 4), dtype=np.uint8)
-        tokens = quantised.view(np.int8).reshape(self._tokens, self._channels)
-        for place, out in enumerate(buffer):
-            self._features.read_into(rows[place : place + 1], quantised)
-            self._scale.read_into(rows[place : place + 1], scale)
-            dequantise_tokens(tokens, scale.view(np.float32)[0], out.view(np.uint16).reshape(tokens.shape))
+        shape = self._tokens, self._channels
+        for row, out in zip(rows.tolist(), buffer, strict=True):
+            tokens = self._features.row(row, self._tokens * self._channels).view(np.int8).reshape(shape)
+            scale = self._scale.row(row, self._tokens * 4).view(np.float32)
+            dequantise_tokens(tokens, scale, out.view(np.uint16).reshape(shape))
+
+    def row(self, row: int, row_bytes: int) -> RowBytes:
+        """See `RowReader`; float16."""
+        out = np.empty((1, row_bytes), dtype=np.uint8)
+        self.read_into(np.array([row]), out)
+        return out[0]
 
 
 class ZarrRows:
@@ -103,19 +140,21 @@ class ZarrRows:
     def __init__(self, array: zarr.Array[Any], where: str) -> None:
         self._array, self._where = array, where
 
-    def read_into(self, rows: npt.NDArray[np.int64], buffer: npt.NDArray[np.uint8]) -> None:
+    def read_into(self, rows: npt.NDArray[np.int64], buffer: RowBytes) -> None:
         """See `RowReader`."""
         for row, place in zip(rows.tolist(), buffer, strict=True):
-            try:
-                data = np.ascontiguousarray(self._array[row])
-            except (ValueError, OSError, RuntimeError) as error:
-                raise StoreError(
-                    f"Row {row} of {self._where} can't be read ({error}); run `avem cache verify`."
-                ) from error
-            place[:] = data.reshape(-1).view(np.uint8)
+            place[:] = self.row(row, buffer.shape[1])
+
+    def row(self, row: int, row_bytes: int) -> RowBytes:
+        """See `RowReader`."""
+        try:
+            data = np.ascontiguousarray(self._array[row])
+        except (ValueError, OSError, RuntimeError) as error:
+            raise StoreError(f"Row {row} of {self._where} can't be read ({error}); run `avem cache verify`.") from error
+        return data.reshape(-1).view(np.uint8)
 
 
-def read_in_parallel(reader: RowReader, rows: npt.NDArray[np.int64], buffer: npt.NDArray[np.uint8]) -> None:
+def read_in_parallel(reader: RowReader, rows: npt.NDArray[np.int64], buffer: RowBytes) -> None:
     """Read rows with as many threads as pay off, none of which outlives the call.
 
     Raises:

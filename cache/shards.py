@@ -8,6 +8,8 @@ own CRC-32C.
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 import struct
 import uuid
@@ -25,6 +27,14 @@ from avem.files import sync_directory
 CRC_BYTES = 4
 MISSING = 2**64 - 1
 """Offset and length of a row slot that holds nothing."""
+
+LARGE_ROW = 2**14
+"""Bytes from which on rows are copied one by one."""
+
+MADV_POPULATE_READ = 22
+"""Linux 5.14 and later: bring pages into memory and say if that fails; Python has no name for it."""
+
+RowBytes: TypeAlias = npt.NDArray[np.uint8]
 
 ShardIndex: TypeAlias = npt.NDArray[np.uint64]
 """[R, 2]: offset and length of each row slot's bytes, checksum included."""
@@ -79,51 +89,89 @@ class ShardFile:
         start = size - index_bytes(slots)
         tail = os.pread(self._handle, index_bytes(slots), start) if start >= 0 else b""
         self.index = parse_index(tail, slots, path)
+        self._map = mmap.mmap(self._handle, 0, access=mmap.ACCESS_READ)
+        self._bytes = np.frombuffer(self._map, dtype=np.uint8)
 
     def __del__(self) -> None:
         if self._handle >= 0:
             os.close(self._handle)
 
-    def holds(self, slot: int) -> bool:
-        """Whether the row slot has data."""
-        return int(self.index[slot, 0]) != MISSING
+    def holds(self, slots: int | npt.NDArray[np.int64]) -> bool:
+        """Whether all of these row slots have data."""
+        return bool((self.index[slots, 0] != MISSING).all())
 
-    def read_into(self, slot: int, buffer: memoryview) -> None:
-        """Read one row's bytes, without its checksum, into a writable buffer of exactly a row's size.
+    def row(self, slot: int, row_bytes: int) -> RowBytes:
+        """One row's bytes without its checksum, uint8 [row_bytes], where the file is mapped into memory.
 
         Raises:
             StoreError: The slot is empty, of another size, or lies outside the file.
         """
+        offset = self._checked_offset(slot, row_bytes)
+        self._refuse_truncated(offset + row_bytes)
+        return self._bytes[offset : offset + row_bytes]
+
+    def take(self, slots: npt.NDArray[np.int64], out: RowBytes) -> None:
+        """Copy rows, without their checksums, to the rows of `out`, uint8 [n, row bytes].
+
+        Raises:
+            StoreError: A slot is empty, of another size, or lies outside the file.
+        """
+        row_bytes = out.shape[1]
+        stride = row_bytes + CRC_BYTES
+        entries = self.index[slots]
+        if row_bytes >= LARGE_ROW or (entries[:, 0] != slots * stride).any() or (entries[:, 1] != stride).any():
+            for place, slot in zip(out, slots.tolist(), strict=True):
+                np.copyto(place, self.row(slot, row_bytes))
+            return
+        self._refuse_truncated(int(slots.max(initial=0)) * stride + row_bytes)
+        grid = self._bytes[: len(self._bytes) // stride * stride].reshape(-1, stride)
+        out[:] = grid[slots, :row_bytes]  # for small rows a call each would take longer than copying
+
+    def advise(self, slot: int) -> None:
+        """Have the system begin to read a row that is asked for soon."""
         offset, length = (int(number) for number in self.index[slot])
-        if length != len(buffer) + CRC_BYTES:
+        if offset != MISSING and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._handle, offset, length, os.POSIX_FADV_WILLNEED)
+
+    def _checked_offset(self, slot: int, row_bytes: int) -> int:
+        offset, length = (int(number) for number in self.index[slot])
+        if length != row_bytes + CRC_BYTES:
             raise StoreError(f"Row slot {slot} of {self.path} is empty or misshapen; run `avem cache verify`.")
-        done = os.preadv(self._handle, [buffer], offset)
-        while done < len(buffer):
-            more = os.preadv(self._handle, [buffer[done:]], offset + done)
-            if more == 0:
-                raise StoreError(f"{self.path} ends inside row slot {slot}; run `avem cache verify`.")
-            done += more
+        return offset
+
+    def _refuse_truncated(self, end: int) -> None:
+        """A map must not be read past its file's end, where the system would end the process."""
+        if os.fstat(self._handle).st_size < end:
+            raise StoreError(f"{self.path} was truncated while it was open; run `avem cache verify`.")
 
     def raw(self, slot: int) -> bytes:
         """One row's bytes with the checksum that stands behind them, unchecked."""
         offset, length = (int(number) for number in self.index[slot])
         return os.pread(self._handle, length, offset)
 
-    def problem(self, slot: int, buffer: bytearray) -> str:
-        """What is wrong with a row that should be there, or an empty string.
-
-        Args:
-            slot: The row slot.
-            buffer: As long as a row and its checksum; overwritten.
-        """
+    def problem(self, slot: int, row_bytes: int) -> str:
+        """What is wrong with a row that should be there, or an empty string."""
         if not self.holds(slot):
             return "is missing from its shard"
         offset, length = (int(number) for number in self.index[slot])
-        if length != len(buffer) or os.preadv(self._handle, [buffer], offset) != length:
+        if length != row_bytes + CRC_BYTES or offset + length > len(self._bytes):
             return "lies outside its shard or is misshapen"
-        with memoryview(buffer) as row:
-            matches = crc_bytes(row[:-CRC_BYTES]) == row[-CRC_BYTES:]
-        return "" if matches else "does not match its checksum"
+        try:
+            row = self._fetched(offset, length)
+        except OSError as error:
+            return f"can't be read from the disk ({error.strerror})"
+        return "" if crc_bytes(row[:-CRC_BYTES]) == bytes(row[-CRC_BYTES:]) else "does not match its checksum"
+
+    def _fetched(self, offset: int, length: int) -> memoryview:
+        """Bytes of the file, certain to be in memory; what the disk can't read is an error and not a signal."""
+        first = offset - offset % mmap.PAGESIZE
+        try:
+            self._map.madvise(MADV_POPULATE_READ, first, offset + length - first)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return memoryview(os.pread(self._handle, length, offset))  # the system is too old to ask
+        return memoryview(self._bytes[offset : offset + length])
 
 
 def write_shard(path: Path, slots: int, row_bytes: int, rows: Rows) -> None:

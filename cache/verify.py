@@ -14,7 +14,7 @@ from avem.cache.layout import MANIFEST, shard_path, stream_arrays, stream_group
 from avem.cache.manifest import edited_rows, parse_manifest
 from avem.cache.records import KINDS, DamagedRow, Kind
 from avem.cache.rows import ZarrRows
-from avem.cache.shards import CRC_BYTES, ShardFile
+from avem.cache.shards import ShardFile
 from avem.errors import StoreError
 from avem.progress import Stage, stage
 
@@ -72,18 +72,18 @@ def _array_problems(store: FeatureStore, kind: Kind, array: str, progress: Stage
         return
     spec = store.spec(kind)
     row_shape, data_type = stream_arrays(spec)[array]
-    buffer = bytearray(int(np.prod(row_shape)) * np.dtype(data_type).itemsize + CRC_BYTES)
+    row_bytes = int(np.prod(row_shape)) * np.dtype(data_type).itemsize
     for shard in np.unique(rows // spec.rows_per_shard).tolist():
         mine = rows[rows // spec.rows_per_shard == shard].tolist()
         path = shard_path(folder, shard, 1 + len(row_shape))
         slots = [row - shard * spec.rows_per_shard for row in mine]
-        for row, problem in zip(mine, _shard_problems(path, spec.rows_per_shard, slots, buffer), strict=True):
+        for row, problem in zip(mine, _shard_problems(path, spec.rows_per_shard, slots, row_bytes), strict=True):
             if problem:
                 yield row, problem
         progress.advance(len(mine))
 
 
-def _shard_problems(path: Path, slots_per_shard: int, slots: list[int], buffer: bytearray) -> list[str]:
+def _shard_problems(path: Path, slots_per_shard: int, slots: list[int], row_bytes: int) -> list[str]:
     """What is wrong with each of a shard's rows that should be there; empty where nothing is."""
     if not path.is_file():
         return [f"has lost its shard {path}"] * len(slots)
@@ -91,7 +91,7 @@ def _shard_problems(path: Path, slots_per_shard: int, slots: list[int], buffer: 
         shard = ShardFile(path, slots_per_shard)
     except StoreError:
         return [f"stands in {path}, which is truncated or has a damaged index"] * len(slots)
-    return [shard.problem(slot, buffer) for slot in slots]
+    return [shard.problem(slot, row_bytes) for slot in slots]
 
 
 def _zarr_problems(

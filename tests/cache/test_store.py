@@ -1,8 +1,10 @@
 """What is written is what is read, by avem and by any Zarr library."""
 
 import json
+import os
 import pickle
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -167,6 +169,27 @@ def test_refuses_what_is_no_store_and_newer_formats(tmp_path):
     for opened in (FeatureStore.open, StoreWriter.open):
         with pytest.raises(StoreError, match="install a newer avem"):
             opened(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("row_shape", [(2, 3, 4), (1, 90, 100)])
+def test_a_shard_truncated_or_replaced_while_it_is_open(tmp_path, row_shape):
+    spec = replace(video_spec(), row_shape=row_shape)
+    writer = StoreWriter.open(tmp_path / "cache")
+    writer.add_clips(clip_records(4), root=tmp_path)
+    write_pending(writer, spec)
+    store = FeatureStore.open(tmp_path / "cache")
+    expected = store.video([3, 0])
+    shard = tmp_path / "cache/video/tiny-video/features/c.0.0.0.0"
+    content = shard.read_bytes()
+    (tmp_path / "other").write_bytes(content)
+    (tmp_path / "other").replace(shard)
+    assert torch.equal(store.video([3, 0]), expected)
+    reader = FeatureStore.open(tmp_path / "cache")
+    assert torch.equal(reader.video([3, 0]), expected)
+    os.truncate(shard, 40)
+    with pytest.raises(StoreError, match="truncated"):
+        reader.video([3])
+    assert torch.equal(store.video([3, 0]), expected)  # has the old file
 
 
 def test_reads_through_a_url(tmp_path):
