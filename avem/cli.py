@@ -15,6 +15,7 @@ from avem.commands.demo import demo_app
 from avem.commands.extract import extract
 from avem.commands.models import models_app
 from avem.commands.prefs import emorealm_app, prefs_app
+from avem.commands.probe import probe_app
 from avem.commands.report import report
 from avem.commands.sweep import sweep
 from avem.commands.train import train
@@ -26,6 +27,7 @@ app.add_typer(cache_app, name="cache")
 app.command()(train)
 app.command()(sweep)
 app.add_typer(bench_app, name="bench")
+app.add_typer(probe_app, name="probe")
 app.command()(report)
 app.add_typer(models_app, name="models")
 app.add_typer(demo_app, name="demo")

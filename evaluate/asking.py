@@ -37,6 +37,9 @@ class Ask:
     """Hash of everything the answer depends on."""
 
 
+Shown: TypeAlias = tuple[str, torch.Tensor | None, torch.Tensor | None]
+"""A prompt, a clip's video features and its audio features."""
+
 Keep: TypeAlias = Callable[[Mapping[str, dict[str, Any]]], None]
 """Takes answers as they come: key to `{"id", "way", "logprobs"}` or `{"id", "way", "reply"}`."""
 
@@ -178,7 +181,7 @@ class Asker:
         Returns:
             Key to `{"id", "way", "logprobs"}` or `{"id", "way", "reply"}`.
         """
-        media = {row: self._media(row) for row in dict.fromkeys(ask.place for ask in asks)}
+        media = {row: self.media(row) for row in dict.fromkeys(ask.place for ask in asks)}
         prompts = [prompt_text(ask.question, self.style) for ask in asks]
         about = [{"id": ask.question.id, "way": ask.way} for ask in asks]
         if asks and asks[0].way == "generation":
@@ -186,13 +189,20 @@ class Asker:
             replies = self.model.generate(shown, max_new_tokens=self.max_new_tokens)
             found = [{**known, "reply": reply} for known, reply in zip(about, replies, strict=True)]
         else:
-            values = self._weigh([(text, *media[ask.place]) for ask, text in zip(asks, prompts, strict=True)], asks)
+            shown = [(text, *media[ask.place]) for ask, text in zip(asks, prompts, strict=True)]
+            values = self.weigh(shown, [options_of(ask.question, self.style) for ask in asks])
             found = [{**known, "logprobs": value} for known, value in zip(about, values, strict=True)]
         return {ask.key: record for ask, record in zip(asks, found, strict=True)}
 
-    def _weigh(self, shown: Sequence[tuple[Any, ...]], asks: Sequence[Ask]) -> list[list[float]]:
-        """Log-probability of each option as the reply's beginning; one call, so that common prefixes are shared."""
-        options = [options_of(ask.question, self.style) for ask in asks]
+    @torch.inference_mode()
+    def weigh(self, shown: Sequence[Shown], options: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Log-probability of each option as the reply's beginning; one call, so that common prefixes are shared.
+
+        Args:
+            shown: Prompt, video `[T, N, C]` and audio `[S, C]` of each question; sequences share a medium where they
+                hold the same tensor.
+            options: The options of each.
+        """
         ends = set(self.model.tokenizer.all_special_ids)
         sequences = [
             without_end(self.model.sequence(text, option, video, audio), ends)
@@ -202,7 +212,7 @@ class Asker:
         values = iter(self.model.response_logprobs(sequences).double().tolist())
         return [[next(values) for _ in texts] for texts in options]
 
-    def _media(self, row: int | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def media(self, row: int | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """A clip's features, `[T, N, C]` and `[S, C]`; None for what the store lacks."""
         if row is None:
             return None, None

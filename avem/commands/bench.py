@@ -64,6 +64,9 @@ def emorealm(
     reference_scoring: Annotated[
         bool, typer.Option("--reference-scoring", help="Also score written answers as the reference does.")
     ] = False,
+    contrastive: Annotated[
+        bool, typer.Option("--contrastive", help="Weigh options by contrast with the diffused clip (VCD).")
+    ] = False,
     media: MediaOption = None,
     endpoint: EndpointOption = None,
     key_variable: KeyVariable = "OPENAI_API_KEY",
@@ -89,7 +92,7 @@ def emorealm(
     options = BenchOptions(
         questions=questions, cache=cache, models=models, answers=answers, style=style.value,
         tasks=tuple(tasks.split(",") if tasks else ()), limit=limit, generate=generate, text_only=text_only, seed=seed,
-        device=device, precision=precision, media_root=media, out=out,
+        device=device, precision=precision, media_root=media, out=out, contrastive=contrastive,
         endpoint=endpoint_options(
             endpoint, key_variable=key_variable, parallel=parallel, timeout_s=timeout, retries=retries, sound=sound
         ),

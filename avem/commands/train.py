@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from avem.train.memory import MemoryEstimate
     from avem.train.plan import PlanSummary
+
+
+GIB = 1 << 30
 
 
 class TrainingStage(StrEnum):
@@ -42,7 +47,12 @@ def train(
     resume: Annotated[
         bool | None, typer.Option("--resume/--no-resume", help="Go on with an interrupted run in --out, or refuse it.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and the memory it takes without reading weights, and stop.")
+    ] = False,
+    gpu_memory: Annotated[
+        float | None, typer.Option(min=0.1, help="For --dry-run: GiB of the GPU to plan for. [default: this machine's]")
+    ] = None,
 ) -> None:
     """Train a model from a feature store; the same command goes on with a run that was interrupted."""
     from avem.train.stages import preview_stage, run_stage, stage_config
@@ -52,13 +62,18 @@ def train(
     }  # fmt: skip
     settings = stage_config(stage.value, given, preset_name=preset, file=config, overrides=overrides or ())
     if dry_run:
-        show_plan(preview_stage(settings))
+        show_plan(preview_stage(settings), gpu_memory)
         return
     typer.echo(f"The trained model is in {run_stage(settings) / 'final'}.")
 
 
-def show_plan(summary: PlanSummary) -> None:
-    """Print what a run amounts to."""
+def show_plan(summary: PlanSummary, gpu_memory: float | None = None) -> None:
+    """Print what a run amounts to.
+
+    Args:
+        summary: Its plan.
+        gpu_memory: GiB of the GPU that it is planned for; None for the device here.
+    """
     typer.echo(f"rows              {summary.rows:>14,}")
     typer.echo(f"optimiser steps   {summary.steps:>14,}")
     typer.echo(f"micro-batches     {summary.batches:>14,}")
@@ -66,3 +81,15 @@ def show_plan(summary: PlanSummary) -> None:
     typer.echo(f"tokens            {summary.tokens:>14,}")
     typer.echo(f"tokens unshared   {summary.plain_tokens:>14,}")
     typer.echo(f"sharing saves     {summary.saving:>13.1f}x")
+    if summary.memory is not None:
+        capacity = summary.memory.capacity if gpu_memory is None else int(gpu_memory * GIB)
+        _show_memory(replace(summary.memory, capacity=capacity))
+
+
+def _show_memory(memory: MemoryEstimate) -> None:
+    typer.echo(f"parameters        {memory.parameters:>14,}, of which {memory.trained:,} learn")
+    typer.echo("memory on each device:")
+    for part in ("weights", "gradients", "optimiser", "activations", "workspace", "features", "total"):
+        typer.echo(f"  {part:<16}{getattr(memory, part) / GIB:>10.2f} GiB")
+    fits = "fits" if memory.fits else "does not fit (lower tokens_per_batch, or set gradient_checkpointing=true)"
+    typer.echo(f"  {fits} in {memory.capacity / GIB:.1f} GiB with a tenth left free")

@@ -1,0 +1,168 @@
+"""Whole probes from paths: models, a store and questions in, numbers, pictures and a page out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from avem import __version__
+from avem.errors import SettingError
+from avem.evaluate.answers import AnswerLog
+from avem.evaluate.asking import Asker
+from avem.evaluate.bench import select_questions
+from avem.evaluate.clips import resolve_clips
+from avem.evaluate.densities import Sample, density_svg
+from avem.evaluate.loading import open_model, short_names
+from avem.evaluate.page import page_environment
+from avem.evaluate.probe_attention import AttentionResult, attention_probe
+from avem.evaluate.probe_swap import OTHER, SwapResult, swap_probe
+from avem.evaluate.questions import read_questions, task_name
+from avem.evaluate.sheets import Sheet
+from avem.evaluate.statistics import RESAMPLES
+from avem.files import write_atomic
+from avem.records import Question
+
+SWAP_LEDE = (
+    "Questions about sound alone, asked with another clip's picture, and about the picture alone, asked with another "
+    "clip's sound. A model that reasons from the right modality gives the correct answer the same log-likelihood."
+)
+SWAPPED = {"audio": "audio questions, other video", "video": "visual questions, other sound"}
+ATTENTION_LEDE = (
+    "How the attention from the position where the answer begins, the mean over layers and heads, is shared out "
+    "between video and audio tokens."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeOptions:
+    """Settings of `avem probe`."""
+
+    questions: Path = Path("./emorealm_v1.json")
+    cache: Path = Path("./cache")
+    models: tuple[str, ...] = ()
+    style: str = "letters"
+    tasks: tuple[str, ...] = ()
+    limit: int | None = None
+    seed: int = 0
+    resamples: int = RESAMPLES
+    device: str = "auto"
+    precision: str = "auto"
+    out: Path = Path("./probe")
+
+
+def run_swap(options: ProbeOptions) -> list[SwapResult]:
+    """Swap the other modality under every model; writes `swap.json`, pictures and `swap.html`.
+
+    Raises:
+        AvemError: Something is missing or wrong; the message says what and which option supplies it.
+    """
+    results = []
+    for name, asker, questions, rows in _askers(options):
+        with AnswerLog(options.out / name / "swap.jsonl") as log:
+            results.append(
+                swap_probe(asker, questions, rows, log, name=name, resamples=options.resamples, seed=options.seed)
+            )
+    pictures = {}
+    for result in results:
+        for asked, other in OTHER.items():
+            if svg := swap_svg(result, asked):
+                write_atomic(options.out / f"swap-{result.name}-{asked}.svg", svg)
+                pictures[f"{result.name}-{other}"] = Markup(svg)
+    _write(
+        options.out, "swap", results, title="Adversarial modality swap", lede=SWAP_LEDE, sheet=swap_sheet(results),
+        pictures=list(pictures.values()), left_out=results[0].left_out,
+    )  # fmt: skip
+    return results
+
+
+def run_attention(options: ProbeOptions) -> list[AttentionResult]:
+    """Share out the attention of every model; writes `attention.json` and `attention.html`.
+
+    Raises:
+        AvemError: Something is missing or wrong; the message says what and which option supplies it.
+    """
+    results = [
+        attention_probe(asker, questions, rows, name=name, resamples=options.resamples, seed=options.seed)
+        for name, asker, questions, rows in _askers(options)
+    ]
+    tasks = results[0].tasks
+    bars = [(f"{task_name(task)}, {result.name}", result.tasks[task]["video"]) for task in tasks for result in results]
+    _write(
+        options.out, "attention", results, title="Attention on video and audio", lede=ATTENTION_LEDE,
+        sheet=attention_sheet(results), bars=bars, left_out=results[0].left_out,
+    )  # fmt: skip
+    return results
+
+
+def swap_sheet(results: Sequence[SwapResult]) -> Sheet:
+    """One row a model and modality: the mean absolute shift with its interval, the mean shift, answers that changed."""
+    rows, records = [], []
+    for result in results:
+        for asked, numbers in result.numbers.items():
+            about = {"audio": "audio questions, other video", "video": "visual questions, other sound"}.get(
+                asked, asked
+            )
+            spread = f" [{numbers['low']:.3f}, {numbers['high']:.3f}]" if "low" in numbers else ""
+            shown = (f"{numbers['mean_absolute_shift']:.3f}{spread}", f"{numbers['mean_shift']:+.3f}")
+            rows.append((f"{result.name}, {about}", str(numbers["n"]), *shown, f"{numbers['changed']:.1f}"))
+            records.append({"model": result.name, "asked": asked, **numbers})
+    header = ("model, questions", "n", "mean |shift| in nats", "mean shift", "answers changed, %")
+    return Sheet("Log-likelihood of the correct answer after the swap", header, tuple(rows), tuple(records))
+
+
+def attention_sheet(results: Sequence[AttentionResult]) -> Sheet:
+    """One row a model and task: shares of the attention on media, and of all attention."""
+    rows, records = [], []
+    for result in results:
+        for task, numbers in result.tasks.items():
+            shares = []
+            for column in ("video", "audio", "media"):
+                low, high = numbers.get(f"{column}_low"), numbers.get(f"{column}_high")
+                spread = f" [{low:.1f}, {high:.1f}]" if low is not None else ""
+                shares.append(f"{numbers[column]:.1f}{spread}")
+            rows.append((f"{result.name}, {task_name(task)}", str(numbers["n"]), *shares,
+                         f"{numbers['audio_tokens']:.1f}"))  # fmt: skip
+            records.append({"model": result.name, "task": task, **numbers})
+    header = ("model, task", "n", "on video, %", "on audio, %", "media of all, %", "audio tokens of media, %")
+    return Sheet("Shares of attention where the answer begins", header, tuple(rows), tuple(records))
+
+
+def swap_svg(result: SwapResult, asked: str) -> str:
+    """The distributions before and after (Figs. 13 and 14); empty where there is no such question."""
+    members = [item for item in result.items if item.asked == asked]
+    if not members:
+        return ""
+    kind = {"audio": "other video", "video": "other sound"}[asked]
+    samples = (
+        Sample("the clip itself", np.array([item.logprob for item in members]), "own"),
+        Sample(kind, np.array([item.swapped for item in members]), "other"),
+    )
+    shift = result.numbers[asked]["mean_absolute_shift"]
+    title = f"{result.name}: {'audio' if asked == 'audio' else 'visual'} questions, mean |shift| {shift:.3f} nats"
+    return density_svg(samples, title, "log-likelihood of the correct answer, nats")
+
+
+def _askers(options: ProbeOptions) -> Iterator[tuple[str, Asker, list[Question], Mapping[str, int]]]:
+    """Every model with its name, the questions, and where their clips are."""
+    from avem.cache import FeatureStore
+
+    if not options.models:
+        raise SettingError("There is nothing to probe; name a model with --model.")
+    questions = select_questions(read_questions(options.questions), options.tasks, options.limit)
+    for name, path in zip(short_names(options.models), options.models, strict=True):
+        model = open_model(path, options.device, options.precision).eval()
+        store = FeatureStore.open(options.cache)
+        yield name, Asker(model, store, options.style, 1), questions, resolve_clips(store.clips, questions).rows
+
+
+def _write(out: Path, stem: str, results: Sequence[Any], **page: Any) -> None:
+    content = [{"format": f"avem-probe-{stem}-1", **asdict(result)} for result in results]
+    write_atomic(out / f"{stem}.json", json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    given = {"pictures": [], "bars": [], "left_out": {}, "version": __version__, **page}
+    write_atomic(out / f"{stem}.html", page_environment().get_template("probe.html.jinja").render(**given))

@@ -1,0 +1,200 @@
+"""Adversarial modality swap (E.9, Figs. 5, 13, 14): does a question about sound hang on the picture?
+
+In a question about one modality, the other one is replaced by a random clip's. A model that reasons from the right
+modality gives the correct answer the same log-likelihood as before; the mean absolute shift is the model's number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from avem.errors import DataError
+from avem.evaluate.answers import AnswerLog
+from avem.evaluate.asking import STREAMS, Asker, options_of
+from avem.evaluate.questions import letters, prompt_text
+from avem.evaluate.statistics import LEVEL, RESAMPLES, resample_sums
+from avem.files import json_sha256
+from avem.progress import stage
+from avem.records import Question
+
+KEY_VERSION = 1
+ASKED = {"reasoning_basic_audio": "audio", "reasoning_stress_audio": "audio",
+         "reasoning_basic_video": "video", "reasoning_stress_video": "video"}  # fmt: skip
+"""Task to the modality that its questions are about (Figs. 13 and 14)."""
+OTHER = {"audio": "video", "video": "audio"}
+
+
+@dataclass(frozen=True, slots=True)
+class SwapItem:
+    """One question before and after."""
+
+    id: str
+    clip: str
+    """Clip of the question; clips are what is resampled."""
+    asked: str
+    """Modality that the question is about; the other one was replaced."""
+    adversary: str
+    """Clip that the replacement came from."""
+    logprob: float
+    """Of the correct answer on the clip itself, in nats."""
+    swapped: float
+    """The same with the replacement."""
+    changed: bool
+    """Whether another option became the likeliest."""
+
+    @property
+    def shift(self) -> float:
+        """Log-likelihood after minus before."""
+        return self.swapped - self.logprob
+
+
+@dataclass(frozen=True, slots=True)
+class SwapResult:
+    """One model under the swap."""
+
+    name: str
+    items: tuple[SwapItem, ...]
+    numbers: dict[str, dict[str, float]]
+    """For `audio` and `video` questions and `all`: `n`, `mean_absolute_shift` with `low` and `high` (95 %, bootstrap
+    over clips), `mean_shift`, and `changed` (percent of answers that became others)."""
+    left_out: dict[str, str]
+    """Question id to the reason why it could not be asked."""
+
+
+def swap_probe(
+    asker: Asker,
+    questions: Sequence[Question],
+    rows: Mapping[str, int],
+    log: AnswerLog,
+    *,
+    name: str = "model",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> SwapResult:
+    """Weigh every question's options on its clip and with the other modality replaced.
+
+    Args:
+        asker: A model over a store, shown both streams.
+        questions: Those of the tasks in `ASKED` are taken.
+        rows: Question id to its clip's row.
+        log: Keeps what the model said.
+        name: Short name of the model.
+        resamples: Bootstrap resamples over clips.
+        seed: Decides the replacements and the bootstrap.
+
+    Raises:
+        DataError: No question can be asked.
+    """
+    names = asker.store.clips["clip_id"].to_pylist()
+    pools = {kind: np.flatnonzero(asker.available[kind]) for kind in STREAMS}
+    both = pools["video"][asker.available["audio"][pools["video"]]]
+    plans, left_out = [], {}
+    for question in questions:
+        asked, row = ASKED.get(question.task), rows.get(question.id)
+        if asked is None:
+            continue
+        if row is None or row not in both:
+            left_out[question.id] = "its clip lacks video or audio in the store"
+            continue
+        others = pools[OTHER[asked]]
+        others = others[others != row]
+        if not len(others):
+            left_out[question.id] = "the store has no other clip"
+            continue
+        plans.append((question, asked, row, int(others[_draw(seed, question.video, asked, len(others))])))
+    if not plans:
+        raise DataError("No question about sound or picture alone has a clip with both; the swap has nothing to show.")
+    items = _ask(asker, plans, log, names, name)
+    return SwapResult(name, tuple(items), swap_numbers(items, resamples, seed), left_out)
+
+
+def swap_numbers(items: Sequence[SwapItem], resamples: int = RESAMPLES, seed: int = 0) -> dict[str, dict[str, float]]:
+    """The numbers of `SwapResult.numbers`."""
+    groups = {"audio": [i for i in items if i.asked == "audio"], "video": [i for i in items if i.asked == "video"]}
+    found = {}
+    for group, members in {**groups, "all": list(items)}.items():
+        if not members:
+            continue
+        shifts = np.array([item.shift for item in members])
+        numbers = {
+            "n": len(members), "mean_absolute_shift": float(np.abs(shifts).mean()), "mean_shift": float(shifts.mean()),
+            "changed": 100 * sum(item.changed for item in members) / len(members),
+        }  # fmt: skip
+        if resamples:
+            numbers |= _interval([item.clip for item in members], np.abs(shifts), resamples, seed)
+        found[group] = numbers
+    return found
+
+
+def _interval(clips: Sequence[str], values: Any, resamples: int, seed: int) -> dict[str, float]:
+    """95 % interval of a mean, whole clips resampled."""
+    _, cluster = np.unique(clips, return_inverse=True)
+    sums = np.zeros((int(cluster.max()) + 1, 2))
+    np.add.at(sums, cluster, np.stack([values, np.ones(len(values))], axis=1))
+    drawn = resample_sums(sums, resamples, np.random.default_rng(seed))
+    tail = (100 - LEVEL) / 2
+    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [tail, 100 - tail])
+    return {"low": float(low), "high": float(high)}
+
+
+def _draw(seed: int, clip: str, asked: str, choices: int) -> int:
+    """The same for every question on a clip, so that they share the replaced clip's computation too."""
+    digest = hashlib.blake2b(f"{seed}\x1f{clip}\x1f{asked}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % choices
+
+
+def _ask(
+    asker: Asker,
+    plans: Sequence[tuple[Question, str, int, int]],
+    log: AnswerLog,
+    names: Sequence[str],
+    name: str,
+) -> list[SwapItem]:
+    """Ask clip by clip: the questions on a clip, before and after, go through one call."""
+    keys = [_key(asker, *plan) for plan in plans]
+    groups: dict[int, list[int]] = {}
+    for number, (plan, key) in enumerate(zip(plans, keys, strict=True)):
+        if log.get(key) is None:
+            groups.setdefault(plan[2], []).append(number)
+    with stage(f"swap {name}", sum(map(len, groups.values())), "questions") as bar:
+        for numbers in groups.values():
+            shown, options = _sequences(asker, [plans[number] for number in numbers])
+            values = asker.weigh(shown, options)
+            records = {
+                keys[number]: {"id": plans[number][0].id, "logprobs": own, "swapped": other}
+                for number, own, other in zip(numbers, values[: len(numbers)], values[len(numbers) :], strict=True)
+            }
+            log.append(records)
+            bar.advance(len(numbers))
+    return [_item(plan, log.get(key) or {}, names) for plan, key in zip(plans, keys, strict=True)]
+
+
+def _sequences(asker: Asker, plans: Sequence[tuple[Question, str, int, int]]) -> tuple[list[Any], list[Any]]:
+    """Prompts with their media, before and after, and the options of each."""
+    media = {row: asker.media(row) for row in {row for _, _, *pair in plans for row in pair}}
+    before, after = [], []
+    for question, asked, row, other in plans:
+        text = prompt_text(question, asker.style)
+        before.append((text, *media[row]))
+        video, audio = (media[other][0], media[row][1]) if asked == "audio" else (media[row][0], media[other][1])
+        after.append((text, video, audio))
+    options = [options_of(question, asker.style) for question, *_ in plans]
+    return [*before, *after], [*options, *options]
+
+
+def _key(asker: Asker, question: Question, asked: str, row: int, other: int) -> str:
+    plain, twin = (asker.ask(question, "likelihood", place).key for place in (row, other))
+    return json_sha256({"probe": "swap", "version": KEY_VERSION, "own": plain, "adversary": twin, "asked": asked})
+
+
+def _item(plan: tuple[Question, str, int, int], record: Mapping[str, Any], names: Sequence[str]) -> SwapItem:
+    question, asked, _, other = plan
+    right = letters(question).index(question.answer.upper())
+    own, swapped = record["logprobs"], record["swapped"]
+    changed = int(np.argmax(own)) != int(np.argmax(swapped))
+    return SwapItem(question.id, question.video, asked, names[other], own[right], swapped[right], changed)
