@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from avem.files import sync_directory, write_atomic
 
 HISTORY = "history.jsonl"
 
+DETAILS = tuple(field.name for field in fields(RowDetails))
+
 
 @dataclass(frozen=True, slots=True)
 class ShardRecord:
@@ -32,7 +34,10 @@ class ShardRecord:
 
     def to_json(self) -> str:
         """The record as its JSON file."""
-        rows = [{"row": row, **asdict(details)} for row, details in sorted(self.rows.items())]
+        rows = [
+            {"row": row, **{name: getattr(details, name) for name in DETAILS}}
+            for row, details in sorted(self.rows.items())
+        ]
         return json.dumps({"kind": self.kind, "shard": self.shard, "rows": rows})
 
     @classmethod

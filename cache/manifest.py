@@ -116,10 +116,9 @@ def append_clips(columns: Columns, records: Sequence[ClipRecord]) -> None:
 def row_checks(columns: Columns) -> list[int]:
     """CRC-32C of each row: its number and cells in the schema's order, joined by U+001F, absent cells empty."""
     names = [name for name in SCHEMA.names if name != "check"]
-    return [
-        google_crc32c.value("\x1f".join([str(row), *("" if cell is None else str(cell) for cell in cells)]).encode())
-        for row, cells in enumerate(zip(*(columns[name] for name in names), strict=True))
-    ]
+    texts = [("" if cell is None else str(cell) for cell in columns[name]) for name in names]
+    rows = map(str, range(len(columns["clip_id"])))
+    return [google_crc32c.value("\x1f".join(cells).encode()) for cells in zip(rows, *texts, strict=True)]
 
 
 def edited_rows(table: pa.Table) -> list[int]:
