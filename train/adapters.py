@@ -12,6 +12,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from avem.errors import CheckpointError, SettingError
+from avem.train.lora_linear import merge_in_products
 
 
 def add_lora(model: Any, rank: int = 8, scale: float = 4.0, *, dropout: float = 0.0, seed: int = 0) -> None:
@@ -40,6 +41,7 @@ def add_lora(model: Any, rank: int = 8, scale: float = 4.0, *, dropout: float = 
     with torch.random.fork_rng(devices=[]), _quiet_peft():
         torch.manual_seed(seed)
         model.attach_adapter(get_peft_model(model.language_model, config))
+    merge_in_products(model.language_model)
 
 
 def load_adapter(model: Any, folder: Path, *, trainable: bool = False) -> None:

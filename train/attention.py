@@ -164,7 +164,7 @@ def prefix_tree_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
-    prefix_tree: TreeAttention | None = None,
+    prefix_tree: Any = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention function for transformers: SDPA, unless the forward pass was given `prefix_tree=`.
@@ -178,7 +178,7 @@ def prefix_tree_attention(
         scaling: Factor on the dot products.
         dropout: Probability of dropping an attention weight.
         softcap: Smooth bound on the scaled dot products.
-        prefix_tree: The packed row's layout.
+        prefix_tree: The packed row's `TreeAttention` or `FlexTreeAttention`.
         **others: What the model hands to its attention.
 
     Returns:
@@ -193,7 +193,8 @@ def prefix_tree_attention(
     if prefix_tree is not None:
         _check_window(others.get("sliding_window"), prefix_tree.longest)
         prefix_tree.layers += 1
-        return prefix_tree.attend(query, key, value, weighting), None
+        attended: torch.Tensor = prefix_tree.attend(query, key, value, weighting)
+        return attended, None
     if softcap is not None:  # SDPA can't, and transformers' own function for it wants another kind of mask
         causal = attention_mask is None and query.shape[2] > 1
         return _capped(query, key, value, attention_mask, weighting, causal).transpose(1, 2).contiguous(), None

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from avem.errors import PromptError, SettingError
-from avem.train.attention import TreeAttention, prepared_mask
+from avem.train.attention import prepared_mask
 from avem.train.embedding import MediaTokens, embed_atoms
+from avem.train.flex import tree_attention
 from avem.train.sequences import MediaBank, ScoredSequence
 from avem.train.tree import PrefixTree, build_tree
 
@@ -73,7 +74,7 @@ def _score_tree(model: Any, atoms: list[list[int]], starts: list[int], media: Me
     inputs = [path[:-1] for path in atoms]  # nothing is predicted from the last token
     tree = build_tree(inputs, media.size_of)
     targets = find_targets(tree, atoms, starts, media)
-    attention = TreeAttention.of(tree, model.device)
+    attention = tree_attention(tree, model.device)
     row = [atom for number in tree.order for atom in tree.nodes[number].atoms]
     places = [
         torch.arange(node.depth, node.depth + node.size) for node in (tree.nodes[number] for number in tree.order)
