@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from avem.errors import CheckpointError, MissingFileError
 from avem.train.model import AudiovisualLM
 from avem.train.model_config import AudiovisualConfig
-from avem.train.tensors import fill, tensor_shapes
+from avem.train.tensors import check_shapes, fill, tensor_shapes
 from avem.train.tokenizers import load_tokenizer
 
 IGNORED = re.compile(
@@ -71,15 +71,36 @@ def load_avere(folder: Path, settings: dict[str, Any], device: str | torch.devic
         MissingFileError: A file is missing.
         CheckpointError: Tensors are missing, unknown or misshapen, or the configuration can't be understood.
     """
-    config = _read_config(folder, settings)
+    model = empty_avere(folder, settings)
+    fill(model, folder, _names(model), device, dtype)
+    return model.eval()
+
+
+def empty_avere(folder: Path, settings: dict[str, Any]) -> AudiovisualLM:
+    """The model of an AVERE checkpoint without its weights: parameters have shapes and no storage.
+
+    Args:
+        folder: The checkpoint; the files' headers are read.
+        settings: Its `config.json`.
+
+    Raises:
+        MissingFileError: A file is missing.
+        CheckpointError: Tensors are missing, unknown or misshapen, or the configuration can't be understood.
+    """
+    shapes = tensor_shapes(folder)
+    config = _read_config(folder, settings, shapes)
     with init_empty_weights(include_buffers=False):
         language_model = LlamaForCausalLM(_llama_config(settings))
         model = AudiovisualLM(language_model, load_tokenizer(folder), config)
-    names = {avere_name(name): name for name in model.state_dict()}
-    fill(model, folder, names, IGNORED, device, dtype)
+    check_shapes(model, folder, shapes, _names(model), IGNORED)
     model.source = str(folder)
     model.avere_settings = settings
-    return model.eval()
+    return model
+
+
+def _names(model: AudiovisualLM) -> dict[str, str]:
+    """From AVERE's names to ours."""
+    return {avere_name(name): name for name in model.state_dict()}
 
 
 def avere_name(name: str) -> str:
@@ -108,9 +129,8 @@ def _llama_config(settings: dict[str, Any]) -> LlamaConfig:
         raise CheckpointError(f"The AVERE config.json does not describe a Llama model: {error}") from error
 
 
-def _read_config(folder: Path, settings: dict[str, Any]) -> AudiovisualConfig:
+def _read_config(folder: Path, settings: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> AudiovisualConfig:
     """The audiovisual part of an AVERE configuration, completed from the shapes of the weights."""
-    shapes = tensor_shapes(folder)
     video = str(settings.get("mm_projector_type", "linear")) if settings.get("mm_hidden_size") else "none"
     audio = "none"
     if any(name.startswith("model.speech_projector.") for name in shapes):

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 
 from avem.errors import CheckpointError, MissingFileError
 from avem.locate import locate_model
 from avem.train.adapters import load_adapter
-from avem.train.avere import is_avere, load_avere
-from avem.train.language_models import load_language_model
+from avem.train.avere import empty_avere, is_avere, load_avere
+from avem.train.language_models import empty_language_model, load_language_model
 from avem.train.model import AudiovisualLM
 from avem.train.model_config import AudiovisualConfig
 from avem.train.quantise import check_four_bit, quantise_linears
 from avem.train.saving import ADAPTER_TYPE, FORMAT_VERSION, MODEL_TYPE, projector_state
 from avem.train.tensors import read_safetensors, report_faults
+
+NO_MODEL = "{} is neither an AVERE checkpoint, an avem checkpoint nor the result of a run."
 
 
 def load_model(
@@ -59,6 +62,36 @@ def load_model(
     return model.eval()
 
 
+def load_skeleton(path: str | Path) -> AudiovisualLM:
+    """A model as `load_model` would give it, without weights: parameters have shapes, and no storage.
+
+    Args:
+        path: A folder, or a hub id.
+
+    Returns:
+        The `AudiovisualLM` on the device `meta`, adapters left out, since training folds them in first.
+
+    Raises:
+        MissingFileError: There is no such model.
+        CheckpointError: It is none of these layouts, or its configuration can't be understood.
+    """
+    folder = finished(locate_model(path, "--model"))
+    settings = read_settings(folder)
+    if settings.get("model_type") == ADAPTER_TYPE:
+        model = load_skeleton(base_of(folder, settings))
+        model.config = _config_of(folder, settings)
+    elif is_avere(settings):
+        model = empty_avere(folder, settings)
+    elif settings.get("model_type") == MODEL_TYPE:
+        with init_empty_weights(include_buffers=False):
+            language_model, tokenizer = empty_language_model(folder / "language_model")
+            model = AudiovisualLM(language_model, tokenizer, _config_of(folder, settings))
+    else:
+        raise CheckpointError(NO_MODEL.format(folder))
+    model.source = str(path) if not Path(path).exists() else str(folder.resolve())
+    return model.eval()
+
+
 def _load_whole(
     folder: Path, settings: dict[str, Any], device: str | torch.device, dtype: torch.dtype
 ) -> AudiovisualLM:
@@ -67,7 +100,7 @@ def _load_whole(
         return load_avere(folder, settings, device, dtype)
     if settings.get("model_type") == MODEL_TYPE:
         return _load_own(folder, settings, device, dtype)
-    raise CheckpointError(f"{folder} is neither an AVERE checkpoint, an avem checkpoint nor the result of a run.")
+    raise CheckpointError(NO_MODEL.format(folder))
 
 
 def finished(folder: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from avem.errors import CheckpointError
@@ -63,6 +63,22 @@ def load_language_model(
     ):  # the weights are expanded, so nothing but a note of where they come from stands against saving them
         model.hf_quantizer.remove_quantization_config(model)
     return model.to(device).eval(), tokenizer
+
+
+def empty_language_model(folder: Path) -> tuple[Any, Any]:
+    """A language model as its `config.json` says, without reading weights, and its tokenizer.
+
+    Args:
+        folder: A Hugging Face folder.
+
+    Raises:
+        CheckpointError: Its configuration or tokenizer can't be read.
+    """
+    try:
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder} does not describe a language model: {str(error).splitlines()[0]}") from error
+    return model, load_tokenizer(folder)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from avem.files import json_sha256
 from avem.train.config import Pairing
 from avem.train.rejected_inputs import match, pair_weights
 from avem.train.specs import ScoreSpec, SequenceBuilder, plain_tokens
+
+if TYPE_CHECKING:
+    from avem.train.memory import MemoryEstimate
 
 MicroBatch = tuple[int, ...]
 """Indices of rows that go through the model together."""
@@ -83,6 +86,8 @@ class PlanSummary:
     """Positions that go through the model, shared prefixes once."""
     plain_tokens: int
     """Positions of the same scores with nothing shared."""
+    memory: MemoryEstimate | None = None
+    """What the run takes on each device; None where the model was there already."""
 
     @property
     def saving(self) -> float:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from avem.errors import SettingError
+from avem.train.checkpoint import load_skeleton
 from avem.train.checks import HeldOut, Reliance, swapped_specs
 from avem.train.config import RunConfig
 from avem.train.features import ClipFeatures
 from avem.train.loop import Check, Objective
 from avem.train.plan import PlanRow, PlanSummary, summarise
+from avem.train.preview import run_memory
 from avem.train.rejected_inputs import draw
 from avem.train.rows import rows_digest
 from avem.train.run import RunDirectory
@@ -84,11 +87,13 @@ def run_task(task: Task[Example], model: AudiovisualLM | None = None) -> Path:
 
 
 def preview_task(task: Task[Example], model: AudiovisualLM | None = None) -> PlanSummary:
-    """Check everything that training would, and say what an epoch amounts to; no run is begun."""
+    """Check what training would, and say what it amounts to and takes of memory; no weight is read, no run begun."""
     rows = task.read()
-    session = Session.open(task.config, model)
+    session = Session.open(task.config, model or load_skeleton(task.config.model))
     kept, _ = split(task.examples(session, rows), session)
-    return summarise(session.plan(kept).steps, kept, session.builder)
+    steps = session.plan(kept).steps
+    summary = summarise(steps, kept, session.builder)
+    return summary if model else replace(summary, memory=run_memory(session, steps, kept))
 
 
 def split(examples: Sequence[Example], session: Session) -> tuple[list[Example], list[Example]]:

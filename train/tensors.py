@@ -73,40 +73,62 @@ def fill(
     module: Any,
     folder: Path,
     names: dict[str, str],
-    ignored: re.Pattern[str],
     device: str | torch.device,
     dtype: torch.dtype,
 ) -> None:
     """Move a checkpoint's tensors into a module whose parameters have no storage yet, one tensor at a time.
 
     Args:
-        module: An `AudiovisualLM` made under `init_empty_weights`; a tied output layer may be absent from the file.
+        module: An `AudiovisualLM` made under `init_empty_weights`, and found fitting by `check_shapes`.
         folder: The checkpoint.
-        names: From the checkpoint's names to the module's.
-        ignored: Names in the checkpoint that the module has no use for.
+        names: From the checkpoint's names to the module's; tensors of other names are left alone.
         device: Where the tensors go.
         dtype: Their number format.
 
     Raises:
-        CheckpointError: Tensors are missing, unknown or misshapen.
+        CheckpointError: A file is damaged.
     """
-    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    found: dict[str, torch.Tensor] = {}
-    unknown, misshapen = [], []
-    for theirs, tensor in read_tensors(folder):
-        ours = names.get(theirs)
-        if ours is not None and tensor.shape == expected[ours]:
-            found[ours] = tensor.to(device=device, dtype=dtype)
-        elif ours is not None:
-            misshapen.append(f"{theirs} is {list(tensor.shape)}, not {list(expected[ours])}")
-        elif not ignored.match(theirs):
-            unknown.append(theirs)
-    tied = _tied_names(module)
-    missing = [theirs for theirs, ours in names.items() if ours not in found and ours not in tied]
-    report_faults(folder, missing, unknown, misshapen)
+    found = {
+        names[theirs]: tensor.to(device=device, dtype=dtype)
+        for theirs, tensor in read_tensors(folder)
+        if theirs in names
+    }
     module.load_state_dict(found, strict=False, assign=True)
     module.language_model.tie_weights()
     module.to(device)
+
+
+def check_shapes(
+    module: Any,
+    folder: Path,
+    shapes: dict[str, tuple[int, ...]],
+    names: dict[str, str],
+    ignored: re.Pattern[str],
+) -> None:
+    """Refuse a checkpoint whose tensors are not those of a module.
+
+    Args:
+        module: An `AudiovisualLM`; a tied output layer may be absent from the file.
+        folder: The checkpoint, for the message.
+        shapes: Of its tensors, by name.
+        names: From the checkpoint's names to the module's.
+        ignored: Names in the checkpoint that the module has no use for.
+
+    Raises:
+        CheckpointError: Tensors are missing, unknown or misshapen.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    tied = _tied_names(module)
+    report_faults(
+        folder,
+        missing=[theirs for theirs, ours in names.items() if theirs not in shapes and ours not in tied],
+        unknown=[theirs for theirs in shapes if theirs not in names and not ignored.match(theirs)],
+        misshapen=[
+            f"{theirs} is {list(shapes[theirs])}, not {list(expected[ours])}"
+            for theirs, ours in names.items()
+            if theirs in shapes and shapes[theirs] != expected[ours]
+        ],
+    )
 
 
 def report_faults(where: Path, missing: list[str], unknown: list[str], misshapen: list[str]) -> None:
