@@ -107,5 +107,5 @@ def _row(
     return PreferenceRow(
         row_id, state.clip.clip_id, modality, task, value["question"].strip() if task != "description" else question,
         value["correct"].strip(), value["video_relevant"].strip(), value["emotion_relevant"].strip(),
-        value["irrelevant"].strip(), state.emotion, {"made_by": "avem prefs build", "told_from": told, **made},
+        value["irrelevant"].strip(), state.emotion, {"made_by": "avem prefs build", "path": state.clip.path, "told_from": told, **made},
     )  # fmt: skip

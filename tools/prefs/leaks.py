@@ -52,20 +52,22 @@ def leak_faults(rows: Rows, benchmarks: Iterable[Path], facts: ClipFacts) -> lis
     Args:
         rows: Rows with their lines.
         benchmarks: Benchmark files; a clip of theirs, by name or by content, is an error.
-        facts: From the stores; rows may carry their clip's digest as `provenance.sha256` too.
+        facts: From the stores; rows may carry their clip's digest and file too, as `provenance.sha256` and `.path`.
     """
     first: dict[str, int] = {}
-    digests = dict(facts.digests)
+    digests, paths = dict(facts.digests), dict(facts.paths)
     faults = []
     for number, row in rows:
         first.setdefault(row.clip_id, number)
         if digest := row.provenance.get("sha256"):
             digests.setdefault(row.clip_id, str(digest))
+        if path := row.provenance.get("path"):
+            paths.setdefault(row.clip_id, str(path))
         if row.modality != Modality.VISUAL and row.clip_id in facts.silent:
             faults.append(Fault(number, "no-sound", f"asks about sound, and {row.clip_id} has none"))
     faults += _two_names(first, digests) + _unknown(first, facts)
-    for path in benchmarks:
-        faults += _in_benchmark(first, digests, facts, path)
+    for benchmark in benchmarks:
+        faults += _in_benchmark(first, digests, paths, benchmark)
     return faults
 
 
@@ -91,14 +93,17 @@ def _unknown(first: dict[str, int], facts: ClipFacts) -> list[Fault]:
     ]
 
 
-def _in_benchmark(first: dict[str, int], digests: dict[str, str], facts: ClipFacts, path: Path) -> list[Fault]:
-    questions = {question.video: question for question in read_questions(path)}.values()
-    names = list(first)
-    leaked = _fitting(names, [facts.paths.get(name, name) for name in names], questions)
-    stored = list(facts.paths)
-    asked = {digests[clip] for clip in _fitting(stored, [facts.paths[name] for name in stored], questions)} - {""}
-    leaked |= {clip for clip in names if digests.get(clip) in asked}
-    return [Fault(first[clip], "leak", f"{clip} is in the benchmark {path} too") for clip in leaked]
+def _in_benchmark(
+    first: dict[str, int], digests: dict[str, str], paths: dict[str, str], benchmark: Path
+) -> list[Fault]:
+    """Clips that the benchmark asks about: by its clip ids where it has them, by its files, and by their content."""
+    questions = read_questions(benchmark)
+    asked = {str(question.extra["clip_id"]) for question in questions if "clip_id" in question.extra}
+    known = sorted({*first, *paths})
+    asked |= _fitting(known, [paths.get(name, name) for name in known], questions)
+    contents = {digests.get(clip) for clip in asked} - {None, ""}
+    leaked = [clip for clip in first if clip in asked or digests.get(clip) in contents]
+    return [Fault(first[clip], "leak", f"{clip} is in the benchmark {benchmark} too") for clip in leaked]
 
 
 def _fitting(names: Sequence[str], paths: Sequence[str], questions: Iterable[Question]) -> set[str]:
@@ -106,4 +111,5 @@ def _fitting(names: Sequence[str], paths: Sequence[str], questions: Iterable[Que
     if not names:
         return set()
     table = pa.table({"clip_id": list(names), "path": list(paths)})
-    return {names[row] for row in resolve_clips(table, list(questions)).rows.values()}
+    each = {question.video: question for question in questions}
+    return {names[row] for row in resolve_clips(table, list(each.values())).rows.values()}
