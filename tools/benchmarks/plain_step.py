@@ -7,10 +7,12 @@ attention, and each of a row's inputs is encoded and projected once, for policy 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,6 +25,15 @@ ANSWERS = ("w", "vr", "er")
 
 Encode = Callable[[str, int], Tensor]
 """Features of a clip by kind (`video`, `audio`) and store row: from the store, or from an encoder."""
+
+
+def with_plain_adapters(model: Any) -> Any:
+    """A copy of a model whose adapters go through peft's own code, without avem's shortcut."""
+    copied = copy.deepcopy(model)
+    for module in copied.modules():
+        if isinstance(module, LoraLayer):
+            vars(module).pop("forward", None)
+    return copied
 
 
 class PlainStep:
