@@ -13,6 +13,7 @@ from avem.train.options import typed_value
 Tune = Literal["lora", "full", "none"]
 Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["float32", "bf16"]
+Streams = Literal["both", "audio", "video"]
 Quantise = Literal["none", "4bit"]
 Pairing = Literal["mutual", "grouped", "independent"]
 
@@ -40,6 +41,8 @@ class RunConfig:
     """alpha / rank. The paper's "scale 4" (C.3) is read this way; alpha = 4 would be 0.5 here."""
     train_projectors: bool = False
     """Train the video and audio projectors too."""
+    streams: Streams = "both"
+    """What prompts show of a clip; the projector of a stream that is not shown stays as it is."""
     projector_learning_rate: float | None = None
     """Their own learning rate; `learning_rate` if absent."""
 

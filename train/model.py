@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from avem.errors import FingerprintError, PromptError
+from avem.errors import CheckpointError, FingerprintError, PromptError
 from avem.train import adapters, saving
 from avem.train.attention import use_prefix_tree_attention
 from avem.train.embedding import MediaTokens, embed_atoms, project_media
@@ -141,6 +141,7 @@ class AudiovisualLM(nn.Module):
 
         Raises:
             PromptError: The question holds a placeholder, or the sequence is longer than the context.
+            CheckpointError: The tokenizer gives ids that the language model does not know.
         """
         return self._encode(question, answer, video, audio, prompt_format)
 
@@ -269,6 +270,12 @@ class AudiovisualLM(nn.Module):
             question, answer, frames=frames, audio=audio is not None
         )
         self.check_length(len(encoded.ids) + media_tokens)
+        known = self.language_model.get_input_embeddings().num_embeddings
+        if max(encoded.ids) >= known:
+            raise CheckpointError(
+                f"The tokenizer gives the id {max(encoded.ids)} and the language model knows {known}; put the "
+                f"tokenizer that belongs to the model beside its weights."
+            )
         return ScoredSequence(torch.tensor(encoded.ids), video, audio, encoded.response_start)
 
 

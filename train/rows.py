@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from avem.errors import DataError
 from avem.files import json_sha256, read_json_lines
 from avem.records import Emotion, InstructionRow, Modality, PreferenceRow
+from avem.train.targets import target_of, target_row
 
 Row = TypeVar("Row", PreferenceRow, InstructionRow)
 
@@ -32,6 +33,9 @@ def read_preferences(path: Path) -> list[PreferenceRow]:
 
 def read_instructions(path: Path) -> list[InstructionRow]:
     """Read instruction rows, one JSON object a line, as `InstructionRow.to_json` writes them.
+
+    An object with `clip_id` and `caption` or `transcript` in place of question and answer is a row too; see
+    `avem.train.targets`.
 
     Raises:
         MissingFileError: There is no such file.
@@ -75,6 +79,8 @@ def _preference_row(item: dict[str, Any]) -> PreferenceRow:
 
 
 def _instruction_row(item: dict[str, Any]) -> InstructionRow:
+    if field := target_of(item):
+        return target_row({**item, "clip_id": _text(item, "clip_id")}, field, _text(item, field))
     return InstructionRow(
         row_id=str(item["row_id"]),
         clip_id=_text(item, "clip_id"),

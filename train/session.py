@@ -76,7 +76,7 @@ class Session:
             config,
             store,
             model,
-            SequenceBuilder(model, store),
+            SequenceBuilder(model, store, config.streams),
             accelerator,
             RunDirectory(config.out),
             model.fingerprint(),
@@ -244,8 +244,8 @@ def prepare_model(model: AudiovisualLM, config: RunConfig) -> None:
     elif config.tune == "full":
         model.language_model.requires_grad_(True)
     if config.train_projectors:
-        for projector in (model.video_projector, model.audio_projector):
-            if projector is not None:
+        for kind, projector in (("video", model.video_projector), ("audio", model.audio_projector)):
+            if projector is not None and config.streams in ("both", kind):
                 projector.requires_grad_(True)
     for parameter in trained_parameters(model).values():
         parameter.data = parameter.data.float()

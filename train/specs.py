@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from avem.errors import PromptError
+from avem.train.config import Streams
 from avem.train.sequences import AUDIO_ID, VIDEO_FRAME_ID, ScoredSequence
 
 if TYPE_CHECKING:
@@ -56,22 +57,24 @@ class SequenceBuilder:
     Args:
         model: Tokenises prompts and knows how many tokens the media become.
         store: Says what shape the features have.
+        streams: What prompts show of a clip.
     """
 
-    def __init__(self, model: AudiovisualLM, store: FeatureStore) -> None:
+    def __init__(self, model: AudiovisualLM, store: FeatureStore, streams: Streams = "both") -> None:
         self._model = model
         self._video: Tensor | None = None
         self._audio: Tensor | None = None
         self._video_tokens = self._audio_tokens = 0
-        if model.video_projector is not None and (video := _example(store, "video")) is not None:
+        see, hear = streams != "audio", streams != "video"
+        if see and model.video_projector is not None and (video := _example(store, "video")) is not None:
             self._video, self._video_tokens = video, model.video_projector.token_count(*video.shape[:2])
-        if model.audio_projector is not None and (audio := _example(store, "audio")) is not None:
+        if hear and model.audio_projector is not None and (audio := _example(store, "audio")) is not None:
             self._audio, self._audio_tokens = audio, model.audio_projector.token_count(audio.shape[0])
         self._cache: dict[tuple[str, str, bool, bool], _Tokens] = {}
 
     @property
     def takes(self) -> tuple[bool, bool]:
-        """Whether prompts can hold video and audio: the model has a projector and the store has features."""
+        """Whether prompts hold video and audio: they are shown, the model has a projector, the store has features."""
         return self._video is not None, self._audio is not None
 
     def check(self, specs: Iterable[ScoreSpec], where: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_kit import byte_tokenizer
+from model_kit import byte_tokenizer, tiny_config, tiny_language_model
 
 from avem.errors import CheckpointError, PromptError
+from avem.train import AudiovisualLM
 from avem.train.prompts import SYSTEM, PromptFormat
 from avem.train.sequences import AUDIO_ID, VIDEO_FRAME_ID
 
@@ -67,6 +68,7 @@ def test_tokenizer_without_a_beginning():
     assert spell(encoded.ids[:6]) == "A chat"
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(st.text(max_size=20).filter(lambda text: not set("<\ue000\ue001\ue002") & set(text)), st.text(max_size=20))
 def test_sequence_begins_with_its_prompt(question, answer):
     for name in ("vicuna_v1", "chat"):
@@ -91,3 +93,10 @@ def test_tokenizers_that_lack_what_is_needed():
     tokenizer.eos_token = None
     with pytest.raises(CheckpointError, match="no end-of-sequence token"):
         PromptFormat(tokenizer, "vicuna_v1")
+
+
+def test_a_tokenizer_of_another_model_is_refused():
+    language_model = tiny_language_model(vocab_size=100)
+    model = AudiovisualLM.create(language_model, byte_tokenizer(), tiny_config())
+    with pytest.raises(CheckpointError, match=r"gives the id \d+ and the language model knows 100"):
+        model.sequence("Why?", "Rain.")

@@ -26,6 +26,11 @@ def models() -> dict[str, AudiovisualLM]:
     return {family: tiny_model(family) for family in FAMILIES}
 
 
+@pytest.fixture(scope="module")
+def float_model() -> AudiovisualLM:
+    return tiny_model("llama-gqa", torch.float32)
+
+
 def exact_norm(self, hidden: torch.Tensor) -> torch.Tensor:
     """Root-mean-square norm in the input's own format; transformers' rounds to float32 on the way."""
     return self.weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
@@ -101,13 +106,33 @@ def make_sequence(recipe) -> ScoredSequence:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(recipes, st.sampled_from(["llama-gqa", "qwen3"]), st.sampled_from([1, 6, 15, 1024]))
+@given(recipes, st.sampled_from(list(FAMILIES)), st.sampled_from([1, 6, 15, 1024]))
 def test_random_trees_score_alike(models, monkeypatch, recipes, family, limit):
     monkeypatch.setattr(attention_module, "plan_blocks", lambda tree, _: plan_blocks(tree, limit))
     sequences = [make_sequence(recipe) for recipe in recipes]
     with torch.no_grad():
         shared = models[family].response_logprobs(sequences)
         plain = models[family].response_logprobs(sequences, share_prefixes=False)
+    torch.testing.assert_close(shared, plain, atol=1e-9, rtol=0)
+
+
+@settings(max_examples=10, deadline=None)
+@given(recipes)
+def test_random_trees_in_float32(float_model, recipes):
+    sequences = [make_sequence(recipe) for recipe in recipes]
+    with torch.no_grad():
+        shared = float_model.response_logprobs(sequences)
+        plain = float_model.response_logprobs(sequences, share_prefixes=False)
+    torch.testing.assert_close(shared, plain, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("video", "audio"), [("linear", "stack-mlp"), ("qformer", "qformer")])
+def test_every_projector_scores_alike(video, audio):
+    model = tiny_model("llama-gqa", video_projector=video, audio_projector=audio)
+    sequences = some_sequences(model)
+    with torch.no_grad():
+        shared = model.response_logprobs(sequences)
+        plain = model.response_logprobs(sequences, share_prefixes=False)
     torch.testing.assert_close(shared, plain, atol=1e-9, rtol=0)
 
 
