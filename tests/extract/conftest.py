@@ -19,7 +19,7 @@ MakeClip = Callable[..., Path]
 def write_clip(
     path: Path, *, frames: int = 12, size: tuple[int, int] = (64, 48), fps: int = 8, sound: float | None = 0.3,
     sound_s: float | None = None, pix_fmt: str = "yuv420p", pts: list[int] | None = None, seed: int = 0,
-    faststart: bool = False, rate: int = 16000,
+    faststart: bool = False, codec: str = "aac",
 ) -> Path:  # fmt: skip
     """Write an mp4: frame i is grey of level 20 + 8 i with a noisy corner; the sound is a tone of amplitude `sound`.
 
@@ -27,13 +27,13 @@ def write_clip(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"movflags": "faststart"} if faststart else {}
-    with av.open(str(path), "w", format="mp4", options=options) as container:
+    with av.open(str(path), "w", format="mp4" if codec == "aac" else "mov", options=options) as container:
         video = container.add_stream("libx264", rate=fps, options={"crf": "10", "preset": "ultrafast", "threads": "1"})
         video.width, video.height = size
         video.pix_fmt = pix_fmt
         if pts is not None:
             video.codec_context.time_base = Fraction(1, 1000)
-        audio = None if sound is None else container.add_stream("aac", rate=rate, layout="mono")
+        audio = None if sound is None else container.add_stream(codec, rate=16000, layout="mono")
         rng = np.random.default_rng(seed)
         for index in range(frames):
             pixels = np.full((size[1], size[0], 3), min(20 + 8 * index, 250), np.uint8)
@@ -45,11 +45,12 @@ def write_clip(
         container.mux(video.encode())
         if audio is not None:
             seconds = sound_s if sound_s is not None else frames / fps
-            tone = sound * np.sin(2 * np.pi * (220 + 40 * seed) * np.arange(int(seconds * rate)) / rate)
-            for start in range(0, len(tone), 1024):
-                piece = tone[None, start : start + 1024].astype(np.float32)
+            tone = sound * np.sin(2 * np.pi * (220 + 40 * seed) * np.arange(int(seconds * 16000)) / 16000)
+            step = 1024 if codec == "aac" else 16000
+            for start in range(0, len(tone), step):
+                piece = tone[None, start : start + step].astype(np.float32)
                 samples = av.AudioFrame.from_ndarray(piece, format="fltp", layout="mono")
-                samples.sample_rate, samples.pts, samples.time_base = rate, start, Fraction(1, rate)
+                samples.sample_rate, samples.pts, samples.time_base = 16000, start, Fraction(1, 16000)
                 container.mux(audio.encode(samples))
             container.mux(audio.encode())
     return path
@@ -80,7 +81,7 @@ def make_rotated() -> Callable[[Path, int], Path]:
 def long_clip(tmp_path_factory) -> Path:
     """A clip of ten minutes with a frame every thirty seconds."""
     path = tmp_path_factory.mktemp("long") / "ten minutes.mp4"
-    return write_clip(path, frames=21, pts=list(range(0, 600_001, 30_000)), sound_s=600, rate=8000)
+    return write_clip(path, frames=21, pts=list(range(0, 600_001, 30_000)), sound_s=600, codec="pcm_s16le")
 
 
 @pytest.fixture(scope="session")

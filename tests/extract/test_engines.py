@@ -58,8 +58,8 @@ def test_several_devices_share_the_shards_and_write_the_same_bytes(corpus, setti
     parts = []
     whole_fill = engines.fill
 
-    def remember(job, encoders, part, lines, stop):
-        report = whole_fill(job, encoders, part, lines, stop)
+    def remember(job, encoders, pool, part, lines, stop):
+        report = whole_fill(job, encoders, pool, part, lines, stop)
         parts.append((encoders, part.index, report.encoded))
         return report
 

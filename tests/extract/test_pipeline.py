@@ -66,7 +66,7 @@ def test_a_second_run_changes_nothing_and_loads_nothing(corpus, tmp_path, option
     store = tmp_path / "store"
     extract(corpus, store, options())
     before = files_of(store)
-    monkeypatch.setattr("avem.extract.pipeline.open_engine", lambda _: pytest.fail("the encoders were loaded"))
+    monkeypatch.setattr("avem.extract.pipeline.open_engine", lambda *_: pytest.fail("the encoders were loaded"))
     report = extract(corpus, store, options())
     assert (report.encoded, report.failures) == ({}, [])
     assert files_of(store) == before
