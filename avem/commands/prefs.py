@@ -131,3 +131,51 @@ def convert(
     read = read_rows(rows)
     for path in write_rows(read, out, to.value, lambda clip: media.replace("{clip}", clip)):
         typer.echo(path)
+
+
+@prefs_app.command()
+def survey(
+    source: Annotated[Path, typer.Argument(help="Preference rows or a benchmark file.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("./survey"),
+    media: Annotated[Path | None, typer.Option(help="Folder of the clips; those asked about are copied.")] = None,
+    votes: Annotated[int, typer.Option(help="People who judge each item.")] = 3,
+    per_booklet: Annotated[int, typer.Option(help="Items that one person gets.")] = 40,
+    attention_every: Annotated[int, typer.Option(help="One of so many items is an attention check; 0: none.")] = 10,
+    verified: Annotated[Path | None, typer.Option(help="Benchmark questions known to be right, as checks.")] = None,
+    sample: Annotated[int | None, typer.Option(help="At most so many rows or questions.", min=1)] = None,
+    label_studio: Annotated[bool, typer.Option("--label-studio", help="Write Label Studio tasks instead.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the sample and the orders.")] = 0,
+) -> None:
+    """Make a page on which people judge rows or questions; it works from a folder, without a server."""
+    from avem.tools.prefs.survey import SurveyOptions, make_survey
+
+    items = make_survey(
+        SurveyOptions(
+            source=source, out=out, media=media, votes=votes, per_booklet=per_booklet, attention_every=attention_every,
+            verified=verified, sample=sample, label_studio=label_studio, seed=seed,
+        )
+    )  # fmt: skip
+    typer.echo(f"{len(items)} items are in {out}; keep {out / 'key.json'}, which holds the right answers, to yourself.")
+
+
+@prefs_app.command("votes")
+def read_votes(
+    survey: Annotated[Path, typer.Argument(help="The survey's folder.")],
+    results: Annotated[list[Path], typer.Argument(help="Files that people saved, or Label Studio exports.")],
+    out: Annotated[Path | None, typer.Option(help="Write what was found right here.")] = None,
+    attention: Annotated[float, typer.Option(help="Share of attention checks to pass.", min=0.0, max=1.0)] = 0.75,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Read votes back: majorities, discrepancies and Krippendorff's alpha, as in Tables 6 and 7."""
+    from dataclasses import asdict
+
+    from avem.commands.prefs_tables import show_verdicts
+    from avem.tools.prefs.votes import keep_verified, read_verdicts
+
+    verdicts = read_verdicts(survey, results, attention)
+    if as_json:
+        typer.echo(json.dumps([asdict(group) for group in verdicts.groups], indent=1))
+    else:
+        show_verdicts(verdicts)
+    if out is not None:
+        typer.echo(f"{keep_verified(survey, verdicts, out)} are in {out}.")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from avem.tools.prefs.build import BuildResult
-from avem.tools.prefs.estimate import Estimate
 from avem.tools.prefs.ledger import COLUMNS
-from avem.tools.prefs.report import Report
+
+if TYPE_CHECKING:
+    from avem.tools.prefs.build import BuildResult
+    from avem.tools.prefs.estimate import Estimate
+    from avem.tools.prefs.report import Report
+    from avem.tools.prefs.votes import Verdicts
 
 SHOWN_FAULTS = 200
 """Faults listed on a terminal; `--json` gives all."""
@@ -70,3 +75,15 @@ def show_estimate(estimate: Estimate) -> None:
     Console().print(table)
     cost = f"{estimate.cost:.2f}" if estimate.priced else "unknown without --price-in and --price-out"
     typer.echo(f"{estimate.requests} requests for {estimate.clips} clips; cost {cost}. {estimate.assumptions}")
+
+
+def show_verdicts(verdicts: Verdicts) -> None:
+    """Show the counts of Tables 6 and 7."""
+    table = Table("group", "verified", "one or more correct", "majority correct", "discrepancies", "final", "alpha")
+    for row in verdicts.groups:
+        counts = (row.verified, row.one_correct, row.majority_correct, row.discrepancies, row.final)
+        table.add_row(row.group, *map(str, counts), "-" if row.alpha is None else f"{row.alpha:.3f}")
+    Console().print(table)
+    typer.echo(f"Votes of {len(verdicts.passed)} people count.")
+    if verdicts.failed:
+        typer.echo(f"Attention checks failed: {', '.join(verdicts.failed)}.")

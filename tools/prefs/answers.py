@@ -104,8 +104,9 @@ def _row(
     made: dict[str, Any],
 ) -> PreferenceRow:  # fmt: skip
     told = {SIDES[side]: str(emotion) for side, emotion in state.predicted.items()}
+    source = {"made_by": "avem prefs build", "path": state.clip.path, "told_from": told}
+    asked = question if task == "description" else value["question"].strip()
+    answers = [value[name].strip() for name in ("correct", "video_relevant", "emotion_relevant", "irrelevant")]
     return PreferenceRow(
-        row_id, state.clip.clip_id, modality, task, value["question"].strip() if task != "description" else question,
-        value["correct"].strip(), value["video_relevant"].strip(), value["emotion_relevant"].strip(),
-        value["irrelevant"].strip(), state.emotion, {"made_by": "avem prefs build", "path": state.clip.path, "told_from": told, **made},
-    )  # fmt: skip
+        row_id, state.clip.clip_id, modality, task, asked, *answers, emotion=state.emotion, provenance=source | made
+    )
