@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Protocol
 
 from avem.cache.records import Kind, StreamSpec
 from avem.extract.fill import FillReport, Job, Lines, Part, fill
-from avem.extract.loading import load_encoders
+from avem.extract.loading import device_list, load_encoders
 from avem.extract.options import ExtractOptions, ExtractReport
+from avem.extract.pool import DecodePool
 from avem.progress import stages
 
 
@@ -34,16 +36,24 @@ class Engine(AbstractContextManager["Engine"], Protocol):
 class LocalEngine:
     """The devices of this machine, a thread each; decoding processes are shared out among them.
 
+    The processes start first, so that they are ready by the time encoders are loaded and arrays are made.
+
     Args:
         options: Which devices, encoders and precision.
+        clips: How many are to be decoded at most; no more processes than that are started.
 
     Raises:
         AvemError: A device or an encoder can't be used.
     """
 
-    def __init__(self, options: ExtractOptions) -> None:
-        self._encoders = load_encoders(options)
-        self.specs = self._encoders[0].specs(options)
+    def __init__(self, options: ExtractOptions, clips: int) -> None:
+        devices = device_list(options)
+        workers = max(min(options.worker_count, clips) // len(devices), 1)
+        with ExitStack() as stack:
+            self._pools = [] if options.dry_run else [stack.enter_context(DecodePool(workers)) for _ in devices]
+            self._encoders = load_encoders(options, devices)
+            self.specs = self._encoders[0].specs(options)
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> LocalEngine:
         return self
@@ -52,6 +62,7 @@ class LocalEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._encoders = []
+        self._stack.close()
 
     def fill(self, job: Job, report: ExtractReport) -> None:
         """Fill the pending shards on every device and enter what was done into the report.
@@ -59,21 +70,19 @@ class LocalEngine:
         Raises:
             StoreError: The store can't be written.
         """
-        devices = len(self._encoders)
-        parts = [Part(index, devices, max(report.workers // devices, 1)) for index in range(devices)]
-        report.devices, report.workers = devices, sum(part.workers for part in parts)
+        report.devices, report.workers = len(self._pools), sum(pool.workers for pool in self._pools)
+        rows, clips = sum(report.pending.values()), max(report.pending.values())
         stop = threading.Event()
-        rows = sum(report.pending.values())
-        clips = max(report.pending.values())
-        with stages(("decode", clips, "clips"), ("encode", rows, "rows"), ("write", rows, "rows")) as lines:
-            if devices == 1:  # in the main thread, which Ctrl-C reaches
-                add_report(report, fill(job, self._encoders[0], parts[0], Lines(*lines), stop))
+        with stages(("decode", clips, "clips"), ("encode", rows, "rows"), ("write", rows, "rows")) as shown:
+            work = [
+                partial(fill, job, encoders, pool, Part(index, report.devices), Lines(*shown), stop)
+                for index, (encoders, pool) in enumerate(zip(self._encoders, self._pools, strict=True))
+            ]
+            if len(work) == 1:  # in the main thread, which Ctrl-C reaches
+                add_report(report, work[0]())
                 return
-            with ThreadPoolExecutor(devices, thread_name_prefix="device") as threads:
-                futures = [
-                    threads.submit(fill, job, encoders, part, Lines(*lines), stop)
-                    for encoders, part in zip(self._encoders, parts, strict=True)
-                ]
+            with ThreadPoolExecutor(len(work), thread_name_prefix="device") as threads:
+                futures = [threads.submit(one) for one in work]
                 try:
                     for future in as_completed(futures):
                         add_report(report, future.result())
@@ -89,8 +98,12 @@ def add_report(report: ExtractReport, part: FillReport) -> None:
     report.timings.add(part.timings)
 
 
-def open_engine(options: ExtractOptions) -> Engine:
+def open_engine(options: ExtractOptions, clips: int) -> Engine:
     """Start the engine that the options name.
+
+    Args:
+        options: Which engine, and what it needs.
+        clips: How many are to be decoded at most.
 
     Raises:
         AvemError: It, a device or an encoder can't be used; the message names the option.
@@ -99,4 +112,4 @@ def open_engine(options: ExtractOptions) -> Engine:
         from avem.extract.ray_engine import RayEngine
 
         return RayEngine(options)
-    return LocalEngine(options)
+    return LocalEngine(options, clips)

@@ -53,8 +53,6 @@ class Part:
 
     index: int = 0
     of: int = 1
-    workers: int = 1
-    """Decoding processes."""
 
     def order(self, shards: Sequence[int]) -> list[int]:
         """Shard numbers in the order in which this device tries to claim them."""
@@ -81,12 +79,15 @@ class FillReport:
     timings: Timings = field(default_factory=Timings)
 
 
-def fill(job: Job, encoders: Encoders, part: Part, lines: Lines, stop: threading.Event) -> FillReport:
+def fill(
+    job: Job, encoders: Encoders, pool: DecodePool, part: Part, lines: Lines, stop: threading.Event
+) -> FillReport:  # fmt: skip
     """Decode, encode and write every pending shard that no other device has claimed.
 
     Args:
         job: What is to be done.
         encoders: Encoders on this device.
+        pool: Its decoding processes; its `map` is used up.
         part: Which device this is.
         lines: Progress to show.
         stop: Set to have no further clips begun.
@@ -106,11 +107,9 @@ def fill(job: Job, encoders: Encoders, part: Part, lines: Lines, stop: threading
             )
             for kind, stream in streams.items()
         }
-        rows = _rows_in_order(shards, part)
-        pool = stack.enter_context(DecodePool(min(part.workers, max(len(rows), 1))))
-        tasks = _tasks(job, rows, assemblers, encoders, stop)
+        tasks = _tasks(job, _rows_in_order(shards, part), assemblers, encoders, stop)
         waited_since = time.perf_counter()
-        for task, clip in pool.map(tasks, window=2 * batch_size + 2 * part.workers):
+        for task, clip in pool.map(tasks, window=2 * batch_size + 2 * pool.workers):
             report.timings.wait += time.perf_counter() - waited_since
             report.timings.decode += clip.seconds
             failed = _take(task, clip, assemblers, encoders, report.timings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,22 +71,22 @@ class Encoders:
         return self.audio.preprocess(torch.as_tensor(clip.sound))
 
 
-def load_encoders(options: ExtractOptions) -> list[Encoders]:
-    """Load what the options ask for on every device they ask for, in the precision they ask for.
+def load_encoders(options: ExtractOptions, devices: Sequence[str]) -> list[Encoders]:
+    """Load what the options ask for on every device, in the precision they ask for.
+
+    Args:
+        options: Encoders, streams and precision.
+        devices: From `device_list`.
 
     Returns:
         Encoders on each device; the files are read once.
 
     Raises:
-        SettingError: A device can't be used here.
         MissingFileError: A checkpoint is not to be had.
         CheckpointError: A checkpoint is not what avem reads.
     """
-    devices = _devices(options.device_names)
-    on_gpu = [_is_gpu(device) for device in devices]
-    if any(on_gpu) != all(on_gpu):
-        raise SettingError(f"--device {options.device} mixes GPUs and processors, whose features would differ.")
-    precision = options.precision if options.precision != "auto" else "float16" if all(on_gpu) else "float32"
+    on_gpu = _is_gpu(devices[0])
+    precision = options.precision if options.precision != "auto" else "float16" if on_gpu else "float32"
     first, dtype = devices[0], getattr(torch, precision)
     video = load_video_encoder(options.video_encoder, device=first, dtype=dtype) if "video" in options.streams else None
     audio = load_audio_encoder(options.audio_encoder, device=first, dtype=dtype) if "audio" in options.streams else None
@@ -93,11 +94,19 @@ def load_encoders(options: ExtractOptions) -> list[Encoders]:
     return [loaded, *(loaded.copy_to(device) for device in devices[1:])]
 
 
-def _devices(names: tuple[str, ...]) -> list[str]:
-    """The devices that are meant: `auto` is every GPU of this machine, or else its processor."""
-    if names != ("auto",):
-        return list(names)
-    return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+def device_list(options: ExtractOptions) -> list[str]:
+    """The devices that are meant: `auto` is every GPU of this machine, or else its processor.
+
+    Raises:
+        SettingError: A device can't be used here.
+    """
+    devices = list(options.device_names)
+    if devices == ["auto"]:
+        devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+    on_gpu = [_is_gpu(device) for device in devices]
+    if any(on_gpu) != all(on_gpu):
+        raise SettingError(f"--device {options.device} mixes GPUs and processors, whose features would differ.")
+    return devices
 
 
 def _is_gpu(device: str) -> bool:

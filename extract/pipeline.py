@@ -75,7 +75,7 @@ def _run(
 ) -> None:
     """Load the encoders, check that the result will fit, and fill the store."""
     begin = time.perf_counter()
-    with open_engine(options) as engine:
+    with open_engine(options, max(report.pending.values())) as engine:
         report.timings.load = time.perf_counter() - begin
         report.bytes_needed = plan.bytes_needed(engine.specs, cast("dict[Kind, int]", report.pending))
         report.bytes_free = plan.free_bytes(store_path)

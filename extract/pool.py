@@ -60,6 +60,11 @@ class DecodePool:
         self._answers: dict[int, DecodedClip] = {}
         self._retry: list[int] = []
 
+    @property
+    def workers(self) -> int:
+        """Number of processes."""
+        return len(self._workers)
+
     def __enter__(self) -> DecodePool:
         return self
 

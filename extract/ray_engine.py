@@ -24,8 +24,9 @@ from avem.cache.stream import StreamWriter
 from avem.errors import MissingFileError, SettingError, StoreError
 from avem.extract.engines import add_report
 from avem.extract.fill import FillReport, Job, Lines, Part, fill
-from avem.extract.loading import load_encoders
+from avem.extract.loading import device_list, load_encoders
 from avem.extract.options import ExtractOptions, ExtractReport
+from avem.extract.pool import DecodePool
 from avem.progress import Stage, stage
 
 logger = logging.getLogger(__name__)
@@ -41,8 +42,8 @@ FRUITLESS_ROUNDS = 30
 class Device:
     """Body of an actor: the encoders on one GPU or one machine's processor."""
 
-    def __init__(self, options: ExtractOptions, threads: int) -> None:
-        self._options, self._threads = options, threads
+    def __init__(self, options: ExtractOptions, workers: int, threads: int) -> None:
+        self._options, self._workers, self._threads = options, workers, threads
 
     def load(self) -> dict[Kind, StreamSpec]:
         """Load the encoders; here rather than in `__init__`, whose errors Ray hides.
@@ -51,7 +52,7 @@ class Device:
             AvemError: An encoder can't be used on this machine.
         """
         torch.set_num_threads(self._threads)  # as many as the local engine has, because the number decides the last bit
-        (self._encoders,) = load_encoders(self._options)
+        (self._encoders,) = load_encoders(self._options, device_list(self._options))
         return self._encoders.specs(self._options)
 
     def fill(self, job: Job, part: Part) -> FillReport:
@@ -68,7 +69,8 @@ class Device:
                     "system that every machine has under the same path."
                 )
         silent = Lines(*(Stage(name, len(job.rows), "rows", None) for name in ("decode", "encode", "write")))
-        return fill(job, self._encoders, part, silent, threading.Event())
+        with DecodePool(self._workers) as pool:
+            return fill(job, self._encoders, pool, part, silent, threading.Event())
 
 
 @dataclass(slots=True)
@@ -171,7 +173,7 @@ class RayEngine:
 
     def _start_actor(self, index: int) -> None:
         remote = self._ray.remote(Device).options(num_gpus=self._gpus, num_cpus=self._workers, max_restarts=0)
-        actor = remote.remote(self._options, torch.get_num_threads())
+        actor = remote.remote(self._options, self._workers, torch.get_num_threads())
         self._crew.loading[actor.load.remote()] = (actor, index)
 
     def _wait_for_first(self) -> None:
@@ -186,7 +188,7 @@ class RayEngine:
         """Have every idle actor go through the pending shards."""
         idle, self._crew.idle = self._crew.idle, []
         for actor, index in idle:
-            reference = actor.fill.remote(job, Part(index, self._count, self._workers))
+            reference = actor.fill.remote(job, Part(index, self._count))
             self._crew.filling[reference] = (actor, index)
 
     def _look(self, report: ExtractReport | None) -> None:

@@ -29,7 +29,7 @@ import typer
 from avem.extract import ExtractOptions, extract, read_dataset, read_waveform
 from avem.extract.decode_task import DecodeTask
 from avem.extract.fill import BATCH_ON_CPU, BATCH_ON_GPU
-from avem.extract.loading import Encoders, load_encoders
+from avem.extract.loading import Encoders, device_list, load_encoders
 from avem.extract.media import frame_ids
 from avem.extract.pool import DecodePool
 from avem.extract.random_weights import make_random_languagebind, make_random_whisper
@@ -104,7 +104,7 @@ def overhead(
     """Extraction against decoding and encoding alone, and a rerun against both."""
     root = build_corpus(work / f"corpus-{clips}", clips, seed=0).root
     options = ExtractOptions(**encoders_of(work, shapes), limit=clips)
-    (encoders,) = load_encoders(options)
+    (encoders,) = load_encoders(options, device_list(options)[:1])
     number = count()
 
     def fresh() -> None:
