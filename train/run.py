@@ -123,8 +123,12 @@ class RunDirectory:
         )
 
     def log(self, values: dict[str, Any]) -> None:
-        """Add one step's object to the metrics."""
-        with self.metrics.open("a", encoding="utf-8") as file:
+        """Add one step's object to the metrics.
+
+        Raises:
+            CheckpointError: It could not be written; the checkpoints are untouched.
+        """
+        with self._writing(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
     def trim(self, step: int) -> None:

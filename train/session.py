@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import LoggerType
+from accelerate.utils import DistributedType, LoggerType
 
 from avem.cache import FeatureStore
 from avem.errors import SettingError
@@ -30,6 +30,8 @@ from avem.train.state import load_weights, trained_parameters
 
 logger = logging.getLogger(__name__)
 
+SPREAD = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+"""Set-ups in which no process holds all weights."""
 TRACKED = "tracked"
 """Folder of the run in which trackers that write files keep them."""
 
@@ -208,7 +210,8 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     """Device and processes: one CPU, one GPU, or whatever `torchrun` or `accelerate launch` started.
 
     Raises:
-        SettingError: A tracker is unknown or not installed, or the device is none that avem knows.
+        SettingError: A tracker is unknown or not installed, the device is none that avem knows, or Accelerate is set up
+            to spread the weights.
     """
     names = config.tracker_names
     for name in names:
@@ -218,11 +221,17 @@ def make_accelerator(config: RunConfig) -> Accelerator:
             raise SettingError(f"trackers={name} needs the package {name}; install it, or set trackers=none.")
     if config.device not in ("auto", "cpu") and not config.device.startswith("cuda"):
         raise SettingError(f"device is {config.device}; it must be auto, cpu or cuda.")
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=config.device == "cpu",
         log_with=names or None,
         project_dir=str(config.out) if names else None,
     )
+    if accelerator.distributed_type in SPREAD:
+        raise SettingError(
+            f"Accelerate is set up for {accelerator.distributed_type.value}, which spreads the weights; avem keeps the "
+            "whole language model on every process, so use torchrun, or accelerate launch --multi_gpu."
+        )
+    return accelerator
 
 
 def known_trackers() -> set[str]:

@@ -43,6 +43,7 @@ class PlainStep:
         model: With LoRA adapters; without them it is the reference.
         rows: What is trained on.
         encode: Gives features.
+        shapes: Of a clip's features, by kind.
         config: Weights of the objective.
         rows_per_batch: Rows that go through the model together.
         constants: Reference and text scores that are known beforehand; None to compute them in the step.
@@ -53,11 +54,13 @@ class PlainStep:
         model: AudiovisualLM,
         rows: Sequence[PreferenceExample],
         encode: Encode,
+        shapes: Mapping[str, tuple[int, ...]],
         config: PreferenceConfig,
         rows_per_batch: int,
         constants: Mapping[ScoreSpec, float] | None = None,
     ) -> None:
         self._model, self._rows, self._encode, self._config = model, rows, encode, config
+        self._shapes = {kind: torch.empty(shape, device="meta") for kind, shape in shapes.items()}
         self._rows_per_batch, self._constants = rows_per_batch, constants
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(self._trained, lr=config.learning_rate, weight_decay=0.0, fused=True)
@@ -113,7 +116,12 @@ class PlainStep:
             row = number // per_row
             video = None if spec.video is None else media[row, "video", spec.video]
             audio = None if spec.audio is None else media[row, "audio", spec.audio]
-            made = self._model.sequence(spec.question, spec.answer, *self._shapes(spec))
+            made = self._model.sequence(
+                spec.question,
+                spec.answer,
+                None if video is None else self._shapes["video"],
+                None if audio is None else self._shapes["audio"],
+            )
             pieces.append(self._splice(made.ids, video, audio))
             targets.append(made.ids[made.response_start :])
             starts.append(len(pieces[-1]) - len(targets[-1]))
@@ -125,17 +133,10 @@ class PlainStep:
         chosen = functional.log_softmax(logits[:, :-1].float(), -1).gather(2, labels[:, 1:, None].clamp(min=0))[..., 0]
         return (chosen * (labels[:, 1:] >= 0)).sum(1)
 
-    def _shapes(self, spec: ScoreSpec) -> tuple[Tensor | None, Tensor | None]:
-        """Stand-ins of the media's shapes, from which the prompt is made."""
-        config: Any = self._model.config
-        video = None if spec.video is None else torch.empty(8, 257, config.video_hidden_size, device="meta")
-        audio = None if spec.audio is None else torch.empty(1500, config.audio_hidden_size, device="meta")
-        return video, audio
-
     def _splice(self, ids: Tensor, video: Tensor | None, audio: Tensor | None) -> Tensor:
         """Input embeddings `[S, H]`: words through the table, media tokens in place of their marks."""
         words = self._model.language_model.get_input_embeddings()(ids.clamp(min=0).to(self._model.device))
-        frames = iter(() if video is None else video.chunk(8))
+        frames = iter(() if video is None else video.chunk(self._shapes["video"].shape[0]))
         pieces = []
         for place, token in enumerate(ids.tolist()):
             if token >= 0:

@@ -6,7 +6,6 @@ python -m avem.tools.benchmarks.step
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import json
 import statistics
 import tempfile
@@ -28,6 +27,7 @@ from avem.train.config import Pairing, PreferenceConfig
 from avem.train.examples import PreferenceExample
 from avem.train.features import ClipFeatures
 from avem.train.loop import Loop, Plan
+from avem.train.plan import Packing, StepPlan, group_rows, plan_epoch
 from avem.train.rows import read_preferences
 from avem.train.session import Session, prepare_model
 from avem.train.specs import ScoreSpec
@@ -35,6 +35,8 @@ from avem.train.trainer import PreferenceObjective, PreferenceTask, score_consta
 
 ENCODERS, CACHED = "plain, encoders in the loop", "plain, cached scores and features"
 WATCHED_STEPS = 4
+M_MMAP_THRESHOLD = -3
+"""From `malloc.h`."""
 
 
 @dataclass(slots=True)
@@ -42,6 +44,7 @@ class Bench:
     """The opened parts that all sides share: one model, one set of rows, one set of constants."""
 
     kit: StepKit
+    config: PreferenceConfig
     session: Session
     rows: list[PreferenceExample]
     constants: Mapping[ScoreSpec, float]
@@ -64,7 +67,7 @@ class Bench:
         for name, parameter in session.model.named_parameters():
             if "lora_B" in name:
                 parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.02)
-        return cls(kit, session, rows, constants)
+        return cls(kit, config, session, rows, constants)
 
     @property
     def features(self) -> ClipFeatures:
@@ -73,12 +76,21 @@ class Bench:
 
     def loop(self, pairing: Pairing) -> Loop:
         """The trainer's loop, with all rows in one step."""
-        config = dataclasses.replace(self.session.config, pairing=pairing)
-        session = dataclasses.replace(self.session, config=config)
-        step = session.plan(self.rows).steps[0]
-        objective = PreferenceObjective(self.rows, session.builder, self.constants, config)
-        plan = Plan([step] * WATCHED_STEPS, frozenset())
-        return Loop(session.model, objective, self.features, plan, config, session.run, session.accelerator)
+        session = self.session
+        objective = PreferenceObjective(self.rows, session.builder, self.constants, self.config)
+        plan = Plan([self.step(pairing)] * WATCHED_STEPS, frozenset())
+        return Loop(session.model, objective, self.features, plan, self.config, session.run, session.accelerator)
+
+    def step(self, pairing: Pairing) -> StepPlan:
+        """All rows in one step, a micro-batch for each group: what comes beside it in a larger corpus is unrelated."""
+        groups = group_rows(self.rows, pairing)
+        packing = Packing(pairing, len(self.rows), 1 << 30)
+        parts = [
+            plan_epoch([self.rows[index] for index in group], self.session.builder, packing, seed=0) for group in groups
+        ]
+        steps = [step for part in parts for step in part]
+        batches = tuple(tuple(group) for group in groups)
+        return StepPlan((batches,), sum(step.tokens for step in steps), sum(step.pairs for step in steps))
 
     def avem_side(self, pairing: Pairing) -> Callable[[], None]:
         """A step of the trainer; reading the features is part of it."""
@@ -91,14 +103,15 @@ class Bench:
 
     def plain_side(self, name: str, rows_per_batch: int) -> Callable[[], None]:
         """The plain step, one of `ENCODERS` and `CACHED`."""
-        store, config = self.session.store, self.session.config
+        store = self.session.store
 
         def stored(kind: str, clip: int) -> Tensor:
             return store.features(kind, [clip])[0]  # type: ignore[arg-type]
 
         encode, constants = (self.kit.encode, None) if name == ENCODERS else (stored, self.constants)
         model = with_plain_adapters(self.session.model)
-        step = PlainStep(model, self.rows, encode, config, rows_per_batch, constants)
+        shapes = {kind: store.spec(kind).row_shape for kind in store.kinds}
+        step = PlainStep(model, self.rows, encode, shapes, self.config, rows_per_batch, constants)
 
         def run() -> None:
             self.losses[name] = step()
@@ -113,7 +126,9 @@ def peak_memory(run: Callable[[], None]) -> float:
         before = torch.cuda.memory_allocated()
         run()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    ctypes.CDLL(None).malloc_trim(0)
+    library = ctypes.CDLL(None)
+    library.mallopt(M_MMAP_THRESHOLD, 1 << 20)  # what is freed goes back at once, so that resident means in use
+    library.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
     run()

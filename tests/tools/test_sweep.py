@@ -1,0 +1,181 @@
+"""Sweeps: grids are read and refused, runs are done once, table and figure hold what was measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from avem.commands.sweep import sweep
+from avem.errors import DataError, SettingError
+from avem.tools.sweep import run as sweep_run
+from avem.tools.sweep.grid import grid_names, read_grid
+from avem.tools.sweep.measures import bench_measures
+from avem.tools.sweep.outcome import make_sheet, write_outcome
+from avem.tools.sweep.run import RunResult, SweepOptions, run_sweep
+from avem.train.config import PreferenceConfig
+from avem.train.options import build_config
+from tests.train.training_kit import CLIPS, Kit, make_kit
+
+PLACES = {"cache": "cache", "model": "model", "out": "out", "prefs": "prefs"}
+SMALL = """
+title = "Two ways"
+columns = ["loss", "accuracy"]
+seeds = [0, 1]
+settings = { max_steps = 1, batch_size = 4, trackers = "none", reliance_rows = 0 }
+[[runs]]
+name = "whole"
+paper = [0.5, 0.9]
+[[runs]]
+name = "w/o TPD"
+preset = "no-tpd"
+[[curves]]
+name = "gamma"
+options = ["gamma_tpd"]
+values = [[0.0], [0.2]]
+"""
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory) -> Kit:
+    return make_kit(tmp_path_factory.mktemp("sweep"))
+
+
+@pytest.fixture
+def grid_file(tmp_path) -> Path:
+    file = tmp_path / "small.toml"
+    file.write_text(SMALL)
+    return file
+
+
+def options(kit: Kit, out: Path, **changes) -> SweepOptions:
+    return SweepOptions(cache=kit.store, prefs=kit.prefs, model=str(kit.model), out=out, device="cpu", **changes)
+
+
+@pytest.mark.parametrize("name", grid_names())
+def test_every_grid_of_the_paper_is_valid(name):
+    grid = read_grid(name)
+    for run in grid.runs:
+        build_config(PreferenceConfig, {**PLACES, **grid.settings, **run.settings})
+    assert len(grid.runs) >= 4
+
+
+def test_the_papers_tables_and_figure_are_there():
+    assert {"table5", "table17", "table18", "fig11"} <= set(grid_names())
+    assert {run.curve for run in read_grid("fig11").runs} >= {"gamma_tpd", "lambda_av"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "neither runs nor curves"),
+        ("[[runs]]\nsettings = {}", "run 1 has no name"),
+        ('[[runs]]\nname = "a"\n[[runs]]\nname = "a"', "two runs with the name a"),
+        ('columns = ["bsic"]', "column bsic"),
+        ('[[runs]]\nname = "a"\ncolour = 1', "unknown field colour"),
+        ('columns = ["loss"]\n[[runs]]\nname = "a"\npaper = [1, 2]', "2 figures of the paper for 1 columns"),
+        ('seeds = [-1]\n[[runs]]\nname = "a"', "whole numbers from 0"),
+        ('[[curves]]\nname = "a"\noptions = ["beta"]\nvalues = [[1.0, 2.0]]', "as many values as there are options"),
+    ],
+)
+def test_a_broken_grid_is_refused(tmp_path, text, message):
+    (tmp_path / "grid.toml").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_grid(str(tmp_path / "grid.toml"))
+
+
+def test_unknown_grids_presets_and_runs_say_what_there_is(kit, grid_file, tmp_path):
+    with pytest.raises(SettingError, match="no grid table6; choose one of fig11, table17"):
+        read_grid("table6")
+    with pytest.raises(SettingError, match="has no run hole; it has whole"):
+        run_sweep(read_grid(str(grid_file)), options(kit, tmp_path, only=("hole",)))
+    with pytest.raises(SettingError, match="--questions"):
+        run_sweep(read_grid("table5"), options(kit, tmp_path))
+
+
+def test_runs_are_trained_once_and_found_again(kit, grid_file, tmp_path, monkeypatch):
+    trained = []
+    real = sweep_run.train_preferences
+    monkeypatch.setattr(sweep_run, "train_preferences", lambda config: (trained.append(config), real(config))[1])
+    grid = read_grid(str(grid_file))
+    first = run_sweep(grid, options(kit, tmp_path / "out"))
+    assert [(result.run, result.seed) for result in first] == [
+        (name, seed) for name in ("whole", "w/o TPD", "gamma = 0.0", "gamma = 0.2") for seed in (0, 1)
+    ]
+    # "w/o TPD" is the curve's first point and "whole" its second
+    assert len({config.out for config in trained}) == 4
+    finished = {config.out / "final" for config in trained}
+    times = {path: path.stat().st_mtime_ns for path in finished}
+    assert run_sweep(grid, options(kit, tmp_path / "out")) == first
+    assert {path: path.stat().st_mtime_ns for path in finished} == times
+
+
+def test_command_writes_table_figure_and_raw_results(kit, grid_file, tmp_path):
+    app = typer.Typer()
+    app.command()(sweep)
+    arguments = [
+        str(grid_file), "--cache", str(kit.store), "--prefs", str(kit.prefs), "--model", str(kit.model), "--out",
+        str(tmp_path / "out"), "--only", "whole", "--seed", "3", "--device", "cpu", "--set", "beta=0.2",
+    ]  # fmt: skip
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    raw = json.loads((tmp_path / "out" / "small.json").read_text())
+    assert [(item["run"], item["seed"]) for item in raw["results"]] == [("whole", 3)]
+    assert "| whole |" in (tmp_path / "out" / "small.md").read_text()
+    assert "<svg" in (tmp_path / "out" / "small.svg").read_text()
+    config = json.loads(next((tmp_path / "out" / "runs").glob("*/config.json")).read_text())
+    assert (config["settings"]["beta"], config["settings"]["seed"]) == (0.2, 3)
+
+
+def test_a_benchmark_judges_base_and_runs(kit, tmp_path):
+    questions = [
+        {
+            "id": f"q{clip}-{task}", "video": f"toy/{clip:03d}", "task": task, "question": "A cue?",
+            "choices": ["(A) Yes", "(B) No"], "answer": "AB"[clip % 2], "subtask": "spurious",
+        }
+        for clip in range(CLIPS - 1)
+        for task in ("reasoning_stress_audio", "reasoning_stress_video", "modality_agreement")
+    ]  # fmt: skip
+    (tmp_path / "questions.json").write_text(json.dumps(questions))
+    (tmp_path / "grid.toml").write_text(
+        'columns = ["agree", "stress", "spurious"]\nsettings = { max_steps = 1, trackers = "none" }\n[base]\n'
+        '[[runs]]\nname = "one"\n'
+    )
+    grid = read_grid(str(tmp_path / "grid.toml"))
+    chosen = options(kit, tmp_path / "out", questions=tmp_path / "questions.json", style="cloze")
+    results = run_sweep(grid, chosen)
+    assert [result.run for result in results] == ["base", "one"]
+    assert all({"agree", "stress", "spurious"} <= result.measures.keys() for result in results)
+    assert run_sweep(grid, chosen) == results
+
+
+def test_columns_are_joined_as_the_paper_joins_them():
+    score = {
+        "tasks": {
+            "reasoning_basic_audio": {"accuracy": 70.0, "f1": None},
+            "reasoning_basic_video": {"accuracy": 90.0, "f1": None},
+            "modality_agreement": {"accuracy": 60.0, "f1": 50.0},
+            "reasoning_stress_audio": {"accuracy": 60.0, "f1": 40.0},
+            "reasoning_stress_video": {"accuracy": 60.0, "f1": 60.0},
+        },
+        "subtasks": {
+            "reasoning_stress_audio": {"spurious": {"accuracy": 10.0}, "hallucinated": {"accuracy": 30.0}},
+            "reasoning_stress_video": {"spurious": {"accuracy": 20.0}},
+        },
+    }
+    assert bench_measures(score) == {
+        "basic": 80.0, "agree": 50.0, "stress": 50.0, "spurious": 15.0, "hallucinated": 30.0,
+    }  # fmt: skip
+
+
+def test_table_has_means_deviations_and_the_papers_figures(grid_file, tmp_path):
+    grid = read_grid(str(grid_file))
+    results = [RunResult("whole", seed, {"loss": 1.0 + seed, "accuracy": 0.5}) for seed in (0, 1)]
+    sheet = make_sheet(grid, results)
+    assert sheet.header == ("run", "seeds", "loss", "accuracy", "paper: loss", "paper: accuracy")
+    assert sheet.rows == (("whole", "2", "1.5 ± 0.71", "0.5 ± 0", "0.5", "0.9"),)
+    write_outcome(grid, results, tmp_path)
+    assert (tmp_path / "small.svg").is_file()
