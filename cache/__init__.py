@@ -4,7 +4,7 @@
 """
 
 from avem.cache.info import StoreInfo, store_info
-from avem.cache.matching import match_mutual
+from avem.cache.matching import match_all, match_mutual
 from avem.cache.negatives import MiningReport, ensure_negatives, mine_negatives
 from avem.cache.prefetch import FeatureBatch, Prefetcher
 from avem.cache.records import ClipRecord, DamagedRow, RowDetails, Shard, StreamSpec
@@ -28,6 +28,7 @@ __all__ = [
     "StreamSpec",
     "StreamWriter",
     "ensure_negatives",
+    "match_all",
     "match_mutual",
     "mine_negatives",
     "score_key",

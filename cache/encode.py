@@ -77,9 +77,10 @@ def _all_finite(rows: torch.Tensor) -> torch.Tensor:
     """
     infinity = int(torch.tensor(torch.inf, dtype=rows.dtype).view(torch.int16))
     bits = rows.contiguous().view(torch.int16).numpy().reshape(len(rows), math.prod(rows.shape[1:]))
-    positive = bits.max(axis=1) < infinity
-    negative = bits.view(np.uint16).max(axis=1) < infinity + SIGN
-    return torch.from_numpy(positive & negative)
+    return torch.tensor(  # row by row, so that the second look finds the row in the processor's cache
+        [int(row.max()) < infinity and int(row.view(np.uint16).max()) < infinity + SIGN for row in bits],
+        dtype=torch.bool,
+    )
 
 
 def _quantised(features: torch.Tensor) -> dict[str, Bytes]:

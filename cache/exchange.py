@@ -135,6 +135,6 @@ def _record(clip: dict[str, Any]) -> ClipRecord:
 
 
 def _details(clip: dict[str, Any], kind: Kind) -> RowDetails:
-    told = {name: clip[name] for name in DETAIL_COLUMNS}
+    told = {name: clip[name] for name in DETAIL_COLUMNS} | {"decoder": clip.get(f"{kind}_decoder")}
     status = clip[f"{kind}_status"]
     return RowDetails(**told) if status == OK else RowDetails("failed", status.removeprefix(f"{FAILED}: "), **told)

@@ -110,6 +110,7 @@ def fold_rows(columns: Columns, kind: Kind, rows: Mapping[int, RowDetails]) -> N
         if row >= clips:  # a reader may hold a manifest older than the record
             continue
         columns[f"{kind}_status"][row] = details.manifest_status
+        columns[f"{kind}_decoder"][row] = details.decoder
         for name in DETAIL_COLUMNS:
             value: Any = getattr(details, name)
             if value is not None:

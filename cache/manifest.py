@@ -37,12 +37,16 @@ SCHEMA = pa.schema(
         ("modified_ns", pa.int64()),
         ("video_status", pa.string()),
         ("audio_status", pa.string()),
+        ("video_decoder", pa.string()),
+        ("audio_decoder", pa.string()),
         ("check", pa.uint32()),
     ]
 )
 
 DETAIL_COLUMNS = ("duration_s", "fps", "frames", "has_audio")
-"""Columns that extraction fills in, empty at first."""
+"""Columns about a clip's file that extraction fills in, empty at first."""
+DECODER_COLUMNS = ("video_decoder", "audio_decoder")
+"""Columns that say which decoder read a stream where it was not the usual one; older manifests lack them."""
 
 Columns = dict[str, list[Any]]
 """A manifest as lists, for editing; without `check`."""
@@ -61,7 +65,11 @@ def parse_manifest(data: bytes, where: str) -> pa.Table:
     """
     try:
         # Without Arrow's threads: beside torch, one still starting when a short process ends aborts it.
-        return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False).select(SCHEMA.names).cast(SCHEMA)
+        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+        for name in DECODER_COLUMNS:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(len(table), pa.string()))
+        return table.select(SCHEMA.names).cast(SCHEMA)
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise StoreError(f"The manifest {where} can't be read ({error}); run `avem cache verify`.") from error
 
@@ -105,7 +113,7 @@ def manifest_columns(table: pa.Table) -> Columns:
 def append_clips(columns: Columns, records: Sequence[ClipRecord]) -> None:
     """Add clips at the end, with nothing extracted yet."""
     for name, values in columns.items():
-        if name in DETAIL_COLUMNS:
+        if name in DETAIL_COLUMNS + DECODER_COLUMNS:
             values.extend([None] * len(records))
         elif name.endswith("_status"):
             values.extend([PENDING] * len(records))
@@ -114,9 +122,15 @@ def append_clips(columns: Columns, records: Sequence[ClipRecord]) -> None:
 
 
 def row_checks(columns: Columns) -> list[int]:
-    """CRC-32C of each row: its number and cells in the schema's order, joined by U+001F, absent cells empty."""
-    names = [name for name in SCHEMA.names if name != "check"]
-    texts = [("" if cell is None else str(cell) for cell in columns[name]) for name in names]
+    """CRC-32C of each row: its number and cells in the schema's order, joined by U+001F, absent cells empty.
+
+    Decoders count only where they are given, after their column's name, so that older manifests keep their checks.
+    """
+    names = [name for name in SCHEMA.names if name != "check" and name not in DECODER_COLUMNS]
+    texts = [["" if cell is None else str(cell) for cell in columns[name]] for name in names]
+    for name in DECODER_COLUMNS:
+        given = ("" if cell is None else f"\x1f{name}={cell}" for cell in columns[name])
+        texts[-1] = [f"{text}{more}" for text, more in zip(texts[-1], given, strict=True)]
     rows = map(str, range(len(columns["clip_id"])))
     return [google_crc32c.value("\x1f".join(cells).encode()) for cells in zip(rows, *texts, strict=True)]
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 
 from avem.cache.negatives import write_negatives
-from avem.cache.population import Population, Rows, label_distance, population
+from avem.cache.population import MODALITIES, Population, Rows, label_distance, population
 from avem.cache.store import FeatureStore
 
 RECIPE = "mutual"
 
 
 def match_mutual(
-    store: FeatureStore, recipe: str = "hard", modality: str = "audiovisual", *, duplicate_cosine: float | None = None
+    store: FeatureStore,
+    recipe: str = "hard",
+    modality: str = "audiovisual",
+    *,
+    duplicate_cosine: float | None = None,
+    exclude: Collection[str] = (),
 ) -> npt.NDArray[np.int32]:
     """Pair clips as each other's negative and keep the pairs as recipe `mutual`.
 
@@ -25,6 +32,7 @@ def match_mutual(
         recipe: Which negatives to pair from.
         modality: `audio`, `video` or `audiovisual`.
         duplicate_cosine: As in `mine_negatives`.
+        exclude: As in `mine_negatives`.
 
     Returns:
         int32 [clips, 1], each clip's partner or -1; the partner of a partner is the clip itself.
@@ -34,15 +42,30 @@ def match_mutual(
         SettingError: There is no such modality.
     """
     modality = "video" if modality == "visual" else str(modality)
-    people = population(store, modality, duplicate_cosine)
+    people = population(store, modality, duplicate_cosine, exclude)
     partners = np.full(len(store), -1, dtype=np.int64)
     _pair_along_edges(store.negatives(recipe, modality), partners)
     _pair_leftovers(people, partners)
     negatives = partners[:, None].astype(np.int32)
-    unpaired = int((partners[people.rows[people.emotions != ""]] < 0).sum())
-    attributes = {"recipe": RECIPE, "modality": modality, "from": recipe, "k": 1, "unpaired": unpaired}
+    labelled = people.rows[people.emotions != ""]
+    unpaired = int((partners[labelled] < 0).sum())
+    attributes = {
+        "recipe": RECIPE, "modality": modality, "from": recipe, "k": 1, "duplicate_cosine": people.duplicate_cosine,
+        "excluded": len(set(exclude)), "clips": len(labelled), "complete": len(labelled) - unpaired,
+        "unpaired": unpaired,
+    }  # fmt: skip
     write_negatives(store, RECIPE, modality, negatives, attributes)
     return negatives
+
+
+def match_all(
+    store: FeatureStore, recipe: str = "hard", *, duplicate_cosine: float | None = None, exclude: Collection[str] = ()
+) -> dict[str, npt.NDArray[np.int32]]:
+    """`match_mutual` for every modality the store has; modality to pairs."""
+    return {
+        modality: match_mutual(store, recipe, modality, duplicate_cosine=duplicate_cosine, exclude=exclude)
+        for modality, kinds in MODALITIES.items() if set(kinds) <= set(store.kinds)
+    }  # fmt: skip
 
 
 def _pair_along_edges(negatives: npt.NDArray[np.int32], partners: Rows) -> None:

@@ -7,6 +7,7 @@ never from a near-duplicate.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from avem.progress import stage
 RECIPES = ("hard", "random-emotion", "random-clip")
 """`hard`: nearest of another emotion; `random-emotion`: any of another emotion; `random-clip`: any clip (Table 17)."""
 
+MADE_IN_TRAINING = ("random-tensor", "diffused")
+"""Table 17's other choices: no clips, but noise that training puts in a clip's place."""
+
 ROWS_PER_CHUNK = 65_536
 
 
@@ -39,6 +43,8 @@ class MiningReport:
     seed: int
     min_emotion_distance: int
     duplicate_cosine: float
+    excluded: int = 0
+    """Clips that were left out, such as a benchmark's: they have no negatives and are none."""
     clips: int = 0
     """Labelled clips that have the streams (for `random-clip`: all clips that have them)."""
     complete: int = 0
@@ -59,6 +65,7 @@ def mine_negatives(
     *,
     min_emotion_distance: int = 1,
     duplicate_cosine: float | None = None,
+    exclude: Collection[str] = (),
     exact_up_to: int = EXACT_UP_TO,
 ) -> list[MiningReport]:
     """Mine negatives for each modality the store has and keep them in it, in place of older ones of the recipe.
@@ -70,9 +77,11 @@ def mine_negatives(
         recipe: One of `RECIPES`.
         k: Negatives per clip.
         seed: Of the random recipes; the same seed and store give the same negatives.
-        min_emotion_distance: 1: another emotion; 2: also another valence, see `avem.emotions.emotion_distance`.
+        min_emotion_distance: 1: another emotion; 2: also another valence; 3: the opposite valence, which surprise and
+            neutral do not have; see `avem.emotions.emotion_distance`.
         duplicate_cosine: Cosine above which clips are near-duplicates; None: see `avem.cache.population`.
-        exact_up_to: Pools up to this size are searched exactly.
+        exclude: Ids of clips to leave out, such as a benchmark's.
+        exact_up_to: Stores up to this size are searched exactly.
 
     Returns:
         A report per modality; also in the attributes of `negatives/<recipe>/<modality>`.
@@ -80,7 +89,10 @@ def mine_negatives(
     Raises:
         SettingError: Unknown recipe, or a number that makes no sense.
         StoreError: The store is remote or holds no features.
+        UnknownClipError: A clip to leave out is not in the store.
     """
+    if recipe in MADE_IN_TRAINING:
+        raise SettingError(f"The recipe {recipe!r} names no clips; it is made while training, so mine nothing for it.")
     if recipe not in RECIPES:
         raise SettingError(f"There is no recipe {recipe!r} for negatives; choose from {', '.join(RECIPES)}.")
     if k < 1 or min_emotion_distance < 1:
@@ -94,9 +106,9 @@ def mine_negatives(
     distance = 0 if recipe == "random-clip" else min_emotion_distance
     reports = []
     for modality in modalities:
-        people = population(store, modality, duplicate_cosine)
+        people = population(store, modality, duplicate_cosine, exclude)
         negatives = np.full((len(store), k), -1, dtype=np.int32)
-        plan = MiningReport(recipe, modality, k, seed, distance, people.duplicate_cosine)
+        plan = MiningReport(recipe, modality, k, seed, distance, people.duplicate_cosine, len(set(exclude)))
         report = _mine(people, negatives, plan, exact_up_to)
         write_negatives(store, recipe, modality, negatives, asdict(report))
         reports.append(report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,7 +93,9 @@ def label_distance(first: str, second: str) -> int:
     return int(first != second)
 
 
-def population(store: FeatureStore, modality: str, duplicate_cosine: float | None = None) -> Population:
+def population(
+    store: FeatureStore, modality: str, duplicate_cosine: float | None = None, exclude: Collection[str] = ()
+) -> Population:
     """Gather the clips that have all streams of a modality.
 
     Args:
@@ -101,6 +103,7 @@ def population(store: FeatureStore, modality: str, duplicate_cosine: float | Non
         modality: One of `MODALITIES`.
         duplicate_cosine: Cosine above which two clips are near-duplicates; None: `DUPLICATE_SHARE` of the mean
             squared distance between two clips, which suits encoders whose vectors all point much the same way.
+        exclude: Ids of clips to leave out, such as a benchmark's.
 
     Raises:
         SettingError: There is no such modality.
@@ -109,7 +112,10 @@ def population(store: FeatureStore, modality: str, duplicate_cosine: float | Non
     if modality not in MODALITIES:
         raise SettingError(f"Negatives are mined for {', '.join(MODALITIES)}, not {modality!r}.")
     kinds = MODALITIES[modality]
-    rows = np.flatnonzero(np.logical_and.reduce([store.available(kind) for kind in kinds]))
+    usable = np.logical_and.reduce([store.available(kind) for kind in kinds])
+    if exclude:
+        usable[store.rows(sorted(exclude))] = False
+    rows = np.flatnonzero(usable)
     parts = [store.pooled(kind)[rows] for kind in kinds]
     vectors = np.ascontiguousarray(np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(kinds))), dtype=np.float32)
     if duplicate_cosine is None:

@@ -118,6 +118,8 @@ class RowDetails:
     fps: float | None = None
     frames: int | None = None
     has_audio: bool | None = None
+    decoder: str | None = None
+    """Decoder of this stream where it was not the usual one: `pyav`."""
 
     @property
     def manifest_status(self) -> str:

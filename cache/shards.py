@@ -14,6 +14,7 @@ import os
 import struct
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
@@ -27,6 +28,9 @@ from avem.files import sync_directory
 CRC_BYTES = 4
 MISSING = 2**64 - 1
 """Offset and length of a row slot that holds nothing."""
+
+FLUSH_BYTES = 2**25
+"""Bytes after which a shard that is being written is sent to the disk."""
 
 LARGE_ROW = 2**14
 """Bytes from which on rows are copied one by one."""
@@ -193,18 +197,25 @@ def write_shard(path: Path, slots: int, row_bytes: int, rows: Rows) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in path.parent.glob(f".{path.name}.*.tmp"):
             leftover.unlink(missing_ok=True)
-        with temporary.open("wb") as file:
+        with ThreadPoolExecutor(1, "flush") as flusher, temporary.open("wb") as file:
+            begun: list[Future[None]] = []
             for slot in sorted(rows):
                 data = rows[slot]
-                file.seek(slot * stride)
+                if file.tell() != slot * stride:
+                    file.seek(slot * stride)
                 file.write(data)
                 if len(data) == row_bytes:
                     file.write(crc_bytes(data))
                 index[slot] = slot * stride, stride
+                if slot * stride >= (len(begun) + 1) * FLUSH_BYTES:  # the disk works while rows are copied and checked
+                    file.flush()
+                    begun.append(flusher.submit(os.fdatasync, file.fileno()))
             file.seek((max(rows) + 1) * stride if rows else 0)
             packed = index.tobytes()
             file.write(packed + crc_bytes(packed))
             file.flush()
+            for part in begun:
+                part.result()
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_directory(path.parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,8 @@ class StreamWriter:
             raise SettingError(f"Row {shard.rows[-1]} is not in the manifest of {self.path}; add its clip first.")
         kept = [slot for slot, status in enumerate(statuses) if status == OK and first + slot not in shard.rows]
         group = self.path / layout.stream_group(self.spec.kind, self.spec.encoder)
-        for name, (row_shape, _) in layout.stream_arrays(self.spec).items():
+
+        def write(name: str, row_shape: tuple[int, ...]) -> None:
             path = layout.shard_path(group / name, shard.index, 1 + len(row_shape))
             old = ShardFile(path, size) if kept else None
             rows: dict[int, bytes | memoryview] = {slot: old.raw(slot) for slot in kept} if old else {}
@@ -143,6 +145,10 @@ class StreamWriter:
                 if item.status == OK:
                     rows[row - first] = memoryview(data)
             write_shard(path, size, encoded.arrays[name].shape[1], rows)
+
+        shapes = {name: row_shape for name, (row_shape, _) in layout.stream_arrays(self.spec).items()}
+        with ThreadPoolExecutor(len(shapes), "arrays") as pool:  # each waits for the disk for most of its time
+            list(pool.map(write, shapes, shapes.values()))
 
     def _commit(self, shard: Shard, committed: Sequence[RowDetails]) -> None:
         rows = dict(zip(shard.rows, committed, strict=True))

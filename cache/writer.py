@@ -16,6 +16,7 @@ from avem.cache import layout, ledger
 from avem.cache.location import Location
 from avem.cache.locks import store_lock
 from avem.cache.manifest import (
+    DECODER_COLUMNS,
     DETAIL_COLUMNS,
     Columns,
     append_clips,
@@ -161,7 +162,7 @@ class StoreWriter:
                     if name.endswith("_status"):
                         columns[name][row] = PENDING
                     else:
-                        columns[name][row] = None if name in DETAIL_COLUMNS else getattr(record, name)
+                        columns[name][row] = None if name in DETAIL_COLUMNS + DECODER_COLUMNS else getattr(record, name)
             if len(set(columns["clip_id"])) < len(columns["clip_id"]):
                 raise StoreError(f"Two rows of {self.path} would hold one clip; restore its clips.parquet from a copy.")
             self._edited -= set(entries)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from avem.commands.logps import logps
+from avem.commands.negatives import negatives
 from avem.errors import PartialFailure, SettingError, StoreError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 
@@ -17,34 +17,9 @@ if TYPE_CHECKING:
 
 cache_app = typer.Typer(no_args_is_help=True, help="Look at a feature store, check it, and mine negatives in it.")
 cache_app.command()(logps)
+cache_app.command()(negatives)
 
 StorePath = Annotated[Path, typer.Option("--cache", help="The feature store.")]
-
-
-class Recipe(StrEnum):
-    """How negatives are chosen."""
-
-    HARD = "hard"
-    RANDOM_EMOTION = "random-emotion"
-    RANDOM_CLIP = "random-clip"
-
-
-@cache_app.command()
-def negatives(
-    cache: StorePath = Path("./cache"),
-    recipe: Annotated[Recipe, typer.Option(help="Nearest of another emotion, any of another emotion, any clip.")] = (
-        Recipe.HARD
-    ),
-    k: Annotated[int, typer.Option("--k", help="Negatives a clip.", min=1)] = 4,
-    seed: Annotated[int, typer.Option(help="Of the random recipes.")] = 0,
-) -> None:
-    """Mine clips of other emotions with FAISS, per modality and for both together."""
-    from avem.cache import FeatureStore, mine_negatives
-
-    for report in mine_negatives(FeatureStore.open(cache), recipe.value, k, seed):
-        missing = ", ".join(f"{count} of {kind}" for kind, count in report.without.items())
-        note = f"; none for {missing}" if missing else ""
-        typer.echo(f"{report.modality}: {report.complete} of {report.clips} clips have {k} negatives{note}.")
 
 
 @cache_app.command()

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def start_writer(path, clips, trace=None):
     if child == 0:
         status = 1
         try:
+            threading.settrace(trace)  # arrays are written on threads of their own
             sys.settrace(trace)
             write_everything(path, clips)
             status = 0

@@ -1,0 +1,91 @@
+"""`avem cache negatives`: mine clips of other emotions, and show what was mined on a page."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from avem.cache import FeatureStore
+
+
+class Recipe(StrEnum):
+    """How negatives are chosen."""
+
+    HARD = "hard"
+    RANDOM_EMOTION = "random-emotion"
+    RANDOM_CLIP = "random-clip"
+    MUTUAL = "mutual"
+
+
+class Valence(StrEnum):
+    """What the valence of a negative's emotion has to be, beside the emotion being another."""
+
+    ANY = "any"
+    OTHER = "other"
+    OPPOSITE = "opposite"
+
+
+LEAST_DISTANCE = {Valence.ANY: 1, Valence.OTHER: 2, Valence.OPPOSITE: 3}
+"""As `avem.emotions.emotion_distance` counts."""
+
+
+def negatives(
+    cache: Annotated[Path, typer.Option("--cache", help="The feature store.")] = Path("./cache"),
+    recipe: Annotated[
+        Recipe, typer.Option(help="Nearest of another emotion, any of one, any clip, or pairs of the nearest.")
+    ] = Recipe.HARD,
+    k: Annotated[int, typer.Option("--k", help="Negatives a clip; pairs have one.", min=1)] = 4,
+    seed: Annotated[int, typer.Option(help="Of the random recipes.")] = 0,
+    valence: Annotated[Valence, typer.Option(help="What a negative's valence has to be.")] = Valence.ANY,
+    duplicate_cosine: Annotated[
+        float | None,
+        typer.Option(help="Cosine above which clips are near-duplicates; from the store's spread if unset."),
+    ] = None,
+    benchmark: Annotated[
+        list[Path] | None, typer.Option(help="Benchmark file, whose clips are left out; may be repeated.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Also write this HTML page on what was mined.")] = None,
+    media_root: Annotated[Path | None, typer.Option(help="Where the clips are now, for the page's pictures.")] = None,
+) -> None:
+    """Mine clips of other emotions, per modality and for both together."""
+    from avem.cache import FeatureStore, match_all, mine_negatives
+
+    store = FeatureStore.open(cache)
+    rows = _benchmark_rows(store, benchmark or [])
+    left_out = store.clips["clip_id"].take(rows).to_pylist()
+    mined = Recipe.HARD if recipe is Recipe.MUTUAL else recipe
+    for done in mine_negatives(
+        store, mined.value, k, seed, min_emotion_distance=LEAST_DISTANCE[valence], duplicate_cosine=duplicate_cosine,
+        exclude=left_out,
+    ):  # fmt: skip
+        missing = ", ".join(f"{count} of {kind}" for kind, count in done.without.items())
+        note = f"; none for {missing}" if missing else ""
+        typer.echo(f"{done.modality}: {done.complete} of {done.clips} clips have {k} negatives{note}.")
+    if recipe is Recipe.MUTUAL:
+        for modality, pairs in match_all(store, duplicate_cosine=duplicate_cosine, exclude=left_out).items():
+            typer.echo(f"{modality}: {int((pairs >= 0).sum())} clips are paired.")
+    if report is not None:
+        _write_report(store, recipe.value, report, rows, media_root)
+
+
+def _benchmark_rows(store: FeatureStore, files: list[Path]) -> list[int]:
+    """Rows of the clips that benchmark files ask about; those that the store lacks can't leak."""
+    from avem.evaluate.clips import resolve_clips
+    from avem.evaluate.questions import read_questions
+
+    questions = [question for file in files for question in read_questions(file)]
+    return sorted(set(resolve_clips(store.clips, questions).rows.values()))
+
+
+def _write_report(store: FeatureStore, recipe: str, page: Path, benchmark: list[int], media_root: Path | None) -> None:
+    from avem.cache.negatives_report import write_negatives_report
+    from avem.evaluate.report_media import picture
+
+    def strip(media: Path) -> str:
+        return picture(media).strip
+
+    typer.echo(write_negatives_report(store, recipe, page, benchmark=benchmark, strip=strip, media_root=media_root))

@@ -1,0 +1,139 @@
+"""One page on mined negatives, with everything in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from avem.cache.negatives_summary import Example, summarise_negatives
+from avem.cache.population import MODALITIES
+from avem.cache.store import FeatureStore
+from avem.errors import StoreError
+from avem.files import write_atomic
+
+FrameStrip = Callable[[Path], str]
+"""A media file to the data URI of a picture of its frames side by side; empty where it can't be decoded."""
+
+CELL, LABEL, HEAD = 52, 92, 74
+BINS, WIDTH, HEIGHT = 48, 620, 190
+
+
+def write_negatives_report(
+    store: FeatureStore, recipe: str, path: str | Path, *, benchmark: Collection[int] = (),
+    strip: FrameStrip | None = None, media_root: str | Path | None = None, seed: int = 0,
+) -> Path:  # fmt: skip
+    """Write one self-contained page: distances, emotion by emotion, leaks, and examples as pairs of frames.
+
+    Args:
+        store: A store with mined negatives.
+        recipe: Which of them.
+        path: The HTML file.
+        benchmark: Rows of a benchmark's clips, which no negative should be.
+        strip: Makes pictures of clips; None: no pictures.
+        media_root: Folder that clips' paths are relative to; None: where they were at extraction.
+        seed: Of the pairs drawn for comparison.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        StoreError: The store has no negatives of this recipe, or the page can't be written.
+    """
+    mined = [modality for modality in MODALITIES if store.location.read(f"negatives/{recipe}/{modality}/zarr.json")]
+    if not mined:
+        raise StoreError(f"{store.location.url} has no {recipe} negatives; mine them with `avem cache negatives`.")
+    summaries = [summarise_negatives(store, recipe, name, benchmark=benchmark, seed=seed) for name in mined]
+    environment = Environment(
+        loader=PackageLoader("avem.cache"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    page = environment.get_template("negatives.html.jinja").render(
+        recipe=recipe,
+        clips=len(store),
+        parts=[
+            {
+                "summary": summary,
+                "histogram": histogram_svg(summary.cosines, summary.random_cosines),
+                "matrix": matrix_svg(summary.matrix, summary.emotions),
+                "examples": [_shown(store, example, strip, media_root) for example in summary.examples],
+                "clean": not any(summary.leaks.values()),
+            }
+            for summary in summaries
+        ],
+    )
+    try:
+        write_atomic(Path(path), page)
+    except OSError as error:
+        raise StoreError(f"The page {path} can't be written ({error.strerror or error}).") from error
+    return Path(path)
+
+
+def _shown(
+    store: FeatureStore, example: Example, strip: FrameStrip | None, media_root: str | Path | None
+) -> dict[str, object]:
+    """An example as the page shows it: both clips with name, emotion and frames."""
+    sides = []
+    for row in (example.row, example.negative):
+        clip = store.clips.slice(row, 1).to_pylist()[0]
+        media = Path(media_root) / clip["path"] if media_root is not None else store.media_path(row)
+        picture = strip(media) if strip is not None and media.is_file() else ""
+        sides.append({"name": clip["clip_id"], "emotion": clip["emotion"] or "no label", "picture": picture})
+    return {"clip": sides[0], "negative": sides[1], "cosine": example.cosine, "note": example.note}
+
+
+def histogram_svg(negatives: npt.NDArray[np.float32], pairs: npt.NDArray[np.float32]) -> str:
+    """Shares of cosines of negatives, filled, over those of random pairs, as an outline."""
+    both = np.concatenate([negatives, pairs])
+    if not len(negatives) or not len(pairs):
+        return ""
+    low, high = float(both.min()), float(max(both.max(), both.min() + 1e-3))
+    edges = np.linspace(low, high, BINS + 1)
+    shares = [np.histogram(values, edges)[0] / len(values) for values in (negatives, pairs)]
+    top = max(float(share.max()) for share in shares)
+    step = WIDTH / BINS
+    bars = "".join(
+        f'<rect class="bar" x="{i * step:.1f}" y="{HEIGHT * (1 - share / top):.1f}" width="{step - 1:.1f}" '
+        f'height="{HEIGHT * share / top:.1f}"/>'
+        for i, share in enumerate(shares[0])
+    )
+    points = " ".join(f"{(i + 0.5) * step:.1f},{HEIGHT * (1 - share / top):.1f}" for i, share in enumerate(shares[1]))
+    ticks = "".join(
+        f'<text x="{place * WIDTH:.0f}" y="{HEIGHT + 18}" text-anchor="{anchor}">'
+        f"{low + place * (high - low):.2f}</text>"
+        for place, anchor in ((0, "start"), (0.5, "middle"), (1, "end"))
+    )
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 24}" role="img" aria-label="Cosines of negatives and of random pairs" '
+        f'class="histogram">{bars}<polyline points="{points}"/>{ticks}</svg>'
+    )
+
+
+def matrix_svg(matrix: npt.NDArray[np.int64], emotions: Sequence[str]) -> str:
+    """A row for each emotion, a column for its negatives' emotion, shaded by the share of the row."""
+    side = CELL * len(emotions)
+    parts = [
+        f'<svg viewBox="0 0 {LABEL + side + 24} {HEAD + side + 4}" role="img" '
+        'aria-label="Emotions of negatives by emotion of their clips" class="matrix">'
+    ]
+    for i, name in enumerate(emotions):
+        x, y = LABEL + CELL * (i + 0.5), HEAD + CELL * (i + 0.5) + 4
+        parts.append(f'<text transform="translate({x:.0f},{HEAD - 8}) rotate(-40)">{escape(name)}</text>')
+        parts.append(f'<text x="{LABEL - 8}" y="{y:.0f}" text-anchor="end">{escape(name)}</text>')
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    for (row, column), share in np.ndenumerate(shares):
+        x, y = LABEL + CELL * column, HEAD + CELL * row
+        parts.append(
+            f'<rect class="cell" x="{x}" y="{y}" width="{CELL - 2}" height="{CELL - 2}" rx="4" '
+            f'fill-opacity="{share:.2f}"><title>{int(matrix[row, column])}</title></rect>'
+        )
+        if matrix[row, column]:
+            strong = ' class="strong"' if share > 0.55 else ""
+            parts.append(
+                f'<text{strong} x="{x + CELL // 2 - 1}" y="{y + CELL // 2 + 4}" text-anchor="middle">{share:.0%}</text>'
+            )
+    return "".join([*parts, "</svg>"])

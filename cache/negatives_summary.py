@@ -1,0 +1,167 @@
+"""Mined negatives in numbers: how near they are, which emotions stand for which, and whether anything leaks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from avem.cache.layout import METADATA
+from avem.cache.population import MODALITIES, Population, Rows, population
+from avem.cache.store import FeatureStore
+from avem.errors import SettingError, StoreError
+
+PAIRS = 20_000
+"""Pairs of clips drawn at random for comparison."""
+EXAMPLES = 12
+ROUNDING = 1e-5
+"""Cosines this near to the limit of near-duplicates are within float32's rounding of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A clip and one of its negatives, by their rows."""
+
+    row: int
+    negative: int
+    cosine: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class NegativesSummary:
+    """One recipe in one modality."""
+
+    recipe: str
+    modality: str
+    attributes: dict[str, Any]
+    """What the array says of itself."""
+    emotions: tuple[str, ...]
+    matrix: npt.NDArray[np.int64]
+    """[emotions, emotions]: how many negatives of clips of the row's emotion are of the column's."""
+    cosines: npt.NDArray[np.float32]
+    """[negatives], of each with its clip."""
+    by_rank: tuple[float, ...]
+    """Mean cosine of the first negative, the second, and so on."""
+    random_cosines: npt.NDArray[np.float32]
+    """Of pairs drawn at random from one split."""
+    leaks: dict[str, int]
+    """What should not be, and how often it is; zeros are kept, so that a reader sees what was looked for."""
+    lacking: int
+    """Labelled clips with the streams but without any negative."""
+    examples: tuple[Example, ...]
+
+
+def negatives_attributes(store: FeatureStore, recipe: str, modality: str) -> dict[str, Any]:
+    """How mined negatives were made, as `MiningReport` has it.
+
+    Raises:
+        StoreError: They are not mined.
+    """
+    data = store.location.read(f"negatives/{recipe}/{modality}/{METADATA}")
+    if data is None:
+        raise StoreError(f"{store.location.url} has no {recipe} negatives for {modality}; mine them first.")
+    attributes: dict[str, Any] = json.loads(data)["attributes"]["avem"]
+    return attributes
+
+
+def summarise_negatives(
+    store: FeatureStore, recipe: str, modality: str, *, benchmark: Collection[int] = (), seed: int = 0
+) -> NegativesSummary:
+    """Gather what there is to know about mined negatives.
+
+    Args:
+        store: The store.
+        recipe: Such as `hard`.
+        modality: `audio`, `video` or `audiovisual`.
+        benchmark: Rows of a benchmark's clips, none of which should be a negative.
+        seed: Of the pairs drawn for comparison.
+
+    Raises:
+        SettingError: There is no such modality.
+        StoreError: The negatives are not mined, or a shard is damaged.
+    """
+    if modality not in MODALITIES:
+        raise SettingError(f"Negatives are mined for {', '.join(MODALITIES)}, not {modality!r}.")
+    attributes = negatives_attributes(store, recipe, modality)
+    people = population(store, modality, attributes.get("duplicate_cosine"))
+    place = np.full(len(store), -1, dtype=np.int64)
+    place[people.rows] = np.arange(len(people.rows))
+    table = place[store.negatives(recipe, modality)[people.rows]]  # a row of -1 takes the last place, and is put right
+    table[store.negatives(recipe, modality)[people.rows] < 0] = -1
+    anchors, ranks = np.nonzero(table >= 0)
+    others = table[anchors, ranks]
+    cosines = _pair_cosines(people, anchors, others)
+    labels = tuple(sorted(set(people.emotions.tolist())))
+    codes = np.searchsorted(np.array(labels), people.emotions) if labels else np.zeros(0, dtype=np.int64)
+    matrix = np.zeros((len(labels), len(labels)), dtype=np.int64)
+    np.add.at(matrix, (codes[anchors], codes[others]), 1)
+    return NegativesSummary(
+        recipe=recipe,
+        modality=modality,
+        attributes=attributes,
+        emotions=tuple(label or "no label" for label in labels),
+        matrix=matrix,
+        cosines=cosines,
+        by_rank=tuple(float(cosines[ranks == rank].mean()) for rank in np.unique(ranks)),
+        random_cosines=_random_cosines(people, seed),
+        leaks=_leaks(people, anchors, others, cosines, benchmark, same_emotion_leaks=recipe != "random-clip"),
+        lacking=int(((table < 0).all(axis=1) & (people.emotions != "")).sum()),
+        examples=_examples(people, anchors[ranks == 0], others[ranks == 0], cosines[ranks == 0]),
+    )
+
+
+def _pair_cosines(people: Population, first: Rows, second: Rows) -> npt.NDArray[np.float32]:
+    cosines = np.empty(len(first), dtype=np.float32)
+    for start in range(0, len(first), 4096):  # bounds the gathered vectors
+        part = slice(start, start + 4096)
+        cosines[part] = np.einsum("nd,nd->n", people.vectors[first[part]], people.vectors[second[part]])
+    return cosines
+
+
+def _random_cosines(people: Population, seed: int) -> npt.NDArray[np.float32]:
+    if len(people.rows) < 2:
+        return np.zeros(0, dtype=np.float32)
+    first, second = np.random.default_rng(seed).integers(len(people.rows), size=(2, PAIRS))
+    kept = (first != second) & (people.splits[first] == people.splits[second])
+    return _pair_cosines(people, first[kept], second[kept])
+
+
+def _leaks(
+    people: Population, anchors: Rows, others: Rows, cosines: npt.NDArray[np.float32], benchmark: Collection[int],
+    *, same_emotion_leaks: bool,
+) -> dict[str, int]:  # fmt: skip
+    marked = np.isin(people.rows, np.fromiter(benchmark, dtype=np.int64))
+    found = {
+        "the clip itself": anchors == others,
+        "the same emotion": same_emotion_leaks & (people.emotions[anchors] == people.emotions[others]),
+        "the same speaker or source": people.sources[anchors] == people.sources[others],
+        "another split": people.splits[anchors] != people.splits[others],
+        "a near-duplicate": cosines > people.duplicate_cosine + ROUNDING,
+    }
+    if len(benchmark):
+        found["a clip of the benchmark"] = marked[others]
+    return {name: int(np.count_nonzero(where)) for name, where in found.items()}
+
+
+def _examples(people: Population, anchors: Rows, others: Rows, cosines: npt.NDArray[np.float32]) -> tuple[Example, ...]:
+    """The nearest pairs, the farthest, and some between, no clip in two of them."""
+    order: Sequence[int] = np.argsort(-cosines, kind="stable").tolist()
+    third = EXAMPLES // 3
+    middle = order[len(order) // 2 - len(order) // 8 :]
+    chosen: list[Example] = []
+    used: set[int] = set()
+    for note, places in (("nearest", order), ("typical", middle), ("farthest", order[::-1])):
+        taken = 0
+        for place in places:
+            pair = {int(people.rows[anchors[place]]), int(people.rows[others[place]])}
+            if taken < third and not pair & used:
+                used |= pair
+                taken += 1
+                row, negative = int(people.rows[anchors[place]]), int(people.rows[others[place]])
+                chosen.append(Example(row, negative, float(cosines[place]), note))
+    return tuple(chosen)
