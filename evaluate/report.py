@@ -24,6 +24,10 @@ PICTURES = 60
 """Clips that get pictures by default; each adds about 15 kB to the page."""
 
 
+RELEASED = 4000
+"""Questions of the released EmoReAlM; with as many, the paper's figures are shown open."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeyFigure:
     """One of the large numbers at the top."""
@@ -90,12 +94,24 @@ def write_report(
         tasks=[(task, task_name(task)) for task in group_by_task(read[0].outcomes())],
         absent=[item for item in read[0].items if item.absent],
         paper=TABLE_3 if paper and read[0].benchmark == "emorealm" else (),
+        released=RELEASED,
+        ours=_beside_paper(read, rows),
         paper_columns=[(task_name(task), "accuracy" if "basic" in task else "F1") for task in COLUMNS],
         resamples=resamples,
         version=__version__,
     )  # fmt: skip
     write_atomic(path, page)
     return path
+
+
+def _beside_paper(results: Sequence[BenchResult], rows: Sequence[SummaryRow]) -> list[dict[str, Any]]:
+    """Each model's numbers in the order of the paper's columns, None where a task was not run."""
+    by_task = {row.task: row for row in rows}
+    order = [*COLUMNS, AVERAGE]
+    return [
+        {"name": result.name, "values": [by_task[t].values[place] if t in by_task else None for t in order]}
+        for place, result in enumerate(results)
+    ]
 
 
 def key_figures(results: Sequence[BenchResult], rows: Sequence[SummaryRow]) -> list[KeyFigure]:

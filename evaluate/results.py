@@ -135,8 +135,11 @@ class BenchResult:
         return {"format": FORMAT, **known, **found, "items": [item.to_json() for item in self.items]}
 
     def write(self, path: Path) -> None:
-        """Write `result.json`, whole or not at all."""
-        write_atomic(path, json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n")
+        """Write `result.json`, whole or not at all, an item a line."""
+        content = self.to_json()
+        items = ",\n".join(json.dumps(item, ensure_ascii=False) for item in content.pop("items"))
+        head = json.dumps(content, ensure_ascii=False)
+        write_atomic(path, f'{head[:-1]}, "items": [\n{items}\n]}}\n')
 
 
 def judge(items: Sequence[Item], *, resamples: int = RESAMPLES, seed: int = 0, **about: Any) -> BenchResult:

@@ -35,6 +35,50 @@
     count.textContent = shown === total ? total + " questions" : shown + " of " + total + " questions";
   }
 
+  function play(link) {
+    var video = document.createElement("video");
+    video.controls = true;
+    video.src = link.href;
+    video.setAttribute("aria-label", link.textContent);
+    // A file that the browser can't play stays a link.
+    video.addEventListener("error", function () { video.replaceWith(link); link.dataset.plain = "1"; });
+    link.replaceWith(video);
+    video.focus();
+    var started = video.play();
+    if (started) { started.catch(function () {}); }
+  }
+
+  function step(by) {
+    var nodes = [];
+    clips.forEach(function (clip) {
+      clip.questions.forEach(function (question) { if (!question.node.hidden) { nodes.push(question.node); } });
+    });
+    if (!nodes.length) { return; }
+    var here = nodes.indexOf(document.activeElement.closest ? document.activeElement.closest(".question") : null);
+    var next = nodes[here < 0 ? (by > 0 ? 0 : nodes.length - 1) : Math.min(nodes.length - 1, Math.max(0, here + by))];
+    next.tabIndex = -1;
+    next.focus({ preventScroll: true });
+    next.scrollIntoView({ block: "center" });
+  }
+
+  document.addEventListener("click", function (event) {
+    var link = event.target.closest(".play");
+    if (link && !link.dataset.plain && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+      event.preventDefault();
+      play(link);
+    }
+  });
+  document.addEventListener("keydown", function (event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) { return; }
+    if (event.key === "j" || event.key === "k") { step(event.key === "j" ? 1 : -1); }
+    else if (event.key === "/") { form.elements.text.focus(); }
+    else if (event.key === "p") {
+      var card = document.activeElement.closest(".clip"), link = card && card.querySelector(".play");
+      if (link) { play(link); }
+    } else { return; }
+    event.preventDefault();
+  });
+
   var waiting = 0;
   form.hidden = false;
   form.addEventListener("change", apply);

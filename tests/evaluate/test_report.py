@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from avem.errors import DataError, MissingFileError
 from avem.evaluate.questions import letters
@@ -98,6 +99,8 @@ def test_page_is_whole_and_asks_nothing_of_the_network(page):
     assert "1 of 12 questions have no answer" in text
     assert "trained against base" in text
     assert "AVEm-DPO" in text, "the paper's figures"
+    assert text.count("<small>paper</small>") == 12
+    assert text.count("<small>this run</small>") == 2
 
 
 def test_page_with_one_result_read_from_disk(tmp_path, results):
@@ -162,9 +165,9 @@ def test_curves():
     assert (panel.low, panel.high, panel.steps) == ("\N{MINUS SIGN}1", "1", 3)
 
 
-@pytest.fixture
-def browser(tmp_path):
-    """Headless Chromium."""
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """Headless Chromium, started once: that takes longer than all that is done with it."""
     binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if not binary or not driver:
@@ -173,13 +176,24 @@ def browser(tmp_path):
 
     options = webdriver.ChromeOptions()
     options.binary_location = binary
+    profile = tmp_path_factory.mktemp("profile")
     flags = ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "no-first-run")
-    for flag in (*flags, f"user-data-dir={tmp_path / 'profile'}", "window-size=1200,900"):
+    for flag in (*flags, f"user-data-dir={profile}", "window-size=1200,900"):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield started
+    started.quit()
+
+
+@pytest.fixture
+def browser(chromium):
+    """The browser as it was when it started."""
+    chromium.get_log("browser")
+    yield chromium
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    chromium.get("about:blank")
 
 
 def visible(browser):
@@ -214,6 +228,42 @@ def test_page_in_a_browser(browser, page):
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
+def test_page_by_keyboard(browser, page):
+    from selenium.webdriver import ActionChains, Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def press(keys):
+        ActionChains(browser).send_keys(keys).perform()
+        return browser.switch_to.active_element
+
+    browser.get(page.as_uri())
+    order = visible(browser)
+    assert press("jj").get_attribute("id") == order[1]
+    assert press("k").get_attribute("id") == order[0]
+    assert press("/").get_attribute("name") == "text"
+    press("jk laugh")  # letters typed there move nothing
+    WebDriverWait(browser, 5).until(lambda _: visible(browser) == [])
+    press(Keys.BACKSPACE * 8)
+    WebDriverWait(browser, 5).until(lambda _: len(visible(browser)) == 12)
+
+
+def test_clip_beside_the_page_is_played(browser, page):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(page.as_uri())
+    assert browser.find_elements(By.TAG_NAME, "video") == [], "nothing is loaded before it is asked for"
+    link = browser.find_element(By.CSS_SELECTOR, "a.play")
+    assert link.text == "▶ demo/0"
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", link)
+    link.click()
+    video = browser.find_element(By.TAG_NAME, "video")
+    assert video.get_attribute("src").endswith("/clips/0.mp4")
+    WebDriverWait(browser, 5).until(
+        lambda _: browser.execute_script("return arguments[0].readyState > 0 || !arguments[0].isConnected", video)
+    )
+
+
 def test_page_fits_a_phone_and_reads_without_scripts(browser, page):
     size = {"width": 375, "height": 700, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -240,3 +290,32 @@ def test_templates_travel_with_the_package():
 
     folder = Path(avem.evaluate.__path__[0]) / "templates"
     assert {"report.html.jinja", "report.css", "report.js"} <= {path.name for path in folder.iterdir()}
+
+
+def test_other_pages_fit_a_phone(browser, tmp_path):
+    """Recognition and probe pages share the style; neither asks anything of the network."""
+    from avem.evaluate.densities import Sample, density_svg
+    from avem.evaluate.page import page_environment
+    from avem.evaluate.recognition_report import write_recognition_report
+    from avem.evaluate.recognition_results import LabelItem, RecognitionResult, judge_labels
+    from avem.evaluate.sheets import Sheet
+
+    classes = ("happiness", "anger")
+    items = [LabelItem(f"ravdess/{n}", f"{n}.mp4", classes[n % 2], "", "", (-1.0, -2.0), "sad", None) for n in range(6)]
+    scores = judge_labels(items, classes, resamples=20)
+    result = RecognitionResult("small", "ravdess", "audio", classes, tuple(items), scores)
+    svg = density_svg([Sample("own", np.arange(5.0), "own")], "shift", "nats")
+    sheet = Sheet("Numbers", ("model", "n"), (("small", "5"),), ({"model": "small", "n": 5},))
+    probe = page_environment().get_template("probe.html.jinja").render(
+        title="Swap", lede="Why.", sheet=sheet, pictures=[Markup(svg)], bars=[("all", 60.0)], left_out={"q": "no"},
+        version="0",
+    )  # fmt: skip
+    (tmp_path / "probe.html").write_text(probe)
+    size = {"width": 375, "height": 700, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    for page, pictures in ((write_recognition_report(tmp_path / "r.html", [result]), 2), (tmp_path / "probe.html", 1)):
+        browser.get(page.as_uri())
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 375
+        assert browser.execute_script("return document.querySelectorAll('figure svg').length") == pictures
+        assert "http" not in page.read_text().replace("http://www.w3.org/2000/svg", "")
+        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
