@@ -155,8 +155,9 @@ def _take(
             continue
         error = clip.video_error if kind == "video" else clip.sound_error
         details = RowDetails(
-            "failed" if error else "ok", error, clip.duration_s, clip.fps, clip.total_frames, clip.has_audio
-        )
+            "failed" if error else "ok", error, clip.duration_s, clip.fps, clip.total_frames, clip.has_audio,
+            "pyav" if kind in clip.fallbacks else None,
+        )  # fmt: skip
         inputs: Tensor | None = None
         if not error:
             start = time.perf_counter()

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -284,6 +285,26 @@ def test_a_wrong_checkpoint_is_named_and_nothing_is_made(corpus, tmp_path, optio
         with pytest.raises(CheckpointError, match=str(path)):
             extract(corpus, tmp_path / "store", options(**{name: path}))
     assert not (tmp_path / "store").exists()
+
+
+def test_the_manifest_says_where_pyav_stood_in_for_decord(tmp_path, options, make_clip, monkeypatch):
+    from avem.extract import pool
+
+    for index in range(3):
+        make_clip(tmp_path / "d" / "anger" / f"{index}.mp4", frames=5 + index)
+    answer = pool.DecodePool._answer
+
+    def as_if_decord_had_failed(self, position, clip):
+        fallbacks = {1: ("video",), 2: ("video", "audio")}.get(self._tasks[position].row, ())
+        answer(self, position, replace(clip, fallbacks=fallbacks))
+
+    monkeypatch.setattr(pool.DecodePool, "_answer", as_if_decord_had_failed)
+    report = extract(tmp_path / "d", tmp_path / "store", options())
+    clips = FeatureStore.open(tmp_path / "store").clips
+    assert clips["video_decoder"].to_pylist() == [None, "pyav", "pyav"]
+    assert clips["audio_decoder"].to_pylist() == [None, None, "pyav"]
+    assert report.fallbacks == ["d/anger/1 (video)", "d/anger/2 (video)", "d/anger/2 (audio)"]
+    assert FeatureStore.open(tmp_path / "store").verify() == []
 
 
 def test_retrying_failed_clips(corpus, tmp_path, options, monkeypatch):
