@@ -120,7 +120,7 @@ class Loop:
         ):
             bar.advance(done)
             for number, media in enumerate(watch.waiting(self._features.stream(ahead)), start=done):
-                metrics, stopping = self.step(number, media, stop.requested)
+                metrics, stopping = self.step(number, media, stop)
                 if due := stopping or self._is_due(number + 1):
                     metrics |= self._check()
                 operations = self._cost.step(steps[number].tokens, steps[number].pairs)
@@ -170,13 +170,13 @@ class Loop:
             )
         self._accelerator.wait_for_everyone()
 
-    def step(self, number: int, media: Media, stop: bool = False) -> tuple[dict[str, float], bool]:
+    def step(self, number: int, media: Media, stop: StopRequest | None = None) -> tuple[dict[str, float], bool]:
         """One optimiser step.
 
         Args:
             number: Of the step in the plan, from 0.
             media: Features of this process's rows.
-            stop: Whether this process was asked to stop.
+            stop: Says whether this process was asked to stop.
 
         Returns:
             The step's metrics over all processes, and whether any of them was asked to stop.
@@ -193,7 +193,8 @@ class Loop:
             losses = losses.detach()
             seen.append((batch, losses))
             sums += torch.stack([losses.sum(), *(metrics[name].sum() for name in self._objective.metrics)]).double()
-        totals, stopping = self._finite_totals(number, torch.cat([sums / normaliser, sums.new_tensor([stop])]), seen)
+        wish = sums.new_tensor([stop is not None and stop.requested])
+        totals, stopping = self._finite_totals(number, torch.cat([sums / normaliser, wish]), seen)
         factor = rate_factor(number, len(self._plan.steps), self._config.warmup, self._config.schedule)
         set_rate(self._optimizer, factor)
         self._optimizer.step()
