@@ -201,7 +201,7 @@ class RayEngine:
             try:
                 answer = self._ray.get(reference)
             except self._ray.exceptions.RayTaskError as error:
-                raise error.cause from error
+                raise (error.cause or error) from error
             except self._ray.exceptions.RayError as error:
                 self._replace(index, error)
                 continue

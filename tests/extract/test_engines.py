@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,26 @@ def test_several_devices_share_the_shards_and_write_the_same_bytes(corpus, setti
     assert parts[0][0] is not parts[1][0]
     assert sum(encoded["video"] for _, _, encoded in parts) == 12
     assert "on 2 devices" in report.summary
+
+
+def test_each_stage_has_a_progress_line_that_counts_failures(settings, tmp_path, make_clip, monkeypatch):
+    from avem.extract import engines
+
+    shown = []
+    whole_stages = engines.stages
+
+    @contextmanager
+    def remember(*lines):
+        with whole_stages(*lines) as made:
+            shown.extend(made)
+            yield made
+
+    monkeypatch.setattr(engines, "stages", remember)
+    for index in range(3):
+        make_clip(tmp_path / "d" / "anger" / f"{index}.mp4", sound=None if index == 1 else 0.3)
+    extract(tmp_path / "d", tmp_path / "store", ExtractOptions(**settings))
+    lines = [(line.name, line.unit, line.total, line.done, line.failures) for line in shown]
+    assert lines == [("decode", "clips", 3, 3, 1), ("encode", "rows", 6, 6, 1), ("write", "rows", 6, 6, 1)]
 
 
 def test_an_error_on_one_device_ends_the_run_with_it(corpus, settings, tmp_path, monkeypatch):
