@@ -43,8 +43,8 @@ def density(values: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.
     spread = float(np.ptp(values))
     if len(values) < 3 or spread < 1e-9:
         width = max((float(at[-1]) - float(at[0])) / 50, 1e-9)
-        estimate: NDArray[np.float64] = np.exp(-0.5 * ((at[:, None] - values) / width) ** 2).mean(axis=1)
-        return estimate / (width * np.sqrt(2 * np.pi))
+        peaks = np.exp(-0.5 * ((at[:, None] - values) / width) ** 2).mean(axis=1)
+        return np.asarray(peaks / (width * np.sqrt(2 * np.pi)))
     return np.asarray(gaussian_kde(values)(at))
 
 

@@ -112,6 +112,13 @@ def warn_absent(result: RecognitionResult) -> None:
     absent = [item for item in result.items if item.absent]
     if absent:
         logger.warning(
-            "%s, %s: %d of %d clips have no answer and count as wrong (%s: %s).",
+            "%s, %s: %d of %d clips have no answer and count as wrong (%s: %s).%s",
             result.name, result.streams, len(absent), len(result.items), absent[0].clip_id, absent[0].absent,
+            _remedy(result) if "in the store" in absent[0].absent else "",
         )  # fmt: skip
+
+
+def _remedy(result: RecognitionResult) -> str:
+    """The command that would try the clips without features again, in a sentence."""
+    root = result.store.get("roots", {}).get(result.dataset, f"<folder of {emotion_set(result.dataset).title}>")
+    return f" `avem extract {root} --cache {result.store.get('path', './cache')} --retry-failed` tries them again."
