@@ -23,6 +23,9 @@ Key = TypeVar("Key")
 LONGEST_WAIT_S = 60.0
 """Longest pause before a retry, whatever the endpoint asks for."""
 
+CONNECTIONS_PER_POOL = 2
+"""httpx's pool looks at all of its connections for each of them, so that one of 32 keeps a processor busy by itself."""
+
 SHOWN = 200
 """How much of an endpoint's own words an error repeats, in characters."""
 
@@ -113,8 +116,15 @@ class ChatClient:
         self.settings = settings
         key = os.environ.get(settings.key_variable, "")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        limits = httpx.Limits(max_connections=settings.parallel)
-        self._http = httpx.AsyncClient(headers=headers, timeout=settings.timeout_s, limits=limits, transport=transport)
+        limits, trust = httpx.Limits(max_connections=CONNECTIONS_PER_POOL), httpx.create_ssl_context()
+        pools = -(-settings.parallel // CONNECTIONS_PER_POOL)
+        self._pools = [
+            httpx.AsyncClient(
+                headers=headers, timeout=settings.timeout_s, limits=limits, transport=transport, verify=trust
+            )
+            for _ in range(pools)
+        ]
+        self._in_flight = [0] * pools
 
     async def __aenter__(self) -> ChatClient:
         """The client itself."""
@@ -124,7 +134,8 @@ class ChatClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close its connections."""
-        await self._http.aclose()
+        for pool in self._pools:
+            await pool.aclose()
 
     async def ask(self, request: ChatRequest) -> ChatReply:
         """Ask once, trying again after failures that may pass.
@@ -151,9 +162,7 @@ class ChatClient:
 
     async def _try(self, request: ChatRequest) -> ChatReply:
         try:
-            response = await self._http.post(
-                self.settings.url, json=request.body(self.settings.model), headers=dict(request.headers)
-            )
+            response = await self._send(request)
         except httpx.TimeoutException as error:
             raise _Passing(f"did not answer within {self.settings.timeout_s:g} s") from error
         except httpx.TransportError as error:
@@ -162,6 +171,17 @@ class ChatClient:
             raise EndpointError(f"{self.settings.url} is no address ({error}).", stops_all=True) from error
         self._check_status(response)
         return _read_reply(response)
+
+    async def _send(self, request: ChatRequest) -> httpx.Response:
+        """Post over the pool with the least to do."""
+        number = self._in_flight.index(min(self._in_flight))
+        self._in_flight[number] += 1
+        try:
+            return await self._pools[number].post(
+                self.settings.url, json=request.body(self.settings.model), headers=dict(request.headers)
+            )
+        finally:
+            self._in_flight[number] -= 1
 
     def _check_status(self, response: httpx.Response) -> None:
         """Sort refusals into those that may pass, those about this request, and those that end the run."""

@@ -8,6 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -45,6 +46,8 @@ class Journal:
             os.close(self._file)
             raise SettingError(f"Another run writes {path}; wait for it, or give another folder.") from error
         self._synced = time.monotonic()
+        self._syncing = ThreadPoolExecutor(1)  # a slow disk must not hold up the requests in flight
+        self._sync: Future[None] | None = None
         self._load()
 
     def __enter__(self) -> Journal:
@@ -55,6 +58,7 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Make everything durable and let go of the file."""
+        self._syncing.shutdown()
         os.fsync(self._file)
         os.close(self._file)
 
@@ -113,8 +117,9 @@ class Journal:
         data = (json.dumps({**entry, "at": round(time.time(), 3)}, ensure_ascii=False) + "\n").encode()
         while data:
             data = data[os.write(self._file, data) :]
-        if time.monotonic() - self._synced > SYNC_EVERY_S:
-            os.fsync(self._file)
+        due = time.monotonic() - self._synced > SYNC_EVERY_S
+        if due and (self._sync is None or self._sync.done()):
+            self._sync = self._syncing.submit(os.fsync, self._file)
             self._synced = time.monotonic()
 
     @property
