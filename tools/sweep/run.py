@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import re
@@ -19,7 +20,7 @@ from avem.files import json_sha256, write_atomic
 from avem.records import Question
 from avem.tools.sweep.grid import Grid
 from avem.tools.sweep.measures import BENCHED, bench_measures, training_measures
-from avem.train.config import PreferenceConfig
+from avem.train.config import PreferenceConfig, RunConfig
 from avem.train.options import build_config
 from avem.train.trainer import train_preferences
 
@@ -100,10 +101,18 @@ def _config(grid: Grid, own: Mapping[str, Any], seed: int, options: SweepOptions
     settings = {**grid.settings, **(options.settings or {}), **own}
     places = {"cache": options.cache, "prefs": options.prefs, "model": options.model, "device": options.device}
     config = build_config(PreferenceConfig, {**settings, **places, "seed": seed, "out": options.out})
-    label = "-".join(f"{name}={value}" for name, value in sorted(own.items())) or "paper"
-    label = re.sub(r"[^\w.=-]+", "_", label)[:80]
+    label = re.sub(r"[^\w.=-]+", "_", _label(config))[:80]
     folder = options.out / "runs" / f"{label}-{json_sha256(config.identity())[:8]}"
     return build_config(PreferenceConfig, {**config.to_json(), "out": folder})
+
+
+def _label(config: PreferenceConfig) -> str:
+    """What of the objective differs from the paper's, with the seed."""
+    shared = {field.name for field in dataclasses.fields(RunConfig)} | {"prefs"}
+    own = [field for field in dataclasses.fields(config) if field.name not in shared]
+    values = {field.name: getattr(config, field.name) for field in own}
+    different = [f"{field.name}={values[field.name]}" for field in own if values[field.name] != field.default]
+    return "-".join([*(different or ["paper"]), f"seed={config.seed}"])
 
 
 def _measure(config: PreferenceConfig, questions: Sequence[Question] | None, options: SweepOptions) -> dict[str, float]:
