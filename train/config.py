@@ -60,6 +60,8 @@ class RunConfig:
     schedule: Schedule = "cosine"
     warmup: float = 0.03
     """Share of all steps over which the learning rate rises linearly. C.3 gives neither this nor the schedule."""
+    adam_beta2: float = 0.999
+    """Decay of AdamW's second moment; short runs learn faster with less than the usual 0.999."""
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 leaves them as they are."""
@@ -97,6 +99,7 @@ class RunConfig:
         _not_negative(self, "weight_decay", "max_grad_norm", "save_every", "seed", "keep_features_mb")
         _not_negative(self, "reliance_rows")
         _require(0 <= self.holdout < 1, "holdout", self.holdout, "a share of the clips, from 0 up to but not 1")
+        _require(0 < self.adam_beta2 < 1, "adam_beta2", self.adam_beta2, "between 0 and 1")
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "a share of the steps, from 0 up to but not 1")
         _require(self.max_steps is None or self.max_steps > 0, "max_steps", self.max_steps, "above 0 or left out")
         if self.quantise == "4bit" and self.tune == "full":

@@ -48,6 +48,7 @@ def make_optimizer(model: AudiovisualLM, config: RunConfig) -> torch.optim.AdamW
             {"params": members, "lr": rate, "peak": rate, "weight_decay": config.weight_decay if matrix else 0.0}
             for (rate, matrix), members in groups.items()
         ],
+        betas=(0.9, config.adam_beta2),
         fused=True,
     )
 

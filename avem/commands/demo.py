@@ -14,7 +14,7 @@ demo_app = typer.Typer(help="The whole chain on a small corpus of drawn faces an
 def demo(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("./demo"),
-    clips: Annotated[int, typer.Option(help="Clips to draw; a quarter is for testing.")] = 800,
+    clips: Annotated[int, typer.Option(help="Clips to draw; a quarter is for testing.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the corpus, the weights and the order of training.")] = 0,
     base_epochs: Annotated[int | None, typer.Option(help="Passes over the supervised questions.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the preference rows.")] = None,
@@ -35,7 +35,7 @@ def demo(
 @demo_app.command()
 def corpus(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
-    clips: Annotated[int, typer.Option(help="Clips to draw; a quarter is for testing.")] = 800,
+    clips: Annotated[int, typer.Option(help="Clips to draw; a quarter is for testing.")] = 1000,
     seed: Annotated[int, typer.Option(help="Same seed, same clips.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes that draw and encode.", min=1)] = 2,
 ) -> None:

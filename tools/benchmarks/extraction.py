@@ -59,7 +59,7 @@ SHAPES = {
 def encoders_of(work: Path, shapes: str) -> dict[str, Path]:
     """Folders of encoders, as `ExtractOptions` names them; made if they are not there."""
     if shapes == "demo":
-        video, audio = make_encoders(work / "demo", seed=0)
+        video, audio = make_encoders(work / "demo")
     else:
         video, audio = work / shapes / "video", work / shapes / "audio"
         if not video.is_dir():

@@ -33,7 +33,7 @@ class DemoOptions:
     """Settings of `avem demo`."""
 
     out: Path = Path("./demo")
-    clips: int = 800
+    clips: int = 1000
     seed: int = 0
     base_epochs: int = int(SUPERVISED_PRESETS["demo"]["epochs"])
     epochs: int = int(PREFERENCE_PRESETS["demo"]["epochs"])
@@ -65,7 +65,7 @@ def run_demo(options: DemoOptions) -> DemoReport:
     with _timed(timings_s, "corpus"):
         corpus = build_corpus(out / "corpus", options.clips, options.seed)
     with _timed(timings_s, "extract"):
-        video, audio = make_encoders(out / "encoders", options.seed)
+        video, audio = make_encoders(out / "encoders")
         extract(corpus.root, out / "cache", ExtractOptions(video_encoder=video, audio_encoder=audio))
     with _timed(timings_s, "negatives"):
         store = FeatureStore.open(out / "cache")

@@ -20,6 +20,7 @@ FRAMES, IMAGE_SIZE, PATCH_SIZE = 2, 96, 24
 CONTEXT_STEPS = 200
 """Encoder positions of the small Whisper, 50 a second: 4 s of sound, 11 audio tokens."""
 ENCODER_WIDTH = 128
+ENCODER_SEED = 0
 UNKNOWN, END = "<unk>", "</s>"
 WORDS = Regex(r"<[a-z]+>|</s>|\w[\w'-]*|[^\w\s]")
 CHAT_TEMPLATE = (
@@ -30,19 +31,20 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_encoders(directory: Path, seed: int) -> tuple[Path, Path]:
+def make_encoders(directory: Path) -> tuple[Path, Path]:
     """Write a LanguageBind-Video tower and a Whisper encoder of seeded random weights; returns their folders.
 
-    Random projections keep most of what is in a drawn face and a synthesised voice; the model learns to read them.
+    Like released encoders they are the same for every corpus. Random projections keep most of what is in a drawn face
+    and a synthesised voice; the model learns to read them.
     """
     video, audio = directory / "languagebind-video", directory / "whisper"
     if not video.is_dir():
         make_random_languagebind(
             video, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, hidden=ENCODER_WIDTH, layers=3, heads=4, frames=FRAMES,
-            projection_dim=64, seed=seed,
+            projection_dim=64, seed=ENCODER_SEED,
         )  # fmt: skip
     if not audio.is_dir():
-        make_random_whisper(audio, width=ENCODER_WIDTH, layers=2, heads=4, positions=CONTEXT_STEPS, seed=seed)
+        make_random_whisper(audio, width=ENCODER_WIDTH, layers=2, heads=4, positions=CONTEXT_STEPS, seed=ENCODER_SEED)
     return video, audio
 
 

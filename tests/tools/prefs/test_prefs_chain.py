@@ -24,7 +24,7 @@ def test_the_corpus_goes_through_the_pipeline_and_its_result_validates_trains_an
     with StandIn(scenes) as standin:
         prefs = run(standin, split="train", out=tmp_path / "prefs").out / "preferences.jsonl"
         benchmark = run(standin, kind="emorealm", split="test", out=tmp_path / "bench").out / "emorealm_v1.json"
-    video, audio = make_encoders(tmp_path / "encoders", 0)
+    video, audio = make_encoders(tmp_path / "encoders")
     extract(corpus.root, tmp_path / "cache", ExtractOptions(video_encoder=video, audio_encoder=audio, workers=1))
     store = FeatureStore.open(tmp_path / "cache")
     report = validate(prefs, [benchmark], [tmp_path / "cache"])
