@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +14,7 @@ from avem.train.state import trained_parameters
 if TYPE_CHECKING:
     from avem.train.model import AudiovisualLM
 
-PEAK_SIZES = {"cpu": 1536, "cuda": 8192}
+PEAK_SIZES = {"cpu": 1024, "cuda": 8192}
 """Side of the square matrices whose product stands for a device's best."""
 PEAK_PRODUCTS = 4
 
@@ -62,8 +63,9 @@ class StepCost:
         return self.per_token * tokens + self.per_pair * pairs
 
 
+@cache
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of a large matrix product on a device, the best of a few."""
+    """Operations a second of a large matrix product on a device, the best of a few; measured once a process."""
     size = PEAK_SIZES.get(device.type, 1024)
     left, right = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
     fastest = float("inf")
