@@ -23,7 +23,7 @@ Key = TypeVar("Key")
 LONGEST_WAIT_S = 60.0
 """Longest pause before a retry, whatever the endpoint asks for."""
 
-CONNECTIONS_PER_POOL = 2
+CONNECTIONS_PER_POOL = 1
 """httpx's pool looks at all of its connections for each of them, so that one of 32 keeps a processor busy by itself."""
 
 SHOWN = 200
@@ -115,15 +115,13 @@ class ChatClient:
     def __init__(self, settings: ChatSettings, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.settings = settings
         key = os.environ.get(settings.key_variable, "")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        known = {"Content-Type": "application/json", "Accept": "application/json"}
+        self._headers = known | ({"Authorization": f"Bearer {key}"} if key else {})
+        self._timeout = httpx.Timeout(settings.timeout_s).as_dict()
+        self._address: httpx.URL | None = None
         limits, trust = httpx.Limits(max_connections=CONNECTIONS_PER_POOL), httpx.create_ssl_context()
         pools = -(-settings.parallel // CONNECTIONS_PER_POOL)
-        self._pools = [
-            httpx.AsyncClient(
-                headers=headers, timeout=settings.timeout_s, limits=limits, transport=transport, verify=trust
-            )
-            for _ in range(pools)
-        ]
+        self._pools = [httpx.AsyncClient(limits=limits, transport=transport, verify=trust) for _ in range(pools)]
         self._in_flight = [0] * pools
 
     async def __aenter__(self) -> ChatClient:
@@ -172,16 +170,27 @@ class ChatClient:
         self._check_status(response)
         return _read_reply(response)
 
+    @property
+    def _url(self) -> httpx.URL:
+        """The address, parsed once; `httpx.InvalidURL` where it is none."""
+        if self._address is None:
+            self._address = httpx.URL(self.settings.url)
+        return self._address
+
     async def _send(self, request: ChatRequest) -> httpx.Response:
         """Post over the pool with the least to do."""
         number = self._in_flight.index(min(self._in_flight))
         self._in_flight[number] += 1
         try:
-            return await self._pools[number].post(
-                self.settings.url, json=request.body(self.settings.model), headers=dict(request.headers)
-            )
+            return await self._pools[number].send(self._http_request(request))
         finally:
             self._in_flight[number] -= 1
+
+    def _http_request(self, request: ChatRequest) -> httpx.Request:
+        """The request as it is sent; made here, because a client parses the same address anew for each of its own."""
+        headers = {**self._headers, **request.headers}
+        body = json.dumps(request.body(self.settings.model), ensure_ascii=False).encode()
+        return httpx.Request("POST", self._url, headers=headers, content=body, extensions={"timeout": self._timeout})
 
     def _check_status(self, response: httpx.Response) -> None:
         """Sort refusals into those that may pass, those about this request, and those that end the run."""
@@ -258,12 +267,12 @@ def _read_reply(response: httpx.Response) -> ChatReply:
         choice = content["choices"][0]
         text = choice["message"]["content"]
         usage = content.get("usage") or {}
-        tokens = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+        read, written = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise _Passing(f"answered with broken or unexpected JSON ({_own_words(response)!r})") from error
     if not isinstance(text, str):
         raise _Passing("answered without text")
-    return ChatReply(text, *tokens, finish_reason=str(choice.get("finish_reason") or ""))
+    return ChatReply(text, read, written, str(choice.get("finish_reason") or ""))
 
 
 def _own_words(response: httpx.Response) -> str:

@@ -186,9 +186,10 @@ def is_english(text: str) -> bool:
 
     A quotation in another language beside its translation, as captions have it, passes.
     """
-    letters = [letter for letter in text if letter.isalpha()]
-    if len(letters) >= 12 and sum(letter.isascii() for letter in letters) < 0.5 * len(letters):
-        return False
+    if not text.isascii():
+        letters = [letter for letter in text if letter.isalpha()]
+        if len(letters) >= 12 and sum(letter.isascii() for letter in letters) < 0.5 * len(letters):
+            return False
     words = words_of(text)
     return len(words) < ENOUGH_WORDS or not ENGLISH.isdisjoint(words)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ class StandIn:
         """Replies worked out, by step."""
         self.bodies: list[dict[str, Any]] = []
         """Every request's body, in the order of arrival."""
+        self.in_hand_s = 0.0
+        """Time from each request's arrival to its reply, summed."""
         self._witness = Witness({code_of(scene.clip_id): scene for scene in scenes}, awkward)
         prompts = load_prompts()
         self._steps = {prompts.title(name): name for name in STEPS}
@@ -104,7 +107,9 @@ class StandIn:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
+                arrived = time.perf_counter()
                 status, reply = await self._answer(body, headers.get("idempotency-key", ""))
+                self.in_hand_s += time.perf_counter() - arrived
                 extra = "retry-after: 0\r\n" if status == 429 else ""
                 line = f"HTTP/1.1 {status} {REASONS[status]}\r\ncontent-type: application/json\r\n{extra}"
                 writer.write(f"{line}content-length: {len(reply)}\r\n\r\n".encode() + reply)

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from dataclasses import dataclass
+from typing import IO, Annotated
 
 import typer
 
@@ -14,15 +15,30 @@ from avem.tools.corpus.scene import draw_scenes
 from avem.tools.prefs.standin import StandIn
 
 
+@dataclass(frozen=True, slots=True)
+class RunningStandIn:
+    """A stand-in in another process."""
+
+    endpoint: str
+    questions: IO[str]
+    answers: IO[str]
+
+    def in_hand_s(self) -> float:
+        """Time from each request's arrival to its reply, summed over all so far."""
+        self.questions.write("\n")
+        self.questions.flush()
+        return float(self.answers.readline())
+
+
 @contextmanager
-def run_stand_in(clips: int, latency_s: float = 0.0, seed: int = 0) -> Iterator[str]:
-    """Run a stand-in that knows a corpus of so many clips while the block runs; gives its address."""
+def run_stand_in(clips: int, latency_s: float = 0.0, seed: int = 0) -> Iterator[RunningStandIn]:
+    """Run a stand-in that knows a corpus of so many clips while the block runs."""
     command = [sys.executable, "-m", __name__, str(clips), "--latency-s", str(latency_s), "--seed", str(seed)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        if process.stdout is None:
-            raise RuntimeError("the stand-in has no output")
-        yield process.stdout.readline().strip()
+        if process.stdout is None or process.stdin is None:
+            raise RuntimeError("the stand-in has no input or output")
+        yield RunningStandIn(process.stdout.readline().strip(), process.stdin, process.stdout)
     finally:
         process.communicate()
 
@@ -36,7 +52,9 @@ def main(
     with StandIn(draw_scenes(clips, seed), latency_s=latency_s) as standin:
         sys.stdout.write(standin.endpoint + "\n")
         sys.stdout.flush()
-        sys.stdin.read()
+        for _ in sys.stdin:  # each line is a question: how long were requests in hand so far, in seconds?
+            sys.stdout.write(f"{standin.in_hand_s}\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":
