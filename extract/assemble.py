@@ -28,10 +28,14 @@ class Encoder(Protocol):
 
 
 class ShardWriterThread:
-    """Writes shards on a thread of its own, one behind the encoder at most; a context manager."""
+    """Writes a stream's shards on a thread of its own, one behind the encoder at most; a context manager.
 
-    def __init__(self, timings: Timings) -> None:
-        self._timings = timings
+    Attributes:
+        timings: `write` and `write_wait`.
+    """
+
+    def __init__(self) -> None:
+        self.timings = Timings()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shard-writer")
         self._last: Future[None] | None = None
 
@@ -52,13 +56,13 @@ class ShardWriterThread:
         start = time.perf_counter()
         if self._last is not None:
             self._last.result()
-        self._timings.write_wait += time.perf_counter() - start
+        self.timings.write_wait += time.perf_counter() - start
         self._last = self._thread.submit(self._timed, write)
 
     def _timed(self, write: Callable[[], None]) -> None:
         start = time.perf_counter()
         write()
-        self._timings.write += time.perf_counter() - start
+        self.timings.write += time.perf_counter() - start
 
 
 class StreamAssembler:

@@ -100,13 +100,14 @@ def fill(
     streams = job.streams()
     shards = {kind: job.pending(stream) for kind, stream in streams.items()}
     with ExitStack() as stack:
-        writer = stack.enter_context(ShardWriterThread(report.timings))
+        writers = {kind: stack.enter_context(ShardWriterThread()) for kind in streams}
         assemblers = {
             kind: StreamAssembler(
-                encoders.get(kind), stream, shards[kind], batch_size, writer, report.timings, lines.encode, lines.write
+                encoders.get(kind), stream, shards[kind], batch_size, writers[kind], report.timings, lines.encode,
+                lines.write,
             )
             for kind, stream in streams.items()
-        }
+        }  # fmt: skip
         tasks = _tasks(job, _rows_in_order(shards, part), assemblers, encoders, stop)
         waited_since = time.perf_counter()
         for task, clip in pool.map(tasks, window=2 * batch_size + 2 * pool.workers):
@@ -116,6 +117,8 @@ def fill(
             report.fallbacks += [f"{job.rows[task.row].clip_id} ({kind})" for kind in clip.fallbacks]
             lines.decode.advance(failures=failed)
             waited_since = time.perf_counter()
+    for writer in writers.values():
+        report.timings.add(writer.timings)
     report.encoded = {kind: assembler.encoded for kind, assembler in assemblers.items()}
     return report
 

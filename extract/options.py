@@ -114,9 +114,9 @@ class Timings:
     encode: float = 0.0
     """Mels, batching and encoding."""
     write: float = 0.0
-    """Writing shards, on a thread of its own."""
+    """Writing shards, on a thread for each stream."""
     write_wait: float = 0.0
-    """The encoding thread waiting for that thread."""
+    """The encoding thread waiting for those threads."""
     total: float = 0.0
 
     def add(self, other: Timings) -> None:

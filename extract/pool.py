@@ -21,9 +21,9 @@ QUEUED_PER_WORKER = 2
 """Tasks a worker holds: the one it is at, and the next, so that it never waits for the parent."""
 TIMEOUT_S = 300.0
 """A worker that is longer at one clip is taken to hang."""
-CLIPS_PER_WORKER = 200
-WORKER_BYTES = 512 * 2**20
-"""A worker that is past both is replaced: decord keeps the sound of every file it has decoded."""
+CLIPS_PER_WORKER = 20
+WORKER_BYTES = 256 * 2**20
+"""A worker that is past both is replaced: decord keeps the sound of every file it has decoded. A fresh one has 100 MiB."""
 
 
 @dataclass(slots=True, eq=False)

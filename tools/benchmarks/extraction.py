@@ -43,7 +43,7 @@ Work = Annotated[Path, typer.Option(help="Folder for corpus, encoders and stores
 WORK = Path(tempfile.gettempdir()) / "avem-extraction"
 FRAMES = 8
 
-SHAPES = {
+SHAPES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     "base": (
         {"image_size": 224, "patch_size": 32, "hidden": 768, "layers": 12, "heads": 12, "projection_dim": 512},
         {"width": 384, "layers": 4, "heads": 6},
@@ -56,8 +56,8 @@ SHAPES = {
 """LanguageBind-Video's and Whisper's: ViT-B/32 with tiny, and ViT-L/14 with large-v3, which are the released ones."""
 
 
-def encoders_of(work: Path, shapes: str) -> dict[str, Path]:
-    """Folders of encoders, as `ExtractOptions` names them; made if they are not there."""
+def options_of(work: Path, shapes: str, limit: int | None = None, device: str = "auto") -> ExtractOptions:
+    """How to extract with encoders of these shapes, which are made if they are not there."""
     if shapes == "demo":
         video, audio = make_encoders(work / "demo")
     else:
@@ -66,7 +66,7 @@ def encoders_of(work: Path, shapes: str) -> dict[str, Path]:
             make_random_languagebind(video, frames=FRAMES, **SHAPES[shapes][0])
         if not audio.is_dir():
             make_random_whisper(audio, **SHAPES[shapes][1])
-    return {"video_encoder": video, "audio_encoder": audio}
+    return ExtractOptions(video_encoder=video, audio_encoder=audio, limit=limit, device=device)
 
 
 def decode_and_encode(root: Path, options: ExtractOptions, encoders: Encoders) -> None:
@@ -97,13 +97,13 @@ def encode(encoders: Encoders, options: ExtractOptions, batch: list[list[torch.T
 @app.command()
 def overhead(
     work: Work = WORK,
-    clips: Annotated[int, typer.Option(help="Demo clips.")] = 200,
+    clips: Annotated[int, typer.Option(help="Demo clips, 200 at most.")] = 200,
     repeats: Annotated[int, typer.Option(help="Timed rounds.")] = 3,
     shapes: Annotated[str, typer.Option(help="Encoders: demo, base or released.")] = "demo",
 ) -> None:
     """Extraction against decoding and encoding alone, and a rerun against both."""
-    root = build_corpus(work / f"corpus-{clips}", clips, seed=0).root
-    options = ExtractOptions(**encoders_of(work, shapes), limit=clips)
+    root = build_corpus(work / "corpus-200", 200, seed=0).root
+    options = options_of(work, shapes, clips)
     (encoders,) = load_encoders(options, device_list(options)[:1])
     number = count()
 
@@ -145,7 +145,7 @@ def memory(
         for index in range(clips):
             os.link(sources[index % len(sources)], root / "anger" / f"{index:05}.mp4")
     shutil.rmtree(work / "store-memory", ignore_errors=True)
-    options = ExtractOptions(**encoders_of(work, "demo"))
+    options = options_of(work, "demo")
     with sampled_memory() as samples:
         report = extract(root, work / "store-memory", options)
     shares = (0.1, 0.25, 0.5, 0.75, 1.0)
@@ -214,6 +214,11 @@ def in_sequence_by_pyav(path: Path) -> None:
                 frame.to_ndarray(format="rgb24")
 
 
+WAYS: dict[str, Callable[[Path], object]] = {
+    "seeking": by_seeking, "every frame": in_sequence, "every frame, PyAV": in_sequence_by_pyav, "sound": read_waveform,
+}  # fmt: skip
+
+
 @app.command()
 def seeking(
     folders: Annotated[list[Path], typer.Argument(help="Folders of clips.")],
@@ -223,12 +228,10 @@ def seeking(
     rows = []
     for folder in folders:
         paths = sorted(folder.rglob("*.mp4"))
-        ways = {"seeking": by_seeking, "every frame": in_sequence, "every frame, PyAV": in_sequence_by_pyav}
-        ways["sound"] = read_waveform
-        sides = {name: partial(_each, way, paths) for name, way in ways.items()}
+        sides: dict[str, Callable[[], object]] = {name: partial(_each, way, paths) for name, way in WAYS.items()}
         seconds = alternate(sides, repeats)
-        rows.append((folder.name, len(paths), *(f"{1000 * seconds[name] / len(paths):.1f} ms" for name in ways)))
-    show(f"{FRAMES} frames of a clip, a clip at a time", ("clips", "", *ways), rows)
+        rows.append((folder.name, len(paths), *(f"{1000 * seconds[name] / len(paths):.1f} ms" for name in WAYS)))
+    show(f"{FRAMES} frames of a clip, a clip at a time", ("clips", "", *WAYS), rows)
 
 
 def _each(way: Callable[[Path], object], paths: list[Path]) -> None:
@@ -248,7 +251,7 @@ def account(
     rows = []
     shutil.rmtree(work / "store-account", ignore_errors=True)
     for folder in folders:
-        options = ExtractOptions(**encoders_of(work, shapes), device=device, limit=limit)
+        options = options_of(work, shapes, limit, device)
         start = time.perf_counter()
         report = extract(folder, work / "store-account", options)
         seconds = time.perf_counter() - start
