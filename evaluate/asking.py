@@ -110,7 +110,7 @@ class Asker:
         FingerprintError: The model was trained on other features than the store's.
     """
 
-    ways = ("likelihood", "generation", "text_only")
+    ways: tuple[str, ...] = ("likelihood", "generation", "text_only")
 
     def __init__(
         self, model: Any, store: Any, style: str, max_new_tokens: int, streams: Sequence[str] = STREAMS

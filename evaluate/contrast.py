@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from avem.errors import SettingError
 from avem.evaluate.asking import STREAMS, Ask, Asker, options_of
 from avem.evaluate.questions import prompt_text
@@ -66,7 +68,7 @@ class ContrastAsker(Asker):
     The clip and its diffused twin go through one call, the questions on a clip share both.
     """
 
-    ways = ("likelihood",)
+    ways: tuple[str, ...] = ("likelihood",)
 
     def __init__(
         self, model: Any, store: Any, style: str, options: ContrastOptions, streams: Sequence[str] = STREAMS
@@ -83,13 +85,8 @@ class ContrastAsker(Asker):
     def answer(self, asks: Sequence[Ask]) -> dict[str, dict[str, Any]]:
         """Ask the model, all in one call; see `Asker.answer`."""
         clean = {row: self.media(row) for row in dict.fromkeys(ask.place for ask in asks)}
-        noisy = {
-            row: tuple(
-                None if features is None else self._alter(kind, row, features)
-                for kind, features in zip(STREAMS, media, strict=True)
-            )
-            for row, media in clean.items()
-        }
+        noisy = {row: (self._diffuse("video", row, media[0]), self._diffuse("audio", row, media[1]))
+                 for row, media in clean.items()}  # fmt: skip
         prompts = [(prompt_text(ask.question, self.style), ask.place) for ask in asks]
         options = [options_of(ask.question, self.style) for ask in asks]
         shown = [(text, *media[row]) for media in (clean, noisy) for text, row in prompts]
@@ -98,6 +95,9 @@ class ContrastAsker(Asker):
             ask.key: {"id": ask.question.id, "way": ask.way, "logprobs": contrast(own, other, self.options)}
             for ask, own, other in zip(asks, values[: len(asks)], values[len(asks) :], strict=True)
         }
+
+    def _diffuse(self, kind: str, row: int, features: torch.Tensor | None) -> torch.Tensor | None:
+        return None if features is None else self._alter(kind, row, features)
 
     def about(self) -> dict[str, dict[str, Any]]:
         """As of the plain questioner, with the strength."""

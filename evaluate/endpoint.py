@@ -33,7 +33,7 @@ class EndpointModel:
         sees: What is sent: `video` for frames as images, `audio` for sound; not every server takes sound.
     """
 
-    ways = ("generation",)
+    ways: tuple[str, ...] = ("generation",)
 
     def __init__(self, settings: ChatSettings, frames: int = FRAMES, sees: Sequence[str] = STREAMS) -> None:
         self.settings, self.frames, self.sees = settings, frames, tuple(sees)

@@ -168,8 +168,9 @@ def score_labels(
 
 
 def _label_intervals(counts: NDArray[np.int64], sources: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
-    names, cluster = np.unique(sources, return_inverse=True) if len(sources) == len(counts) else ((), None)
-    by_source = cluster is not None and len(names) >= ENOUGH_SOURCES
+    known = sources if len(sources) == len(counts) else [""] * len(counts)
+    names, cluster = np.unique(known, return_inverse=True)
+    by_source = len(names) >= ENOUGH_SOURCES
     flat = counts.reshape(len(counts), -1).astype(np.float64)
     if by_source:
         sums = np.zeros((len(names), flat.shape[1]))
