@@ -35,8 +35,13 @@ class ShardLocks:
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
 
     def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up every shard; nothing can be taken any more."""
         if self._handle >= 0:
             os.close(self._handle)
+            self._handle = -1
 
     def take(self, shard: int) -> bool:
         """Become the shard's owner; False if another writer is. Taking it again is fine."""

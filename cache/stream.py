@@ -76,6 +76,10 @@ class StreamWriter:
             return False
         return True
 
+    def close(self) -> None:
+        """Give up every claim; the writer is of no further use."""
+        self._locks.close()
+
     def write(
         self,
         shard: Shard,

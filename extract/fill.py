@@ -100,6 +100,8 @@ def fill(
     streams = job.streams()
     shards = {kind: job.pending(stream) for kind, stream in streams.items()}
     with ExitStack() as stack:
+        for stream in streams.values():  # also where an error's traceback would keep them, and their claims, alive
+            stack.callback(stream.close)
         writers = {kind: stack.enter_context(ShardWriterThread()) for kind in streams}
         assemblers = {
             kind: StreamAssembler(

@@ -141,6 +141,8 @@ class ExtractReport:
     """Clips that this run added features of, by stream."""
     pending: dict[str, int] = field(default_factory=dict)
     """Clips that were to be encoded when the run began, by stream."""
+    left: dict[str, int] = field(default_factory=dict)
+    """Clips that another run on the same store had claimed when this one ended, by stream; only where there are any."""
     failures: list[ClipFailure] = field(default_factory=list)
     """All clips of the dataset without features, from this run or an earlier one."""
     fallbacks: list[str] = field(default_factory=list)
@@ -181,6 +183,9 @@ class ExtractReport:
                 f"write {t.write:.1f}, waiting for clips {t.wait:.1f} and for the disk {t.write_wait:.1f}; "
                 f"{self.limiting_stage} limits. Every run's account is in {self.store / LEDGER / RUNS}."
             )
+        if self.left:
+            others = ", ".join(f"{count} {kind}" for kind, count in self.left.items())
+            lines.append(f"Another run has claimed {others}; once it has ended, the same command sees to what is left.")
         lines += [f"  {failure.clip_id} ({failure.stream}): {failure.reason}" for failure in self.failures[:10]]
         if len(self.failures) > 10:
             lines.append(f"  ... and {len(self.failures) - 10} more; the manifest names them all.")

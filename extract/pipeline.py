@@ -96,7 +96,9 @@ def _run(
         if options.retry_failed:
             _mark_failed_pending(writer, rows, options)
         engine.fill(Job(root, store_path, options, engine.specs, rows), report)
-    writer.finish()
+    known = writer.finish()
+    left = {kind: plan.count_pending(records, known, kind, retry_failed=False) for kind in options.streams}
+    report.left = {kind: count for kind, count in left.items() if count}
 
 
 def _mark_failed_pending(writer: StoreWriter, rows: Iterable[int], options: ExtractOptions) -> None:

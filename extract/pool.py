@@ -23,7 +23,7 @@ TIMEOUT_S = 300.0
 """A worker that is longer at one clip is taken to hang."""
 CLIPS_PER_WORKER = 20
 WORKER_BYTES = 256 * 2**20
-"""A worker that is past both is replaced: decord keeps the sound of every file it has decoded. A fresh one has 100 MiB."""
+"""A worker that is past both is replaced: decord keeps the sound of every file it decodes. A fresh one has 100 MiB."""
 
 
 @dataclass(slots=True, eq=False)

@@ -279,6 +279,23 @@ def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(corpus, tmp_path, o
     assert files_of(store) == files_of(tmp_path / "whole")
 
 
+def test_what_another_run_has_claimed_is_left_to_it_and_said(corpus, tmp_path, options):
+    from avem.cache import StoreWriter
+
+    store = tmp_path / "store"
+    extract(corpus, store, options(limit=4))
+    extract(corpus, store, options(streams=("video",)))
+    spec = FeatureStore.open(store).spec("audio")
+    other = StoreWriter.open(store).stream(spec)
+    assert other.claim(next(other.pending()))
+    report = extract(corpus, store, options())
+    assert (report.encoded, report.left) == ({"video": 0, "audio": 2}, {"audio": 4})
+    assert "Another run has claimed 4 audio" in report.summary
+    other.close()
+    report = extract(corpus, store, options())
+    assert (report.encoded, report.left) == ({"video": 0, "audio": 4}, {})
+
+
 def test_a_wrong_checkpoint_is_named_and_nothing_is_made(corpus, tmp_path, options, encoders):
     swapped = {"video_encoder": encoders["audio_encoder"], "audio_encoder": encoders["video_encoder"]}
     for name, path in swapped.items():
