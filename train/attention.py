@@ -13,13 +13,13 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from avem.errors import SettingError
 from avem.train.tree import Block, PrefixTree, plan_blocks
+from avem.train.weighting import Weighting, capped_values, weighted_values
 
 ATTENTION_NAME = "avem_prefix_tree"
 GROUP_LIMITS = (128, 256, 512, 1024)
@@ -30,18 +30,6 @@ a wrong guess costs time alone."""
 
 Span = tuple[int, int]
 """Start and end of a run of positions in the packed row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Weighting:
-    """How dot products of queries and keys become attention weights."""
-
-    scale: float | None
-    """Factor on the dot products; None for `D ** -0.5`."""
-    dropout: float
-    """Probability of dropping a weight."""
-    softcap: float | None = None
-    """Bound on the scaled products, reached smoothly through tanh (Gemma 2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +104,7 @@ class TreeAttention:
             mask = call.mask
             if mask is not None and weighting.softcap is None:
                 mask = self._as_summand(number, mask, query.dtype)
-            output = _attend(
+            output = weighted_values(
                 _join(queries, call.asked), _join(keys, call.seen), _join(values, call.seen), mask, weighting
             )
             outputs.append(output[:, :, call.dropped :].transpose(1, 2))
@@ -197,7 +185,7 @@ def prefix_tree_attention(
         return attended, None
     if softcap is not None:  # SDPA can't, and transformers' own function for it wants another kind of mask
         causal = attention_mask is None and query.shape[2] > 1
-        return _capped(query, key, value, attention_mask, weighting, causal).transpose(1, 2).contiguous(), None
+        return capped_values(query, key, value, attention_mask, weighting, causal).transpose(1, 2).contiguous(), None
     output: tuple[torch.Tensor, None] = sdpa_attention_forward(
         module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **others
     )
@@ -225,46 +213,6 @@ def _check_window(window: int | None, longest: int) -> None:
             f"The language model attends to windows of {window} positions and a sequence has {longest}; "
             f"prefix sharing needs full attention, so score with share_prefixes=False or shorten the sequences."
         )
-
-
-def _attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, weighting: Weighting
-) -> torch.Tensor:
-    """One call: `[1, H, n, D]` from `[1, H, n, D]` and `[1, K, m, D]`; causal where there is no mask."""
-    if weighting.softcap is not None:
-        return _capped(query, key, value, mask, weighting, causal=mask is None)
-    groups = query.shape[1] // key.shape[1]
-    in_kernel = query.device.type == "cpu" or (mask is None and query.dtype in (torch.float16, torch.bfloat16))
-    if groups > 1 and not in_kernel:  # CUDA's fast kernels for masks and for float32 know no grouped queries
-        key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
-    output: torch.Tensor = functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, dropout_p=weighting.dropout, is_causal=mask is None,
-        scale=weighting.scale, enable_gqa=groups > 1 and in_kernel,
-    )  # fmt: skip
-    return output
-
-
-def _capped(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-    weighting: Weighting,
-    causal: bool,
-) -> torch.Tensor:
-    """Attention with capped products; `mask` is bool and broadcasts to `[B, H, n, m]`, `causal` makes a triangle."""
-    groups = query.shape[1] // key.shape[1]
-    key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
-    cap = weighting.softcap or 1.0
-    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if weighting.scale is None else weighting.scale)
-    scores = cap * torch.tanh(scores / cap)
-    if causal:
-        mask = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    weights = scores.softmax(-1).nan_to_num(0.0)  # a padded query sees nothing
-    output: torch.Tensor = functional.dropout(weights, weighting.dropout) @ value
-    return output
 
 
 def _join(pieces: Sequence[torch.Tensor], numbers: list[int]) -> torch.Tensor:

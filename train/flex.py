@@ -15,8 +15,9 @@ import torch
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from avem.errors import SettingError
-from avem.train.attention import TreeAttention, Weighting, sees, subtree_ends
+from avem.train.attention import TreeAttention, sees, subtree_ends
 from avem.train.tree import PrefixTree, build_tree
+from avem.train.weighting import Weighting
 
 logger = logging.getLogger(__name__)
 
