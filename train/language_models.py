@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
-from avem.errors import CheckpointError
+from avem.errors import AvemError, CheckpointError
 from avem.locate import locate_model
-from avem.train.tensors import report_faults
+from avem.train.tensors import read_tensors, report_faults, tensor_shapes
 from avem.train.tokenizers import load_tokenizer
 
 
@@ -39,6 +40,8 @@ def load_language_model(
         CheckpointError: Its weights do not fit its configuration, or it is no causal language model.
     """
     path = locate_model(name_or_path, "--language-model")
+    if (path / "config.json").is_file() and (converted := convert_language_model(path, device, dtype)) is not None:
+        return converted, load_tokenizer(path)
     loader: Any = AutoModelForCausalLM  # whose annotations leave out `output_loading_info`
     folder, more = (path.parent, {"gguf_file": path.name}) if path.suffix == ".gguf" else (path, {})
     try:
@@ -79,6 +82,45 @@ def empty_language_model(folder: Path) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{folder} does not describe a language model: {str(error).splitlines()[0]}") from error
     return model, load_tokenizer(folder)
+
+
+def convert_language_model(folder: Path, device: str | torch.device, dtype: torch.dtype) -> Any | None:
+    """Read a language model into another number format than its file's, one tensor at a time.
+
+    transformers keeps the whole file mapped while it converts, which takes half as much memory again.
+
+    Args:
+        folder: A Hugging Face folder with safetensors.
+        device: Where the weights go.
+        dtype: Their number format.
+
+    Returns:
+        The model, or None where there is nothing to convert, or the file's tensors are not just the model's: then
+        `load_language_model` knows what to do or to say.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        shapes = tensor_shapes(folder)
+        stored = next(tensor.dtype for _, tensor in read_tensors(folder))
+    except (AvemError, OSError, ValueError, KeyError, StopIteration):
+        return None
+    if stored == dtype:
+        return None
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # buffers too: Gemma's scale is one
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        expected = {name: shape for name, shape in expected.items() if name != "lm_head.weight"}
+    if shapes != expected or getattr(model, "_keep_in_fp32_modules", None):
+        return None
+    state = {
+        name: tensor.to(device, dtype if tensor.is_floating_point() else None) for name, tensor in read_tensors(folder)
+    }
+    model.load_state_dict(state, strict=False, assign=True)
+    model.tie_weights()
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    return model.to(device).eval()
 
 
 @contextmanager

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from model_kit import byte_tokenizer, random_audio, random_video, tiny_config, tiny_language_model
+from transformers import AutoModelForCausalLM
 
 from avem.errors import CheckpointError, MissingFileError
 from avem.train import AudiovisualLM, load_model
-from avem.train.language_models import load_language_model
+from avem.train.language_models import convert_language_model, load_language_model
 
 
 def write_gguf(path: Path, model) -> None:
@@ -81,3 +82,24 @@ def test_models_that_are_not_there_or_no_language_models(tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF")
     with pytest.raises(CheckpointError, match="can't be loaded as a language model"):
         load_language_model(tmp_path / "broken.gguf")
+
+
+@pytest.mark.parametrize("family", ["llama-gqa", "smollm2", "qwen2", "gemma2"])
+def test_converting_gives_what_transformers_gives(tmp_path, family):
+    """From bfloat16 to float32, one tensor at a time; the same weights, buffers, settings and scores."""
+    original = tiny_language_model(family).bfloat16()
+    original.generation_config.eos_token_id = [1, 4]
+    original.save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    assert convert_language_model(tmp_path, "cpu", torch.bfloat16) is None
+    ours, theirs = load_language_model(tmp_path)[0], AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    for kind in ("named_parameters", "named_buffers"):
+        pairs = [dict(getattr(model, kind)()) for model in (ours, theirs)]
+        assert pairs[0].keys() == pairs[1].keys()
+        assert all(value.dtype == pairs[1][name].dtype for name, value in pairs[0].items())
+        assert all(torch.equal(value, pairs[1][name]) for name, value in pairs[0].items())
+    assert ours.generation_config.eos_token_id == [1, 4]
+    assert not ours.training
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        assert torch.equal(ours(ids).logits, theirs.eval()(ids).logits)

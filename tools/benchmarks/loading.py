@@ -35,6 +35,7 @@ WAYS = {
     "avem, AVERE's layout, bfloat16": ("avere", "bfloat16"),
     "avem, AVERE's layout, float32": ("avere", "float32"),
     "avem, its own layout, bfloat16": ("own", "bfloat16"),
+    "avem, its own layout, float32": ("own", "float32"),
     "model made, then all shards read and copied, bfloat16": ("plain", "bfloat16"),
 }
 
