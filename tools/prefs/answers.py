@@ -106,7 +106,10 @@ def _row(
     told = {SIDES[side]: str(emotion) for side, emotion in state.predicted.items()}
     source = {"made_by": "avem prefs build", "path": state.clip.path, "told_from": told}
     asked = question if task == "description" else value["question"].strip()
-    answers = [value[name].strip() for name in ("correct", "video_relevant", "emotion_relevant", "irrelevant")]
-    return PreferenceRow(
-        row_id, state.clip.clip_id, modality, task, asked, *answers, emotion=state.emotion, provenance=source | made
+    chosen, *rejected = (
+        value[name].strip() for name in ("correct", "video_relevant", "emotion_relevant", "irrelevant")
     )
+    return PreferenceRow(
+        row_id, state.clip.clip_id, modality, task, asked, chosen, rejected[0], rejected[1], rejected[2],
+        emotion=state.emotion, provenance=source | made,
+    )  # fmt: skip

@@ -53,8 +53,8 @@ class Batch:
             body = (entry.get("response") or {}).get("body") or {}
             try:
                 choice, usage = body["choices"][0], body.get("usage") or {}
-                tokens = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
-                reply = ChatReply(choice["message"]["content"], *tokens, str(choice.get("finish_reason") or ""))
+                read, written = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+                reply = ChatReply(choice["message"]["content"], read, written, str(choice.get("finish_reason") or ""))
             except (KeyError, IndexError, TypeError):
                 failed.add(identity)
                 continue

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -130,18 +129,18 @@ async def _run(pipeline: Pipeline, clips: Sequence[Clip], source: Sequence[Clip]
     items = await pipeline.write_questions(kept, options.all_tasks)
     items = await pipeline.drop_guessed(items, options.guessers)
     labels = [clip.emotion for clip in source if clip.emotion]
-    result: list[Any]
     if options.kind == "prefs":
         rows = await write_answers(pipeline, items)
         if "description" in options.all_tasks:
             rows += await write_descriptions(pipeline, kept, options.seed)
-        result = balanced_rows(sorted(rows, key=lambda row: row.row_id), labels, ledger, options)
-        write_json_lines(options.out / OUTPUT["prefs"], (row.to_json() for row in result))
+        rows = balanced_rows(sorted(rows, key=lambda row: row.row_id), labels, ledger, options)
+        write_json_lines(options.out / OUTPUT["prefs"], (row.to_json() for row in rows))
+        used = [row.clip_id for row in rows]
     else:
-        result = balanced_items(items, labels, ledger, options)
-        entries = [to_question(item, options.seed).to_json() for item in result]
+        items = balanced_items(items, labels, ledger, options)
+        entries = [to_question(item, options.seed).to_json() for item in items]
         write_atomic(options.out / OUTPUT["emorealm"], json.dumps(entries, ensure_ascii=False, indent=1) + "\n")
-    used = {row.clip_id for row in result} if options.kind == "prefs" else {row.state.clip.clip_id for row in result}
-    ledger.clips["in the result"] = len(used)
-    account_for(kept, used, ledger)
-    return len(result)
+        used = [item.state.clip.clip_id for item in items]
+    ledger.clips["in the result"] = len(set(used))
+    account_for(kept, set(used), ledger)
+    return len(used)
