@@ -97,6 +97,21 @@ def read_metadata(node: Path) -> dict[str, Any]:
     return metadata
 
 
+def parse_metadata(data: bytes, where: str) -> dict[str, Any]:
+    """Parse a `zarr.json` that was read from anywhere.
+
+    Raises:
+        StoreError: It is no JSON object.
+    """
+    try:
+        metadata = json.loads(data)
+    except ValueError as error:
+        raise StoreError(f"{where}/{METADATA} is not JSON ({error}); the store is damaged there.") from error
+    if not isinstance(metadata, dict):
+        raise StoreError(f"{where}/{METADATA} is not a JSON object; the store is damaged there.")
+    return metadata
+
+
 def store_attributes(metadata: dict[str, Any], where: str) -> dict[str, Any]:
     """The `avem` attributes of a store's root group.
 

@@ -48,8 +48,8 @@ class Location:
             data: bytes = self._files.cat_file(f"{self._root}/{name}")
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except OSError as error:
-            raise StoreError(f"{self.url}/{name} can't be read ({error.strerror or error}).") from error
+        except self._errors as error:
+            raise StoreError(f"{self.url}/{name} can't be read ({_reason(error)}).") from error
         return data
 
     def names(self, folder: str) -> list[str]:
@@ -61,14 +61,15 @@ class Location:
             )
         except (FileNotFoundError, NotADirectoryError):
             return []
-        except OSError as error:
-            raise StoreError(f"{self.url}/{folder} can't be listed ({error.strerror or error}).") from error
+        except self._errors as error:
+            raise StoreError(f"{self.url}/{folder} can't be listed ({_reason(error)}).") from error
 
     def zarr_array(self, name: str) -> zarr.Array[Any]:
         """An array of the store through zarr-python, for reading.
 
         Raises:
             MissingFileError: There is no such array.
+            StoreError: The disk or the server fails.
         """
         if self.local is not None:
             store: Any = zarr.storage.LocalStore(self.local, read_only=True)
@@ -78,3 +79,15 @@ class Location:
             return zarr.open_array(store, path=name, mode="r")
         except FileNotFoundError as error:
             raise MissingFileError(f"{self.url} has no array {name}.") from error
+        except self._errors as error:
+            raise StoreError(f"{self.url}/{name} can't be read ({_reason(error)}).") from error
+
+    @property
+    def _errors(self) -> type[Exception]:
+        """What means that the place can't be reached: each protocol's package has errors of its own."""
+        return OSError if self.local is not None else Exception
+
+
+def _reason(error: Exception) -> str:
+    """An error in a few words."""
+    return str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0]

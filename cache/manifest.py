@@ -57,8 +57,8 @@ def empty_manifest() -> pa.Table:
     return SCHEMA.empty_table()
 
 
-def parse_manifest(data: bytes, where: str) -> pa.Table:
-    """Read a manifest.
+def parse_manifest(data: bytes, where: str, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """Read a manifest, or some of its columns.
 
     Raises:
         StoreError: It is not Parquet or lacks columns.

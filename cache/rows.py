@@ -149,7 +149,7 @@ class ZarrRows:
         """See `RowReader`."""
         try:
             data = np.ascontiguousarray(self._array[row])
-        except (ValueError, OSError, RuntimeError) as error:
+        except Exception as error:  # every codec and every protocol has errors of its own
             raise StoreError(f"Row {row} of {self._where} can't be read ({error}); run `avem cache verify`.") from error
         return data.reshape(-1).view(np.uint8)
 

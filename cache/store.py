@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,7 +15,7 @@ import torch
 from avem.cache import layout, ledger
 from avem.cache.encode import TORCH_DTYPES, byte_view
 from avem.cache.location import Location
-from avem.cache.manifest import empty_manifest, manifest_columns, parse_manifest
+from avem.cache.manifest import SCHEMA, empty_manifest, manifest_columns, parse_manifest
 from avem.cache.records import KINDS, OK, DamagedRow, Kind, StreamSpec
 from avem.cache.rows import ByteRangeRows, Int8Rows, RowReader, ZarrRows, is_byte_ranges, read_in_parallel, row_buffer
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
@@ -68,23 +67,37 @@ class FeatureStore:
         root = self.location.read(layout.METADATA)
         if root is None:
             raise MissingFileError(f"There is no feature store at {where}; make one with `avem extract`.")
-        self._attributes = layout.store_attributes(_parse_json(root, where), where)
+        self._attributes = layout.store_attributes(layout.parse_metadata(root, where), where)
         records = ledger.read_records(self.location)  # before the manifest, which may take them over in between
-        manifest = self.location.read(layout.MANIFEST)
-        table = empty_manifest() if manifest is None else parse_manifest(manifest, f"{where}/{layout.MANIFEST}")
+        self._manifest = self.location.read(layout.MANIFEST)
+        self._clips: pa.Table | None = None
         if records:
-            columns = manifest_columns(table)
+            columns = manifest_columns(self.clips)
             ledger.fold(columns, records)
-            table = pa.table({**columns, "check": table["check"]}, schema=table.schema)
-        self.clips: pa.Table = table
-        """The manifest, one row per clip, with every committed shard entered."""
+            self._clips = pa.table({**columns, "check": self.clips["check"]}, schema=self.clips.schema)
+        table = self._columns([f"{kind}_status" for kind in KINDS])
         self._available = {kind: pc.equal(table[f"{kind}_status"], OK).to_numpy() for kind in KINDS}
         self._rows_by_id: dict[str, int] | None = None
         self._specs: dict[Kind, StreamSpec] = {}
 
+    @property
+    def clips(self) -> pa.Table:
+        """The manifest, one row per clip, with every committed shard entered; parsed when it is first asked for."""
+        if self._clips is None:
+            self._clips = self._columns(SCHEMA.names)
+        return self._clips
+
+    def _columns(self, names: Sequence[str]) -> pa.Table:
+        """Some of the manifest's columns."""
+        if self._clips is not None:
+            return self._clips.select(names)
+        if self._manifest is None:
+            return empty_manifest().select(names)
+        return parse_manifest(self._manifest, f"{self.location.url}/{layout.MANIFEST}", names)
+
     def __len__(self) -> int:
         """Clips in the store, whether extracted or not."""
-        return len(self.clips)
+        return len(self._available[KINDS[0]])
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -117,7 +130,7 @@ class FeatureStore:
             UnknownClipError: The store does not hold a clip; the message names it.
         """
         if self._rows_by_id is None:
-            self._rows_by_id = {clip_id: row for row, clip_id in enumerate(self.clips["clip_id"].to_pylist())}
+            self._rows_by_id = {clip_id: row for row, clip_id in enumerate(self._columns(["clip_id"])[0].to_pylist())}
         try:
             return np.array([self._rows_by_id[clip_id] for clip_id in clip_ids], dtype=np.int64)
         except KeyError as error:
@@ -273,7 +286,7 @@ class FeatureStore:
         data = self.location.read(f"{name}/{layout.METADATA}")
         if data is None:
             raise StoreError(f"{self.location.url}/{name} has lost its {layout.METADATA}; the store is damaged there.")
-        return _parse_json(data, f"{self.location.url}/{name}"), name
+        return layout.parse_metadata(data, f"{self.location.url}/{name}"), name
 
     def _reader(self, kind: Kind, array: str) -> RowReader:
         key = f"{kind}/{array}"
@@ -286,13 +299,3 @@ class FeatureStore:
                 name = f"{layout.stream_group(kind, self.spec(kind).encoder)}/{array}"
                 self._readers[key] = ZarrRows(self.location.zarr_array(name), f"{self.location.url}/{name}")
         return self._readers[key]
-
-
-def _parse_json(data: bytes, where: str) -> dict[str, Any]:
-    try:
-        metadata = json.loads(data)
-    except ValueError as error:
-        raise StoreError(f"{where}/{layout.METADATA} is not JSON ({error}); the store is damaged there.") from error
-    if not isinstance(metadata, dict):
-        raise StoreError(f"{where}/{layout.METADATA} is not a JSON object; the store is damaged there.")
-    return metadata

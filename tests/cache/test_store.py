@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avem.cache import FeatureStore, RowDetails, StoreWriter
+from avem.cache.manifest import parse_manifest
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 from tests.cache.helpers import audio_spec, clip_records, make_store, row_values, video_spec, write_pending
 
@@ -132,6 +133,23 @@ def test_a_reader_sees_committed_rows_while_writing_goes_on(tmp_path):
         store.video([4])
     store.refresh()
     assert torch.equal(store.video([7]), FeatureStore.open(tmp_path / "cache").video([7]))
+
+
+def test_opening_parses_no_more_of_the_manifest_than_it_needs(tmp_path, monkeypatch):
+    make_store(tmp_path / "cache", clips=3)
+    parsed = []
+
+    def parse(data, where, columns):
+        parsed.append(list(columns))
+        return parse_manifest(data, where, columns)
+
+    monkeypatch.setattr("avem.cache.store.parse_manifest", parse)
+    store = FeatureStore.open(tmp_path / "cache")
+    assert len(store) == 3
+    assert store.rows(["toy/002"]).tolist() == [2]
+    assert parsed == [["video_status", "audio_status"], ["clip_id"]]
+    assert store.clips["emotion"].to_pylist() == ["happiness", "sadness", "anger"]
+    assert store.clips is store.clips
 
 
 def test_names_what_is_not_there(tmp_path):
