@@ -47,7 +47,7 @@ SUPERVISED_PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 16, "accumulation": 1, "precision": "bf16", "gradient_checkpointing": True,
     },
     "demo": {
-        "learning_rate": 2e-3, "batch_size": 160, "accumulation": 1, "epochs": 8, "warmup": 0.05,
+        "learning_rate": 2e-3, "batch_size": 192, "accumulation": 1, "epochs": 8, "warmup": 0.05,
         "weight_decay": 0.01, "adam_beta2": 0.98,
     },
 }  # fmt: skip

@@ -40,7 +40,7 @@ def reply(yes: bool, clause: str) -> str:
 
 
 def instructions(scene: Scene) -> list[InstructionRow]:
-    """Supervised questions: descriptions, questions about cues that are there, and one about a cue of another emotion.
+    """Supervised questions: descriptions, questions about cues that are there, and about a cue of another emotion.
 
     A cue that fits the emotion shown is always there when it is asked about, and a no is only ever about another
     emotion: the emotion alone seems to tell the answer, though the text alone does not.
@@ -55,10 +55,9 @@ def instructions(scene: Scene) -> list[InstructionRow]:
             asked.append((side, "reasoning", REASONING[side], sentence(cue.shows(emotion))))
             asked.append((side, "cue", cue.asks(emotion), verdict(True)))
         other = _pick([other for other in EMOTIONS if other != emotion], rng)
-        claimed = emotion if rng.random() < 0.5 else other
-        asked.append((side, "emotion", f"Does the {part} show {claimed}?", verdict(claimed == emotion)))
-        if side == SIDES[scene.seed % 2]:
-            asked.append((side, "cue", _pick(CATALOGUES[side][other], rng).asks(other), verdict(False)))
+        for claimed in (emotion, other):
+            asked.append((side, "emotion", f"Does the {part} show {claimed}?", verdict(claimed == emotion)))
+        asked.append((side, "cue", _pick(CATALOGUES[side][other], rng).asks(other), verdict(False)))
     asked.append((Modality.AUDIO, "description", "What else is heard?", sentence(f"the {scene.sound.phrase}")))
     seen = " and the ".join(cue.phrase for cue in scene.irrelevant(Modality.VISUAL))
     asked.append((Modality.VISUAL, "description", "What else is seen?", sentence(f"the {seen}")))
