@@ -83,7 +83,7 @@ def _extract_again(
 ) -> None:
     """Extract the pending rows of one stream, dataset by dataset."""
     store = FeatureStore.open(path)
-    datasets = defaultdict(set)
+    datasets: dict[str, set[str]] = defaultdict(set)
     for clip_id, dataset in zip(*(store.clips[name].to_pylist() for name in ("clip_id", "dataset")), strict=True):
         if clip_id in clips:
             datasets[dataset].add(clip_id)
