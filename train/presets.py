@@ -10,8 +10,8 @@ from avem.errors import SettingError
 PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "demo": {
-        "beta": 1.0, "beta_vr": 0.2, "beta_er": 0.8, "gamma_tpd": 0.1, "learning_rate": 1e-3, "batch_size": 176,
-        "accumulation": 1, "warmup": 0.1, "epochs": 2, "adam_beta2": 0.98,
+        "beta": 2.0, "beta_vr": 0.2, "beta_er": 0.8, "gamma_tpd": 0.1, "learning_rate": 2e-3, "batch_size": 176,
+        "accumulation": 1, "warmup": 0.1, "epochs": 3, "adam_beta2": 0.98,
     },
     "naive-dpo": {"rejected": "random", "gamma_tpd": 0.0, "lambda_av": 0.0},
     "vista-dpo": {"gamma_tpd": 0.0, "rejected_input": "both"},
