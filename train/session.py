@@ -175,14 +175,17 @@ class Session:
             self.accelerator.init_trackers(TRACKED)
         try:
             Loop(self.model, objective, features, plan, self.config, self.run, self.accelerator, checks).run()
-        finally:
-            self.accelerator.end_training()
+        except BaseException:
+            for tracker in self.accelerator.trackers:
+                tracker.finish()  # end_training would also leave the other processes, which may still wait
+            raise
         self.model.eval()
         if self.accelerator.is_main_process:
             if self.config.holdout:
                 self._save_best()
             self.run.save_final(self._save)
         self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
         return self.run.path
 
     def _save(self, directory: Path) -> None:
