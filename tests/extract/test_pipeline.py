@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -390,25 +391,25 @@ def extract_and_die(monkeypatch, tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["avem.extract.pipeline", "avem.extract.worker", "pandas"])
 
-    def start(corpus: Path, store: Path, options: ExtractOptions, after: int) -> int:
+    def start(corpus: Path, store: Path, options: ExtractOptions, after: int) -> tuple[bool, int]:
         process = context.Process(target=dying_run.run, args=(corpus, store, options, after, tmp_path / "tally"))
         process.start()
         process.join()
-        return (tmp_path / "tally").stat().st_size
+        return process.exitcode == -signal.SIGKILL, (tmp_path / "tally").stat().st_size
 
     return start
 
 
 def test_killing_the_run_at_any_moment_loses_nothing(corpus, tmp_path, options, extract_and_die):
     settings = options(limit=5, rows_per_shard=2)
-    total = extract_and_die(corpus, tmp_path / "whole", settings, after=0)
+    _, total = extract_and_die(corpus, tmp_path / "whole", settings, after=0)
     expected = files_of(tmp_path / "whole")
     store = tmp_path / "broken"
     rng = np.random.default_rng(0)
     killed = 0
     for _ in range(20):
         after = int(rng.integers(1, total))
-        if extract_and_die(corpus, store, settings, after) == after:
+        if extract_and_die(corpus, store, settings, after)[0]:
             killed += 1
             continue
         assert files_of(store) == expected
