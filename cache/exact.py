@@ -137,7 +137,7 @@ def _products(first: torch.Tensor, second: torch.Tensor) -> npt.NDArray[Any]:
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _cosine(first: Floats, second: Floats) -> float:
+def _cosine(first: Floats, second: Floats) -> np.float32:
     total = np.float32(0.0)
     for channel in range(first.shape[0]):
         total += first[channel] * second[channel]
@@ -145,7 +145,7 @@ def _cosine(first: Floats, second: Floats) -> float:
 
 
 @njit(nogil=True, cache=True)
-def _insert(cosines: Floats, positions: Rows, cosine: float, position: int) -> None:
+def _insert(cosines: Floats, positions: Rows, cosine: np.float32, position: int) -> None:
     """Put a clip in its place among the best of another, best first, the lower position first among equals."""
     place = cosines.shape[0]
     while place > 0 and (
@@ -161,7 +161,7 @@ def _insert(cosines: Floats, positions: Rows, cosine: float, position: int) -> N
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def _scan_tile(
     products: npt.NDArray[np.int32], top: int, left: int, scale: Floats, shift: Floats, slack: Floats, limits: Floats,
-    ordered: Rows, vectors: Vectors, sources: Rows, duplicate_cosine: float, cosines: Floats, positions: Rows,
+    ordered: Rows, vectors: Vectors, sources: Rows, duplicate_cosine: np.float32, cosines: Floats, positions: Rows,
 ) -> None:  # fmt: skip
     """Enter one tile's pairs among the best of both sides; see `_Quantised` for the arrays.
 
@@ -203,13 +203,13 @@ def _any_matters(
     for column in range(len(products)):
         cosine = np.float32(products[column]) * (own_scale * scale[column]) + (own_shift + shift[column])
         hits += np.int32(1) if (cosine >= own_limit) | (cosine >= limits[column]) else np.int32(0)
-    return hits > 0
+    return bool(hits > 0)
 
 
 @njit(nogil=True, cache=True)
 def _enter_pairs(
     products: npt.NDArray[np.int32], i: int, left: int, scale: Floats, shift: Floats, slack: Floats, limits: Floats,
-    ordered: Rows, vectors: Vectors, sources: Rows, duplicate_cosine: float, cosines: Floats, positions: Rows,
+    ordered: Rows, vectors: Vectors, sources: Rows, duplicate_cosine: np.float32, cosines: Floats, positions: Rows,
 ) -> None:  # fmt: skip
     """Compute the cosines of a clip with those of a few others that may matter to either, and enter them for both."""
     anchor, last = ordered[i], cosines.shape[1] - 1

@@ -129,9 +129,9 @@ class Int8Rows:
 
     def row(self, row: int, row_bytes: int) -> RowBytes:
         """See `RowReader`; float16."""
-        out = np.empty((1, row_bytes), dtype=np.uint8)
-        self.read_into(np.array([row]), out)
-        return out[0]
+        out = np.empty(row_bytes, dtype=np.uint8)
+        self.read_into(np.array([row]), out[None])
+        return out
 
 
 class ZarrRows:

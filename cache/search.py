@@ -134,7 +134,8 @@ class InvertedFile:
         member[pool] = True
         bits = np.packbits(member, bitorder="little")
         chosen = faiss.IDSelectorBitmap(len(member), faiss.swig_ptr(bits))
-        parameters = faiss.SearchParametersIVF(sel=chosen, nprobe=self._probes)
+        parameters = faiss.SearchParametersIVF()
+        parameters.sel, parameters.nprobe = chosen, self._probes
         return _ordered(*self._index.search(self._people.vectors[anchors], count, params=parameters))
 
 
@@ -224,13 +225,14 @@ def _ordered(cosines: npt.NDArray[np.float32], places: Rows) -> Rows:
 def _true_nearest(vectors: Vectors, anchors: Rows, pool: Rows, count: int) -> Rows:
     """Positions of the pool's true nearest to each anchor, [a, at most count], in any order."""
     queries = vectors[anchors]
-    best, cosines = np.zeros((len(anchors), 0), dtype=np.int64), np.zeros((len(anchors), 0), dtype=np.float32)
+    best: Rows = np.zeros((len(anchors), 0), dtype=np.int64)
+    cosines: Vectors = np.zeros((len(anchors), 0), dtype=np.float32)
     for start in range(0, len(pool), 64 * BLOCK):
         part = pool[start : start + 64 * BLOCK]
         best = np.concatenate([best, np.broadcast_to(part, (len(anchors), len(part)))], axis=1)
         cosines = np.concatenate([cosines, queries @ vectors[part].T], axis=1)
         keep = np.argpartition(-cosines, min(count, cosines.shape[1]) - 1, axis=1)[:, :count]
-        best, cosines = (np.take_along_axis(array, keep, axis=1) for array in (best, cosines))
+        best, cosines = np.take_along_axis(best, keep, axis=1), np.take_along_axis(cosines, keep, axis=1)
     return best
 
 

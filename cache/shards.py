@@ -175,7 +175,7 @@ class ShardFile:
             if error.errno != errno.EINVAL:
                 raise
             return memoryview(os.pread(self._handle, length, offset))  # the system is too old to ask
-        return memoryview(self._bytes[offset : offset + length])
+        return self._bytes[offset : offset + length].data
 
 
 def write_shard(path: Path, slots: int, row_bytes: int, rows: Rows) -> None:

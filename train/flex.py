@@ -7,6 +7,7 @@ In packed order everything below a position is one run, so the mask needs a sing
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -55,16 +56,21 @@ class FlexTreeAttention:
         if weighting.dropout:
             raise SettingError("The language model drops attention weights; set its attention_dropout to 0.")
         cap = weighting.softcap
-
-        def capped(score: Any, batch: Any, head: Any, row: Any, column: Any) -> Any:
-            return cap * torch.tanh(score / cap)
-
         output: Any = _kernel(query.device.type)(
-            query, key, value, score_mod=None if cap is None else capped, block_mask=self.block_mask,
+            query, key, value, score_mod=None if cap is None else _capped_at(cap), block_mask=self.block_mask,
             scale=weighting.scale, enable_gqa=key.shape[1] != query.shape[1],
         )  # fmt: skip
         result: torch.Tensor = output.transpose(1, 2)
         return result
+
+
+def _capped_at(cap: float) -> Callable[..., torch.Tensor]:
+    """Bounds scores, in the form that flex attention calls."""
+
+    def capped(score: torch.Tensor, batch: Any, head: Any, row: Any, column: Any) -> torch.Tensor:
+        return cap * torch.tanh(score / cap)
+
+    return capped
 
 
 def tree_attention(tree: PrefixTree, device: torch.device) -> TreeAttention | FlexTreeAttention:
@@ -81,14 +87,14 @@ def flex_works(device: torch.device) -> bool:
     generator = torch.Generator(device).manual_seed(0)
     shape = (1, 2, tree.positions, 64)
     try:
-        found = []
+        found: list[list[Any]] = []
         inputs = [torch.randn(shape, generator=generator, device=device) for _ in range(3)]
         for way in (TreeAttention, FlexTreeAttention):
             own = [part.clone().requires_grad_() for part in inputs]
             output = way.of(tree, device).attend(own[0], own[1], own[2], Weighting(None, 0.0))
             torch.autograd.backward(output.square().sum())
             found.append([output.detach(), *(part.grad for part in own)])
-        worst = max(float((one - other).abs().max()) for one, other in zip(*found, strict=True))  # type: ignore[operator]
+        worst = max(float((one - other).abs().max()) for one, other in zip(*found, strict=True))
     except Exception as error:  # noqa: BLE001 - compilers fail in ways of their own
         logger.warning(
             "Flex attention does not run on %s (%s); going on without it", device, str(error).splitlines()[0]

@@ -8,7 +8,7 @@ gradients stay those of the two small matrices, so no gradient of the large one 
 from __future__ import annotations
 
 from types import MethodType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft.tuners.lora.layer import Linear
@@ -75,5 +75,6 @@ def _forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Te
         plain: torch.Tensor = Linear.forward(layer, x, *args, **kwargs)
         return plain
     down, up = layer.lora_A[names[0]].weight, layer.lora_B[names[0]].weight
-    product: torch.Tensor = LoraProduct.apply(x, base.weight, base.bias, down, up, layer.scaling[names[0]])
+    scale = layer.scaling[names[0]]
+    product: torch.Tensor = cast(Any, LoraProduct).apply(x, base.weight, base.bias, down, up, scale)
     return product

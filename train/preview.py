@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from avem.cache.records import KINDS, Kind
-from avem.train.loop import autocast
 from avem.train.memory import MemoryEstimate, device_bytes, estimate_memory, make_weightless
+from avem.train.optimizer import autocast
 from avem.train.plan import MicroBatch, PlanRow, StepPlan
 from avem.train.session import Session, prepare_model
 from avem.train.specs import Media, ScoreSpec

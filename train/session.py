@@ -114,8 +114,9 @@ class Session:
     def alteration(self) -> Alteration | None:
         """Makes rejected inputs that no clip has, where the settings ask for these."""
         config = self.config
-        altering = isinstance(config, PreferenceConfig) and config.negatives in ALTERED_RECIPES
-        return Alteration(config.negatives, config.seed) if altering else None
+        if isinstance(config, PreferenceConfig) and config.negatives in ALTERED_RECIPES:
+            return Alteration(config.negatives, config.seed)
+        return None
 
     @property
     def input_names(self) -> dict[int, str]:

@@ -72,9 +72,9 @@ def build(
     from avem.tools.prefs.build import build as build_data
     from avem.tools.prefs.estimate import estimate
     from avem.tools.prefs.media import MediaOptions
-    from avem.tools.prefs.options import BuildOptions
+    from avem.tools.prefs.options import BuildOptions, Kind
 
-    kind = "emorealm" if context.parent and context.parent.info_name == "emorealm" else "prefs"
+    kind: Kind = "emorealm" if context.parent and context.parent.info_name == "emorealm" else "prefs"
     options = BuildOptions(
         root=root, out=out or Path(kind), kind=kind, dataset=dataset, split=split, limit=limit, model=model,
         tasks=tuple(tasks.split(",") if tasks else ()), endpoint=endpoint, audio_model=audio_model,

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -29,7 +29,7 @@ from avem.tools.demo.models import make_tokenizer
 from avem.train import AudiovisualConfig, AudiovisualLM, load_model
 from avem.train.avere import avere_name
 
-MEDIA = {"video_hidden_size": 1024, "audio_hidden_size": 1280}
+MEDIA: dict[str, Any] = {"video_hidden_size": 1024, "audio_hidden_size": 1280}
 TOWER_TENSORS = 8
 WAYS = {
     "avem, AVERE's layout, bfloat16": ("avere", "bfloat16"),
@@ -43,7 +43,7 @@ WAYS = {
 def write_checkpoint(folder: Path, layers: int, towers_mb: int) -> None:
     """Write an AVERE checkpoint of random bfloat16 weights: one shard a layer, one for the rest, one for the towers."""
     folder.mkdir()
-    settings = {
+    settings: dict[str, Any] = {
         "model_type": "avere", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
         "num_hidden_layers": layers, "num_attention_heads": 32, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
         "torch_dtype": "bfloat16", "mm_projector_type": "mlp2x_gelu", "mm_hidden_size": MEDIA["video_hidden_size"],
@@ -57,7 +57,7 @@ def write_checkpoint(folder: Path, layers: int, towers_mb: int) -> None:
         shards.setdefault(layer, []).append((avere_name(name), tensor.shape))
     size = torch.Size([towers_mb * 2**19 // TOWER_TENSORS])
     shards["towers"] = [(f"model.video_tower.{number}.weight", size) for number in range(TOWER_TENSORS)]
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, tensors in enumerate(shards.values()):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         state = {name: torch.full(shape, number + 1.0, dtype=torch.bfloat16) for name, shape in tensors}
@@ -66,7 +66,7 @@ def write_checkpoint(folder: Path, layers: int, towers_mb: int) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
-def empty_model(settings: dict[str, object]) -> AudiovisualLM:
+def empty_model(settings: dict[str, Any]) -> AudiovisualLM:
     """The model without storage."""
     with init_empty_weights(include_buffers=False):
         names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
@@ -120,9 +120,9 @@ def main(
         write_checkpoint(Path(place) / "avere", layers, towers_mb)
         load_model(Path(place) / "avere", dtype=torch.bfloat16).save(Path(place) / "own")
         for title, (way, dtype) in WAYS.items():
-            folder = Path(place) / ("avere" if way == "plain" else way)
+            checkpoint = Path(place) / ("avere" if way == "plain" else way)
             command = [sys.executable, "-m", "avem.tools.benchmarks.loading"]
-            arguments = [part for value in (way, str(folder), dtype) for part in ("--child", value)]
+            arguments = [part for value in (way, str(checkpoint), dtype) for part in ("--child", value)]
             found = json.loads(subprocess.run([*command, *arguments], capture_output=True, check=True).stdout)
             rows.append(
                 (title, f"{found['size'] / 2**30:.2f} GiB", f"{found['peak'] / 2**30:.2f} GiB",

@@ -110,7 +110,7 @@ class Bench:
 
         encode, constants = (self.kit.encode, None) if name == ENCODERS else (stored, self.constants)
         model = with_plain_adapters(self.session.model)
-        shapes = {kind: store.spec(kind).row_shape for kind in store.kinds}
+        shapes: dict[str, tuple[int, ...]] = {kind: store.spec(kind).row_shape for kind in store.kinds}
         step = PlainStep(model, self.rows, encode, shapes, self.config, rows_per_batch, constants)
 
         def run() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from avem.cache import ClipRecord, FeatureStore, RowDetails, StoreWriter, StreamSpec
+from avem.cache.records import KINDS
 from avem.extract import load_audio_encoder, load_video_encoder
 from avem.extract.random_weights import make_random_languagebind, make_random_whisper
 from avem.files import write_json_lines
@@ -103,9 +104,9 @@ def make_store(kit: StepKit, clips: int) -> FeatureStore:
         for n in range(clips)
     ]
     writer.add_clips(records, root=kit.folder)
-    for kind in ("video", "audio"):
+    for kind in KINDS:
         features = [kit.encode(kind, clip) for clip in range(clips)]
-        spec = StreamSpec(kind, f"random-{kind}", {"kind": kind}, tuple(features[0].shape), 8)  # type: ignore[arg-type]
+        spec = StreamSpec(kind, f"random-{kind}", {"kind": kind}, tuple(features[0].shape), 8)
         stream = writer.stream(spec)
         pooled = torch.randn(clips, 8, generator=torch.Generator().manual_seed(1)).numpy()
         for shard in stream.pending():

@@ -110,9 +110,14 @@ def _read_warm(place: Path, plain: npt.NDArray[np.float16], batches: list[Any], 
 
     def store_side(dtype: str) -> Callable[[], None]:
         store = FeatureStore.open(place / dtype)
-        return lambda: [store.video(batch, buffer) for batch in batches] and None
 
-    array = zarr.open(place / "float16", mode="r")["video/benchmark/features"]
+        def read() -> None:
+            for batch in batches:
+                store.video(batch, buffer)
+
+        return read
+
+    array = zarr.open_group(place / "float16", mode="r")["video/benchmark/features"]
     sides = {
         "np.memmap": row_by_row(plain),
         "avem": store_side("float16"),
@@ -127,7 +132,7 @@ def _read_warm(place: Path, plain: npt.NDArray[np.float16], batches: list[Any], 
         pass
     else:
         with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
-            again = zarr.open(place / "float16", mode="r")["video/benchmark/features"]
+            again = zarr.open_group(place / "float16", mode="r")["video/benchmark/features"]
             seconds |= alternate({"zarr-python with zarrs": row_by_row(again)}, repeats)
     count = sum(map(len, batches))
     size = count * int(np.prod(ROW_SHAPE)) * 2 / 1e9
@@ -191,7 +196,7 @@ def whole(count: Rows = 128, repeats: Annotated[int, typer.Option()] = 3, folder
         def plain() -> None:
             with (place / "plain").open("wb") as file:
                 for start in range(0, count, ROWS_PER_SHARD):
-                    file.write(features[start : start + ROWS_PER_SHARD].numpy())
+                    file.write(features[start : start + ROWS_PER_SHARD].numpy().data)
                     file.flush()
                     os.fsync(file.fileno())
 

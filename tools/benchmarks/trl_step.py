@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -132,9 +133,7 @@ def trl_step(model: AudiovisualLM, rows: list[Row], rows_per_batch: int, folder:
     )
     move_policy(trainer.model)
     batches = list(trainer.get_train_dataloader())
-    return Step(
-        trainer.model, lambda: [lambda batch=batch: trainer.compute_loss(trainer.model, batch) for batch in batches]
-    )
+    return Step(trainer.model, lambda: [partial(trainer.compute_loss, trainer.model, batch) for batch in batches])
 
 
 def main(
