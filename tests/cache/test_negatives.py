@@ -200,8 +200,10 @@ def test_negatives_of_a_store_that_has_grown_are_refused(tmp_path):
     store.refresh()
     with pytest.raises(StoreError, match="mined for 2 clips and it now holds 3"):
         store.negatives("hard", "video")
-    with pytest.raises(SettingError, match="random-clip"):
+    with pytest.raises(SettingError, match="made while training"):
         mine_negatives(store, "diffused")
+    with pytest.raises(SettingError, match="random-clip"):  # the sentence lists the recipes there are
+        mine_negatives(store, "nearest")
     with pytest.raises(StoreError, match="no features"):
         mine_negatives(FeatureStore.open(StoreWriter.open(tmp_path / "empty").path))
 
