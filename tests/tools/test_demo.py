@@ -11,9 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import zarr
 
+from avem.cache import FeatureStore
+from avem.cache.exchange import export_hdf5
 from avem.errors import SettingError
 from avem.tools.demo.chain import DemoOptions, run_demo
 
@@ -51,6 +55,14 @@ def test_the_chain_ends_in_two_results_and_a_page(undisturbed):
         assert store[f"{kind}/{encoder}/features"].shape[0] == OPTIONS["clips"]
     metrics = (undisturbed.page.parent / "runs" / "avem-dpo" / "metrics.jsonl").read_text().splitlines()
     assert {"loss", "margin", "reward_w"} <= json.loads(metrics[-1]).keys()
+
+
+def test_the_store_opens_with_plain_zarr_and_after_export_with_h5py(undisturbed, tmp_path):
+    cache = undisturbed.page.parent / "cache"
+    export_hdf5(FeatureStore.open(cache), tmp_path)
+    for kind, encoder in (("video", "languagebind-video"), ("audio", "whisper")):
+        with h5py.File(tmp_path / f"{kind}.h5") as file:
+            assert np.array_equal(file["features"][:], zarr.open(cache, mode="r")[f"{kind}/{encoder}/features"][:])
 
 
 def test_a_finished_demo_computes_nothing_again(undisturbed):
