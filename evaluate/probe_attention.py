@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from avem.errors import DataError
@@ -23,6 +22,7 @@ from avem.evaluate.questions import in_order, prompt_text
 from avem.evaluate.statistics import LEVEL, RESAMPLES, resample_sums
 from avem.progress import stage
 from avem.records import Question
+from avem.train.attention import prefix_tree_attention
 from avem.train.sequences import AUDIO_ID, VIDEO_FRAME_ID
 
 ATTENTION_NAME = "avem_attention_shares"
@@ -199,22 +199,15 @@ def _recording_attention(
     attention_recorder: Recorder | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention through SDPA, the last position's weights computed beside it; with a soft cap on the products."""
-    groups = query.shape[1] // key.shape[1]
-    keys, values = (part.repeat_interleave(groups, 1) for part in (key, value))
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    """The language model's usual attention, the last position's weights computed beside it."""
     if attention_recorder is not None:
+        keys = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         last = (query[:, :, -1:].float() @ keys.float().transpose(2, 3)) * scale
         attention_recorder.add(_weights(last, softcap, attention_mask))
-    if softcap is None:
-        output: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, **others
-        )
-        return output
-    causal = torch.ones(query.shape[2], keys.shape[2], dtype=torch.bool, device=query.device).tril()
-    mask = causal[None, None] if attention_mask is None else attention_mask
-    weights = _weights((query @ keys.transpose(2, 3)) * scale, softcap, mask)
-    return (weights.to(values.dtype) @ values).transpose(1, 2).contiguous(), None
+    return prefix_tree_attention(
+        module, query, key, value, attention_mask, scaling=scaling, softcap=softcap, **others
+    )  # fmt: skip
 
 
 def _weights(products: torch.Tensor, softcap: float | None, mask: torch.Tensor | None) -> torch.Tensor:

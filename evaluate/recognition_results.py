@@ -13,6 +13,7 @@ import numpy as np
 from avem.errors import DataError, MissingFileError
 from avem.evaluate.labels import SPELLINGS
 from avem.evaluate.recognition import score_labels
+from avem.evaluate.results import Headline
 from avem.evaluate.statistics import RESAMPLES
 from avem.files import write_atomic
 
@@ -40,7 +41,7 @@ class LabelItem:
 
 
 @dataclass(frozen=True, slots=True)
-class RecognitionResult:
+class RecognitionResult(Headline):
     """One model on one dataset, shown some streams."""
 
     name: str
@@ -57,16 +58,6 @@ class RecognitionResult:
     prompt: str = ""
     model: dict[str, Any] = field(default_factory=dict)
     store: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def way(self) -> str:
-        """The way that headline numbers come from: likelihood where it was run, else generation."""
-        return "likelihood" if "likelihood" in self.scores else "generation"
-
-    @property
-    def score(self) -> dict[str, Any]:
-        """The headline numbers."""
-        return self.scores[self.way]
 
     def write(self, path: Path) -> None:
         """Write the result as JSON, whole or not at all."""

@@ -75,8 +75,25 @@ class Item:
         return cls(to_question(entry["question"], where), **own)
 
 
+class Headline:
+    """What results of every benchmark share: which of their ways the headline numbers come from."""
+
+    __slots__ = ()
+    scores: dict[str, dict[str, Any]]
+
+    @property
+    def way(self) -> str:
+        """The way that headline numbers come from: likelihood where it was run, else generation."""
+        return "likelihood" if "likelihood" in self.scores else "generation"
+
+    @property
+    def score(self) -> dict[str, Any]:
+        """The headline numbers."""
+        return self.scores[self.way]
+
+
 @dataclass(frozen=True, slots=True)
-class BenchResult:
+class BenchResult(Headline):
     """One model on one benchmark."""
 
     name: str
@@ -90,16 +107,6 @@ class BenchResult:
     store: dict[str, Any] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     """Ids of given answers that fit no question."""
-
-    @property
-    def way(self) -> str:
-        """The way that headline numbers come from: likelihood where it was run, else generation."""
-        return "likelihood" if "likelihood" in self.scores else "generation"
-
-    @property
-    def score(self) -> dict[str, Any]:
-        """The headline numbers."""
-        return self.scores[self.way]
 
     @property
     def remedy(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +10,25 @@ import typer
 from avem.commands.emer import emer
 from avem.commands.options import (
     DEFAULT_MODEL,
+    AsCsv,
+    AsJson,
+    AsLatex,
+    AsMarkdown,
+    Device,
     EndpointOption,
+    GenerateOption,
     KeyVariable,
     MediaOption,
+    OutOption,
     Parallel,
+    Precision,
+    QuestionsOption,
     Retries,
     Sound,
+    StorePath,
+    Style,
+    StyleOption,
+    TasksOption,
     Timeout,
     chosen_models,
     endpoint_options,
@@ -29,13 +41,6 @@ bench_app = typer.Typer(no_args_is_help=True, help="Judge a model on a benchmark
 bench_app.command()(emer)
 for _dataset, _title in (("dfew", "DFEW"), ("ravdess", "RAVDESS"), ("mer2023", "MER2023"), ("crema-d", "CREMA-D")):
     bench_app.command(_dataset)(recognition_command(_dataset, _title))
-
-
-class Style(StrEnum):
-    """How a question is put."""
-
-    LETTERS = "letters"
-    CLOZE = "cloze"
 
 
 @bench_app.callback()
@@ -51,15 +56,15 @@ def emorealm(
     compare: Annotated[
         list[str] | None, typer.Option(help="Compare with this model or earlier result; may be repeated.")
     ] = None,
-    questions: Annotated[Path, typer.Option(help="The benchmark file.")] = Path("./emorealm_v1.json"),
-    cache: Annotated[Path, typer.Option(help="The feature store.")] = Path("./cache"),
+    questions: QuestionsOption = Path("./emorealm_v1.json"),
+    cache: StorePath = Path("./cache"),
     answers: Annotated[
         Path | None, typer.Option(help="Judge these answers: JSON, JSON Lines or a folder of <id>.txt.")
     ] = None,
-    style: Annotated[Style, typer.Option(help="Show the options and weigh letters, or weigh texts.")] = Style.LETTERS,
-    tasks: Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")] = None,
+    style: StyleOption = Style.LETTERS,
+    tasks: TasksOption = None,
     limit: Annotated[int | None, typer.Option(help="At most so many questions a task.")] = None,
-    generate: Annotated[bool, typer.Option(help="Also let the model write its answers.")] = True,
+    generate: GenerateOption = True,
     text_only: Annotated[bool, typer.Option(help="Also ask without media.")] = True,
     reference_scoring: Annotated[
         bool, typer.Option("--reference-scoring", help="Also score written answers as the reference does.")
@@ -75,13 +80,13 @@ def emorealm(
     retries: Retries = 5,
     sound: Sound = True,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto takes a GPU if there is one.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    out: Annotated[Path, typer.Option(help="Where answers, results and the report go.")] = Path("./bench"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
-    as_latex: Annotated[bool, typer.Option("--latex", help="Print the table as LaTeX.")] = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    out: OutOption = Path("./bench"),
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    as_markdown: AsMarkdown = False,
+    as_latex: AsLatex = False,
 ) -> None:
     """Ask the questions of EmoReAlM over a feature store and judge the answers; a killed bench goes on."""
     from avem.commands.tables import show_differences, show_results, table_form

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -14,12 +15,22 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "./runs/avem-dpo/final"
 
+
+class Style(StrEnum):
+    """How a question is put."""
+
+    LETTERS = "letters"
+    CLOZE = "cloze"
+
+
 StorePath: TypeAlias = Annotated[Path, typer.Option("--cache", help="The feature store.")]
 ModelsOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--model", help=f"Model's folder or hub id; may be repeated. [default: {DEFAULT_MODEL}]"),
 ]
 QuestionsOption: TypeAlias = Annotated[Path, typer.Option("--questions", help="The benchmark file.")]
+StyleOption: TypeAlias = Annotated[Style, typer.Option(help="Show the options and weigh letters, or weigh texts.")]
+TasksOption: TypeAlias = Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")]
 GenerateOption: TypeAlias = Annotated[bool, typer.Option(help="Also let the model write its answers.")]
 Seed: TypeAlias = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device: TypeAlias = Annotated[str, typer.Option(help="cpu, cuda, ...; auto takes a GPU if there is one.")]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avem.commands.bench import Style
 from avem.commands.options import (
     AsCsv,
     AsJson,
@@ -20,6 +19,9 @@ from avem.commands.options import (
     QuestionsOption,
     Seed,
     StorePath,
+    Style,
+    StyleOption,
+    TasksOption,
     chosen_models,
 )
 
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 
 probe_app = typer.Typer(no_args_is_help=True, help="Look at what a model's answers hang on.")
 
-StyleOption = Annotated[Style, typer.Option(help="Show the options and weigh letters, or weigh texts.")]
-TasksOption = Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")]
 ProbeOut = Annotated[Path, typer.Option(help="Where numbers, pictures and the page go.")]
 
 
