@@ -2,10 +2,11 @@
 
 python -m avem.tools.benchmarks.loading
 
-The layers have the shapes of a 7B Llama's; how many there are is an option, since the whole model needs 14 GB. The
-checkpoint is AVERE's layout in shards, encoder towers included. Each way of loading runs in a process of its own, which
-reads every page of the weights and reports the highest resident size the kernel saw (pages of mapped files included),
-less what its imports took.
+The layers have the shapes of a 7B Llama's; how many there are is an option, since all 32 take 14 GB on disk in each
+layout and as much memory: `--layers 32 --ways "layout, bfloat16"`. The checkpoint is AVERE's layout in shards, encoder
+towers included, and holds random bits. Each way of loading runs in a process of its own, which reads every page of the
+weights and reports the highest resident size the kernel saw (pages of mapped files included), less what its imports
+took.
 """
 
 from __future__ import annotations
@@ -58,12 +59,18 @@ def write_checkpoint(folder: Path, layers: int, towers_mb: int) -> None:
     size = torch.Size([towers_mb * 2**19 // TOWER_TENSORS])
     shards["towers"] = [(f"model.video_tower.{number}.weight", size) for number in range(TOWER_TENSORS)]
     weight_map: dict[str, str] = {}
+    bits = torch.Generator().manual_seed(0)
     for number, tensors in enumerate(shards.values()):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        state = {name: torch.full(shape, number + 1.0, dtype=torch.bfloat16) for name, shape in tensors}
+        state = {name: random_weights(shape, bits) for name, shape in tensors}
         save_file(state, folder / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(state, file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def random_weights(shape: torch.Size, bits: torch.Generator) -> torch.Tensor:
+    """Random bits as bfloat16 from 0 up to 256, so that no file system can leave any of them out."""
+    return torch.randint(0, 0x4380, shape, dtype=torch.int16, generator=bits).view(torch.bfloat16)
 
 
 def empty_model(settings: dict[str, Any]) -> AudiovisualLM:
@@ -108,6 +115,7 @@ def resident(field: str) -> int:
 def main(
     layers: Annotated[int, typer.Option(help="Layers of the 7B's 32.")] = 4,
     towers_mb: Annotated[int, typer.Option(help="Size of the encoders in the checkpoint, MiB.")] = 200,
+    ways: Annotated[str, typer.Option(help="Only ways of loading whose title holds this text.")] = "",
     child: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Write a checkpoint to a temporary folder, load it in each way, and print peak over size."""
@@ -119,7 +127,7 @@ def main(
     with tempfile.TemporaryDirectory() as place:
         write_checkpoint(Path(place) / "avere", layers, towers_mb)
         load_model(Path(place) / "avere", dtype=torch.bfloat16).save(Path(place) / "own")
-        for title, (way, dtype) in WAYS.items():
+        for title, (way, dtype) in ((title, way) for title, way in WAYS.items() if ways in title):
             checkpoint = Path(place) / ("avere" if way == "plain" else way)
             command = [sys.executable, "-m", "avem.tools.benchmarks.loading"]
             arguments = [part for value in (way, str(checkpoint), dtype) for part in ("--child", value)]
