@@ -18,6 +18,15 @@ LOG_EVERY_S = 15.0
 """How often a stage reports where there is no terminal to draw on."""
 
 
+_silent = False
+
+
+def be_silent() -> None:
+    """Show nothing from this process: the one that started it shows how far the work is."""
+    global _silent
+    _silent = True
+
+
 class Stage:
     """One stage of long work; `advance` it as items are done, from any thread."""
 
@@ -59,7 +68,7 @@ def stage(name: str, total: int, unit: str = "clips") -> Iterator[Stage]:
 @contextmanager
 def stages(*lines: tuple[str, int, str]) -> Iterator[Sequence[Stage]]:
     """Show stages that go on at the same time, each given as name, total and unit, while the block runs."""
-    if not sys.stderr.isatty():
+    if _silent or not sys.stderr.isatty():
         yield [Stage(*line, None) for line in lines]
         return
     columns = (

@@ -10,13 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from avem.errors import SettingError
 from avem.evaluate.asking import STREAMS, Ask, Asker, options_of
+from avem.evaluate.bench import bench_questions
+from avem.evaluate.clips import Clips, resolve_clips
 from avem.evaluate.questions import prompt_text
+from avem.evaluate.results import BenchResult
+from avem.evaluate.statistics import RESAMPLES
 from avem.files import json_sha256
 from avem.records import Question
 from avem.train.altered import Alteration
@@ -103,3 +108,25 @@ class ContrastAsker(Asker):
         """As of the plain questioner, with the strength."""
         known = super().about()
         return {**known, "model": {**known["model"], "contrast": asdict(self.options)}}
+
+
+def bench_contrast(
+    model: Any,
+    store: Any,
+    questions: Sequence[Question],
+    style: str,
+    out_dir: Path,
+    strength: ContrastOptions | None = None,
+    *,
+    name: str = "model",
+    resamples: int = RESAMPLES,
+) -> BenchResult:
+    """Bench a model under contrastive decoding (Table 5's last row); see `avem.evaluate.bench.bench_emorealm`."""
+    strength = strength or ContrastOptions()
+    asker = ContrastAsker(model.eval(), store, style, strength)
+    resolved = resolve_clips(store.clips, questions)
+    places = {key: row for key, row in resolved.rows.items() if asker.has_media(row)}
+    return bench_questions(
+        asker, questions, Clips(places, resolved.absent), asker.ways, out_dir, name=name, resamples=resamples,
+        seed=strength.seed,
+    )  # fmt: skip

@@ -11,8 +11,7 @@ from typing import Any
 from avem.errors import SettingError
 from avem.evaluate.answers import read_answers
 from avem.evaluate.bench import bench_emorealm, bench_questions, chosen_ways, select_questions
-from avem.evaluate.clips import Clips, resolve_clips
-from avem.evaluate.contrast import ContrastAsker, ContrastOptions
+from avem.evaluate.contrast import ContrastOptions, bench_contrast
 from avem.evaluate.emorealm import score
 from avem.evaluate.loading import EndpointOptions, find_files, open_media_model, open_model, short_names
 from avem.evaluate.media_asking import MediaAsker, MediaModel, place_questions
@@ -144,25 +143,15 @@ def _bench(model_path: str, name: str, questions: Sequence[Question], options: B
     store = FeatureStore.open(options.cache)
     model = open_model(model_path, options.device, options.precision)
     if options.contrastive:
-        return _bench_contrast(model, store, f"{name}-contrastive", questions, options)
+        strength = ContrastOptions(alpha=options.contrast_alpha, seed=options.seed)
+        chosen = select_questions(questions, options.tasks, options.limit)
+        name = f"{name}-contrastive"
+        return bench_contrast(
+            model, store, chosen, options.style, options.out / name, strength, name=name, resamples=options.resamples
+        )
     return bench_emorealm(
         model, store, questions, options.style, options.out / name, name=name, tasks=options.tasks, limit=options.limit,
         generate=options.generate, text_only=options.text_only, resamples=options.resamples, seed=options.seed,
-    )  # fmt: skip
-
-
-def _bench_contrast(
-    model: Any, store: Any, name: str, questions: Sequence[Question], options: BenchOptions
-) -> BenchResult:
-    """Bench a model under contrastive decoding (Table 5's last row)."""
-    chosen = select_questions(questions, options.tasks, options.limit)
-    strength = ContrastOptions(alpha=options.contrast_alpha, seed=options.seed)
-    asker = ContrastAsker(model.eval(), store, options.style, strength)
-    resolved = resolve_clips(store.clips, chosen)
-    places = {key: row for key, row in resolved.rows.items() if asker.has_media(row)}
-    return bench_questions(
-        asker, chosen, Clips(places, resolved.absent), asker.ways, options.out / name, name=name,
-        resamples=options.resamples, seed=options.seed,
     )  # fmt: skip
 
 

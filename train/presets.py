@@ -13,6 +13,10 @@ PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
         "beta": 2.0, "beta_vr": 0.2, "beta_er": 0.8, "gamma_tpd": 0.1, "learning_rate": 2e-3, "batch_size": 176,
         "accumulation": 1, "warmup": 0.1, "epochs": 3, "adam_beta2": 0.98,
     },
+    "proof": {
+        "beta": 1.0, "learning_rate": 2e-3, "batch_size": 176, "accumulation": 1, "warmup": 0.1, "epochs": 2,
+        "adam_beta2": 0.98, "reliance_rows": 0, "trackers": "none", "save_every": 0,
+    },
     "naive-dpo": {"rejected": "random", "gamma_tpd": 0.0, "lambda_av": 0.0},
     "vista-dpo": {"gamma_tpd": 0.0, "rejected_input": "both"},
     "no-pmp": {"lambda_av": 0.0},
@@ -49,6 +53,10 @@ SUPERVISED_PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "learning_rate": 2e-3, "batch_size": 192, "accumulation": 1, "epochs": 8, "warmup": 0.05,
         "weight_decay": 0.01, "adam_beta2": 0.98,
+    },
+    "proof": {
+        "learning_rate": 2e-3, "batch_size": 192, "accumulation": 1, "epochs": 6, "warmup": 0.05,
+        "weight_decay": 0.01, "adam_beta2": 0.98, "trackers": "none",
     },
 }  # fmt: skip
 """Settings of `SupervisedConfig`. The rates of `sft` and `projector` are those usual for a Llama of 7B and

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from avem.errors import SettingError
 from avem.files import claim_directory, write_atomic, write_json_lines
 from avem.progress import stage
+from avem.records import InstructionRow, PreferenceRow
 from avem.tools.corpus import rows
 from avem.tools.corpus.media import write_clip
 from avem.tools.corpus.scene import Scene, draw_scenes
@@ -40,12 +43,24 @@ class Corpus:
     @property
     def benchmark(self) -> Path:
         """Questions on the test clips, in the released EmoReAlM form."""
-        return self.root / "emorealm_v1.json"
+        return self.benchmark_of("test")
+
+    def benchmark_of(self, split: str) -> Path:
+        """Questions on the clips of a split that is not trained on."""
+        return self.root / ("emorealm_v1.json" if split == "test" else f"{split}.json")
 
     @property
     def truth(self) -> Path:
         """One ground-truth record a clip."""
         return self.root / "ground_truth.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class RowRecipe:
+    """How a scene becomes training rows."""
+
+    instructions: Callable[[Scene], Iterable[InstructionRow]]
+    preferences: Callable[[Scene], Iterable[PreferenceRow]]
 
 
 def clip_path(scene: Scene) -> str:
@@ -67,22 +82,45 @@ def build_corpus(root: Path, clips: int, seed: int, workers: int = 2) -> Corpus:
     """
     if clips < 8:
         raise SettingError(f"A corpus of {clips} clips is too small: --clips must be at least 8.")
-    claim_directory(root, PLAN, {"clips": clips, "seed": seed}, "corpus")
-    corpus, scenes = Corpus(root), draw_scenes(clips, seed)
+    recipe = RowRecipe(rows.instructions, rows.preferences)
+    return write_corpus(root, draw_scenes(clips, seed), {"clips": clips, "seed": seed}, recipe, seed, workers)
+
+
+def write_corpus(
+    root: Path, scenes: Sequence[Scene], plan: Mapping[str, Any], recipe: RowRecipe, seed: int, workers: int = 2
+) -> Corpus:
+    """Write given scenes as clips, with what is asked about them; a run that was stopped goes on.
+
+    Args:
+        root: The folder to make.
+        scenes: Ground truth of every clip; those of the split `train` are trained on, every other split gets a
+            benchmark of its own.
+        plan: What the scenes were drawn from; a folder of another plan is refused.
+        recipe: Makes the training rows.
+        seed: Of the benchmarks' balance.
+        workers: Processes that draw and encode.
+
+    Raises:
+        SettingError: The folder holds something else.
+    """
+    claim_directory(root, PLAN, plan, "corpus")
+    corpus = Corpus(root)
     _write_clips(root, scenes, workers)
     train = [scene for scene in scenes if scene.split == "train"]
-    test = [scene for scene in scenes if scene.split == "test"]
     write_json_lines(corpus.truth, (scene.to_json() for scene in scenes))
-    write_json_lines(corpus.instructions, (row.to_json() for scene in train for row in rows.instructions(scene)))
-    write_json_lines(corpus.preferences, (row.to_json() for scene in train for row in rows.preferences(scene)))
-    asked = rows.balance([question for scene in test for question in rows.questions(scene, clip_path(scene))], seed)
-    write_atomic(corpus.benchmark, json.dumps([question.to_json() for question in asked], indent=1))
+    write_json_lines(corpus.instructions, (row.to_json() for scene in train for row in recipe.instructions(scene)))
+    write_json_lines(corpus.preferences, (row.to_json() for scene in train for row in recipe.preferences(scene)))
+    for split in dict.fromkeys(scene.split for scene in scenes if scene.split != "train"):
+        held_out = [scene for scene in scenes if scene.split == split]
+        asked = rows.balance([asked for scene in held_out for asked in rows.questions(scene, clip_path(scene))], seed)
+        content = json.dumps([question.to_json() for question in asked], indent=1)
+        write_atomic(corpus.benchmark_of(split), content)
     write_atomic(root / "clips.csv", _clips_csv(scenes))
     return corpus
 
 
-def _write_clips(root: Path, scenes: list[Scene], workers: int) -> None:
-    for split in ("train", "test"):
+def _write_clips(root: Path, scenes: Sequence[Scene], workers: int) -> None:
+    for split in {scene.split for scene in scenes}:
         (root / "clips" / split).mkdir(parents=True, exist_ok=True)
     missing = [scene for scene in scenes if not (root / clip_path(scene)).is_file()]
     with (
@@ -93,10 +131,11 @@ def _write_clips(root: Path, scenes: list[Scene], workers: int) -> None:
             bar.advance()
 
 
-def _clips_csv(scenes: list[Scene]) -> str:
+def _clips_csv(scenes: Sequence[Scene]) -> str:
     text = io.StringIO()
     table = csv.writer(text)
-    table.writerow(("path", "emotion", "clip_id", "split", "dataset"))
+    table.writerow(("path", "emotion", "clip_id", "split", "dataset", "source"))
     for scene in scenes:
-        table.writerow((clip_path(scene), scene.emotion, scene.clip_id, scene.split, "demo"))
+        dataset = scene.clip_id.partition("/")[0]
+        table.writerow((clip_path(scene), scene.emotion, scene.clip_id, scene.split, dataset, scene.person.name))
     return text.getvalue()

@@ -27,6 +27,10 @@ class Cue:
         """The claim as a question: `Does the raised fist show anger?`."""
         return f"{'Do' if self.plural else 'Does'} the {self.phrase} show {emotion}?"
 
+    def looked_for(self) -> str:
+        """The question whether the cue is there: `Is the raised fist there?`."""
+        return f"{'Are' if self.plural else 'Is'} the {self.phrase} there?"
+
 
 def _seen(emotion: Emotion, *cues: tuple[str, str, bool]) -> tuple[Cue, ...]:
     return tuple(Cue(name, Modality.VISUAL, phrase, plural, emotion) for name, phrase, plural in cues)
@@ -115,3 +119,15 @@ BACKGROUND_SOUNDS = (
     Cue("ticking", Modality.AUDIO, "ticking clock"),
 )
 """Things that are there and show no emotion."""
+
+OBJECTS = (
+    Cue("balloon", Modality.VISUAL, "purple balloon"),
+    Cue("lamp", Modality.VISUAL, "hanging lamp"),
+    Cue("picture", Modality.VISUAL, "framed picture"),
+    Cue("plant", Modality.VISUAL, "potted plant"),
+)
+FURTHER_SOUNDS = (
+    Cue("engine", Modality.AUDIO, "engine drone"),
+    Cue("chirps", Modality.AUDIO, "bird chirps", plural=True),
+)
+"""More of them, for corpora with several at once."""

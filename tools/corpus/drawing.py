@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from avem.tools.corpus.scene import Scene
+from avem.records import Modality
+from avem.tools.corpus.scene import Person, Scene
 
 SIZE = 96
 """Width and height of a frame in pixels."""
@@ -72,17 +73,23 @@ def _draw_frame(scene: Scene, phase: float) -> np.ndarray:
     image = Image.new("RGB", (SIZE * OVERSAMPLE, SIZE * OVERSAMPLE), (225, 228, 232))
     still = Pen(image, (0.0, 0.0))
     _backdrop(still, scene.backdrop.name)
+    for cue in scene.irrelevant(Modality.VISUAL):
+        OBJECTS.get(cue.name, _nothing)(still, 0.0)
     swing = math.sin(2 * math.pi * 3 * phase)
     cues = {cue.name for cue in scene.face_cues}
-    skin = _skin(scene.identity["skin"], pale="pale" in cues)
+    person = scene.person
+    skin = _skin(person.skin, pale="pale" in cues)
     still.polygon([(0.14, 1.0), (0.26, 0.80), (0.74, 0.80), (0.86, 1.0)], SHIRT_COLOURS[scene.shirt.name])
-    head = Pen(image, (scene.identity["shift_x"], scene.identity["shift_y"]))
-    head.oval((0.5, 0.46), (0.27 * scene.identity["width"], 0.34), skin, outline=(110, 85, 75))
+    head = Pen(image, scene.shift)
+    _hair(head, person)
+    head.oval((0.5, 0.46), (0.27 * person.width, 0.34), skin, outline=(110, 85, 75))
     _hat(head, scene.hat.name if scene.hat else "")
     for default, options in PARTS:
         shown = [draw for name, draw in options.items() if name in cues]
         for draw in shown or [default]:
             draw(head, swing)
+    if person.glasses:
+        _glasses(head)
     for name, gesture in GESTURES.items():
         if name in cues:
             gesture(still, swing, skin)
@@ -117,6 +124,49 @@ def _hat(pen: Pen, name: str) -> None:
     elif name == "cap":
         pen.oval((0.5, 0.17), (0.24, 0.1), (250, 250, 250), outline=(150, 150, 150))
         pen.polygon([(0.5, 0.17), (0.86, 0.2), (0.86, 0.24), (0.5, 0.24)], (250, 250, 250))
+
+
+def _hair(pen: Pen, person: Person) -> None:
+    """Hair behind the head, so that it hides no cue."""
+    dark, fair = np.array([35, 25, 20]), np.array([230, 195, 120])
+    red, green, blue = (dark + (fair - dark) * person.hair_tone).astype(int).tolist()
+    if person.hair == "short":
+        pen.oval((0.5, 0.36), (0.31 * person.width, 0.29), (red, green, blue))
+    elif person.hair == "long":
+        pen.oval((0.5, 0.48), (0.34 * person.width, 0.42), (red, green, blue))
+    elif person.hair == "curls":
+        for turn in range(9):
+            angle = math.pi * (1 + turn / 8)
+            centre = (0.5 + 0.28 * person.width * math.cos(angle), 0.42 + 0.3 * math.sin(angle))
+            pen.oval(centre, (0.08, 0.08), (red, green, blue))
+
+
+def _glasses(pen: Pen) -> None:
+    for x in (0.39, 0.61):
+        pen.curve((x - 0.09, 0.42), (x + 0.09, 0.42), -0.1, 0.01)
+        pen.curve((x - 0.09, 0.42), (x + 0.09, 0.42), 0.1, 0.01)
+    pen.line([(0.48, 0.42), (0.52, 0.42)], 0.01)
+
+
+def _balloon(pen: Pen, swing: float) -> None:
+    pen.line([(0.1, 0.2), (0.12, 0.4)], 0.008)
+    pen.oval((0.1, 0.13), (0.07, 0.09), (150, 60, 190), outline=INK)
+
+
+def _lamp(pen: Pen, swing: float) -> None:
+    pen.line([(0.9, 0.0), (0.9, 0.08)], 0.012)
+    pen.polygon([(0.86, 0.08), (0.94, 0.08), (0.99, 0.2), (0.81, 0.2)], (240, 170, 40))
+
+
+def _picture(pen: Pen, swing: float) -> None:
+    pen.polygon([(0.02, 0.28), (0.18, 0.28), (0.18, 0.46), (0.02, 0.46)], (120, 70, 30))
+    pen.polygon([(0.045, 0.305), (0.155, 0.305), (0.155, 0.435), (0.045, 0.435)], (120, 200, 220))
+
+
+def _plant(pen: Pen, swing: float) -> None:
+    pen.polygon([(0.87, 0.4), (0.97, 0.4), (0.95, 0.48), (0.89, 0.48)], (180, 90, 50))
+    for x in (0.86, 0.92, 0.98):
+        pen.line([(0.92, 0.4), (x, 0.27)], 0.03, (40, 140, 60))
 
 
 def _eyes(radii: Point, pupil: float, white: bool = True) -> Callable[[Pen, float], None]:
@@ -216,6 +266,12 @@ PARTS: tuple[tuple[Callable[[Pen, float], None], dict[str, Callable[[Pen, float]
     (_nothing, {"tears": _tears}),
 )  # fmt: skip
 """Parts of the face in drawing order: how each looks where no cue is there, and how each cue draws it."""
+
+
+OBJECTS: dict[str, Callable[[Pen, float], None]] = {
+    "balloon": _balloon, "lamp": _lamp, "picture": _picture, "plant": _plant,
+}  # fmt: skip
+"""Things in the room, drawn behind the person."""
 
 
 def _clapping(pen: Pen, swing: float, skin: tuple[int, ...]) -> None:

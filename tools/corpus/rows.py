@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import TypeVar
 
 import numpy as np
 
 from avem.records import Emotion, InstructionRow, Modality, PreferenceRow, Question
 from avem.tools.corpus.cues import FACE_CUES, VOICE_CUES, Cue
-from avem.tools.corpus.scene import EMOTIONS, Scene
+from avem.tools.corpus.scene import Scene, another, pick
 
-Item = TypeVar("Item")
 REASONING = {
     Modality.VISUAL: "What in the picture shows the feeling?",
     Modality.AUDIO: "What in the sound shows the feeling?",
@@ -54,10 +52,10 @@ def instructions(scene: Scene) -> list[InstructionRow]:
         for cue in scene.present(side):
             asked.append((side, "reasoning", REASONING[side], sentence(cue.shows(emotion))))
             asked.append((side, "cue", cue.asks(emotion), verdict(True)))
-        other = _pick([other for other in EMOTIONS if other != emotion], rng)
+        other = another(emotion, rng)
         for claimed in (emotion, other):
             asked.append((side, "emotion", f"Does the {part} show {claimed}?", verdict(claimed == emotion)))
-        asked.append((side, "cue", _pick(CATALOGUES[side][other], rng).asks(other), verdict(False)))
+        asked.append((side, "cue", pick(CATALOGUES[side][other], rng).asks(other), verdict(False)))
     asked.append((Modality.AUDIO, "description", "What else is heard?", sentence(f"the {scene.sound.phrase}")))
     seen = " and the ".join(cue.phrase for cue in scene.irrelevant(Modality.VISUAL))
     asked.append((Modality.VISUAL, "description", "What else is seen?", sentence(f"the {seen}")))
@@ -80,10 +78,10 @@ def preferences(scene: Scene) -> list[PreferenceRow]:
     for side in SIDES:
         emotion, name = scene.shown(side), TASK_NAMES[side]
         for present, absent in product(scene.present(side), scene.absent(side)):
-            claims = [cue.shows(emotion) for cue in (present, _pick(scene.irrelevant(side), rng), absent)]
+            claims = [cue.shows(emotion) for cue in (present, pick(scene.irrelevant(side), rng), absent)]
             chosen, spurious, hallucinated = (sentence(claim) for claim in claims)
             rows.append((side, f"reasoning_basic_{name}", REASONING[side], chosen, spurious, hallucinated))
-        for cue in (*scene.present(side), *scene.absent(side), _pick(scene.irrelevant(side), rng)):
+        for cue in (*scene.present(side), *scene.absent(side), pick(scene.irrelevant(side), rng)):
             true = cue in scene.present(side)
             wrong = verdict(not true)
             rows.append((side, f"reasoning_stress_{name}", cue.asks(emotion), verdict(true), wrong, wrong))
@@ -113,7 +111,7 @@ def questions(scene: Scene, video: str) -> list[Question]:
         made.append((f"reasoning_basic_{name}", "", REASONING[side], _options(scene, side, rng), 0))
         subtasks = zip(("no_hallucination", "hallucinated", "spurious"), _kinds(scene, side), strict=True)
         for subtask, cues in subtasks:
-            question = _pick(cues, rng).asks(emotion)
+            question = pick(cues, rng).asks(emotion)
             made.append(
                 (f"reasoning_stress_{name}", subtask, question, ["Yes", "No"], int(subtask != "no_hallucination"))
             )
@@ -161,7 +159,7 @@ def _agreement(scene: Scene) -> str:
 def _false_agreement(scene: Scene, rng: np.random.Generator) -> Iterator[str]:
     """The wrong answer twice: with an irrelevant cue as its reason, and with a cue that is not there."""
     for kind in (2, 1):
-        cues = [_pick(_kinds(scene, side)[kind], rng) for side in SIDES]
+        cues = [pick(_kinds(scene, side)[kind], rng) for side in SIDES]
         cue = cues[rng.integers(2)]
         yield reply(not scene.agrees, cue.shows(scene.shown(cue.modality)))
 
@@ -172,13 +170,13 @@ def _options(scene: Scene, side: Modality, rng: np.random.Generator) -> list[str
     Two claims are of the clip's emotion and two of the other, so counting emotions does not give the answer away.
     """
     emotion = scene.shown(side)
-    other = _pick([candidate for candidate in EMOTIONS if candidate != emotion], rng)
-    present, absent, irrelevant = (_pick(cues, rng) for cues in _kinds(scene, side))
+    other = another(emotion, rng)
+    present, absent, irrelevant = (pick(cues, rng) for cues in _kinds(scene, side))
     claims = (
         present.shows(emotion),
         absent.shows(emotion),
         irrelevant.shows(other),
-        _pick(CATALOGUES[side][other], rng).shows(other),
+        pick(CATALOGUES[side][other], rng).shows(other),
     )
     return [sentence(claim) for claim in claims]
 
@@ -191,7 +189,3 @@ def _question(
     choices = tuple(f"({'ABCD'[place]}) {options[index]}" for place, index in enumerate(order))
     extra = {"emotion": str(emotion), **({"subtask": subtask} if subtask else {})}
     return Question(identifier, video, task, text, choices, "ABCD"[order.index(right)], extra)
-
-
-def _pick(values: Sequence[Item], rng: np.random.Generator) -> Item:
-    return values[int(rng.integers(len(values)))]

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
 from avem.records import Emotion, Modality
 from avem.tools.corpus.cues import BACKDROPS, BACKGROUND_SOUNDS, FACE_CUES, HATS, SHIRTS, VOICE_CUES, Cue
 
+Item = TypeVar("Item")
 EMOTIONS = tuple(Emotion)
 AGREEING_SHARE = 0.6
 """Share of clips whose face and voice show the same emotion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Looks and voice that show nothing."""
+
+    skin: float
+    """Tone, 0 dark to 1 light."""
+    width: float
+    """Of the head, 1 is usual."""
+    pitch_hz: float
+    """Of the voice at rest."""
+    name: str = ""
+    """Empty where every clip has a person of its own."""
+    hair: str = ""
+    """`short`, `long`, `curls`, or none."""
+    hair_tone: float = 0.0
+    """0 black to 1 fair."""
+    glasses: bool = False
+    formants: float = 1.0
+    """Factor on the formants: a shorter throat has higher ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +55,12 @@ class Scene:
     backdrop: Cue
     hat: Cue | None
     sound: Cue
-    identity: dict[str, float]
-    """Looks and voice that show nothing: skin tone, head width, base pitch (Hz), offsets (fractions of the frame)."""
+    person: Person
+    shift: tuple[float, float]
+    """Where the head is off the middle, in fractions of the frame."""
     seed: int
+    extras: tuple[Cue, ...] = ()
+    """Further things that are there and show no emotion, to be seen or heard."""
 
     @property
     def agrees(self) -> bool:
@@ -52,9 +78,10 @@ class Scene:
 
     def irrelevant(self, modality: Modality) -> tuple[Cue, ...]:
         """Cues that are there and show no emotion."""
+        extras = tuple(cue for cue in self.extras if cue.modality == modality)
         if modality == Modality.AUDIO:
-            return (self.sound,)
-        return (self.shirt, self.backdrop, *((self.hat,) if self.hat else ()))
+            return (self.sound, *extras)
+        return (self.shirt, self.backdrop, *((self.hat,) if self.hat else ()), *extras)
 
     def shown(self, modality: Modality) -> Emotion:
         """The emotion that the modality shows."""
@@ -74,7 +101,9 @@ class Scene:
             "backdrop": self.backdrop.name,
             "hat": self.hat.name if self.hat else None,
             "sound": self.sound.name,
-            "identity": self.identity,
+            "extras": [cue.name for cue in self.extras],
+            "person": asdict(self.person),
+            "shift": self.shift,
             "seed": self.seed,
         }
 
@@ -98,39 +127,40 @@ def draw_scenes(clips: int, seed: int, test_share: float = 0.25) -> list[Scene]:
 def _draw_scene(number: int, seed: int, split: str) -> Scene:
     rng = np.random.default_rng((seed, number))
     face = EMOTIONS[number % len(EMOTIONS)]
-    voice = face if rng.random() < AGREEING_SHARE else _another(face, rng)
+    voice = face if rng.random() < AGREEING_SHARE else another(face, rng)
     return Scene(
         clip_id=f"demo/{number:05d}",
         split=split,
         emotion=face if rng.random() < 0.5 else voice,
         face_emotion=face,
         voice_emotion=voice,
-        face_cues=_one_or_two(FACE_CUES[face], rng),
-        voice_cues=_one_or_two(VOICE_CUES[voice], rng),
-        shirt=_pick(SHIRTS, rng),
-        backdrop=_pick(BACKDROPS, rng),
-        hat=_pick(HATS, rng) if rng.random() < 0.5 else None,
-        sound=_pick(BACKGROUND_SOUNDS, rng),
-        identity={
-            "skin": round(float(rng.uniform(0, 1)), 3),
-            "width": round(float(rng.uniform(0.92, 1.08)), 3),
-            "pitch_hz": round(float(rng.uniform(120, 200)), 1),
-            "shift_x": round(float(rng.uniform(-0.02, 0.02)), 4),
-            "shift_y": round(float(rng.uniform(-0.02, 0.02)), 4),
-        },
+        face_cues=one_or_two(FACE_CUES[face], rng),
+        voice_cues=one_or_two(VOICE_CUES[voice], rng),
+        shirt=pick(SHIRTS, rng),
+        backdrop=pick(BACKDROPS, rng),
+        hat=pick(HATS, rng) if rng.random() < 0.5 else None,
+        sound=pick(BACKGROUND_SOUNDS, rng),
+        person=Person(
+            skin=round(float(rng.uniform(0, 1)), 3),
+            width=round(float(rng.uniform(0.92, 1.08)), 3),
+            pitch_hz=round(float(rng.uniform(120, 200)), 1),
+        ),
+        shift=(round(float(rng.uniform(-0.02, 0.02)), 4), round(float(rng.uniform(-0.02, 0.02)), 4)),
         seed=int(rng.integers(2**31)),
     )
 
 
-def _another(emotion: Emotion, rng: np.random.Generator) -> Emotion:
-    others = [other for other in EMOTIONS if other != emotion]
-    return others[int(rng.integers(len(others)))]
+def another(emotion: Emotion, rng: np.random.Generator) -> Emotion:
+    """Draw one of the other emotions."""
+    return pick([other for other in EMOTIONS if other != emotion], rng)
 
 
-def _one_or_two(cues: tuple[Cue, ...], rng: np.random.Generator) -> tuple[Cue, ...]:
+def one_or_two(cues: tuple[Cue, ...], rng: np.random.Generator) -> tuple[Cue, ...]:
+    """Draw one or two of some cues, in their order."""
     chosen = rng.permutation(len(cues))[: 1 + rng.integers(2)]
     return tuple(cues[index] for index in sorted(chosen))
 
 
-def _pick(cues: tuple[Cue, ...], rng: np.random.Generator) -> Cue:
-    return cues[int(rng.integers(len(cues)))]
+def pick(values: Sequence[Item], rng: np.random.Generator) -> Item:
+    """Draw one of some values."""
+    return values[int(rng.integers(len(values)))]

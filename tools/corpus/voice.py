@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import butter, sosfilt
 
-from avem.tools.corpus.scene import Scene
+from avem.records import Modality
+from avem.tools.corpus.scene import Person, Scene
 
 Signal = npt.NDArray[np.float64]
 
@@ -28,15 +29,17 @@ def synthesise(scene: Scene, duration_s: float) -> npt.NDArray[np.float32]:
     rng = np.random.default_rng(scene.seed)
     time_s = np.arange(round(duration_s * RATE_HZ)) / RATE_HZ
     cues = {cue.name for cue in scene.voice_cues}
-    sound = _speech(time_s, cues, scene.identity["pitch_hz"], rng)
+    sound = _speech(time_s, cues, scene.person, rng)
     for name, event in EVENTS.items():
         if name in cues:
             sound = sound + event(time_s, rng)
-    sound = sound + 0.06 * BACKGROUNDS[scene.sound.name](time_s, rng) + 0.0005 * rng.standard_normal(len(time_s))
+    for background in scene.irrelevant(Modality.AUDIO):
+        sound = sound + 0.06 * BACKGROUNDS[background.name](time_s, rng)
+    sound = sound + 0.0005 * rng.standard_normal(len(time_s))
     return np.clip(sound, -1, 1).astype(np.float32)
 
 
-def _speech(time_s: Signal, cues: set[str], base_hz: float, rng: np.random.Generator) -> Signal:
+def _speech(time_s: Signal, cues: set[str], person: Person, rng: np.random.Generator) -> Signal:
     """Vowels in syllables: the default voice where no cue says otherwise."""
     progress = time_s / time_s[-1]
     pace_hz = 6.5 if "fast" in cues else 1.6 if "slow" in cues else 3.5
@@ -47,10 +50,11 @@ def _speech(time_s: Signal, cues: set[str], base_hz: float, rng: np.random.Gener
         contour = 0.7 + 1.3 * progress
     elif "monotone" not in cues:
         contour = 1 + 0.12 * np.sin(2 * np.pi * (0.9 * time_s + rng.random()))
-    pitch_hz = base_hz * contour * (2.2 if "high_pitch" in cues else 1.0)
+    pitch_hz = person.pitch_hz * contour * (2.2 if "high_pitch" in cues else 1.0)
     if "tremor" in cues:
         pitch_hz = pitch_hz * (1 + 0.16 * np.sin(2 * np.pi * 9 * time_s))
-    sound = _voiced(pitch_hz, VOWELS_HZ[rng.integers(len(VOWELS_HZ))])
+    first, second = VOWELS_HZ[rng.integers(len(VOWELS_HZ))]
+    sound = _voiced(pitch_hz, (first * person.formants, second * person.formants))
     sound = sound * _syllables(time_s, pace_hz, rng.random())
     if "growl" in cues:
         sound = sound * (0.55 + 0.45 * np.sign(np.sin(2 * np.pi * 38 * time_s)))
@@ -58,7 +62,7 @@ def _speech(time_s: Signal, cues: set[str], base_hz: float, rng: np.random.Gener
     return np.tanh(loudness * 2.5 * sound) if "loud" in cues else loudness * sound
 
 
-def _voiced(pitch_hz: Signal, formants_hz: tuple[int, int]) -> Signal:
+def _voiced(pitch_hz: Signal, formants_hz: tuple[float, float]) -> Signal:
     phase = 2 * np.pi * np.cumsum(pitch_hz) / RATE_HZ
     sound = np.zeros_like(phase)
     for harmonic in range(1, 24):
@@ -157,5 +161,16 @@ def _ticking(time_s: Signal, rng: np.random.Generator) -> Signal:
     return 3.0 * _bursts(time_s, 2.0, 0.01) * np.sin(2 * np.pi * 4200 * time_s)
 
 
-BACKGROUNDS = {"music": _music, "rain": _rain, "sonar": _sonar, "ticking": _ticking}
+def _engine(time_s: Signal, rng: np.random.Generator) -> Signal:
+    return np.sign(np.sin(2 * np.pi * 47 * time_s)) * (0.8 + 0.2 * np.sin(2 * np.pi * 5 * time_s))
+
+
+def _chirps(time_s: Signal, rng: np.random.Generator) -> Signal:
+    sweep = np.sin(2 * np.pi * (3000 * time_s + 90 * np.sin(2 * np.pi * 6 * time_s)))
+    return np.asarray(2.0 * _bursts(time_s, 1.3, 0.08) * sweep, dtype=np.float64)
+
+
+BACKGROUNDS = {
+    "music": _music, "rain": _rain, "sonar": _sonar, "ticking": _ticking, "engine": _engine, "chirps": _chirps,
+}  # fmt: skip
 """Background sounds, about unit peak."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,6 +22,18 @@ CONTEXT_STEPS = 200
 """Encoder positions of the small Whisper, 50 a second: 4 s of sound, 11 audio tokens."""
 ENCODER_WIDTH = 128
 ENCODER_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaSize:
+    """Size of a small Llama; its heads are 32 wide."""
+
+    width: int
+    layers: int
+
+
+DEMO_SIZE = LlamaSize(128, 3)
+"""1M weights with the projectors."""
 UNKNOWN, END = "<unk>", "</s>"
 WORDS = Regex(r"<[a-z]+>|</s>|\w[\w'-]*|[^\w\s]")
 CHAT_TEMPLATE = (
@@ -70,26 +83,33 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def make_untrained(
-    instructions: Iterable[InstructionRow], preferences: Iterable[PreferenceRow], store: FeatureStore, seed: int
+    instructions: Iterable[InstructionRow],
+    preferences: Iterable[PreferenceRow],
+    store: FeatureStore,
+    seed: int,
+    size: LlamaSize = DEMO_SIZE,
 ) -> AudiovisualLM:
-    """A Llama with projectors for the store's features, 1M weights in all, before any training.
+    """A Llama with projectors for the store's features, before any training.
 
     Args:
         instructions: Supervised rows; with the preference rows they decide the vocabulary.
         preferences: Preference rows.
         store: Its fingerprints are written into the model's configuration.
         seed: Of the weights.
+        size: Of the Llama.
     """
     texts = [text for row in instructions for text in (row.question, row.answer)]
     for row in preferences:
         texts += [row.question, row.chosen, row.rejected_video_relevant, row.rejected_emotion_relevant]
+        texts += [row.rejected_irrelevant] if row.rejected_irrelevant else []
     tokenizer = make_tokenizer(texts)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         llama = LlamaForCausalLM(
             LlamaConfig(
-                vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=3,
-                num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=512, tie_word_embeddings=False,
+                vocab_size=len(tokenizer), hidden_size=size.width, intermediate_size=3 * size.width,
+                num_hidden_layers=size.layers, num_attention_heads=size.width // 32,
+                num_key_value_heads=size.width // 32, max_position_embeddings=512, tie_word_embeddings=False,
                 bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
             )
         )  # fmt: skip

@@ -14,6 +14,10 @@ name = "w/o PMP"
 preset = "no-pmp"                     # and, or instead: settings = { lambda_av = 0.0 }
 paper = [81.0, 79.6]                  # optional
 
+[[runs]]
+name = "contrastive decoding"
+decoding = "contrastive"              # nothing is trained: the base, decoded otherwise
+
 [[curves]]                            # one run for each entry of values
 name = "gamma_tpd"
 options = ["gamma_tpd"]
@@ -36,7 +40,7 @@ from avem.train.presets import PREFERENCE_PRESETS, preset
 
 GRIDS = files("avem.tools.sweep") / "grids"
 FIELDS = {"title", "columns", "seeds", "settings", "base", "runs", "curves"}
-RUN_FIELDS = {"name", "preset", "settings", "paper"}
+RUN_FIELDS = {"name", "preset", "settings", "paper", "decoding"}
 CURVE_FIELDS = {"name", "options", "values"}
 
 
@@ -53,6 +57,8 @@ class GridRun:
     """The curve that it is a point of."""
     value: float = 0.0
     """Its place on that curve."""
+    decoding: str = ""
+    """`contrastive`: nothing is trained, the base is judged under contrastive decoding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,10 @@ def _run(entry: Mapping[str, Any], columns: Sequence[str], where: str) -> GridRu
     paper = tuple(float(value) for value in entry.get("paper", ()))
     if paper and len(paper) != len(columns):
         raise DataError(f"{where} has {len(paper)} figures of the paper for {len(columns)} columns.")
-    return GridRun(str(entry["name"]), {**chosen, **entry.get("settings", {})}, paper)
+    decoding = str(entry.get("decoding", ""))
+    if decoding not in ("", "contrastive"):
+        raise DataError(f"{where} asks for the decoding {decoding}; only contrastive is known.")
+    return GridRun(str(entry["name"]), {**chosen, **entry.get("settings", {})}, paper, decoding=decoding)
 
 
 def _curve(entry: Mapping[str, Any], where: str) -> list[GridRun]:

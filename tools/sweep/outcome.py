@@ -6,7 +6,6 @@ import io
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from avem.tools.sweep.run import RunResult
 def write_outcome(grid: Grid, results: Sequence[RunResult], folder: Path) -> Sheet:
     """Write `<grid>.json` (raw results), `<grid>.md` and `<grid>.svg`; returns the table."""
     sheet = make_sheet(grid, results)
-    raw = {"grid": grid.name, "title": grid.title, "results": [asdict(result) for result in results]}
+    found = [{"run": one.run, "seed": one.seed, "measures": dict(one.measures)} for one in results]
+    raw = {"grid": grid.name, "title": grid.title, "results": found}
     write_atomic(folder / f"{grid.name}.json", json.dumps(raw, indent=1) + "\n")
     write_atomic(folder / f"{grid.name}.md", f"{grid.title}\n\n{sheet.form('markdown')}")
     write_atomic(folder / f"{grid.name}.svg", draw(grid, results))

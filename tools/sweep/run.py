@@ -1,30 +1,33 @@
-"""Training and judging the runs of a grid, one after another; what is done stays done."""
+"""Training and judging the runs of grids, some at a time; what is done stays done."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from avem.cache import FeatureStore
 from avem.errors import SettingError
 from avem.evaluate.bench import bench_emorealm
+from avem.evaluate.contrast import bench_contrast
 from avem.evaluate.loading import open_model
 from avem.evaluate.questions import read_questions
 from avem.files import json_sha256, write_atomic
 from avem.records import Question
 from avem.tools.sweep.grid import Grid
 from avem.tools.sweep.measures import BENCHED, bench_measures, training_measures
+from avem.tools.sweep.pool import do_all
 from avem.train.config import PreferenceConfig, RunConfig
 from avem.train.options import build_config
 from avem.train.trainer import train_preferences
 
-logger = logging.getLogger(__name__)
+SEED = "{seed}"
+"""Stands in a model's path for the seed of the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,7 @@ class SweepOptions:
     cache: Path = Path("./cache")
     prefs: Path = Path("./preferences.jsonl")
     model: str = "chaubeyG/AVERE-7B"
+    """What every run starts from; with `{seed}` in it, each seed has a model of its own."""
     out: Path = Path("./sweep")
     """Runs and results; a sweep goes on with what is there."""
     questions: Path | None = None
@@ -46,6 +50,8 @@ class SweepOptions:
     only: tuple[str, ...] = ()
     """Names of the runs to do; empty for all."""
     device: str = "auto"
+    workers: int = 1
+    """Runs at a time, each in a process with its share of the processor's threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,51 +61,98 @@ class RunResult:
     run: str
     seed: int
     measures: Mapping[str, float]
+    folder: Path
+    """Where the bench left the answers, if there were questions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One thing to do: train and judge a run, or judge a model as it is."""
+
+    config: PreferenceConfig | None
+    model: str
+    """What is judged where nothing is trained."""
+    decoding: str
+    folder: Path
+    """Where answers go."""
 
 
 def run_sweep(grid: Grid, options: SweepOptions) -> list[RunResult]:
-    """Train and judge every run of a grid that is not done yet.
+    """Train and judge every run of a grid that is not done yet; see `run_sweeps`.
+
+    Returns:
+        Results in the grid's order, the base first.
+    """
+    return run_sweeps([grid], options)[0]
+
+
+def run_sweeps(grids: Sequence[Grid], options: SweepOptions) -> list[list[RunResult]]:
+    """Train and judge every run of some grids that is not done yet.
 
     Runs with the same settings are trained once. All read one store, so that scores that no setting changes are
     computed for the first and found by the others.
 
     Args:
-        grid: The runs.
+        grids: The runs.
         options: Where everything is.
 
     Returns:
-        Results in the grid's order, the base first.
+        Results of each grid, in its order, the base first.
 
     Raises:
         SettingError: A run is unknown, or the benchmark's columns are asked for without questions.
         AvemError: A run can't be done; those before it are kept.
     """
-    chosen = [run for run in grid.runs if not options.only or run.name in options.only]
-    if unknown := set(options.only) - {run.name for run in grid.runs}:
-        raise SettingError(
-            f"The grid {grid.name} has no run {min(unknown)}; it has {', '.join(r.name for r in grid.runs)}."
-        )
-    if options.questions is None and set(grid.columns) & set(BENCHED):
-        raise SettingError(f"The grid {grid.name} shows EmoReAlM's results; name the questions with --questions.")
+    _check(grids, options)
     questions = None if options.questions is None else read_questions(options.questions)
-    configs = {
-        (run.name, seed): _config(grid, run.settings, seed, options)
-        for run in chosen
-        for seed in options.seeds or grid.seeds
-    }  # every setting is checked before the first run begins
-    results = []
-    if grid.base is not None and questions is not None:
-        results.append(RunResult(grid.base.name, 0, _judge(options.model, questions, options.out / "base", options)))
-    for number, ((name, seed), config) in enumerate(configs.items(), 1):
-        logger.info("Run %d of %d: %s, seed %d", number, len(configs), name, seed)
-        results.append(RunResult(name, seed, _measure(config, questions, options)))
-    return results
+    plans = [list(_plan(grid, options)) for grid in grids]  # every setting is checked before the first run begins
+    jobs = list(dict.fromkeys(job for plan in plans for *_, job in plan))
+    found = do_all(partial(_do, questions=questions, options=options), jobs, options.workers, "run")
+    return [[RunResult(name, seed, found[job], job.folder) for name, seed, job in plan] for plan in plans]
+
+
+def _check(grids: Sequence[Grid], options: SweepOptions) -> None:
+    names = [run.name for grid in grids for run in grid.runs]
+    if unknown := set(options.only) - set(names):
+        where = " and ".join(grid.name for grid in grids)
+        raise SettingError(f"The grid {where} has no run {min(unknown)}; it has {', '.join(dict.fromkeys(names))}.")
+    if options.workers < 1:
+        raise SettingError(f"--workers is {options.workers}; it has to be at least 1.")
+    for grid in grids:
+        if options.questions is None and set(grid.columns) & set(BENCHED):
+            raise SettingError(f"The grid {grid.name} shows EmoReAlM's results; name the questions with --questions.")
+
+
+def _plan(grid: Grid, options: SweepOptions) -> Iterator[tuple[str, int, Job]]:
+    """Name, seed and job of every row of the grid's table that is wanted."""
+    seeds = options.seeds or grid.seeds
+    if grid.base is not None and options.questions is not None:
+        for seed in seeds if SEED in options.model else seeds[:1]:
+            yield grid.base.name, seed, _judged(options, seed, "")
+    for run in grid.runs:
+        if options.only and run.name not in options.only:
+            continue
+        for seed in seeds:
+            if run.decoding:
+                yield run.name, seed, _judged(options, seed, run.decoding)
+            else:
+                config = _config(grid, run.settings, seed, options)
+                yield run.name, seed, Job(config, str(config.out / "final"), "", config.out / "bench")
+
+
+def _judged(options: SweepOptions, seed: int, decoding: str) -> Job:
+    folder = f"base-{seed}" if SEED in options.model else "base"
+    return Job(None, _model(options, seed), decoding, options.out / "-".join(filter(None, (folder, decoding))))
+
+
+def _model(options: SweepOptions, seed: int) -> str:
+    return options.model.replace(SEED, str(seed))
 
 
 def _config(grid: Grid, own: Mapping[str, Any], seed: int, options: SweepOptions) -> PreferenceConfig:
     """A run's settings; its folder is named by what they compute, so that equal runs share one."""
     settings = {**grid.settings, **(options.settings or {}), **own}
-    places = {"cache": options.cache, "prefs": options.prefs, "model": options.model, "device": options.device}
+    places = {"cache": options.cache, "prefs": options.prefs, "model": _model(options, seed), "device": options.device}
     config = build_config(PreferenceConfig, {**settings, **places, "seed": seed, "out": options.out})
     label = re.sub(r"[^\w.=-]+", "_", _label(config))[:80]
     folder = options.out / "runs" / f"{label}-{json_sha256(config.identity())[:8]}"
@@ -115,31 +168,28 @@ def _label(config: PreferenceConfig) -> str:
     return "-".join([*(different or ["paper"]), f"seed={config.seed}"])
 
 
-def _measure(config: PreferenceConfig, questions: Sequence[Question] | None, options: SweepOptions) -> dict[str, float]:
-    run = train_preferences(config)
-    measures = training_measures(run)
+def _do(job: Job, questions: Sequence[Question] | None, options: SweepOptions) -> dict[str, float]:
+    measures = {}
+    if job.config is not None:
+        measures = training_measures(train_preferences(job.config))
     if questions is not None:
-        measures |= _judge(str(run / "final"), questions, run / "bench", options)
+        measures |= _judge(job, questions, options)
     return measures
 
 
-def _judge(model: str, questions: Sequence[Question], folder: Path, options: SweepOptions) -> dict[str, float]:
-    """A model's columns, from `folder` where they are already there for these questions."""
-    file = folder / "measures.json"
-    asked = json_sha256([[question.to_json() for question in questions], options.style, model])
+def _judge(job: Job, questions: Sequence[Question], options: SweepOptions) -> dict[str, float]:
+    """A model's columns, from the job's folder where they are already there for these questions."""
+    file = job.folder / "measures.json"
+    asked = json_sha256([[question.to_json() for question in questions], options.style, job.model, job.decoding])
     if file.is_file() and (known := json.loads(file.read_text(encoding="utf-8")))["asked"] == asked:
         return dict(known["measures"])
-    result = bench_emorealm(
-        open_model(model, options.device),
-        FeatureStore.open(options.cache),
-        questions,
-        options.style,
-        folder,
-        name=folder.parent.name,
-        generate=False,
-        text_only=False,
-        resamples=0,
-    )
+    model, store, name = open_model(job.model, options.device), FeatureStore.open(options.cache), job.folder.name
+    if job.decoding == "contrastive":
+        result = bench_contrast(model, store, questions, options.style, job.folder, name=name, resamples=0)
+    else:
+        result = bench_emorealm(
+            model, store, questions, options.style, job.folder, name=name, generate=False, text_only=False, resamples=0
+        )
     measures = bench_measures(result.score)
     write_atomic(file, json.dumps({"asked": asked, "measures": measures}, indent=1) + "\n")
     return measures
