@@ -64,12 +64,16 @@ def parse_manifest(data: bytes, where: str, columns: Sequence[str] = SCHEMA.name
         StoreError: It is not Parquet or lacks columns.
     """
     try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        held = set(file.schema_arrow.names)
+        lost = sorted(set(SCHEMA.names) - held - set(DECODER_COLUMNS))
+        if lost:
+            raise KeyError(f"no column {', '.join(lost)}")
         # Without Arrow's threads: beside torch, one still starting when a short process ends aborts it.
-        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
-        for name in DECODER_COLUMNS:
-            if name not in table.column_names:
-                table = table.append_column(name, pa.nulls(len(table), pa.string()))
-        return table.select(SCHEMA.names).cast(SCHEMA)
+        table = file.read([name for name in columns if name in held], use_threads=False)
+        rows = file.metadata.num_rows
+        found = {name: table[name] if name in held else pa.nulls(rows, pa.string()) for name in columns}
+        return pa.table(found).cast(pa.schema([SCHEMA.field(name) for name in columns]))
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise StoreError(f"The manifest {where} can't be read ({error}); run `avem cache verify`.") from error
 

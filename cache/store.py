@@ -14,6 +14,7 @@ import torch
 
 from avem.cache import layout, ledger
 from avem.cache.encode import TORCH_DTYPES, byte_view
+from avem.cache.ids import RowsById
 from avem.cache.location import Location
 from avem.cache.manifest import SCHEMA, empty_manifest, manifest_columns, parse_manifest
 from avem.cache.records import KINDS, OK, DamagedRow, Kind, StreamSpec
@@ -77,7 +78,7 @@ class FeatureStore:
             self._clips = pa.table({**columns, "check": self.clips["check"]}, schema=self.clips.schema)
         table = self._columns([f"{kind}_status" for kind in KINDS])
         self._available = {kind: pc.equal(table[f"{kind}_status"], OK).to_numpy() for kind in KINDS}
-        self._rows_by_id: dict[str, int] | None = None
+        self._rows_by_id: RowsById | None = None
         self._specs: dict[Kind, StreamSpec] = {}
 
     @property
@@ -130,9 +131,9 @@ class FeatureStore:
             UnknownClipError: The store does not hold a clip; the message names it.
         """
         if self._rows_by_id is None:
-            self._rows_by_id = {clip_id: row for row, clip_id in enumerate(self._columns(["clip_id"])[0].to_pylist())}
+            self._rows_by_id = RowsById(self._columns(["clip_id"])[0])
         try:
-            return np.array([self._rows_by_id[clip_id] for clip_id in clip_ids], dtype=np.int64)
+            return self._rows_by_id.rows(clip_ids)
         except KeyError as error:
             raise UnknownClipError(
                 f"The clip {error.args[0]!r} is not among the {len(self)} clips of {self.location.url}."

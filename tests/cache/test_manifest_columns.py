@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from avem.cache import FeatureStore
-from avem.cache.manifest import DECODER_COLUMNS, edited_rows, parse_manifest
+from avem.cache.manifest import DECODER_COLUMNS, SCHEMA, edited_rows, parse_manifest
+from avem.errors import StoreError
 from tests.cache.helpers import make_store
 
 
@@ -31,3 +33,23 @@ def test_an_edited_decoder_is_noticed(tmp_path):
     place = table.column_names.index("audio_decoder")
     edited = table.set_column(place, "audio_decoder", pa.array([None, None, "pyav", None, None], pa.string()))
     assert edited_rows(edited) == [2]
+
+
+def test_only_the_columns_asked_for_are_decoded(tmp_path):
+    make_store(tmp_path / "cache", clips=5)
+    data = (tmp_path / "cache" / "clips.parquet").read_bytes()
+    whole = parse_manifest(data, "here")
+    assert whole.schema == SCHEMA
+    some = parse_manifest(data, "here", ["video_status", "clip_id"])
+    assert some.equals(whole.select(["video_status", "clip_id"]))
+    older(tmp_path / "cache")
+    data = (tmp_path / "cache" / "clips.parquet").read_bytes()
+    assert parse_manifest(data, "here", ["audio_decoder"])["audio_decoder"].to_pylist() == [None] * 5
+
+
+def test_a_column_that_is_not_asked_for_is_missed_all_the_same(tmp_path):
+    make_store(tmp_path / "cache", clips=5)
+    path = tmp_path / "cache" / "clips.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["sha256"]), path)
+    with pytest.raises(StoreError, match="no column sha256"):
+        FeatureStore.open(tmp_path / "cache")

@@ -1,0 +1,50 @@
+"""Rows are found by clip id, whatever the ids hash to."""
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avem.cache import FeatureStore, ids
+from avem.cache.ids import RowsById
+from avem.errors import UnknownClipError
+from tests.cache.helpers import make_store
+
+IDS = st.lists(st.text(max_size=6), min_size=1, max_size=40, unique=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(IDS, st.data())
+def test_each_id_has_the_row_it_stands_in(clip_ids, data):
+    index = RowsById(pa.chunked_array([clip_ids[:3], clip_ids[3:]], pa.string()))
+    wanted = data.draw(st.lists(st.sampled_from(clip_ids), max_size=20))
+    assert index.rows(wanted).tolist() == [clip_ids.index(clip_id) for clip_id in wanted]
+    with pytest.raises(KeyError, match="not there"):
+        index.rows([*wanted, "not there"])
+
+
+def test_ids_that_share_a_hash_are_told_apart(monkeypatch):
+    monkeypatch.setattr(ids, "hash", lambda clip_id: len(clip_id), raising=False)
+    monkeypatch.setattr(ids, "BLOCK", 2)
+    clip_ids = ["a", "bb", "b", "c", "aa"]
+    index = RowsById(pa.chunked_array([clip_ids]))
+    assert index.rows(["c", "aa", "a", "b", "bb"]).tolist() == [3, 4, 0, 2, 1]
+    for unknown in ("d", "cc", "ccc", ""):
+        with pytest.raises(KeyError, match=repr(unknown)):
+            index.rows(["a", unknown])
+
+
+def test_a_store_without_clips_knows_none():
+    index = RowsById(pa.chunked_array([], pa.string()))
+    assert index.rows([]).tolist() == []
+    with pytest.raises(KeyError, match="'a'"):
+        index.rows(["a"])
+
+
+def test_the_message_names_the_unknown_clip(tmp_path):
+    make_store(tmp_path / "cache", clips=5)
+    store = FeatureStore.open(tmp_path / "cache")
+    known = store.clips["clip_id"].to_pylist()
+    assert store.rows(known[::-1]).tolist() == [4, 3, 2, 1, 0]
+    with pytest.raises(UnknownClipError, match=r"'nobody'.*5 clips"):
+        store.rows([known[0], "nobody"])
