@@ -13,6 +13,9 @@ from avem.evaluate.adapters import adapter_for, load_adapter
 from avem.evaluate.endpoint import EndpointModel
 from avem.evaluate.media_asking import FRAMES, MediaFiles, MediaModel, files_of_folder, files_of_store
 
+FOUR_BIT = "4bit"
+"""The precision that keeps a language model's linear layers in 4 bits and takes products as `auto` does."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointOptions:
@@ -45,13 +48,17 @@ def open_media_model(
 
     Raises:
         MissingFileError: There is no such model.
-        SettingError: A setting of the endpoint can't work.
+        SettingError: A setting of the endpoint can't work, or there is no such precision for this model.
     """
     if endpoint is not None:
         return endpoint.model(name_or_path)
     check_model(name_or_path)
     if adapter_for(name_or_path) is None:
         return None
+    if precision == FOUR_BIT:
+        raise SettingError(
+            f"{name_or_path} is shown media files, and 4bit is for models that read features; choose bfloat16."
+        )
     device = choose_device(device)
     return load_adapter(name_or_path, device, choose_dtype(precision, device))
 
@@ -73,17 +80,18 @@ def open_model(name_or_path: str, device: str = "auto", precision: str = "auto")
     Args:
         name_or_path: A folder or a hub id.
         device: `cpu`, `cuda`, ...; `auto` takes a GPU if there is one.
-        precision: `auto` (float32 on a CPU, else bfloat16), `float32`, `bfloat16` or `float16`.
+        precision: `auto` (float32 on a CPU, else bfloat16), `float32`, `bfloat16`, `float16`, or on a GPU `4bit`.
 
     Raises:
         MissingFileError: There is no model.
-        SettingError: There is no such precision.
+        SettingError: There is no such precision, or 4 bits can't be had here.
     """
     from avem.train import load_model
 
     check_model(name_or_path)
     device = choose_device(device)
-    return load_model(name_or_path, device=device, dtype=choose_dtype(precision, device))
+    dtype = choose_dtype(precision, device)
+    return load_model(name_or_path, device=device, dtype=dtype, four_bit=precision == FOUR_BIT)
 
 
 def check_model(name_or_path: str) -> None:
@@ -106,7 +114,7 @@ def choose_device(device: str) -> str:
 
 
 def choose_dtype(precision: str, device: str) -> Any:
-    """The torch dtype that a precision means on a device.
+    """The torch dtype that products are taken in under a precision on a device.
 
     Raises:
         SettingError: There is no such precision.
@@ -114,7 +122,7 @@ def choose_dtype(precision: str, device: str) -> Any:
     import torch
 
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    known["auto"] = torch.float32 if device == "cpu" else torch.bfloat16
+    known["auto"] = known[FOUR_BIT] = torch.float32 if device == "cpu" else torch.bfloat16
     if precision not in known:
         raise SettingError(f"There is no precision {precision!r}; choose one of {', '.join(known)}.")
     return known[precision]

@@ -21,7 +21,7 @@ def check_four_bit(device: str | torch.device) -> None:
         SettingError: The device is not a GPU, or bitsandbytes is not installed.
     """
     if torch.device(device).type != "cuda":
-        raise SettingError(f"4-bit weights need an NVIDIA GPU and the device is {device}; leave quantise at none.")
+        raise SettingError(f"4-bit weights need an NVIDIA GPU and the device is {device}; load the model without them.")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise SettingError("4-bit weights need the package bitsandbytes; install it with `pip install 'avem[4bit]'`.")
 

@@ -34,7 +34,7 @@ TasksOption: TypeAlias = Annotated[str | None, typer.Option(help="Only these tas
 GenerateOption: TypeAlias = Annotated[bool, typer.Option(help="Also let the model write its answers.")]
 Seed: TypeAlias = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device: TypeAlias = Annotated[str, typer.Option(help="cpu, cuda, ...; auto takes a GPU if there is one.")]
-Precision: TypeAlias = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Precision: TypeAlias = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16, or 4bit on a GPU.")]
 OutOption: TypeAlias = Annotated[Path, typer.Option(help="Where answers, results and the report go.")]
 LimitOption: TypeAlias = Annotated[int | None, typer.Option(help="At most so many of each label or task.")]
 

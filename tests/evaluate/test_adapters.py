@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from avem.errors import CheckpointError, DataError
+from avem.errors import CheckpointError, DataError, SettingError
 from avem.evaluate.adapters import ADAPTERS, adapter_for, load_adapter
 from avem.evaluate.loading import open_media_model
 from avem.evaluate.media_asking import Shown
@@ -81,6 +81,12 @@ def test_bench_with_an_adapter(family, folder, tmp_path):
     assert result.items[0].logprobs != result.items[0].text_logprobs
     assert "no clip clips/c.mp4" in result.items[1].absent
     assert run_emorealm(options)[0] == result
+
+
+def test_4_bits_are_for_models_that_read_features(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2_audio"}')
+    with pytest.raises(SettingError, match="4bit is for models that read features"):
+        open_media_model(str(tmp_path), None, "cpu", "4bit")
 
 
 def test_models_that_no_adapter_runs(tmp_path):

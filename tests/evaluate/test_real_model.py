@@ -5,14 +5,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from avem.cache import FeatureStore
-from avem.errors import FingerprintError
+from avem.commands.bench import bench_app
+from avem.errors import FingerprintError, SettingError
 from avem.evaluate.bench import bench_emorealm
 from avem.evaluate.questions import prompt_text
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from avem.records import Question
-from avem.train import load_model
+from avem.train import checkpoint, load_model
+from avem.train.quantise import quantise_linears
 from tests.train.training_kit import SILENT, make_kit, make_store
 
 torch.set_num_threads(1)
@@ -79,3 +82,34 @@ def test_store_of_another_encoder_is_refused(kit, asked, tmp_path):
     model.config = replace(model.config, video_fingerprint="0" * 64)
     with pytest.raises(FingerprintError):
         bench_emorealm(model, make_store(tmp_path / "cache", made_by="other"), asked)
+
+
+def test_4_bits_are_refused_on_a_cpu(kit, asked, tmp_path):
+    (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in asked]))
+    files = {"questions": tmp_path / "q.json", "cache": kit.store, "model": kit.model, "out": tmp_path / "bench"}
+    options = [text for name, value in files.items() for text in (f"--{name}", str(value))]
+    with pytest.raises(SettingError, match="4-bit weights need an NVIDIA GPU and the device is cpu; load the model"):
+        CliRunner().invoke(
+            bench_app, ["emorealm", *options, "--precision", "4bit", "--device", "cpu"], catch_exceptions=False
+        )
+    assert not list((tmp_path / "bench").rglob("result.json"))
+
+
+def test_the_bench_in_4_bits(kit, asked, tmp_path, monkeypatch):
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="the extra avem[4bit] is not installed")
+    monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: False)
+    monkeypatch.setattr(checkpoint, "check_four_bit", lambda device: None)  # slow on a CPU, so users are refused
+    (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in asked]))
+    options = BenchOptions(
+        questions=tmp_path / "q.json", cache=kit.store, models=(str(kit.model),), out=tmp_path / "bench", limit=2,
+        generate=False, text_only=False, resamples=20, device="cpu",
+    )  # fmt: skip
+    (whole,) = run_emorealm(options)
+    (packed,) = run_emorealm(replace(options, precision="4bit"))
+    assert packed.items[0].logprobs != whole.items[0].logprobs  # another model, whose answers are not taken over
+    model = load_model(kit.model)
+    quantise_linears(model.language_model, "cpu")
+    expected = bench_emorealm(
+        model, FeatureStore.open(kit.store), asked, "letters", limit=2, generate=False, text_only=False, resamples=20
+    )
+    assert [item.logprobs for item in packed.items] == [item.logprobs for item in expected.items]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 
 import pytest
 import torch
@@ -10,9 +11,36 @@ from model_kit import random_audio, random_video, tiny_language_model, tiny_mode
 from torch import nn
 
 from avem.errors import SettingError
-from avem.train import load_model, quantise
-from avem.train.config import SupervisedConfig
+from avem.train import checkpoint, load_model, quantise
+from avem.train.config import PreferenceConfig, SupervisedConfig
 from avem.train.quantise import check_four_bit, four_bit_bytes, is_four_bit, quantise_linears
+from avem.train.supervised import train_supervised
+from avem.train.trainer import train_preferences
+from tests.train.training_kit import make_kit
+
+
+@pytest.fixture
+def allowed_on_cpu(monkeypatch):
+    """Lets a CPU keep 4-bit weights, which bitsandbytes can do slowly and users are refused.
+
+    Its kernels for AVX-512, which pack the weights once more and ask for wider layers, stay off.
+    """
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="the extra avem[4bit] is not installed")
+    monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: False)
+    monkeypatch.setattr(checkpoint, "check_four_bit", lambda device: None)
+
+
+def score(model):
+    """Log-probabilities of two answers on one clip."""
+    sequences = [model.sequence("Why?", answer, random_video(0), random_audio(0)) for answer in ("Joy.", "Rain.")]
+    with torch.no_grad():
+        return model.response_logprobs(sequences)
+
+
+def assert_same_weights(model, expected):
+    ours, theirs = model.state_dict(), expected.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
 def test_refused_on_a_cpu(tmp_path):
@@ -67,6 +95,63 @@ def test_adapters_learn_on_frozen_4_bit_weights():
     model._adapter.clear()
     with pytest.raises(SettingError, match="in 4 bits"):
         model.save("unused")
+
+
+def test_our_layout_loads_in_4_bits(allowed_on_cpu, tmp_path):
+    tiny_model("llama-gqa", torch.float32).save(tmp_path / "model")
+    model, plain = load_model(tmp_path / "model", four_bit=True), load_model(tmp_path / "model")
+    assert is_four_bit(model.language_model)
+    assert not is_four_bit(plain.language_model)
+    assert model.fingerprint() != plain.fingerprint()
+    whole = score(plain)
+    quantise_linears(plain.language_model, "cpu")
+    assert_same_weights(model, plain)
+    assert torch.equal(score(model), score(plain))
+    assert not torch.equal(score(model), whole)
+    assert model.generate([model.prompt("Why?", random_video(0), random_audio(0))], max_new_tokens=3)
+
+
+def test_averes_layout_loads_in_4_bits(allowed_on_cpu, golden, avere_golden):
+    model, plain = load_model(golden / "avere_tiny", four_bit=True), load_model(golden / "avere_tiny")
+    assert is_four_bit(model.language_model)
+    features = avere_golden.tensor("video_features")[:1]
+    assert torch.equal(model.video_projector(features), plain.video_projector(features))
+    quantise_linears(plain.language_model, "cpu")
+    assert_same_weights(model, plain)
+
+
+def test_the_layers_of_averes_layout_stay_near(allowed_on_cpu, golden, avere_model):
+    model = load_model(golden / "avere_tiny", four_bit=True)
+    layers, converted = dict(avere_model.language_model.named_modules()), 0
+    for name, layer in model.language_model.named_modules():
+        if type(layer).__name__ == "Linear4bit":
+            weight = layers[name].weight
+            error = (layer(torch.eye(layer.in_features)).T - weight).abs().mean() / weight.abs().mean()
+            assert 0 < error < 0.15, name
+            converted += 1
+    assert converted == 7 * avere_model.language_model.config.num_hidden_layers
+
+
+def test_supervised_runs_learn_beside_4_bits(allowed_on_cpu, tmp_path):
+    kit = make_kit(tmp_path)
+    settings = kit.supervised_settings(
+        tmp_path / "run", tune="lora", quantise="4bit", learning_rate=1e-2, max_steps=6, reliance_rows=0
+    )
+    run = train_supervised(SupervisedConfig(**settings))
+    losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.8 * losses[0]
+    model, whole = load_model(run / "final", four_bit=True), load_model(run / "final")
+    assert is_four_bit(model.language_model)
+    assert not torch.equal(score(model), score(whole))
+
+
+def test_preference_runs_learn_beside_4_bits(allowed_on_cpu, tmp_path):
+    kit = make_kit(tmp_path)
+    settings = kit.preference_settings(tmp_path / "run", quantise="4bit", epochs=1, max_steps=2, reliance_rows=0)
+    run = train_preferences(PreferenceConfig(**settings))
+    first, last = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
+    assert first["loss"] != last["loss"]
+    assert (run / "final" / "adapter_model.safetensors").is_file()
 
 
 @pytest.mark.gpu
