@@ -6,12 +6,14 @@ The layers have the shapes of a 7B Llama's; how many there are is an option, sin
 layout and as much memory: `--layers 32 --ways "layout, bfloat16"`. The checkpoint is AVERE's layout in shards, encoder
 towers included, and holds random bits. Each way of loading runs in a process of its own, which reads every page of the
 weights and reports the highest resident size the kernel saw (pages of mapped files included), less what its imports
-took.
+took. The files are not in memory when it starts: where they filled it, the kernel would take pages back from the
+process, and the peak would be too low.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -106,6 +108,14 @@ def report_peak(way: str, folder: Path, dtype: torch.dtype) -> None:
     sys.stdout.write(json.dumps({"size": size, "peak": resident("VmHWM") - before, "seconds": seconds}))
 
 
+def forget(folder: Path) -> None:
+    """Put the files below a folder on the disk and out of the kernel's memory."""
+    for path in folder.rglob("*.safetensors"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def resident(field: str) -> int:
     """A line of `/proc/self/status` in bytes: `VmRSS`, memory now, or `VmHWM`, its highest."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -131,6 +141,7 @@ def main(
             checkpoint = Path(place) / ("avere" if way == "plain" else way)
             command = [sys.executable, "-m", "avem.tools.benchmarks.loading"]
             arguments = [part for value in (way, str(checkpoint), dtype) for part in ("--child", value)]
+            forget(Path(place))
             found = json.loads(subprocess.run([*command, *arguments], capture_output=True, check=True).stdout)
             rows.append(
                 (title, f"{found['size'] / 2**30:.2f} GiB", f"{found['peak'] / 2**30:.2f} GiB",
