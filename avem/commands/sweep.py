@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from avem.evaluate.sheets import Sheet
+
 
 def sweep(
-    grid: Annotated[str, typer.Argument(help="table5, table17, table18, fig11, or a TOML file of one's own.")],
+    grid: Annotated[
+        str, typer.Argument(help="table3, table5, table17, table18, fig11, a TOML file of one's own, or proof.")
+    ],
     cache: Annotated[Path, typer.Option(help="Feature store.")] = Path("./cache"),
     prefs: Annotated[Path, typer.Option(help="Preference rows.")] = Path("./preferences.jsonl"),
     model: Annotated[str, typer.Option(help="Model that every run starts from.")] = "chaubeyG/AVERE-7B",
@@ -22,13 +28,15 @@ def sweep(
     seed: Annotated[list[int] | None, typer.Option(help="In place of the grid's; may be repeated.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Name of a run to do alone; may be repeated.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    out: Annotated[Path, typer.Option(help="Runs, table and figure; a sweep goes on with what is there.")] = Path(
-        "./sweep"
-    ),
+    workers: Annotated[int, typer.Option(help="Runs at a time, each in a process of its own.", min=1)] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Runs, table and figure, ./sweep or ./proof; goes on with what is there.")
+    ] = None,
 ) -> None:
-    """Train every run of a grid, judge them, and draw table and figure; the same command goes on with what is left."""
-    from rich.console import Console
+    """Train every run of a grid, judge them, and draw table and figure; the same command goes on with what is left.
 
+    `avem sweep proof` needs nothing: it draws its own corpus, trains its own bases, and judges the paper's claims.
+    """
     from avem.tools.sweep.grid import read_grid
     from avem.tools.sweep.outcome import write_outcome
     from avem.tools.sweep.run import SweepOptions, run_sweep
@@ -36,12 +44,36 @@ def sweep(
     from avem.train.presets import PREFERENCE_PRESETS
     from avem.train.presets import preset as preset_of
 
-    chosen = preset_of(PREFERENCE_PRESETS, preset) if preset else {}
+    settings = {
+        **(preset_of(PREFERENCE_PRESETS, preset) if preset else {}), **dict(map(parse_override, overrides or ()))
+    }  # fmt: skip
+    if grid == "proof":
+        _prove(out or Path("./proof"), tuple(seed or ()), tuple(only or ()), workers, settings)
+        return
+    out = out or Path("./sweep")
     read = read_grid(grid)
     options = SweepOptions(
         cache=cache, prefs=prefs, model=model, out=out, questions=questions, style=style, seeds=tuple(seed or ()),
-        settings={**chosen, **dict(map(parse_override, overrides or ()))}, only=tuple(only or ()), device=device,
+        settings=settings, only=tuple(only or ()), device=device, workers=workers,
     )  # fmt: skip
     sheet = write_outcome(read, run_sweep(read, options), out)
-    Console().print(sheet.to_rich())
+    _show([sheet])
     typer.echo(f"{out / read.name}.md, .json and .svg hold the table, the raw results and the figure.")
+
+
+def _prove(out: Path, seeds: tuple[int, ...], only: tuple[str, ...], workers: int, settings: Mapping[str, Any]) -> None:
+    """Run the proof, or some of its runs."""
+    from avem.tools.proof.run import ProofOptions, run_proof
+
+    given = {"seeds": seeds} if seeds else {}
+    sheets = run_proof(ProofOptions(out=out, only=only, workers=workers, settings=settings, **given))
+    _show(list(sheets.values()))
+    stem = "some" if only else "proof"
+    typer.echo(f"{out / stem}.html holds the tables, {stem}.json every answer.")
+
+
+def _show(sheets: Sequence[Sheet]) -> None:
+    from rich.console import Console
+
+    for sheet in sheets:
+        Console().print(sheet.to_rich())

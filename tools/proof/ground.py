@@ -14,7 +14,7 @@ from avem.files import claim_directory
 from avem.tools.corpus.build import Corpus, RowRecipe, write_corpus
 from avem.tools.demo.models import LlamaSize, make_encoders, make_untrained
 from avem.tools.proof.rows import instructions, preferences
-from avem.tools.proof.scenes import Split, draw_splits
+from avem.tools.proof.scenes import BASE, PREFERENCE, Split, draw_splits
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED
 from avem.train.config import SupervisedConfig
@@ -64,7 +64,7 @@ def make_ground(options: GroundOptions) -> Ground:
     claim_directory(out, "proof.json", {"splits": splits, "seed": CORPUS_SEED}, "proof")
     corpus = write_corpus(
         out / "corpus", draw_splits(options.splits, CORPUS_SEED), {"splits": splits, "seed": CORPUS_SEED},
-        RowRecipe(instructions, preferences), CORPUS_SEED,
+        RowRecipe(instructions, preferences, BASE, PREFERENCE), CORPUS_SEED,
     )  # fmt: skip
     suffix = "" if options.storage == "float16" else f"-{options.storage}"
     cache = out / f"cache{suffix}"

@@ -11,6 +11,7 @@ from avem.tools.corpus import rows
 from avem.tools.corpus.cues import BACKDROPS, BACKGROUND_SOUNDS, FURTHER_SOUNDS, HATS, OBJECTS, SHIRTS, Cue
 from avem.tools.corpus.scene import EMOTIONS, Scene, pick
 
+ROWS_A_CLIP = 12
 EMOTION = "What does the person show?"
 MEANINGLESS = {
     Modality.AUDIO: (*BACKGROUND_SOUNDS, *FURTHER_SOUNDS),
@@ -23,7 +24,8 @@ def instructions(scene: Scene) -> list[InstructionRow]:
 
     Looking is learnt without a bias: a fitting cue and a meaningless one that are there, and one of each that are not.
     What a cue shows is still asked of cues that are there or belong to another emotion alone. Where face and voice
-    agree, it is also asked what the person shows.
+    agree, it is also asked what the person shows. Of all these, `ROWS_A_CLIP` are drawn: many clips teach more than
+    many questions on each.
     """
     rng = np.random.default_rng((scene.seed, 3))
     made = rows.instructions(scene)
@@ -38,7 +40,8 @@ def instructions(scene: Scene) -> list[InstructionRow]:
         answer = rows.sentence(f"the person shows {scene.face_emotion}")
         number = f"{scene.clip_id}#{len(made)}"
         made.append(InstructionRow(number, scene.clip_id, Modality.AUDIOVISUAL, "emotion", EMOTION, answer))
-    return made
+    kept = rng.permutation(len(made))[:ROWS_A_CLIP]
+    return [made[index] for index in sorted(kept)]
 
 
 def preferences(scene: Scene) -> list[PreferenceRow]:

@@ -36,7 +36,14 @@ class Split:
     persons: int
 
 
-SPLITS: Mapping[str, Split] = {"train": Split(700, 60), "validation": Split(200, 20), "test": Split(840, 60)}
+BASE, PREFERENCE, VALIDATION, TEST = "base", "preference", "validation", "test"
+SPLITS: Mapping[str, Split] = {
+    BASE: Split(2400, 200),
+    PREFERENCE: Split(700, 60),
+    VALIDATION: Split(210, 20),
+    TEST: Split(840, 60),
+}
+"""The base is trained on clips of its own, as the paper's is; preferences, settings and results each have theirs."""
 
 
 def draw_splits(splits: Mapping[str, Split], seed: int) -> list[Scene]:

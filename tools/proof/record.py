@@ -1,0 +1,119 @@
+"""The proof's raw results as one small file: which question every run answered rightly.
+
+Everything in `docs/proof.md` that counts answers can be computed again from it. `questions` has an entry
+`[clip, cell]` for every question, with `clips` and `cells` naming both; `right` has for every run and seed a bit for
+every question, in that order, as hexadecimal digits, most significant bit first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avem.errors import DataError
+from avem.evaluate.metrics import Outcome
+from avem.files import write_atomic
+from avem.tools.proof.counts import CELLS, Floats, cell_of
+
+FORMAT = "avem-proof-1"
+
+Bits = NDArray[np.bool_]
+
+
+class Record:
+    """Right and wrong answers of many runs to the same questions.
+
+    Args:
+        clips: Name of every clip.
+        questions: int64 [Q, 2]: place in `clips`, place in `CELLS`.
+        right: Run to seed to bool [Q].
+        about: Whatever else is worth keeping: settings, times, numbers of the probes.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[str],
+        questions: NDArray[np.int64],
+        right: Mapping[str, Mapping[int, Bits]],
+        about: Mapping[str, Any],
+    ) -> None:
+        self.clips, self.questions, self.right, self.about = list(clips), questions, right, dict(about)
+
+    @classmethod
+    def of(cls, runs: Mapping[str, Mapping[int, Sequence[Outcome]]], about: Mapping[str, Any]) -> Record:
+        """Collect the outcomes of runs; every run has to have answered the same questions.
+
+        Raises:
+            DataError: Two runs answered different questions.
+        """
+        first = next(iter(next(iter(runs.values())).values()))
+        ids = [outcome.question.id for outcome in first]
+        clips, places = np.unique([outcome.question.video for outcome in first], return_inverse=True)
+        questions = np.column_stack([places, [cell_of(outcome.question) for outcome in first]])
+        right: dict[str, dict[int, Bits]] = {}
+        for run, seeds in runs.items():
+            for seed, outcomes in seeds.items():
+                if [outcome.question.id for outcome in outcomes] != ids:
+                    raise DataError(f"The run {run} with seed {seed} was asked other questions than the first.")
+                right.setdefault(run, {})[seed] = np.array([outcome.right for outcome in outcomes])
+        return cls(clips.tolist(), questions, right, about)
+
+    def counts(self) -> dict[str, Floats]:
+        """Run to float64 [seeds, clips, 2, len(CELLS)], questions and right answers; only runs that have every seed."""
+        seeds = max(len(own) for own in self.right.values())
+        asked = np.zeros((len(self.clips), len(CELLS)))
+        places = tuple(self.questions.T)
+        np.add.at(asked, places, 1)
+        found = {}
+        for run, own in self.right.items():
+            if len(own) < seeds:
+                continue
+            stacked = []
+            for seed in sorted(own):
+                right = np.zeros_like(asked)
+                np.add.at(right, places, own[seed])
+                stacked.append(np.stack([asked, right], axis=1))
+            found[run] = np.stack(stacked)
+        return found
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        right = {
+            run: {str(seed): np.packbits(bits).tobytes().hex() for seed, bits in own.items()}
+            for run, own in self.right.items()
+        }
+        content = {
+            "format": FORMAT, **self.about, "clips": self.clips, "cells": list(CELLS),
+            "questions": self.questions.tolist(), "right": right,
+        }  # fmt: skip
+        lines = [f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}" for name, value in content.items()]
+        write_atomic(path, "{" + ",\n".join(lines) + "}\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """Read what `write` wrote.
+
+        Raises:
+            DataError: It is something else.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("format") != FORMAT or tuple(content.pop("cells")) != CELLS:
+                raise ValueError("its format or its cells are others")
+            clips, questions = content.pop("clips"), np.array(content.pop("questions"), dtype=np.int64)
+            right = {
+                run: {int(seed): _bits(digits, len(questions)) for seed, digits in own.items()}
+                for run, own in content.pop("right").items()
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path} holds no results of the proof ({error}); run `avem sweep proof`.") from error
+        return cls(clips, questions, right, content)
+
+
+def _bits(digits: str, count: int) -> Bits:
+    return np.unpackbits(np.frombuffer(bytes.fromhex(digits), dtype=np.uint8))[:count].astype(np.bool_)

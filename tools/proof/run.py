@@ -1,0 +1,164 @@
+"""`avem sweep proof`: everything from nothing, or what is left of it, to the raw results and the tables."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from avem import __version__
+from avem.errors import SettingError
+from avem.evaluate.questions import read_questions
+from avem.evaluate.results import read_result
+from avem.evaluate.sheets import Sheet
+from avem.tools.proof.claims import judge, probe_claims
+from avem.tools.proof.counts import resampled
+from avem.tools.proof.ground import Ground, GroundOptions, make_ground
+from avem.tools.proof.page import RESAMPLES, make_sheets, write_page
+from avem.tools.proof.probing import STYLE, probe, probe_measures, read_probes
+from avem.tools.proof.record import Record
+from avem.tools.proof.scenes import SPLITS, Split
+from avem.tools.sweep.grid import Grid, read_grid
+from avem.tools.sweep.pool import do_all
+from avem.tools.sweep.run import SEED, RunResult, SweepOptions, run_sweeps
+from avem.train.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS
+
+GRIDS = ("table3", "table5", "table17", "table18", "strengths", "pairing")
+PROBED = ("base", "AVEm-DPO", "w/o PMP", "Vista-DPO")
+"""Runs that are looked at beside their answers."""
+PROBE_CLIPS = 280
+"""Test clips that swap and attention are measured on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofOptions:
+    """Settings of `avem sweep proof`."""
+
+    out: Path = Path("./proof")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    only: tuple[str, ...] = ()
+    """Names of runs to do; empty for everything."""
+    workers: int = 2
+    splits: Mapping[str, Split] = field(default_factory=lambda: dict(SPLITS))
+    base_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Over the preset `proof` of supervised training."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Over the preset `proof` of preference training."""
+
+
+def run_proof(options: ProofOptions) -> dict[str, Sheet]:
+    """Corpus, features, bases, every run and every table; a stopped proof goes on where it was.
+
+    Returns:
+        The tables by name, of the runs that were asked for.
+
+    Raises:
+        SettingError: A run is unknown, or the folder holds another proof.
+        AvemError: A stage can't be done; those before it are kept.
+    """
+    start = time.monotonic()
+    grids = [read_grid(name) for name in GRIDS]
+    known = {run.name for grid in (*grids, read_grid("storage")) for run in grid.runs}
+    if unknown := set(options.only) - known:
+        raise SettingError(f"The proof has no run {min(unknown)}; it has {', '.join(sorted(known))}.")
+    chosen = [grid for grid in grids if not options.only or {run.name for run in grid.runs} & set(options.only)]
+    ground = _ground(options, "float16")
+    results = [found for own in run_sweeps(chosen, _sweep(options, ground, chosen)) for found in own] if chosen else []
+    results += _storage(options, results)
+    about = {"avem": __version__, "settings": _settings(options), "machine": platform.machine(), "cost": _cost(options)}
+    if not options.only:
+        about["probed"] = [found.to_json() for found in _probe(options, ground, results)]
+        about["cost"]["hours_of_last_call"] = round((time.monotonic() - start) / 3600, 2)
+    outcomes: dict[str, dict[int, Any]] = {}
+    for found in results:
+        outcomes.setdefault(found.run, {})[found.seed] = read_result(found.folder).outcomes("likelihood")
+    record = Record.of(outcomes, about)
+    name = "some" if options.only else "proof"
+    record.write(options.out / f"{name}.json")
+    sheets = make_sheets(record)
+    write_page(options.out / f"{name}.html", sheets)
+    return sheets
+
+
+def _ground(options: ProofOptions, storage: str) -> Ground:
+    return make_ground(
+        GroundOptions(
+            out=options.out, splits=options.splits, seeds=options.seeds, storage=storage,
+            settings=options.base_settings, workers=options.workers,
+        )
+    )  # fmt: skip
+
+
+def _sweep(options: ProofOptions, ground: Ground, grids: Sequence[Grid], split: str = "test") -> SweepOptions:
+    names = {run.name for grid in grids for run in grid.runs}
+    return SweepOptions(
+        cache=ground.cache, prefs=ground.corpus.preferences, model=ground.bases,
+        out=options.out / ground.cache.name.replace("cache", "sweep"),
+        questions=ground.corpus.benchmark_of(split), style=STYLE, seeds=options.seeds, device="cpu",
+        settings={**PREFERENCE_PRESETS["proof"], **options.settings}, only=tuple(set(options.only) & names),
+        workers=options.workers,
+    )  # fmt: skip
+
+
+def _storage(options: ProofOptions, results: Sequence[RunResult]) -> list[RunResult]:
+    """The grid `storage`: its first run is AVEm-DPO as it is, its second goes on a store and bases of its own."""
+    plain, packed = read_grid("storage").runs
+    found = [RunResult(plain.name, own.seed, own.measures, own.folder) for own in results if own.run == "AVEm-DPO"]
+    if options.only and packed.name not in options.only:
+        return found if plain.name in options.only else []
+    ground = _ground(options, "int8")
+    grid = Grid("storage", "", (), options.seeds, (packed,))
+    return found + run_sweeps([grid], _sweep(options, ground, [grid]))[0]
+
+
+def _probe(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> list[Any]:
+    """Probe some runs and judge what the paper says of them."""
+    questions = read_questions(ground.corpus.benchmark)
+    clips = sorted({question.video for question in questions})[:PROBE_CLIPS]
+    chosen = tuple(question for question in questions if question.video in set(clips))
+    models = {
+        (found.run, found.seed): ground.bases.replace(SEED, str(found.seed))
+        if found.run == "base"
+        else str(found.folder.parent / "final")
+        for found in results
+        if found.run in PROBED
+    }
+    work = partial(_probe_one, models=models, cache=ground.cache, questions=chosen, out=options.out / "probes")
+    files = do_all(work, list(models), options.workers, "probe")
+    by_run = {run: [files[run, seed] for seed in options.seeds] for run in PROBED}
+    point, drawn = resampled(read_probes(by_run), RESAMPLES, 0, probe_measures)
+    return [judge(claim, point, drawn) for claim in probe_claims()]
+
+
+def _probe_one(
+    job: tuple[str, int], *, models: Mapping[tuple[str, int], str], cache: Path, questions: Sequence[Any], out: Path
+) -> Path:
+    run, seed = job
+    return probe(models[job], cache, questions, out / f"{run.replace(' ', '-').replace('/', '')}-{seed}")
+
+
+def _settings(options: ProofOptions) -> dict[str, Any]:
+    return {
+        "base": {**SUPERVISED_PRESETS["proof"], **options.base_settings},
+        "preferences": {**PREFERENCE_PRESETS["proof"], **options.settings},
+        "splits": {name: [split.clips, split.persons] for name, split in options.splits.items()},
+        "seeds": list(options.seeds),
+    }
+
+
+def _cost(options: ProofOptions) -> dict[str, Any]:
+    """Steps and seconds of all runs that are there, and the scores that are constants: computed, and looked up."""
+    seconds, looked_up, runs = 0.0, 0, 0
+    for folder in sorted(options.out.glob("sweep*/runs/*")):
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        steps = [json.loads(line) for line in lines]
+        seconds += sum(step["rows"] / step["rows_per_s"] for step in steps if step.get("rows_per_s"))
+        looked_up += 7 * sum(step["rows"] for step in steps if "rows" in step)
+        runs += 1
+    computed = sum(path.read_bytes().count(b"\n") for path in options.out.glob("cache*/logprobs/*/scores-*.tsv"))
+    return {"runs": runs, "training_s": round(seconds), "constants_used": looked_up, "constants_computed": computed}
