@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import os
@@ -12,8 +13,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
 
-import httpx
+import aiohttp
 
+from avem.connections import open_session
 from avem.errors import EndpointError, SettingError
 
 logger = logging.getLogger(__name__)
@@ -23,8 +25,8 @@ Key = TypeVar("Key")
 LONGEST_WAIT_S = 60.0
 """Longest pause before a retry, whatever the endpoint asks for."""
 
-CONNECTIONS_PER_POOL = 1
-"""httpx's pool looks at all of its connections for each of them, so that one of 32 keeps a processor busy by itself."""
+LARGE_BYTES = 2**20
+"""Bodies beyond this, such as those with media, are sent piece by piece, so that other requests are not held up."""
 
 SHOWN = 200
 """How much of an endpoint's own words an error repeats, in characters."""
@@ -40,6 +42,7 @@ class ChatSettings:
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; local servers need none."""
     timeout_s: float = 120.0
+    """For a whole request, from connecting to the reply's last byte."""
     retries: int = 5
     """Further tries after a timeout, a rate limit, a server's error or a reply that is no JSON."""
     pause_s: float = 1.0
@@ -104,36 +107,47 @@ class _Passing(Exception):
         self.wait_s = wait_s
 
 
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """What an endpoint sent."""
+
+    status: int
+    data: bytes
+    retry_after: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.data.decode("utf-8", "replace")
+
+
 class ChatClient:
     """Asks one model behind one endpoint; use as an async context manager.
 
     Args:
         settings: Where and how.
-        transport: Another way of sending, for tests.
+
+    Raises:
+        SettingError: The key holds characters that can't be sent.
     """
 
-    def __init__(self, settings: ChatSettings, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, settings: ChatSettings) -> None:
         self.settings = settings
-        key = os.environ.get(settings.key_variable, "")
+        key = os.environ.get(settings.key_variable, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise SettingError(f"{settings.key_variable} holds characters that no key has; set it to the key alone.")
         known = {"Content-Type": "application/json", "Accept": "application/json"}
         self._headers = known | ({"Authorization": f"Bearer {key}"} if key else {})
-        self._timeout = httpx.Timeout(settings.timeout_s).as_dict()
-        self._address: httpx.URL | None = None
-        limits, trust = httpx.Limits(max_connections=CONNECTIONS_PER_POOL), httpx.create_ssl_context()
-        pools = -(-settings.parallel // CONNECTIONS_PER_POOL)
-        self._pools = [httpx.AsyncClient(limits=limits, transport=transport, verify=trust) for _ in range(pools)]
-        self._in_flight = [0] * pools
 
     async def __aenter__(self) -> ChatClient:
-        """The client itself."""
+        """The client itself, with its connections."""
+        self._session = open_session(self.settings.url, self.settings.parallel, self.settings.timeout_s)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close its connections."""
-        for pool in self._pools:
-            await pool.aclose()
+        await self._session.close()
 
     async def ask(self, request: ChatRequest) -> ChatReply:
         """Ask once, trying again after failures that may pass.
@@ -161,42 +175,28 @@ class ChatClient:
     async def _try(self, request: ChatRequest) -> ChatReply:
         try:
             response = await self._send(request)
-        except httpx.TimeoutException as error:
+        except TimeoutError as error:
             raise _Passing(f"did not answer within {self.settings.timeout_s:g} s") from error
-        except httpx.TransportError as error:
-            raise _Passing(f"can't be reached ({error or type(error).__name__})") from error
-        except httpx.InvalidURL as error:
+        except aiohttp.InvalidURL as error:
             raise EndpointError(f"{self.settings.url} is no address ({error}).", stops_all=True) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _Passing(f"can't be reached ({error or type(error).__name__})") from error
         self._check_status(response)
         return _read_reply(response)
 
-    @property
-    def _url(self) -> httpx.URL:
-        """The address, parsed once; `httpx.InvalidURL` where it is none."""
-        if self._address is None:
-            self._address = httpx.URL(self.settings.url)
-        return self._address
-
-    async def _send(self, request: ChatRequest) -> httpx.Response:
-        """Post over the pool with the least to do."""
-        number = self._in_flight.index(min(self._in_flight))
-        self._in_flight[number] += 1
-        try:
-            return await self._pools[number].send(self._http_request(request))
-        finally:
-            self._in_flight[number] -= 1
-
-    def _http_request(self, request: ChatRequest) -> httpx.Request:
-        """The request as it is sent; made here, because a client parses the same address anew for each of its own."""
+    async def _send(self, request: ChatRequest) -> _Response:
         headers = {**self._headers, **request.headers}
         body = json.dumps(request.body(self.settings.model), ensure_ascii=False).encode()
-        return httpx.Request("POST", self._url, headers=headers, content=body, extensions={"timeout": self._timeout})
+        data = io.BytesIO(body) if len(body) > LARGE_BYTES else body
+        async with self._session.post(self.settings.url, data=data, headers=headers, allow_redirects=False) as response:
+            return _Response(response.status, await response.read(), response.headers.get("Retry-After", ""))
 
-    def _check_status(self, response: httpx.Response) -> None:
+    def _check_status(self, response: _Response) -> None:
         """Sort refusals into those that may pass, those about this request, and those that end the run."""
-        status, said = response.status_code, _own_words(response)
-        if status == httpx.codes.OK:
+        status = response.status
+        if status == 200:
             return
+        said = _own_words(response)
         if status in (401, 403):
             variable = self.settings.key_variable
             raise EndpointError(
@@ -259,11 +259,11 @@ async def ask_each(
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def _read_reply(response: httpx.Response) -> ChatReply:
+def _read_reply(response: _Response) -> ChatReply:
     if response.text.lstrip()[:1] == "<":
         raise _Passing("answered with a web page instead of JSON; is it the API's address, which usually ends in /v1?")
     try:
-        content = json.loads(response.content)
+        content = json.loads(response.data)
         choice = content["choices"][0]
         text = choice["message"]["content"]
         usage = content.get("usage") or {}
@@ -275,11 +275,11 @@ def _read_reply(response: httpx.Response) -> ChatReply:
     return ChatReply(text, read, written, str(choice.get("finish_reason") or ""))
 
 
-def _own_words(response: httpx.Response) -> str:
+def _own_words(response: _Response) -> str:
     """The endpoint's message, or the beginning of whatever it sent, on one line."""
     said = response.text
     try:
-        error = response.json()["error"]
+        error = json.loads(response.data)["error"]
         said = error["message"] if isinstance(error, dict) else str(error)
     except (ValueError, KeyError, TypeError):
         pass
@@ -287,8 +287,8 @@ def _own_words(response: httpx.Response) -> str:
     return line[:SHOWN] + ("..." if len(line) > SHOWN else "")
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(response: _Response) -> float | None:
     try:
-        return max(0.0, float(response.headers.get("retry-after", "")))
+        return max(0.0, float(response.retry_after))
     except ValueError:
         return None

@@ -1,10 +1,12 @@
 """The chat client against a local server that behaves in every way servers do."""
 
 import asyncio
+import warnings
 
 import pytest
 
 from avem.chat import ChatClient, ChatRequest, ChatSettings, ask_each
+from avem.connections import proxy_for
 from avem.errors import EndpointError, SettingError
 from tests.endpoint_kit import completion, stand_in
 
@@ -118,3 +120,66 @@ def test_settings_that_cannot_work():
     for wrong in ({"endpoint": "localhost"}, {"model": ""}, {"parallel": 0}, {"timeout_s": 0}):
         with pytest.raises(SettingError):
             ChatSettings(**{"endpoint": "http://here/v1", "model": "m", **wrong})
+
+
+def test_a_large_body_arrives_whole():
+    sound = "x" * (3 * 2**20)
+    with stand_in(lambda body: str(len(body["messages"][0]["content"]))) as served, warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        settings = ChatSettings(endpoint=served.endpoint, model="m")
+        request = ChatRequest([{"role": "user", "content": sound}], headers={"Idempotency-Key": "once"})
+
+        async def once():
+            async with ChatClient(settings) as client:
+                return await client.ask(request)
+
+        assert asyncio.run(once()).text == str(len(sound))
+
+
+def test_a_redirect_is_no_answer():
+    elsewhere = (307, "moved", {"Location": "http://127.0.0.1:9/v1/chat/completions"})
+    with stand_in(lambda body: elsewhere) as served, pytest.raises(EndpointError, match="status 307"):
+        ask(served)
+    assert len(served.asked) == 1
+
+
+def test_keys_are_sent_without_the_line_end_of_their_file(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sesame\r\n")
+    with stand_in(lambda body: "B") as served:
+        ask(served)
+        assert served.keys == ["Bearer sesame"]
+        monkeypatch.setenv("OPENAI_API_KEY", "sesame\nopen")
+        with pytest.raises(SettingError, match="OPENAI_API_KEY holds characters"):
+            ask(served)
+
+
+@pytest.mark.parametrize("address", ["http://", "http://[::1/v1", "http://here:99999999/v1"])
+def test_addresses_that_are_none_stop_the_run(address):
+    with pytest.raises(EndpointError, match="is no address") as caught:
+        asyncio.run(ask_at(address))
+    assert caught.value.stops_all
+
+
+async def ask_at(address):
+    async with ChatClient(ChatSettings(endpoint=address, model="m", retries=0)) as client:
+        return await client.ask(REQUEST)
+
+
+def test_proxies_of_the_environment(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert proxy_for("https://api.example.org/v1") is None
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", "localhost,.inner")
+    assert proxy_for("https://api.example.org/v1") == "http://proxy:3128"
+    assert proxy_for("http://api.example.org/v1") is None
+    assert proxy_for("https://vllm.inner/v1") is None
+    with stand_in(lambda body: "B") as proxy:
+        monkeypatch.setenv("http_proxy", proxy.endpoint.removesuffix("/v1"))
+        assert asyncio.run(ask_at("http://api.example.org/v1")).text == "B"
+    assert proxy.asked[0]["path"] == "http://api.example.org/v1/chat/completions"
+    monkeypatch.setenv("all_proxy", "socks5://proxy:1080")
+    monkeypatch.delenv("http_proxy")
+    with pytest.raises(SettingError, match="socks5"):
+        proxy_for("http://api.example.org/v1")

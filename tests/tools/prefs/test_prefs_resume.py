@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 
@@ -116,8 +117,6 @@ def test_a_second_run_sends_nothing(run, scenes):
 
 def serve_batch(standin, folder, fail=()):
     """What a provider does with the request files: answers each line once."""
-    import httpx
-
     taken = folder / "results" / "taken.json"
     done = set(json.loads(taken.read_text())) if taken.exists() else set()
     for path in sorted(folder.glob("requests-*.jsonl")):
@@ -131,7 +130,8 @@ def serve_batch(standin, folder, fail=()):
                 lines.append({"custom_id": entry["custom_id"], "response": None, "error": {"message": "expired"}})
                 continue
             url = standin.endpoint.removesuffix("/v1") + entry["url"]
-            body = httpx.post(url, json=entry["body"], headers=headers).json()
+            request = urllib.request.Request(url, json.dumps(entry["body"]).encode(), headers)
+            body = json.load(urllib.request.urlopen(request))
             lines.append({"custom_id": entry["custom_id"], "response": {"status_code": 200, "body": body}})
         if lines:
             text = "".join(json.dumps(line) + "\n" for line in lines)
