@@ -10,6 +10,7 @@ that of the plain computation.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -32,6 +33,20 @@ NOTHING = -4.0
 """Stands for the cosine of a negative that is not found yet; below every cosine."""
 
 Floats: TypeAlias = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Which clips may be each other's negatives as far as split and emotion go."""
+
+    of: npt.NDArray[np.int32]
+    """[n], each clip's group."""
+    far: npt.NDArray[np.bool_]
+    """[groups, groups], whether their clips may."""
+
+    def take(self, order: Rows) -> Groups:
+        """The groups of the clips in another order, int64 [n]."""
+        return Groups(self.of[order], self.far)
 
 
 class _Quantised:
@@ -76,56 +91,100 @@ def exact_negatives(people: Population, k: int, min_distance: int) -> Rows:
     Returns:
         int64 [n, k], positions in the population, best first, -1 where there are fewer.
     """
-    ordered, tiles, pairs = _plan(people, min_distance)
-    quantised = _Quantised(people.vectors, ordered)
-    cosines = np.full((len(people.rows), k), NOTHING, dtype=np.float32)
-    positions = np.full((len(people.rows), k), -1, dtype=np.int64)
-    limits = np.full(len(ordered), NOTHING, dtype=np.float32)
-    state = (
-        quantised.scale, quantised.shift, quantised.slack, limits, ordered, people.vectors, people.sources,
-        np.float32(people.duplicate_cosine), cosines, positions,
-    )  # fmt: skip
-    threads = max(1, min(torch.get_num_threads(), 8))
-    with ThreadPoolExecutor(threads) as pool, stage("compare", len(pairs), "tiles") as progress:
+    ordered, groups, tiles, pairs = _plan(people, min_distance)
+    with Comparison(people, ordered, groups, k) as comparison, stage("compare", len(pairs), "tiles") as progress:
         for first, second in pairs:
-            (top, bottom), (left, right) = tiles[first], tiles[second]
-            products = _products(quantised.codes[top:bottom], quantised.codes[left:right])
-            rows, columns = (np.linspace(0, end, threads + 1).astype(int) for end in products.shape)
-            for turn in range(threads):  # no two threads are at the same row or the same column
-                done = [
-                    pool.submit(
-                        _scan_tile, products[r0:r1, c0:c1], top + r0, left + c0, *state
-                    )
-                    for (r0, r1), (c0, c1) in zip(
-                        pairwise(rows.tolist()), np.roll(list(pairwise(columns.tolist())), turn, axis=0).tolist(),
-                        strict=True,
-                    )
-                ]  # fmt: skip
-                for part in done:
-                    part.result()
+            comparison.compare(np.arange(*tiles[first]), *tiles[second])
             progress.advance()
-    return positions
+    return comparison.positions
 
 
-def _plan(people: Population, min_distance: int) -> tuple[Rows, list[tuple[int, int]], list[tuple[int, int]]]:
-    """The clips ordered by group, tiles of one group each, and the pairs of tiles that may hold negatives."""
-    groups = list(people.groups(min_distance))
-    ordered = np.concatenate([anchors for _, _, anchors, _ in groups]) if groups else np.zeros(0, dtype=np.int64)
+class Comparison:
+    """The best of each clip so far, and comparing some clips with some others for both.
+
+    Args:
+        people: The population.
+        ordered: Positions of n clips in it, int64 [n], in the order in which they will be asked about.
+        groups: Their groups.
+        k: How many negatives to keep of each.
+    """
+
+    positions: Rows
+    """[population, k], best first, -1 where there are fewer."""
+
+    def __init__(self, people: Population, ordered: Rows, groups: Groups, k: int) -> None:
+        self._quantised = quantised = _Quantised(people.vectors, ordered)
+        self.positions = np.full((len(people.rows), k), -1, dtype=np.int64)
+        self._state = (
+            groups.of, groups.far, quantised.scale, quantised.shift, quantised.slack,
+            np.full(len(ordered), NOTHING, dtype=np.float32), ordered, people.vectors, people.sources,
+            np.float32(people.duplicate_cosine), np.full((len(people.rows), k), NOTHING, dtype=np.float32),
+            self.positions,
+        )  # fmt: skip
+        self._threads = max(1, min(torch.get_num_threads(), 8))
+        self._pool = ThreadPoolExecutor(self._threads)
+
+    def __enter__(self) -> Comparison:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown()
+
+    def compare(self, rows: Rows, left: int, right: int) -> None:
+        """Compare clips with others and enter what is found for both.
+
+        Args:
+            rows: Places of clips in the order, int64 [a].
+            left: First place of the others.
+            right: The place after their last; either none of `rows` is among the others, or all are.
+        """
+        codes = self._quantised.codes
+        for start in range(0, len(rows), TILE):
+            part = rows[start : start + TILE]
+            self._scan(_products(codes[torch.from_numpy(part)], codes[left:right]), part, left)
+
+    def _scan(self, products: npt.NDArray[np.int32], rows: Rows, left: int) -> None:
+        """Scan a tile [a, b] in as many threads as do not meet at any clip."""
+        overlap = len(rows) and left <= rows[0] < left + products.shape[1]
+        threads = 1 if overlap else self._threads
+        down, across = (np.linspace(0, end, threads + 1).astype(int) for end in products.shape)
+        for turn in range(threads):  # no two threads are at the same row or the same column
+            done = [
+                self._pool.submit(_scan_tile, products[r0:r1, c0:c1], rows[r0:r1], left + c0, *self._state)
+                for (r0, r1), (c0, c1) in zip(
+                    pairwise(down.tolist()), np.roll(list(pairwise(across.tolist())), turn, axis=0).tolist(),
+                    strict=True,
+                )
+            ]  # fmt: skip
+            for part in done:
+                part.result()
+
+
+def _plan(people: Population, min_distance: int) -> tuple[Rows, Groups, list[tuple[int, int]], list[tuple[int, int]]]:
+    """The clips ordered by group, their groups, tiles of one group each, and the pairs of tiles with negatives."""
+    ordered, groups = grouped(people, min_distance)
     tiles: list[tuple[int, int]] = []
     of_group: list[list[int]] = []
-    start = 0
-    for _, _, anchors, _ in groups:
-        ends = [*range(start, start + len(anchors), TILE), start + len(anchors)]
-        of_group.append(list(range(len(tiles), len(tiles) + len(ends) - 1)))
-        tiles += pairwise(ends)
-        start = ends[-1]
-    far = [
-        (a, b)
-        for a, (_, _, _, pool) in enumerate(groups)
-        for b in range(a + 1, len(groups))
-        if len(pool) and np.isin(groups[b][2][:1], pool).any()
-    ]
-    return ordered, tiles, [(i, j) for a, b in far for i in of_group[a] for j in of_group[b]]
+    ends = np.cumsum(np.bincount(groups.of, minlength=len(groups.far))).tolist()
+    for start, end in pairwise([0, *ends]):
+        cuts = [*range(start, end, TILE), end]
+        of_group.append(list(range(len(tiles), len(tiles) + len(cuts) - 1)))
+        tiles += pairwise(cuts)
+    far = np.argwhere(np.triu(groups.far)).tolist()
+    return ordered, groups, tiles, [(i, j) for a, b in far for i in of_group[a] for j in of_group[b]]
+
+
+def grouped(people: Population, min_distance: int) -> tuple[Rows, Groups]:
+    """The clips that have a group, int64 [n] positions in the population ordered by group, and their groups."""
+    found = list(people.groups(min_distance))
+    far = np.zeros((len(found), len(found)), dtype=np.bool_)
+    for a, (_, _, _, pool) in enumerate(found):
+        for b in range(a + 1, len(found)):
+            far[a, b] = far[b, a] = len(pool) and np.isin(found[b][2][:1], pool).any()
+    numbers = [np.full(len(anchors), number, dtype=np.int32) for number, (_, _, anchors, _) in enumerate(found)]
+    if not found:
+        return np.zeros(0, dtype=np.int64), Groups(np.zeros(0, dtype=np.int32), far)
+    return np.concatenate([anchors for _, _, anchors, _ in found]), Groups(np.concatenate(numbers), far)
 
 
 def _products(first: torch.Tensor, second: torch.Tensor) -> npt.NDArray[Any]:
@@ -152,6 +211,8 @@ def _insert(cosines: Floats, positions: Rows, cosine: np.float32, position: int)
         cosine > cosines[place - 1] or (cosine == cosines[place - 1] and position < positions[place - 1])
     ):
         place -= 1
+    if place > 0 and cosine == cosines[place - 1] and position == positions[place - 1]:
+        return  # compared before
     for later in range(cosines.shape[0] - 1, place, -1):
         cosines[later], positions[later] = cosines[later - 1], positions[later - 1]
     if place < cosines.shape[0]:
@@ -160,15 +221,18 @@ def _insert(cosines: Floats, positions: Rows, cosine: np.float32, position: int)
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def _scan_tile(
-    products: npt.NDArray[np.int32], top: int, left: int, scale: Floats, shift: Floats, slack: Floats, limits: Floats,
-    ordered: Rows, vectors: Vectors, sources: Rows, duplicate_cosine: np.float32, cosines: Floats, positions: Rows,
+    products: npt.NDArray[np.int32], rows: Rows, left: int, groups: npt.NDArray[np.int32], far: npt.NDArray[np.bool_],
+    scale: Floats, shift: Floats, slack: Floats, limits: Floats, ordered: Rows, vectors: Vectors, sources: Rows,
+    duplicate_cosine: np.float32, cosines: Floats, positions: Rows,
 ) -> None:  # fmt: skip
     """Enter one tile's pairs among the best of both sides; see `_Quantised` for the arrays.
 
     Args:
-        products: [a, b], of the clips from `top` and those from `left` in the order of `ordered`.
-        top: Place of the first row.
+        products: [a, b], of the clips at `rows` and those from `left` in the order of `ordered`.
+        rows: [a], places of the rows.
         left: Place of the first column.
+        groups: [n].
+        far: [groups, groups].
         scale: [n].
         shift: [n].
         slack: [n].
@@ -181,15 +245,15 @@ def _scan_tile(
         positions: [population, k], the best so far.
     """
     for row in range(products.shape[0]):
-        i = top + row
+        i = rows[row]
         for start in range(0, products.shape[1], CHUNK):
             part = products[row, start : start + CHUNK]
             j = left + start
             here = slice(j, j + len(part))
             if _any_matters(part, scale[i], shift[i], limits[i], scale[here], shift[here], limits[here]):
                 _enter_pairs(
-                    part, i, j, scale, shift, slack, limits, ordered, vectors, sources, duplicate_cosine, cosines,
-                    positions,
+                    part, i, j, groups, far, scale, shift, slack, limits, ordered, vectors, sources, duplicate_cosine,
+                    cosines, positions,
                 )  # fmt: skip
 
 
@@ -208,8 +272,9 @@ def _any_matters(
 
 @njit(nogil=True, cache=True)
 def _enter_pairs(
-    products: npt.NDArray[np.int32], i: int, left: int, scale: Floats, shift: Floats, slack: Floats, limits: Floats,
-    ordered: Rows, vectors: Vectors, sources: Rows, duplicate_cosine: np.float32, cosines: Floats, positions: Rows,
+    products: npt.NDArray[np.int32], i: int, left: int, groups: npt.NDArray[np.int32], far: npt.NDArray[np.bool_],
+    scale: Floats, shift: Floats, slack: Floats, limits: Floats, ordered: Rows, vectors: Vectors, sources: Rows,
+    duplicate_cosine: np.float32, cosines: Floats, positions: Rows,
 ) -> None:  # fmt: skip
     """Compute the cosines of a clip with those of a few others that may matter to either, and enter them for both."""
     anchor, last = ordered[i], cosines.shape[1] - 1
@@ -217,7 +282,9 @@ def _enter_pairs(
         j = left + column
         cosine = np.float32(products[column]) * (scale[i] * scale[j]) + (shift[i] + shift[j])
         other = ordered[j]
-        if (cosine < limits[i] and cosine < limits[j]) or sources[anchor] == sources[other]:
+        if cosine < limits[i] and cosine < limits[j]:
+            continue
+        if sources[anchor] == sources[other] or not far[groups[i], groups[j]]:
             continue
         exact = _cosine(vectors[anchor], vectors[other])
         if exact > duplicate_cosine:

@@ -18,8 +18,6 @@ FLAT_UP_TO = 10_000
 EXACT_UP_TO = 200_000
 """Largest population that is searched exactly; larger ones use an inverted file."""
 
-TARGET_RECALL = 0.95
-RECALL_SAMPLE = 500
 SECOND_LOOK = 512
 """Neighbours asked for where the first few are all of the anchor's own source or near-duplicates."""
 
@@ -63,7 +61,7 @@ def prepare_search(people: Population, k: int, min_distance: int, exact_up_to: i
         exact_up_to: Largest population that is searched exactly.
     """
     if len(people.rows) > exact_up_to:
-        return InvertedFile(people, k, min_distance)
+        return InvertedSearch(people, k, min_distance)
     return FlatSearch(people) if len(people.rows) <= FLAT_UP_TO else TiledSearch(people, k, min_distance)
 
 
@@ -82,7 +80,7 @@ class FlatSearch:
             places = _ordered(*index.search(self._people.vectors[some], count))
             return np.where(places >= 0, pool[places], -1)
 
-        return Found(_choose_proposed(self._people, anchors, pool, k, propose, exact=True))
+        return Found(_choose_proposed(self._people, anchors, pool, k, propose))
 
 
 class TiledSearch:
@@ -98,49 +96,21 @@ class TiledSearch:
         return Found(self._positions[anchors, :k])
 
 
-class InvertedFile:
-    """A FAISS inverted file of the whole population; other emotions' lists entries alone are looked at.
-
-    As many lists are probed as a sample of clips needs for `TARGET_RECALL` of its true nearest.
-    """
+class InvertedSearch:
+    """The pairs that an inverted file brings together, see `avem.cache.inverted`."""
 
     def __init__(self, people: Population, k: int, min_distance: int) -> None:
-        self._people = people
-        lists = int(4 * np.sqrt(len(people.rows)))
-        self._index: Any = faiss.index_factory(people.vectors.shape[1], f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
-        self._index.train(np.ascontiguousarray(people.vectors[:: max(1, len(people.rows) // (lists * 40))]))
-        self._index.add(people.vectors)
-        self._probes, self.recall = 8, 0.0
-        sample = [
-            (anchors[:: max(1, len(people.rows) // RECALL_SAMPLE)], pool)
-            for _, _, anchors, pool in people.groups(min_distance) if len(pool)
-        ]  # fmt: skip
-        truths = [_true_nearest(people.vectors, anchors, pool, k) for anchors, pool in sample]
-        while self.recall < TARGET_RECALL and self._probes < lists:
-            self._probes = min(lists, 2 * self._probes)
-            found = [self._propose(anchors, pool, truth.shape[1]) for (anchors, pool), truth in
-                     zip(sample, truths, strict=True)]  # fmt: skip
-            self.recall = _overlap(found, truths)
+        from avem.cache.inverted import inverted_negatives
+
+        self._positions, self.recall = inverted_negatives(people, k, min_distance)
 
     def nearest(self, anchors: Rows, pool: Rows, k: int) -> Found:
-        """See `Search`."""
-        chosen = _choose_proposed(
-            self._people, anchors, pool, k, lambda some, count: self._propose(some, pool, count), exact=False
-        )
-        return Found(chosen, self.recall)
-
-    def _propose(self, anchors: Rows, pool: Rows, count: int) -> Rows:
-        member = np.zeros(len(self._people.rows), dtype=np.bool_)
-        member[pool] = True
-        bits = np.packbits(member, bitorder="little")
-        chosen = faiss.IDSelectorBitmap(len(member), faiss.swig_ptr(bits))
-        parameters = faiss.SearchParametersIVF()
-        parameters.sel, parameters.nprobe = chosen, self._probes
-        return _ordered(*self._index.search(self._people.vectors[anchors], count, params=parameters))
+        """See `Search`; the pool is the one that the minimum distance gives."""
+        return Found(self._positions[anchors, :k], self.recall)
 
 
 def _choose_proposed(
-    people: Population, anchors: Rows, pool: Rows, k: int, propose: Callable[[Rows, int], Rows], *, exact: bool
+    people: Population, anchors: Rows, pool: Rows, k: int, propose: Callable[[Rows, int], Rows]
 ) -> Rows:
     """The first k allowed clips [a, k] of what an index proposes, asked for more where the first few do not suffice.
 
@@ -149,8 +119,7 @@ def _choose_proposed(
         anchors: [a].
         pool: [c].
         k: How many.
-        propose: Gives positions [s, count] for some anchors [s], best first, -1 for none.
-        exact: Whether nothing better than what is proposed is ever left out.
+        propose: Gives positions [s, count] for some anchors [s], best first, -1 for none; nothing better is left out.
     """
     first = min(len(pool), 2 * k + 8)
     chosen = np.full((len(anchors), k), -1, dtype=np.int64)
@@ -160,7 +129,7 @@ def _choose_proposed(
             some = short[start : start + BLOCK]
             chosen[some] = _first_allowed(people, anchors[some], propose(anchors[some], count), k)
         short = short[(chosen[short] < 0).any(axis=1)]
-        if not len(short) or (count == len(pool) and exact):
+        if not len(short) or count == len(pool):
             return chosen
     _from_whole_pool(people, anchors, pool, chosen, short, lambda cosines: cosines)
     return chosen
@@ -220,23 +189,3 @@ def _from_whole_pool(
 def _ordered(cosines: npt.NDArray[np.float32], places: Rows) -> Rows:
     """What FAISS found [q, count], best first, the lower place first among equals."""
     return np.take_along_axis(places, np.lexsort((places, -cosines), axis=1), axis=1)
-
-
-def _true_nearest(vectors: Vectors, anchors: Rows, pool: Rows, count: int) -> Rows:
-    """Positions of the pool's true nearest to each anchor, [a, at most count], in any order."""
-    queries = vectors[anchors]
-    best: Rows = np.zeros((len(anchors), 0), dtype=np.int64)
-    cosines: Vectors = np.zeros((len(anchors), 0), dtype=np.float32)
-    for start in range(0, len(pool), 64 * BLOCK):
-        part = pool[start : start + 64 * BLOCK]
-        best = np.concatenate([best, np.broadcast_to(part, (len(anchors), len(part)))], axis=1)
-        cosines = np.concatenate([cosines, queries @ vectors[part].T], axis=1)
-        keep = np.argpartition(-cosines, min(count, cosines.shape[1]) - 1, axis=1)[:, :count]
-        best, cosines = np.take_along_axis(best, keep, axis=1), np.take_along_axis(cosines, keep, axis=1)
-    return best
-
-
-def _overlap(found: list[Rows], truth: list[Rows]) -> float:
-    """Mean share of each true row's entries that were found."""
-    rows = [pair for ours, theirs in zip(found, truth, strict=True) for pair in zip(ours, theirs, strict=True)]
-    return float(np.mean([len(np.intersect1d(ours, theirs)) / len(theirs) for ours, theirs in rows]))

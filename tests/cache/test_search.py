@@ -1,11 +1,13 @@
 """Comparing all pairs at once in int8 gives what comparing each clip with its whole pool in float32 gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from avem.cache import exact
+from avem.cache import exact, inverted
 from avem.cache.population import Population
-from avem.cache.search import FlatSearch, InvertedFile, TiledSearch
+from avem.cache.search import FlatSearch, InvertedSearch, TiledSearch
 
 K = 5
 
@@ -39,17 +41,12 @@ def people(kind, count=500, dim=40, seed=0):
 KINDS = ["isotropic", "one direction", "large channel", "few dimensions", "crowded", "copies", "zero"]
 
 
-@pytest.mark.parametrize("distance", [1, 2])
-@pytest.mark.parametrize("kind", KINDS)
-def test_tiles_find_what_every_pair_does(monkeypatch, kind, distance):
-    monkeypatch.setattr(exact, "TILE", 64)
-    monkeypatch.setattr("torch.get_num_threads", lambda: 3)
-    population = people(kind)
-    flat, tiled = FlatSearch(population), TiledSearch(population, K, distance)
+def assert_same(kind, population, exactly, other, distance):
+    """Both find as many, as near, and only what is allowed."""
     for _, _, anchors, pool in population.groups(distance):
         if not len(pool):
             continue
-        wanted, found = (search.nearest(anchors, pool, K).positions for search in (flat, tiled))
+        wanted, found = (search.nearest(anchors, pool, K).positions for search in (exactly, other))
         assert np.array_equal(found >= 0, wanted >= 0)
         cosines = [np.einsum("nd,nkd->nk", population.vectors[anchors], population.vectors[one]) for one in
                    (wanted, found)]  # fmt: skip
@@ -58,8 +55,17 @@ def test_tiles_find_what_every_pair_does(monkeypatch, kind, distance):
         assert np.isin(found[held], pool).all()
         assert (population.sources[anchors][:, None] != population.sources[found])[held].all()
         assert all(len(set(row) - {-1}) == sum(place >= 0 for place in row) for row in found.tolist())
-        if kind == "isotropic":
+        if kind == "isotropic":  # no two cosines are nearly the same
             assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("distance", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_tiles_find_what_every_pair_does(monkeypatch, kind, distance):
+    monkeypatch.setattr(exact, "TILE", 64)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+    population = people(kind)
+    assert_same(kind, population, FlatSearch(population), TiledSearch(population, K, distance), distance)
 
 
 def test_the_bound_holds_for_every_pair():
@@ -85,11 +91,61 @@ def test_products_are_exact_without_integer_matrix_products(monkeypatch):
     assert np.array_equal(exact._products(codes, codes), wanted)
 
 
-def test_the_inverted_file_looks_at_other_emotions_alone():
-    population = people("isotropic", count=1500, dim=8)
-    flat, index = FlatSearch(population), InvertedFile(population, K, 1)
+def test_the_inverted_file_finds_what_its_sample_promises():
+    population = people("isotropic", count=3000, dim=8)
+    flat, index = FlatSearch(population), InvertedSearch(population, K, 1)
     assert index.recall >= 0.95
+    shares = []
     for _, _, anchors, pool in population.groups(1):
         wanted, found = (search.nearest(anchors, pool, K).positions for search in (flat, index))
-        assert np.isin(found[found >= 0], pool).all()
-        assert (found == wanted).mean() > 0.8
+        assert np.isin(found, pool).all()
+        assert (population.sources[anchors][:, None] != population.sources[found]).all()
+        shares += [np.isin(ours, theirs).mean() for ours, theirs in zip(found, wanted, strict=True)]
+    assert np.mean(shares) >= 0.93
+
+
+@pytest.mark.parametrize("distance", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_inverted_file_asked_in_full_is_exact(monkeypatch, kind, distance):
+    monkeypatch.setattr(inverted, "_probes", lambda lists, truth: (lists.count, 1.0))
+    monkeypatch.setattr(inverted, "ASKED", 3000)
+    monkeypatch.setattr(inverted, "BLOCK", 64)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+    population = people(kind, count=300)
+    assert_same(
+        kind, population, TiledSearch(population, K, distance), InvertedSearch(population, K, distance), distance
+    )
+
+
+def test_clips_whose_lists_hold_too_few_are_compared_with_all(monkeypatch):
+    monkeypatch.setattr(inverted, "_probes", lambda lists, truth: (1, 1.0))
+    population = people("crowded", count=300)  # a list holds one source alone, so nothing that is allowed
+    exactly, index = TiledSearch(population, K, 1), InvertedSearch(population, K, 1)
+    for _, _, anchors, pool in population.groups(1):
+        wanted, found = (search.nearest(anchors, pool, K).positions for search in (exactly, index))
+        assert np.array_equal(found >= 0, wanted >= 0)
+
+
+def test_one_source_or_one_emotion_has_no_negatives_and_is_not_searched_in_full(monkeypatch):
+    asked = []
+    original = inverted._ask
+
+    def noted(comparison, lists, ordered, places, starts, probes):
+        asked.append((len(places), probes))
+        original(comparison, lists, ordered, places, starts, probes)
+
+    monkeypatch.setattr(inverted, "_ask", noted)
+    population = people("isotropic", count=300)
+    alone = replace(population, sources=np.zeros(300, dtype=np.int64))
+    assert (inverted.inverted_negatives(alone, K, 1)[0] == -1).all()
+    assert [probes for _, probes in asked] == [1]
+    same = replace(population, emotions=np.full(300, "anger"))
+    assert (inverted.inverted_negatives(same, K, 1)[0] == -1).all()
+    assert len(asked) == 1
+
+
+def test_a_pair_that_is_compared_twice_is_entered_once():
+    cosines, positions = np.full(3, exact.NOTHING, dtype=np.float32), np.full(3, -1)
+    for cosine, position in ((0.5, 4), (0.5, 2), (0.7, 9), (0.5, 4), (0.5, 2), (0.7, 9), (0.5, 3)):
+        exact._insert(cosines, positions, np.float32(cosine), position)
+    assert positions.tolist() == [9, 2, 3]
