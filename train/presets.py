@@ -9,6 +9,9 @@ from avem.errors import SettingError
 
 PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
+    "avere-dpo": {
+        "tune": "full", "schedule": "linear", "warmup": 0.1, "precision": "bf16", "gradient_checkpointing": True,
+    },
     "demo": {
         "beta": 2.0, "beta_vr": 0.2, "beta_er": 0.8, "gamma_tpd": 0.1, "learning_rate": 2e-3, "batch_size": 176,
         "accumulation": 1, "warmup": 0.1, "epochs": 3, "adam_beta2": 0.98,
@@ -29,8 +32,11 @@ PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
     "er-irr": {"beta_vr": 0.0, "beta_er": 0.7, "beta_irr": 0.3},
     "vr-irr": {"beta_vr": 0.7, "beta_er": 0.0, "beta_irr": 0.3},
 }  # fmt: skip
-"""Settings of `PreferenceConfig` that differ from the paper's. `no-erp` draws its one rejected answer as Naive-DPO
-does, since Eq. 11 does not say which it is; `er-irr` and `vr-irr` give the first answer what beta_irr = 0.3 leaves."""
+"""Settings of `PreferenceConfig` that differ from the paper's. `avere-dpo` is the method as the script released with
+the paper runs it (ihp-lab/AVERE, `scripts/dpo_scripts/dpo_video_audio.sh`): rate, batch and weights as in C.3, a linear
+schedule with 10 % warm-up, of which C.3 says nothing, and all weights of the language model learn where C.3 has LoRA.
+`no-erp` draws its one rejected answer as Naive-DPO does, since Eq. 11 does not say which it is; `er-irr` and `vr-irr`
+give the first answer what beta_irr = 0.3 leaves."""
 
 SUPERVISED_PRESETS: dict[str, dict[str, Any]] = {
     "sft": {},
@@ -60,9 +66,11 @@ SUPERVISED_PRESETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """Settings of `SupervisedConfig`. The rates of `sft` and `projector` are those usual for a Llama of 7B and
-fresh projectors. D.2 names the stages and no numbers; those of `avere-*` are from the training scripts released with
-the paper (audio projector on one GPU, fine-tuning on eight, batch sizes a GPU) and, for the video projector, from
-Video-LLaVA's (eight GPUs): one epoch, cosine, 3 % warm-up, no decay, like the defaults here."""
+fresh projectors. D.2 names the stages and no numbers; those of `avere-*` are the released scripts', whose batch sizes
+count for each GPU: ihp-lab/AVERE `scripts/v1_5/pretrain_audio.sh` (one GPU), `finetune_video_audio.sh` (eight) and
+`finetune_lora.sh` (any number), and for the video projector PKU-YuanGroup/Video-LLaVA `scripts/v1_5/pretrain.sh` (any
+number in its last version; the first took four, and two micro-batches a step). All have one epoch, cosine, 3 % warm-up
+and no decay, like the defaults here."""
 
 
 def preset(presets: Mapping[str, dict[str, Any]], name: str) -> dict[str, Any]:

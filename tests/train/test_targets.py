@@ -64,8 +64,17 @@ def test_questions_on_one_clip_share_its_media(kit, tmp_path):
 def test_the_released_scripts_as_presets():
     audio = stage_config("projector", {}, preset_name="avere-audio-projector")
     assert (audio.tune, audio.streams, audio.learning_rate, audio.rows_per_step) == ("none", "audio", 1e-3, 144)
+    video = stage_config("projector", {}, preset_name="avere-video-projector")
+    assert (video.tune, video.streams, video.learning_rate, video.rows_per_step) == ("none", "video", 1e-3, 32)
     sft = stage_config("sft", {}, preset_name="avere-sft")
     assert (sft.tune, sft.streams, sft.learning_rate, sft.rows_per_step, sft.epochs) == ("full", "both", 2e-5, 12, 1)
     assert (sft.schedule, sft.warmup, sft.weight_decay, sft.precision) == ("cosine", 0.03, 0.0, "bf16")
     adapted = stage_config("sft", {}, preset_name="avere-sft-lora")
     assert (adapted.lora_rank, adapted.lora_rank * adapted.lora_scale, adapted.learning_rate) == (128, 256, 2e-4)
+    assert (adapted.projector_learning_rate, adapted.rows_per_step) == (2e-5, 16)
+    preference = stage_config("preference", {}, preset_name="avere-dpo")
+    assert (preference.tune, preference.learning_rate, preference.batch_size, preference.accumulation) == (
+        "full", 5e-7, 2, 4,
+    )  # fmt: skip
+    assert (preference.schedule, preference.warmup, preference.train_projectors) == ("linear", 0.1, False)
+    assert (preference.beta, preference.gamma_tpd, preference.lambda_av) == (0.1, 0.2, 1.0)
