@@ -14,6 +14,7 @@ from avem.train.loop import Objective
 from avem.train.plan import PlanRow, StepPlan
 from avem.train.rejected_inputs import draw
 from avem.train.specs import ScoreSpec, SequenceBuilder
+from avem.train.spread import idle_pass, idle_passes
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
@@ -43,6 +44,8 @@ class HeldOut:
         for batch, media in zip(own, self.features.stream(specs), strict=True):
             losses, metrics = self.objective.losses(model, batch, media)
             sums += torch.stack([losses.sum(), *(metrics[name].sum() for name in names[1:])]).double()
+        for _ in range(idle_passes(model, self.steps, accelerator.process_index)):
+            idle_pass(model)
         sums = accelerator.reduce(sums, "sum") / self.objective.normaliser(range(len(rows)))
         return {f"held_{name}": value for name, value in zip(names, sums.tolist(), strict=True)}
 

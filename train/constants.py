@@ -24,6 +24,7 @@ from avem.train.features import ClipFeatures
 from avem.train.loop import DivergedError
 from avem.train.plan import group_rows, pack_specs
 from avem.train.specs import ScoreSpec, SequenceBuilder
+from avem.train.spread import idle_pass, is_spread
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore, ScoreCache
@@ -121,9 +122,12 @@ def _scored(
     waiting: list[tuple[ScoreSpec, float]] = []
     since = time.monotonic()
     for number, media in enumerate(features.stream(own)):
-        if own[number]:
-            with torch.no_grad():
+        with torch.no_grad():
+            if own[number]:
                 scores = model.response_logprobs([builder.sequence(spec, media) for spec in own[number]])
+            elif is_spread(model):
+                idle_pass(model)
+        if own[number]:
             waiting += zip(own[number], scores.double().tolist(), strict=True)
         together = world > 1  # every process has to come to the exchange, so it can't hang on a clock
         if together or time.monotonic() - since > SAVE_EVERY_S or number + 1 == len(rounds):

@@ -17,12 +17,14 @@ from avem.progress import stage
 from avem.train.config import RunConfig
 from avem.train.features import ClipFeatures
 from avem.train.flops import StepCost, matmul_peak
+from avem.train.gradients import clip_gradients, join_gradients
 from avem.train.optimizer import autocast, make_optimizer, rate_factor, set_rate
 from avem.train.plan import MicroBatch, PlanRow, StepPlan
 from avem.train.rejected_inputs import draw
 from avem.train.run import RunDirectory
 from avem.train.specs import Media, ScoreSpec
-from avem.train.state import load_state, save_state, trained_parameters
+from avem.train.spread import idle_pass, idle_passes, settle
+from avem.train.state import gather_state, load_state, save_state, trained_parameters
 from avem.train.stopping import StopRequest
 from avem.train.watch import Watch
 
@@ -155,16 +157,18 @@ class Loop:
         with torch.no_grad(), autocast(self._config, self._accelerator.device):
             found = {name: value for check in self._checks for name, value in check(self._model).items()}
         language_model.train()
+        settle(self._model)
         return found
 
     def _save(self, done: int, metrics: Mapping[str, float]) -> None:
         """Save a checkpoint, judged by the loss of held-out rows or, without any, by the mean since the last one."""
         judged = metrics.get("held_loss", math.fsum(self._recent) / max(len(self._recent), 1))
         self._recent.clear()
+        state = gather_state(self._model, self._optimizer, keep=self._accelerator.is_main_process)
         if self._accelerator.is_main_process:
             self._run.save_checkpoint(
                 done,
-                lambda directory: save_state(directory, self._model, self._optimizer, done),
+                lambda directory: save_state(directory, state, done),
                 self._config.keep_checkpoints,
                 loss=judged,
             )
@@ -193,6 +197,10 @@ class Loop:
             losses = losses.detach()
             seen.append((batch, losses))
             sums += torch.stack([losses.sum(), *(metrics[name].sum() for name in self._objective.metrics)]).double()
+        for _ in range(idle_passes(self._model, [plan], rank)):
+            with autocast(self._config, self._accelerator.device):
+                nothing = idle_pass(self._model)
+            torch.autograd.backward(nothing)
         wish = sums.new_tensor([stop is not None and stop.requested])
         totals, stopping = self._finite_totals(number, torch.cat([sums / normaliser, wish]), seen)
         factor = rate_factor(number, len(self._plan.steps), self._config.warmup, self._config.schedule)
@@ -206,12 +214,9 @@ class Loop:
         self, number: int, sums: Tensor, seen: Sequence[tuple[MicroBatch, Tensor]]
     ) -> tuple[dict[str, float], bool]:
         """Join the processes' gradients, metrics and wishes to stop, clip, and refuse what is not finite."""
-        self._join_gradients()
+        join_gradients(self._parameters, self._accelerator)
         sums = self._accelerator.reduce(sums, "sum")
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if self._config.max_grad_norm > 0:
-            torch.nn.utils.clip_grads_with_norm_(self._parameters, self._config.max_grad_norm, norm)
+        norm = clip_gradients(self._parameters, self._config.max_grad_norm)
         *values, stops, norm_value = torch.cat([sums, norm.reshape(1).to(sums)]).tolist()
         if not (math.isfinite(values[0]) and math.isfinite(norm_value)):
             raise DivergedError(self._diverged(number, seen))
@@ -231,15 +236,3 @@ class Loop:
         checkpoints = self._run.checkpoints()
         last = f"{checkpoints[-1][1]} is the last good checkpoint" if checkpoints else "no checkpoint was saved yet"
         return f"{what} is not finite at step {number + 1}; {last}; lower learning_rate or look at these rows."
-
-    def _join_gradients(self) -> None:
-        """Sum gradients over processes, in one message; a process that had no rows adds zero."""
-        if self._accelerator.num_processes == 1:
-            return
-        for parameter in self._parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        joined = self._accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "sum")
-        for gradient, part in zip(gradients, joined.split([gradient.numel() for gradient in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -203,10 +203,17 @@ class AudiovisualLM(nn.Module):
             self._adapter.clear()
 
     def save(
-        self, directory: str | Path, *, licence: str | None = None, provenance: dict[str, Any] | None = None
+        self,
+        directory: str | Path,
+        *,
+        licence: str | None = None,
+        provenance: dict[str, Any] | None = None,
+        language_model: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         """Write the whole model in avem's layout; see `avem.train.saving.save_model`."""
-        saving.save_model(self, Path(directory), licence=licence, provenance=provenance or {})
+        saving.save_model(
+            self, Path(directory), licence=licence, provenance=provenance or {}, language_model=language_model
+        )
 
     def save_adapter(self, directory: str | Path, *, provenance: dict[str, Any] | None = None) -> None:
         """Write the adapter, trained projectors and where the base is; see `avem.train.saving.save_adapter`."""

@@ -37,16 +37,24 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def make_optimizer(model: AudiovisualLM, config: RunConfig) -> torch.optim.AdamW:
-    """AdamW over what is trained; projectors at their own rate, decay on matrices only."""
-    groups: dict[tuple[float, bool], list[Tensor]] = {}
+    """AdamW over what is trained; projectors at their own rate, decay on matrices only.
+
+    Projectors are in groups of their own even at the same rate: the rest may be spread over processes.
+    """
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in trained_parameters(model).items():
         projector = name.startswith(("video_projector.", "audio_projector."))
-        rate = (config.projector_learning_rate if projector else None) or config.learning_rate
-        groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
+        groups.setdefault((projector, parameter.ndim > 1), []).append(parameter)
+    rates = {False: config.learning_rate, True: config.projector_learning_rate or config.learning_rate}
     return torch.optim.AdamW(
         [
-            {"params": members, "lr": rate, "peak": rate, "weight_decay": config.weight_decay if matrix else 0.0}
-            for (rate, matrix), members in groups.items()
+            {
+                "params": members,
+                "lr": rates[projector],
+                "peak": rates[projector],
+                "weight_decay": config.weight_decay if matrix else 0.0,
+            }
+            for (projector, matrix), members in groups.items()
         ],
         betas=(0.9, config.adam_beta2),
         fused=True,

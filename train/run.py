@@ -183,10 +183,6 @@ class RunDirectory:
             if old != best:
                 shutil.rmtree(old[1])
 
-    def save_final(self, save: Callable[[Path], None]) -> None:
-        """Write `final/`; see `save_model`."""
-        self.save_model(self.final, save)
-
     def save_model(self, directory: Path, save: Callable[[Path], None]) -> None:
         """Write a model of the run.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,14 @@ UNKNOWN_LICENCE = "other"
 """What a model card says where nobody has named a licence."""
 
 
-def save_model(model: Any, directory: Path, *, licence: str | None, provenance: dict[str, Any]) -> None:
+def save_model(
+    model: Any,
+    directory: Path,
+    *,
+    licence: str | None,
+    provenance: dict[str, Any],
+    language_model: Mapping[str, torch.Tensor] | None = None,
+) -> None:
     """Write a model in avem's layout; an older folder of that name is replaced whole.
 
     Args:
@@ -40,6 +48,7 @@ def save_model(model: Any, directory: Path, *, licence: str | None, provenance: 
         licence: Licence of the weights for the model card, as a Hugging Face identifier; None keeps the one that the
             model came with, or says `other`.
         provenance: What the card says about origin: data, settings, seeds.
+        language_model: Its weights by name, where the model itself holds a part of them only.
 
     Raises:
         SettingError: The model has an adapter, or weights in 4 bits.
@@ -52,7 +61,7 @@ def save_model(model: Any, directory: Path, *, licence: str | None, provenance: 
 
     def fill(folder: Path) -> None:
         with quiet_transformers():
-            model.language_model.save_pretrained(folder / "language_model")
+            model.language_model.save_pretrained(folder / "language_model", state_dict=language_model)
         model.tokenizer.save_pretrained(folder / "language_model")
         _save_projectors(model, folder, only_trained=False)
         settings = {

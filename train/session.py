@@ -6,12 +6,13 @@ import importlib.util
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, LoggerType
+from accelerate.utils import LoggerType
 
 from avem.cache import FeatureStore
 from avem.errors import SettingError
@@ -26,12 +27,11 @@ from avem.train.model_config import AudiovisualConfig
 from avem.train.plan import Packing, PlanRow, StepPlan, plan_digest, plan_epoch
 from avem.train.run import RunDirectory
 from avem.train.specs import ScoreSpec, SequenceBuilder
-from avem.train.state import load_weights, trained_parameters
+from avem.train.spread import is_spread, settle, spread, spreading
+from avem.train.state import load_weights, trained_parameters, whole_weights
 
 logger = logging.getLogger(__name__)
 
-SPREAD = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
-"""Set-ups in which no process holds all weights."""
 TRACKED = "tracked"
 """Folder of the run in which trackers that write files keep them."""
 
@@ -63,26 +63,26 @@ class Session:
         """
         store = FeatureStore.open(config.cache)
         accelerator = make_accelerator(config)
+        plugin = spreading(accelerator, config)
         if model is None:
             half = config.precision == "bf16" and config.tune != "full"
             dtype = torch.bfloat16 if half else torch.float32
             four_bit = config.quantise == "4bit"
-            model = load_model(config.model, device=accelerator.device, dtype=dtype, four_bit=four_bit)
+            place = "cpu" if plugin else accelerator.device
+            model = load_model(config.model, device=place, dtype=dtype, four_bit=four_bit)
         if config.tune != "full" and not model.source:
             raise SettingError(
                 f"tune={config.tune} keeps a model beside its base, which is in memory only; save it first."
             )
         for kind in store.kinds:
             model.check_features(kind, json_sha256(store.fingerprint(kind)))
-        return cls(
-            config,
-            store,
-            model,
-            SequenceBuilder(model, store, config.streams),
-            accelerator,
-            RunDirectory(config.out),
-            model.fingerprint(),
-        )
+        fingerprint = model.fingerprint()
+        builder = SequenceBuilder(model, store, config.streams)
+        if plugin and fingerprint:
+            prepare_model(model, config)  # before the constants are scored: new adapters add nothing yet
+            spread(model, plugin, accelerator.device)
+            model.eval()
+        return cls(config, store, model, builder, accelerator, RunDirectory(config.out), fingerprint)
 
     def plan(self, rows: Sequence[PlanRow]) -> Plan:
         """All steps of the run."""
@@ -164,7 +164,11 @@ class Session:
         Returns:
             The run directory.
         """
-        prepare_model(self.model, self.config)
+        if is_spread(self.model):
+            settle(self.model)
+            self.model.language_model.train()
+        else:
+            prepare_model(self.model, self.config)
         if self.config.train_projectors:
             digests = {f"{kind}_fingerprint": json_sha256(self.store.fingerprint(kind)) for kind in self.store.kinds}
             self.model.config = AudiovisualConfig.from_json({**self.model.config.to_json(), **digests})
@@ -181,18 +185,24 @@ class Session:
                 tracker.finish()  # end_training would also leave the other processes, which may still wait
             raise
         self.model.eval()
-        if self.accelerator.is_main_process:
-            if self.config.holdout:
-                self._save_best()
-            self.run.save_final(self._save)
+        if self.config.holdout:
+            self._save_best()
+        self._save(self.run.final)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         return self.run.path
 
     def _save(self, directory: Path) -> None:
-        """Write what was trained where `load_model` can read it."""
-        save = self.model.save if self.config.tune == "full" else self.model.save_adapter
-        save(directory, provenance={"training": self.config.to_json()})
+        """Write what was trained where `load_model` can read it; every process has to call."""
+        provenance = {"training": self.config.to_json()}
+        main = self.accelerator.is_main_process
+        if self.config.tune == "full":
+            weights = whole_weights(self.model.language_model, keep=main) if is_spread(self.model) else None
+            save = partial(self.model.save, provenance=provenance, language_model=weights)
+        else:
+            save = partial(self.model.save_adapter, provenance=provenance)
+        if main:
+            self.run.save_model(directory, save)
 
     def _save_best(self) -> None:
         """Write the model of the best checkpoint to `best/`; the model is as before afterwards."""
@@ -203,7 +213,7 @@ class Session:
         source = self.model.source
         last = {name: value.detach().clone() for name, value in trained_parameters(self.model).items()}
         load_weights(best[1], self.model)
-        self.run.save_model(self.run.best, self._save)
+        self._save(self.run.best)
         self.model.source = source
         with torch.no_grad():
             for name, parameter in trained_parameters(self.model).items():
@@ -214,8 +224,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     """Device and processes: one CPU, one GPU, or whatever `torchrun` or `accelerate launch` started.
 
     Raises:
-        SettingError: A tracker is unknown or not installed, the device is none that avem knows, or Accelerate is set up
-            to spread the weights.
+        SettingError: A tracker is unknown or not installed, or the device is none that avem knows.
     """
     names = config.tracker_names
     for name in names:
@@ -225,17 +234,11 @@ def make_accelerator(config: RunConfig) -> Accelerator:
             raise SettingError(f"trackers={name} needs the package {name}; install it, or set trackers=none.")
     if config.device not in ("auto", "cpu") and not config.device.startswith("cuda"):
         raise SettingError(f"device is {config.device}; it must be auto, cpu or cuda.")
-    accelerator = Accelerator(
+    return Accelerator(
         cpu=config.device == "cpu",
         log_with=names or None,
         project_dir=str(config.out) if names else None,
     )
-    if accelerator.distributed_type in SPREAD:
-        raise SettingError(
-            f"Accelerate is set up for {accelerator.distributed_type.value}, which spreads the weights; avem keeps the "
-            "whole language model on every process, so use torchrun, or accelerate launch --multi_gpu."
-        )
-    return accelerator
 
 
 def known_trackers() -> set[str]:

@@ -7,13 +7,16 @@ are functions of the settings and the step's number.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from avem.errors import CheckpointError
+from avem.train.spread import like, whole
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -21,18 +24,53 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def save_state(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """What is saved; every tensor whole, however many processes share it."""
+
+    weights: dict[str, Tensor]
+    """The trained parameters on the CPU, in their own number format."""
+    optimizer: dict[str, Any]
+    """As `state_dict` gives it."""
+
+
+def gather_state(model: nn.Module, optimizer: torch.optim.Optimizer, *, keep: bool = True) -> TrainingState:
+    """Put the state of a run together.
+
+    Args:
+        model: Its trained parameters are taken.
+        optimizer: Its state is taken.
+        keep: Whether this process wants it; where processes share the weights, each of them has to call.
+    """
+    weights = {name: _kept(value.detach(), keep) for name, value in trained_parameters(model).items()}
+    state = optimizer.state_dict()
+    moments = {
+        number: {name: _kept(value, keep) if isinstance(value, Tensor) else value for name, value in values.items()}
+        for number, values in state["state"].items()
+    }
+    return TrainingState(weights, {**state, "state": moments})
+
+
+def whole_weights(module: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
+    """All weights of a module by name, each put together on the CPU; every process has to call, `keep` as above."""
+    return {name: _kept(tensor, keep) for name, tensor in module.state_dict().items()}
+
+
+def _kept(tensor: Tensor, keep: bool) -> Tensor:
+    together = whole(tensor)
+    return together.cpu().contiguous() if keep else together.new_empty(0)
+
+
+def save_state(directory: Path, state: TrainingState, step: int) -> None:
     """Write `trained.safetensors`, `optimizer.pt` and `state.json`.
 
     Args:
         directory: An empty directory.
-        model: Its trained parameters are saved, in their own number format.
-        optimizer: Its state is saved.
+        state: What to save.
         step: Optimiser steps done.
     """
-    weights = {name: value.detach().cpu().contiguous() for name, value in trained_parameters(model).items()}
-    save_file(weights, directory / "trained.safetensors")
-    torch.save(optimizer.state_dict(), directory / "optimizer.pt")
+    save_file(state.weights, directory / "trained.safetensors")
+    torch.save(state.optimizer, directory / "optimizer.pt")
     (directory / "state.json").write_text(json.dumps({"step": step}) + "\n", encoding="utf-8")
 
 
@@ -51,6 +89,11 @@ def load_state(directory: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     except Exception as error:  # each reader has its own errors for a damaged file
         raise _unreadable(directory, error) from error
     load_weights(directory, model)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, values in state["state"].items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameters[number].shape:
+                values[name] = like(value, parameters[number])
     optimizer.load_state_dict(state)
     return step
 
@@ -71,7 +114,7 @@ def load_weights(directory: Path, model: nn.Module) -> None:
         raise CheckpointError(f"{directory} was saved for other weights ({different[0]} differs); start a new run.")
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
+            parameter.copy_(like(weights[name], parameter))
 
 
 def _unreadable(directory: Path, error: Exception) -> CheckpointError:

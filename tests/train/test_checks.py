@@ -6,17 +6,14 @@ import json
 import os
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate.utils import DistributedType
 
 from avem.cache import FeatureStore
 from avem.errors import CheckpointError, DataError, PromptError, SettingError
 from avem.files import write_json_lines
 from avem.train import load_model
-from avem.train import session as session_module
 from avem.train.altered import Alteration
 from avem.train.checks import HeldOut
 from avem.train.config import PreferenceConfig, SupervisedConfig
@@ -117,14 +114,6 @@ def test_speeds_and_trackers(kit, tmp_path):
 def test_trackers_that_are_not_there_are_refused(kit, tmp_path, trackers, message):
     with pytest.raises(SettingError, match=message):
         train_supervised(SupervisedConfig(**kit.supervised_settings(tmp_path / "run", trackers=trackers)))
-
-
-def test_weights_spread_over_processes_are_refused(kit, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        session_module, "Accelerator", lambda **_: SimpleNamespace(distributed_type=DistributedType.FSDP)
-    )
-    with pytest.raises(SettingError, match="Accelerate is set up for FSDP, which spreads the weights"):
-        train_supervised(SupervisedConfig(**kit.supervised_settings(tmp_path / "run")))
 
 
 def test_ctrl_c_saves_the_step_and_the_same_command_goes_on(kit, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import torch
 from avem.errors import CheckpointError, DataError
 from avem.files import write_json_lines
 from avem.train.config import SupervisedConfig
-from avem.train.state import load_state, save_state
+from avem.train.state import gather_state, load_state, save_state
 from avem.train.supervised import train_supervised
 from avem.train.watch import SPEEDS
 from tests.train.training_kit import Kit, instruction_rows, make_kit, weights_of
@@ -103,10 +103,10 @@ def test_a_run_whose_rows_changed_does_not_go_on(kit, settings, tmp_path):
 def test_a_full_disk_leaves_the_last_good_checkpoint(settings, tmp_path, monkeypatch):
     from avem.train import loop
 
-    def full(directory, model, optimizer, step):
+    def full(directory, state, step):
         if step > 3:
             raise OSError(28, "No space left on device")
-        save_state(directory, model, optimizer, step)
+        save_state(directory, state, step)
 
     monkeypatch.setattr(loop, "save_state", full)
     out = tmp_path / "run"
@@ -121,12 +121,12 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(settings, tmp_path, monkeyp
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
-    save_state(tmp_path, model, optimizer, 5)
+    save_state(tmp_path, gather_state(model, optimizer), 5)
     assert load_state(tmp_path, model, optimizer) == 5
     file = tmp_path / "trained.safetensors"
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(CheckpointError, match="can't be read"):
         load_state(tmp_path, model, optimizer)
-    save_state(tmp_path, torch.nn.Linear(2, 2, bias=False), optimizer, 5)
+    save_state(tmp_path, gather_state(torch.nn.Linear(2, 2, bias=False), optimizer), 5)
     with pytest.raises(CheckpointError, match="other weights"):
         load_state(tmp_path, model, optimizer)
