@@ -66,9 +66,9 @@ def brute_force(people: Population, queries: Rows, k: int, block: int = 1024) ->
 
 
 def recall_of(people: Population, queries: Rows, found: Rows, truth: Rows) -> float:
-    """Share of the negatives found that are as near as the true ones of their rank, float32's rounding allowed for."""
+    """Recall at k: the share of the k found that are as near as the last of the true ones, rounding allowed."""
     cosines = [np.einsum("nd,nkd->nk", people.vectors[queries], people.vectors[one]) for one in (found, truth)]
-    return float((cosines[0] >= cosines[1] - 1e-6).mean())
+    return float(((found >= 0) & (cosines[0] >= cosines[1].min(axis=1, keepdims=True) - 1e-6)).mean())
 
 
 def mine(people: Population, search: Any, k: int) -> Rows:
