@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,7 +54,10 @@ def spec_of(dtype: str = "float16") -> StreamSpec:
 
 def records(count: int) -> list[ClipRecord]:
     """Clips that differ in what real ones differ in."""
-    return [ClipRecord(f"d/{i:07d}", "d", f"clips/{i:07d}.mp4", f"{i:064x}", emotion="anger") for i in range(count)]
+    return [
+        ClipRecord(f"d/{i:07d}", "d", f"clips/{i:07d}.mp4", sha256(str(i).encode()).hexdigest(), emotion="anger")
+        for i in range(count)
+    ]
 
 
 def fill(path: Path, features: torch.Tensor, dtype: str) -> None:
