@@ -45,6 +45,15 @@ class Rubric:
         return int(self.content["low"])
 
     @property
+    def high(self) -> int:
+        """The best grade."""
+        return int(self.content["high"])
+
+    def share(self, grade: float) -> float:
+        """Where a grade stands on the scale: 0 at the worst, 1 at the best."""
+        return (grade - self.low) / (self.high - self.low)
+
+    @property
     def digest(self) -> str:
         """Hash of the whole rubric; grades under another rubric are never mixed with these."""
         return json_sha256(dict(self.content))
@@ -81,9 +90,8 @@ class Rubric:
             raise ValueError(f"these keys are missing or too many: {', '.join(sorted(wanted ^ grades.keys()))}")
         for name in self.names:
             grade = grades[name]
-            if type(grade) is not int or not self.content["low"] <= grade <= self.content["high"]:
-                low, high = self.content["low"], self.content["high"]
-                raise ValueError(f"{name} is {grade!r}, not a whole number from {low} to {high}")
+            if type(grade) is not int or not self.low <= grade <= self.high:
+                raise ValueError(f"{name} is {grade!r}, not a whole number from {self.low} to {self.high}")
         return grades
 
 
@@ -101,6 +109,8 @@ def load_rubric(path: Path | None = None) -> Rubric:
         rubric = Rubric(json.loads(source.read_text(encoding="utf-8")))
         rubric.messages("", "")
         rubric.reminder("")
+        if not (rubric.low < rubric.high and rubric.titles):
+            raise ValueError("it has no criteria, or its scale no length")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{source} is no rubric ({error}); copy the usual one and change its wording.") from error
     return rubric

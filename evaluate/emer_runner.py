@@ -14,6 +14,7 @@ from avem.evaluate.bench import hear
 from avem.evaluate.clips import resolve_clips
 from avem.evaluate.emer import DESCRIBE, Description, load_rubric, read_references
 from avem.evaluate.emer_bench import EmerResult, Estimate, JudgeOptions, bench_emer, estimate
+from avem.evaluate.emer_report import write_emer_report
 from avem.evaluate.loading import open_model, short_names
 from avem.records import Question
 
@@ -42,7 +43,7 @@ class EmerOptions:
 
 
 def run_emer(options: EmerOptions) -> EmerResult | Estimate:
-    """Grade a model's descriptions, or with `dry_run` say what that would take.
+    """Grade a model's descriptions and write a page of it, or with `dry_run` say what that would take.
 
     Raises:
         AvemError: Something is missing or wrong; the message says what and which option supplies it.
@@ -55,7 +56,9 @@ def run_emer(options: EmerOptions) -> EmerResult | Estimate:
     candidates = read_answers(options.answers) if options.answers else describe(options, descriptions, folder, name)
     if options.dry_run:
         return estimate(descriptions, candidates, rubric, options.judge, options.judging)
-    return bench_emer(descriptions, candidates, rubric, options.judge, folder, name=name, options=options.judging)
+    result = bench_emer(descriptions, candidates, rubric, options.judge, folder, name=name, options=options.judging)
+    write_emer_report(folder / "report.html", result, rubric)
+    return result
 
 
 def describe(options: EmerOptions, descriptions: Sequence[Description], folder: Path, name: str) -> Mapping[str, str]:

@@ -42,7 +42,7 @@ TABLE_3 = (
 
 @dataclass(frozen=True, slots=True)
 class PaperNumbers:
-    """One model's numbers on an emotion set, in percent, in the order of that table's columns."""
+    """One model's numbers on an emotion set, in percent (EMER: grades), in the order of that table's columns."""
 
     model: str
     values: tuple[float, ...]
@@ -80,3 +80,14 @@ RECOGNITION = {
     ),
 }
 """Rows of Tables 2 and 19, rows with a plus below the model they were tuned from."""
+
+EMER_COLUMNS = ("Clue", "Label", "Spurious")
+
+EMER = (
+    PaperNumbers("Qwen 2.5 Omni", (5.85, 6.78, 6.39)),
+    PaperNumbers("The paper's base", (5.63, 6.45, 5.41)),
+    PaperNumbers("+ AVEm-DPO", (6.37, 7.08, 7.09)),
+    PaperNumbers("EmotionLLaMA*", (5.78, 6.21, 5.36)),
+    PaperNumbers("+ AVEm-DPO", (6.02, 6.99, 7.02)),
+)
+"""Grades of Table 2, 1 to 10, by the paper's own judge and wording."""

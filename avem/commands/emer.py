@@ -68,4 +68,4 @@ def emer(
     if isinstance(found, Estimate):
         typer.echo(f"{judge} would grade {found}.")
     else:
-        show_sheet(found.sheet(), form)
+        show_sheet(found.sheet(), form, out / "emer" / found.name / "report.html")

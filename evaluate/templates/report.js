@@ -8,7 +8,7 @@
     });
     return { node: clip, questions: questions };
   });
-  var count = document.getElementById("shown");
+  var count = document.getElementById("shown"), unit = " " + (form.dataset.unit || "questions");
 
   function holds(question, clip, words) {
     question.text = question.text || (question.node.textContent + " " + clip.node.dataset.clip).toLowerCase();
@@ -32,7 +32,7 @@
       shown += visible;
       total += clip.questions.length;
     });
-    count.textContent = shown === total ? total + " questions" : shown + " of " + total + " questions";
+    count.textContent = (shown === total ? total : shown + " of " + total) + unit;
   }
 
   function play(link) {

@@ -1,7 +1,6 @@
 """The page: what stands on it, and that it works in a browser."""
 
 import json
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -163,37 +162,6 @@ def test_curves():
     assert panel.curves[0].raw == "M0.0 4.5L300.0 95.5"
     assert panel.zero == pytest.approx(50)
     assert (panel.low, panel.high, panel.steps) == ("\N{MINUS SIGN}1", "1", 3)
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    """Headless Chromium, started once: that takes longer than all that is done with it."""
-    binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("no Chromium with its driver is installed")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    profile = tmp_path_factory.mktemp("profile")
-    flags = ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "no-first-run")
-    for flag in (*flags, f"user-data-dir={profile}", "window-size=1200,900"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield started
-    started.quit()
-
-
-@pytest.fixture
-def browser(chromium):
-    """The browser as it was when it started."""
-    chromium.get_log("browser")
-    yield chromium
-    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    chromium.get("about:blank")
 
 
 def visible(browser):
