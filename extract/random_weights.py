@@ -39,7 +39,7 @@ def make_random_languagebind(
     content: dict[str, Any] = {"model_type": "LanguageBindVideo", "vision_config": {**vision, "add_time_attn": True}}
     if projection_dim is not None:
         content["projection_dim"] = projection_dim
-    return _save(directory, content, model.state_dict())
+    return save_checkpoint(directory, content, model.state_dict())
 
 
 def make_random_whisper(
@@ -65,7 +65,7 @@ def make_random_whisper(
         "encoder_layers": layers, "encoder_attention_heads": heads, "encoder_ffn_dim": MLP_RATIO * width,
         "activation_function": "gelu",
     }  # fmt: skip
-    return _save(directory, config, {f"encoder.{_hf_name(n)}": t for n, t in module.state_dict().items()})
+    return save_checkpoint(directory, config, {f"encoder.{hf_name(n)}": t for n, t in module.state_dict().items()})
 
 
 def _randomise(module: nn.Module, seed: int) -> None:
@@ -86,8 +86,8 @@ def _randomise(module: nn.Module, seed: int) -> None:
             parameter.copy_(noise * std)
 
 
-def _hf_name(name: str) -> str:
-    """The inverse of `avem.extract.whisper.openai_name`."""
+def hf_name(name: str) -> str:
+    """An encoder tensor's name in Hugging Face's layout: the inverse of `avem.extract.whisper.openai_name`."""
     for pattern, openai in HF_NAMES:
         hf = pattern.strip("^$").replace("\\.", ".")
         head, _, tail = openai.partition(r"\1")
@@ -99,7 +99,9 @@ def _hf_name(name: str) -> str:
     return name
 
 
-def _save(directory: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Path:
+def save_checkpoint(directory: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Path:
+    """Write `config.json` and `model.safetensors`, whole or not at all; an older folder there is replaced."""
+
     def fill(folder: Path) -> None:
         (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "model.safetensors")

@@ -20,7 +20,7 @@ FRAMES, IMAGE_SIZE, PATCH_SIZE = 2, 96, 24
 """Two frames of 4 x 4 patches and a class token: 34 video tokens a clip."""
 CONTEXT_STEPS = 200
 """Encoder positions of the small Whisper, 50 a second: 4 s of sound, 11 audio tokens."""
-ENCODER_WIDTH = 128
+ENCODER_WIDTH, PROJECTION_DIM = 128, 64
 ENCODER_SEED = 0
 
 
@@ -54,7 +54,7 @@ def make_encoders(directory: Path) -> tuple[Path, Path]:
     if not video.is_dir():
         make_random_languagebind(
             video, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, hidden=ENCODER_WIDTH, layers=3, heads=4, frames=FRAMES,
-            projection_dim=64, seed=ENCODER_SEED,
+            projection_dim=PROJECTION_DIM, seed=ENCODER_SEED,
         )  # fmt: skip
     if not audio.is_dir():
         make_random_whisper(audio, width=ENCODER_WIDTH, layers=2, heads=4, positions=CONTEXT_STEPS, seed=ENCODER_SEED)

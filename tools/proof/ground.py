@@ -12,7 +12,8 @@ from avem.cache import FeatureStore, ensure_negatives
 from avem.extract import ExtractOptions, extract
 from avem.files import claim_directory
 from avem.tools.corpus.build import Corpus, RowRecipe, write_corpus
-from avem.tools.demo.models import LlamaSize, make_encoders, make_untrained
+from avem.tools.demo.models import LlamaSize, make_untrained
+from avem.tools.proof.encoders import teach_encoders
 from avem.tools.proof.rows import instructions, preferences
 from avem.tools.proof.scenes import BASE, PREFERENCE, Split, draw_splits
 from avem.tools.sweep.pool import do_all
@@ -68,7 +69,7 @@ def make_ground(options: GroundOptions) -> Ground:
     )  # fmt: skip
     suffix = "" if options.storage == "float16" else f"-{options.storage}"
     cache = out / f"cache{suffix}"
-    video, audio = make_encoders(out / "encoders")
+    video, audio = teach_encoders(out / "encoders")
     extract(corpus.root, cache, ExtractOptions(video_encoder=video, audio_encoder=audio, dtype=options.storage))
     store = FeatureStore.open(cache)
     for recipe in RECIPES:

@@ -31,8 +31,8 @@ TABLES = ("table3", "table5", "table17", "table18", "strengths", "pairing", "sto
 """Grids whose means are shown."""
 
 LEDE = (
-    "Drawn faces and synthesised voices, judged on clips of persons that no model has met. Percent, with 95 % intervals "
-    "over clips and seeds; a claim holds where the interval of the difference lies on its side of zero."
+    "Drawn faces and synthesised voices, judged on clips of persons that no model has met. Percent, with 95 % "
+    "intervals over clips and seeds; a claim holds where the interval of the difference lies on its side of zero."
 )
 Points = Mapping[str, Mapping[str, Floats]]
 

@@ -11,7 +11,8 @@ from avem.tools.corpus import rows
 from avem.tools.corpus.cues import BACKDROPS, BACKGROUND_SOUNDS, FURTHER_SOUNDS, HATS, OBJECTS, SHIRTS, Cue
 from avem.tools.corpus.scene import EMOTIONS, Scene, pick
 
-ROWS_A_CLIP = 12
+OTHER_ROWS = 7
+"""Questions a clip that are not about looking, besides agreement: many clips teach more than many questions on each."""
 EMOTION = "What does the person show?"
 MEANINGLESS = {
     Modality.AUDIO: (*BACKGROUND_SOUNDS, *FURTHER_SOUNDS),
@@ -20,43 +21,48 @@ MEANINGLESS = {
 
 
 def instructions(scene: Scene) -> list[InstructionRow]:
-    """Supervised questions: those of `avem.tools.corpus.rows`, and whether a cue is there.
+    """Supervised questions: some of those of `avem.tools.corpus.rows`, and whether cues are there.
 
-    Looking is learnt without a bias: a fitting cue and a meaningless one that are there, and one of each that are not.
-    What a cue shows is still asked of cues that are there or belong to another emotion alone. Where face and voice
-    agree, it is also asked what the person shows. Of all these, `ROWS_A_CLIP` are drawn: many clips teach more than
-    many questions on each.
+    Looking is learnt without a bias: every cue that fits the emotion, and two meaningless ones, one of them there. What
+    a cue shows is still asked of cues that are there or belong to another emotion alone. Where face and voice agree, it
+    is also asked what the person shows.
     """
     rng = np.random.default_rng((scene.seed, 3))
-    made = rows.instructions(scene)
-    for side in rows.SIDES:
-        there = (pick(scene.present(side), rng), pick(scene.irrelevant(side), rng))
-        missing = (pick(scene.absent(side), rng), pick(_absent(scene, side), rng))
-        for cue in (*there, *missing):
-            number = f"{scene.clip_id}#{len(made)}"
-            answer = rows.verdict(cue in there)
-            made.append(InstructionRow(number, scene.clip_id, side, "looking", cue.looked_for(), answer))
+    asked = [row for row in rows.instructions(scene) if row.task != "description"]
+    made = [asked[index] for index in sorted(rng.permutation(len(asked) - 1)[:OTHER_ROWS])] + asked[-1:]
     if scene.agrees:
         answer = rows.sentence(f"the person shows {scene.face_emotion}")
-        number = f"{scene.clip_id}#{len(made)}"
-        made.append(InstructionRow(number, scene.clip_id, Modality.AUDIOVISUAL, "emotion", EMOTION, answer))
-    kept = rng.permutation(len(made))[:ROWS_A_CLIP]
-    return [made[index] for index in sorted(kept)]
+        made.append(_row(scene, Modality.AUDIOVISUAL, "emotion", EMOTION, answer))
+    for side in rows.SIDES:
+        there = (*scene.present(side), pick(scene.irrelevant(side), rng))
+        for cue in (*there, *scene.absent(side), pick(_absent(scene, side), rng)):
+            made.append(_row(scene, side, "looking", cue.looked_for(), rows.verdict(cue in there)))
+    return [replace(row, row_id=f"{scene.clip_id}#{number}") for number, row in enumerate(made)]
+
+
+def _row(scene: Scene, modality: Modality, task: str, question: str, answer: str) -> InstructionRow:
+    return InstructionRow("", scene.clip_id, modality, task, question, answer)
 
 
 def preferences(scene: Scene) -> list[PreferenceRow]:
-    """Preference rows of `avem.tools.corpus.rows`, each with an irrelevant rejected answer.
+    """Preference rows of `avem.tools.corpus.rows`, balanced, each with an irrelevant rejected answer.
 
-    It names something that is not in the clip and an emotion that the clip does not show (Table 18's y_l^irr).
+    Of the questions whether a cue shows the emotion, each side keeps as many no's as yes's. The irrelevant answer names
+    something that is not in the clip and an emotion that the clip does not show (Table 18's y_l^irr).
     """
     rng = np.random.default_rng((scene.seed, 4))
     elsewhere = [emotion for emotion in EMOTIONS if emotion not in (scene.face_emotion, scene.voice_emotion)]
-    made = []
-    for row in rows.preferences(scene):
+    made, denied = [], {side: len(scene.present(side)) for side in rows.SIDES}
+    asked = rows.preferences(scene)
+    for row in (asked[index] for index in rng.permutation(len(asked))):
+        if row.chosen == rows.verdict(False):
+            denied[row.modality] -= 1
+            if denied[row.modality] < 0:
+                continue
         side = rows.SIDES[rng.integers(2)] if row.modality == Modality.AUDIOVISUAL else row.modality
         claim = pick(_absent(scene, side), rng).shows(pick(elsewhere, rng))
         made.append(replace(row, rejected_irrelevant=rows.sentence(claim)))
-    return made
+    return sorted(made, key=lambda row: asked.index(replace(row, rejected_irrelevant=None)))
 
 
 def _absent(scene: Scene, side: Modality) -> list[Cue]:

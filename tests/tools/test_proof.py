@@ -1,0 +1,239 @@
+"""The proof: persons are kept apart, measures and verdicts are those computed by hand, its page is that of its data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avem.errors import DataError, SettingError
+from avem.evaluate.metrics import Outcome
+from avem.evaluate.statistics import compare
+from avem.records import Question
+from avem.tools.corpus import rows as corpus_rows
+from avem.tools.proof.claims import FAILS, HOLDS, OPEN, Claim, Verdict, judge, own_claims, paper_claims, probe_claims
+from avem.tools.proof.counts import CELLS, MEASURES, measures, resampled, right_by_clip
+from avem.tools.proof.page import fill, make_sheets
+from avem.tools.proof.probing import PROBES, read_probes
+from avem.tools.proof.record import Record
+from avem.tools.proof.rows import EMOTION, ROWS_A_CLIP, instructions, preferences
+from avem.tools.proof.run import GRIDS, ProofOptions, run_proof
+from avem.tools.proof.scenes import SPLITS, Split, draw_splits
+from avem.tools.sweep.grid import read_grid
+
+DOCS = Path(__file__).parents[2] / "docs"
+KINDS = [("reasoning_basic_audio", ""), ("reasoning_basic_video", ""), ("modality_agreement", "A"),
+         ("modality_agreement", "B"), ("reasoning_stress_audio", "no_hallucination"),
+         ("reasoning_stress_audio", "spurious"), ("reasoning_stress_audio", "hallucinated"),
+         ("reasoning_stress_video", "no_hallucination"), ("reasoning_stress_video", "spurious"),
+         ("reasoning_stress_video", "hallucinated")]  # fmt: skip
+"""Task, and answer or subtask, in the order of `CELLS`."""
+
+
+def question(number: int, kind: int) -> Question:
+    task, detail = KINDS[kind]
+    if task.startswith("reasoning_basic"):
+        return Question(f"q{number}", f"clip{number // 10}", task, "?", ("(A) a", "(B) b", "(C) c", "(D) d"), "A")
+    answer = detail if task == "modality_agreement" else "A" if detail == "no_hallucination" else "B"
+    extra = {} if task == "modality_agreement" else {"subtask": detail}
+    return Question(f"q{number}", f"clip{number // 10}", task, "?", ("(A) Yes", "(B) No"), answer, extra)
+
+
+def outcomes(right: np.ndarray) -> list[Outcome]:
+    """Ten questions a clip, one of every kind; `right` is bool [clips * 10]."""
+    asked = [question(number, number % 10) for number in range(len(right))]
+    return [
+        Outcome(one, one.answer if good else "AB"[one.answer == "A"]) for one, good in zip(asked, right, strict=True)
+    ]
+
+
+def test_persons_of_one_split_are_in_no_other_and_clips_hold_several_distractions():
+    scenes = draw_splits({"a": Split(60, 5), "b": Split(60, 5)}, 3)
+    persons = {split: {scene.person.name for scene in scenes if scene.split == split} for split in "ab"}
+    assert len(persons["a"]) == len(persons["b"]) == 5
+    assert persons["a"].isdisjoint(persons["b"])
+    assert len({scene.person for scene in scenes}) == 10
+    for scene in scenes:
+        for side in corpus_rows.SIDES:
+            assert len(scene.irrelevant(side)) >= 2
+            assert set(scene.irrelevant(side)).isdisjoint(scene.present(side))
+    assert 0.35 < np.mean([scene.agrees for scene in scenes]) < 0.65
+    assert Counter(scene.face_emotion for scene in scenes).most_common()[0][1] <= 18
+
+
+def test_another_split_does_not_change_a_splits_clips():
+    alone = draw_splits({"a": Split(12, 3)}, 1)
+    assert draw_splits({"a": Split(12, 3), "b": Split(5, 2)}, 1)[:12] == alone
+
+
+def test_the_proofs_test_set_is_as_large_as_it_says():
+    assert SPLITS["test"].clips >= 800
+    scenes = [scene for scene in draw_splits({"test": SPLITS["test"]}, 0)]
+    asked = [one for scene in scenes for one in corpus_rows.questions(scene, scene.clip_id)]
+    assert len(corpus_rows.balance(asked, 0)) >= 1500
+
+
+def test_the_base_learns_to_look_without_a_bias_and_cues_with_one():
+    scenes = draw_splits({"base": Split(400, 30)}, 5)
+    looking: Counter[str] = Counter()
+    for scene in scenes:
+        made = instructions(scene)
+        assert len(made) == ROWS_A_CLIP
+        names = {side: {cue.looked_for() for cue in (*scene.present(side), *scene.irrelevant(side))}
+                 for side in corpus_rows.SIDES}  # fmt: skip
+        fitting = {cue.asks(scene.shown(side)) for side in corpus_rows.SIDES for cue in scene.absent(side)}
+        for row in made:
+            if row.task == "looking":
+                looking[row.answer] += 1
+                assert (row.answer == "Yes.") == (row.question in names[row.modality])
+            assert row.question not in fitting
+            assert row.question != EMOTION or scene.agrees
+    assert abs(looking["Yes."] - looking["No."]) < 0.1 * sum(looking.values())
+
+
+def test_the_irrelevant_answer_names_nothing_that_is_there():
+    for scene in draw_splits({"preference": Split(60, 6)}, 2):
+        there = [cue.phrase for side in corpus_rows.SIDES for cue in (*scene.irrelevant(side), *scene.present(side))]
+        for row in preferences(scene):
+            assert row.rejected_irrelevant is not None
+            assert not any(phrase in row.rejected_irrelevant.lower() for phrase in there)
+            assert not any(f" {one}." in row.rejected_irrelevant for one in (scene.face_emotion, scene.voice_emotion))
+
+
+def test_measures_are_those_of_the_bench():
+    rng = np.random.default_rng(0)
+    first, second = outcomes(rng.random(600) < 0.6), outcomes(rng.random(600) < 0.5)
+    found, other = (measures(right_by_clip(one).sum(axis=0)) for one in (first, second))
+    bench = compare(second, first, resamples=10)["tasks"]
+    assert found["agree"] - other["agree"] == pytest.approx(bench["modality_agreement"]["metrics"]["f1"]["difference"])
+    for side in ("audio", "video"):
+        assert found[f"stress_{side}"] - other[f"stress_{side}"] == pytest.approx(
+            bench[f"reasoning_stress_{side}"]["metrics"]["f1"]["difference"]
+        )
+        assert found[f"basic_{side}"] - other[f"basic_{side}"] == pytest.approx(
+            bench[f"reasoning_basic_{side}"]["metrics"]["accuracy"]["difference"]
+        )
+
+
+def test_measures_by_hand():
+    sums = np.array([[4.0] * 10, [2, 4, 3, 1, 4, 0, 2, 2, 4, 0]])
+    found = {name: float(value) for name, value in measures(sums).items()}
+    assert found["basic"] == 75
+    assert found["agree"] == pytest.approx(2 * 75 * 25 / 100)
+    assert found["stress_audio"] == pytest.approx(2 * 100 * 25 / 125)  # of eight no's two were right
+    assert found["spurious"] == 50
+    assert found["hallucinated"] == 25
+
+
+def test_intervals_are_paired_and_cover_seeds():
+    rng = np.random.default_rng(1)
+    asked = np.ones((3, 200, len(CELLS)))
+    base = np.stack([asked, rng.random(asked.shape) < 0.5], axis=2).astype(float)
+    point, drawn = resampled({"base": base, "same": base.copy()}, 300, 0)
+    claim = Claim("here", "nothing changes", "basic", "same", "base", expects="same")
+    verdict = judge(claim, point, drawn)
+    assert (verdict.low, verdict.high, verdict.outcome) == (0, 0, HOLDS)
+    better = base.copy()
+    better[0, :, 1] = 1  # one seed of three: the interval over seeds has to include no change
+    point, drawn = resampled({"base": base, "lucky": better}, 300, 0)
+    verdict = judge(Claim("here", "better", "basic", "lucky", "base"), point, drawn)
+    assert verdict.outcome == OPEN
+    assert verdict.by_seed[0] > 40
+    assert verdict.by_seed[1:] == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("expects", "shift", "outcome"),
+    [("more", 9, HOLDS), ("more", -9, FAILS), ("less", -9, HOLDS), ("same", 9, FAILS), ("same", 1, HOLDS)],
+)
+def test_a_verdict_follows_from_the_side_that_the_interval_lies_on(expects, shift, outcome):
+    spread = np.linspace(-1, 1, 101)
+    point = {"a": {"basic": np.array([50.0 + shift])}, "b": {"basic": np.array([50.0])}}
+    drawn = {"a": {"basic": 50 + shift + spread}, "b": {"basic": np.full(101, 50.0)}}
+    verdict = judge(Claim("here", "a claim", "basic", "a", "b", expects=expects), point, drawn)
+    assert verdict.outcome == outcome
+    assert Verdict.from_json(verdict.to_json()) == verdict
+
+
+def test_every_claim_compares_runs_and_measures_that_there_are():
+    known = {"base", *(run.name for name in (*GRIDS, "storage") for run in read_grid(name).runs)}
+    for claim in (*paper_claims(), *own_claims(), *probe_claims()):
+        assert {claim.run, claim.against} <= known, claim
+        assert {claim.measure, claim.against_measure or claim.measure} <= {*MEASURES, *PROBES}, claim
+    assert {claim.source for claim in paper_claims()} >= {"Table 5", "Table 17", "Table 18", "Fig. 11"}
+
+
+def test_the_record_keeps_every_answer(tmp_path):
+    rng = np.random.default_rng(2)
+    right = {run: {seed: rng.random(70) < 0.5 for seed in (0, 1)} for run in ("base", "AVEm-DPO")}
+    runs = {run: {seed: outcomes(bits) for seed, bits in own.items()} for run, own in right.items()}
+    Record.of(runs, {"settings": {"beta": 1}}).write(tmp_path / "proof.json")
+    again = Record.read(tmp_path / "proof.json")
+    assert again.about == {"settings": {"beta": 1}}
+    for run, own in right.items():
+        for seed, bits in own.items():
+            assert (again.right[run][seed] == bits).all()
+            assert (again.counts()[run][seed] == right_by_clip(runs[run][seed])).all()
+    (tmp_path / "broken.json").write_text((tmp_path / "proof.json").read_text()[:-40])
+    with pytest.raises(DataError, match="holds no results of the proof"):
+        Record.read(tmp_path / "broken.json")
+    runs["AVEm-DPO"][1] = runs["AVEm-DPO"][1][1:]
+    with pytest.raises(DataError, match="other questions"):
+        Record.of(runs, {})
+
+
+def test_tables_go_between_their_marks():
+    page = "before\n<!-- claims -->\nold\n<!-- end -->\nafter\n"
+    assert fill(page, {"claims": "new\n"}) == "before\n<!-- claims -->\nnew\n<!-- end -->\nafter\n"
+    assert fill(fill(page, {"claims": "new\n"}), {"claims": "new\n"}) == fill(page, {"claims": "new\n"})
+    with pytest.raises(DataError, match="no result"):
+        fill(page, {})
+
+
+def test_the_published_tables_are_those_of_the_published_answers():
+    if not (DOCS / "proof.json").is_file():
+        pytest.skip("docs/proof.json is not there, as in an installation without the documentation")
+    text = (DOCS / "proof.md").read_text(encoding="utf-8")
+    blocks = {name: sheet.form("markdown") for name, sheet in make_sheets(Record.read(DOCS / "proof.json")).items()}
+    assert fill(text, blocks) == text
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> ProofOptions:
+    splits = {"base": Split(28, 4), "preference": Split(28, 4), "validation": Split(14, 2), "test": Split(28, 4)}
+    short = {"max_steps": 1, "epochs": 1, "batch_size": 16, "reliance_rows": 0, "trackers": "none"}
+    return ProofOptions(
+        out=tmp_path_factory.mktemp("proof") / "proof", seeds=(0,), only=("w/o PMP",), workers=1, splits=splits,
+        base_settings=short, settings=short,
+    )  # fmt: skip
+
+
+def test_one_row_of_a_table_is_made_from_nothing_and_found_again(small):
+    sheets = run_proof(small)
+    assert [row[0] for row in sheets["table5"].rows] == ["base", "w/o PMP"]
+    record = Record.read(small.out / "some.json")
+    assert set(record.right) == {"base", "w/o PMP"}
+    assert record.about["cost"]["constants_computed"] > 0
+    assert "w/o PMP" in (small.out / "some.html").read_text()
+    made = {path: path.stat().st_mtime_ns for path in small.out.rglob("final/*")}
+    assert run_proof(small) == sheets
+    assert {path: path.stat().st_mtime_ns for path in small.out.rglob("final/*")} == made
+
+
+def test_other_rows_and_other_corpora_are_refused(small):
+    run_proof(small)
+    with pytest.raises(SettingError, match=r"no run w/o Everything; it has .*w/o PMP"):
+        run_proof(ProofOptions(out=small.out, only=("w/o Everything",)))
+    with pytest.raises(SettingError, match="proof"):
+        run_proof(ProofOptions(out=small.out, only=("w/o PMP",)))
+
+
+def test_probes_of_other_clips_are_refused(tmp_path):
+    for name, clips in (("one", ["a", "b"]), ("two", ["a", "c"])):
+        sums = {probe: np.ones((2, 2)) for probe in PROBES}
+        np.savez_compressed(tmp_path / f"{name}.npz", clips=np.array(clips), **sums)
+    assert read_probes({"base": [tmp_path / "one.npz"]})["base"].shape == (1, 2, 2, len(PROBES))
+    with pytest.raises(DataError, match="other clips"):
+        read_probes({"base": [tmp_path / "one.npz", tmp_path / "two.npz"]})
