@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from io import StringIO
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from transformers.utils import logging
 
 from avem.errors import AvemError, CheckpointError
 from avem.locate import locate_model
-from avem.train.tensors import read_tensors, report_faults, tensor_shapes
+from avem.train.tensors import PICKLED, read_tensors, report_faults, tensor_shapes
 from avem.train.tokenizers import load_tokenizer
 
 
@@ -52,6 +53,8 @@ def load_language_model(
             tokenizer = AutoTokenizer.from_pretrained(folder, **more) if more else load_tokenizer(folder)
     except ImportError as error:
         raise CheckpointError(f"{path} needs a package that is not installed: {str(error).strip()}") from error
+    except UnpicklingError as error:
+        raise CheckpointError(PICKLED.format(path)) from error
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, struct.error) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(f"{path} can't be loaded as a language model: {reason}") from error

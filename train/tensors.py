@@ -16,6 +16,8 @@ from avem.errors import CheckpointError, MissingFileError
 
 LAYOUTS = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
 """Where a folder may keep its weights, best first."""
+PICKLED = "{} holds more than tensors and was not read, since a pickle can run code; convert it to safetensors."
+"""What is said of a PyTorch file that only running code could read."""
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -180,9 +182,7 @@ def _read_pytorch(path: Path) -> dict[str, torch.Tensor]:
         except RuntimeError:  # written before PyTorch 1.6, which can't be mapped
             state = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds more than tensors and was not read, since a pickle can run code; convert it to safetensors."
-        ) from error
+        raise CheckpointError(PICKLED.format(path)) from error
     except (RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(f"{path} is not a whole PyTorch file ({error}); fetch it again.") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -248,6 +249,26 @@ def test_damaged_weights_are_named(saved, file, name):
     path.write_bytes(whole[:-8])
     with pytest.raises(CheckpointError):
         load_model(saved[1])
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickled_code_in_a_language_model_is_never_run(saved, tmp_path, zipped):
+    witness = tmp_path / "witness"
+
+    class Attack:
+        def __reduce__(self):
+            return (Path.touch, (witness,))
+
+    weights = saved[1] / "language_model" / "pytorch_model.bin"
+    (saved[1] / "language_model" / "model.safetensors").unlink()
+    if zipped:
+        torch.save({"model.norm.weight": Attack()}, weights)
+    else:
+        weights.write_bytes(pickle.dumps({"model.norm.weight": Attack()}))
+    with pytest.raises(CheckpointError, match="pickle can run code"):
+        load_model(saved[1])
+    assert not witness.exists()
 
 
 @pytest.mark.parametrize(
