@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from avem.errors import CheckpointError, MediaError
+from avem.evaluate.adapters.vision import ready_torchvision
 from avem.evaluate.asking import STREAMS
 from avem.evaluate.media_asking import FRAMES, Shown, ShownMedia, Take
 from avem.files import file_sha256, json_sha256
@@ -45,6 +46,8 @@ class Adapter(ABC):
         import transformers
 
         try:
+            if "video" in cls.sees:
+                ready_torchvision()
             processor = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True)
             model = getattr(transformers, cls.model_class).from_pretrained(folder, dtype=dtype, local_files_only=True)
         except ImportError as error:

@@ -1,14 +1,17 @@
 """Adapters on small random models in the layouts of the hub, shown a real clip."""
 
-import importlib
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from avem.errors import CheckpointError, DataError, SettingError
 from avem.evaluate.adapters import ADAPTERS, adapter_for, load_adapter
+from avem.evaluate.adapters.vision import ready_torchvision
 from avem.evaluate.loading import open_media_model
 from avem.evaluate.media_asking import Shown
 from avem.evaluate.runner import BenchOptions, run_emorealm
@@ -24,9 +27,9 @@ SEEN = {
 def need_torchvision(family):
     if "video" in SEEN[family]:
         try:
-            importlib.import_module("torchvision")
-        except (ImportError, RuntimeError):
-            pytest.skip("the video processors of transformers need torchvision, built for this torch")
+            ready_torchvision()
+        except ImportError:
+            pytest.skip("the video processors of transformers need torchvision, and it is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +104,36 @@ def test_models_that_no_adapter_runs(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(DataError, match="not a model's configuration"):
         adapter_for(str(tmp_path))
+
+
+HALF_LOADED = """
+import sys, pathlib, torch
+from avem.evaluate.adapters.vision import UNGUARDED, ready_torchvision
+place = pathlib.Path(sys.argv[1], "torchvision", "__init__.py")
+place.write_text("raise RuntimeError('CUDA versions differ')")
+try:
+    ready_torchvision()
+except ImportError as error:
+    print(error)
+lines = [f"torch.library.register_fake('torchvision::{name}')(len)" for name in UNGUARDED]
+place.write_text("\\n".join(["import torch", *lines]))
+ready_torchvision()
+try:
+    torch.ops.torchvision.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+except NotImplementedError:
+    print("declared, and no more")
+"""
+
+
+def test_torchvision_of_another_build_of_torch(tmp_path):
+    """A package that does at its import what torchvision does where its operators can't be loaded."""
+    (tmp_path / "torchvision").mkdir()
+    places = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", HALF_LOADED, str(tmp_path)], env={**os.environ, "PYTHONPATH": places},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.endswith(": CUDA versions differ")
+    assert second == "declared, and no more"
