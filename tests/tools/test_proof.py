@@ -11,14 +11,14 @@ import pytest
 from avem.errors import DataError, SettingError
 from avem.evaluate.metrics import Outcome
 from avem.evaluate.statistics import compare
-from avem.records import Question
+from avem.records import Modality, Question
 from avem.tools.corpus import rows as corpus_rows
 from avem.tools.proof.claims import FAILS, HOLDS, OPEN, Claim, Verdict, judge, own_claims, paper_claims, probe_claims
 from avem.tools.proof.counts import CELLS, MEASURES, measures, resampled, right_by_clip
 from avem.tools.proof.page import fill, make_sheets
 from avem.tools.proof.probing import PROBES, read_probes
 from avem.tools.proof.record import Record
-from avem.tools.proof.rows import EMOTION, ROWS_A_CLIP, instructions, preferences
+from avem.tools.proof.rows import BLAMES, EMOTION, OTHER_ROWS, instructions, preferences, questions
 from avem.tools.proof.run import GRIDS, ProofOptions, run_proof
 from avem.tools.proof.scenes import SPLITS, Split, draw_splits
 from avem.tools.sweep.grid import read_grid
@@ -80,7 +80,7 @@ def test_the_base_learns_to_look_without_a_bias_and_cues_with_one():
     looking: Counter[str] = Counter()
     for scene in scenes:
         made = instructions(scene)
-        assert len(made) == ROWS_A_CLIP
+        assert len(made) == OTHER_ROWS + 1 + 10 + scene.agrees
         names = {side: {cue.looked_for() for cue in (*scene.present(side), *scene.irrelevant(side))}
                  for side in corpus_rows.SIDES}  # fmt: skip
         fitting = {cue.asks(scene.shown(side)) for side in corpus_rows.SIDES for cue in scene.absent(side)}
@@ -91,6 +91,26 @@ def test_the_base_learns_to_look_without_a_bias_and_cues_with_one():
             assert row.question not in fitting
             assert row.question != EMOTION or scene.agrees
     assert abs(looking["Yes."] - looking["No."]) < 0.1 * sum(looking.values())
+
+
+def test_some_of_the_bases_answers_blame_what_they_should_not():
+    blamed: list[bool] = []
+    for scene in draw_splits({"base": Split(300, 30)}, 6):
+        right = {corpus_rows.sentence(cue.shows(scene.shown(side)))
+                 for side in corpus_rows.SIDES for cue in scene.present(side)}  # fmt: skip
+        blamed += [row.answer not in right for row in instructions(scene) if row.task == "reasoning"]
+    assert abs(np.mean(blamed) - BLAMES) < 0.06
+
+
+def test_every_claim_of_a_basic_question_is_of_the_emotion_that_is_shown():
+    for scene in draw_splits({"test": Split(40, 4)}, 7):
+        for asked in questions(scene, "clip.mp4"):
+            if asked.task.startswith("reasoning_basic"):
+                side = Modality.AUDIO if asked.task.endswith("audio") else Modality.VISUAL
+                right = asked.choices["ABCD".index(asked.answer)][4:]
+                assert right in {corpus_rows.sentence(cue.shows(scene.shown(side))) for cue in scene.present(side)}
+                assert all(choice.endswith(f" {scene.shown(side)}.") for choice in asked.choices)
+                assert len(set(choice[4:] for choice in asked.choices)) == 4
 
 
 def test_the_irrelevant_answer_names_nothing_that_is_there():
@@ -206,7 +226,7 @@ def small(tmp_path_factory) -> ProofOptions:
     short = {"max_steps": 1, "epochs": 1, "batch_size": 16, "reliance_rows": 0, "trackers": "none"}
     return ProofOptions(
         out=tmp_path_factory.mktemp("proof") / "proof", seeds=(0,), only=("w/o PMP",), workers=1, splits=splits,
-        base_settings=short, settings=short,
+        teaching=Split(64, 8), base_settings=short, settings=short,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from avem.errors import SettingError
 from avem.files import claim_directory, write_atomic, write_json_lines
 from avem.progress import stage
-from avem.records import InstructionRow, PreferenceRow
+from avem.records import InstructionRow, PreferenceRow, Question
 from avem.tools.corpus import rows
 from avem.tools.corpus.media import write_clip
 from avem.tools.corpus.scene import Scene, draw_scenes
@@ -61,6 +61,12 @@ class RowRecipe:
 
     instructions: Callable[[Scene], Iterable[InstructionRow]]
     preferences: Callable[[Scene], Iterable[PreferenceRow]]
+    questions: Callable[[Scene, str], Iterable[Question]] = rows.questions
+    """Benchmark questions on a scene whose file has this name."""
+    instructed: str = "train"
+    """Split whose clips the supervised rows are about."""
+    preferred: str = "train"
+    """Split whose clips the preference rows are about; every further split gets a benchmark of its own."""
 
 
 def clip_path(scene: Scene) -> str:
@@ -93,10 +99,9 @@ def write_corpus(
 
     Args:
         root: The folder to make.
-        scenes: Ground truth of every clip; those of the split `train` are trained on, every other split gets a
-            benchmark of its own.
+        scenes: Ground truth of every clip.
         plan: What the scenes were drawn from; a folder of another plan is refused.
-        recipe: Makes the training rows.
+        recipe: Makes the training rows, and says of which splits.
         seed: Of the benchmarks' balance.
         workers: Processes that draw and encode.
 
@@ -106,13 +111,17 @@ def write_corpus(
     claim_directory(root, PLAN, plan, "corpus")
     corpus = Corpus(root)
     _write_clips(root, scenes, workers)
-    train = [scene for scene in scenes if scene.split == "train"]
+    splits: dict[str, list[Scene]] = {}
+    for scene in scenes:
+        splits.setdefault(scene.split, []).append(scene)
+    instructed, preferred = splits[recipe.instructed], splits[recipe.preferred]
     write_json_lines(corpus.truth, (scene.to_json() for scene in scenes))
-    write_json_lines(corpus.instructions, (row.to_json() for scene in train for row in recipe.instructions(scene)))
-    write_json_lines(corpus.preferences, (row.to_json() for scene in train for row in recipe.preferences(scene)))
-    for split in dict.fromkeys(scene.split for scene in scenes if scene.split != "train"):
-        held_out = [scene for scene in scenes if scene.split == split]
-        asked = rows.balance([asked for scene in held_out for asked in rows.questions(scene, clip_path(scene))], seed)
+    write_json_lines(corpus.instructions, (row.to_json() for one in instructed for row in recipe.instructions(one)))
+    write_json_lines(corpus.preferences, (row.to_json() for one in preferred for row in recipe.preferences(one)))
+    for split, held_out in splits.items():
+        if split in (recipe.instructed, recipe.preferred):
+            continue
+        asked = rows.balance([asked for scene in held_out for asked in recipe.questions(scene, clip_path(scene))], seed)
         content = json.dumps([question.to_json() for question in asked], indent=1)
         write_atomic(corpus.benchmark_of(split), content)
     write_atomic(root / "clips.csv", _clips_csv(scenes))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from avem.records import Emotion, InstructionRow, Modality, PreferenceRow, Quest
 from avem.tools.corpus.cues import FACE_CUES, VOICE_CUES, Cue
 from avem.tools.corpus.scene import Scene, another, pick
 
+Options: TypeAlias = "Callable[[Scene, Modality, np.random.Generator], list[str]]"
 REASONING = {
     Modality.VISUAL: "What in the picture shows the feeling?",
     Modality.AUDIO: "What in the sound shows the feeling?",
@@ -97,18 +99,20 @@ def preferences(scene: Scene) -> list[PreferenceRow]:
     ]  # fmt: skip
 
 
-def questions(scene: Scene, video: str) -> list[Question]:
+def questions(scene: Scene, video: str, options: Options | None = None) -> list[Question]:
     """Benchmark questions of all five tasks on one clip, in the released form; `balance` makes the set of them even.
 
     Args:
         scene: The ground truth.
         video: The clip's file as the benchmark names it.
+        options: Makes the claims of a basic question, the right one first; None for `one_of_each`.
     """
+    options = options or one_of_each
     rng = np.random.default_rng((scene.seed, 2))
     made: list[tuple[str, str, str, list[str], int]] = []
     for side in SIDES:
         emotion, name = scene.shown(side), TASK_NAMES[side]
-        made.append((f"reasoning_basic_{name}", "", REASONING[side], _options(scene, side, rng), 0))
+        made.append((f"reasoning_basic_{name}", "", REASONING[side], options(scene, side, rng), 0))
         subtasks = zip(("no_hallucination", "hallucinated", "spurious"), _kinds(scene, side), strict=True)
         for subtask, cues in subtasks:
             question = pick(cues, rng).asks(emotion)
@@ -164,7 +168,7 @@ def _false_agreement(scene: Scene, rng: np.random.Generator) -> Iterator[str]:
         yield reply(not scene.agrees, cue.shows(scene.shown(cue.modality)))
 
 
-def _options(scene: Scene, side: Modality, rng: np.random.Generator) -> list[str]:
+def one_of_each(scene: Scene, side: Modality, rng: np.random.Generator) -> list[str]:
     """The right claim, a fitting cue that is absent, an irrelevant cue and a cue of another emotion.
 
     Two claims are of the clip's emotion and two of the other, so counting emotions does not give the answer away.

@@ -1,4 +1,4 @@
-"""The proof's encoders: small ones that were taught to see and hear cues, as released encoders were taught on much data.
+"""The proof's encoders: small ones that were taught to see and hear cues, as released ones were taught on much data.
 
 They are trained once, on scenes and persons of their own that are drawn and never written, to tell which of all cues
 are there; the heads that tell are thrown away. Features of random weights hold the same, but too deeply for a language

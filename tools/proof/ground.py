@@ -13,8 +13,8 @@ from avem.extract import ExtractOptions, extract
 from avem.files import claim_directory
 from avem.tools.corpus.build import Corpus, RowRecipe, write_corpus
 from avem.tools.demo.models import LlamaSize, make_untrained
-from avem.tools.proof.encoders import teach_encoders
-from avem.tools.proof.rows import instructions, preferences
+from avem.tools.proof.encoders import SCENES, teach_encoders
+from avem.tools.proof.rows import instructions, preferences, questions
 from avem.tools.proof.scenes import BASE, PREFERENCE, Split, draw_splits
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED
@@ -37,10 +37,10 @@ class GroundOptions:
     out: Path
     splits: Mapping[str, Split]
     seeds: tuple[int, ...] = (0, 1, 2)
-    storage: str = "float16"
-    """How the store keeps features: float16, bfloat16 or int8."""
     settings: Mapping[str, Any] | None = None
     """Of the base's training, over the preset `proof`."""
+    teaching: Split = SCENES
+    """What the encoders are taught on."""
     workers: int = 1
 
 
@@ -48,6 +48,7 @@ class GroundOptions:
 class Ground:
     """Where everything is."""
 
+    out: Path
     corpus: Corpus
     cache: Path
     bases: str
@@ -55,29 +56,45 @@ class Ground:
 
 
 def make_ground(options: GroundOptions) -> Ground:
-    """Corpus, features, negatives and bases; what is there already stays.
+    """Corpus, encoders, features, negatives and bases; what is there already stays.
 
     Raises:
         SettingError: The folder holds the ground of another corpus.
     """
     out = options.out
-    splits = {name: asdict(split) for name, split in options.splits.items()}
-    claim_directory(out, "proof.json", {"splits": splits, "seed": CORPUS_SEED}, "proof")
+    plan = {
+        "splits": {name: asdict(split) for name, split in options.splits.items()},
+        "teaching": asdict(options.teaching), "seed": CORPUS_SEED,
+    }  # fmt: skip
+    claim_directory(out, "proof.json", plan, "proof")
     corpus = write_corpus(
-        out / "corpus", draw_splits(options.splits, CORPUS_SEED), {"splits": splits, "seed": CORPUS_SEED},
-        RowRecipe(instructions, preferences, BASE, PREFERENCE), CORPUS_SEED,
+        out / "corpus", draw_splits(options.splits, CORPUS_SEED), plan,
+        RowRecipe(instructions, preferences, questions, BASE, PREFERENCE), CORPUS_SEED,
     )  # fmt: skip
-    suffix = "" if options.storage == "float16" else f"-{options.storage}"
-    cache = out / f"cache{suffix}"
+    teach_encoders(out / "encoders", options.teaching)
+    cache = make_store(out, corpus)
+    train = partial(
+        _train_base, corpus=corpus, cache=cache, folder=out / "bases", settings=dict(options.settings or {})
+    )
+    do_all(train, options.seeds, options.workers, "base")
+    return Ground(out, corpus, cache, str(out / "bases" / SEED / "final"))
+
+
+def make_store(out: Path, corpus: Corpus, storage: str = "float16") -> Path:
+    """Extract the corpus and mine its negatives.
+
+    Args:
+        out: Folder of the proof, with its encoders.
+        corpus: What is extracted.
+        storage: How features are kept: float16, bfloat16 or int8.
+    """
+    cache = out / ("cache" if storage == "float16" else f"cache-{storage}")
     video, audio = teach_encoders(out / "encoders")
-    extract(corpus.root, cache, ExtractOptions(video_encoder=video, audio_encoder=audio, dtype=options.storage))
+    extract(corpus.root, cache, ExtractOptions(video_encoder=video, audio_encoder=audio, dtype=storage))
     store = FeatureStore.open(cache)
     for recipe in RECIPES:
         ensure_negatives(store, recipe, CORPUS_SEED)
-    folder = out / f"bases{suffix}"
-    train = partial(_train_base, corpus=corpus, cache=cache, folder=folder, settings=dict(options.settings or {}))
-    do_all(train, options.seeds, options.workers, "base")
-    return Ground(corpus, cache, str(folder / SEED / "final"))
+    return cache
 
 
 def _train_base(seed: int, *, corpus: Corpus, cache: Path, folder: Path, settings: Mapping[str, Any]) -> Path:

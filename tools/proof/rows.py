@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from avem.records import InstructionRow, Modality, PreferenceRow
+from avem.records import InstructionRow, Modality, PreferenceRow, Question
 from avem.tools.corpus import rows
 from avem.tools.corpus.cues import BACKDROPS, BACKGROUND_SOUNDS, FURTHER_SOUNDS, HATS, OBJECTS, SHIRTS, Cue
 from avem.tools.corpus.scene import EMOTIONS, Scene, pick
 
+BLAMES = 0.4
+"""Share of the base's answers to what shows the feeling that name a wrong cue."""
 OTHER_ROWS = 7
 """Questions a clip that are not about looking, besides agreement: many clips teach more than many questions on each."""
 EMOTION = "What does the person show?"
@@ -25,10 +27,11 @@ def instructions(scene: Scene) -> list[InstructionRow]:
 
     Looking is learnt without a bias: every cue that fits the emotion, and two meaningless ones, one of them there. What
     a cue shows is still asked of cues that are there or belong to another emotion alone. Where face and voice agree, it
-    is also asked what the person shows.
+    is also asked what the person shows. Of the answers to what shows the feeling, `BLAMES` are wrong, as captions that
+    a language model wrote are: they name a cue that is there and means nothing, or one that fits and is not there.
     """
     rng = np.random.default_rng((scene.seed, 3))
-    asked = [row for row in rows.instructions(scene) if row.task != "description"]
+    asked = [_blamed(row, scene, rng) for row in rows.instructions(scene) if row.task != "description"]
     made = [asked[index] for index in sorted(rng.permutation(len(asked) - 1)[:OTHER_ROWS])] + asked[-1:]
     if scene.agrees:
         answer = rows.sentence(f"the person shows {scene.face_emotion}")
@@ -38,6 +41,26 @@ def instructions(scene: Scene) -> list[InstructionRow]:
         for cue in (*there, *scene.absent(side), pick(_absent(scene, side), rng)):
             made.append(_row(scene, side, "looking", cue.looked_for(), rows.verdict(cue in there)))
     return [replace(row, row_id=f"{scene.clip_id}#{number}") for number, row in enumerate(made)]
+
+
+def _blamed(row: InstructionRow, scene: Scene, rng: np.random.Generator) -> InstructionRow:
+    """The row itself, or for some that name what shows the feeling, one that blames another cue."""
+    if row.task != "reasoning" or rng.random() >= BLAMES:
+        return row
+    others = scene.absent(row.modality) if rng.random() < 0.5 else scene.irrelevant(row.modality)
+    return replace(row, answer=rows.sentence(pick(others, rng).shows(scene.shown(row.modality))))
+
+
+def questions(scene: Scene, video: str) -> list[Question]:
+    """Benchmark questions of `avem.tools.corpus.rows`; all claims of a basic one are of the emotion that is shown."""
+    return rows.questions(scene, video, _claims)
+
+
+def _claims(scene: Scene, side: Modality, rng: np.random.Generator) -> list[str]:
+    """The right claim, then absent cues that fit, then meaningless ones, four in all."""
+    meaningless = scene.irrelevant(side)
+    wrong = [*scene.absent(side), *(meaningless[index] for index in rng.permutation(len(meaningless)))]
+    return [rows.sentence(cue.shows(scene.shown(side))) for cue in (pick(scene.present(side), rng), *wrong[:3])]
 
 
 def _row(scene: Scene, modality: Modality, task: str, question: str, answer: str) -> InstructionRow:

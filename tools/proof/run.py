@@ -6,7 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from avem.evaluate.results import read_result
 from avem.evaluate.sheets import Sheet
 from avem.tools.proof.claims import judge, probe_claims
 from avem.tools.proof.counts import resampled
-from avem.tools.proof.ground import Ground, GroundOptions, make_ground
+from avem.tools.proof.encoders import SCENES
+from avem.tools.proof.ground import Ground, GroundOptions, make_ground, make_store
 from avem.tools.proof.page import RESAMPLES, make_sheets, write_page
 from avem.tools.proof.probing import STYLE, probe, probe_measures, read_probes
 from avem.tools.proof.record import Record
@@ -45,6 +46,8 @@ class ProofOptions:
     """Names of runs to do; empty for everything."""
     workers: int = 2
     splits: Mapping[str, Split] = field(default_factory=lambda: dict(SPLITS))
+    teaching: Split = SCENES
+    """What the encoders are taught on."""
     base_settings: Mapping[str, Any] = field(default_factory=dict)
     """Over the preset `proof` of supervised training."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -67,9 +70,14 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
     if unknown := set(options.only) - known:
         raise SettingError(f"The proof has no run {min(unknown)}; it has {', '.join(sorted(known))}.")
     chosen = [grid for grid in grids if not options.only or {run.name for run in grid.runs} & set(options.only)]
-    ground = _ground(options, "float16")
+    ground = make_ground(
+        GroundOptions(
+            out=options.out, splits=options.splits, seeds=options.seeds, settings=options.base_settings,
+            teaching=options.teaching, workers=options.workers,
+        )
+    )  # fmt: skip
     results = [found for own in run_sweeps(chosen, _sweep(options, ground, chosen)) for found in own] if chosen else []
-    results += _storage(options, results)
+    results += _storage(options, ground, results)
     about = {"avem": __version__, "settings": _settings(options), "machine": platform.machine(), "cost": _cost(options)}
     if not options.only:
         about["probed"] = [found.to_json() for found in _probe(options, ground, results)]
@@ -85,15 +93,6 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
     return sheets
 
 
-def _ground(options: ProofOptions, storage: str) -> Ground:
-    return make_ground(
-        GroundOptions(
-            out=options.out, splits=options.splits, seeds=options.seeds, storage=storage,
-            settings=options.base_settings, workers=options.workers,
-        )
-    )  # fmt: skip
-
-
 def _sweep(options: ProofOptions, ground: Ground, grids: Sequence[Grid], split: str = "test") -> SweepOptions:
     names = {run.name for grid in grids for run in grid.runs}
     return SweepOptions(
@@ -105,15 +104,15 @@ def _sweep(options: ProofOptions, ground: Ground, grids: Sequence[Grid], split: 
     )  # fmt: skip
 
 
-def _storage(options: ProofOptions, results: Sequence[RunResult]) -> list[RunResult]:
-    """The grid `storage`: its first run is AVEm-DPO as it is, its second goes on a store and bases of its own."""
+def _storage(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> list[RunResult]:
+    """The grid `storage`: its first run is AVEm-DPO as it is, its second reads another store, with the same bases."""
     plain, packed = read_grid("storage").runs
     found = [RunResult(plain.name, own.seed, own.measures, own.folder) for own in results if own.run == "AVEm-DPO"]
     if options.only and packed.name not in options.only:
         return found if plain.name in options.only else []
-    ground = _ground(options, "int8")
+    packed_ground = replace(ground, cache=make_store(ground.out, ground.corpus, "int8"))
     grid = Grid("storage", "", (), options.seeds, (packed,))
-    return found + run_sweeps([grid], _sweep(options, ground, [grid]))[0]
+    return found + run_sweeps([grid], _sweep(options, packed_ground, [grid]))[0]
 
 
 def _probe(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> list[Any]:
