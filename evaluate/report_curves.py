@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avem.errors import MissingFileError
+from avem.errors import DataError, MissingFileError
 from avem.files import read_json_lines
 
 PANELS = (
@@ -19,6 +19,7 @@ PANELS = (
     ("Rewards", ("reward*", "*rewards*")),
     ("Margin", ("*margin*",)),
     ("Share of pairs ranked right", ("*accuracy*",)),
+    ("log p(answer) lost on", ("reliance*",)),
 )
 """Title of each panel and the names of the metrics it shows."""
 
@@ -32,6 +33,15 @@ SPOKEN = {
     "reward_vr": "rejected, irrelevant cue",
     "reward_er": "rejected, absent cue",
     "reward_w_given_l": "chosen, on another clip",
+    "reward_l": "rejected, weighted",
+    "held_loss": "held-out clips",
+    "held_margin": "response, held-out clips",
+    "held_input_margin": "input, held-out clips",
+    "held_accuracy": "response, held-out clips",
+    "held_input_accuracy": "input, held-out clips",
+    "reliance": "the rejected input",
+    "reliance_audio": "another clip's audio",
+    "reliance_video": "another clip's video",
 }
 """Metrics of preference training as the page calls them; others keep their names."""
 
@@ -78,19 +88,29 @@ class RunCurves:
     panels: tuple[Panel, ...]
 
 
-def read_curves(run: Path) -> RunCurves:
+def read_metrics(run: Path) -> tuple[Floats, dict[str, Floats]]:
     """Read a run directory's `metrics.jsonl`, one object a step.
+
+    Returns:
+        Numbers of the steps, float64 [steps], and each metric likewise, nan where a step lacks it.
 
     Raises:
         MissingFileError: The run has none.
-        DataError: A line is not an object.
+        DataError: A line is not an object, or there is no line yet.
     """
     path = run / "metrics.jsonl"
     if not path.is_file():
         raise MissingFileError(f"There is no {path}; give run directories that `avem train` made.")
     records = read_json_lines(path, dict)
+    if not records:
+        raise DataError(f"{path} holds no step yet; wait for the run's first.")
     columns = _columns(records)
-    steps = columns.pop("step", np.arange(1, len(records) + 1, dtype=float))
+    return columns.pop("step", np.arange(1, len(records) + 1, dtype=float)), columns
+
+
+def read_curves(run: Path) -> RunCurves:
+    """The panels of one run; raises as `read_metrics`."""
+    steps, columns = read_metrics(run)
     taken: set[str] = set()
     panels = []
     for title, patterns in PANELS:
@@ -103,24 +123,35 @@ def read_curves(run: Path) -> RunCurves:
 
 def make_panel(title: str, steps: Floats, series: dict[str, Floats]) -> Panel:
     """Draw series, float64 [steps] each and nan where not measured, on common axes."""
-    smooth = {name: smoothed(values) for name, values in series.items()}
-    seen = np.concatenate([np.concatenate([series[name], smooth[name]]) for name in series])
+    return compare(title, {_spoken(name): (steps, values) for name, values in series.items()})
+
+
+def compare(title: str, series: Mapping[str, tuple[Floats, Floats]]) -> Panel:
+    """Draw series that have steps of their own on common axes.
+
+    Args:
+        title: Of the panel.
+        series: By the name that the page shows, steps and values, float64 [steps] each; nan where not measured.
+    """
+    smooth = {name: np.where(np.isnan(values), np.nan, smoothed(values)) for name, (_, values) in series.items()}
+    seen = np.concatenate([np.concatenate([values, smooth[name]]) for name, (_, values) in series.items()])
     low, high = float(np.nanmin(seen)), float(np.nanmax(seen))
     margin = 0.05 * (high - low) or 0.5
     low, high = low - margin, high + margin
+    first, last = min(steps[0] for steps, _ in series.values()), max(steps[-1] for steps, _ in series.values())
+    box = (float(first), float(last), low, high)
     curves = tuple(
-        Curve(_spoken(name), _number(_last(smooth[name])), *(
-            _path(steps, values, low, high) for values in (series[name], smooth[name])
-        ))
-        for name in series
-    )  # fmt: skip
+        Curve(name, short(last_known(smooth[name])), _path(steps, values, box), _path(steps, smooth[name], box))
+        for name, (steps, values) in series.items()
+    )
     zero = HEIGHT * high / (high - low) if low < 0 < high else None
-    return Panel(title, _number(low + margin), _number(high - margin), zero, int(steps[-1]), curves)
+    least, most = (0.0 if abs(bound) < 1e-3 * (high - low) else bound for bound in (low + margin, high - margin))
+    return Panel(title, short(least), short(most), zero, int(last), curves)
 
 
 def smoothed(values: Floats) -> Floats:
-    """Exponential mean of the past, corrected for its beginning; nan is skipped."""
-    keep = 1 - 1 / max(1.0, SMOOTHING * len(values))
+    """Exponential mean of the past measurements, corrected for its beginning; where there is none, the last mean."""
+    keep = 1 - 1 / max(1.0, SMOOTHING * np.count_nonzero(~np.isnan(values)))
     total = weight = 0.0
     result = np.full(len(values), np.nan)
     for index, value in enumerate(values):
@@ -132,36 +163,41 @@ def smoothed(values: Floats) -> Floats:
 
 def _columns(records: Sequence[dict[str, Any]]) -> dict[str, Floats]:
     """Metrics that are numbers: float64 [steps], nan where a step lacks one."""
-    names = dict.fromkeys(name for record in records for name, value in record.items() if _is_number(value))
+    names = dict.fromkeys(name for record in records for name, value in record.items() if _isshort(value))
     return {
-        name: np.array([record[name] if _is_number(record.get(name)) else np.nan for record in records], dtype=float)
+        name: np.array([record[name] if _isshort(record.get(name)) else np.nan for record in records], dtype=float)
         for name in names
     }
 
 
-def _is_number(value: Any) -> bool:
+def _isshort(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
-def _path(steps: Floats, values: Floats, low: float, high: float) -> str:
+def _path(steps: Floats, values: Floats, box: tuple[float, float, float, float]) -> str:
+    """SVG path data of the known values; `box` holds the first and last step and the lowest and highest value."""
+    first, last, low, high = box
     known = ~np.isnan(values)
     groups = np.array_split(np.flatnonzero(known), min(MAX_POINTS, max(1, int(known.sum()))))
-    span = max(float(steps[-1] - steps[0]), 1e-9)
+    span = max(last - first, 1e-9)
     points = []
     for group in groups:
         if len(group):
-            x = WIDTH * (steps[group].mean() - steps[0]) / span
+            x = WIDTH * (steps[group].mean() - first) / span
             y = HEIGHT * (high - values[group].mean()) / (high - low)
             points.append(f"{x:.1f} {y:.1f}")
-    return "M" + "L".join(points) if points else ""
+    dot = "h0" if len(points) == 1 else ""  # which the line's round ends make visible
+    return "M" + "L".join(points) + dot if points else ""
 
 
-def _last(values: Floats) -> float:
+def last_known(values: Floats) -> float:
+    """The last value that is not nan; nan where there is none."""
     known = values[~np.isnan(values)]
     return float(known[-1]) if len(known) else float("nan")
 
 
-def _number(value: float) -> str:
+def short(value: float) -> str:
+    """A number with three digits, as pages show it."""
     text = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
 

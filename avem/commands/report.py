@@ -1,4 +1,4 @@
-"""`avem report`: results and runs on one page."""
+"""`avem report`: results, or training runs, on one page."""
 
 from __future__ import annotations
 
@@ -9,17 +9,33 @@ import typer
 
 
 def report(
-    results: Annotated[list[Path], typer.Argument(help="Bench results; the first is what others are compared with.")],
-    run: Annotated[list[Path] | None, typer.Option(help="Run directory to draw; may be repeated.")] = None,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Bench results, the first being what others are compared with, or run directories of `avem train`."
+        ),
+    ],
+    run: Annotated[
+        list[Path] | None, typer.Option(help="Run directory to draw beside results; may be repeated.")
+    ] = None,
     media: Annotated[Path | None, typer.Option(help="Folder of the clips, for pictures.")] = None,
-    title: Annotated[str, typer.Option(help="What the page is called.")] = "EmoReAlM",
+    title: Annotated[
+        str | None, typer.Option(help="What the page is called. [default: EmoReAlM, or Training]", show_default=False)
+    ] = None,
     pictures: Annotated[int, typer.Option(help="How many clips get pictures.", min=0)] = 60,
     paper: Annotated[bool, typer.Option(help="Set the paper's figures beside.")] = True,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("./report.html"),
 ) -> None:
-    """Write one self-contained HTML page on bench results."""
+    """Write one self-contained HTML page on bench results, or one that compares training runs."""
     from avem.evaluate.report import write_report
+    from avem.evaluate.report_runs import is_run, write_run_report
 
-    page = write_report(out, results, run or (), media, title=title, pictures=pictures, paper=paper, seed=seed)
+    runs = [*(path for path in paths if is_run(path)), *(run or ())]
+    results = [path for path in paths if not is_run(path)]
+    if results:
+        title = title or "EmoReAlM"
+        page = write_report(out, results, runs, media, title=title, pictures=pictures, paper=paper, seed=seed)
+    else:
+        page = write_run_report(out, runs, title=title or "Training")
     typer.echo(f"The report is {page}.")

@@ -1,0 +1,168 @@
+"""One page on training runs: the same metric of every run on common axes, and in what their settings differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avem import __version__
+from avem.errors import DataError
+from avem.evaluate.page import page_environment
+from avem.evaluate.report_curves import Floats, Panel, compare, last_known, read_curves, read_metrics, short, smoothed
+from avem.files import write_atomic
+
+COMPARED = {
+    "loss": "Loss",
+    "held_loss": "Loss, held-out clips",
+    "margin": "Response margin (Eq. 10)",
+    "input_margin": "Input margin (Eq. 5)",
+    "accuracy": "Responses ranked right",
+    "input_accuracy": "Inputs ranked right",
+    "held_accuracy": "Responses ranked right, held-out clips",
+    "held_input_accuracy": "Inputs ranked right, held-out clips",
+    "reward_w": "Reward of the chosen answer",
+    "reward_l": "Reward of what is rejected",
+    "reliance": "log p(answer) lost on the rejected input",
+    "reliance_audio": "log p(answer) lost on another clip's audio",
+    "reliance_video": "log p(answer) lost on another clip's video",
+    "grad_norm": "Gradient norm",
+}
+"""Metrics that runs are compared by, and what the page calls them."""
+
+SPEEDS = {"rows_per_s": "Rows a second", "tokens_per_s": "Tokens a second", "share_of_peak": "Share of matmul peak"}
+"""Metrics of which the median over the run counts."""
+
+PLACES = frozenset({"out", "cache", "model", "prefs", "data", "resume", "trackers"})
+"""Settings that say where things lie and not what is computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run directory holds."""
+
+    name: str
+    steps: Floats
+    metrics: dict[str, Floats]
+    settings: dict[str, Any]
+    """As `config.json` has them; empty where there is none."""
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row of a table: one text for each run."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+def write_run_report(path: Path | str, runs: Sequence[Path | str], *, title: str = "Training") -> Path:
+    """Write one self-contained page on one or several training runs.
+
+    Args:
+        path: The HTML file to write.
+        runs: Run directories.
+        title: What the page is called.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        DataError: No run is given, or one has logged no step yet.
+        MissingFileError: A directory is no run.
+    """
+    places = [Path(run) for run in runs]
+    if not places:
+        raise DataError("A report on training needs at least one run directory.")
+    read = [_read(place, name) for place, name in zip(places, distinct_names(places), strict=True)]
+    page = page_environment().get_template("runs.html.jinja").render(
+        title=title,
+        names=[run.name for run in read],
+        states=[_state(run) for run in read],
+        panels=_panels(read),
+        endings=_endings(read),
+        differences=differences(read),
+        settings=_all_settings(read),
+        runs=[read_curves(place) for place in places],
+        version=__version__,
+    )  # fmt: skip
+    write_atomic(Path(path), page)
+    return Path(path)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a run directory rather than a bench result."""
+    return (path / "metrics.jsonl").is_file()
+
+
+def distinct_names(places: Sequence[Path]) -> list[str]:
+    """The directories' names, with as many of their parents as it takes to tell them apart."""
+    parts = [place.resolve().parts for place in places]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{place.name} ({number})" for number, place in enumerate(places, 1)]
+
+
+def differences(runs: Sequence[Run]) -> list[Line]:
+    """Settings in which runs differ; an option that a run does not have is empty there."""
+    names = dict.fromkeys(name for run in runs for name in run.settings if name not in PLACES)
+    lines = [Line(name, tuple(_text(run.settings.get(name)) for run in runs)) for name in names]
+    return [line for line in lines if len(set(line.values)) > 1]
+
+
+def _read(place: Path, name: str) -> Run:
+    steps, metrics = read_metrics(place)
+    try:
+        record = json.loads((place / "config.json").read_text(encoding="utf-8"))
+        settings = record["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        settings = {}
+    return Run(name, steps, metrics, settings if isinstance(settings, dict) else {}, (place / "final").is_dir())
+
+
+def _state(run: Run) -> str:
+    return f"{run.steps[-1]:.0f} steps" + ("" if run.finished else ", not at its end")
+
+
+def _panels(runs: Sequence[Run]) -> list[Panel]:
+    """A panel for each metric that any of several runs has; runs that lack it are left out of it."""
+    if len(runs) == 1:
+        return []
+    panels = []
+    for metric, title in COMPARED.items():
+        series = {run.name: (run.steps, run.metrics[metric]) for run in runs if metric in run.metrics}
+        if series:
+            panels.append(compare(title, series))
+    return panels
+
+
+def _endings(runs: Sequence[Run]) -> list[Line]:
+    """Where each metric ended, as a running mean, and the speeds."""
+
+    def row(metric: str, title: str, *, median: bool) -> Line:
+        found = [run.metrics.get(metric) for run in runs]
+        numbers = [
+            None if values is None else float(np.nanmedian(values)) if median else last_known(smoothed(values))
+            for values in found
+        ]
+        return Line(title, tuple("" if number is None else short(number) for number in numbers))
+
+    lines = [row(metric, title, median=False) for metric, title in COMPARED.items()]
+    lines += [row(metric, title, median=True) for metric, title in SPEEDS.items()]
+    return [line for line in lines if any(line.values)]
+
+
+def _all_settings(runs: Sequence[Run]) -> list[Line]:
+    names = sorted({name for run in runs for name in run.settings if name not in PLACES})
+    return [Line(name, tuple(_text(run.settings.get(name)) for run in runs)) for name in names]
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
