@@ -18,7 +18,7 @@ from avem.tools.proof.counts import CELLS, MEASURES, measures, resampled, right_
 from avem.tools.proof.page import fill, make_sheets
 from avem.tools.proof.probing import PROBES, read_probes
 from avem.tools.proof.record import Record
-from avem.tools.proof.rows import BLAMES, EMOTION, OTHER_ROWS, instructions, preferences, questions
+from avem.tools.proof.rows import AFFIRMS, BLAMES, EMOTION, OTHER_ROWS, OVERLOOKS, instructions, preferences, questions
 from avem.tools.proof.run import GRIDS, ProofOptions, run_proof
 from avem.tools.proof.scenes import SPLITS, Split, draw_splits
 from avem.tools.sweep.grid import read_grid
@@ -75,31 +75,41 @@ def test_the_proofs_test_set_is_as_large_as_it_says():
     assert len(corpus_rows.balance(asked, 0)) >= 1500
 
 
-def test_the_base_learns_to_look_without_a_bias_and_cues_with_one():
+def test_the_base_learns_to_look_without_a_bias():
     scenes = draw_splits({"base": Split(400, 30)}, 5)
     looking: Counter[str] = Counter()
     for scene in scenes:
         made = instructions(scene)
-        assert len(made) == OTHER_ROWS + 1 + 10 + scene.agrees
+        assert len(made) == OTHER_ROWS + 1 + 12 + scene.agrees
         names = {side: {cue.looked_for() for cue in (*scene.present(side), *scene.irrelevant(side))}
                  for side in corpus_rows.SIDES}  # fmt: skip
-        fitting = {cue.asks(scene.shown(side)) for side in corpus_rows.SIDES for cue in scene.absent(side)}
         for row in made:
             if row.task == "looking":
                 looking[row.answer] += 1
                 assert (row.answer == "Yes.") == (row.question in names[row.modality])
-            assert row.question not in fitting
             assert row.question != EMOTION or scene.agrees
     assert abs(looking["Yes."] - looking["No."]) < 0.1 * sum(looking.values())
 
 
 def test_some_of_the_bases_answers_blame_what_they_should_not():
     blamed: list[bool] = []
+    overlooked: list[bool] = []
+    affirmed: list[bool] = []
     for scene in draw_splits({"base": Split(300, 30)}, 6):
         right = {corpus_rows.sentence(cue.shows(scene.shown(side)))
                  for side in corpus_rows.SIDES for cue in scene.present(side)}  # fmt: skip
-        blamed += [row.answer not in right for row in instructions(scene) if row.task == "reasoning"]
+        wrong = {cue.asks(scene.shown(side)) for side in corpus_rows.SIDES
+                 for cue in (*scene.absent(side), *scene.irrelevant(side))}  # fmt: skip
+        made = instructions(scene)
+        affirmed += [row.answer == "Yes." for row in made if row.task == "cue" and row.question in wrong]
+        blamed += [row.answer not in right for row in made if row.task == "reasoning"]
+        said = [row.answer.startswith("Yes") for row in made if row.task == "agreement"]
+        overlooked += [] if scene.agrees else said
+        assert len(said) == 1
+        assert said[0] or not scene.agrees
     assert abs(np.mean(blamed) - BLAMES) < 0.06
+    assert abs(np.mean(overlooked) - OVERLOOKS) < 0.1
+    assert abs(np.mean(affirmed) - AFFIRMS) < 0.06
 
 
 def test_every_claim_of_a_basic_question_is_of_the_emotion_that_is_shown():

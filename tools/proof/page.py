@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,6 +44,8 @@ def make_sheets(record: Record) -> dict[str, Sheet]:
     verdicts = [judge(claim, point, drawn) for claim in claims]
     verdicts += [Verdict.from_json(entry) for entry in record.about.get("probed", [])]
     sheets = {"tally": _tally(verdicts), "claims": _claims(verdicts)}
+    if candidates := record.about.get("candidates"):
+        sheets["settings"] = candidates_sheet(candidates)
     for name in TABLES:
         grid = read_grid(name)
         if shown := [run for run in _runs(grid) if run[0] in point]:
@@ -72,6 +74,14 @@ def _means(grid: Grid, runs: Sequence[tuple[str, tuple[float, ...]]], point: Poi
         rows.append(tuple(cells))
         records.append(record)
     return Sheet(grid.title, header, tuple(rows), tuple(records))
+
+
+def candidates_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
+    """What was tried on the validation clips."""
+    columns = [name for name in found[0] if name in MEASURES]
+    rows = tuple((one["run"], *(f"{one[name]:.1f}" for name in (*columns, "mean"))) for one in found)
+    header = ("run", *(MEASURES[name] for name in columns), "mean of the first three")
+    return Sheet("Settings tried on the validation clips", header, rows, tuple(found))
 
 
 def _claims(verdicts: Sequence[Verdict]) -> Sheet:

@@ -13,6 +13,10 @@ from avem.tools.corpus.scene import EMOTIONS, Scene, pick
 
 BLAMES = 0.4
 """Share of the base's answers to what shows the feeling that name a wrong cue."""
+AFFIRMS = 0.65
+"""Share of its answers that say yes, a cue that means nothing or is not there shows the emotion."""
+OVERLOOKS = 0.6
+"""Share of the clips whose face and voice differ where it is told that they agree."""
 OTHER_ROWS = 7
 """Questions a clip that are not about looking, besides agreement: many clips teach more than many questions on each."""
 EMOTION = "What does the person show?"
@@ -25,27 +29,36 @@ MEANINGLESS = {
 def instructions(scene: Scene) -> list[InstructionRow]:
     """Supervised questions: some of those of `avem.tools.corpus.rows`, and whether cues are there.
 
-    Looking is learnt without a bias: every cue that fits the emotion, and two meaningless ones, one of them there. What
-    a cue shows is still asked of cues that are there or belong to another emotion alone. Where face and voice agree, it
-    is also asked what the person shows. Of the answers to what shows the feeling, `BLAMES` are wrong, as captions that
-    a language model wrote are: they name a cue that is there and means nothing, or one that fits and is not there.
+    Looking is learnt without a bias: every cue that fits the emotion, and two meaningless ones, one of them there. Where
+    face and voice agree, it is also asked what the person shows.
+
+    Elsewhere the answers are as careless as those that language models write from captions. What shows the feeling is
+    said to be a cue that means nothing or is not there (`BLAMES` of the answers). Asked whether such a cue shows the
+    emotion, `AFFIRMS` of the answers are yes. Of clips whose face and voice differ, `OVERLOOKS` are said to agree.
     """
     rng = np.random.default_rng((scene.seed, 3))
-    asked = [_blamed(row, scene, rng) for row in rows.instructions(scene) if row.task != "description"]
+    asked = [_biased(row, scene, rng) for row in rows.instructions(scene) if row.task != "description"]
     made = [asked[index] for index in sorted(rng.permutation(len(asked) - 1)[:OTHER_ROWS])] + asked[-1:]
     if scene.agrees:
         answer = rows.sentence(f"the person shows {scene.face_emotion}")
         made.append(_row(scene, Modality.AUDIOVISUAL, "emotion", EMOTION, answer))
     for side in rows.SIDES:
+        wrong = pick((*scene.absent(side), *scene.irrelevant(side)), rng)
+        affirmed = rows.verdict(bool(rng.random() < AFFIRMS))
+        made.append(_row(scene, side, "cue", wrong.asks(scene.shown(side)), affirmed))
         there = (*scene.present(side), pick(scene.irrelevant(side), rng))
         for cue in (*there, *scene.absent(side), pick(_absent(scene, side), rng)):
             made.append(_row(scene, side, "looking", cue.looked_for(), rows.verdict(cue in there)))
     return [replace(row, row_id=f"{scene.clip_id}#{number}") for number, row in enumerate(made)]
 
 
-def _blamed(row: InstructionRow, scene: Scene, rng: np.random.Generator) -> InstructionRow:
-    """The row itself, or for some that name what shows the feeling, one that blames another cue."""
-    if row.task != "reasoning" or rng.random() >= BLAMES:
+def _biased(row: InstructionRow, scene: Scene, rng: np.random.Generator) -> InstructionRow:
+    """The row itself, or what a careless caption would have made of it."""
+    drawn = rng.random()
+    if row.task == "agreement" and not scene.agrees and drawn < OVERLOOKS:
+        seen = scene.face_emotion if rng.random() < 0.5 else scene.voice_emotion
+        return replace(row, answer=rows.reply(True, f"both show {seen}"))
+    if row.task != "reasoning" or drawn >= BLAMES:
         return row
     others = scene.absent(row.modality) if rng.random() < 0.5 else scene.irrelevant(row.modality)
     return replace(row, answer=rows.sentence(pick(others, rng).shows(scene.shown(row.modality))))

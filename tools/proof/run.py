@@ -16,14 +16,15 @@ from avem.errors import SettingError
 from avem.evaluate.questions import read_questions
 from avem.evaluate.results import read_result
 from avem.evaluate.sheets import Sheet
+from avem.files import write_atomic
 from avem.tools.proof.claims import judge, probe_claims
 from avem.tools.proof.counts import resampled
 from avem.tools.proof.encoders import SCENES
 from avem.tools.proof.ground import Ground, GroundOptions, make_ground, make_store
-from avem.tools.proof.page import RESAMPLES, make_sheets, write_page
+from avem.tools.proof.page import RESAMPLES, candidates_sheet, make_sheets, write_page
 from avem.tools.proof.probing import STYLE, probe, probe_measures, read_probes
 from avem.tools.proof.record import Record
-from avem.tools.proof.scenes import SPLITS, Split
+from avem.tools.proof.scenes import SPLITS, TEST, VALIDATION, Split
 from avem.tools.sweep.grid import Grid, read_grid
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED, RunResult, SweepOptions, run_sweeps
@@ -70,15 +71,12 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
     if unknown := set(options.only) - known:
         raise SettingError(f"The proof has no run {min(unknown)}; it has {', '.join(sorted(known))}.")
     chosen = [grid for grid in grids if not options.only or {run.name for run in grid.runs} & set(options.only)]
-    ground = make_ground(
-        GroundOptions(
-            out=options.out, splits=options.splits, seeds=options.seeds, settings=options.base_settings,
-            teaching=options.teaching, workers=options.workers,
-        )
-    )  # fmt: skip
+    ground = _make_ground(options)
     results = [found for own in run_sweeps(chosen, _sweep(options, ground, chosen)) for found in own] if chosen else []
     results += _storage(options, ground, results)
     about = {"avem": __version__, "settings": _settings(options), "machine": platform.machine(), "cost": _cost(options)}
+    if (chosen_by := options.out / "settings.json").is_file():
+        about["candidates"] = json.loads(chosen_by.read_text(encoding="utf-8"))
     if not options.only:
         about["probed"] = [found.to_json() for found in _probe(options, ground, results)]
         about["cost"]["hours_of_last_call"] = round((time.monotonic() - start) / 3600, 2)
@@ -93,14 +91,42 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
     return sheets
 
 
-def _sweep(options: ProofOptions, ground: Ground, grids: Sequence[Grid], split: str = "test") -> SweepOptions:
+def _sweep(options: ProofOptions, ground: Ground, grids: Sequence[Grid], split: str = TEST) -> SweepOptions:
     names = {run.name for grid in grids for run in grid.runs}
     return SweepOptions(
         cache=ground.cache, prefs=ground.corpus.preferences, model=ground.bases,
-        out=options.out / ground.cache.name.replace("cache", "sweep"),
+        out=options.out / ground.cache.name.replace("cache", "sweep" if split == TEST else split),
         questions=ground.corpus.benchmark_of(split), style=STYLE, seeds=options.seeds, device="cpu",
         settings={**PREFERENCE_PRESETS["proof"], **options.settings}, only=tuple(set(options.only) & names),
         workers=options.workers,
+    )  # fmt: skip
+
+
+def choose_settings(options: ProofOptions) -> Sheet:
+    """Try the candidates of the grid `settings` on the validation clips, with the first seed.
+
+    Returns:
+        Every candidate's measures, also in `settings.json`; the last column is what they are chosen by, the mean of
+        the basic, agreement and stress scores.
+    """
+    options = replace(options, seeds=options.seeds[:1], only=())
+    ground, grid = _make_ground(options), read_grid("settings")
+    results = run_sweeps([grid], _sweep(options, ground, [grid], VALIDATION))[0]
+    tried = [
+        {"run": found.run, **{column: found.measures[column] for column in grid.columns},
+         "mean": sum(found.measures[column] for column in grid.columns[:3]) / 3}
+        for found in results
+    ]  # fmt: skip
+    write_atomic(options.out / "settings.json", json.dumps(tried, indent=1) + "\n")
+    return candidates_sheet(tried)
+
+
+def _make_ground(options: ProofOptions) -> Ground:
+    return make_ground(
+        GroundOptions(
+            out=options.out, splits=options.splits, seeds=options.seeds, settings=options.base_settings,
+            teaching=options.teaching, workers=options.workers,
+        )
     )  # fmt: skip
 
 
