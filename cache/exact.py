@@ -141,7 +141,8 @@ class Comparison:
         codes = self._quantised.codes
         for start in range(0, len(rows), TILE):
             part = rows[start : start + TILE]
-            self._scan(_products(codes[torch.from_numpy(part)], codes[left:right]), part, left)
+            gathered = torch.from_numpy(codes.numpy().take(part, axis=0))  # torch's own indexing is 30 times slower
+            self._scan(_products(gathered, codes[left:right]), part, left)
 
     def _scan(self, products: npt.NDArray[np.int32], rows: Rows, left: int) -> None:
         """Scan a tile [a, b] in as many threads as do not meet at any clip."""

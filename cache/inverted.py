@@ -28,6 +28,8 @@ MARGIN = 0.01
 """What the sample has to show above the target, twice its standard error."""
 
 RECALL_SAMPLE = 500
+LISTS = 1.0
+"""Lists, by the root of the clips: more of them cost more to find than they spare."""
 TRAINING_CLIPS_A_LIST = 40
 TRAINING_ROUNDS = 8
 POOL_BLOCK = 65_536
@@ -51,7 +53,7 @@ class _Lists:
     """Centroids, and the lists of any clips in the order of their nearness."""
 
     def __init__(self, vectors: Vectors, clips: Rows) -> None:
-        self._vectors, self.count = vectors, max(1, int(2 * np.sqrt(len(clips))))
+        self._vectors, self.count = vectors, max(1, int(LISTS * np.sqrt(len(clips))))
         training = clips[:: max(1, len(clips) // (self.count * TRAINING_CLIPS_A_LIST))]
         kmeans = faiss.Clustering(vectors.shape[1], self.count)
         kmeans.niter, kmeans.min_points_per_centroid = TRAINING_ROUNDS, 1
