@@ -87,7 +87,7 @@ class Engine:
         self._clients, self._temperature = clients, temperature
         self._options = {"seed": seed, **(options or {})}
         self._stop: BaseException | None = None
-        self._flying: dict[str, asyncio.Task[ChatReply | Outcome]] = {}
+        self._flying: dict[str, asyncio.Future[ChatReply | Outcome]] = {}
         self._failed_in_a_row = 0
 
     async def run(self, name: str, jobs: Sequence[Job]) -> list[Outcome]:
@@ -163,10 +163,20 @@ class Engine:
             return known
         if self.batch is not None and self.batch.waits_for(turn.identity):
             return Outcome(pending=True)
-        if (task := self._flying.get(turn.identity)) is None:
-            task = self._flying[turn.identity] = asyncio.create_task(self._send(turn, job))
-            task.add_done_callback(lambda _: self._flying.pop(turn.identity))
-        return await task
+        if (flying := self._flying.get(turn.identity)) is not None:
+            return await flying
+        # a future instead of a task: the one that asks goes on by itself, without waiting for the loop's next turn
+        flying = self._flying[turn.identity] = asyncio.get_running_loop().create_future()
+        try:
+            found = await self._send(turn, job)
+        except BaseException:
+            flying.cancel()
+            raise
+        finally:
+            del self._flying[turn.identity]
+        if not flying.done():
+            flying.set_result(found)
+        return found
 
     async def _send(self, turn: _Turn, job: Job) -> ChatReply | Outcome:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -13,8 +14,14 @@ import urllib.request
 
 import pytest
 
+from avem.chat import ChatClient, ChatSettings
+from avem.tools.prefs.engine import Engine, Job
 from avem.tools.prefs.journal import Journal
+from avem.tools.prefs.pipeline import code_of
+from avem.tools.prefs.prompts import load_prompts
+from avem.tools.prefs.replies import Context
 from avem.tools.prefs.standin import StandIn
+from avem.tools.prefs.steps import STEPS
 from tests.tools.prefs.conftest import json_lines
 
 KILLS = 10
@@ -113,6 +120,28 @@ def test_a_second_run_sends_nothing(run, scenes):
         assert sum(standin.arrived.values()) == sent
     assert (second.out / "preferences.jsonl").read_text() == text
     assert second.tokens == first.tokens
+
+
+def test_equal_requests_in_flight_are_sent_once(scenes, tmp_path):
+    step, (scene, other) = STEPS["stress_audio_present"], scenes[:2]
+    jobs = [
+        Job(one.clip_id, step, "writer",
+            {"code": code_of(one.clip_id), "emotion": str(one.emotion), "audio_caption": "A loud voice is heard."},
+            Context(one.emotion))
+        for one in (scene, other, scene, scene)
+    ]  # fmt: skip
+
+    async def ask(standin):
+        settings = ChatSettings(endpoint=standin.endpoint, model="writer", parallel=4)
+        with Journal(tmp_path / "log.jsonl") as journal:
+            async with ChatClient(settings) as client:
+                return await Engine({"writer": client}, load_prompts(), journal).run("requests", jobs)
+
+    with StandIn(scenes, latency_s=0.05) as standin:
+        outcomes = asyncio.run(ask(standin))
+        assert sorted(standin.arrived.values()) == [1, 1]
+    assert outcomes[0].value is not None
+    assert outcomes[0] == outcomes[2] == outcomes[3] != outcomes[1]
 
 
 def serve_batch(standin, folder, fail=()):
