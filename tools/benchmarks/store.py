@@ -247,9 +247,9 @@ def _alternate_writing(sides: dict[str, Callable[[], None]], place: Path, repeat
 
 
 OPEN_ONCE = """
-import resource, sys, time
+import re, sys, time
 from avem.cache import FeatureStore
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024  # rusage has the parent's
 before, begin = peak(), time.perf_counter()
 store = FeatureStore.open(sys.argv[1])
 opened = time.perf_counter()
