@@ -15,7 +15,7 @@ from typing import Any
 
 from avem.errors import CheckpointError, DataError, SettingError
 from avem.files import replace_directory, write_atomic
-from avem.train.config import RunConfig
+from avem.train.config import SOURCES, RunConfig
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,12 @@ class RunDirectory:
         if not config.resume:
             raise SettingError(f"{self.path} holds a run; choose another directory with --out, or go on with --resume.")
         self._compare("settings", record["identity"], config.identity())
+
+    def spelt_alike(self, config: RunConfig) -> bool:
+        """Whether the run was started with the same paths; others may hold the same, which only their digests tell."""
+        record = self._record()
+        now = config.to_json()
+        return record is not None and all(record["settings"].get(name) == now.get(name) for name in SOURCES)
 
     def start(self, config: RunConfig, data: dict[str, Any]) -> None:
         """Record what the run is made of, or check that it is still made of the same.

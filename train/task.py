@@ -66,7 +66,7 @@ def run_task(task: Task[Example], model: AudiovisualLM | None = None) -> Path:
     config = task.config
     run = RunDirectory(config.out)
     run.check(config)
-    if run.final.is_dir():
+    if run.final.is_dir() and run.spelt_alike(config):
         logger.info("The run in %s is complete", run.path)
         return run.path
     rows = task.read()
@@ -75,6 +75,9 @@ def run_task(task: Task[Example], model: AudiovisualLM | None = None) -> Path:
     kept, held = split(examples, session)
     plan = session.plan(kept)
     run.start(config, session.sources(rows_digest(rows), examples, plan))
+    if run.final.is_dir():
+        logger.info("The run in %s is complete", run.path)
+        return run.path
     swapped = swapped_specs(kept, session.store, config.reliance_rows, config.seed)
     features = session.features([*_specs(examples), *(spec for row in swapped for spec in row)])
     objective = task.objective(session, kept, features)

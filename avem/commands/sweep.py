@@ -62,11 +62,15 @@ def sweep(
 
 
 def _prove(out: Path, seeds: tuple[int, ...], only: tuple[str, ...], workers: int, settings: Mapping[str, Any]) -> None:
-    """Run the proof, or some of its runs."""
-    from avem.tools.proof.run import ProofOptions, run_proof
+    """Run the proof, some of its runs, or the choice of its settings."""
+    from avem.tools.proof.run import ProofOptions, choose_settings, run_proof
 
     given = {"seeds": seeds} if seeds else {}
-    sheets = run_proof(ProofOptions(out=out, only=only, workers=workers, settings=settings, **given))
+    options = ProofOptions(out=out, only=only, workers=workers, settings=settings, **given)
+    if only == ("settings",):
+        _show([choose_settings(options)])
+        return
+    sheets = run_proof(options)
     _show(list(sheets.values()))
     stem = "some" if only else "proof"
     typer.echo(f"{out / stem}.html holds the tables, {stem}.json every answer.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from avem.train.optimizer import rate_factor
 from avem.train.rows import read_instructions
 from avem.train.specs import SequenceBuilder
 from avem.train.supervised import preview_supervised, train_supervised
+from tests.train.model_kit import tiny_model
 from tests.train.training_kit import Kit, instruction_rows, make_kit, make_store, weights_of
 
 
@@ -77,6 +79,17 @@ def test_a_complete_run_is_left_alone(kit, trained):
         train_supervised(SupervisedConfig(**kit.supervised_settings(trained, epochs=6, learning_rate=3e-3))) == trained
     )
     assert (trained / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_complete_run_is_not_taken_for_one_of_another_model(kit, tmp_path):
+    settings = kit.supervised_settings(tmp_path / "run", max_steps=1)
+    run = train_supervised(SupervisedConfig(**settings))
+    same = shutil.copytree(kit.model, tmp_path / "same")
+    assert train_supervised(SupervisedConfig(**{**settings, "model": str(same)})) == run
+    other = tmp_path / "other"
+    tiny_model(dtype=torch.float32, video_projector="mlp2x_gelu", audio_projector="stack-mlp").save(other)
+    with pytest.raises(DataError, match="model that the run .* changed since"):
+        train_supervised(SupervisedConfig(**{**settings, "model": str(other)}))
 
 
 def test_a_used_directory_is_refused_under_other_settings(kit, trained, tmp_path):

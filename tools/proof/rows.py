@@ -15,7 +15,7 @@ BLAMES = 0.4
 """Share of the base's answers to what shows the feeling that name a wrong cue."""
 AFFIRMS = 0.65
 """Share of its answers that say yes, a cue that means nothing or is not there shows the emotion."""
-OVERLOOKS = 0.6
+OVERLOOKS = 0.5
 """Share of the clips whose face and voice differ where it is told that they agree."""
 OTHER_ROWS = 7
 """Questions a clip that are not about looking, besides agreement: many clips teach more than many questions on each."""
@@ -29,8 +29,8 @@ MEANINGLESS = {
 def instructions(scene: Scene) -> list[InstructionRow]:
     """Supervised questions: some of those of `avem.tools.corpus.rows`, and whether cues are there.
 
-    Looking is learnt without a bias: every cue that fits the emotion, and two meaningless ones, one of them there. Where
-    face and voice agree, it is also asked what the person shows.
+    Looking is learnt without a bias: every cue that fits the emotion, and two meaningless ones, one of them there.
+    Where face and voice agree, it is also asked what the person shows.
 
     Elsewhere the answers are as careless as those that language models write from captions. What shows the feeling is
     said to be a cue that means nothing or is not there (`BLAMES` of the answers). Asked whether such a cue shows the
