@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +36,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     sync_directory(path.parent)
 
 
-def claim_directory(directory: Path, name: str, settings: dict[str, Any], what: str) -> None:
+def claim_directory(directory: Path, name: str, settings: Mapping[str, Any], what: str) -> None:
     """Make a folder the home of something made by these settings, or refuse one that is not.
 
     Args:

@@ -103,11 +103,12 @@ def make_base(gguf: Path, store: FeatureStore, folder: Path) -> Path:
     if not folder.is_dir():
         language_model, tokenizer = load_language_model(gguf, dtype=torch.bfloat16)
         widths = {kind: getattr(store, kind)([0]).shape[-1] for kind in store.kinds}
+        digests = {kind: json_sha256(store.fingerprint(kind)) for kind in store.kinds}
         config = AudiovisualConfig(
             video_hidden_size=widths.get("video", 0), audio_hidden_size=widths["audio"],
             video_projector="mlp2x_gelu" if "video" in widths else "none", video_frames=FRAMES,
             audio_projector="stack-mlp", audio_stack=STACK, prompt_format="chat",
-            **{f"{kind}_fingerprint": json_sha256(store.fingerprint(kind)) for kind in widths},
+            video_fingerprint=digests.get("video", ""), audio_fingerprint=digests["audio"],
         )  # fmt: skip
         AudiovisualLM.create(language_model, tokenizer, config).save(folder, licence="apache-2.0")
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,8 +66,8 @@ def _prove(out: Path, seeds: tuple[int, ...], only: tuple[str, ...], workers: in
     """Run the proof, some of its runs, or the choice of its settings."""
     from avem.tools.proof.run import ProofOptions, choose_settings, run_proof
 
-    given = {"seeds": seeds} if seeds else {}
-    options = ProofOptions(out=out, only=only, workers=workers, settings=settings, **given)
+    options = ProofOptions(out=out, only=only, workers=workers, settings=settings)
+    options = replace(options, seeds=seeds) if seeds else options
     if only == ("settings",):
         _show([choose_settings(options)])
         return

@@ -88,7 +88,7 @@ def test_a_complete_run_is_not_taken_for_one_of_another_model(kit, tmp_path):
     assert train_supervised(SupervisedConfig(**{**settings, "model": str(same)})) == run
     other = tmp_path / "other"
     tiny_model(dtype=torch.float32, video_projector="mlp2x_gelu", audio_projector="stack-mlp").save(other)
-    with pytest.raises(DataError, match="model that the run .* changed since"):
+    with pytest.raises(DataError, match=r"model that the run .* changed since"):
         train_supervised(SupervisedConfig(**{**settings, "model": str(other)}))
 
 

@@ -249,7 +249,8 @@ def _alternate_writing(sides: dict[str, Callable[[], None]], place: Path, repeat
 OPEN_ONCE = """
 import re, sys, time
 from avem.cache import FeatureStore
-peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024  # rusage has the parent's
+# not resource.getrusage, which begins with what the parent process had
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
 before, begin = peak(), time.perf_counter()
 store = FeatureStore.open(sys.argv[1])
 opened = time.perf_counter()

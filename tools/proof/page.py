@@ -64,7 +64,8 @@ def _means(grid: Grid, runs: Sequence[tuple[str, tuple[float, ...]]], point: Poi
     header = ("run", *(MEASURES[column] for column in grid.columns))
     rows, records = [], []
     for name, paper in runs:
-        cells, record = [name], {"run": name}
+        cells = [name]
+        record: dict[str, Any] = {"run": name}
         for place, column in enumerate(grid.columns):
             values = point[name][column]
             deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,8 @@ def _emotions(
 
 def _npz(clips: Sequence[str], sums: Mapping[str, Floats]) -> bytes:
     sink = BytesIO()
-    np.savez_compressed(sink, clips=np.array(clips), **sums)
+    arrays: dict[str, Any] = {"clips": np.array(clips), **sums}
+    np.savez_compressed(sink, **arrays)
     return sink.getvalue()
 
 

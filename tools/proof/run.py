@@ -74,7 +74,9 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
     ground = _make_ground(options)
     results = [found for own in run_sweeps(chosen, _sweep(options, ground, chosen)) for found in own] if chosen else []
     results += _storage(options, ground, results)
-    about = {"avem": __version__, "settings": _settings(options), "machine": platform.machine(), "cost": _cost(options)}
+    about: dict[str, Any] = {
+        "avem": __version__, "settings": _settings(options), "machine": platform.machine(), "cost": _cost(options)
+    }  # fmt: skip
     if (chosen_by := options.out / "settings.json").is_file():
         about["candidates"] = json.loads(chosen_by.read_text(encoding="utf-8"))
     if not options.only:
