@@ -17,8 +17,8 @@ PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
         "accumulation": 1, "warmup": 0.1, "epochs": 3, "adam_beta2": 0.98,
     },
     "proof": {
-        "beta": 1.0, "learning_rate": 2e-3, "batch_size": 64, "accumulation": 1, "warmup": 0.1, "epochs": 2,
-        "adam_beta2": 0.98, "reliance_rows": 0, "trackers": "none", "save_every": 0,
+        "beta": 1.0, "gamma_tpd": 0.1, "learning_rate": 3e-4, "batch_size": 32, "accumulation": 1, "warmup": 0.1,
+        "epochs": 2, "adam_beta2": 0.98, "reliance_rows": 0, "trackers": "none", "save_every": 0,
     },
     "naive-dpo": {"rejected": "random", "gamma_tpd": 0.0, "lambda_av": 0.0},
     "vista-dpo": {"gamma_tpd": 0.0, "rejected_input": "both"},
@@ -61,7 +61,7 @@ SUPERVISED_PRESETS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.01, "adam_beta2": 0.98,
     },
     "proof": {
-        "learning_rate": 2e-3, "batch_size": 192, "accumulation": 1, "epochs": 4, "warmup": 0.05,
+        "learning_rate": 1e-3, "batch_size": 48, "accumulation": 1, "epochs": 4, "warmup": 0.05,
         "weight_decay": 0.01, "adam_beta2": 0.98, "trackers": "none",
     },
 }  # fmt: skip
