@@ -246,6 +246,8 @@ def test_one_row_of_a_table_is_made_from_nothing_and_found_again(small):
     record = Record.read(small.out / "some.json")
     assert set(record.right) == {"base", "w/o PMP"}
     assert record.about["cost"]["constants_computed"] > 0
+    assert (small.out / "ground.json").is_file()  # under another name than the results of a whole proof
+    assert not (small.out / "proof.json").exists()
     assert "w/o PMP" in (small.out / "some.html").read_text()
     made = {path: path.stat().st_mtime_ns for path in small.out.rglob("final/*")}
     assert run_proof(small) == sheets

@@ -25,6 +25,8 @@ from avem.train.supervised import train_supervised
 
 CORPUS_SEED = 0
 """One corpus for every seed: seeds are of models and of training."""
+PLAN = "ground.json"
+"""Written first: what everything is made of, so that a second proof with other settings is refused."""
 RECIPES = ("hard", "random-clip", "random-emotion")
 BASE_SIZE = LlamaSize(160, 4)
 """1.8M weights with the projectors."""
@@ -66,7 +68,7 @@ def make_ground(options: GroundOptions) -> Ground:
         "splits": {name: asdict(split) for name, split in options.splits.items()},
         "teaching": asdict(options.teaching), "seed": CORPUS_SEED,
     }  # fmt: skip
-    claim_directory(out, "proof.json", plan, "proof")
+    claim_directory(out, PLAN, plan, "proof")
     corpus = write_corpus(
         out / "corpus", draw_splits(options.splits, CORPUS_SEED), plan,
         RowRecipe(instructions, preferences, questions, BASE, PREFERENCE), CORPUS_SEED,
