@@ -72,12 +72,16 @@ def bench_emorealm(
     chosen = select_questions(questions, tasks, limit)
     asker = Asker(model, store, style, max_new_tokens or longest_reply(style))
     model.eval()
-    resolved = resolve_clips(store.clips, chosen)
-    places = {name: row for name, row in resolved.rows.items() if asker.has_media(row)}
     ways = chosen_ways(generate=generate, text_only=text_only)
     return bench_questions(
-        asker, chosen, Clips(places, resolved.absent), ways, out_dir, name=name, resamples=resamples, seed=seed
+        asker, chosen, place_clips(asker, chosen), ways, out_dir, name=name, resamples=resamples, seed=seed
     )
+
+
+def place_clips(asker: Asker, questions: Sequence[Question]) -> Clips:
+    """Where a questioner's store has the questions' clips, without those that it has no media of."""
+    resolved = resolve_clips(asker.store.clips, questions)
+    return Clips({name: row for name, row in resolved.rows.items() if asker.has_media(row)}, resolved.absent)
 
 
 def bench_questions(

@@ -17,8 +17,7 @@ import torch
 
 from avem.errors import SettingError
 from avem.evaluate.asking import STREAMS, Ask, Asker, options_of
-from avem.evaluate.bench import bench_questions
-from avem.evaluate.clips import Clips, resolve_clips
+from avem.evaluate.bench import bench_questions, place_clips
 from avem.evaluate.questions import prompt_text
 from avem.evaluate.results import BenchResult
 from avem.evaluate.statistics import RESAMPLES
@@ -124,9 +123,7 @@ def bench_contrast(
     """Bench a model under contrastive decoding (Table 5's last row); see `avem.evaluate.bench.bench_emorealm`."""
     strength = strength or ContrastOptions()
     asker = ContrastAsker(model.eval(), store, style, strength)
-    resolved = resolve_clips(store.clips, questions)
-    places = {key: row for key, row in resolved.rows.items() if asker.has_media(row)}
     return bench_questions(
-        asker, questions, Clips(places, resolved.absent), asker.ways, out_dir, name=name, resamples=resamples,
+        asker, questions, place_clips(asker, questions), asker.ways, out_dir, name=name, resamples=resamples,
         seed=strength.seed,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from avem.evaluate.emer import grade_means, load_rubric
 from avem.evaluate.emer_bench import EmerResult
 from avem.evaluate.emer_report import bands_of, cards_of, criteria_of, write_emer_report
 from tests.endpoint_kit import stand_in
+from tests.evaluate.browser_kit import backgrounds, open_on_a_phone_without_scripts
 
 RUBRIC = load_rubric()
 CLUE, LABEL, *_ = RUBRIC.names
@@ -150,18 +151,8 @@ def test_page_by_keyboard(browser, page):
 
 
 def test_page_fits_a_phone_reads_without_scripts_and_follows_the_readers_colours(browser, page):
-    size = {"width": 375, "height": 700, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    browser.get(page.as_uri())
-    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    open_on_a_phone_without_scripts(browser, page)
     assert browser.execute_script("return document.documentElement.scrollWidth") == 375
     assert len(visible(browser)) == 5
     assert browser.execute_script("return document.getElementById('filters').hidden")
-    colours = []
-    for scheme in ("light", "dark"):
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-        browser.get(page.as_uri())
-        colours.append(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))
-    assert colours == ["rgb(246, 246, 243)", "rgb(18, 20, 23)"]
+    assert backgrounds(browser, page) == ["rgb(246, 246, 243)", "rgb(18, 20, 23)"]

@@ -16,6 +16,7 @@ from avem.evaluate.report_media import frame_strip, wave_path
 from avem.evaluate.results import Item, judge
 from avem.evaluate.summary import summarise, to_csv, to_json, to_markdown, to_table
 from avem.records import Question
+from tests.evaluate.browser_kit import backgrounds, open_on_a_phone_without_scripts
 from tests.evaluate.media_kit import write_clip
 
 STRESS, BASIC = "reasoning_stress_video", "reasoning_basic_audio"
@@ -233,24 +234,14 @@ def test_clip_beside_the_page_is_played(browser, page):
 
 
 def test_page_fits_a_phone_and_reads_without_scripts(browser, page):
-    size = {"width": 375, "height": 700, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    browser.get(page.as_uri())
-    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    open_on_a_phone_without_scripts(browser, page)
     assert browser.execute_script("return document.documentElement.scrollWidth") == 375
     assert len(visible(browser)) == 12
     assert browser.execute_script("return document.getElementById('filters').hidden")
 
 
 def test_page_is_light_or_dark_as_the_reader_prefers(browser, page):
-    colours = []
-    for scheme in ("light", "dark"):
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-        browser.get(page.as_uri())
-        colours.append(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))
-    assert colours == ["rgb(246, 246, 243)", "rgb(18, 20, 23)"]
+    assert backgrounds(browser, page) == ["rgb(246, 246, 243)", "rgb(18, 20, 23)"]
 
 
 def test_templates_travel_with_the_package():

@@ -19,9 +19,10 @@ from avem.tools.proof.page import fill, make_sheets
 from avem.tools.proof.probing import PROBES, read_probes
 from avem.tools.proof.record import Record
 from avem.tools.proof.rows import AFFIRMS, BLAMES, EMOTION, OTHER_ROWS, OVERLOOKS, instructions, preferences, questions
-from avem.tools.proof.run import GRIDS, ProofOptions, run_proof
+from avem.tools.proof.run import GRIDS, ProofOptions, constants_a_row, run_proof
 from avem.tools.proof.scenes import SPLITS, Split, draw_splits
 from avem.tools.sweep.grid import read_grid
+from avem.train.presets import PREFERENCE_PRESETS
 
 DOCS = Path(__file__).parents[2] / "docs"
 KINDS = [("reasoning_basic_audio", ""), ("reasoning_basic_video", ""), ("modality_agreement", "A"),
@@ -269,3 +270,11 @@ def test_probes_of_other_clips_are_refused(tmp_path):
     assert read_probes({"base": [tmp_path / "one.npz"]})["base"].shape == (1, 2, 2, len(PROBES))
     with pytest.raises(DataError, match="other clips"):
         read_probes({"base": [tmp_path / "one.npz", tmp_path / "two.npz"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "scores"), [("paper", 7), ("vista-dpo", 7), ("naive-dpo", 4), ("no-pmp", 6), ("only-er", 5), ("er-irr", 7)]
+)
+def test_constants_are_counted_by_what_a_run_weighs(name, scores):
+    settings = {"beta_vr": 0.5, "beta_er": 0.5, "beta_irr": 0.0, "rejected": "weighted", "lambda_av": 1.0}
+    assert constants_a_row({**settings, **PREFERENCE_PRESETS[name]}) == scores

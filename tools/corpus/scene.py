@@ -131,14 +131,7 @@ def _draw_scene(number: int, seed: int, split: str) -> Scene:
     return Scene(
         clip_id=f"demo/{number:05d}",
         split=split,
-        emotion=face if rng.random() < 0.5 else voice,
-        face_emotion=face,
-        voice_emotion=voice,
-        face_cues=one_or_two(FACE_CUES[face], rng),
-        voice_cues=one_or_two(VOICE_CUES[voice], rng),
-        shirt=pick(SHIRTS, rng),
-        backdrop=pick(BACKDROPS, rng),
-        hat=pick(HATS, rng) if rng.random() < 0.5 else None,
+        **draw_shown(face, voice, rng),
         sound=pick(BACKGROUND_SOUNDS, rng),
         person=Person(
             skin=round(float(rng.uniform(0, 1)), 3),
@@ -148,6 +141,20 @@ def _draw_scene(number: int, seed: int, split: str) -> Scene:
         shift=(round(float(rng.uniform(-0.02, 0.02)), 4), round(float(rng.uniform(-0.02, 0.02)), 4)),
         seed=int(rng.integers(2**31)),
     )
+
+
+def draw_shown(face: Emotion, voice: Emotion, rng: np.random.Generator) -> dict[str, Any]:
+    """Draw the label, the cues, and what the picture holds besides: those fields of a `Scene`."""
+    return {
+        "emotion": face if rng.random() < 0.5 else voice,
+        "face_emotion": face,
+        "voice_emotion": voice,
+        "face_cues": one_or_two(FACE_CUES[face], rng),
+        "voice_cues": one_or_two(VOICE_CUES[voice], rng),
+        "shirt": pick(SHIRTS, rng),
+        "backdrop": pick(BACKDROPS, rng),
+        "hat": pick(HATS, rng) if rng.random() < 0.5 else None,
+    }
 
 
 def another(emotion: Emotion, rng: np.random.Generator) -> Emotion:

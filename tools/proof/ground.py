@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from avem.extract import ExtractOptions, extract
 from avem.files import claim_directory
 from avem.tools.corpus.build import Corpus, RowRecipe, write_corpus
 from avem.tools.demo.models import LlamaSize, make_untrained
-from avem.tools.proof.encoders import SCENES, teach_encoders
+from avem.tools.proof.encoders import teach_encoders
 from avem.tools.proof.rows import instructions, preferences, questions
 from avem.tools.proof.scenes import BASE, PREFERENCE, Split, draw_splits
 from avem.tools.sweep.pool import do_all
@@ -33,65 +33,64 @@ BASE_SIZE = LlamaSize(160, 4)
 
 
 @dataclass(frozen=True, slots=True)
-class GroundOptions:
-    """Settings of what runs stand on."""
-
-    out: Path
-    splits: Mapping[str, Split]
-    seeds: tuple[int, ...] = (0, 1, 2)
-    settings: Mapping[str, Any] | None = None
-    """Of the base's training, over the preset `proof`."""
-    teaching: Split = SCENES
-    """What the encoders are taught on."""
-    workers: int = 1
-
-
-@dataclass(frozen=True, slots=True)
 class Ground:
     """Where everything is."""
 
     out: Path
     corpus: Corpus
+    encoders: tuple[Path, Path]
     cache: Path
     bases: str
     """Path of a base model, with `{seed}` in it."""
 
 
-def make_ground(options: GroundOptions) -> Ground:
+def make_ground(
+    out: Path,
+    splits: Mapping[str, Split],
+    teaching: Split,
+    seeds: Sequence[int],
+    settings: Mapping[str, Any],
+    workers: int,
+) -> Ground:
     """Corpus, encoders, features, negatives and bases; what is there already stays.
 
+    Args:
+        out: Folder for all of it.
+        splits: How much of every split there is.
+        teaching: What the encoders are taught on.
+        seeds: A base for each.
+        settings: Of the bases' training, over the preset `proof`.
+        workers: Bases trained at a time.
+
     Raises:
-        SettingError: The folder holds the ground of another corpus.
+        SettingError: The folder holds the ground of another corpus, or a base of other settings.
     """
-    out = options.out
     plan = {
-        "splits": {name: asdict(split) for name, split in options.splits.items()},
-        "teaching": asdict(options.teaching), "seed": CORPUS_SEED,
+        "splits": {name: asdict(split) for name, split in splits.items()},
+        "teaching": asdict(teaching), "seed": CORPUS_SEED,
     }  # fmt: skip
     claim_directory(out, PLAN, plan, "proof")
     corpus = write_corpus(
-        out / "corpus", draw_splits(options.splits, CORPUS_SEED), plan,
+        out / "corpus", draw_splits(splits, CORPUS_SEED), plan,
         RowRecipe(instructions, preferences, questions, BASE, PREFERENCE), CORPUS_SEED,
     )  # fmt: skip
-    teach_encoders(out / "encoders", options.teaching)
-    cache = make_store(out, corpus)
-    train = partial(
-        _train_base, corpus=corpus, cache=cache, folder=out / "bases", settings=dict(options.settings or {})
-    )
-    do_all(train, options.seeds, options.workers, "base")
-    return Ground(out, corpus, cache, str(out / "bases" / SEED / "final"))
+    encoders = teach_encoders(out / "encoders", teaching)
+    cache = make_store(out / "cache", corpus, encoders)
+    train = partial(_train_base, corpus=corpus, cache=cache, folder=out / "bases", settings=settings)
+    do_all(train, seeds, workers, "base")
+    return Ground(out, corpus, encoders, cache, str(out / "bases" / SEED / "final"))
 
 
-def make_store(out: Path, corpus: Corpus, storage: str = "float16") -> Path:
+def make_store(cache: Path, corpus: Corpus, encoders: tuple[Path, Path], storage: str = "float16") -> Path:
     """Extract the corpus and mine its negatives.
 
     Args:
-        out: Folder of the proof, with its encoders.
+        cache: The store to make.
         corpus: What is extracted.
+        encoders: Folders of the video and the audio encoder.
         storage: How features are kept: float16, bfloat16 or int8.
     """
-    cache = out / ("cache" if storage == "float16" else f"cache-{storage}")
-    video, audio = teach_encoders(out / "encoders")
+    video, audio = encoders
     extract(corpus.root, cache, ExtractOptions(video_encoder=video, audio_encoder=audio, dtype=storage))
     store = FeatureStore.open(cache)
     for recipe in RECIPES:
@@ -105,8 +104,6 @@ def _train_base(seed: int, *, corpus: Corpus, cache: Path, folder: Path, setting
         cache=cache, model="untrained", data=corpus.instructions, out=folder / str(seed), seed=seed,
         **{**SUPERVISED_PRESETS["proof"], **settings},
     )  # fmt: skip
-    if (config.out / "final").is_dir():
-        return config.out
     rows, pairs = read_instructions(corpus.instructions), read_preferences(corpus.preferences)
     model = make_untrained(rows, pairs, FeatureStore.open(cache), seed, BASE_SIZE)
     return train_supervised(config, model)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from markupsafe import Markup
 
 from avem import __version__
 from avem.errors import DataError
@@ -21,10 +22,12 @@ from avem.evaluate.page import page_environment
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
 from avem.tools.proof.claims import FAILS, HOLDS, OPEN, Verdict, judge, own_claims, paper_claims
-from avem.tools.proof.counts import MEASURES, Floats, resampled
+from avem.tools.proof.counts import MEASURES, Floats, measures, resampled
 from avem.tools.proof.probing import PROBES
 from avem.tools.proof.record import Record
 from avem.tools.sweep.grid import Grid, read_grid
+from avem.tools.sweep.outcome import draw, make_sheet
+from avem.tools.sweep.run import RunResult
 
 RESAMPLES = 4000
 TABLES = ("table3", "table5", "table17", "table18", "strengths", "pairing", "storage")
@@ -48,33 +51,25 @@ def make_sheets(record: Record) -> dict[str, Sheet]:
         sheets["settings"] = candidates_sheet(candidates)
     for name in TABLES:
         grid = read_grid(name)
-        if shown := [run for run in _runs(grid) if run[0] in point]:
-            sheets[name] = _means(grid, shown, point)
+        if results := grid_results(grid, point):
+            sheets[name] = make_sheet(grid, results)
     return sheets
 
 
-def _runs(grid: Grid) -> list[tuple[str, tuple[float, ...]]]:
-    """Name and the paper's figures of every row, the base first."""
-    base = [("base", grid.base.paper)] if grid.base else []
-    return [*base, *((run.name, run.paper) for run in grid.runs)]
+def draw_strengths(record: Record) -> str:
+    """Fig. 11 on the proof's ground as SVG; empty where nothing of it was run."""
+    grid = read_grid("strengths")
+    results = grid_results(grid, {run: measures(counts.sum(axis=1)) for run, counts in record.counts().items()})
+    return draw(grid, results) if results else ""
 
 
-def _means(grid: Grid, runs: Sequence[tuple[str, tuple[float, ...]]], point: Points) -> Sheet:
-    """Mean and standard deviation over the seeds, with the paper's figure behind it."""
-    header = ("run", *(MEASURES[column] for column in grid.columns))
-    rows, records = [], []
-    for name, paper in runs:
-        cells = [name]
-        record: dict[str, Any] = {"run": name}
-        for place, column in enumerate(grid.columns):
-            values = point[name][column]
-            deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-            beside = f" ({paper[place]:.1f})" if paper else ""
-            cells.append(f"{values.mean():.1f} ± {deviation:.1f}{beside}")
-            record |= {column: float(values.mean()), f"{column}_sd": deviation}
-        rows.append(tuple(cells))
-        records.append(record)
-    return Sheet(grid.title, header, tuple(rows), tuple(records))
+def grid_results(grid: Grid, point: Points) -> list[RunResult]:
+    """What a grid's rows came to, for its table and its figure."""
+    return [
+        RunResult(run.name, seed, {name: float(values[seed]) for name, values in point[run.name].items()}, Path())
+        for run in grid.rows if run.name in point
+        for seed in range(len(point[run.name][grid.columns[0]]))
+    ]  # fmt: skip
 
 
 def candidates_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
@@ -111,12 +106,12 @@ def _tally(verdicts: Sequence[Verdict]) -> Sheet:
     return Sheet("Verdicts", ("from", HOLDS, FAILS, OPEN), tuple(rows), tuple(records))
 
 
-def write_page(path: Path, sheets: Mapping[str, Sheet]) -> Path:
-    """Write every table as one HTML page."""
+def write_page(path: Path, sheets: Mapping[str, Sheet], pictures: Sequence[str] = ()) -> Path:
+    """Write every table, and pictures given as SVG, as one HTML page."""
     page = page_environment().get_template("sheets.html.jinja")
     content = page.render(
         over="Proof", title="What holds of the paper, where every cue is known", lede=LEDE,
-        sheets=list(sheets.values()), pictures=[], version=__version__,
+        sheets=list(sheets.values()), pictures=[Markup(svg) for svg in pictures if svg], version=__version__,
     )  # fmt: skip
     write_atomic(path, content)
     return path

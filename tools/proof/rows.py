@@ -88,17 +88,18 @@ def preferences(scene: Scene) -> list[PreferenceRow]:
     """
     rng = np.random.default_rng((scene.seed, 4))
     elsewhere = [emotion for emotion in EMOTIONS if emotion not in (scene.face_emotion, scene.voice_emotion)]
-    made, denied = [], {side: len(scene.present(side)) for side in rows.SIDES}
+    made, denied = {}, {side: len(scene.present(side)) for side in rows.SIDES}
     asked = rows.preferences(scene)
-    for row in (asked[index] for index in rng.permutation(len(asked))):
+    for number in rng.permutation(len(asked)).tolist():
+        row = asked[number]
         if row.chosen == rows.verdict(False):
             denied[row.modality] -= 1
             if denied[row.modality] < 0:
                 continue
         side = rows.SIDES[rng.integers(2)] if row.modality == Modality.AUDIOVISUAL else row.modality
         claim = pick(_absent(scene, side), rng).shows(pick(elsewhere, rng))
-        made.append(replace(row, rejected_irrelevant=rows.sentence(claim)))
-    return sorted(made, key=lambda row: asked.index(replace(row, rejected_irrelevant=None)))
+        made[number] = replace(row, rejected_irrelevant=rows.sentence(claim))
+    return [made[number] for number in sorted(made)]
 
 
 def _absent(scene: Scene, side: Modality) -> list[Cue]:

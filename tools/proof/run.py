@@ -20,8 +20,8 @@ from avem.files import write_atomic
 from avem.tools.proof.claims import judge, probe_claims
 from avem.tools.proof.counts import resampled
 from avem.tools.proof.encoders import SCENES
-from avem.tools.proof.ground import Ground, GroundOptions, make_ground, make_store
-from avem.tools.proof.page import RESAMPLES, candidates_sheet, make_sheets, write_page
+from avem.tools.proof.ground import Ground, make_ground, make_store
+from avem.tools.proof.page import RESAMPLES, candidates_sheet, draw_strengths, make_sheets, write_page
 from avem.tools.proof.probing import STYLE, probe, probe_measures, read_probes
 from avem.tools.proof.record import Record
 from avem.tools.proof.scenes import SPLITS, TEST, VALIDATION, Split
@@ -89,7 +89,7 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
     name = "some" if options.only else "proof"
     record.write(options.out / f"{name}.json")
     sheets = make_sheets(record)
-    write_page(options.out / f"{name}.html", sheets)
+    write_page(options.out / f"{name}.html", sheets, [draw_strengths(record)])
     return sheets
 
 
@@ -125,11 +125,8 @@ def choose_settings(options: ProofOptions) -> Sheet:
 
 def _make_ground(options: ProofOptions) -> Ground:
     return make_ground(
-        GroundOptions(
-            out=options.out, splits=options.splits, seeds=options.seeds, settings=options.base_settings,
-            teaching=options.teaching, workers=options.workers,
-        )
-    )  # fmt: skip
+        options.out, options.splits, options.teaching, options.seeds, options.base_settings, options.workers
+    )
 
 
 def _storage(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> list[RunResult]:
@@ -138,7 +135,7 @@ def _storage(options: ProofOptions, ground: Ground, results: Sequence[RunResult]
     found = [RunResult(plain.name, own.seed, own.measures, own.folder) for own in results if own.run == "AVEm-DPO"]
     if options.only and packed.name not in options.only:
         return found if plain.name in options.only else []
-    packed_ground = replace(ground, cache=make_store(ground.out, ground.corpus, "int8"))
+    packed_ground = replace(ground, cache=make_store(ground.out / "cache-int8", ground.corpus, ground.encoders, "int8"))
     grid = Grid("storage", "", (), options.seeds, (packed,))
     return found + run_sweeps([grid], _sweep(options, packed_ground, [grid]))[0]
 
@@ -146,8 +143,8 @@ def _storage(options: ProofOptions, ground: Ground, results: Sequence[RunResult]
 def _probe(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> list[Any]:
     """Probe some runs and judge what the paper says of them."""
     questions = read_questions(ground.corpus.benchmark)
-    clips = sorted({question.video for question in questions})[:PROBE_CLIPS]
-    chosen = tuple(question for question in questions if question.video in set(clips))
+    clips = set(sorted({question.video for question in questions})[:PROBE_CLIPS])
+    chosen = tuple(question for question in questions if question.video in clips)
     models = {
         (found.run, found.seed): ground.bases.replace(SEED, str(found.seed))
         if found.run == "base"
@@ -183,9 +180,17 @@ def _cost(options: ProofOptions) -> dict[str, Any]:
     seconds, looked_up, runs = 0.0, 0, 0
     for folder in sorted(options.out.glob("sweep*/runs/*")):
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        steps = [json.loads(line) for line in lines]
-        seconds += sum(step["rows"] / step["rows_per_s"] for step in steps if step.get("rows_per_s"))
-        looked_up += 7 * sum(step["rows"] for step in steps if "rows" in step)
+        steps = [step for step in map(json.loads, lines) if step.get("rows_per_s")]
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"]
+        seconds += sum(step["rows"] / step["rows_per_s"] for step in steps)
+        looked_up += constants_a_row(settings) * sum(step["rows"] for step in steps)
         runs += 1
     computed = sum(path.read_bytes().count(b"\n") for path in options.out.glob("cache*/logprobs/*/scores-*.tsv"))
     return {"runs": runs, "training_s": round(seconds), "constants_used": looked_up, "constants_computed": computed}
+
+
+def constants_a_row(settings: Mapping[str, Any]) -> int:
+    """Scores of a preference row that a run with these settings looks up: reference and text prior of every answer."""
+    weighed = sum(settings[f"beta_{name}"] > 0 for name in ("vr", "er", "irr"))
+    answers = 1 + (1 if settings["rejected"] == "random" else weighed)
+    return 2 * answers + int(settings["lambda_av"] > 0)

@@ -11,18 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from avem.records import Emotion
-from avem.tools.corpus.cues import (
-    BACKDROPS,
-    BACKGROUND_SOUNDS,
-    FACE_CUES,
-    FURTHER_SOUNDS,
-    HATS,
-    OBJECTS,
-    SHIRTS,
-    VOICE_CUES,
-    Cue,
-)
-from avem.tools.corpus.scene import EMOTIONS, Person, Scene, another, one_or_two, pick
+from avem.tools.corpus.cues import BACKGROUND_SOUNDS, FURTHER_SOUNDS, OBJECTS, Cue
+from avem.tools.corpus.scene import EMOTIONS, Person, Scene, another, draw_shown, pick
 
 AGREEING_SHARE = 0.5
 HAIR = ("", "short", "long", "curls")
@@ -90,14 +80,7 @@ def _draw(clip_id: str, split: str, face: Emotion, persons: Sequence[Person], rn
     return Scene(
         clip_id=clip_id,
         split=split,
-        emotion=face if rng.random() < 0.5 else voice,
-        face_emotion=face,
-        voice_emotion=voice,
-        face_cues=one_or_two(FACE_CUES[face], rng),
-        voice_cues=one_or_two(VOICE_CUES[voice], rng),
-        shirt=pick(SHIRTS, rng),
-        backdrop=pick(BACKDROPS, rng),
-        hat=pick(HATS, rng) if rng.random() < 0.5 else None,
+        **draw_shown(face, voice, rng),
         sound=first,
         person=pick(persons, rng),
         shift=(round(float(rng.uniform(-0.03, 0.03)), 4), round(float(rng.uniform(-0.03, 0.03)), 4)),

@@ -74,6 +74,11 @@ class Grid:
     base: GridRun | None = None
     """The model before training, if the table shows it."""
 
+    @property
+    def rows(self) -> tuple[GridRun, ...]:
+        """Rows of the table, the base first."""
+        return (*((self.base,) if self.base else ()), *self.runs)
+
 
 def grid_names() -> list[str]:
     """Names of the grids that come with avem."""

@@ -31,10 +31,10 @@ def make_sheet(grid: Grid, results: Sequence[RunResult]) -> Sheet:
     """One row a run: each measure's mean over the seeds, its standard deviation, and the paper's figure."""
     columns = shown_columns(grid, results)
     header = ["run", "seeds", *(MEASURES[column] for column in columns)]
-    with_paper = [column for column in columns if column in grid.columns and any(run.paper for run in _rows(grid))]
+    with_paper = [column for column in columns if column in grid.columns and any(run.paper for run in grid.rows)]
     header += [f"paper: {MEASURES[column]}" for column in with_paper]
     rows, records = [], []
-    for run in _rows(grid):
+    for run in grid.rows:
         own = [result for result in results if result.run == run.name]
         if not own:
             continue
@@ -75,7 +75,7 @@ def draw(grid: Grid, results: Sequence[RunResult]) -> str:
             _line(panel, runs, results, column)
         panel.set_xlabel(curve)
     if not curves:
-        _bars(panels[0], _rows(grid), results, columns)
+        _bars(panels[0], grid.rows, results, columns)
     panels[0].legend(fontsize="small", frameon=False)
     figure.suptitle(grid.title, fontsize="medium")
     sink = io.StringIO()
@@ -106,10 +106,6 @@ def _bars(panel: Any, runs: Sequence[GridRun], results: Sequence[RunResult], col
 def _values(run: GridRun, results: Sequence[RunResult], column: str) -> list[float]:
     own = [result for result in results if result.run == run.name]
     return [result.measures[column] for result in own if column in result.measures]
-
-
-def _rows(grid: Grid) -> list[GridRun]:
-    return [*([grid.base] if grid.base else []), *grid.runs]
 
 
 def _cell(mean: float | None, deviation: float | None) -> str:
