@@ -12,10 +12,16 @@ import typer
 if TYPE_CHECKING:
     from avem.evaluate.sheets import Sheet
 
+PROOFS = ("proof", "proof-settings", "proof-smollm2")
+"""Names that are not of a grid."""
+
 
 def sweep(
     grid: Annotated[
-        str, typer.Argument(help="table3, table5, table17, table18, fig11, a TOML file of one's own, or proof.")
+        str, typer.Argument(
+            help="table3, table5, table17, table18, fig11, a TOML file of one's own, or proof (also proof-settings, "
+            "proof-smollm2)."
+        )
     ],
     cache: Annotated[Path, typer.Option(help="Feature store.")] = Path("./cache"),
     prefs: Annotated[Path, typer.Option(help="Preference rows.")] = Path("./preferences.jsonl"),
@@ -37,6 +43,8 @@ def sweep(
     """Train every run of a grid, judge them, and draw table and figure; the same command goes on with what is left.
 
     `avem sweep proof` needs nothing: it draws its own corpus, trains its own bases, and judges the paper's claims.
+    `proof-settings` tries the candidates for its settings on validation clips, `proof-smollm2` does Table 3's runs with
+    released weights.
     """
     from avem.tools.sweep.grid import read_grid
     from avem.tools.sweep.outcome import write_outcome
@@ -48,8 +56,8 @@ def sweep(
     settings = {
         **(preset_of(PREFERENCE_PRESETS, preset) if preset else {}), **dict(map(parse_override, overrides or ()))
     }  # fmt: skip
-    if grid == "proof":
-        _prove(out or Path("./proof"), tuple(seed or ()), tuple(only or ()), workers, settings)
+    if grid in PROOFS:
+        _prove(grid, out or Path("./proof"), tuple(seed or ()), tuple(only or ()), workers, settings)
         return
     out = out or Path("./sweep")
     read = read_grid(grid)
@@ -62,18 +70,23 @@ def sweep(
     typer.echo(f"{out / read.name}.md, .json and .svg hold the table, the raw results and the figure.")
 
 
-def _prove(out: Path, seeds: tuple[int, ...], only: tuple[str, ...], workers: int, settings: Mapping[str, Any]) -> None:
-    """Run the proof, some of its runs, or the choice of its settings."""
-    from avem.tools.proof.run import ProofOptions, choose_settings, run_proof
+def _prove(
+    which: str, out: Path, seeds: tuple[int, ...], only: tuple[str, ...], workers: int, settings: Mapping[str, Any]
+) -> None:
+    """Run the proof or some of its runs, choose its settings, or repeat its first table with released weights."""
+    from avem.errors import SettingError
+    from avem.tools.proof.run import ProofOptions, choose_settings, run_proof, run_released
 
+    if only and which != "proof":
+        raise SettingError(f"avem sweep {which} does all its runs; leave --only out.")
     options = ProofOptions(out=out, only=only, workers=workers, settings=settings)
     options = replace(options, seeds=seeds) if seeds else options
-    if only == ("settings",):
+    if which == "proof-settings":
         _show([choose_settings(options)])
         return
-    sheets = run_proof(options)
+    sheets = run_proof(options) if which == "proof" else run_released(options)
     _show(list(sheets.values()))
-    stem = "some" if only else "proof"
+    stem = "smollm2" if which == "proof-smollm2" else "some" if only else "proof"
     typer.echo(f"{out / stem}.html holds the tables, {stem}.json every answer.")
 
 

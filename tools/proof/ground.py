@@ -41,7 +41,9 @@ class Ground:
     encoders: tuple[Path, Path]
     cache: Path
     bases: str
-    """Path of a base model, with `{seed}` in it."""
+    """Path of a base model; with `{seed}` in it, each seed has its own."""
+    questions: Path
+    """What runs are judged by."""
 
 
 def make_ground(
@@ -65,6 +67,19 @@ def make_ground(
     Raises:
         SettingError: The folder holds the ground of another corpus, or a base of other settings.
     """
+    corpus, encoders = make_corpus(out, splits, teaching)
+    cache = make_store(out / "cache", corpus, encoders)
+    train = partial(_train_base, corpus=corpus, cache=cache, folder=out / "bases", settings=settings)
+    do_all(train, seeds, workers, "base")
+    return Ground(out, corpus, encoders, cache, str(out / "bases" / SEED / "final"), corpus.benchmark)
+
+
+def make_corpus(out: Path, splits: Mapping[str, Split], teaching: Split) -> tuple[Corpus, tuple[Path, Path]]:
+    """What the grounds of all reference models share: the corpus, and the taught encoders' folders.
+
+    Raises:
+        SettingError: The folder holds another corpus.
+    """
     plan = {
         "splits": {name: asdict(split) for name, split in splits.items()},
         "teaching": asdict(teaching), "seed": CORPUS_SEED,
@@ -74,11 +89,7 @@ def make_ground(
         out / "corpus", draw_splits(splits, CORPUS_SEED), plan,
         RowRecipe(instructions, preferences, questions, BASE, PREFERENCE), CORPUS_SEED,
     )  # fmt: skip
-    encoders = teach_encoders(out / "encoders", teaching)
-    cache = make_store(out / "cache", corpus, encoders)
-    train = partial(_train_base, corpus=corpus, cache=cache, folder=out / "bases", settings=settings)
-    do_all(train, seeds, workers, "base")
-    return Ground(out, corpus, encoders, cache, str(out / "bases" / SEED / "final"))
+    return corpus, teach_encoders(out / "encoders", teaching)
 
 
 def make_store(cache: Path, corpus: Corpus, encoders: tuple[Path, Path], storage: str = "float16") -> Path:

