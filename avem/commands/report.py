@@ -1,4 +1,4 @@
-"""`avem report`: results, or training runs, on one page."""
+"""`avem report`: results, training runs, or the proof on one page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ def report(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="Bench results, the first being what others are compared with, or run directories of `avem train`."
+            help="Bench results, the first being what others are compared with, run directories of `avem train`, or "
+            "the raw results of `avem sweep proof`."
         ),
     ],
     run: Annotated[
@@ -27,10 +28,16 @@ def report(
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("./report.html"),
 ) -> None:
-    """Write one self-contained HTML page on bench results, or one that compares training runs."""
+    """Write one self-contained HTML page: on bench results, on training runs, or on the proof."""
     from avem.evaluate.report import write_report
     from avem.evaluate.report_runs import is_run, write_run_report
+    from avem.tools.proof.page import write_page
+    from avem.tools.proof.record import Record, is_record
 
+    if len(paths) == 1 and is_record(paths[0]):
+        write_page(out, Record.read(paths[0]))
+        typer.echo(f"The report is {out}.")
+        return
     runs = [*(path for path in paths if is_run(path)), *(run or ())]
     results = [path for path in paths if not is_run(path)]
     if results:

@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 
 PROOFS = ("proof", "proof-settings", "proof-smollm2")
 """Names that are not of a grid."""
+MADE = ("cache", "prefs", "model", "questions", "style", "device")
+"""Options that say what a grid stands on; the proof makes all of it."""
 
 
 def sweep(
+    context: typer.Context,
     grid: Annotated[
-        str, typer.Argument(
+        str,
+        typer.Argument(
             help="table3, table5, table17, table18, fig11, a TOML file of one's own, or proof (also proof-settings, "
             "proof-smollm2)."
-        )
+        ),
     ],
     cache: Annotated[Path, typer.Option(help="Feature store.")] = Path("./cache"),
     prefs: Annotated[Path, typer.Option(help="Preference rows.")] = Path("./preferences.jsonl"),
@@ -57,6 +61,7 @@ def sweep(
         **(preset_of(PREFERENCE_PRESETS, preset) if preset else {}), **dict(map(parse_override, overrides or ()))
     }  # fmt: skip
     if grid in PROOFS:
+        _refuse(context, grid)
         _prove(grid, out or Path("./proof"), tuple(seed or ()), tuple(only or ()), workers, settings)
         return
     out = out or Path("./sweep")
@@ -68,6 +73,16 @@ def sweep(
     sheet = write_outcome(read, run_sweep(read, options), out)
     _show([sheet])
     typer.echo(f"{out / read.name}.md, .json and .svg hold the table, the raw results and the figure.")
+
+
+def _refuse(context: typer.Context, which: str) -> None:
+    """Refuse options that the proof would pass over."""
+    from avem.errors import SettingError
+
+    sources = {name: context.get_parameter_source(name) for name in MADE}
+    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if given:
+        raise SettingError(f"avem sweep {which} makes its own corpus, features and bases; leave --{given[0]} out.")
 
 
 def _prove(

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from avem.cli import app
 from avem.errors import DataError, SettingError
 from avem.evaluate.metrics import Outcome
 from avem.evaluate.statistics import compare
@@ -221,6 +223,8 @@ def test_tables_go_between_their_marks():
     assert fill(fill(page, {"claims": "new\n"}), {"claims": "new\n"}) == fill(page, {"claims": "new\n"})
     with pytest.raises(DataError, match="no result"):
         fill(page, {})
+    other = page.replace("claims", "smollm2 claims")
+    assert fill(page + other, {"claims": "new\n"}, "smollm2") == page + other.replace("old", "new")
 
 
 def test_the_published_tables_are_those_of_the_published_answers():
@@ -253,6 +257,25 @@ def test_one_row_of_a_table_is_made_from_nothing_and_found_again(small):
     made = {path: path.stat().st_mtime_ns for path in small.out.rglob("final/*")}
     assert run_proof(small) == sheets
     assert {path: path.stat().st_mtime_ns for path in small.out.rglob("final/*")} == made
+
+
+def test_the_report_shows_raw_results_again(small, tmp_path):
+    run_proof(small)
+    arguments = ["report", str(small.out / "some.json"), "--out", str(tmp_path / "page.html")]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    assert (tmp_path / "page.html").read_text() == (small.out / "some.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refusal"),
+    [(["proof", "--cache", "here"], "makes its own corpus, features and bases; leave --cache out"),
+     (["proof-settings", "--style", "cloze"], "leave --style out"),
+     (["proof-smollm2", "--only", "AVEm-DPO"], "does all its runs; leave --only out")],
+)  # fmt: skip
+def test_what_the_proof_would_pass_over_is_refused(arguments, refusal, tmp_path):
+    with pytest.raises(SettingError, match=refusal):
+        CliRunner().invoke(app, ["sweep", *arguments, "--out", str(tmp_path / "proof")], catch_exceptions=False)
+    assert not (tmp_path / "proof").exists()
 
 
 def test_other_rows_and_other_corpora_are_refused(small):

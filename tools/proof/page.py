@@ -1,8 +1,9 @@
 """The proof's tables, as Markdown between the marks of `docs/proof.md` and as a page.
 
-    python -m avem.tools.proof.page docs/proof.json docs/proof.md
+    python -m avem.tools.proof.page docs/proof.json docs/proof.md --figure docs/images/proof.svg
+    python -m avem.tools.proof.page docs/smollm2.json docs/proof.md --prefix smollm2
 
-makes the tables of the page again from the raw results.
+make the tables of the page, and its figure, again from the raw results.
 """
 
 from __future__ import annotations
@@ -106,40 +107,52 @@ def _tally(verdicts: Sequence[Verdict]) -> Sheet:
     return Sheet("Verdicts", ("from", HOLDS, FAILS, OPEN), tuple(rows), tuple(records))
 
 
-def write_page(path: Path, sheets: Mapping[str, Sheet], pictures: Sequence[str] = ()) -> Path:
-    """Write every table, and pictures given as SVG, as one HTML page."""
+def write_page(path: Path, record: Record) -> dict[str, Sheet]:
+    """Write every table and the figure of raw results as one HTML page, and return the tables by name."""
+    sheets, picture = make_sheets(record), draw_strengths(record)
     page = page_environment().get_template("sheets.html.jinja")
     content = page.render(
         over="Proof", title="What holds of the paper, where every cue is known", lede=LEDE,
-        sheets=list(sheets.values()), pictures=[Markup(svg) for svg in pictures if svg], version=__version__,
+        sheets=list(sheets.values()), pictures=[Markup(picture)] if picture else [], version=__version__,
     )  # fmt: skip
     write_atomic(path, content)
-    return path
+    return sheets
 
 
-def fill(text: str, blocks: Mapping[str, str]) -> str:
+def fill(text: str, blocks: Mapping[str, str], prefix: str = "") -> str:
     """Put blocks between the marks `<!-- NAME -->` and `<!-- end -->` of a page.
+
+    Args:
+        text: The page.
+        blocks: Name to what goes between its marks.
+        prefix: What stands before the names in the marks, `<!-- PREFIX NAME -->`; other marks stay as they are.
 
     Raises:
         DataError: The page has a mark of an unknown name.
     """
+    before = f"{prefix} " if prefix else ""
 
     def block(found: re.Match[str]) -> str:
         name = found[1]
         if name not in blocks:
             raise DataError(f"The page has a place for {name}, which there is no result of; run that part first.")
-        return f"<!-- {name} -->\n{blocks[name]}<!-- end -->"
+        return f"<!-- {before}{name} -->\n{blocks[name]}<!-- end -->"
 
-    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+    return re.sub(rf"<!-- {before}(\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
 
 
 def main(
     results: Annotated[Path, typer.Argument(help="Raw results, as `avem sweep proof` writes them.")],
     page: Annotated[Path, typer.Argument(help="Markdown page whose tables are made again.")],
+    prefix: Annotated[str, typer.Option(help="What stands before the names in the marks of these results.")] = "",
+    figure: Annotated[Path | None, typer.Option(help="SVG to write Fig. 11 to.")] = None,
 ) -> None:
-    """Make the tables of a page again from raw results."""
-    blocks = {name: sheet.form("markdown") for name, sheet in make_sheets(Record.read(results)).items()}
-    write_atomic(page, fill(page.read_text(encoding="utf-8"), blocks))
+    """Make the tables of a page, and its figure, again from raw results."""
+    record = Record.read(results)
+    blocks = {name: sheet.form("markdown") for name, sheet in make_sheets(record).items()}
+    write_atomic(page, fill(page.read_text(encoding="utf-8"), blocks, prefix))
+    if figure is not None:
+        write_atomic(figure, draw_strengths(record))
 
 
 if __name__ == "__main__":

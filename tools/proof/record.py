@@ -115,5 +115,11 @@ class Record:
         return cls(clips, questions, right, content)
 
 
+def is_record(path: Path) -> bool:
+    """Whether a file begins as `Record.write` begins one."""
+    start = f'{{"format": "{FORMAT}"'
+    return path.is_file() and path.read_bytes()[: len(start)] == start.encode()
+
+
 def _bits(digits: str, count: int) -> Bits:
     return np.unpackbits(np.frombuffer(bytes.fromhex(digits), dtype=np.uint8))[:count].astype(np.bool_)

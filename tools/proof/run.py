@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from avem.tools.proof.claims import judge, probe_claims
 from avem.tools.proof.counts import resampled
 from avem.tools.proof.encoders import SCENES
 from avem.tools.proof.ground import Ground, make_ground, make_store
-from avem.tools.proof.page import RESAMPLES, candidates_sheet, draw_strengths, make_sheets, write_page
+from avem.tools.proof.page import RESAMPLES, candidates_sheet, write_page
 from avem.tools.proof.probing import STYLE, probe, probe_measures, read_probes
 from avem.tools.proof.record import Record
 from avem.tools.proof.released import NAME as RELEASED
@@ -85,7 +85,7 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
     if not options.only:
         about["probed"] = [found.to_json() for found in _probe(options, ground, results)]
         about["cost"]["hours_of_last_call"] = round((time.monotonic() - start) / 3600, 2)
-    return _publish(options.out / ("some" if options.only else "proof"), results, about, [draw_strengths])
+    return _publish(options.out / ("some" if options.only else "proof"), results, about)
 
 
 def run_released(options: ProofOptions) -> dict[str, Sheet]:
@@ -111,26 +111,23 @@ def run_released(options: ProofOptions) -> dict[str, Sheet]:
     return _publish(options.out / RELEASED, results, about)
 
 
-def _publish(
-    stem: Path, results: Sequence[RunResult], about: Mapping[str, Any], pictures: Sequence[Callable[[Record], str]] = ()
-) -> dict[str, Sheet]:
+def _publish(stem: Path, results: Sequence[RunResult], about: Mapping[str, Any]) -> dict[str, Sheet]:
     """Write the answers and the page, and return the tables."""
     outcomes: dict[str, dict[int, Any]] = {}
     for found in results:
         outcomes.setdefault(found.run, {})[found.seed] = read_result(found.folder).outcomes("likelihood")
     record = Record.of(outcomes, about)
     record.write(stem.with_suffix(".json"))
-    sheets = make_sheets(record)
-    write_page(stem.with_suffix(".html"), sheets, [picture(record) for picture in pictures])
-    return sheets
+    return write_page(stem.with_suffix(".html"), record)
 
 
 def _sweep(options: ProofOptions, ground: Ground, grids: Sequence[Grid], split: str = TEST) -> SweepOptions:
     names = {run.name for grid in grids for run in grid.runs}
+    questions = ground.questions if split == TEST else ground.corpus.benchmark_of(split)
     return SweepOptions(
         cache=ground.cache, prefs=ground.corpus.preferences, model=ground.bases,
         out=options.out / ground.cache.name.replace("cache", "sweep" if split == TEST else split),
-        questions=ground.questions if split == TEST else ground.corpus.benchmark_of(split), style=STYLE, seeds=options.seeds, device="cpu",
+        questions=questions, style=STYLE, seeds=options.seeds, device="cpu",
         settings={**PREFERENCE_PRESETS["proof"], **options.settings}, only=tuple(set(options.only) & names),
         workers=options.workers,
     )  # fmt: skip
