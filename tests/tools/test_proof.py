@@ -17,6 +17,7 @@ from avem.records import Modality, Question
 from avem.tools.corpus import rows as corpus_rows
 from avem.tools.proof.claims import FAILS, HOLDS, OPEN, Claim, Verdict, judge, own_claims, paper_claims, probe_claims
 from avem.tools.proof.counts import CELLS, MEASURES, measures, resampled, right_by_clip
+from avem.tools.proof.naming import kind_of, named
 from avem.tools.proof.page import fill, make_sheets
 from avem.tools.proof.probing import PROBES, read_probes
 from avem.tools.proof.record import Record
@@ -124,6 +125,20 @@ def test_every_claim_of_a_basic_question_is_of_the_emotion_that_is_shown():
                 assert right in {corpus_rows.sentence(cue.shows(scene.shown(side))) for cue in scene.present(side)}
                 assert all(choice.endswith(f" {scene.shown(side)}.") for choice in asked.choices)
                 assert len(set(choice[4:] for choice in asked.choices)) == 4
+
+
+def test_what_an_answer_names_is_told_by_the_corpus():
+    scenes = {scene.clip_id: scene for scene in draw_splits({"test": Split(30, 4)}, 8)}
+    asked = [one for scene in scenes.values() for one in questions(scene, "clip.mp4")]
+    right = named([Outcome(one, one.answer) for one in asked], scenes)
+    assert right == {"there": 100, "absent": 0, "meaningless": 0}
+    everything = [Outcome(one, letter) for one in asked for letter in "ABCD"[: len(one.choices)]]
+    shares = named(everything, scenes)
+    assert shares["there"] == 25
+    assert shares["absent"] >= 25  # one or two of the three cues of an emotion are absent
+    assert sum(shares.values()) == pytest.approx(100)
+    basic = next(one for one in asked if one.task.startswith("reasoning_basic"))
+    assert kind_of(basic, None, scenes[basic.id.rsplit("#", 1)[0]]) == ""
 
 
 def test_the_irrelevant_answer_names_nothing_that_is_there():

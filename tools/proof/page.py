@@ -24,6 +24,7 @@ from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
 from avem.tools.proof.claims import FAILS, HOLDS, OPEN, Verdict, judge, own_claims, paper_claims
 from avem.tools.proof.counts import MEASURES, Floats, measures, resampled
+from avem.tools.proof.naming import NAMED
 from avem.tools.proof.probing import PROBES
 from avem.tools.proof.record import Record
 from avem.tools.sweep.grid import Grid, read_grid
@@ -50,6 +51,8 @@ def make_sheets(record: Record) -> dict[str, Sheet]:
     sheets = {"tally": _tally(verdicts), "claims": _claims(verdicts)}
     if candidates := record.about.get("candidates"):
         sheets["settings"] = candidates_sheet(candidates)
+    if names := record.about.get("named"):
+        sheets["named"] = _named(names)
     for name in TABLES:
         grid = read_grid(name)
         if results := grid_results(grid, point):
@@ -79,6 +82,15 @@ def candidates_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
     rows = tuple((one["run"], *(f"{one[name]:.1f}" for name in (*columns, "mean"))) for one in found)
     header = ("run", *(MEASURES[name] for name in columns), "mean of the first three")
     return Sheet("Settings tried on the validation clips", header, rows, tuple(found))
+
+
+def _named(found: Mapping[str, Sequence[Mapping[str, float]]]) -> Sheet:
+    records = [
+        {"run": run, **{kind: sum(one[kind] for one in by_seed) / len(by_seed) for kind in NAMED}}
+        for run, by_seed in found.items()
+    ]
+    rows = tuple((str(one["run"]), *(f"{one[kind]:.1f}" for kind in NAMED)) for one in records)
+    return Sheet("What answers to basic questions name, percent", ("run", *NAMED.values()), rows, tuple(records))
 
 
 def _claims(verdicts: Sequence[Verdict]) -> Sheet:

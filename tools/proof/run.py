@@ -20,13 +20,14 @@ from avem.files import write_atomic
 from avem.tools.proof.claims import judge, probe_claims
 from avem.tools.proof.counts import resampled
 from avem.tools.proof.encoders import SCENES
-from avem.tools.proof.ground import Ground, make_ground, make_store
+from avem.tools.proof.ground import CORPUS_SEED, Ground, make_ground, make_store
+from avem.tools.proof.naming import named
 from avem.tools.proof.page import RESAMPLES, candidates_sheet, write_page
 from avem.tools.proof.probing import STYLE, probe, probe_measures, read_probes
 from avem.tools.proof.record import Record
 from avem.tools.proof.released import NAME as RELEASED
 from avem.tools.proof.released import make_released_ground
-from avem.tools.proof.scenes import SPLITS, TEST, VALIDATION, Split
+from avem.tools.proof.scenes import SPLITS, TEST, VALIDATION, Split, draw_splits
 from avem.tools.sweep.grid import Grid, read_grid
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED, RunResult, SweepOptions, run_sweeps
@@ -85,7 +86,7 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
     if not options.only:
         about["probed"] = [found.to_json() for found in _probe(options, ground, results)]
         about["cost"]["hours_of_last_call"] = round((time.monotonic() - start) / 3600, 2)
-    return _publish(options.out / ("some" if options.only else "proof"), results, about)
+    return _publish(options, "some" if options.only else "proof", results, about)
 
 
 def run_released(options: ProofOptions) -> dict[str, Sheet]:
@@ -108,17 +109,21 @@ def run_released(options: ProofOptions) -> dict[str, Sheet]:
         "avem": __version__, "settings": _settings(options, f"proof-{RELEASED}"), "machine": platform.machine(),
         "cost": _cost(options.out, (f"-{RELEASED}",)),
     }  # fmt: skip
-    return _publish(options.out / RELEASED, results, about)
+    return _publish(options, RELEASED, results, about)
 
 
-def _publish(stem: Path, results: Sequence[RunResult], about: Mapping[str, Any]) -> dict[str, Sheet]:
-    """Write the answers and the page, and return the tables."""
+def _publish(
+    options: ProofOptions, name: str, results: Sequence[RunResult], about: Mapping[str, Any]
+) -> dict[str, Sheet]:
+    """Write the answers, what they name, and the page; return the tables."""
     outcomes: dict[str, dict[int, Any]] = {}
     for found in results:
         outcomes.setdefault(found.run, {})[found.seed] = read_result(found.folder).outcomes("likelihood")
-    record = Record.of(outcomes, about)
-    record.write(stem.with_suffix(".json"))
-    return write_page(stem.with_suffix(".html"), record)
+    scenes = {scene.clip_id: scene for scene in draw_splits(options.splits, CORPUS_SEED)}
+    names = {run: [named(one, scenes) for one in by_seed.values()] for run, by_seed in outcomes.items()}
+    record = Record.of(outcomes, {**about, "named": names})
+    record.write(options.out / f"{name}.json")
+    return write_page(options.out / f"{name}.html", record)
 
 
 def _sweep(options: ProofOptions, ground: Ground, grids: Sequence[Grid], split: str = TEST) -> SweepOptions:
