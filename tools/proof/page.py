@@ -1,9 +1,9 @@
 """The proof's tables, as Markdown between the marks of `docs/proof.md` and as a page.
 
-    python -m avem.tools.proof.page docs/proof.json docs/proof.md --figure docs/images/proof.svg
+    python -m avem.tools.proof.page docs/proof.json docs/proof.md --figures docs/images
     python -m avem.tools.proof.page docs/smollm2.json docs/proof.md --prefix smollm2
 
-make the tables of the page, and its figure, again from the raw results.
+make the tables of the page, and its figures, again from the raw results.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
 from avem.tools.proof.claims import FAILS, HOLDS, OPEN, Verdict, judge, own_claims, paper_claims
 from avem.tools.proof.counts import MEASURES, Floats, measures, resampled
+from avem.tools.proof.figure import draw_claims
 from avem.tools.proof.naming import NAMED
 from avem.tools.proof.probing import PROBES
 from avem.tools.proof.record import Record
@@ -42,12 +43,21 @@ LEDE = (
 Points = Mapping[str, Mapping[str, Floats]]
 
 
-def make_sheets(record: Record) -> dict[str, Sheet]:
-    """Every table by name: `tally`, `claims`, and one for each grid that was run."""
+def judge_record(record: Record) -> tuple[list[Verdict], Points]:
+    """Judge every claim whose runs are there.
+
+    Returns:
+        The verdicts, those of the probes last; and run to measure to float64 [seeds].
+    """
     point, drawn = resampled(record.counts(), RESAMPLES, 0)
     claims = [claim for claim in (*paper_claims(), *own_claims()) if {claim.run, claim.against} <= point.keys()]
     verdicts = [judge(claim, point, drawn) for claim in claims]
-    verdicts += [Verdict.from_json(entry) for entry in record.about.get("probed", [])]
+    return verdicts + [Verdict.from_json(entry) for entry in record.about.get("probed", [])], point
+
+
+def make_sheets(record: Record) -> dict[str, Sheet]:
+    """Every table by name: `tally`, `claims`, and one for each grid that was run."""
+    verdicts, point = judge_record(record)
     sheets = {"tally": _tally(verdicts), "claims": _claims(verdicts)}
     if candidates := record.about.get("candidates"):
         sheets["settings"] = candidates_sheet(candidates)
@@ -121,11 +131,12 @@ def _tally(verdicts: Sequence[Verdict]) -> Sheet:
 
 def write_page(path: Path, record: Record) -> dict[str, Sheet]:
     """Write every table and the figure of raw results as one HTML page, and return the tables by name."""
-    sheets, picture = make_sheets(record), draw_strengths(record)
+    sheets = make_sheets(record)
+    pictures = [draw_claims(judge_record(record)[0]), draw_strengths(record)]
     page = page_environment().get_template("sheets.html.jinja")
     content = page.render(
         over="Proof", title="What holds of the paper, where every cue is known", lede=LEDE,
-        sheets=list(sheets.values()), pictures=[Markup(picture)] if picture else [], version=__version__,
+        sheets=list(sheets.values()), pictures=[Markup(svg) for svg in pictures if svg], version=__version__,
     )  # fmt: skip
     write_atomic(path, content)
     return sheets
@@ -157,14 +168,15 @@ def main(
     results: Annotated[Path, typer.Argument(help="Raw results, as `avem sweep proof` writes them.")],
     page: Annotated[Path, typer.Argument(help="Markdown page whose tables are made again.")],
     prefix: Annotated[str, typer.Option(help="What stands before the names in the marks of these results.")] = "",
-    figure: Annotated[Path | None, typer.Option(help="SVG to write Fig. 11 to.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for proof-claims.svg and proof-strengths.svg.")] = None,
 ) -> None:
-    """Make the tables of a page, and its figure, again from raw results."""
+    """Make the tables of a page, and its figures, again from raw results."""
     record = Record.read(results)
     blocks = {name: sheet.form("markdown") for name, sheet in make_sheets(record).items()}
     write_atomic(page, fill(page.read_text(encoding="utf-8"), blocks, prefix))
-    if figure is not None:
-        write_atomic(figure, draw_strengths(record))
+    if figures is not None:
+        write_atomic(figures / "proof-claims.svg", draw_claims(judge_record(record)[0]))
+        write_atomic(figures / "proof-strengths.svg", draw_strengths(record))
 
 
 if __name__ == "__main__":

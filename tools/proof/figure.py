@@ -1,0 +1,70 @@
+"""The proof's figure of claims: every difference beside the paper's."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from avem.tools.proof.claims import FAILS, HOLDS, OPEN, Verdict
+from avem.tools.proof.counts import MEASURES
+
+COLOURS = {HOLDS: "#1a7f5a", FAILS: "#b3372f", OPEN: "#8a8a8a"}
+SHOWN = ("Tables 3, 13, 14", "Table 5", "Table 17", "Table 18")
+"""Sources that are drawn: those whose claims are differences in percentage points that the paper gives too."""
+ROW_INCHES = 0.21
+
+
+def draw_claims(verdicts: Sequence[Verdict]) -> str:
+    """A panel for each of `SHOWN`: a claim's difference with its interval, and the paper's difference as a hollow mark.
+
+    Args:
+        verdicts: What was found; those of other sources are left out.
+
+    Returns:
+        SVG; empty where there is nothing to draw.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    groups = {name: [found for found in verdicts if found.claim.source == name] for name in SHOWN}
+    groups = {name: own for name, own in groups.items() if own}
+    if not groups:
+        return ""
+    sizes = [len(own) for own in groups.values()]
+    with rc_context({"svg.fonttype": "none", "font.size": 8, "svg.hashsalt": "proof"}):
+        figure = Figure(figsize=(9, ROW_INCHES * sum(sizes) + 0.9 * len(sizes)), layout="constrained")
+        panels = figure.subplots(len(sizes), 1, squeeze=False, sharex=True, height_ratios=sizes)[:, 0]
+        for panel, (name, own) in zip(panels, groups.items(), strict=True):
+            _panel(panel, name, own)
+        panels[-1].set_xlabel("difference in percentage points: found with 95 % interval (dot), the paper's (ring)")
+        sink = io.StringIO()
+        figure.savefig(sink, format="svg", metadata={"Date": None})
+    return sink.getvalue()
+
+
+def paper_difference(figures: str) -> float | None:
+    """The difference that the paper gives as `run / against`; None where it gives no figures."""
+    run, _, against = figures.partition(" / ")
+    return float(run) - float(against) if against else None
+
+
+def _panel(panel: Any, name: str, verdicts: Sequence[Verdict]) -> None:
+    for row, found in enumerate(verdicts):
+        colour = COLOURS[found.outcome]
+        panel.plot([found.low, found.high], [row, row], color=colour, linewidth=1.6)
+        panel.plot(found.difference, row, "o", color=colour, markersize=4)
+        if (paper := paper_difference(found.claim.paper)) is not None:
+            panel.plot(paper, row, "o", markerfacecolor="none", markeredgecolor="#222222", markersize=5)
+    panel.axvline(0, color="#222222", linewidth=0.8)
+    panel.set_yticks(range(len(verdicts)), [_label(found) for found in verdicts])
+    panel.set_ylim(len(verdicts) - 0.4, -0.6)
+    panel.set_title(name, loc="left", fontweight="bold", fontsize=9)
+    panel.tick_params(axis="y", length=0)
+    panel.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _label(found: Verdict) -> str:
+    claim = found.claim
+    other = MEASURES.get(claim.against_measure, "") if claim.run == claim.against else claim.against
+    return f"{claim.run} against {other}: {MEASURES[claim.measure]}"
