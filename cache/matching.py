@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avem.cache.negatives import write_negatives
-from avem.cache.population import MODALITIES, Population, Rows, label_distance, population
+from avem.cache.population import MODALITIES, Labels, Population, Rows, label_distance, population
 from avem.cache.store import FeatureStore
 
 RECIPE = "mutual"
@@ -21,6 +21,7 @@ def match_mutual(
     *,
     duplicate_cosine: float | None = None,
     exclude: Collection[str] = (),
+    labels: Labels | None = None,
 ) -> npt.NDArray[np.int32]:
     """Pair clips as each other's negative and keep the pairs as recipe `mutual`.
 
@@ -33,6 +34,7 @@ def match_mutual(
         modality: `audio`, `video` or `audiovisual`.
         duplicate_cosine: As in `mine_negatives`.
         exclude: As in `mine_negatives`.
+        labels: As in `mine_negatives`.
 
     Returns:
         int32 [clips, 1], each clip's partner or -1; the partner of a partner is the clip itself.
@@ -42,7 +44,7 @@ def match_mutual(
         SettingError: There is no such modality.
     """
     modality = "video" if modality == "visual" else str(modality)
-    people = population(store, modality, duplicate_cosine, exclude)
+    people = population(store, modality, duplicate_cosine, exclude, labels)
     partners = np.full(len(store), -1, dtype=np.int64)
     _pair_along_edges(store.negatives(recipe, modality), partners)
     _pair_leftovers(people, partners)
@@ -59,11 +61,18 @@ def match_mutual(
 
 
 def match_all(
-    store: FeatureStore, recipe: str = "hard", *, duplicate_cosine: float | None = None, exclude: Collection[str] = ()
+    store: FeatureStore,
+    recipe: str = "hard",
+    *,
+    duplicate_cosine: float | None = None,
+    exclude: Collection[str] = (),
+    labels: Labels | None = None,
 ) -> dict[str, npt.NDArray[np.int32]]:
     """`match_mutual` for every modality the store has; modality to pairs."""
     return {
-        modality: match_mutual(store, recipe, modality, duplicate_cosine=duplicate_cosine, exclude=exclude)
+        modality: match_mutual(
+            store, recipe, modality, duplicate_cosine=duplicate_cosine, exclude=exclude, labels=labels
+        )
         for modality, kinds in MODALITIES.items() if set(kinds) <= set(store.kinds)
     }  # fmt: skip
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import zarr
 
 from avem.cache.layout import METADATA, group_metadata, write_metadata
-from avem.cache.population import MODALITIES, Population, Rows, population
+from avem.cache.population import MODALITIES, Labels, Population, Rows, population
 from avem.cache.search import EXACT_UP_TO, Found, Search, at_random, prepare_search
 from avem.cache.store import FeatureStore
 from avem.errors import SettingError, StoreError
@@ -66,6 +66,7 @@ def mine_negatives(
     min_emotion_distance: int = 1,
     duplicate_cosine: float | None = None,
     exclude: Collection[str] = (),
+    labels: Labels | None = None,
     exact_up_to: int = EXACT_UP_TO,
 ) -> list[MiningReport]:
     """Mine negatives for each modality the store has and keep them in it, in place of older ones of the recipe.
@@ -81,6 +82,8 @@ def mine_negatives(
             neutral do not have; see `avem.emotions.emotion_distance`.
         duplicate_cosine: Cosine above which clips are near-duplicates; None: see `avem.cache.population`.
         exclude: Ids of clips to leave out, such as a benchmark's.
+        labels: Modality (`video`, `audio`, `audiovisual`) to clip id to emotion, in place of the manifest's one label a
+            clip. Where face and voice may differ, a clip of another label can show the very emotion in one of them.
         exact_up_to: Stores up to this size are searched exactly.
 
     Returns:
@@ -106,7 +109,7 @@ def mine_negatives(
     distance = 0 if recipe == "random-clip" else min_emotion_distance
     reports = []
     for modality in modalities:
-        people = population(store, modality, duplicate_cosine, exclude)
+        people = population(store, modality, duplicate_cosine, exclude, labels)
         negatives = np.full((len(store), k), -1, dtype=np.int32)
         plan = MiningReport(recipe, modality, k, seed, distance, people.duplicate_cosine, len(set(exclude)))
         report = _mine(people, negatives, plan, exact_up_to)
@@ -115,13 +118,14 @@ def mine_negatives(
     return reports
 
 
-def ensure_negatives(store: FeatureStore, recipe: str, seed: int = 0) -> None:
+def ensure_negatives(store: FeatureStore, recipe: str, seed: int = 0, labels: Labels | None = None) -> None:
     """Mine a recipe with its defaults unless the store holds it for all of its clips.
 
     Args:
         store: A store; one on this machine if mining turns out to be needed.
         recipe: Such as `hard`; one that avem does not mine is left to whoever reads it.
         seed: Of the random recipes.
+        labels: As in `mine_negatives`.
     """
     kept = True
     for modality, kinds in MODALITIES.items():
@@ -131,7 +135,7 @@ def ensure_negatives(store: FeatureStore, recipe: str, seed: int = 0) -> None:
             except StoreError:
                 kept = False
     if not kept and recipe in RECIPES:
-        mine_negatives(store, recipe, seed=seed)
+        mine_negatives(store, recipe, seed=seed, labels=labels)
 
 
 def write_negatives(

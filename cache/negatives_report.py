@@ -11,7 +11,7 @@ import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from avem.cache.negatives_summary import Example, summarise_negatives
-from avem.cache.population import MODALITIES
+from avem.cache.population import MODALITIES, Labels
 from avem.cache.store import FeatureStore
 from avem.errors import StoreError
 from avem.files import write_atomic
@@ -25,7 +25,7 @@ BINS, WIDTH, HEIGHT = 48, 620, 190
 
 def write_negatives_report(
     store: FeatureStore, recipe: str, path: str | Path, *, benchmark: Collection[int] = (),
-    strip: FrameStrip | None = None, media_root: str | Path | None = None, seed: int = 0,
+    strip: FrameStrip | None = None, media_root: str | Path | None = None, seed: int = 0, labels: Labels | None = None,
 ) -> Path:  # fmt: skip
     """Write one self-contained page: distances, emotion by emotion, leaks, and examples as pairs of frames.
 
@@ -37,6 +37,7 @@ def write_negatives_report(
         strip: Makes pictures of clips; None: no pictures.
         media_root: Folder that clips' paths are relative to; None: where they were at extraction.
         seed: Of the pairs drawn for comparison.
+        labels: As in `mine_negatives`; those that they were mined by.
 
     Returns:
         The page's path.
@@ -47,7 +48,9 @@ def write_negatives_report(
     mined = [modality for modality in MODALITIES if store.location.read(f"negatives/{recipe}/{modality}/zarr.json")]
     if not mined:
         raise StoreError(f"{store.location.url} has no {recipe} negatives; mine them with `avem cache negatives`.")
-    summaries = [summarise_negatives(store, recipe, name, benchmark=benchmark, seed=seed) for name in mined]
+    summaries = [
+        summarise_negatives(store, recipe, name, benchmark=benchmark, seed=seed, labels=labels) for name in mined
+    ]
     environment = Environment(
         loader=PackageLoader("avem.cache"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avem.cache.layout import METADATA
-from avem.cache.population import MODALITIES, Population, Rows, population
+from avem.cache.population import MODALITIES, Labels, Population, Rows, population
 from avem.cache.store import FeatureStore
 from avem.errors import SettingError, StoreError
 
@@ -70,7 +70,13 @@ def negatives_attributes(store: FeatureStore, recipe: str, modality: str) -> dic
 
 
 def summarise_negatives(
-    store: FeatureStore, recipe: str, modality: str, *, benchmark: Collection[int] = (), seed: int = 0
+    store: FeatureStore,
+    recipe: str,
+    modality: str,
+    *,
+    benchmark: Collection[int] = (),
+    seed: int = 0,
+    labels: Labels | None = None,
 ) -> NegativesSummary:
     """Gather what there is to know about mined negatives.
 
@@ -80,6 +86,7 @@ def summarise_negatives(
         modality: `audio`, `video` or `audiovisual`.
         benchmark: Rows of a benchmark's clips, none of which should be a negative.
         seed: Of the pairs drawn for comparison.
+        labels: As in `mine_negatives`; those that they were mined by.
 
     Raises:
         SettingError: There is no such modality.
@@ -88,7 +95,7 @@ def summarise_negatives(
     if modality not in MODALITIES:
         raise SettingError(f"Negatives are mined for {', '.join(MODALITIES)}, not {modality!r}.")
     attributes = negatives_attributes(store, recipe, modality)
-    people = population(store, modality, attributes.get("duplicate_cosine"))
+    people = population(store, modality, attributes.get("duplicate_cosine"), labels=labels)
     place = np.full(len(store), -1, dtype=np.int64)
     place[people.rows] = np.arange(len(people.rows))
     table = place[store.negatives(recipe, modality)[people.rows]]  # a row of -1 takes the last place, and is put right

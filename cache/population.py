@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from avem.cache.records import Kind
 from avem.cache.store import FeatureStore
@@ -20,6 +21,12 @@ MODALITIES: dict[str, tuple[Kind, ...]] = {
     "audiovisual": ("video", "audio"),
 }
 """Streams that are replaced together, the m of Eq. 5."""
+
+Labels = Mapping[str, Mapping[str, str]]
+"""Modality to clip id to what the modality shows of emotion, where that is known better than by one label a clip."""
+
+BOTH = "+"
+"""Between the emotions of the picture and of the sound in a label of both."""
 
 KNOWN_LABELS = frozenset(str(emotion) for emotion in Emotion)
 
@@ -85,7 +92,12 @@ class Population:
 
 
 def label_distance(first: str, second: str) -> int:
-    """`avem.emotions.emotion_distance` for manifest labels; nothing is known to be far from an unlabelled clip."""
+    """`avem.emotions.emotion_distance` for labels; nothing is known to be far from an unlabelled clip.
+
+    Clips with a label of both modalities are as far from each other as in the modality where they are nearer.
+    """
+    if BOTH in first and BOTH in second:
+        return min(map(label_distance, first.split(BOTH), second.split(BOTH)))
     if not first or not second:
         return 0
     if {first, second} <= KNOWN_LABELS:
@@ -94,7 +106,11 @@ def label_distance(first: str, second: str) -> int:
 
 
 def population(
-    store: FeatureStore, modality: str, duplicate_cosine: float | None = None, exclude: Collection[str] = ()
+    store: FeatureStore,
+    modality: str,
+    duplicate_cosine: float | None = None,
+    exclude: Collection[str] = (),
+    labels: Labels | None = None,
 ) -> Population:
     """Gather the clips that have all streams of a modality.
 
@@ -104,6 +120,8 @@ def population(
         duplicate_cosine: Cosine above which two clips are near-duplicates; None: `DUPLICATE_SHARE` of the mean
             squared distance between two clips, which suits encoders whose vectors all point much the same way.
         exclude: Ids of clips to leave out, such as a benchmark's.
+        labels: See `Labels`; a modality that it does not name has the manifest's labels, except that those of picture
+            and sound together make up the one of both.
 
     Raises:
         SettingError: There is no such modality.
@@ -125,11 +143,21 @@ def population(
     return Population(
         rows=rows,
         vectors=vectors,
-        emotions=np.array([label or "" for label in clips["emotion"].to_pylist()], dtype=str),
+        emotions=np.array(_labels(clips, modality, labels or {}), dtype=str),
         splits=np.array(clips["split"].to_pylist(), dtype=str),
         sources=_source_numbers(clips["dataset"].to_pylist(), clips["source"].to_pylist()),
         duplicate_cosine=duplicate_cosine,
     )
+
+
+def _labels(clips: pa.Table, modality: str, labels: Labels) -> list[str]:
+    ids = clips["clip_id"].to_pylist()
+    if modality in labels:
+        return [labels[modality].get(name, "") for name in ids]
+    if {"video", "audio"} <= labels.keys():
+        seen, heard = labels["video"], labels["audio"]
+        return [f"{seen[name]}{BOTH}{heard[name]}" if seen.get(name) and heard.get(name) else "" for name in ids]
+    return [label or "" for label in clips["emotion"].to_pylist()]
 
 
 def _source_numbers(datasets: Sequence[str], sources: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
+    from avem.cache.population import Labels
 
 
 class Recipe(StrEnum):
@@ -48,28 +49,35 @@ def negatives(
     benchmark: Annotated[
         list[Path] | None, typer.Option(help="Benchmark file, whose clips are left out; may be repeated.")
     ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV (clip_id, video, audio) of what face and voice show where they may differ.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Also write this HTML page on what was mined.")] = None,
     media_root: Annotated[Path | None, typer.Option(help="Where the clips are now, for the page's pictures.")] = None,
 ) -> None:
     """Mine clips of other emotions, per modality and for both together."""
     from avem.cache import FeatureStore, match_all, mine_negatives
+    from avem.cache.labels import read_modality_labels
 
+    known = read_modality_labels(labels) if labels else None
     store = FeatureStore.open(cache)
     rows = _benchmark_rows(store, benchmark or [])
-    left_out = store.clips["clip_id"].take(rows).to_pylist()
+    names = store.clips["clip_id"].to_pylist()
+    left_out = [names[row] for row in rows]
     mined = Recipe.HARD if recipe is Recipe.MUTUAL else recipe
     for done in mine_negatives(
         store, mined.value, k, seed, min_emotion_distance=LEAST_DISTANCE[valence], duplicate_cosine=duplicate_cosine,
-        exclude=left_out,
+        exclude=left_out, labels=known,
     ):  # fmt: skip
         missing = ", ".join(f"{count} of {kind}" for kind, count in done.without.items())
         note = f"; none for {missing}" if missing else ""
         typer.echo(f"{done.modality}: {done.complete} of {done.clips} clips have {k} negatives{note}.")
     if recipe is Recipe.MUTUAL:
-        for modality, pairs in match_all(store, duplicate_cosine=duplicate_cosine, exclude=left_out).items():
+        paired = match_all(store, duplicate_cosine=duplicate_cosine, exclude=left_out, labels=known)
+        for modality, pairs in paired.items():
             typer.echo(f"{modality}: {int((pairs >= 0).sum())} clips are paired.")
     if report is not None:
-        _write_report(store, recipe.value, report, rows, media_root)
+        _write_report(store, recipe.value, report, rows, media_root, known)
 
 
 def _benchmark_rows(store: FeatureStore, files: list[Path]) -> list[int]:
@@ -81,11 +89,17 @@ def _benchmark_rows(store: FeatureStore, files: list[Path]) -> list[int]:
     return sorted(set(resolve_clips(store.clips, questions).rows.values()))
 
 
-def _write_report(store: FeatureStore, recipe: str, page: Path, benchmark: list[int], media_root: Path | None) -> None:
+def _write_report(
+    store: FeatureStore, recipe: str, page: Path, benchmark: list[int], media_root: Path | None, labels: Labels | None
+) -> None:
     from avem.cache.negatives_report import write_negatives_report
     from avem.evaluate.report_media import picture
 
     def strip(media: Path) -> str:
         return picture(media).strip
 
-    typer.echo(write_negatives_report(store, recipe, page, benchmark=benchmark, strip=strip, media_root=media_root))
+    typer.echo(
+        write_negatives_report(
+            store, recipe, page, benchmark=benchmark, strip=strip, media_root=media_root, labels=labels
+        )
+    )

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import zarr
+from typer.testing import CliRunner
 
 from avem.cache import (
     ClipRecord,
@@ -16,8 +17,11 @@ from avem.cache import (
     match_mutual,
     mine_negatives,
 )
+from avem.cache.labels import read_modality_labels
+from avem.cache.negatives_summary import summarise_negatives
 from avem.cache.population import population
-from avem.errors import SettingError, StoreError
+from avem.cli import app
+from avem.errors import DataError, MissingFileError, SettingError, StoreError
 
 VIDEO = StreamSpec("video", "v", {"w": 1}, (1, 1, 2), 2)
 AUDIO = StreamSpec("audio", "a", {"w": 1}, (1, 2), 2)
@@ -236,6 +240,47 @@ def test_mutual_pairs_take_mutual_first_choices(tmp_path):
     store = store_of(tmp_path / "cache", clips, video=angles(0, 40, 100, 150))
     mine_negatives(store, k=2)
     assert match_mutual(store, "hard", "video").tolist() == [[1], [0], [3], [2]]
+
+
+SHOWN = {
+    "video": {"c0": "anger", "c1": "anger", "c2": "fear", "c3": "fear"},
+    "audio": {"c0": "sadness", "c1": "fear", "c2": "sadness", "c3": "fear"},
+}
+"""Face and voice of four clips whose label is now the one, now the other."""
+
+
+def labelled_twice(path):
+    clips = [(label, "", "") for label in ("anger", "fear", "sadness", "fear")]
+    return store_of(path, clips, video=angles(0, 10, 30, 60), audio=angles(0, 10, 30, 60))
+
+
+def test_a_modality_has_labels_of_its_own(tmp_path):
+    store = labelled_twice(tmp_path / "cache")
+    mine_negatives(store, k=1)
+    assert store.negatives("hard", "video")[0].tolist() == [1]  # another label, though both faces show anger
+    mine_negatives(store, k=1, labels=SHOWN)
+    assert store.negatives("hard", "video").tolist() == [[2], [2], [1], [1]]
+    assert store.negatives("hard", "audio").tolist() == [[1], [0], [1], [2]]
+    assert store.negatives("hard", "audiovisual").tolist() == [[3], [2], [1], [0]]  # both have to differ
+    assert match_mutual(store, "hard", "audiovisual", labels=SHOWN).tolist() == [[3], [2], [1], [0]]
+    summary = summarise_negatives(store, "hard", "video", labels=SHOWN)
+    assert summary.leaks["the same emotion"] == 0
+    assert summarise_negatives(store, "hard", "video").leaks["the same emotion"] > 0
+
+
+def test_labels_from_a_table(tmp_path):
+    labelled_twice(tmp_path / "cache")
+    table = tmp_path / "shown.csv"
+    table.write_text("clip_id,video,audio\n" + "".join(f"c{i},{SHOWN['video'][f'c{i}']},\n" for i in range(4)))
+    arguments = ["cache", "negatives", "--cache", str(tmp_path / "cache"), "--k", "1", "--labels", str(table)]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert "video: 4 of 4 clips have 1 negatives." in done.output
+    assert "audio: 0 of 0 clips" in done.output  # its cells are empty: no label, no negative
+    table.write_text("clip,video\n")
+    with pytest.raises(DataError, match="needs a column clip_id"):
+        read_modality_labels(table)
+    with pytest.raises(MissingFileError, match="no file"):
+        read_modality_labels(tmp_path / "nowhere.csv")
 
 
 def test_ensure_mines_once_and_again_when_clips_were_added(tmp_path):

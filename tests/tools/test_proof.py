@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from avem.cache import FeatureStore
 from avem.cli import app
 from avem.errors import DataError, SettingError
 from avem.evaluate.metrics import Outcome
@@ -139,6 +140,39 @@ def test_what_an_answer_names_is_told_by_the_corpus():
     assert sum(shares.values()) == pytest.approx(100)
     basic = next(one for one in asked if one.task.startswith("reasoning_basic"))
     assert kind_of(basic, None, scenes[basic.id.rsplit("#", 1)[0]]) == ""
+
+
+def test_a_verdict_says_yes_to_the_cue_that_it_names():
+    for scene in draw_splits({"preference": Split(40, 4)}, 9):
+        chosen = []
+        for row in preferences(scene):
+            if not row.task.startswith("reasoning_stress"):
+                continue
+            side, emotion = row.modality, scene.shown(row.modality)
+            answers = (row.chosen, row.rejected_video_relevant, row.rejected_emotion_relevant)
+            groups = (scene.present(side), scene.irrelevant(side), scene.absent(side))
+            assert [answer.startswith("Yes") for answer in answers].count(True) == 1
+            for answer, cues in zip(answers, groups, strict=True):
+                cue = next(one for one in cues if answer.endswith(f", {one.shows(emotion)}."))
+                assert answer.startswith("Yes") == (cue.asks(emotion) == row.question)
+            chosen.append((side, answers[0].startswith("Yes")))
+        for side in corpus_rows.SIDES:
+            assert chosen.count((side, True)) == chosen.count((side, False)) == len(scene.present(side))
+
+
+def test_negatives_show_another_emotion_in_what_they_replace(small):
+    run_proof(small)
+    scenes = {scene.clip_id: scene for scene in draw_splits(small.splits, 0)}
+    store = FeatureStore.open(small.out / "cache")
+    names = store.clips["clip_id"].to_pylist()
+    pairs = 0
+    for modality, sides in (("audio", ["audio"]), ("video", ["visual"]), ("audiovisual", ["audio", "visual"])):
+        for row, others in enumerate(store.negatives("hard", modality).tolist()):
+            for other in filter(lambda place: place >= 0, others):
+                pairs += 1
+                for side in map(Modality, sides):
+                    assert scenes[names[row]].shown(side) != scenes[names[other]].shown(side)
+    assert pairs > 200
 
 
 def test_the_irrelevant_answer_names_nothing_that_is_there():

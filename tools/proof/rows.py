@@ -81,9 +81,11 @@ def _row(scene: Scene, modality: Modality, task: str, question: str, answer: str
 
 
 def preferences(scene: Scene) -> list[PreferenceRow]:
-    """Preference rows of `avem.tools.corpus.rows`, balanced, each with an irrelevant rejected answer.
+    """Preference rows of `avem.tools.corpus.rows`, balanced, with reasons and an irrelevant rejected answer.
 
-    Of the questions whether a cue shows the emotion, each side keeps as many no's as yes's. The irrelevant answer names
+    Of the questions whether a cue shows the emotion, each side keeps as many no's as yes's. Their answers say which cue
+    it is, so that they hang on the clip, and on the kind of the rejected answer, as all others do; a bare no is as
+    right of nearly every other clip, and both rejected answers would be the same yes. The irrelevant answer names
     something that is not in the clip and an emotion that the clip does not show (Table 18's y_l^irr).
     """
     rng = np.random.default_rng((scene.seed, 4))
@@ -92,14 +94,32 @@ def preferences(scene: Scene) -> list[PreferenceRow]:
     asked = rows.preferences(scene)
     for number in rng.permutation(len(asked)).tolist():
         row = asked[number]
-        if row.chosen == rows.verdict(False):
-            denied[row.modality] -= 1
-            if denied[row.modality] < 0:
+        if row.task.startswith("reasoning_stress"):
+            row = _reasoned(row, scene, rng)
+            denied[row.modality] -= row.chosen.startswith("No")
+            if row.chosen.startswith("No") and denied[row.modality] < 0:
                 continue
         side = rows.SIDES[rng.integers(2)] if row.modality == Modality.AUDIOVISUAL else row.modality
         claim = pick(_absent(scene, side), rng).shows(pick(elsewhere, rng))
         made[number] = replace(row, rejected_irrelevant=rows.sentence(claim))
     return [made[number] for number in sorted(made)]
+
+
+def _reasoned(row: PreferenceRow, scene: Scene, rng: np.random.Generator) -> PreferenceRow:
+    """A verdict on one cue with its reason: what shows the emotion is the cue asked about, or another one.
+
+    y_w names a cue that is there and fits, y_l^vr one that means nothing, y_l^er one that is absent; the one whose kind
+    is asked about says yes to it, the others no.
+    """
+    side, emotion = row.modality, scene.shown(row.modality)
+    answers = []
+    for group in (scene.present(side), scene.irrelevant(side), scene.absent(side)):
+        asked = next((cue for cue in group if cue.asks(emotion) == row.question), None)
+        answers.append(rows.reply(asked is not None, (asked or pick(group, rng)).shows(emotion)))
+    chosen, spurious, hallucinated = answers
+    return replace(
+        row, chosen=chosen, rejected_video_relevant=spurious, rejected_emotion_relevant=hallucinated
+    )  # fmt: skip
 
 
 def _absent(scene: Scene, side: Modality) -> list[Cue]:
