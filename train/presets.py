@@ -17,7 +17,7 @@ PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
         "accumulation": 1, "warmup": 0.1, "epochs": 3, "adam_beta2": 0.98,
     },
     "proof": {
-        "beta": 1.0, "gamma_tpd": 0.1, "learning_rate": 3e-4, "batch_size": 32, "accumulation": 1, "warmup": 0.1,
+        "beta": 3.0, "gamma_tpd": 0.3, "learning_rate": 1e-3, "batch_size": 32, "accumulation": 1, "warmup": 0.1,
         "epochs": 2, "adam_beta2": 0.98, "reliance_rows": 0, "trackers": "none", "save_every": 0,
     },
     "proof-smollm2": {"precision": "bf16", "epochs": 1, "max_steps": 40, "learning_rate": 3e-4},
