@@ -103,15 +103,15 @@ def summarise_negatives(
     anchors, ranks = np.nonzero(table >= 0)
     others = table[anchors, ranks]
     cosines = _pair_cosines(people, anchors, others)
-    labels = tuple(sorted(set(people.emotions.tolist())))
-    codes = np.searchsorted(np.array(labels), people.emotions) if labels else np.zeros(0, dtype=np.int64)
-    matrix = np.zeros((len(labels), len(labels)), dtype=np.int64)
+    emotions = tuple(sorted(set(people.emotions.tolist())))
+    codes = np.searchsorted(np.array(emotions), people.emotions) if emotions else np.zeros(0, dtype=np.int64)
+    matrix = np.zeros((len(emotions), len(emotions)), dtype=np.int64)
     np.add.at(matrix, (codes[anchors], codes[others]), 1)
     return NegativesSummary(
         recipe=recipe,
         modality=modality,
         attributes=attributes,
-        emotions=tuple(label or "no label" for label in labels),
+        emotions=tuple(label or "no label" for label in emotions),
         matrix=matrix,
         cosines=cosines,
         by_rank=tuple(float(cosines[ranks == rank].mean()) for rank in np.unique(ranks)),
