@@ -54,6 +54,16 @@ class Corpus:
         """One ground-truth record a clip."""
         return self.root / "ground_truth.jsonl"
 
+    def shown(self) -> dict[str, dict[str, str]]:
+        """What face and voice of every clip show, as `avem.cache.mine_negatives` takes labels.
+
+        A clip has one label and may show another emotion in its face or its voice: the nearest clip of another label
+        would mostly be one whose voice shows the same as this one's, and the rejected input as right as the chosen one.
+        """
+        scenes = [json.loads(line) for line in self.truth.read_text(encoding="utf-8").splitlines()]
+        fields = {"video": "face_emotion", "audio": "voice_emotion"}
+        return {kind: {scene["clip_id"]: scene[field] for scene in scenes} for kind, field in fields.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class RowRecipe:

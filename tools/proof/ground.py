@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -104,21 +103,10 @@ def make_store(cache: Path, corpus: Corpus, encoders: tuple[Path, Path], storage
     """
     video, audio = encoders
     extract(corpus.root, cache, ExtractOptions(video_encoder=video, audio_encoder=audio, dtype=storage))
-    store, labels = FeatureStore.open(cache), _labels(corpus)
+    store, labels = FeatureStore.open(cache), corpus.shown()
     for recipe in RECIPES:
         ensure_negatives(store, recipe, CORPUS_SEED, labels)
     return cache
-
-
-def _labels(corpus: Corpus) -> dict[str, dict[str, str]]:
-    """What face and voice of every clip show.
-
-    A clip has one label and may show another emotion in its face or its voice: the nearest clip of another label would
-    mostly be one whose voice shows the same as this one's, and the rejected input as right as the chosen one.
-    """
-    scenes = [json.loads(line) for line in corpus.truth.read_text(encoding="utf-8").splitlines()]
-    shown = {"video": "face_emotion", "audio": "voice_emotion"}
-    return {kind: {scene["clip_id"]: scene[field] for scene in scenes} for kind, field in shown.items()}
 
 
 def _train_base(seed: int, *, corpus: Corpus, cache: Path, folder: Path, settings: Mapping[str, Any]) -> Path:

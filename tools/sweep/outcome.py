@@ -70,9 +70,10 @@ def draw(grid: Grid, results: Sequence[RunResult]) -> str:
     figure = Figure(figsize=(4.2 * max(len(curves), 2), 3.4), layout="constrained")
     panels = figure.subplots(1, max(len(curves), 1), squeeze=False)[0]
     for panel, curve in zip(panels, curves, strict=False):
-        runs = [run for run in grid.runs if run.curve == curve]
+        runs = sorted((run for run in grid.runs if run.curve == curve), key=lambda run: run.value)
         for column in columns:
             _line(panel, runs, results, column)
+        panel.set_xticks(range(len(runs)), [f"{run.value:g}" for run in runs])
         panel.set_xlabel(curve)
     if not curves:
         _bars(panels[0], grid.rows, results, columns)
@@ -84,8 +85,9 @@ def draw(grid: Grid, results: Sequence[RunResult]) -> str:
 
 
 def _line(panel: Any, runs: Sequence[GridRun], results: Sequence[RunResult], column: str) -> None:
-    points = [(run.value, _values(run, results, column)) for run in runs]
-    points = sorted((place, values) for place, values in points if values)
+    """Values of the curve side by side whatever lies between them: one is often many times the others."""
+    points = [(place, _values(run, results, column)) for place, run in enumerate(runs)]
+    points = [(place, values) for place, values in points if values]
     spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in points]
     means = [statistics.fmean(values) for _, values in points]
     panel.errorbar([place for place, _ in points], means, yerr=spread, marker="o", capsize=2, label=MEASURES[column])
