@@ -31,10 +31,11 @@ def report(
     """Write one self-contained HTML page: on bench results, on training runs, or on the proof."""
     from avem.evaluate.report import write_report
     from avem.evaluate.report_runs import is_run, write_run_report
-    from avem.tools.proof.page import write_page
     from avem.tools.proof.record import Record, is_record
 
     if len(paths) == 1 and is_record(paths[0]):
+        from avem.tools.proof.page import write_page
+
         write_page(out, Record.read(paths[0]))
         typer.echo(f"The report is {out}.")
         return

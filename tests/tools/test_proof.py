@@ -19,7 +19,7 @@ from avem.tools.corpus import rows as corpus_rows
 from avem.tools.proof.claims import FAILS, HOLDS, OPEN, Claim, Verdict, judge, own_claims, paper_claims, probe_claims
 from avem.tools.proof.counts import CELLS, MEASURES, measures, resampled, right_by_clip
 from avem.tools.proof.naming import kind_of, named
-from avem.tools.proof.page import fill, make_sheets
+from avem.tools.proof.page import fill, judge_record, make_sheets
 from avem.tools.proof.probing import PROBES, read_probes
 from avem.tools.proof.record import Record
 from avem.tools.proof.rows import AFFIRMS, BLAMES, EMOTION, OTHER_ROWS, OVERLOOKS, instructions, preferences, questions
@@ -280,7 +280,10 @@ def test_the_published_tables_are_those_of_the_published_answers():
     if not (DOCS / "proof.json").is_file():
         pytest.skip("docs/proof.json is not there, as in an installation without the documentation")
     text = (DOCS / "proof.md").read_text(encoding="utf-8")
-    blocks = {name: sheet.form("markdown") for name, sheet in make_sheets(Record.read(DOCS / "proof.json")).items()}
+    blocks = {
+        name: sheet.form("markdown")
+        for name, sheet in make_sheets(judge_record(Record.read(DOCS / "proof.json"))).items()
+    }
     assert fill(text, blocks) == text
 
 

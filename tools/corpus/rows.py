@@ -113,7 +113,7 @@ def questions(scene: Scene, video: str, options: Options | None = None) -> list[
     for side in SIDES:
         emotion, name = scene.shown(side), TASK_NAMES[side]
         made.append((f"reasoning_basic_{name}", "", REASONING[side], options(scene, side, rng), 0))
-        subtasks = zip(("no_hallucination", "hallucinated", "spurious"), _kinds(scene, side), strict=True)
+        subtasks = zip(("no_hallucination", "hallucinated", "spurious"), kinds(scene, side), strict=True)
         for subtask, cues in subtasks:
             question = pick(cues, rng).asks(emotion)
             made.append(
@@ -150,7 +150,8 @@ def balance(questions: Sequence[Question], seed: int) -> list[Question]:
     return sorted(kept, key=lambda question: question.id)
 
 
-def _kinds(scene: Scene, side: Modality) -> tuple[Sequence[Cue], Sequence[Cue], Sequence[Cue]]:
+def kinds(scene: Scene, side: Modality) -> tuple[Sequence[Cue], Sequence[Cue], Sequence[Cue]]:
+    """Cues that are there and fit, those that fit and are absent, and those that mean nothing."""
     return scene.present(side), scene.absent(side), scene.irrelevant(side)
 
 
@@ -163,7 +164,7 @@ def _agreement(scene: Scene) -> str:
 def _false_agreement(scene: Scene, rng: np.random.Generator) -> Iterator[str]:
     """The wrong answer twice: with an irrelevant cue as its reason, and with a cue that is not there."""
     for kind in (2, 1):
-        cues = [pick(_kinds(scene, side)[kind], rng) for side in SIDES]
+        cues = [pick(kinds(scene, side)[kind], rng) for side in SIDES]
         cue = cues[rng.integers(2)]
         yield reply(not scene.agrees, cue.shows(scene.shown(cue.modality)))
 
@@ -175,7 +176,7 @@ def one_of_each(scene: Scene, side: Modality, rng: np.random.Generator) -> list[
     """
     emotion = scene.shown(side)
     other = another(emotion, rng)
-    present, absent, irrelevant = (pick(cues, rng) for cues in _kinds(scene, side))
+    present, absent, irrelevant = (pick(cues, rng) for cues in kinds(scene, side))
     claims = (
         present.shows(emotion),
         absent.shows(emotion),

@@ -11,6 +11,7 @@ from typing import Any
 from avem.cache import FeatureStore, ensure_negatives
 from avem.extract import ExtractOptions, extract
 from avem.files import claim_directory
+from avem.records import Question
 from avem.tools.corpus.build import Corpus, RowRecipe, write_corpus
 from avem.tools.demo.models import LlamaSize, make_untrained
 from avem.tools.proof.encoders import teach_encoders
@@ -107,6 +108,12 @@ def make_store(cache: Path, corpus: Corpus, encoders: tuple[Path, Path], storage
     for recipe in RECIPES:
         ensure_negatives(store, recipe, CORPUS_SEED, labels)
     return cache
+
+
+def on_first_clips(questions: Sequence[Question], clips: int) -> tuple[Question, ...]:
+    """The questions on so many clips, in order of the clips' names."""
+    chosen = set(sorted({question.video for question in questions})[:clips])
+    return tuple(question for question in questions if question.video in chosen)
 
 
 def _train_base(seed: int, *, corpus: Corpus, cache: Path, folder: Path, settings: Mapping[str, Any]) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from avem.evaluate.metrics import Outcome
 from avem.records import Modality, Question
-from avem.tools.corpus.rows import sentence
+from avem.tools.corpus.rows import kinds, sentence
 from avem.tools.corpus.scene import Scene
 
 NAMED = {
@@ -42,8 +42,7 @@ def kind_of(question: Question, letter: str | None, scene: Scene) -> str:
     """The kind of the option that a basic question was answered by, empty for no answer."""
     side = Modality.AUDIO if question.task.endswith("audio") else Modality.VISUAL
     said = dict(choice[1:].split(") ", 1) for choice in question.choices).get(letter or "")
-    groups = scene.present(side), scene.absent(side), scene.irrelevant(side)
-    for kind, cues in zip(NAMED, groups, strict=True):
+    for kind, cues in zip(NAMED, kinds(scene, side), strict=True):
         if said in {sentence(cue.shows(scene.shown(side))) for cue in cues}:
             return kind
     return ""

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NamedTuple
 
 import typer
 from markupsafe import Markup
@@ -43,21 +43,28 @@ LEDE = (
 Points = Mapping[str, Mapping[str, Floats]]
 
 
-def judge_record(record: Record) -> tuple[list[Verdict], Points]:
-    """Judge every claim whose runs are there.
+class Judged(NamedTuple):
+    """Raw results and what follows from them; everything that is shown is made of it."""
 
-    Returns:
-        The verdicts, those of the probes last; and run to measure to float64 [seeds].
-    """
+    record: Record
+    verdicts: list[Verdict]
+    """Those of the probes last."""
+    point: Points
+    """Run to measure to float64 [seeds]."""
+
+
+def judge_record(record: Record) -> Judged:
+    """Judge every claim whose runs are there."""
     point, drawn = resampled(record.counts(), RESAMPLES, 0)
     claims = [claim for claim in (*paper_claims(), *own_claims()) if {claim.run, claim.against} <= point.keys()]
     verdicts = [judge(claim, point, drawn) for claim in claims]
-    return verdicts + [Verdict.from_json(entry) for entry in record.about.get("probed", [])], point
+    verdicts += [Verdict.from_json(entry) for entry in record.about.get("probed", [])]
+    return Judged(record, verdicts, point)
 
 
-def make_sheets(record: Record) -> dict[str, Sheet]:
+def make_sheets(judged: Judged) -> dict[str, Sheet]:
     """Every table by name: `tally`, `claims`, and one for each grid that was run."""
-    verdicts, point = judge_record(record)
+    record, verdicts, point = judged
     sheets = {"tally": _tally(verdicts), "claims": _claims(verdicts)}
     if candidates := record.about.get("candidates"):
         sheets["settings"] = candidates_sheet(candidates)
@@ -70,11 +77,12 @@ def make_sheets(record: Record) -> dict[str, Sheet]:
     return sheets
 
 
-def draw_strengths(record: Record) -> str:
-    """Fig. 11 on the proof's ground as SVG; empty where nothing of it was run."""
+def draw_figures(judged: Judged) -> dict[str, str]:
+    """Every figure by name as SVG: `claims`, and `strengths`, Fig. 11 on the proof's ground; none without its runs."""
     grid = read_grid("strengths")
-    results = grid_results(grid, {run: measures(counts.sum(axis=1)) for run, counts in record.counts().items()})
-    return draw(grid, results) if results else ""
+    results = grid_results(grid, judged.point)
+    figures = {"claims": draw_claims(judged.verdicts), "strengths": draw(grid, results) if results else ""}
+    return {name: svg for name, svg in figures.items() if svg}
 
 
 def grid_results(grid: Grid, point: Points) -> list[RunResult]:
@@ -131,12 +139,12 @@ def _tally(verdicts: Sequence[Verdict]) -> Sheet:
 
 def write_page(path: Path, record: Record) -> dict[str, Sheet]:
     """Write every table and the figure of raw results as one HTML page, and return the tables by name."""
-    sheets = make_sheets(record)
-    pictures = [draw_claims(judge_record(record)[0]), draw_strengths(record)]
+    judged = judge_record(record)
+    sheets = make_sheets(judged)
     page = page_environment().get_template("sheets.html.jinja")
     content = page.render(
         over="Proof", title="What holds of the paper, where every cue is known", lede=LEDE,
-        sheets=list(sheets.values()), pictures=[Markup(svg) for svg in pictures if svg], version=__version__,
+        sheets=list(sheets.values()), pictures=list(map(Markup, draw_figures(judged).values())), version=__version__,
     )  # fmt: skip
     write_atomic(path, content)
     return sheets
@@ -171,12 +179,12 @@ def main(
     figures: Annotated[Path | None, typer.Option(help="Folder for proof-claims.svg and proof-strengths.svg.")] = None,
 ) -> None:
     """Make the tables of a page, and its figures, again from raw results."""
-    record = Record.read(results)
-    blocks = {name: sheet.form("markdown") for name, sheet in make_sheets(record).items()}
+    judged = judge_record(Record.read(results))
+    blocks = {name: sheet.form("markdown") for name, sheet in make_sheets(judged).items()}
     write_atomic(page, fill(page.read_text(encoding="utf-8"), blocks, prefix))
     if figures is not None:
-        write_atomic(figures / "proof-claims.svg", draw_claims(judge_record(record)[0]))
-        write_atomic(figures / "proof-strengths.svg", draw_strengths(record))
+        for name, svg in draw_figures(judged).items():
+            write_atomic(figures / f"proof-{name}.svg", svg)
 
 
 if __name__ == "__main__":

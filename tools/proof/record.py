@@ -117,8 +117,11 @@ class Record:
 
 def is_record(path: Path) -> bool:
     """Whether a file begins as `Record.write` begins one."""
-    start = f'{{"format": "{FORMAT}"'
-    return path.is_file() and path.read_bytes()[: len(start)] == start.encode()
+    start = f'{{"format": "{FORMAT}"'.encode()
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
 
 
 def _bits(digits: str, count: int) -> Bits:

@@ -16,11 +16,11 @@ import torch
 
 from avem.cache import FeatureStore
 from avem.errors import MissingFileError
+from avem.evaluate.questions import read_questions
 from avem.files import json_sha256, write_atomic
-from avem.tools.corpus.build import Corpus
 from avem.tools.ctranslate2 import read_model_bin, to_openai
 from avem.tools.demo.models import CONTEXT_STEPS, FRAMES
-from avem.tools.proof.ground import Ground, make_corpus, make_store
+from avem.tools.proof.ground import Ground, make_corpus, make_store, on_first_clips
 from avem.tools.proof.scenes import Split
 from avem.train import AudiovisualConfig, AudiovisualLM
 from avem.train.config import SupervisedConfig
@@ -85,7 +85,9 @@ def make_released_ground(
     base = folder / "final"
     if not base.is_dir():
         merge_model(run, base)
-    questions = _first_clips(corpus, clips, out / f"questions-{NAME}.json")
+    questions = out / f"questions-{NAME}.json"
+    asked = on_first_clips(read_questions(corpus.benchmark), clips)
+    write_atomic(questions, json.dumps([question.to_json() for question in asked], indent=1))
     return Ground(out, corpus, (video, audio), cache, str(base), questions)
 
 
@@ -122,11 +124,3 @@ def make_untrained(gguf: Path, store: FeatureStore, folder: Path) -> Path:
         )  # fmt: skip
         AudiovisualLM.create(language_model, tokenizer, config, seed=SEED).save(folder, licence="apache-2.0")
     return folder
-
-
-def _first_clips(corpus: Corpus, clips: int, target: Path) -> Path:
-    """Write the questions on the first test clips alone."""
-    questions = json.loads(corpus.benchmark.read_text(encoding="utf-8"))
-    chosen = set(sorted({question["video"] for question in questions})[:clips])
-    write_atomic(target, json.dumps([question for question in questions if question["video"] in chosen], indent=1))
-    return target

@@ -20,7 +20,7 @@ from avem.files import write_atomic
 from avem.tools.proof.claims import judge, probe_claims
 from avem.tools.proof.counts import resampled
 from avem.tools.proof.encoders import SCENES
-from avem.tools.proof.ground import CORPUS_SEED, Ground, make_ground, make_store
+from avem.tools.proof.ground import CORPUS_SEED, Ground, make_ground, make_store, on_first_clips
 from avem.tools.proof.naming import named
 from avem.tools.proof.page import RESAMPLES, candidates_sheet, write_page
 from avem.tools.proof.probing import STYLE, probe, probe_measures, read_probes
@@ -176,9 +176,7 @@ def _storage(options: ProofOptions, ground: Ground, results: Sequence[RunResult]
 
 def _probe(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> list[Any]:
     """Probe some runs and judge what the paper says of them."""
-    questions = read_questions(ground.questions)
-    clips = set(sorted({question.video for question in questions})[:PROBE_CLIPS])
-    chosen = tuple(question for question in questions if question.video in clips)
+    chosen = on_first_clips(read_questions(ground.questions), PROBE_CLIPS)
     models = {
         (found.run, found.seed): ground.bases.replace(SEED, str(found.seed))
         if found.run == "base"
