@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from avem.tools.proof.naming import kind_of, named
 from avem.tools.proof.page import fill, judge_record, make_sheets
 from avem.tools.proof.probing import PROBES, read_probes
 from avem.tools.proof.record import Record
+from avem.tools.proof.rewards import LAST_STEPS, last_rewards, mean_rewards
 from avem.tools.proof.rows import AFFIRMS, BLAMES, EMOTION, OTHER_ROWS, OVERLOOKS, instructions, preferences, questions
 from avem.tools.proof.run import GRIDS, ProofOptions, constants_a_row, run_proof
 from avem.tools.proof.scenes import SPLITS, Split, draw_splits
@@ -274,6 +276,15 @@ def test_tables_go_between_their_marks():
         fill(page, {})
     other = page.replace("claims", "smollm2 claims")
     assert fill(page + other, {"claims": "new\n"}, "smollm2") == page + other.replace("old", "new")
+
+
+def test_rewards_are_means_of_the_last_steps_and_of_the_seeds(tmp_path):
+    steps = [{"step": 1, "reward_w": 1000.0, "accuracy": 0.0}]
+    steps += [{"step": number, "reward_w": float(number % 2), "accuracy": 0.5} for number in range(LAST_STEPS)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, [*steps, {"saved": "final"}])), encoding="utf-8")
+    ended = last_rewards(tmp_path)
+    assert ended == {"reward_w": 0.5, "accuracy": 50.0}
+    assert mean_rewards([ended, {"reward_w": 1.5, "accuracy": 100.0}]) == {"reward_w": 1.0, "accuracy": 75.0}
 
 
 def test_the_published_tables_are_those_of_the_published_answers():

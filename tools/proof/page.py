@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from markupsafe import Markup
@@ -23,11 +23,12 @@ from avem.evaluate.page import page_environment
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
 from avem.tools.proof.claims import FAILS, HOLDS, OPEN, Verdict, judge, own_claims, paper_claims
-from avem.tools.proof.counts import MEASURES, Floats, measures, resampled
+from avem.tools.proof.counts import MEASURES, Floats, resampled
 from avem.tools.proof.figure import draw_claims
 from avem.tools.proof.naming import NAMED
 from avem.tools.proof.probing import PROBES
 from avem.tools.proof.record import Record
+from avem.tools.proof.rewards import REWARDS, mean_rewards
 from avem.tools.sweep.grid import Grid, read_grid
 from avem.tools.sweep.outcome import draw, make_sheet
 from avem.tools.sweep.run import RunResult
@@ -70,6 +71,8 @@ def make_sheets(judged: Judged) -> dict[str, Sheet]:
         sheets["settings"] = candidates_sheet(candidates)
     if names := record.about.get("named"):
         sheets["named"] = _named(names)
+    if ended := record.about.get("rewards"):
+        sheets["rewards"] = _rewards(ended)
     for name in TABLES:
         grid = read_grid(name)
         if results := grid_results(grid, point):
@@ -109,6 +112,12 @@ def _named(found: Mapping[str, Sequence[Mapping[str, float]]]) -> Sheet:
     ]
     rows = tuple((str(one["run"]), *(f"{one[kind]:.1f}" for kind in NAMED)) for one in records)
     return Sheet("What answers to basic questions name, percent", ("run", *NAMED.values()), rows, tuple(records))
+
+
+def _rewards(found: Mapping[str, Sequence[Mapping[str, float]]]) -> Sheet:
+    records: list[dict[str, Any]] = [{"run": run, **mean_rewards(by_seed)} for run, by_seed in found.items()]
+    rows = tuple((one["run"], *(f"{one[name]:.1f}" if name in one else "" for name in REWARDS)) for one in records)
+    return Sheet("Where training ended", ("run", *REWARDS.values()), rows, tuple(records))
 
 
 def _claims(verdicts: Sequence[Verdict]) -> Sheet:

@@ -27,6 +27,7 @@ from avem.tools.proof.probing import STYLE, probe, probe_measures, read_probes
 from avem.tools.proof.record import Record
 from avem.tools.proof.released import NAME as RELEASED
 from avem.tools.proof.released import make_released_ground
+from avem.tools.proof.rewards import last_rewards
 from avem.tools.proof.scenes import SPLITS, TEST, VALIDATION, Split, draw_splits
 from avem.tools.sweep.grid import Grid, read_grid
 from avem.tools.sweep.pool import do_all
@@ -115,13 +116,16 @@ def run_released(options: ProofOptions) -> dict[str, Sheet]:
 def _publish(
     options: ProofOptions, name: str, results: Sequence[RunResult], about: Mapping[str, Any]
 ) -> dict[str, Sheet]:
-    """Write the answers, what they name, and the page; return the tables."""
+    """Write the answers, what they name, where training ended, and the page; return the tables."""
     outcomes: dict[str, dict[int, Any]] = {}
+    rewards: dict[str, list[dict[str, float]]] = {}
     for found in results:
         outcomes.setdefault(found.run, {})[found.seed] = read_result(found.folder).outcomes("likelihood")
+        if (found.folder.parent / "metrics.jsonl").is_file():  # a base has no preference run
+            rewards.setdefault(found.run, []).append(last_rewards(found.folder.parent))
     scenes = {scene.clip_id: scene for scene in draw_splits(options.splits, CORPUS_SEED)}
     names = {run: [named(one, scenes) for one in by_seed.values()] for run, by_seed in outcomes.items()}
-    record = Record.of(outcomes, {**about, "named": names})
+    record = Record.of(outcomes, {**about, "named": names, "rewards": rewards})
     record.write(options.out / f"{name}.json")
     return write_page(options.out / f"{name}.html", record)
 
