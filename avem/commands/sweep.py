@@ -95,7 +95,7 @@ def _prove(
     if only and which != "proof":
         raise SettingError(f"avem sweep {which} does all its runs; leave --only out.")
     options = ProofOptions(out=out, only=only, workers=workers, settings=settings)
-    options = replace(options, seeds=seeds) if seeds else options
+    options = replace(options, seeds=seeds, further_seeds=()) if seeds else options
     if which == "proof-settings":
         _show([choose_settings(options)])
         return

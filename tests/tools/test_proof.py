@@ -228,17 +228,36 @@ def test_intervals_are_paired_and_cover_seeds():
     assert verdict.by_seed[1:] == (0, 0)
 
 
+def test_an_interval_by_hand():
+    values = {"a": np.array([60.0, 64.0, 68.0, 90.0]), "b": np.array([50.0, 52.0, 54.0])}
+    point = {run: {"basic": own} for run, own in values.items()}
+    drawn = {run: {"basic": own + np.array([[-2.0], [2.0]]) * (run == "a")} for run, own in values.items()}
+    verdict = judge(Claim("here", "better", "basic", "a", "b"), point, drawn)
+    assert verdict.by_seed == (10, 12, 14)  # of the seeds that both have
+    half = 4.302653 * (4 / 3 + 4) ** 0.5  # t of 2 degrees; variance of the seeds' mean, and over clips
+    assert (verdict.run, verdict.against, verdict.difference) == (64, 52, 12)
+    assert (verdict.low, verdict.high) == pytest.approx((12 - half, 12 + half))
+
+
 @pytest.mark.parametrize(
     ("expects", "shift", "outcome"),
-    [("more", 9, HOLDS), ("more", -9, FAILS), ("less", -9, HOLDS), ("same", 9, FAILS), ("same", 1, HOLDS)],
-)
+    [("more", 9, HOLDS), ("more", -9, FAILS), ("less", -9, HOLDS), ("same", 9, FAILS), ("same", 1, HOLDS),
+     ("more", 0.1, OPEN), ("same", 3, OPEN)],
+)  # fmt: skip
 def test_a_verdict_follows_from_the_side_that_the_interval_lies_on(expects, shift, outcome):
-    spread = np.linspace(-1, 1, 101)
-    point = {"a": {"basic": np.array([50.0 + shift])}, "b": {"basic": np.array([50.0])}}
-    drawn = {"a": {"basic": 50 + shift + spread}, "b": {"basic": np.full(101, 50.0)}}
+    spread = np.linspace(-1, 1, 101)[:, None]
+    point = {"a": {"basic": np.array([50.0, 50.0]) + shift}, "b": {"basic": np.array([50.0, 50.0])}}
+    drawn = {"a": {"basic": 50 + shift + spread / 10}, "b": {"basic": np.full((101, 1), 50.0)}}
     verdict = judge(Claim("here", "a claim", "basic", "a", "b", expects=expects), point, drawn)
     assert verdict.outcome == outcome
     assert Verdict.from_json(verdict.to_json()) == verdict
+
+
+def test_one_seed_judges_nothing():
+    point = {"a": {"basic": np.array([90.0])}, "b": {"basic": np.array([50.0, 50.0])}}
+    drawn = {run: {"basic": np.repeat(own["basic"][None], 9, axis=0)} for run, own in point.items()}
+    verdict = judge(Claim("here", "a claim", "basic", "a", "b"), point, drawn)
+    assert (verdict.difference, verdict.low, verdict.high, verdict.outcome) == (40, None, None, OPEN)
 
 
 def test_every_claim_compares_runs_and_measures_that_there_are():
@@ -266,6 +285,12 @@ def test_the_record_keeps_every_answer(tmp_path):
     runs["AVEm-DPO"][1] = runs["AVEm-DPO"][1][1:]
     with pytest.raises(DataError, match="other questions"):
         Record.of(runs, {})
+
+
+def test_runs_may_have_further_seeds():
+    right = {"base": {0: 1, 1: 1, 2: 1}, "short": {0: 1, 1: 1}, "holed": {0: 1, 2: 1}, "late": {1: 1}}
+    runs = {run: {seed: outcomes(np.ones(20, dtype=bool)) for seed in own} for run, own in right.items()}
+    assert {run: len(own) for run, own in Record.of(runs, {}).counts().items()} == {"base": 3, "short": 2, "holed": 1}
 
 
 def test_tables_go_between_their_marks():
@@ -303,8 +328,8 @@ def small(tmp_path_factory) -> ProofOptions:
     splits = {"base": Split(28, 4), "preference": Split(28, 4), "validation": Split(14, 2), "test": Split(28, 4)}
     short = {"max_steps": 1, "epochs": 1, "batch_size": 16, "reliance_rows": 0, "trackers": "none"}
     return ProofOptions(
-        out=tmp_path_factory.mktemp("proof") / "proof", seeds=(0,), only=("w/o PMP",), workers=1, splits=splits,
-        teaching=Split(64, 8), base_settings=short, settings=short,
+        out=tmp_path_factory.mktemp("proof") / "proof", seeds=(0,), further_seeds=(1,), only=("w/o PMP",), workers=1,
+        splits=splits, teaching=Split(64, 8), base_settings=short, settings=short,
     )  # fmt: skip
 
 
@@ -312,7 +337,7 @@ def test_one_row_of_a_table_is_made_from_nothing_and_found_again(small):
     sheets = run_proof(small)
     assert [row[0] for row in sheets["table5"].rows] == ["base", "w/o PMP"]
     record = Record.read(small.out / "some.json")
-    assert set(record.right) == {"base", "w/o PMP"}
+    assert {run: set(own) for run, own in record.right.items()} == {"base": {0, 1}, "w/o PMP": {0, 1}}
     assert record.about["cost"]["constants_computed"] > 0
     assert (small.out / "ground.json").is_file()  # under another name than the results of a whole proof
     assert not (small.out / "proof.json").exists()

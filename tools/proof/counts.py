@@ -95,32 +95,26 @@ def resampled(
     seed: int,
     measured: Callable[[Floats], dict[str, Floats]] = measures,
 ) -> tuple[dict[str, dict[str, Floats]], dict[str, dict[str, Floats]]]:
-    """Measures of runs of several seeds, and their bootstrap over clips and seeds.
+    """Measures of runs of several seeds, and their bootstrap over clips.
 
     All runs are judged on the same draws, so differences of what is returned are paired.
 
     Args:
-        runs: Name to float64 [seeds, clips, 2, K]; the same seeds and clips in every run.
-        resamples: How often clips are drawn with replacement, and then seeds.
+        runs: Name to float64 [seeds, clips, 2, K]; the same clips in every run.
+        resamples: How often clips are drawn with replacement.
         seed: The same seed gives the same draws.
         measured: Makes measures of sums over clips, float64 [..., 2, K].
 
     Returns:
-        Run to measure to float64 [seeds], the measures as they are; and run to measure to float64 [resamples], each
-        the mean over drawn seeds of measures over drawn clips.
+        Run to measure to float64 [seeds], the measures as they are; and to float64 [resamples, seeds], those of the
+        clips drawn.
     """
-    first = next(iter(runs.values()))
-    seeds, clips = first.shape[:2]
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(clips, np.full(clips, 1 / clips), size=resamples).astype(np.float64)
-    chosen = rng.integers(0, seeds, size=(resamples, seeds))
+    clips = next(iter(runs.values())).shape[1]
+    weights = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=resamples)
     point, drawn = {}, {}
     for name, counts in runs.items():
         point[name] = measured(counts.sum(axis=1))
-        flat = counts.reshape(seeds, clips, -1)
-        sums = np.stack([weights @ one for one in flat], axis=1)
-        by_seed = measured(sums.reshape(resamples, seeds, *counts.shape[2:]))
-        drawn[name] = {
-            measure: np.take_along_axis(values, chosen, axis=1).mean(axis=1) for measure, values in by_seed.items()
-        }
+        flat = counts.reshape(*counts.shape[:2], -1)
+        sums = np.stack([weights.astype(np.float64) @ one for one in flat], axis=1)
+        drawn[name] = measured(sums.reshape(resamples, *counts.shape[:1], *counts.shape[2:]))
     return point, drawn

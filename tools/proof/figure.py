@@ -52,7 +52,8 @@ def paper_difference(figures: str) -> float | None:
 def _panel(panel: Any, name: str, verdicts: Sequence[Verdict]) -> None:
     for row, found in enumerate(verdicts):
         colour = COLOURS[found.outcome]
-        panel.plot([found.low, found.high], [row, row], color=colour, linewidth=1.6)
+        if found.low is not None and found.high is not None:
+            panel.plot([found.low, found.high], [row, row], color=colour, linewidth=1.6)
         panel.plot(found.difference, row, "o", color=colour, markersize=4)
         if (paper := paper_difference(found.claim.paper)) is not None:
             panel.plot(paper, row, "o", markerfacecolor="none", markeredgecolor="#222222", markersize=5)

@@ -39,7 +39,8 @@ TABLES = ("table3", "table5", "table17", "table18", "strengths", "pairing", "sto
 
 LEDE = (
     "Drawn faces and synthesised voices, judged on clips of persons that no model has met. Percent, with 95 % "
-    "intervals over clips and seeds; a claim holds where the interval of the difference lies on its side of zero."
+    "intervals over seeds and clips; a claim holds where the interval of the difference lies on its side of zero. One "
+    "seed has no interval and judges nothing."
 )
 Points = Mapping[str, Mapping[str, Floats]]
 
@@ -126,7 +127,9 @@ def _claims(verdicts: Sequence[Verdict]) -> Sheet:
     for found in verdicts:
         claim = found.claim
         places = 2 if claim.measure.startswith("shift") else 1
-        span = f"{found.difference:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
+        span = f"{found.difference:+.{places}f}"
+        if found.low is not None:
+            span += f" [{found.low:+.{places}f}, {found.high:+.{places}f}]"
         by_seed = ", ".join(f"{value:+.{places}f}" for value in found.by_seed)
         rows.append(
             (claim.says, claim.source, {**MEASURES, **PROBES}[claim.measure], claim.paper,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -64,21 +65,23 @@ class Record:
         return cls(clips.tolist(), questions, right, about)
 
     def counts(self) -> dict[str, Floats]:
-        """Run to float64 [seeds, clips, 2, len(CELLS)], questions and right answers; only runs that have every seed."""
-        seeds = max(len(own) for own in self.right.values())
+        """Run to float64 [seeds, clips, 2, len(CELLS)], questions and right answers; some runs have more seeds.
+
+        The first seeds of all runs are the same: those of a run that lacks one between its others end before it.
+        """
+        order = sorted({seed for own in self.right.values() for seed in own})
         asked = np.zeros((len(self.clips), len(CELLS)))
         places = tuple(self.questions.T)
         np.add.at(asked, places, 1)
         found = {}
         for run, own in self.right.items():
-            if len(own) < seeds:
-                continue
             stacked = []
-            for seed in sorted(own):
+            for seed in takewhile(own.__contains__, order):
                 right = np.zeros_like(asked)
                 np.add.at(right, places, own[seed])
                 stacked.append(np.stack([asked, right], axis=1))
-            found[run] = np.stack(stacked)
+            if stacked:
+                found[run] = np.stack(stacked)
         return found
 
     def write(self, path: Path) -> None:

@@ -35,6 +35,8 @@ from avem.tools.sweep.run import SEED, RunResult, SweepOptions, run_sweeps
 from avem.train.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS
 
 GRIDS = ("table3", "table5", "table17", "table18", "strengths", "pairing")
+DEEPER = ("table3", "table5")
+"""Grids that `further_seeds` are for: what the paper rests on."""
 PROBED = ("base", "AVEm-DPO", "w/o PMP", "Vista-DPO")
 """Runs that are looked at beside their answers."""
 PROBE_CLIPS = 280
@@ -47,6 +49,8 @@ class ProofOptions:
 
     out: Path = Path("./proof")
     seeds: tuple[int, ...] = (0, 1, 2)
+    further_seeds: tuple[int, ...] = (3, 4, 5, 6)
+    """Of the grids in `DEEPER`, whose claims three seeds are too few for."""
     only: tuple[str, ...] = ()
     """Names of runs to do; empty for everything."""
     workers: int = 2
@@ -70,13 +74,18 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
         AvemError: A stage can't be done; those before it are kept.
     """
     start = time.monotonic()
-    grids = [read_grid(name) for name in GRIDS]
-    known = {run.name for grid in (*grids, read_grid("storage")) for run in grid.runs}
+    everything = [read_grid(name) for name in GRIDS]
+    known = {run.name for grid in (*everything, read_grid("storage")) for run in grid.runs}
     if unknown := set(options.only) - known:
         raise SettingError(f"The proof has no run {min(unknown)}; it has {', '.join(sorted(known))}.")
-    chosen = [grid for grid in grids if not options.only or {run.name for run in grid.runs} & set(options.only)]
-    ground = _make_ground(options)
-    results = [found for own in run_sweeps(chosen, _sweep(options, ground, chosen)) for found in own] if chosen else []
+    chosen = [grid for grid in everything if not options.only or {run.name for run in grid.runs} & set(options.only)]
+    deeper = [grid for grid in chosen if grid.name in DEEPER] if options.further_seeds else []
+    ground = _make_ground(options, options.seeds + (options.further_seeds if deeper else ()))
+    results = []
+    for grids, seeds in ((chosen, options.seeds), (deeper, options.further_seeds)):
+        if grids:
+            found = run_sweeps(grids, _sweep(replace(options, seeds=seeds), ground, grids))
+            results += [one for own in found for one in own]
     results += _storage(options, ground, results)
     about: dict[str, Any] = {
         "avem": __version__, "settings": _settings(options, "proof"), "machine": platform.machine(),
@@ -118,14 +127,15 @@ def _publish(
 ) -> dict[str, Sheet]:
     """Write the answers, what they name, where training ended, and the page; return the tables."""
     outcomes: dict[str, dict[int, Any]] = {}
-    rewards: dict[str, list[dict[str, float]]] = {}
+    rewards: dict[str, dict[int, dict[str, float]]] = {}
     for found in results:
         outcomes.setdefault(found.run, {})[found.seed] = read_result(found.folder).outcomes("likelihood")
         if (found.folder.parent / "metrics.jsonl").is_file():  # a base has no preference run
-            rewards.setdefault(found.run, []).append(last_rewards(found.folder.parent))
+            rewards.setdefault(found.run, {})[found.seed] = last_rewards(found.folder.parent)
     scenes = {scene.clip_id: scene for scene in draw_splits(options.splits, CORPUS_SEED)}
     names = {run: [named(one, scenes) for one in by_seed.values()] for run, by_seed in outcomes.items()}
-    record = Record.of(outcomes, {**about, "named": names, "rewards": rewards})
+    ended = {run: list(by_seed.values()) for run, by_seed in rewards.items()}
+    record = Record.of(outcomes, {**about, "named": names, "rewards": ended})
     record.write(options.out / f"{name}.json")
     return write_page(options.out / f"{name}.html", record)
 
@@ -150,7 +160,7 @@ def choose_settings(options: ProofOptions) -> Sheet:
         the basic, agreement and stress scores.
     """
     options = replace(options, seeds=options.seeds[:1], only=())
-    ground, grid = _make_ground(options), read_grid("settings")
+    ground, grid = _make_ground(options, options.seeds), read_grid("settings")
     results = run_sweeps([grid], _sweep(options, ground, [grid], VALIDATION))[0]
     tried = [
         {"run": found.run, **{column: found.measures[column] for column in grid.columns},
@@ -161,16 +171,18 @@ def choose_settings(options: ProofOptions) -> Sheet:
     return candidates_sheet(tried)
 
 
-def _make_ground(options: ProofOptions) -> Ground:
-    return make_ground(
-        options.out, options.splits, options.teaching, options.seeds, options.base_settings, options.workers
-    )
+def _make_ground(options: ProofOptions, seeds: Sequence[int]) -> Ground:
+    return make_ground(options.out, options.splits, options.teaching, seeds, options.base_settings, options.workers)
 
 
 def _storage(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> list[RunResult]:
     """The grid `storage`: its first run is AVEm-DPO as it is, its second reads another store, with the same bases."""
     plain, packed = read_grid("storage").runs
-    found = [RunResult(plain.name, own.seed, own.measures, own.folder) for own in results if own.run == "AVEm-DPO"]
+    found = [
+        RunResult(plain.name, own.seed, own.measures, own.folder)
+        for own in results
+        if own.run == "AVEm-DPO" and own.seed in options.seeds
+    ]
     if options.only and packed.name not in options.only:
         return found if plain.name in options.only else []
     packed_ground = replace(ground, cache=make_store(ground.out / "cache-int8", ground.corpus, ground.encoders, "int8"))
@@ -186,7 +198,7 @@ def _probe(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) 
         if found.run == "base"
         else str(found.folder.parent / "final")
         for found in results
-        if found.run in PROBED
+        if found.run in PROBED and found.seed in options.seeds
     }
     work = partial(_probe_one, models=models, cache=ground.cache, questions=chosen, out=options.out / "probes")
     files = do_all(work, list(models), options.workers, "probe")
@@ -208,6 +220,7 @@ def _settings(options: ProofOptions, preset: str) -> dict[str, Any]:
         "preferences": {**PREFERENCE_PRESETS["proof"], **options.settings},
         "splits": {name: [split.clips, split.persons] for name, split in options.splits.items()},
         "seeds": list(options.seeds),
+        "further_seeds": list(options.further_seeds),
     }
 
 
