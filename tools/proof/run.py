@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -73,7 +72,6 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
         SettingError: A run is unknown, or the folder holds another proof.
         AvemError: A stage can't be done; those before it are kept.
     """
-    start = time.monotonic()
     everything = [read_grid(name) for name in GRIDS]
     known = {run.name for grid in (*everything, read_grid("storage")) for run in grid.runs}
     if unknown := set(options.only) - known:
@@ -95,7 +93,6 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
         about["candidates"] = json.loads(chosen_by.read_text(encoding="utf-8"))
     if not options.only:
         about["probed"] = [found.to_json() for found in _probe(options, ground, results)]
-        about["cost"]["hours_of_last_call"] = round((time.monotonic() - start) / 3600, 2)
     return _publish(options, "some" if options.only else "proof", results, about)
 
 
