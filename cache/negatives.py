@@ -6,6 +6,7 @@ never from a near-duplicate.
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
@@ -43,6 +44,8 @@ class MiningReport:
     seed: int
     min_emotion_distance: int
     duplicate_cosine: float
+    labelled: bool = False
+    """By labels of each modality, which the store does not keep."""
     excluded: int = 0
     """Clips that were left out, such as a benchmark's: they have no negatives and are none."""
     clips: int = 0
@@ -111,7 +114,9 @@ def mine_negatives(
     for modality in modalities:
         people = population(store, modality, duplicate_cosine, exclude, labels)
         negatives = np.full((len(store), k), -1, dtype=np.int32)
-        plan = MiningReport(recipe, modality, k, seed, distance, people.duplicate_cosine, len(set(exclude)))
+        plan = MiningReport(
+            recipe, modality, k, seed, distance, people.duplicate_cosine, labels is not None, len(set(exclude))
+        )
         report = _mine(people, negatives, plan, exact_up_to)
         write_negatives(store, recipe, modality, negatives, asdict(report))
         reports.append(report)
@@ -126,16 +131,46 @@ def ensure_negatives(store: FeatureStore, recipe: str, seed: int = 0, labels: La
         recipe: Such as `hard`; one that avem does not mine is left to whoever reads it.
         seed: Of the random recipes.
         labels: As in `mine_negatives`.
+
+    Raises:
+        StoreError: They were mined by labels of each modality, clips have been added since, and no labels are given.
     """
-    kept = True
+    missing = []
     for modality, kinds in MODALITIES.items():
         if set(kinds) <= set(store.kinds):
             try:
                 store.negatives(recipe, modality)
             except StoreError:
-                kept = False
-    if not kept and recipe in RECIPES:
-        mine_negatives(store, recipe, seed=seed, labels=labels)
+                missing.append(modality)
+    if not missing or recipe not in RECIPES:
+        return
+    if labels is None and any(_labelled(store, recipe, modality) for modality in missing):
+        raise StoreError(
+            f"The {recipe} negatives of {store.location.url} were mined by labels of each modality before clips were "
+            "added; mine them again with `avem cache negatives --labels FILE.csv`."
+        )
+    mine_negatives(store, recipe, seed=seed, labels=labels)
+
+
+def _labelled(store: FeatureStore, recipe: str, modality: str) -> bool:
+    """Whether negatives that are there, of however many clips, were mined by labels of each modality."""
+    try:
+        return bool(negatives_attributes(store, recipe, modality).get("labelled"))
+    except StoreError:
+        return False
+
+
+def negatives_attributes(store: FeatureStore, recipe: str, modality: str) -> dict[str, Any]:
+    """How mined negatives were made, as `MiningReport` has it.
+
+    Raises:
+        StoreError: They are not mined.
+    """
+    data = store.location.read(f"negatives/{recipe}/{modality}/{METADATA}")
+    if data is None:
+        raise StoreError(f"{store.location.url} has no {recipe} negatives for {modality}; mine them first.")
+    attributes: dict[str, Any] = json.loads(data)["attributes"]["avem"]
+    return attributes
 
 
 def write_negatives(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avem.cache.layout import METADATA
+from avem.cache.negatives import negatives_attributes
 from avem.cache.population import MODALITIES, Labels, Population, Rows, population
 from avem.cache.store import FeatureStore
-from avem.errors import SettingError, StoreError
+from avem.errors import SettingError
 
 PAIRS = 20_000
 """Pairs of clips drawn at random for comparison."""
@@ -54,19 +53,6 @@ class NegativesSummary:
     lacking: int
     """Labelled clips with the streams but without any negative."""
     examples: tuple[Example, ...]
-
-
-def negatives_attributes(store: FeatureStore, recipe: str, modality: str) -> dict[str, Any]:
-    """How mined negatives were made, as `MiningReport` has it.
-
-    Raises:
-        StoreError: They are not mined.
-    """
-    data = store.location.read(f"negatives/{recipe}/{modality}/{METADATA}")
-    if data is None:
-        raise StoreError(f"{store.location.url} has no {recipe} negatives for {modality}; mine them first.")
-    attributes: dict[str, Any] = json.loads(data)["attributes"]["avem"]
-    return attributes
 
 
 def summarise_negatives(

@@ -283,6 +283,20 @@ def test_labels_from_a_table(tmp_path):
         read_modality_labels(tmp_path / "nowhere.csv")
 
 
+def test_labels_of_a_modality_are_not_forgotten_when_clips_were_added(tmp_path):
+    store = labelled_twice(tmp_path / "cache")
+    ensure_negatives(store, "hard", labels=SHOWN)
+    kept = store.negatives("hard", "video")
+    ensure_negatives(store, "hard")  # as training does
+    assert (store.negatives("hard", "video") == kept).all()
+    StoreWriter.open(tmp_path / "cache").add_clips([ClipRecord("new", "d", "new.mp4", "f" * 64)], root=tmp_path)
+    store.refresh()
+    with pytest.raises(StoreError, match="avem cache negatives --labels"):
+        ensure_negatives(store, "hard")
+    ensure_negatives(store, "hard", labels=SHOWN)
+    assert (store.negatives("hard", "video")[:4, 0] == kept[:, 0]).all()
+
+
 def test_ensure_mines_once_and_again_when_clips_were_added(tmp_path):
     clips = [("anger", "train", "a"), ("fear", "train", "b"), ("sadness", "train", "c")]
     store = store_of(tmp_path / "cache", clips, video=angles(0, 40, 90))
