@@ -46,12 +46,19 @@ def claim_directory(directory: Path, name: str, settings: Mapping[str, Any], wha
         what: What the folder is, as a noun: `corpus`.
 
     Raises:
-        SettingError: The folder holds something else, or the same made by other settings.
+        DataError: The settings that it keeps can't be read.
+        SettingError: The folder holds something else, or the same made by other settings, or it is a file.
     """
     path = directory / name
     if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8")) != settings:
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{path} is damaged ({error}); give a new folder with --out.") from error
+        if known != settings:
             raise SettingError(f"{directory} holds a {what} of other settings; give another folder with --out.")
+    elif directory.exists() and not directory.is_dir():
+        raise SettingError(f"{directory} is a file; give a folder with --out.")
     elif directory.exists() and any(directory.iterdir()):
         raise SettingError(f"{directory} holds something that is not a {what}; give a new folder with --out.")
     else:

@@ -7,8 +7,12 @@ from typing import Annotated
 
 import typer
 
+FREE = ("run", "media", "title", "pictures", "paper", "seed")
+"""Options of the pages on results and runs, which that on the proof has not."""
+
 
 def report(
+    context: typer.Context,
     paths: Annotated[
         list[Path],
         typer.Argument(
@@ -34,8 +38,12 @@ def report(
     from avem.tools.proof.record import Record, is_record
 
     if len(paths) == 1 and is_record(paths[0]):
+        from avem.errors import SettingError
         from avem.tools.proof.page import write_page
 
+        sources = {name: context.get_parameter_source(name) for name in FREE}
+        if given := [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]:
+            raise SettingError(f"The page on the proof is what its results are; leave --{given[0]} out.")
         write_page(out, Record.read(paths[0]))
         typer.echo(f"The report is {out}.")
         return

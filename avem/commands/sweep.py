@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PROOFS = ("proof", "proof-settings", "proof-smollm2")
 """Names that are not of a grid."""
+STORAGE = "storage"
+"""A grid whose rows differ in their store alone."""
 MADE = ("cache", "prefs", "model", "questions", "style", "device")
 """Options that say what a grid stands on; the proof makes all of it."""
 
@@ -50,6 +52,7 @@ def sweep(
     `proof-settings` tries the candidates for its settings on validation clips, `proof-smollm2` does Table 3's runs with
     released weights.
     """
+    from avem.errors import SettingError
     from avem.tools.sweep.grid import read_grid
     from avem.tools.sweep.outcome import write_outcome
     from avem.tools.sweep.run import SweepOptions, run_sweep
@@ -57,17 +60,20 @@ def sweep(
     from avem.train.presets import PREFERENCE_PRESETS
     from avem.train.presets import preset as preset_of
 
+    seeds = tuple(dict.fromkeys(seed or ()))
     settings = {
         **(preset_of(PREFERENCE_PRESETS, preset) if preset else {}), **dict(map(parse_override, overrides or ()))
     }  # fmt: skip
     if grid in PROOFS:
         _refuse(context, grid)
-        _prove(grid, out or Path("./proof"), tuple(seed or ()), tuple(only or ()), workers, settings)
+        _prove(grid, out or Path("./proof"), seeds, tuple(only or ()), workers, settings)
         return
+    if grid == STORAGE:
+        raise SettingError("The grid storage compares two stores, which `avem sweep proof` makes; run that.")
     out = out or Path("./sweep")
     read = read_grid(grid)
     options = SweepOptions(
-        cache=cache, prefs=prefs, model=model, out=out, questions=questions, style=style, seeds=tuple(seed or ()),
+        cache=cache, prefs=prefs, model=model, out=out, questions=questions, style=style, seeds=seeds,
         settings=settings, only=tuple(only or ()), device=device, workers=workers,
     )  # fmt: skip
     sheet = write_outcome(read, run_sweep(read, options), out)
@@ -94,6 +100,8 @@ def _prove(
 
     if only and which != "proof":
         raise SettingError(f"avem sweep {which} does all its runs; leave --only out.")
+    if len(seeds) > 1 and which == "proof-settings":
+        raise SettingError("avem sweep proof-settings tries its candidates with one seed; give one --seed.")
     options = ProofOptions(out=out, only=only, workers=workers, settings=settings)
     options = replace(options, seeds=seeds, further_seeds=()) if seeds else options
     if which == "proof-settings":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +15,32 @@ from typer.testing import CliRunner
 from avem.cache import FeatureStore
 from avem.cli import app
 from avem.errors import DataError, SettingError
+from avem.evaluate.emorealm import score_outcomes
 from avem.evaluate.metrics import Outcome
 from avem.evaluate.statistics import compare
 from avem.records import Modality, Question
 from avem.tools.corpus import rows as corpus_rows
+from avem.tools.proof import run as proof_run
 from avem.tools.proof.claims import FAILS, HOLDS, OPEN, Claim, Verdict, judge, own_claims, paper_claims, probe_claims
-from avem.tools.proof.counts import CELLS, MEASURES, measures, resampled, right_by_clip
+from avem.tools.proof.counts import CELLS, MEASURES, cell_of, measures, resampled
 from avem.tools.proof.naming import kind_of, named
-from avem.tools.proof.page import fill, judge_record, make_sheets
+from avem.tools.proof.page import TABLES, fill, judge_record, make_sheets
 from avem.tools.proof.probing import PROBES, read_probes
 from avem.tools.proof.record import Record
 from avem.tools.proof.rewards import LAST_STEPS, last_rewards, mean_rewards
 from avem.tools.proof.rows import AFFIRMS, BLAMES, EMOTION, OTHER_ROWS, OVERLOOKS, instructions, preferences, questions
-from avem.tools.proof.run import GRIDS, ProofOptions, constants_a_row, run_proof
+from avem.tools.proof.run import (
+    GRIDS,
+    PROBED,
+    ProofOptions,
+    choose_settings,
+    constants_a_row,
+    run_proof,
+    run_released,
+)
 from avem.tools.proof.scenes import SPLITS, Split, draw_splits
 from avem.tools.sweep.grid import read_grid
+from avem.tools.sweep.measures import bench_measures
 from avem.train.presets import PREFERENCE_PRESETS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -54,6 +67,15 @@ def outcomes(right: np.ndarray) -> list[Outcome]:
     return [
         Outcome(one, one.answer if good else "AB"[one.answer == "A"]) for one, good in zip(asked, right, strict=True)
     ]
+
+
+def right_by_clip(answers: list[Outcome]) -> np.ndarray:
+    """Questions and right answers, float64 [clips, 2, len(CELLS)], clips in order of their names."""
+    clips = sorted({answer.question.video for answer in answers})
+    counts = np.zeros((len(clips), 2, len(CELLS)))
+    for answer in answers:
+        counts[clips.index(answer.question.video), :, cell_of(answer.question)] += (1, answer.right)
+    return counts
 
 
 def test_persons_of_one_split_are_in_no_other_and_clips_hold_several_distractions():
@@ -201,6 +223,13 @@ def test_measures_are_those_of_the_bench():
         )
 
 
+def test_joined_measures_are_those_of_the_bench():
+    answers = outcomes(np.random.default_rng(4).random(600) < 0.6)
+    found, bench = measures(right_by_clip(answers).sum(axis=0)), bench_measures(score_outcomes(answers))
+    assert {name: found[name] for name in bench} == pytest.approx(bench)
+    assert bench.keys() >= {"basic", "agree", "stress", "spurious", "hallucinated", "stress_audio", "basic_video"}
+
+
 def test_measures_by_hand():
     sums = np.array([[4.0] * 10, [2, 4, 3, 1, 4, 0, 2, 2, 4, 0]])
     found = {name: float(value) for name, value in measures(sums).items()}
@@ -241,7 +270,8 @@ def test_an_interval_by_hand():
 
 @pytest.mark.parametrize(
     ("expects", "shift", "outcome"),
-    [("more", 9, HOLDS), ("more", -9, FAILS), ("less", -9, HOLDS), ("same", 9, FAILS), ("same", 1, HOLDS),
+    [("no more", 1, HOLDS), ("no more", -9, HOLDS), ("no more", 9, FAILS), ("no more", 3, OPEN),
+     ("more", 9, HOLDS), ("more", -9, FAILS), ("less", -9, HOLDS), ("same", 9, FAILS), ("same", 1, HOLDS),
      ("more", 0.1, OPEN), ("same", 3, OPEN)],
 )  # fmt: skip
 def test_a_verdict_follows_from_the_side_that_the_interval_lies_on(expects, shift, outcome):
@@ -251,6 +281,15 @@ def test_a_verdict_follows_from_the_side_that_the_interval_lies_on(expects, shif
     verdict = judge(Claim("here", "a claim", "basic", "a", "b", expects=expects), point, drawn)
     assert verdict.outcome == outcome
     assert Verdict.from_json(verdict.to_json()) == verdict
+
+
+def test_a_verdict_says_where_the_papers_difference_lies():
+    claim = Claim("here", "a claim", "basic", "a", "b", "80.5 / 70.0")
+    assert claim.paper_difference == 10.5
+    ends = [(12.0, 20.0), (5.0, 10.0), (5.0, 11.0), (None, None)]
+    found = [Verdict(claim, 0, 0, 8, low, high, (), OPEN).beside_paper for low, high in ends]
+    assert found == ["more than the paper's", "less than the paper's", "", ""]
+    assert Claim("here", "it draws this alone", "basic", "a", "b").paper_difference is None
 
 
 def test_one_seed_judges_nothing():
@@ -279,9 +318,28 @@ def test_the_record_keeps_every_answer(tmp_path):
         for seed, bits in own.items():
             assert (again.right[run][seed] == bits).all()
             assert (again.counts()[run][seed] == right_by_clip(runs[run][seed])).all()
-    (tmp_path / "broken.json").write_text((tmp_path / "proof.json").read_text()[:-40])
-    with pytest.raises(DataError, match="holds no results of the proof"):
-        Record.read(tmp_path / "broken.json")
+    whole = (tmp_path / "proof.json").read_text()
+    content = json.loads(whole)
+    damages = [
+        {"right": {}},
+        {"right": []},
+        {"right": {"base": {"0": "ff"}}},
+        {"clips": ["one"]},
+        {"questions": [1, 2]},
+    ]
+    for damaged in (whole[:-40], *(json.dumps({**content, **damage}) for damage in damages)):
+        (tmp_path / "broken.json").write_text(damaged)
+        with pytest.raises(DataError, match="holds no results of the proof"):
+            Record.read(tmp_path / "broken.json")
+    for damage in (
+        {"probed": [{}]},
+        {"named": {"base": [{}]}},
+        {"candidates": [{"run": "base"}]},
+        {"probes": {"a": {}}},
+    ):
+        (tmp_path / "broken.json").write_text(json.dumps({**content, **damage}))
+        with pytest.raises(DataError, match=f"`{next(iter(damage))}` is damaged"):
+            make_sheets(judge_record(Record.read(tmp_path / "broken.json")))
     runs["AVEm-DPO"][1] = runs["AVEm-DPO"][1][1:]
     with pytest.raises(DataError, match="other questions"):
         Record.of(runs, {})
@@ -301,6 +359,7 @@ def test_tables_go_between_their_marks():
         fill(page, {})
     other = page.replace("claims", "smollm2 claims")
     assert fill(page + other, {"claims": "new\n"}, "smollm2") == page + other.replace("old", "new")
+    assert fill(other + page + other, {"claims": "new\n"}) == other + page.replace("old", "new") + other
 
 
 def test_rewards_are_means_of_the_last_steps_and_of_the_seeds(tmp_path):
@@ -316,11 +375,11 @@ def test_the_published_tables_are_those_of_the_published_answers():
     if not (DOCS / "proof.json").is_file():
         pytest.skip("docs/proof.json is not there, as in an installation without the documentation")
     text = (DOCS / "proof.md").read_text(encoding="utf-8")
-    blocks = {
-        name: sheet.form("markdown")
-        for name, sheet in make_sheets(judge_record(Record.read(DOCS / "proof.json"))).items()
-    }
-    assert fill(text, blocks) == text
+    for results, prefix, least in (("proof", "", {"tally", "claims", *TABLES}), ("smollm2", "smollm2 ", {"table3"})):
+        sheets = make_sheets(judge_record(Record.read(DOCS / f"{results}.json")))
+        blocks = {name: sheet.form("markdown") for name, sheet in sheets.items()}
+        assert fill(text, blocks, prefix.strip()) == text
+        assert set(re.findall(rf"<!-- {prefix}(\w+) -->", text)) >= least
 
 
 @pytest.fixture(scope="module")
@@ -347,6 +406,84 @@ def test_one_row_of_a_table_is_made_from_nothing_and_found_again(small):
     assert {path: path.stat().st_mtime_ns for path in small.out.rglob("final/*")} == made
 
 
+def test_further_seeds_are_of_the_grids_that_claims_need_them_for(small):
+    run_proof(replace(small, only=("w/o PMP", "grouped", "irrelevant")))
+    record = Record.read(small.out / "some.json")
+    assert {run: set(own) for run, own in record.right.items()} == {
+        "base": {0, 1}, "w/o PMP": {0, 1}, "grouped": {0, 1}, "irrelevant": {0}
+    }  # fmt: skip
+    assert record.about["settings"]["further_seeds"] == [1]
+    sheets = make_sheets(judge_record(record))
+    assert {row[0]: row[1] for row in sheets["table18"].rows} == {"base": "1", "irrelevant": "1"}  # seeds that all have
+    assert {row[0]: row[1] for row in sheets["table5"].rows} == {"base": "2", "w/o PMP": "2"}
+    run_proof(replace(small, only=("irrelevant",)))
+    assert Record.read(small.out / "some.json").about["settings"]["further_seeds"] == []
+
+
+def test_some_runs_are_probed_and_one_reads_features_of_8_bits(small):
+    options = replace(small, only=("AVEm-DPO", "w/o PMP", "Vista-DPO", "int8 features"), further_seeds=())
+    sheets = run_proof(options)
+    assert [row[0] for row in sheets["storage"].rows] == ["float16 features", "int8 features"]
+    scales = {"cache": 0, "cache-int8": 2}  # of video and audio, where values are kept in 8 bits
+    assert {name: len(list((small.out / name).rglob("*scale/zarr.json"))) for name in scales} == scales
+    assert sheets["probes"].header == ("measured", *PROBED)
+    about = Record.read(small.out / "some.json").about
+    for run in PROBED:
+        assert about["probes"][run].keys() == PROBES.keys()
+        assert 0 < about["probes"][run]["attention_media"][0] < 100
+        assert 0 <= about["probes"][run]["attention_even"][0] <= 100
+    assert len(about["probed"]) == len(probe_claims())
+    before = {path: path.stat().st_mtime_ns for path in small.out.rglob("probes.npz")}
+    assert len(before) == len(PROBED)
+    run_proof(replace(options, settings={**small.settings, "beta": 1.0}))  # other runs: they have probes of their own
+    after = {path: path.stat().st_mtime_ns for path in small.out.rglob("probes.npz")}
+    assert len(after) == 2 * len(PROBED) - 1  # the base is the same
+    assert before.items() <= after.items()
+
+
+def test_a_run_that_was_stopped_does_not_count(small):
+    run_proof(small)
+    cost = Record.read(small.out / "some.json").about["cost"]
+    stopped = small.out / "sweep" / "runs" / "stopped"
+    stopped.mkdir()
+    (stopped / "config.json").write_text("{}")
+    run_proof(small)
+    assert Record.read(small.out / "some.json").about["cost"] == cost
+
+
+def test_candidates_are_tried_on_the_validation_clips(small, monkeypatch):
+    grid = read_grid("settings")
+    monkeypatch.setattr(proof_run, "read_grid", lambda name: replace(grid, runs=grid.runs[:1]))
+    sheet = choose_settings(small)
+    tried = json.loads((small.out / "settings.json").read_text())
+    assert [row[0] for row in sheet.rows] == [one["run"] for one in tried] == ["base", grid.runs[0].name]
+    asked = json.loads((small.out / "corpus" / "validation.json").read_text())
+    answered = (small.out / "validation" / "base-0" / "answers.jsonl").read_text()
+    assert json.loads(answered.splitlines()[-1])["id"] in {question["id"] for question in asked}
+    assert tried[0]["mean"] == pytest.approx((tried[0]["basic"] + tried[0]["agree"] + tried[0]["stress"]) / 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [({"settings": {"nonsense": 1}}, "nonsense"), ({"seeds": (-1,)}, "seed"), ({"settings": {"seed": 9}}, "--seed")],
+)
+def test_what_no_run_can_be_is_refused_before_anything_is_made(change, fault, tmp_path):
+    for work in (run_proof, choose_settings, run_released):
+        with pytest.raises(SettingError, match=fault):
+            work(ProofOptions(out=tmp_path / "proof", **change))
+    assert not (tmp_path / "proof").exists()
+
+
+def test_a_file_or_a_damaged_plan_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match="is a file"):
+        run_proof(ProofOptions(out=tmp_path / "file"))
+    (tmp_path / "proof").mkdir()
+    (tmp_path / "proof" / "ground.json").write_text("{")
+    with pytest.raises(DataError, match="is damaged"):
+        run_proof(ProofOptions(out=tmp_path / "proof"))
+
+
 def test_the_report_shows_raw_results_again(small, tmp_path):
     run_proof(small)
     arguments = ["report", str(small.out / "some.json"), "--out", str(tmp_path / "page.html")]
@@ -358,7 +495,9 @@ def test_the_report_shows_raw_results_again(small, tmp_path):
     ("arguments", "refusal"),
     [(["proof", "--cache", "here"], "makes its own corpus, features and bases; leave --cache out"),
      (["proof-settings", "--style", "cloze"], "leave --style out"),
-     (["proof-smollm2", "--only", "AVEm-DPO"], "does all its runs; leave --only out")],
+     (["proof-smollm2", "--only", "AVEm-DPO"], "does all its runs; leave --only out"),
+     (["proof-settings", "--seed", "0", "--seed", "1"], "give one --seed"),
+     (["storage"], "compares two stores")],
 )  # fmt: skip
 def test_what_the_proof_would_pass_over_is_refused(arguments, refusal, tmp_path):
     with pytest.raises(SettingError, match=refusal):

@@ -183,7 +183,7 @@ def test_table_has_means_deviations_and_the_papers_figures(grid_file, tmp_path):
     results = [RunResult("whole", seed, {"loss": 1.0 + seed, "accuracy": 0.5}, tmp_path) for seed in (0, 1)]
     sheet = make_sheet(grid, results)
     assert sheet.header == ("run", "seeds", "loss", "accuracy", "paper: loss", "paper: accuracy")
-    assert sheet.rows == (("whole", "2", "1.5 ± 0.71", "0.5 ± 0", "0.5", "0.9"),)
+    assert sheet.rows == (("whole", "2", "1.5 ± 0.7", "0.5 ± 0", "0.5", "0.9"),)
     write_outcome(grid, results, tmp_path)
     assert (tmp_path / "small.svg").is_file()
 

@@ -13,7 +13,7 @@ from avem.tools.proof.counts import Floats
 
 LEVEL = 0.95
 SAME = 3.0
-"""Percentage points within which two runs count as the same."""
+"""Percentage points within which two runs count as the same, or one as no more than the other."""
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot tell"
 
@@ -32,9 +32,15 @@ class Claim:
     paper: str = ""
     """The paper's figures, `run against against`; empty where it only draws or says it."""
     expects: str = "more"
-    """`more`: the run has more; `less`; `same`: they differ by less than `SAME` points."""
+    """`more`: the run has more; `less`; `same`: they differ by less than `SAME` points; `no more`: at most by that."""
     against_measure: str = ""
     """The other side's measure, where it is another one."""
+
+    @property
+    def paper_difference(self) -> float | None:
+        """The difference of the paper's figures; None where it gives none."""
+        run, _, against = self.paper.partition(" / ")
+        return float(run) - float(against) if against else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,14 @@ class Verdict:
     """Difference of every seed."""
     outcome: str
     """`HOLDS`, `FAILS` or `OPEN`."""
+
+    @property
+    def beside_paper(self) -> str:
+        """`less than the paper's` where the interval ends below the paper's difference; `more ...`; else empty."""
+        paper = self.claim.paper_difference
+        if paper is None or self.low is None or self.high is None or self.low <= paper <= self.high:
+            return ""
+        return f"{'less' if self.high < paper else 'more'} than the paper's"
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as an object of the raw results."""
@@ -102,6 +116,8 @@ def _outcome(expects: str, low: float | None, high: float | None) -> str:
         if low >= -SAME and high <= SAME:
             return HOLDS
         return FAILS if low > SAME or high < -SAME else OPEN
+    if expects == "no more":
+        return HOLDS if high <= SAME else FAILS if low > SAME else OPEN
     if expects == "less":
         low, high = -high, -low
     if low > 0:
@@ -117,6 +133,8 @@ def _each(
 
 
 AVEM, BASE = "AVEm-DPO", "base"
+OWN = "avem"
+"""Source of what avem says of itself."""
 
 
 def paper_claims() -> Sequence[Claim]:
@@ -131,6 +149,7 @@ def probe_claims() -> Sequence[Claim]:
     return [
         *_each(attention, "Attention moves to the modality that is asked about", AVEM, BASE,
                {"attention_audio": "", "attention_video": ""}),
+        *_each(attention, "Asked about both, attention is shared more fairly", AVEM, BASE, {"attention_even": ""}),
         *_each(attention, "Attention moves from the text to the media", AVEM, BASE, {"attention_media": ""}),
         *_each(swap, "AVEm-DPO minds the other modality less than its base", AVEM, BASE, shifts, "less"),
         *_each(swap, "Without modality preference it minds it more", AVEM, "w/o PMP", shifts, "less"),
@@ -141,7 +160,8 @@ def probe_claims() -> Sequence[Claim]:
               "58.7 / 44.1", against_measure="emotion_audio"),
         Claim(single, "The picture tells more than the sound", "emotion_video", AVEM, AVEM, "46.1 / 44.1",
               against_measure="emotion_audio"),
-        Claim(single, "AVEm-DPO tells emotions better than its base", "emotion_both", AVEM, BASE, "58.7 / 53.6"),
+        *_each(single, "AVEm-DPO tells emotions better than its base", AVEM, BASE,
+               {"emotion_both": "58.7 / 53.6", "emotion_video": "46.1 / 41.3", "emotion_audio": "44.1 / 38.2"}),
     ]  # fmt: skip
 
 
@@ -149,9 +169,9 @@ def own_claims() -> Sequence[Claim]:
     """What avem says of itself: how rows are packed and how features are kept does not change the result."""
     figures = {"basic": "", "agree": "", "stress": ""}
     return [
-        *_each("avem", "Rows of one clip without a partner: the same result", "grouped", "mutual", figures, "same"),
-        *_each("avem", "Every row by itself: the same result", "independent", "mutual", figures, "same"),
-        *_each("avem", "Features in 8 bits: the same result", "int8 features", "float16 features", figures, "same"),
+        *_each(OWN, "Rows of one clip without a partner: the same result", "grouped", "mutual", figures, "same"),
+        *_each(OWN, "Every row by itself: the same result", "independent", "mutual", figures, "same"),
+        *_each(OWN, "Features in 8 bits: the same result", "int8 features", "float16 features", figures, "same"),
     ]
 
 
@@ -171,9 +191,20 @@ def _rivals() -> list[Claim]:
             "basic": "85.2 / 80.1", "agree": "60.0 / 52.1", "stress": "87.8 / 80.2", "spurious": "92.6 / 86.4",
             "hallucinated": "97.7 / 75.9",
         }),
-        Claim(source, "Vista-DPO improves on Naive-DPO", "stress", "Vista-DPO", "Naive-DPO", "80.2 / 60.4"),
+        *_each(source, "Vista-DPO improves on Naive-DPO", "Vista-DPO", "Naive-DPO", {
+            "basic": "80.1 / 78.6", "agree": "52.1 / 41.6", "stress": "80.2 / 60.4", "spurious": "86.4 / 53.4",
+            "hallucinated": "75.9 / 48.0",
+        }),
+        *_each(source, "Naive-DPO improves on the base", "Naive-DPO", BASE, {
+            "basic": "78.6 / 77.3", "agree": "41.6 / 34.6", "stress": "60.4 / 55.1", "spurious": "53.4 / 47.3",
+            "hallucinated": "48.0 / 39.2",
+        }),
         Claim(source, "The base fails more on hallucinated cues than on spurious ones", "hallucinated", BASE, BASE,
               "39.2 / 47.3", "less", "spurious"),
+        Claim(source, "The base hallucinates what is heard as often as what is seen", "hallucinated_audio", BASE, BASE,
+              "36.4 / 41.9", "same", "hallucinated_video"),
+        Claim(source, "AVEm-DPO is left weaker on spurious cues in the sound", "spurious_audio", AVEM, AVEM,
+              "88.6 / 96.5", "less", "spurious_video"),
     ]  # fmt: skip
 
 
@@ -190,7 +221,10 @@ def _components() -> list[Claim]:
     for run, (says, figures) in without.items():
         paper = {name: f"{own} / {figure}" for (name, own), figure in zip(whole.items(), figures, strict=True)}
         made += _each(source, says, AVEM, run, paper)
-    contrast = {"basic": "79.1 / 77.3", "agree": "51.3 / 34.6", "stress": "61.7 / 55.1"}
+    contrast = {
+        "basic": "79.1 / 77.3", "agree": "51.3 / 34.6", "stress": "61.7 / 55.1", "spurious": "50.9 / 47.3",
+        "hallucinated": "54.8 / 39.2",
+    }  # fmt: skip
     return made + _each(source, "Contrastive decoding improves on the base", "contrastive decoding", BASE, contrast)
 
 
@@ -212,7 +246,8 @@ def _inputs() -> list[Claim]:
     for choice, (both, prompt) in figures.items():
         run = AVEM if choice == "other emotion" else f"{choice}, by prompt"
         paper = {name: f"{own} / {figure}" for name, own, figure in zip(names, prompt, both, strict=True)}
-        paper.pop("agree")  # its prompts ask about both, so the two choices are the same there
+        if choice != "diffused":
+            paper.pop("agree")  # in the paper both choices are within 0.1 points of each other
         says = f"Replacing what the prompt asks about is better than replacing both ({choice})"
         made += _each(source, says, run, f"{choice}, both", paper)
     return made
@@ -241,9 +276,19 @@ def _answers() -> list[Claim]:
               "video-relevant", "97.9 / 90.9"),
         Claim(source, "Video-relevant alone does more than emotion-relevant alone", "spurious", "video-relevant",
               "emotion-relevant", "91.6 / 88.5"),
+        *_each(source, "Emotion-relevant alone improves on the base", "emotion-relevant", BASE,
+               {"spurious": "88.5 / 47.3", "hallucinated": "97.9 / 39.2"}),
+        *_each(source, "Video-relevant alone improves on the base", "video-relevant", BASE,
+               {"spurious": "91.6 / 47.3", "hallucinated": "90.9 / 39.2"}),
         *_each(source, "Irrelevant alone still improves on the base", "irrelevant", BASE,
-               {"basic": "82.4 / 77.3", "agree": "56.7 / 34.6", "stress": "81.4 / 55.1"}),
+               {"basic": "82.4 / 77.3", "agree": "56.7 / 34.6", "stress": "81.4 / 55.1", "spurious": "85.1 / 47.3",
+                "hallucinated": "88.9 / 39.2"}),
     ]  # fmt: skip
+    for alone in ("emotion-relevant", "video-relevant"):
+        with_more = f"{alone} and irrelevant"
+        pairs = zip(names, others[with_more], others[alone], strict=True)
+        paper = {name: f"{own} / {figure}" for name, own, figure in pairs}
+        made += _each(source, f"An irrelevant answer adds nothing to {alone}", with_more, alone, paper, "no more")
     return made
 
 
@@ -259,8 +304,8 @@ def _strengths() -> list[Claim]:
               debiasing.format("0.0")),
         Claim(source, "Debiasing is saturated beyond its usual strength", "hallucinated", debiasing.format("0.75"),
               debiasing.format("0.3"), expects="same"),
-        *_each(source, "Modality preference helps up to 1", lambda_1 := modality.format("1.0"), modality.format("0.0"),
-               {"basic": "", "stress": ""}),
-        *_each(source, "Modality preference is saturated beyond 1", modality.format("2.0"), lambda_1,
-               {"basic": "", "stress": ""}, "same"),
+        *_each(source, "Modality preference helps more at 1 than at 0.5", modality.format("1.0"),
+               modality.format("0.5"), {"basic": "", "stress": ""}),
+        Claim(source, "Modality preference is saturated beyond 1", "stress", modality.format("2.0"),
+              modality.format("1.0"), expects="same"),
     ]  # fmt: skip

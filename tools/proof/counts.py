@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avem.evaluate.metrics import Outcome
 from avem.evaluate.questions import polarities
 from avem.records import Question
 
@@ -19,6 +18,8 @@ CELLS = (
 )  # fmt: skip
 """Kinds of questions whose right answers are counted: task, and where it matters the answer or the subtask."""
 
+SIDES, WRONG = ("audio", "video"), ("spurious", "hallucinated")
+
 MEASURES = {
     "basic": "Basic",
     "basic_audio": "Basic, audio",
@@ -28,7 +29,11 @@ MEASURES = {
     "stress_audio": "Stress F1, audio",
     "stress_video": "Stress F1, visual",
     "spurious": "Spurious",
+    "spurious_audio": "Spurious, audio",
+    "spurious_video": "Spurious, visual",
     "hallucinated": "Hallucinated",
+    "hallucinated_audio": "Hallucinated, audio",
+    "hallucinated_video": "Hallucinated, visual",
 }
 """Every measure, in percent, and its heading."""
 
@@ -44,24 +49,11 @@ def cell_of(question: Question) -> int:
     return CELLS.index(f"stress_{side}_{'yes' if subtask == 'no_hallucination' else subtask}")
 
 
-def right_by_clip(outcomes: Sequence[Outcome]) -> Floats:
-    """Questions and right answers of every clip.
-
-    Returns:
-        float64 [clips, 2, len(CELLS)]: asked, then right; clips in order of their names.
-    """
-    clips, cluster = np.unique([outcome.question.video for outcome in outcomes], return_inverse=True)
-    counts = np.zeros((len(clips), 2, len(CELLS)))
-    for clip, outcome in zip(cluster, outcomes, strict=True):
-        counts[clip, :, cell_of(outcome.question)] += (1, outcome.right)
-    return counts
-
-
 def measures(sums: Floats) -> dict[str, Floats]:
     """The measures of any sums over clips.
 
     Args:
-        sums: float64 [..., 2, len(CELLS)], as of `right_by_clip`.
+        sums: float64 [..., 2, len(CELLS)], questions and right answers, as of `Record.counts`.
 
     Returns:
         `MEASURES` to float64 [...], in percent: accuracies; F1 the harmonic mean of the accuracies on yes and on no;
@@ -69,19 +61,26 @@ def measures(sums: Floats) -> dict[str, Floats]:
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         rate = 100 * sums[..., 1, :] / sums[..., 0, :]
-    asked, right = (dict(zip(CELLS, np.moveaxis(sums[..., row, :], -1, 0), strict=True)) for row in (0, 1))
+        pooled = {side: _no_rate(sums, side) for side in SIDES}
     by = dict(zip(CELLS, np.moveaxis(rate, -1, 0), strict=True))
     found: dict[str, Floats] = {"agree": _f1(by["agree_yes"], by["agree_no"])}
-    for side in ("audio", "video"):
-        kinds = [f"stress_{side}_{kind}" for kind in ("spurious", "hallucinated")]
-        no = 100 * sum(right[kind] for kind in kinds) / sum(asked[kind] for kind in kinds)
-        found[f"stress_{side}"] = _f1(by[f"stress_{side}_yes"], np.asarray(no))
+    for side in SIDES:
+        found[f"stress_{side}"] = _f1(by[f"stress_{side}_yes"], pooled[side])
         found[f"basic_{side}"] = by[f"basic_{side}"]
+        for kind in WRONG:
+            found[f"{kind}_{side}"] = by[f"stress_{side}_{kind}"]
     found["basic"] = (found["basic_audio"] + found["basic_video"]) / 2
     found["stress"] = (found["stress_audio"] + found["stress_video"]) / 2
-    for kind in ("spurious", "hallucinated"):
-        found[kind] = (by[f"stress_audio_{kind}"] + by[f"stress_video_{kind}"]) / 2
+    for kind in WRONG:
+        found[kind] = (found[f"{kind}_audio"] + found[f"{kind}_video"]) / 2
     return {name: found[name] for name in MEASURES}
+
+
+def _no_rate(sums: Floats, side: str) -> Floats:
+    """Percent of a side's stress questions on any wrong cue that are answered No, float64 [...]."""
+    places = [CELLS.index(f"stress_{side}_{kind}") for kind in WRONG]
+    asked, right = sums[..., places].sum(axis=-1)[..., 0], sums[..., places].sum(axis=-1)[..., 1]
+    return np.asarray(100 * right / asked)
 
 
 def _f1(yes: Floats, no: Floats) -> Floats:

@@ -43,19 +43,13 @@ def draw_claims(verdicts: Sequence[Verdict]) -> str:
     return sink.getvalue()
 
 
-def paper_difference(figures: str) -> float | None:
-    """The difference that the paper gives as `run / against`; None where it gives no figures."""
-    run, _, against = figures.partition(" / ")
-    return float(run) - float(against) if against else None
-
-
 def _panel(panel: Any, name: str, verdicts: Sequence[Verdict]) -> None:
     for row, found in enumerate(verdicts):
         colour = COLOURS[found.outcome]
         if found.low is not None and found.high is not None:
             panel.plot([found.low, found.high], [row, row], color=colour, linewidth=1.6)
         panel.plot(found.difference, row, "o", color=colour, markersize=4)
-        if (paper := paper_difference(found.claim.paper)) is not None:
+        if (paper := found.claim.paper_difference) is not None:
             panel.plot(paper, row, "o", markerfacecolor="none", markeredgecolor="#222222", markersize=5)
     panel.axvline(0, color="#222222", linewidth=0.8)
     panel.set_yticks(range(len(verdicts)), [_label(found) for found in verdicts])

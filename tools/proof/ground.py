@@ -119,7 +119,7 @@ def on_first_clips(questions: Sequence[Question], clips: int) -> tuple[Question,
 def _train_base(seed: int, *, corpus: Corpus, cache: Path, folder: Path, settings: Mapping[str, Any]) -> Path:
     """Supervised training of projectors and language model, both from scratch."""
     config = SupervisedConfig(
-        cache=cache, model="untrained", data=corpus.instructions, out=folder / str(seed), seed=seed,
+        cache=cache, model="untrained", data=corpus.instructions, out=folder / str(seed), seed=seed, device="cpu",
         **{**SUPERVISED_PRESETS["proof"], **settings},
     )  # fmt: skip
     rows, pairs = read_instructions(corpus.instructions), read_preferences(corpus.preferences)

@@ -21,6 +21,7 @@ from avem.evaluate.clips import resolve_clips
 from avem.evaluate.loading import open_model
 from avem.evaluate.probe_attention import attention_probe
 from avem.evaluate.probe_swap import ASKED, swap_probe
+from avem.evaluate.questions import polarities
 from avem.files import write_atomic
 from avem.records import Emotion, Question
 from avem.tools.corpus.rows import sentence
@@ -34,6 +35,7 @@ PROBES = {
     "attention_audio": "attention on audio of that on media, %, audio questions",
     "attention_video": "attention on video of that on media, %, visual questions",
     "attention_media": "attention on media of all, %",
+    "attention_even": "attention on the lesser medium of its half, %, agreement questions",
     "emotion_both": "emotions told from picture and sound, %",
     "emotion_video": "emotions told from the picture alone, %",
     "emotion_audio": "emotions told from the sound alone, %",
@@ -71,6 +73,8 @@ def probe(model_path: str, cache: Path, questions: Sequence[Question], folder: P
         if asked := ASKED.get(seen.task):
             own = seen.audio if asked == "audio" else seen.video
             sums[f"attention_{asked}"][place[seen.clip]] += (1, 100 * own / media)
+        else:
+            sums["attention_even"][place[seen.clip]] += (1, 200 * min(seen.video, seen.audio) / media)
     for streams, shown in {"both": STREAMS, "video": ("video",), "audio": ("audio",)}.items():
         for question, right in _emotions(Asker(model, store, STYLE, 1, shown), questions, rows, folder / streams):
             sums[f"emotion_{streams}"][place[question.video]] += (1, 100 * right)
@@ -86,8 +90,7 @@ def _emotions(
     options = tuple(f"({letter}) {sentence(f'the person shows {one}')}" for one, letter in letters.items())
     asked, places = [], {}
     for question in questions:
-        agrees = question.task == "modality_agreement" and question.choices["AB".index(question.answer)][4:] == "Yes"
-        if agrees:
+        if question.task == "modality_agreement" and polarities(question)[question.answer.upper()] == "yes":
             letter = letters[Emotion(question.extra["emotion"])]
             own = Question(f"{question.id}#emotion", question.video, "emotion", EMOTION, options, letter)
             asked.append(own)

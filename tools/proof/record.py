@@ -109,11 +109,15 @@ class Record:
             if content.pop("format") != FORMAT or tuple(content.pop("cells")) != CELLS:
                 raise ValueError("its format or its cells are others")
             clips, questions = content.pop("clips"), np.array(content.pop("questions"), dtype=np.int64)
+            if questions.ndim != 2 or not (questions < (len(clips), len(CELLS))).all() or (questions < 0).any():
+                raise ValueError("a question is of no clip or of no cell")
             right = {
                 run: {int(seed): _bits(digits, len(questions)) for seed, digits in own.items()}
                 for run, own in content.pop("right").items()
             }
-        except (KeyError, TypeError, ValueError) as error:
+            if not all(right.values()) or not right:
+                raise ValueError("a run has no answers")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path} holds no results of the proof ({error}); run `avem sweep proof`.") from error
         return cls(clips, questions, right, content)
 
@@ -128,4 +132,8 @@ def is_record(path: Path) -> bool:
 
 
 def _bits(digits: str, count: int) -> Bits:
-    return np.unpackbits(np.frombuffer(bytes.fromhex(digits), dtype=np.uint8))[:count].astype(np.bool_)
+    """The first bits of hexadecimal digits; ValueError where they are not as many."""
+    packed = bytes.fromhex(digits)
+    if len(packed) != (count + 7) // 8:
+        raise ValueError(f"a run has {8 * len(packed)} answers, of {count} questions")
+    return np.unpackbits(np.frombuffer(packed, dtype=np.uint8))[:count].astype(np.bool_)

@@ -78,7 +78,7 @@ def make_released_ground(
     untrained = make_untrained(gguf, FeatureStore.open(cache), folder / "untrained")
     run = train_supervised(
         SupervisedConfig(
-            cache=cache, model=str(untrained), data=corpus.instructions, out=folder / "run", seed=SEED,
+            cache=cache, model=str(untrained), data=corpus.instructions, out=folder / "run", seed=SEED, device="cpu",
             **{**SUPERVISED_PRESETS["proof-smollm2"], **settings},
         )
     )  # fmt: skip

@@ -14,7 +14,7 @@ REWARDS = {
     "accuracy": "chosen before rejected, %",
     "input_accuracy": "own input before the rejected, %",
 }
-"""Names in `metrics.jsonl` and what they are: a reward is beta times an answer's log-ratio to the reference (Eq. 3), an
+"""Names in `metrics.jsonl` and what they are: a reward is beta times an answer's log-ratio to the reference (Eq. 2), an
 accuracy the share of the rows whose margin (Eq. 10's, Eq. 5's) is above 0."""
 SHARES = ("accuracy", "input_accuracy")
 

@@ -28,14 +28,14 @@ from avem.tools.proof.released import NAME as RELEASED
 from avem.tools.proof.released import make_released_ground
 from avem.tools.proof.rewards import last_rewards
 from avem.tools.proof.scenes import SPLITS, TEST, VALIDATION, Split, draw_splits
-from avem.tools.sweep.grid import Grid, read_grid
+from avem.tools.sweep.grid import Grid, GridRun, read_grid
 from avem.tools.sweep.pool import do_all
-from avem.tools.sweep.run import SEED, RunResult, SweepOptions, run_sweeps
+from avem.tools.sweep.run import SEED, RunResult, SweepOptions, run_sweeps, sweep_config
 from avem.train.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS
 
 GRIDS = ("table3", "table5", "table17", "table18", "strengths", "pairing")
-DEEPER = ("table3", "table5")
-"""Grids that `further_seeds` are for: what the paper rests on."""
+DEEPER = ("table3", "table5", "pairing")
+"""Grids that `further_seeds` are for: what the paper rests on, and how much the order of rows changes."""
 PROBED = ("base", "AVEm-DPO", "w/o PMP", "Vista-DPO")
 """Runs that are looked at beside their answers."""
 PROBE_CLIPS = 280
@@ -48,7 +48,7 @@ class ProofOptions:
 
     out: Path = Path("./proof")
     seeds: tuple[int, ...] = (0, 1, 2)
-    further_seeds: tuple[int, ...] = (3, 4, 5, 6)
+    further_seeds: tuple[int, ...] = (3, 4)
     """Of the grids in `DEEPER`, whose claims three seeds are too few for."""
     only: tuple[str, ...] = ()
     """Names of runs to do; empty for everything."""
@@ -73,15 +73,16 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
         AvemError: A stage can't be done; those before it are kept.
     """
     everything = [read_grid(name) for name in GRIDS]
-    known = {run.name for grid in (*everything, read_grid("storage")) for run in grid.runs}
+    known = {run.name for grid in everything for run in grid.runs} | {_packed().name}
     if unknown := set(options.only) - known:
         raise SettingError(f"The proof has no run {min(unknown)}; it has {', '.join(sorted(known))}.")
     chosen = [grid for grid in everything if not options.only or {run.name for run in grid.runs} & set(options.only)]
-    deeper = [grid for grid in chosen if grid.name in DEEPER] if options.further_seeds else []
-    ground = _make_ground(options, options.seeds + (options.further_seeds if deeper else ()))
+    deeper = [grid for grid in chosen if grid.name in DEEPER]
+    options = replace(options, further_seeds=options.further_seeds if deeper else ())
+    ground = _make_ground(options, options.seeds + options.further_seeds)
     results = []
     for grids, seeds in ((chosen, options.seeds), (deeper, options.further_seeds)):
-        if grids:
+        if grids and seeds:
             found = run_sweeps(grids, _sweep(replace(options, seeds=seeds), ground, grids))
             results += [one for own in found for one in own]
     results += _storage(options, ground, results)
@@ -91,8 +92,8 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
     }  # fmt: skip
     if (chosen_by := options.out / "settings.json").is_file():
         about["candidates"] = json.loads(chosen_by.read_text(encoding="utf-8"))
-    if not options.only:
-        about["probed"] = [found.to_json() for found in _probe(options, ground, results)]
+    if set(PROBED) <= {found.run for found in results}:
+        about |= _probe(options, ground, results)
     return _publish(options, "some" if options.only else "proof", results, about)
 
 
@@ -107,8 +108,10 @@ def run_released(options: ProofOptions) -> dict[str, Sheet]:
         AvemError: A stage can't be done; those before it are kept.
     """
     grid = read_grid("table3")
+    settings = {**PREFERENCE_PRESETS[f"proof-{RELEASED}"], **options.settings}
+    options = replace(options, settings=settings, further_seeds=())
+    _check(options)
     ground = make_released_ground(options.out, options.splits, options.teaching, options.base_settings)
-    options = replace(options, settings={**PREFERENCE_PRESETS[f"proof-{RELEASED}"], **options.settings})
     results = run_sweeps([grid], _sweep(options, ground, [grid]))[0]
     base = results[0]  # one for all seeds
     results = [*(replace(base, seed=seed) for seed in options.seeds), *results[1:]]
@@ -169,46 +172,58 @@ def choose_settings(options: ProofOptions) -> Sheet:
 
 
 def _make_ground(options: ProofOptions, seeds: Sequence[int]) -> Ground:
+    _check(replace(options, seeds=tuple(seeds)))
     return make_ground(options.out, options.splits, options.teaching, seeds, options.base_settings, options.workers)
 
 
+def _check(options: ProofOptions) -> None:
+    """Refuse settings and seeds that no run can have, before the ground is made for them."""
+    settings = {**PREFERENCE_PRESETS["proof"], **options.settings}
+    for seed in options.seeds:
+        sweep_config(settings, seed, SweepOptions(out=options.out))
+
+
+def _packed() -> GridRun:
+    """The run of the grid `storage` that reads another store; its first run is AVEm-DPO as it is."""
+    return read_grid("storage").runs[1]
+
+
 def _storage(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> list[RunResult]:
-    """The grid `storage`: its first run is AVEm-DPO as it is, its second reads another store, with the same bases."""
-    plain, packed = read_grid("storage").runs
+    """The grid `storage`, with the same bases; AVEm-DPO is its first run only where it was asked for too."""
+    plain, packed = read_grid("storage").runs[0], _packed()
+    if options.only and packed.name not in options.only:
+        return []
     found = [
         RunResult(plain.name, own.seed, own.measures, own.folder)
         for own in results
         if own.run == "AVEm-DPO" and own.seed in options.seeds
     ]
-    if options.only and packed.name not in options.only:
-        return found if plain.name in options.only else []
     packed_ground = replace(ground, cache=make_store(ground.out / "cache-int8", ground.corpus, ground.encoders, "int8"))
     grid = Grid("storage", "", (), options.seeds, (packed,))
     return found + run_sweeps([grid], _sweep(options, packed_ground, [grid]))[0]
 
 
-def _probe(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> list[Any]:
-    """Probe some runs and judge what the paper says of them."""
+def _probe(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> dict[str, Any]:
+    """Probe some runs, and judge what the paper says of them: `probes`, run to measure to values, and `probed`."""
     chosen = on_first_clips(read_questions(ground.questions), PROBE_CLIPS)
-    models = {
-        (found.run, found.seed): ground.bases.replace(SEED, str(found.seed))
-        if found.run == "base"
-        else str(found.folder.parent / "final")
-        for found in results
-        if found.run in PROBED and found.seed in options.seeds
+    probed = {
+        (found.run, found.seed): found for found in results if found.run in PROBED and found.seed in options.seeds
     }
-    work = partial(_probe_one, models=models, cache=ground.cache, questions=chosen, out=options.out / "probes")
-    files = do_all(work, list(models), options.workers, "probe")
+    work = partial(_probe_one, probed=probed, ground=ground, questions=chosen)
+    files = do_all(work, list(probed), options.workers, "probe")
     by_run = {run: [files[run, seed] for seed in options.seeds] for run in PROBED}
     point, drawn = resampled(read_probes(by_run), RESAMPLES, 0, probe_measures)
-    return [judge(claim, point, drawn) for claim in probe_claims()]
+    levels = {run: {name: values.tolist() for name, values in own.items()} for run, own in point.items()}
+    return {"probes": levels, "probed": [judge(claim, point, drawn).to_json() for claim in probe_claims()]}
 
 
 def _probe_one(
-    job: tuple[str, int], *, models: Mapping[tuple[str, int], str], cache: Path, questions: Sequence[Any], out: Path
+    job: tuple[str, int], *, probed: Mapping[tuple[str, int], RunResult], ground: Ground, questions: Sequence[Any]
 ) -> Path:
-    run, seed = job
-    return probe(models[job], cache, questions, out / f"{run.replace(' ', '-').replace('/', '')}-{seed}")
+    """Probe a run's model; what was found lies beside its answers, so that runs of other settings have their own."""
+    (run, seed), answers = job, probed[job].folder
+    model = ground.bases.replace(SEED, str(seed)) if run == "base" else str(answers.parent / "final")
+    return probe(model, ground.cache, questions, answers / "probes")
 
 
 def _settings(options: ProofOptions, preset: str) -> dict[str, Any]:
@@ -222,7 +237,7 @@ def _settings(options: ProofOptions, preset: str) -> dict[str, Any]:
 
 
 def _cost(out: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Steps and seconds of all runs that are there, and the scores that are constants: computed, and looked up.
+    """Steps and seconds of all runs that are complete, and the scores that are constants: computed, and looked up.
 
     Args:
         out: The proof's folder.
@@ -230,6 +245,8 @@ def _cost(out: Path, names: Sequence[str]) -> dict[str, Any]:
     """
     seconds, looked_up, runs = 0.0, 0, 0
     for folder in sorted(found for name in names for found in out.glob(f"sweep{name}/runs/*")):
+        if not (folder / "final").is_dir():  # stopped, and not asked for since
+            continue
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         steps = [step for step in map(json.loads, lines) if step.get("rows_per_s")]
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"]

@@ -63,11 +63,17 @@ def shown_columns(grid: Grid, results: Sequence[RunResult]) -> list[str]:
 
 def draw(grid: Grid, results: Sequence[RunResult]) -> str:
     """An SVG: a line a measure for every curve of the grid, else a group of bars a run."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    with rc_context({"svg.hashsalt": grid.name}):
+        return _draw(grid, results, Figure(layout="constrained"))
+
+
+def _draw(grid: Grid, results: Sequence[RunResult], figure: Any) -> str:
     columns = shown_columns(grid, results)
     curves = list(dict.fromkeys(run.curve for run in grid.runs if run.curve))
-    figure = Figure(figsize=(4.2 * max(len(curves), 2), 3.4), layout="constrained")
+    figure.set_size_inches(4.2 * max(len(curves), 2), 3.4)
     panels = figure.subplots(1, max(len(curves), 1), squeeze=False)[0]
     for panel, curve in zip(panels, curves, strict=False):
         runs = sorted((run for run in grid.runs if run.curve == curve), key=lambda run: run.value)
@@ -77,10 +83,10 @@ def draw(grid: Grid, results: Sequence[RunResult]) -> str:
         panel.set_xlabel(curve)
     if not curves:
         _bars(panels[0], grid.rows, results, columns)
-    panels[0].legend(fontsize="small", frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", fontsize="small", frameon=False)
     figure.suptitle(grid.title, fontsize="medium")
     sink = io.StringIO()
-    figure.savefig(sink, format="svg")
+    figure.savefig(sink, format="svg", metadata={"Date": None})
     return sink.getvalue()
 
 
@@ -113,5 +119,5 @@ def _values(run: GridRun, results: Sequence[RunResult], column: str) -> list[flo
 def _cell(mean: float | None, deviation: float | None) -> str:
     if mean is None:
         return ""
-    shown = f"{mean:.1f}" if abs(mean) >= 10 else f"{mean:.3g}"
-    return shown if deviation is None else f"{shown} ± {deviation:.2g}"
+    places = ".1f" if abs(mean) >= 1 else ".3g"
+    return f"{mean:{places}}" if deviation is None else f"{mean:{places}} ± {deviation:{places}}"

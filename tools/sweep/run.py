@@ -136,7 +136,8 @@ def _plan(grid: Grid, options: SweepOptions) -> Iterator[tuple[str, int, Job]]:
             if run.decoding:
                 yield run.name, seed, _judged(options, seed, run.decoding)
             else:
-                config = _config(grid, run.settings, seed, options)
+                settings = {**grid.settings, **(options.settings or {}), **run.settings}
+                config = sweep_config(settings, seed, options)
                 yield run.name, seed, Job(config, str(config.out / "final"), "", config.out / "bench")
 
 
@@ -149,10 +150,15 @@ def _model(options: SweepOptions, seed: int) -> str:
     return options.model.replace(SEED, str(seed))
 
 
-def _config(grid: Grid, own: Mapping[str, Any], seed: int, options: SweepOptions) -> PreferenceConfig:
-    """A run's settings; its folder is named by what they compute, so that equal runs share one."""
-    settings = {**grid.settings, **(options.settings or {}), **own}
+def sweep_config(settings: Mapping[str, Any], seed: int, options: SweepOptions) -> PreferenceConfig:
+    """A run's settings; its folder is named by what they compute, so that equal runs share one.
+
+    Raises:
+        SettingError: A setting is unknown, cannot be, or has an option of the sweep's own.
+    """
     places = {"cache": options.cache, "prefs": options.prefs, "model": _model(options, seed), "device": options.device}
+    if taken := settings.keys() & {*places, "seed", "out"}:
+        raise SettingError(f"{min(taken)} is not a run's own setting; a sweep gives it to every run (--{min(taken)}).")
     config = build_config(PreferenceConfig, {**settings, **places, "seed": seed, "out": options.out})
     label = re.sub(r"[^\w.=-]+", "_", _label(config))[:80]
     folder = options.out / "runs" / f"{label}-{json_sha256(config.identity())[:8]}"
