@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean, median
@@ -101,7 +101,7 @@ def make_sheets(judged: Judged) -> dict[str, Sheet]:
     if any(len(own) > 1 for own in judged.orders):
         sheets["orders"] = _orders(judged.orders)
     about = judged.record.about
-    makers = {
+    makers: dict[str, tuple[str, Callable[[Any], Sheet]]] = {
         "candidates": ("settings", candidates_sheet), "named": ("named", _named), "rewards": ("rewards", _rewards),
         "probes": ("probes", _probes),
     }  # fmt: skip
@@ -142,7 +142,7 @@ def candidates_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
 
 
 def _named(found: Mapping[str, BySeed]) -> Sheet:
-    records = [
+    records: list[dict[str, Any]] = [
         {"run": run, "seeds": len(own), **{kind: fmean(one[kind] for one in own) for kind in NAMED}}
         for run, own in _distinct(found).items()
     ]
