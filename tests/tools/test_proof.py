@@ -24,7 +24,7 @@ from avem.tools.proof import run as proof_run
 from avem.tools.proof.claims import FAILS, HOLDS, OPEN, Claim, Verdict, judge, own_claims, paper_claims, probe_claims
 from avem.tools.proof.counts import CELLS, MEASURES, cell_of, measures, resampled
 from avem.tools.proof.naming import kind_of, named
-from avem.tools.proof.page import TABLES, fill, judge_record, make_sheets
+from avem.tools.proof.page import fill
 from avem.tools.proof.probing import PROBES, read_probes
 from avem.tools.proof.record import Record
 from avem.tools.proof.rewards import LAST_STEPS, last_rewards, mean_rewards
@@ -39,6 +39,7 @@ from avem.tools.proof.run import (
     run_released,
 )
 from avem.tools.proof.scenes import SPLITS, Split, draw_splits
+from avem.tools.proof.tables import TABLES, judge_record, make_sheets
 from avem.tools.sweep.grid import read_grid
 from avem.tools.sweep.measures import bench_measures
 from avem.train.presets import PREFERENCE_PRESETS

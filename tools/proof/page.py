@@ -1,4 +1,4 @@
-"""The proof's tables, as Markdown between the marks of `docs/proof.md` and as a page.
+"""The proof's tables and figures, as a page and as Markdown between the marks of `docs/proof.md`.
 
     python -m avem.tools.proof.page docs/proof.json docs/proof.md --figures docs/images
     python -m avem.tools.proof.page docs/smollm2.json docs/proof.md --prefix smollm2
@@ -9,12 +9,9 @@ make the tables of the page, and its figures, again from the raw results.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean, median
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
 import typer
 from markupsafe import Markup
@@ -24,94 +21,18 @@ from avem.errors import AvemError, DataError
 from avem.evaluate.page import page_environment
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
-from avem.tools.proof.claims import FAILS, HOLDS, OPEN, OWN, Verdict, judge, own_claims, paper_claims
-from avem.tools.proof.counts import MEASURES, Floats, resampled
 from avem.tools.proof.figure import draw_claims
-from avem.tools.proof.naming import NAMED
-from avem.tools.proof.probing import PROBES
 from avem.tools.proof.record import Record
-from avem.tools.proof.rewards import REWARDS, mean_rewards
-from avem.tools.sweep.grid import Grid, read_grid
-from avem.tools.sweep.outcome import draw, make_sheet
-from avem.tools.sweep.run import RunResult
+from avem.tools.proof.tables import Judged, grid_results, judge_record, make_sheets
+from avem.tools.sweep.grid import read_grid
+from avem.tools.sweep.outcome import draw
 
-RESAMPLES = 4000
-TABLES = ("table3", "table5", "table17", "table18", "strengths", "pairing", "storage")
-"""Grids whose means are shown."""
-
-ORDERS = ("AVEm-DPO", "grouped", "independent", "int8 features")
-"""Runs of one objective, whose rows went through the model in another order or in other company."""
-ORDERED = ("Tables 3, 13, 14", "Table 5")
-"""Sources whose claims are judged of each of them."""
 LEDE = (
     "Drawn faces and synthesised voices, judged on clips of persons that no model has met. Percent (nats for shifts); "
     "differences with 95 % intervals over seeds and clips, of the seeds that both runs have; means of runs with their "
     "standard deviation over seeds. A claim of more holds where the interval lies above zero, one of less below, one "
     "of the same within 3 points. One seed has no interval and judges nothing."
 )
-Points = Mapping[str, Mapping[str, Floats]]
-BySeed = Sequence[Mapping[str, float]]
-
-
-class Judged(NamedTuple):
-    """Raw results and what follows from them; everything that is shown is made of it."""
-
-    record: Record
-    verdicts: list[Verdict]
-    """Those of the probes last."""
-    point: Points
-    """Run to measure to float64 [seeds]."""
-    orders: list[dict[str, Verdict]]
-    """Claims about AVEm-DPO, judged of each of `ORDERS` in its place."""
-
-
-def judge_record(record: Record) -> Judged:
-    """Judge every claim whose runs are there.
-
-    Raises:
-        DataError: What was probed is damaged.
-    """
-    point, drawn = resampled(record.counts(), RESAMPLES, 0)
-    claims = [claim for claim in (*paper_claims(), *own_claims()) if {claim.run, claim.against} <= point.keys()]
-    verdicts = [judge(claim, point, drawn) for claim in claims]
-    try:
-        verdicts += [Verdict.from_json(entry) for entry in record.about.get("probed", [])]
-    except (KeyError, TypeError) as error:
-        raise DataError(f"The results' `probed` is damaged ({error}); run `avem sweep proof` again.") from error
-    orders = [
-        {run: judge(replace(found.claim, run=run), point, drawn) for run in ORDERS if run in point}
-        for found in verdicts if found.claim.run == ORDERS[0] and found.claim.source in ORDERED
-        and found.claim.measure.startswith(("agree", "stress"))
-    ]  # fmt: skip
-    return Judged(record, verdicts, point, orders)
-
-
-def make_sheets(judged: Judged) -> dict[str, Sheet]:
-    """Every table by name: `tally`, `claims`, one for each grid that was run, and what there is beside.
-
-    Raises:
-        DataError: What is kept beside the answers is damaged.
-    """
-    sheets = {"tally": _tally(judged.verdicts), "claims": _claims(judged.verdicts)}
-    for name in TABLES:
-        grid = read_grid(name)
-        if any(run.name in judged.point for run in grid.runs):
-            sheets[name] = make_sheet(grid, grid_results(grid, judged.point))
-    sheets["widths"] = _widths(judged.verdicts)
-    if any(len(own) > 1 for own in judged.orders):
-        sheets["orders"] = _orders(judged.orders)
-    about = judged.record.about
-    makers: dict[str, tuple[str, Callable[[Any], Sheet]]] = {
-        "candidates": ("settings", candidates_sheet), "named": ("named", _named), "rewards": ("rewards", _rewards),
-        "probes": ("probes", _probes),
-    }  # fmt: skip
-    for kept, (name, make) in makers.items():
-        try:
-            if about.get(kept):
-                sheets[name] = make(about[kept])
-        except (AttributeError, IndexError, KeyError, TypeError, ZeroDivisionError) as error:
-            raise DataError(f"The results' `{kept}` is damaged ({error}); run `avem sweep proof` again.") from error
-    return sheets
 
 
 def draw_figures(judged: Judged) -> dict[str, str]:
@@ -120,149 +41,6 @@ def draw_figures(judged: Judged) -> dict[str, str]:
     results = grid_results(grid, judged.point)
     figures = {"claims": draw_claims(judged.verdicts), "strengths": draw(grid, results) if results else ""}
     return {name: svg for name, svg in figures.items() if svg}
-
-
-def grid_results(grid: Grid, point: Points) -> list[RunResult]:
-    """What a grid's rows came to with the seeds that all of them have, for its table and its figure."""
-    rows = [run.name for run in grid.rows if run.name in point]
-    seeds = min((len(point[run][grid.columns[0]]) for run in rows), default=0)
-    return [
-        RunResult(run, seed, {name: float(values[seed]) for name, values in point[run].items()}, Path())
-        for run in rows
-        for seed in range(seeds)
-    ]
-
-
-def candidates_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
-    """What was tried on the validation clips."""
-    columns = [name for name in found[0] if name in MEASURES]
-    rows = tuple((one["run"], *(f"{one[name]:.1f}" for name in (*columns, "mean"))) for one in found)
-    header = ("run", *(MEASURES[name] for name in columns), "mean of the first three")
-    return Sheet("Settings tried on the validation clips", header, rows, tuple(found))
-
-
-def _named(found: Mapping[str, BySeed]) -> Sheet:
-    records: list[dict[str, Any]] = [
-        {"run": run, "seeds": len(own), **{kind: fmean(one[kind] for one in own) for kind in NAMED}}
-        for run, own in _distinct(found).items()
-    ]
-    rows = tuple((one["run"], str(one["seeds"]), *(f"{one[kind]:.1f}" for kind in NAMED)) for one in records)
-    header = ("run", "seeds", *NAMED.values())
-    return Sheet("What answers to basic questions name, percent", header, rows, tuple(records))
-
-
-def _rewards(found: Mapping[str, BySeed]) -> Sheet:
-    blank = dict.fromkeys(REWARDS)
-    records: list[dict[str, Any]] = [
-        {"run": run, "seeds": len(own), **blank, **mean_rewards(own)} for run, own in _distinct(found).items()
-    ]
-    rows = tuple(
-        (one["run"], str(one["seeds"]), *("" if one[name] is None else f"{one[name]:.1f}" for name in REWARDS))
-        for one in records
-    )
-    return Sheet("Where training ended", ("run", "seeds", *REWARDS.values()), rows, tuple(records))
-
-
-def _distinct(found: Mapping[str, BySeed]) -> dict[str, BySeed]:
-    """Without runs that are another's under a second name: the first seeds of both are equal."""
-    kept: dict[str, BySeed] = {}
-    for run, own in found.items():
-        if all(list(own) != list(other[: len(own)]) for other in kept.values()):
-            kept[run] = own
-    return kept
-
-
-def _probes(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Sheet:
-    records = [{"run": run, **{name: fmean(own[name]) for name in PROBES}} for run, own in found.items()]
-    header = ("measured", *found)
-    rows = tuple((title, *(f"{own[name]:.{_places(name)}f}" for own in records)) for name, title in PROBES.items())
-    return Sheet("Swapped modalities, attention, single modalities", header, rows, tuple(records))
-
-
-def _orders(judged: Sequence[Mapping[str, Verdict]]) -> Sheet:
-    rows, records = [], []
-    for own in judged:
-        claim = own[ORDERS[0]].claim
-        rows.append(
-            (claim.says, MEASURES[claim.measure],
-             *(f"{_span(own[run])}, {own[run].outcome}" if run in own else "" for run in ORDERS))
-        )  # fmt: skip
-        records += [_flat(found) for found in own.values()]
-    header = ("the paper's claim", "in", *ORDERS)
-    return Sheet("The same claims of other orders of the same rows", header, tuple(rows), tuple(records))
-
-
-def _widths(verdicts: Sequence[Verdict]) -> Sheet:
-    """How wide the intervals are: what there is to tell from what."""
-    widths: dict[str, dict[int, list[float]]] = {}
-    for found in verdicts:
-        if found.low is not None and found.high is not None and found.claim.measure in MEASURES:
-            own = widths.setdefault(found.claim.measure, {})
-            own.setdefault(len(found.by_seed), []).append((found.high - found.low) / 2)
-    seeds = sorted({count for own in widths.values() for count in own})
-    rows, records = [], []
-    for measure in filter(widths.__contains__, MEASURES):
-        medians = {count: median(widths[measure][count]) if count in widths[measure] else None for count in seeds}
-        rows.append((MEASURES[measure], *("" if half is None else f"{half:.1f}" for half in medians.values())))
-        records.append({"measure": measure, **{f"seeds_{count}": half for count, half in medians.items()}})
-    header = ("median half-width of the intervals, points", *(f"{count} seeds" for count in seeds))
-    return Sheet("What can be told", header, tuple(rows), tuple(records))
-
-
-def _claims(verdicts: Sequence[Verdict]) -> Sheet:
-    header = (
-        "the paper's claim", "run / against", "from", "in", "paper", "found", "difference", "by seed", "verdict"
-    )  # fmt: skip
-    rows = []
-    for found in verdicts:
-        claim, places = found.claim, _places(found.claim.measure)
-        rows.append(
-            (claim.says, " / ".join(dict.fromkeys((claim.run, claim.against))), claim.source,
-             " / ".join(_title(name) for name in (claim.measure, claim.against_measure) if name), claim.paper,
-             f"{found.run:.{places}f} / {found.against:.{places}f}", _span(found),
-             ", ".join(f"{value:+.{places}f}" for value in found.by_seed),
-             "; ".join(filter(None, (found.outcome, found.beside_paper))))
-        )  # fmt: skip
-    return Sheet("The paper's claims", header, tuple(rows), tuple(map(_flat, verdicts)))
-
-
-def _flat(found: Verdict) -> dict[str, Any]:
-    """A verdict as one flat object."""
-    own = {name: value for name, value in found.to_json().items() if name not in ("claim", "run", "against", "by_seed")}
-    return {**asdict(found.claim), "found_run": found.run, "found_against": found.against, **own}
-
-
-def _title(measure: str) -> str:
-    return {**MEASURES, **PROBES}[measure]
-
-
-def _places(measure: str) -> int:
-    """Decimals of a measure: shifts are parts of a nat."""
-    return 2 if measure.startswith("shift") else 1
-
-
-def _span(found: Verdict) -> str:
-    """The difference with its interval."""
-    places = _places(found.claim.measure)
-    span = f"{found.difference:+.{places}f}"
-    return span if found.low is None else f"{span} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
-
-
-def _tally(verdicts: Sequence[Verdict]) -> Sheet:
-    """Verdicts by source, those of the paper's claims together, then avem's own."""
-    counts: dict[str, Counter[str]] = {}
-    for found in verdicts:
-        counts.setdefault(found.claim.source, Counter())[found.outcome] += 1
-    own = counts.pop(OWN, None)
-    counts["the paper's claims together"] = sum(counts.values(), Counter())
-    if own:
-        counts["avem's own"] = own
-    records = [
-        {"source": source, **{outcome: found[outcome] for outcome in (HOLDS, FAILS, OPEN)}}
-        for source, found in counts.items()
-    ]
-    rows = tuple(tuple(map(str, one.values())) for one in records)
-    return Sheet("Verdicts", ("from", HOLDS, FAILS, OPEN), rows, tuple(records))
 
 
 def write_page(path: Path, record: Record) -> dict[str, Sheet]:

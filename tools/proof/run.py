@@ -21,13 +21,14 @@ from avem.tools.proof.counts import resampled
 from avem.tools.proof.encoders import SCENES
 from avem.tools.proof.ground import CORPUS_SEED, Ground, make_ground, make_store, on_first_clips
 from avem.tools.proof.naming import named
-from avem.tools.proof.page import RESAMPLES, candidates_sheet, write_page
+from avem.tools.proof.page import write_page
 from avem.tools.proof.probing import STYLE, probe, probe_measures, read_probes
 from avem.tools.proof.record import Record
 from avem.tools.proof.released import NAME as RELEASED
 from avem.tools.proof.released import make_released_ground
 from avem.tools.proof.rewards import last_rewards
 from avem.tools.proof.scenes import SPLITS, TEST, VALIDATION, Split, draw_splits
+from avem.tools.proof.tables import RESAMPLES, candidates_sheet
 from avem.tools.sweep.grid import Grid, GridRun, read_grid
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED, RunResult, SweepOptions, run_sweeps, sweep_config
