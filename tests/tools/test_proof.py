@@ -506,6 +506,25 @@ def test_what_the_proof_would_pass_over_is_refused(arguments, refusal, tmp_path)
     assert not (tmp_path / "proof").exists()
 
 
+def test_seeds_of_ones_own_are_all_there_are(monkeypatch):
+    asked = []
+    monkeypatch.setattr(proof_run, "run_proof", lambda options: asked.append(options) or {})
+    for seeds in (["--seed", "4", "--seed", "0", "--seed", "4"], []):
+        CliRunner().invoke(app, ["sweep", "proof", *seeds], catch_exceptions=False)
+    whole = ProofOptions()
+    assert [(one.seeds, one.further_seeds) for one in asked] == [((4, 0), ()), (whole.seeds, whole.further_seeds)]
+
+
+def test_the_page_on_the_proof_takes_no_options_of_others(small, tmp_path):
+    run_proof(small)
+    with pytest.raises(SettingError, match="leave --title out"):
+        CliRunner().invoke(
+            app, ["report", str(small.out / "some.json"), "--title", "x", "--out", str(tmp_path / "page.html")],
+            catch_exceptions=False,
+        )  # fmt: skip
+    assert not (tmp_path / "page.html").exists()
+
+
 def test_other_rows_and_other_corpora_are_refused(small):
     run_proof(small)
     with pytest.raises(SettingError, match=r"no run w/o Everything; it has .*w/o PMP"):
