@@ -10,8 +10,8 @@ from avem.tools.proof.claims import FAILS, HOLDS, OPEN, Verdict
 from avem.tools.proof.counts import MEASURES
 
 COLOURS = {HOLDS: "#1a7f5a", FAILS: "#b3372f", OPEN: "#8a8a8a"}
-SHOWN = ("Tables 3, 13, 14", "Table 5", "Table 17", "Table 18")
-"""Sources that are drawn: those whose claims are differences in percentage points that the paper gives too."""
+SHOWN = (("Tables 3, 13, 14", "Table 5"), ("Table 17", "Table 18"))
+"""Sources that are drawn, column by column: those whose claims are differences that the paper gives too."""
 ROW_INCHES = 0.21
 
 
@@ -27,20 +27,28 @@ def draw_claims(verdicts: Sequence[Verdict]) -> str:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    groups = {name: [found for found in verdicts if found.claim.source == name] for name in SHOWN}
-    groups = {name: own for name, own in groups.items() if own}
-    if not groups:
+    columns = [_groups(verdicts, sources) for sources in SHOWN]
+    columns = [groups for groups in columns if groups]
+    if not columns:
         return ""
-    sizes = [len(own) for own in groups.values()]
+    heights = [ROW_INCHES * sum(map(len, groups.values())) + 0.9 * len(groups) for groups in columns]
     with rc_context({"svg.fonttype": "none", "font.size": 8, "svg.hashsalt": "proof"}):
-        figure = Figure(figsize=(9, ROW_INCHES * sum(sizes) + 0.9 * len(sizes)), layout="constrained")
-        panels = figure.subplots(len(sizes), 1, squeeze=False, sharex=True, height_ratios=sizes)[:, 0]
-        for panel, (name, own) in zip(panels, groups.items(), strict=True):
-            _panel(panel, name, own)
-        panels[-1].set_xlabel("difference in percentage points: found with 95 % interval (dot), the paper's (ring)")
+        figure = Figure(figsize=(8 * len(columns), max(heights)), layout="constrained")
+        for part, groups in zip(figure.subfigures(1, len(columns), squeeze=False)[0], columns, strict=True):
+            sizes = [len(own) for own in groups.values()]
+            panels = part.subplots(len(sizes), 1, squeeze=False, sharex=True, height_ratios=sizes)[:, 0]
+            for panel, (name, own) in zip(panels, groups.items(), strict=True):
+                _panel(panel, name, own)
+            panels[-1].set_xlabel("points: found with its 95 % interval (dot), the paper's (ring)")
         sink = io.StringIO()
         figure.savefig(sink, format="svg", metadata={"Date": None})
     return sink.getvalue()
+
+
+def _groups(verdicts: Sequence[Verdict], sources: Sequence[str]) -> dict[str, list[Verdict]]:
+    """Source to its verdicts, without those that have none."""
+    groups = {source: [found for found in verdicts if found.claim.source == source] for source in sources}
+    return {source: own for source, own in groups.items() if own}
 
 
 def _panel(panel: Any, name: str, verdicts: Sequence[Verdict]) -> None:

@@ -15,6 +15,9 @@ from avem.tools.sweep.grid import Grid, GridRun
 from avem.tools.sweep.measures import MEASURES
 from avem.tools.sweep.run import RunResult
 
+DODGE = 0.06
+"""By how much of a step a curve lies beside the next, so that their error bars don't cover each other."""
+
 
 def write_outcome(grid: Grid, results: Sequence[RunResult], folder: Path) -> Sheet:
     """Write `<grid>.json` (raw results), `<grid>.md` and `<grid>.svg`; returns the table."""
@@ -77,8 +80,8 @@ def _draw(grid: Grid, results: Sequence[RunResult], figure: Any) -> str:
     panels = figure.subplots(1, max(len(curves), 1), squeeze=False)[0]
     for panel, curve in zip(panels, curves, strict=False):
         runs = sorted((run for run in grid.runs if run.curve == curve), key=lambda run: run.value)
-        for column in columns:
-            _line(panel, runs, results, column)
+        for number, column in enumerate(columns):
+            _line(panel, runs, results, column, DODGE * (number - (len(columns) - 1) / 2))
         panel.set_xticks(range(len(runs)), [f"{run.value:g}" for run in runs])
         panel.set_xlabel(curve)
     if not curves:
@@ -90,13 +93,15 @@ def _draw(grid: Grid, results: Sequence[RunResult], figure: Any) -> str:
     return sink.getvalue()
 
 
-def _line(panel: Any, runs: Sequence[GridRun], results: Sequence[RunResult], column: str) -> None:
+def _line(panel: Any, runs: Sequence[GridRun], results: Sequence[RunResult], column: str, dodge: float) -> None:
     """Values of the curve side by side whatever lies between them: one is often many times the others."""
     points = [(place, _values(run, results, column)) for place, run in enumerate(runs)]
     points = [(place, values) for place, values in points if values]
     spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in points]
     means = [statistics.fmean(values) for _, values in points]
-    panel.errorbar([place for place, _ in points], means, yerr=spread, marker="o", capsize=2, label=MEASURES[column])
+    panel.errorbar(
+        [place + dodge for place, _ in points], means, yerr=spread, marker="o", capsize=2, label=MEASURES[column]
+    )
 
 
 def _bars(panel: Any, runs: Sequence[GridRun], results: Sequence[RunResult], columns: Sequence[str]) -> None:
