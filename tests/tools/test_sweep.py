@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -205,3 +209,40 @@ def test_several_workers_find_what_one_does_and_stop_at_a_fault():
     assert do_all(math.sqrt, jobs, 2, "roots") == do_all(math.sqrt, jobs, 1, "roots") == {4.0: 2, 9.0: 3, 16.0: 4}
     with pytest.raises(ValueError, match="domain"):
         do_all(math.sqrt, [4.0, -1.0, 9.0], 2, "roots")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="processes are looked for in /proc")
+def test_workers_end_with_the_sweep_that_is_killed(tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "def work(job):\n"
+        "    Path(sys.argv[1], f'{job}.pid').write_text(str(os.getpid()))\n"
+        "    time.sleep(600)\n"
+        "if __name__ == '__main__':\n"
+        "    from avem.tools.sweep.pool import do_all\n"
+        "    do_all(work, [1, 2], 2, 'job')\n"
+    )
+    sweep = subprocess.Popen([sys.executable, str(tmp_path / "slow.py"), str(tmp_path)], cwd=tmp_path)
+    files = [tmp_path / "1.pid", tmp_path / "2.pid"]
+    await_that(lambda: all(file.is_file() and file.read_text() for file in files))
+    workers = [int(file.read_text()) for file in files]
+    sweep.kill()
+    sweep.wait()
+    await_that(lambda: not any(map(alive, workers)))
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; one that has ended and is not yet waited for does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def await_that(holds: Callable[[], bool]) -> None:
+    """Wait until something holds, two minutes at most."""
+    until = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.1)
