@@ -20,7 +20,7 @@ PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
         "beta": 3.0, "gamma_tpd": 0.3, "learning_rate": 1e-3, "batch_size": 32, "accumulation": 1, "warmup": 0.1,
         "epochs": 2, "adam_beta2": 0.98, "reliance_rows": 0, "trackers": "none", "save_every": 0,
     },
-    "proof-smollm2": {"precision": "bf16", "epochs": 1, "max_steps": 40, "learning_rate": 3e-4},
+    "proof-smollm2": {"precision": "bf16", "epochs": 1, "max_steps": 120},
     "naive-dpo": {"rejected": "random", "gamma_tpd": 0.0, "lambda_av": 0.0},
     "vista-dpo": {"gamma_tpd": 0.0, "rejected_input": "both"},
     "no-pmp": {"lambda_av": 0.0},
@@ -67,7 +67,7 @@ SUPERVISED_PRESETS: dict[str, dict[str, Any]] = {
     },
     "proof-smollm2": {
         "tune": "lora", "lora_rank": 32, "lora_scale": 2.0, "learning_rate": 1e-3, "projector_learning_rate": 2e-3,
-        "batch_size": 48, "accumulation": 1, "epochs": 1, "max_steps": 250, "warmup": 0.05, "adam_beta2": 0.98,
+        "batch_size": 48, "accumulation": 1, "epochs": 1, "max_steps": 1000, "warmup": 0.05, "adam_beta2": 0.98,
         "precision": "bf16", "reliance_rows": 0, "trackers": "none",
     },
 }  # fmt: skip

@@ -35,8 +35,8 @@ from avem.tools.sweep.run import SEED, RunResult, SweepOptions, run_sweeps, swee
 from avem.train.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS
 
 GRIDS = ("table3", "table5", "table17", "table18", "strengths", "pairing")
-DEEPER = ("table3", "table5", "pairing")
-"""Grids that `further_seeds` are for: what the paper rests on, and how much the order of rows changes."""
+DEEPER = ("table3", "table5", "table17", "table18", "pairing")
+"""Grids that `further_seeds` are for: the paper's tables, and how much the order of rows changes."""
 PROBED = ("base", "AVEm-DPO", "w/o PMP", "Vista-DPO")
 """Runs that are looked at beside their answers."""
 PROBE_CLIPS = 280
