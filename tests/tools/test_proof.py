@@ -237,6 +237,8 @@ def test_measures_by_hand():
     assert found["basic"] == 75
     assert found["agree"] == pytest.approx(2 * 75 * 25 / 100)
     assert found["stress_audio"] == pytest.approx(2 * 100 * 25 / 125)  # of eight no's two were right
+    assert (found["stress_yes"], found["stress_no"]) == (75, 37.5)
+    assert (found["agree_yes"], found["agree_no"]) == (75, 25)
     assert found["spurious"] == 50
     assert found["hallucinated"] == 25
 

@@ -34,6 +34,10 @@ MEASURES = {
     "hallucinated": "Hallucinated",
     "hallucinated_audio": "Hallucinated, audio",
     "hallucinated_video": "Hallucinated, visual",
+    "agree_yes": "Agreement, yes",
+    "agree_no": "Agreement, no",
+    "stress_yes": "Stress, yes",
+    "stress_no": "Stress, no",
 }
 """Every measure, in percent, and its heading."""
 
@@ -71,6 +75,9 @@ def measures(sums: Floats) -> dict[str, Floats]:
             found[f"{kind}_{side}"] = by[f"stress_{side}_{kind}"]
     found["basic"] = (found["basic_audio"] + found["basic_video"]) / 2
     found["stress"] = (found["stress_audio"] + found["stress_video"]) / 2
+    found |= {"agree_yes": by["agree_yes"], "agree_no": by["agree_no"]}
+    found["stress_yes"] = (by["stress_audio_yes"] + by["stress_video_yes"]) / 2
+    found["stress_no"] = (pooled["audio"] + pooled["video"]) / 2
     for kind in WRONG:
         found[kind] = (found[f"{kind}_audio"] + found[f"{kind}_video"]) / 2
     return {name: found[name] for name in MEASURES}

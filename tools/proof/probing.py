@@ -35,7 +35,7 @@ PROBES = {
     "attention_audio": "attention on audio of that on media, %, audio questions",
     "attention_video": "attention on video of that on media, %, visual questions",
     "attention_media": "attention on media of all, %",
-    "attention_even": "attention on the lesser medium of its half, %, agreement questions",
+    "attention_even": "attention on the less attended medium, % of an even share, agreement questions",
     "emotion_both": "emotions told from picture and sound, %",
     "emotion_video": "emotions told from the picture alone, %",
     "emotion_audio": "emotions told from the sound alone, %",

@@ -25,6 +25,8 @@ RESAMPLES = 4000
 TABLES = ("table3", "table5", "table17", "table18", "strengths", "pairing", "storage")
 """Grids whose means are shown."""
 
+SAID = ("table3", "table5")
+"""Grids whose yes and no are shown apart."""
 ORDERS = ("AVEm-DPO", "grouped", "independent", "int8 features")
 """Runs of one objective, whose rows went through the model in another order or in other company."""
 ORDERED = ("Tables 3, 13, 14", "Table 5")
@@ -78,6 +80,7 @@ def make_sheets(judged: Judged) -> dict[str, Sheet]:
         if any(run.name in judged.point for run in grid.runs):
             sheets[name] = make_sheet(grid, grid_results(grid, judged.point))
     sheets["widths"] = _widths(judged.verdicts)
+    sheets["said"] = _said(judged.point)
     if any(len(own) > 1 for own in judged.orders):
         sheets["orders"] = _orders(judged.orders)
     about = judged.record.about
@@ -149,6 +152,21 @@ def _probes(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Sheet:
     header = ("measured", *found)
     rows = tuple((title, *(f"{own[name]:.{_places(name)}f}" for own in records)) for name, title in PROBES.items())
     return Sheet("Swapped modalities, attention, single modalities", header, rows, tuple(records))
+
+
+def _said(point: Points) -> Sheet:
+    """What an F1 is made of: a run that says yes to everything has 0 there and is right half of the time."""
+    tasks = ("agree", "stress")
+    records: list[dict[str, Any]] = []
+    for run in dict.fromkeys(run.name for name in SAID for run in read_grid(name).rows if run.name in point):
+        own: dict[str, Any] = {"run": run}
+        for task in tasks:
+            yes, no = (float(point[run][f"{task}_{what}"].mean()) for what in ("yes", "no"))
+            own |= {f"{task}_yes": yes, f"{task}_no": no, f"{task}_mean": (yes + no) / 2}
+        records.append(own)
+    header = ("run", *(f"{task}, {what}" for task in ("agreement", "stress") for what in ("yes", "no", "mean of both")))
+    rows = tuple((one["run"], *(f"{value:.1f}" for value in list(one.values())[1:])) for one in records)
+    return Sheet("Right answers to yes and to no questions, percent", header, rows, tuple(records))
 
 
 def _orders(judged: Sequence[Mapping[str, Verdict]]) -> Sheet:
