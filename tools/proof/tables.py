@@ -201,17 +201,17 @@ def _widths(verdicts: Sequence[Verdict]) -> Sheet:
 
 def _claims(verdicts: Sequence[Verdict]) -> Sheet:
     header = (
-        "the paper's claim", "run / against", "from", "in", "paper", "found", "difference", "by seed", "verdict"
+        "the paper's claim", "in", "verdict", "difference", "found", "paper", "by seed", "run / against", "from"
     )  # fmt: skip
     rows = []
     for found in verdicts:
         claim, places = found.claim, _places(found.claim.measure)
         rows.append(
-            (claim.says, " / ".join(dict.fromkeys((claim.run, claim.against))), claim.source,
-             " / ".join(_title(name) for name in (claim.measure, claim.against_measure) if name), claim.paper,
-             f"{found.run:.{places}f} / {found.against:.{places}f}", _span(found),
+            (claim.says, " / ".join(_title(name) for name in (claim.measure, claim.against_measure) if name),
+             "; ".join(filter(None, (found.outcome, found.beside_paper))), _span(found),
+             f"{found.run:.{places}f} / {found.against:.{places}f}", claim.paper,
              ", ".join(f"{value:+.{places}f}" for value in found.by_seed),
-             "; ".join(filter(None, (found.outcome, found.beside_paper))))
+             " / ".join(dict.fromkeys((claim.run, claim.against))), claim.source)
         )  # fmt: skip
     return Sheet("The paper's claims", header, tuple(rows), tuple(map(_flat, verdicts)))
 
