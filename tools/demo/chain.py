@@ -69,7 +69,7 @@ def run_demo(options: DemoOptions) -> DemoReport:
         extract(corpus.root, out / "cache", ExtractOptions(video_encoder=video, audio_encoder=audio))
     with _timed(timings_s, "negatives"):
         store = FeatureStore.open(out / "cache")
-        ensure_negatives(store, "hard", options.seed, corpus.shown())
+        ensure_negatives(store, "hard", options.seed)
     with _timed(timings_s, "base model"):
         base = _train_base(options, corpus, store)
     with _timed(timings_s, "AVEm-DPO"):
