@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from avem.evaluate.loading import EndpointOptions
 
 DEFAULT_MODEL = "./runs/avem-dpo/final"
+
+
+def given(context: typer.Context, names: Iterable[str]) -> list[str]:
+    """Which of a command's options stand on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    return [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
 
 
 class Style(StrEnum):

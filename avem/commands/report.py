@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-FREE = ("run", "media", "title", "pictures", "paper", "seed")
+from avem.commands.options import given
+
+OTHER_PAGES = ("run", "media", "title", "pictures", "paper", "seed")
 """Options of the pages on results and runs, which that on the proof has not."""
 
 
@@ -41,9 +43,8 @@ def report(
         from avem.errors import SettingError
         from avem.tools.proof.page import write_page
 
-        sources = {name: context.get_parameter_source(name) for name in FREE}
-        if given := [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]:
-            raise SettingError(f"The page on the proof is what its results are; leave --{given[0]} out.")
+        if extra := given(context, OTHER_PAGES):
+            raise SettingError(f"The page on the proof is what its results are; leave --{extra[0]} out.")
         write_page(out, Record.read(paths[0]))
         typer.echo(f"The report is {out}.")
         return

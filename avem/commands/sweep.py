@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from avem.commands.options import given
+
 if TYPE_CHECKING:
     from avem.evaluate.sheets import Sheet
 
@@ -85,10 +87,10 @@ def _refuse(context: typer.Context, which: str) -> None:
     """Refuse options that the proof would pass over."""
     from avem.errors import SettingError
 
-    sources = {name: context.get_parameter_source(name) for name in MADE}
-    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
-    if given:
-        raise SettingError(f"avem sweep {which} makes its own corpus, features and bases; leave --{given[0]} out.")
+    if passed_over := given(context, MADE):
+        raise SettingError(
+            f"avem sweep {which} makes its own corpus, features and bases; leave --{passed_over[0]} out."
+        )
 
 
 def _prove(

@@ -5,43 +5,39 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from avem.cache import FeatureStore
-from avem.cli import app
-from avem.errors import DataError, SettingError
+from avem.errors import DataError
 from avem.evaluate.emorealm import score_outcomes
 from avem.evaluate.metrics import Outcome
 from avem.evaluate.statistics import compare
 from avem.records import Modality, Question
 from avem.tools.corpus import rows as corpus_rows
-from avem.tools.proof import run as proof_run
-from avem.tools.proof.claims import FAILS, HOLDS, OPEN, Claim, Verdict, judge, own_claims, paper_claims, probe_claims
+from avem.tools.proof.claims import AVEM, OWN, own_claims, paper_claims, probe_claims
 from avem.tools.proof.counts import CELLS, MEASURES, cell_of, measures, resampled
+from avem.tools.proof.figure import draw_claims
 from avem.tools.proof.naming import kind_of, named
 from avem.tools.proof.page import fill
-from avem.tools.proof.probing import PROBES, read_probes
+from avem.tools.proof.page import main as page_main
+from avem.tools.proof.probing import PROBES, evenness, read_probes
 from avem.tools.proof.record import Record
 from avem.tools.proof.rewards import LAST_STEPS, last_rewards, mean_rewards
 from avem.tools.proof.rows import AFFIRMS, BLAMES, EMOTION, OTHER_ROWS, OVERLOOKS, instructions, preferences, questions
 from avem.tools.proof.run import (
     GRIDS,
-    PROBED,
-    ProofOptions,
-    choose_settings,
     constants_a_row,
-    run_proof,
-    run_released,
 )
 from avem.tools.proof.scenes import SPLITS, Split, draw_splits
 from avem.tools.proof.tables import TABLES, grid_results, judge_record, make_sheets
+from avem.tools.proof.verdicts import FAILS, HOLDS, OPEN, SAME, Claim, Verdict, judge
 from avem.tools.sweep.grid import read_grid
 from avem.tools.sweep.measures import bench_measures
+from avem.tools.sweep.outcome import draw
 from avem.train.presets import PREFERENCE_PRESETS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -185,21 +181,6 @@ def test_a_verdict_says_yes_to_the_cue_that_it_names():
             assert chosen.count((side, True)) == chosen.count((side, False)) == len(scene.present(side))
 
 
-def test_negatives_show_another_emotion_in_what_they_replace(small):
-    run_proof(small)
-    scenes = {scene.clip_id: scene for scene in draw_splits(small.splits, 0)}
-    store = FeatureStore.open(small.out / "cache")
-    names = store.clips["clip_id"].to_pylist()
-    pairs = 0
-    for modality, sides in (("audio", ["audio"]), ("video", ["visual"]), ("audiovisual", ["audio", "visual"])):
-        for row, others in enumerate(store.negatives("hard", modality).tolist()):
-            for other in filter(lambda place: place >= 0, others):
-                pairs += 1
-                for side in map(Modality, sides):
-                    assert scenes[names[row]].shown(side) != scenes[names[other]].shown(side)
-    assert pairs > 200
-
-
 def test_the_irrelevant_answer_names_nothing_that_is_there():
     for scene in draw_splits({"preference": Split(60, 6)}, 2):
         there = [cue.phrase for side in corpus_rows.SIDES for cue in (*scene.irrelevant(side), *scene.present(side))]
@@ -292,6 +273,10 @@ def test_a_verdict_says_where_the_papers_difference_lies():
     ends = [(12.0, 20.0), (5.0, 10.0), (5.0, 11.0), (None, None)]
     found = [Verdict(claim, 0, 0, 8, low, high, (), OPEN).beside_paper for low, high in ends]
     assert found == ["more than the paper's", "less than the paper's", "", ""]
+    assert Verdict(claim, 0, 0, 8, np.nan, np.nan, (), OPEN).beside_paper == ""
+    drop = Claim("here", "less", "basic", "a", "b", "70.0 / 80.5", expects="less")
+    found = [Verdict(drop, 0, 0, -8, low, high, (), OPEN).beside_paper for low, high in [(-20, -12), (-10, -5)]]
+    assert found == ["more than the paper's", "less than the paper's"]
     assert Claim("here", "it draws this alone", "basic", "a", "b").paper_difference is None
 
 
@@ -308,6 +293,103 @@ def test_every_claim_compares_runs_and_measures_that_there_are():
         assert {claim.run, claim.against} <= known, claim
         assert {claim.measure, claim.against_measure or claim.measure} <= {*MEASURES, *PROBES}, claim
     assert {claim.source for claim in paper_claims()} >= {"Table 5", "Table 17", "Table 18", "Fig. 11"}
+
+
+def test_the_papers_own_figures_are_as_it_claims():
+    signs = {"more": lambda value: value > 0, "less": lambda value: value < 0, "no more": lambda value: value <= SAME}
+    told = [claim for claim in (*paper_claims(), *probe_claims()) if claim.paper_difference is not None]
+    assert len(told) > 100
+    for claim in told:
+        assert signs[claim.expects](claim.paper_difference), claim
+
+
+def test_attention_is_even_where_both_have_the_same():
+    assert evenness(0.2, 0.2) == 100
+    assert evenness(0.3, 0.1) == evenness(0.1, 0.3) == 50
+    assert evenness(0.0, 0.4) == 0
+
+
+def hand_made_verdicts() -> list[Verdict]:
+    claims = [Claim("Table 5", "a part helps", "stress", AVEM, "w/o PMP", "3 / 1"),
+              Claim("Table 17", "an input helps", "stress", "a", "b", "3 / 1"),
+              Claim("Table 5", "another helps", "stress", AVEM, "w/o ERP"),
+              Claim(OWN, "the same", "agree", "a", "b")]  # fmt: skip
+    ends = [(1.0, 5.0, HOLDS, (2.0, 3.0, 4.0)), (-4.0, -2.0, FAILS, (-3.0, -3.0, -3.0)),
+            (-3.0, 9.0, OPEN, (1.0, 2.0, 3.0, 4.0, 5.0)), (None, None, OPEN, (1.0,))]  # fmt: skip
+    return [
+        Verdict(claim, 10.0, 7.0, 3.0, low, high, by_seed, outcome)
+        for claim, (low, high, outcome, by_seed) in zip(claims, ends, strict=True)
+    ]
+
+
+def hand_made_record(about: dict) -> Record:
+    right = {run: {seed: np.arange(20) % 2 < share for seed in range(2)} for run, share in (("base", 2), (AVEM, 1))}
+    runs = {run: {seed: outcomes(bits) for seed, bits in own.items()} for run, own in right.items()}
+    return Record.of(runs, about)
+
+
+def test_tables_by_hand():
+    judged = judge_record(hand_made_record({}))._replace(verdicts=hand_made_verdicts(), orders=[])
+    sheets = make_sheets(judged)
+    assert sheets["tally"].rows == (
+        ("Table 5", "1", "0", "1"), ("Table 17", "0", "1", "0"), ("the paper's claims together", "1", "1", "1"),
+        ("avem's own", "0", "0", "1"),
+    )  # fmt: skip
+    assert sheets["widths"].header[1:] == ("3 seeds", "5 seeds")
+    assert sheets["widths"].rows == (("Stress F1", "1.5", "6.0"),)  # the median of 2 and 1, and 6
+    assert sheets["claims"].rows[0] == (
+        "a part helps", "Stress F1", "holds", "+3.0 [+1.0, +5.0]", "10.0 / 7.0", "3 / 1", "+2.0, +3.0, +4.0",
+        "AVEm-DPO / w/o PMP", "Table 5",
+    )  # fmt: skip
+    assert sheets["claims"].rows[1][2] == "does not hold; less than the paper's"
+    assert sheets["said"].rows[0] == ("base", *["100.0"] * 6)
+    assert sheets["said"].rows[1][1:4] == ("100.0", "0.0", "50.0")  # every second question is a yes
+    for sheet in sheets.values():
+        assert all(record.keys() == sheet.records[0].keys() for record in sheet.records)
+
+
+def test_a_run_is_shown_under_one_name():
+    named = [{"there": 70.0, "absent": 30.0, "meaningless": 0.0}, {"there": 80.0, "absent": 20.0, "meaningless": 0.0}]
+    about = {"named": {"AVEm-DPO": named, "mutual": named[:1], "grouped": named[::-1]}}
+    rows = make_sheets(judge_record(hand_made_record(about)))["named"].rows
+    assert rows == (("AVEm-DPO", "2", "75.0", "25.0", "0.0"), ("grouped", "2", "75.0", "25.0", "0.0"))
+
+
+def test_a_claim_is_judged_of_other_runs_of_the_same_objective():
+    right = {"base": np.zeros(20, dtype=bool), AVEM: np.ones(20, dtype=bool), "grouped": np.arange(20) % 2 == 0}
+    record = Record.of({run: {seed: outcomes(bits) for seed in range(2)} for run, bits in right.items()}, {})
+    sheet = make_sheets(judge_record(record))["orders"]
+    row = next(row for row in sheet.rows if row[1] == "Stress F1, audio")
+    assert row[2:] == ("+100.0 [+100.0, +100.0], holds", "+66.7 [+66.7, +66.7], holds", "", "")
+
+
+def test_figures_are_the_same_each_time():
+    verdicts = hand_made_verdicts()
+    svg = draw_claims(verdicts)
+    assert svg == draw_claims(verdicts)
+    assert svg.count("Table 5") == svg.count("Table 17") == 1
+    assert "AVEm-DPO against w/o PMP: Stress F1" in svg
+    assert draw_claims(verdicts[3:]) == ""  # of no table of the paper
+    grid = read_grid("strengths")
+    point = {run.name: {column: np.array([1.0, 2.0]) for column in grid.columns} for run in grid.rows}
+    assert draw(grid, grid_results(grid, point)) == draw(grid, grid_results(grid, point))
+
+
+def test_a_pages_tables_and_figures_are_made_from_a_file(tmp_path):
+    command = typer.Typer()
+    command.command()(page_main)
+    hand_made_record({}).write(tmp_path / "small.json")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- small tally -->\n<!-- end -->\n")
+    asked = [str(tmp_path / "small.json"), str(page), "--prefix", "small", "--figures", str(tmp_path)]
+    assert CliRunner().invoke(command, asked).exit_code == 0
+    assert "| the paper's claims together |" in page.read_text()
+    assert (tmp_path / "small-claims.svg").is_file()
+    filled = page.read_text()
+    for arguments in ([str(page), str(page)], [*asked[:-1], str(page)], [asked[0], str(tmp_path)]):
+        result = CliRunner().invoke(command, arguments)
+        assert (result.exit_code, result.output.count("\n")) == (2, 1), result.output
+    assert page.read_text() == filled
 
 
 def test_the_record_keeps_every_answer(tmp_path):
@@ -393,153 +475,6 @@ def test_the_published_tables_are_those_of_the_published_answers():
     blocks = {name: sheet.form("markdown") for name, sheet in sheets.items()}
     assert fill(text, blocks) == text
     assert set(re.findall(r"<!-- (?!end)(\w+) -->", text)) == blocks.keys() >= {"tally", "claims", *TABLES}
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> ProofOptions:
-    splits = {"base": Split(28, 4), "preference": Split(28, 4), "validation": Split(14, 2), "test": Split(28, 4)}
-    short = {"max_steps": 1, "epochs": 1, "batch_size": 16, "reliance_rows": 0, "trackers": "none"}
-    return ProofOptions(
-        out=tmp_path_factory.mktemp("proof") / "proof", seeds=(0,), further_seeds=(1,), only=("w/o PMP",), workers=1,
-        splits=splits, teaching=Split(64, 8), base_settings=short, settings=short,
-    )  # fmt: skip
-
-
-def test_one_row_of_a_table_is_made_from_nothing_and_found_again(small):
-    sheets = run_proof(small)
-    assert [row[0] for row in sheets["table5"].rows] == ["base", "w/o PMP"]
-    record = Record.read(small.out / "some.json")
-    assert {run: set(own) for run, own in record.right.items()} == {"base": {0, 1}, "w/o PMP": {0, 1}}
-    assert record.about["cost"]["constants_computed"] > 0
-    assert (small.out / "ground.json").is_file()  # under another name than the results of a whole proof
-    assert not (small.out / "proof.json").exists()
-    assert "w/o PMP" in (small.out / "some.html").read_text()
-    made = {path: path.stat().st_mtime_ns for path in small.out.rglob("final/*")}
-    assert run_proof(small) == sheets
-    assert {path: path.stat().st_mtime_ns for path in small.out.rglob("final/*")} == made
-
-
-def test_further_seeds_are_of_the_grids_that_claims_need_them_for(small):
-    run_proof(replace(small, only=("w/o PMP", "grouped", "lambda_av = 0.5")))
-    record = Record.read(small.out / "some.json")
-    assert {run: set(own) for run, own in record.right.items()} == {
-        "base": {0, 1}, "w/o PMP": {0, 1}, "grouped": {0, 1}, "lambda_av = 0.5": {0}
-    }  # fmt: skip
-    assert record.about["settings"]["further_seeds"] == [1]
-    run_proof(replace(small, only=("lambda_av = 0.5",)))
-    assert Record.read(small.out / "some.json").about["settings"]["further_seeds"] == []
-
-
-def test_some_runs_are_probed_and_one_reads_features_of_8_bits(small):
-    options = replace(small, only=("AVEm-DPO", "w/o PMP", "Vista-DPO", "int8 features"), further_seeds=())
-    sheets = run_proof(options)
-    assert [row[0] for row in sheets["storage"].rows] == ["float16 features", "int8 features"]
-    scales = {"cache": 0, "cache-int8": 2}  # of video and audio, where values are kept in 8 bits
-    assert {name: len(list((small.out / name).rglob("*scale/zarr.json"))) for name in scales} == scales
-    assert sheets["probes"].header == ("measured", *PROBED)
-    about = Record.read(small.out / "some.json").about
-    for run in PROBED:
-        assert about["probes"][run].keys() == PROBES.keys()
-        assert 0 < about["probes"][run]["attention_media"][0] < 100
-        assert 0 <= about["probes"][run]["attention_even"][0] <= 100
-    assert len(about["probed"]) == len(probe_claims())
-    before = {path: path.stat().st_mtime_ns for path in small.out.rglob("probes.npz")}
-    assert len(before) == len(PROBED)
-    run_proof(replace(options, settings={**small.settings, "beta": 1.0}))  # other runs: they have probes of their own
-    after = {path: path.stat().st_mtime_ns for path in small.out.rglob("probes.npz")}
-    assert len(after) == 2 * len(PROBED) - 1  # the base is the same
-    assert before.items() <= after.items()
-
-
-def test_a_run_that_was_stopped_does_not_count(small):
-    run_proof(small)
-    cost = Record.read(small.out / "some.json").about["cost"]
-    stopped = small.out / "sweep" / "runs" / "stopped"
-    stopped.mkdir()
-    (stopped / "config.json").write_text("{}")
-    run_proof(small)
-    assert Record.read(small.out / "some.json").about["cost"] == cost
-
-
-def test_candidates_are_tried_on_the_validation_clips(small, monkeypatch):
-    grid = read_grid("settings")
-    monkeypatch.setattr(proof_run, "read_grid", lambda name: replace(grid, runs=grid.runs[:1]))
-    sheet = choose_settings(small)
-    tried = json.loads((small.out / "settings.json").read_text())
-    assert [row[0] for row in sheet.rows] == [one["run"] for one in tried] == ["base", grid.runs[0].name]
-    asked = json.loads((small.out / "corpus" / "validation.json").read_text())
-    answered = (small.out / "validation" / "base-0" / "answers.jsonl").read_text()
-    assert json.loads(answered.splitlines()[-1])["id"] in {question["id"] for question in asked}
-    assert tried[0]["mean"] == pytest.approx((tried[0]["basic"] + tried[0]["agree"] + tried[0]["stress"]) / 3)
-
-
-@pytest.mark.parametrize(
-    ("change", "fault"),
-    [({"settings": {"nonsense": 1}}, "nonsense"), ({"seeds": (-1,)}, "seed"), ({"settings": {"seed": 9}}, "--seed")],
-)
-def test_what_no_run_can_be_is_refused_before_anything_is_made(change, fault, tmp_path):
-    for work in (run_proof, choose_settings, run_released):
-        with pytest.raises(SettingError, match=fault):
-            work(ProofOptions(out=tmp_path / "proof", **change))
-    assert not (tmp_path / "proof").exists()
-
-
-def test_a_file_or_a_damaged_plan_is_refused(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(SettingError, match="is a file"):
-        run_proof(ProofOptions(out=tmp_path / "file"))
-    (tmp_path / "proof").mkdir()
-    (tmp_path / "proof" / "ground.json").write_text("{")
-    with pytest.raises(DataError, match="is damaged"):
-        run_proof(ProofOptions(out=tmp_path / "proof"))
-
-
-def test_the_report_shows_raw_results_again(small, tmp_path):
-    run_proof(small)
-    arguments = ["report", str(small.out / "some.json"), "--out", str(tmp_path / "page.html")]
-    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
-    assert (tmp_path / "page.html").read_text() == (small.out / "some.html").read_text()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "refusal"),
-    [(["proof", "--cache", "here"], "makes its own corpus, features and bases; leave --cache out"),
-     (["proof-settings", "--style", "cloze"], "leave --style out"),
-     (["proof-smollm2", "--only", "AVEm-DPO"], "does all its runs; leave --only out"),
-     (["proof-settings", "--seed", "0", "--seed", "1"], "give one --seed"),
-     (["storage"], "compares two stores")],
-)  # fmt: skip
-def test_what_the_proof_would_pass_over_is_refused(arguments, refusal, tmp_path):
-    with pytest.raises(SettingError, match=refusal):
-        CliRunner().invoke(app, ["sweep", *arguments, "--out", str(tmp_path / "proof")], catch_exceptions=False)
-    assert not (tmp_path / "proof").exists()
-
-
-def test_seeds_of_ones_own_are_all_there_are(monkeypatch):
-    asked = []
-    monkeypatch.setattr(proof_run, "run_proof", lambda options: asked.append(options) or {})
-    for seeds in (["--seed", "4", "--seed", "0", "--seed", "4"], []):
-        CliRunner().invoke(app, ["sweep", "proof", *seeds], catch_exceptions=False)
-    whole = ProofOptions()
-    assert [(one.seeds, one.further_seeds) for one in asked] == [((4, 0), ()), (whole.seeds, whole.further_seeds)]
-
-
-def test_the_page_on_the_proof_takes_no_options_of_others(small, tmp_path):
-    run_proof(small)
-    with pytest.raises(SettingError, match="leave --title out"):
-        CliRunner().invoke(
-            app, ["report", str(small.out / "some.json"), "--title", "x", "--out", str(tmp_path / "page.html")],
-            catch_exceptions=False,
-        )  # fmt: skip
-    assert not (tmp_path / "page.html").exists()
-
-
-def test_other_rows_and_other_corpora_are_refused(small):
-    run_proof(small)
-    with pytest.raises(SettingError, match=r"no run w/o Everything; it has .*w/o PMP"):
-        run_proof(ProofOptions(out=small.out, only=("w/o Everything",)))
-    with pytest.raises(SettingError, match="proof"):
-        run_proof(ProofOptions(out=small.out, only=("w/o PMP",)))
 
 
 def test_probes_of_other_clips_are_refused(tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -187,7 +189,7 @@ def test_table_has_means_deviations_and_the_papers_figures(grid_file, tmp_path):
     results = [RunResult("whole", seed, {"loss": 1.0 + seed, "accuracy": 0.5}, tmp_path) for seed in (0, 1)]
     sheet = make_sheet(grid, results)
     assert sheet.header == ("run", "seeds", "loss", "accuracy", "paper: loss", "paper: accuracy")
-    assert sheet.rows == (("whole", "2", "1.5 ± 0.7", "0.5 ± 0", "0.5", "0.9"),)
+    assert sheet.rows == (("whole", "2", "1.5 ± 0.71", "0.5 ± 0", "0.5", "0.9"),)
     write_outcome(grid, results, tmp_path)
     assert (tmp_path / "small.svg").is_file()
 
@@ -225,11 +227,17 @@ def test_workers_end_with_the_sweep_that_is_killed(tmp_path):
     )
     sweep = subprocess.Popen([sys.executable, str(tmp_path / "slow.py"), str(tmp_path)], cwd=tmp_path)
     files = [tmp_path / "1.pid", tmp_path / "2.pid"]
-    await_that(lambda: all(file.is_file() and file.read_text() for file in files))
-    workers = [int(file.read_text()) for file in files]
-    sweep.kill()
-    sweep.wait()
-    await_that(lambda: not any(map(alive, workers)))
+    workers: list[int] = []
+    try:
+        await_that(lambda: all(file.is_file() and file.read_text() for file in files))
+        workers += [int(file.read_text()) for file in files]
+        sweep.kill()
+        sweep.wait()
+        await_that(lambda: not any(map(alive, workers)))
+    finally:
+        sweep.kill()
+        for worker in filter(alive, workers):
+            os.kill(worker, signal.SIGKILL)
 
 
 def alive(process: int) -> bool:

@@ -1,132 +1,14 @@
-"""The paper's claims as comparisons that can come out either way, and how each is judged."""
+"""The paper's claims as comparisons that can come out either way; `verdicts.py` judges them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
-import numpy as np
-from scipy.stats import t as student_t
-
-from avem.tools.proof.counts import Floats
-
-LEVEL = 0.95
-SAME = 3.0
-"""Percentage points within which two runs count as the same, or one as no more than the other."""
-
-HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot tell"
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One claim: a run against another in one measure."""
-
-    source: str
-    """Table or figure of the paper."""
-    says: str
-    """The claim in our own words."""
-    measure: str
-    run: str
-    against: str
-    paper: str = ""
-    """The paper's figures, `run against against`; empty where it only draws or says it."""
-    expects: str = "more"
-    """`more`: the run has more; `less`; `same`: they differ by less than `SAME` points; `no more`: at most by that."""
-    against_measure: str = ""
-    """The other side's measure, where it is another one."""
-
-    @property
-    def paper_difference(self) -> float | None:
-        """The difference of the paper's figures; None where it gives none."""
-        run, _, against = self.paper.partition(" / ")
-        return float(run) - float(against) if against else None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What was found of a claim."""
-
-    claim: Claim
-    run: float
-    """Mean over the seeds."""
-    against: float
-    difference: float
-    low: float | None
-    high: float | None
-    """Ends of the interval; None with one seed, which tells nothing of others."""
-    by_seed: tuple[float, ...]
-    """Difference of every seed."""
-    outcome: str
-    """`HOLDS`, `FAILS` or `OPEN`."""
-
-    @property
-    def beside_paper(self) -> str:
-        """`less than the paper's` where the interval ends below the paper's difference; `more ...`; else empty."""
-        paper = self.claim.paper_difference
-        if paper is None or self.low is None or self.high is None or self.low <= paper <= self.high:
-            return ""
-        return f"{'less' if self.high < paper else 'more'} than the paper's"
-
-    def to_json(self) -> dict[str, Any]:
-        """The verdict as an object of the raw results."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> Verdict:
-        """Read what `to_json` wrote."""
-        own = dict(entry)
-        return cls(**{**own, "claim": Claim(**own["claim"]), "by_seed": tuple(own["by_seed"])})
-
-
-def judge(
-    claim: Claim, point: Mapping[str, Mapping[str, Floats]], drawn: Mapping[str, Mapping[str, Floats]]
-) -> Verdict:
-    """Judge a claim by the interval of the difference, on the seeds that both runs have.
-
-    The interval is Student's t of the seeds' differences, their variance and that over clips added: so few seeds can't
-    be drawn anew as clips can, for the least and the largest of three differences are no 95 % interval.
-
-    Args:
-        claim: What to judge.
-        point: Run to measure to float64 [seeds], the first seeds of every run being the same.
-        drawn: Run to measure to float64 [resamples, seeds], the same draws for every run.
-    """
-    other = claim.against_measure or claim.measure
-    run, against = point[claim.run][claim.measure], point[claim.against][other]
-    seeds = min(len(run), len(against))
-    run, against = run[:seeds], against[:seeds]
-    difference = run - against
-    redrawn = drawn[claim.run][claim.measure][:, :seeds] - drawn[claim.against][other][:, :seeds]
-    mean, low, high = float(difference.mean()), None, None
-    if seeds > 1:
-        variance = difference.var(ddof=1) / seeds + redrawn.mean(axis=1).var()
-        half = float(student_t.ppf((1 + LEVEL) / 2, seeds - 1) * np.sqrt(variance))
-        low, high = mean - half, mean + half
-    return Verdict(
-        claim, float(run.mean()), float(against.mean()), mean, low, high, tuple(map(float, difference)),
-        _outcome(claim.expects, low, high),
-    )  # fmt: skip
-
-
-def _outcome(expects: str, low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return OPEN
-    if expects == "same":
-        if low >= -SAME and high <= SAME:
-            return HOLDS
-        return FAILS if low > SAME or high < -SAME else OPEN
-    if expects == "no more":
-        return HOLDS if high <= SAME else FAILS if low > SAME else OPEN
-    if expects == "less":
-        low, high = -high, -low
-    if low > 0:
-        return HOLDS
-    return FAILS if high < 0 else OPEN
+from avem.tools.proof.verdicts import Claim, Expects
 
 
 def _each(
-    source: str, says: str, run: str, against: str, figures: Mapping[str, str], expects: str = "more"
+    source: str, says: str, run: str, against: str, figures: Mapping[str, str], expects: Expects = "more"
 ) -> list[Claim]:
     """One claim a measure, `figures` being the paper's."""
     return [Claim(source, says, measure, run, against, paper, expects) for measure, paper in figures.items()]
@@ -201,8 +83,6 @@ def _rivals() -> list[Claim]:
         }),
         Claim(source, "The base fails more on hallucinated cues than on spurious ones", "hallucinated", BASE, BASE,
               "39.2 / 47.3", "less", "spurious"),
-        Claim(source, "The base hallucinates what is heard as often as what is seen", "hallucinated_audio", BASE, BASE,
-              "36.4 / 41.9", "same", "hallucinated_video"),
         Claim(source, "AVEm-DPO is left weaker on spurious cues in the sound", "spurious_audio", AVEM, AVEM,
               "88.6 / 96.5", "less", "spurious_video"),
     ]  # fmt: skip

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from avem.evaluate.questions import polarities
 from avem.records import Question
+from avem.tools.sweep.measures import SIDES
 
 Floats = NDArray[np.float64]
 
@@ -18,7 +19,8 @@ CELLS = (
 )  # fmt: skip
 """Kinds of questions whose right answers are counted: task, and where it matters the answer or the subtask."""
 
-SIDES, WRONG = ("audio", "video"), ("spurious", "hallucinated")
+WRONG = ("spurious", "hallucinated")
+"""Kinds of stress questions whose right answer is no."""
 
 MEASURES = {
     "basic": "Basic",
@@ -32,8 +34,6 @@ MEASURES = {
     "spurious_audio": "Spurious, audio",
     "spurious_video": "Spurious, visual",
     "hallucinated": "Hallucinated",
-    "hallucinated_audio": "Hallucinated, audio",
-    "hallucinated_video": "Hallucinated, visual",
     "agree_yes": "Agreement, yes",
     "agree_no": "Agreement, no",
     "stress_yes": "Stress, yes",
@@ -86,7 +86,7 @@ def measures(sums: Floats) -> dict[str, Floats]:
 def _no_rate(sums: Floats, side: str) -> Floats:
     """Percent of a side's stress questions on any wrong cue that are answered No, float64 [...]."""
     places = [CELLS.index(f"stress_{side}_{kind}") for kind in WRONG]
-    asked, right = sums[..., places].sum(axis=-1)[..., 0], sums[..., places].sum(axis=-1)[..., 1]
+    asked, right = np.moveaxis(sums[..., places].sum(axis=-1), -1, 0)
     return np.asarray(100 * right / asked)
 
 

@@ -6,8 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from avem.tools.proof.claims import FAILS, HOLDS, OPEN, Verdict
 from avem.tools.proof.counts import MEASURES
+from avem.tools.proof.verdicts import FAILS, HOLDS, OPEN, Verdict
 
 COLOURS = {HOLDS: "#1a7f5a", FAILS: "#b3372f", OPEN: "#8a8a8a"}
 SHOWN = (("Tables 3, 13, 14", "Table 5"), ("Table 17", "Table 18"))

@@ -24,14 +24,16 @@ from avem.files import write_atomic
 from avem.tools.proof.figure import draw_claims
 from avem.tools.proof.record import Record
 from avem.tools.proof.tables import Judged, grid_results, judge_record, make_sheets
+from avem.tools.proof.verdicts import LEVEL, SAME
 from avem.tools.sweep.grid import read_grid
 from avem.tools.sweep.outcome import draw
 
 LEDE = (
-    "Drawn faces and synthesised voices, judged on clips of persons that no model has met. Percent (nats for shifts); "
-    "differences with 95 % intervals over seeds and clips, of the seeds that both runs have; means of runs with their "
-    "standard deviation over seeds. A claim of more holds where the interval lies above zero, one of less below, one "
-    "of the same within 3 points. One seed has no interval and judges nothing."
+    "Drawn faces and synthesised voices, judged on clips of persons that no model has met. Percent, but for shifts "
+    f"(nats) and rewards; differences with {LEVEL:.0%} intervals over seeds and clips, of the seeds that both runs "
+    "have; means of runs with their standard deviation over seeds. A claim of more holds where the interval lies above "
+    f"zero, one of less below, one of the same within {SAME:g} points, one of no more where it ends below them. One "
+    "seed has no interval and judges nothing."
 )
 
 
@@ -44,7 +46,7 @@ def draw_figures(judged: Judged) -> dict[str, str]:
 
 
 def write_page(path: Path, record: Record) -> dict[str, Sheet]:
-    """Write every table and the figure of raw results as one HTML page, and return the tables by name."""
+    """Write every table and figure of raw results as one HTML page, and return the tables by name."""
     judged = judge_record(record)
     sheets = make_sheets(judged)
     page = page_environment().get_template("sheets.html.jinja")
@@ -84,20 +86,21 @@ def main(
     prefix: Annotated[str, typer.Option(help="What stands before the names in the marks of these results.")] = "",
     figures: Annotated[
         Path | None,
-        typer.Option(help="Folder for proof-claims.svg and proof-strengths.svg, or with the prefix for proof."),
+        typer.Option(help="Folder for proof-claims.svg and proof-strengths.svg; PREFIX-claims.svg with a prefix."),
     ] = None,
 ) -> None:
     """Make the tables of a page, and its figures, again from raw results."""
     try:
         judged = judge_record(Record.read(results))
         blocks = {name: sheet.form("markdown") for name, sheet in make_sheets(judged).items()}
-        write_atomic(page, fill(page.read_text(encoding="utf-8"), blocks, prefix))
-    except (AvemError, OSError) as error:
+        filled = fill(page.read_text(encoding="utf-8"), blocks, prefix)
+        if figures is not None:
+            for name, svg in draw_figures(judged).items():
+                write_atomic(figures / f"{prefix or 'proof'}-{name}.svg", svg)
+        write_atomic(page, filled)
+    except (AvemError, OSError, UnicodeDecodeError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
-    if figures is not None:
-        for name, svg in draw_figures(judged).items():
-            write_atomic(figures / f"{prefix or 'proof'}-{name}.svg", svg)
 
 
 if __name__ == "__main__":

@@ -74,12 +74,17 @@ def probe(model_path: str, cache: Path, questions: Sequence[Question], folder: P
             own = seen.audio if asked == "audio" else seen.video
             sums[f"attention_{asked}"][place[seen.clip]] += (1, 100 * own / media)
         else:
-            sums["attention_even"][place[seen.clip]] += (1, 200 * min(seen.video, seen.audio) / media)
+            sums["attention_even"][place[seen.clip]] += (1, evenness(seen.video, seen.audio))
     for streams, shown in {"both": STREAMS, "video": ("video",), "audio": ("audio",)}.items():
         for question, right in _emotions(Asker(model, store, STYLE, 1, shown), questions, rows, folder / streams):
             sums[f"emotion_{streams}"][place[question.video]] += (1, 100 * right)
     write_atomic(file, _npz(clips, sums))
     return file
+
+
+def evenness(first: float, second: float) -> float:
+    """The smaller of two shares in percent of half of both: 100 where they are the same, 0 where one is all."""
+    return 200 * min(first, second) / (first + second)
 
 
 def _emotions(

@@ -109,7 +109,7 @@ class Record:
             if content.pop("format") != FORMAT or tuple(content.pop("cells")) != CELLS:
                 raise ValueError("its format or its cells are others")
             clips, questions = content.pop("clips"), np.array(content.pop("questions"), dtype=np.int64)
-            if questions.ndim != 2 or not (questions < (len(clips), len(CELLS))).all() or (questions < 0).any():
+            if questions.shape[1:] != (2,) or not (questions < (len(clips), len(CELLS))).all() or (questions < 0).any():
                 raise ValueError("a question is of no clip or of no cell")
             right = {
                 run: {int(seed): _bits(digits, len(questions)) for seed, digits in own.items()}

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from avem import __version__
-from avem.errors import SettingError
+from avem.errors import DataError, SettingError
 from avem.evaluate.questions import read_questions
 from avem.evaluate.results import read_result
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
-from avem.tools.proof.claims import judge, probe_claims
+from avem.tools.proof.claims import probe_claims
 from avem.tools.proof.counts import resampled
 from avem.tools.proof.encoders import SCENES
 from avem.tools.proof.ground import CORPUS_SEED, Ground, make_ground, make_store, on_first_clips
@@ -29,6 +29,7 @@ from avem.tools.proof.released import make_released_ground
 from avem.tools.proof.rewards import last_rewards
 from avem.tools.proof.scenes import SPLITS, TEST, VALIDATION, Split, draw_splits
 from avem.tools.proof.tables import RESAMPLES, candidates_sheet
+from avem.tools.proof.verdicts import judge
 from avem.tools.sweep.grid import Grid, GridRun, read_grid
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED, RunResult, SweepOptions, run_sweeps, sweep_config
@@ -37,6 +38,8 @@ from avem.train.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS
 GRIDS = ("table3", "table5", "table17", "table18", "strengths", "pairing")
 DEEPER = ("table3", "table5", "table17", "table18", "pairing")
 """Grids that `further_seeds` are for: the paper's tables, and how much the order of rows changes."""
+CANDIDATES = "settings.json"
+"""In the proof's folder: what was tried on the validation clips."""
 PROBED = ("base", "AVEm-DPO", "w/o PMP", "Vista-DPO")
 """Runs that are looked at beside their answers."""
 PROBE_CLIPS = 280
@@ -50,7 +53,7 @@ class ProofOptions:
     out: Path = Path("./proof")
     seeds: tuple[int, ...] = (0, 1, 2)
     further_seeds: tuple[int, ...] = (3, 4)
-    """Of the grids in `DEEPER`, whose claims three seeds are too few for."""
+    """Of the grids in `DEEPER`: three seeds tell little, and more for every grid would take more than four hours."""
     only: tuple[str, ...] = ()
     """Names of runs to do; empty for everything."""
     workers: int = 2
@@ -74,12 +77,13 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
         AvemError: A stage can't be done; those before it are kept.
     """
     everything = [read_grid(name) for name in GRIDS]
-    known = {run.name for grid in everything for run in grid.runs} | {_packed().name}
+    known = {run.name for grid in everything for run in grid.runs} | {_storage_rows()[1].name}
     if unknown := set(options.only) - known:
         raise SettingError(f"The proof has no run {min(unknown)}; it has {', '.join(sorted(known))}.")
     chosen = [grid for grid in everything if not options.only or {run.name for run in grid.runs} & set(options.only)]
     deeper = [grid for grid in chosen if grid.name in DEEPER]
     options = replace(options, further_seeds=options.further_seeds if deeper else ())
+    candidates = _candidates(options.out)
     ground = _make_ground(options, options.seeds + options.further_seeds)
     results = []
     for grids, seeds in ((chosen, options.seeds), (deeper, options.further_seeds)):
@@ -90,9 +94,8 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
     about: dict[str, Any] = {
         "avem": __version__, "settings": _settings(options, "proof"), "machine": platform.machine(),
         "cost": _cost(options.out, ("", "-int8")),
+        **({"candidates": candidates} if candidates else {}),
     }  # fmt: skip
-    if (chosen_by := options.out / "settings.json").is_file():
-        about["candidates"] = json.loads(chosen_by.read_text(encoding="utf-8"))
     if set(PROBED) <= {found.run for found in results}:
         about |= _probe(options, ground, results)
     return _publish(options, "some" if options.only else "proof", results, about)
@@ -168,8 +171,21 @@ def choose_settings(options: ProofOptions) -> Sheet:
          "mean": sum(found.measures[column] for column in grid.columns[:3]) / 3}
         for found in results
     ]  # fmt: skip
-    write_atomic(options.out / "settings.json", json.dumps(tried, indent=1) + "\n")
+    write_atomic(options.out / CANDIDATES, json.dumps(tried, indent=1) + "\n")
     return candidates_sheet(tried)
+
+
+def _candidates(out: Path) -> list[dict[str, Any]]:
+    """What `choose_settings` left; empty where it has not run."""
+    file = out / CANDIDATES
+    if not file.is_file():
+        return []
+    try:
+        found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        candidates_sheet(found)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file} is damaged ({error}); delete it, or run `avem sweep proof-settings`.") from error
+    return found
 
 
 def _make_ground(options: ProofOptions, seeds: Sequence[int]) -> Ground:
@@ -184,14 +200,15 @@ def _check(options: ProofOptions) -> None:
         sweep_config(settings, seed, SweepOptions(out=options.out))
 
 
-def _packed() -> GridRun:
-    """The run of the grid `storage` that reads another store; its first run is AVEm-DPO as it is."""
-    return read_grid("storage").runs[1]
+def _storage_rows() -> tuple[GridRun, GridRun]:
+    """The runs of the grid `storage`: AVEm-DPO as it is, and that which reads another store."""
+    plain, packed = read_grid("storage").runs
+    return plain, packed
 
 
 def _storage(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> list[RunResult]:
     """The grid `storage`, with the same bases; AVEm-DPO is its first run only where it was asked for too."""
-    plain, packed = read_grid("storage").runs[0], _packed()
+    plain, packed = _storage_rows()
     if options.only and packed.name not in options.only:
         return []
     found = [
@@ -238,7 +255,7 @@ def _settings(options: ProofOptions, preset: str) -> dict[str, Any]:
 
 
 def _cost(out: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Steps and seconds of all runs that are complete, and the scores that are constants: computed, and looked up.
+    """Seconds of all runs that are complete, and the scores that are constants: computed, and looked up.
 
     Args:
         out: The proof's folder.

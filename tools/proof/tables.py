@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 from avem.errors import DataError
 from avem.evaluate.sheets import Sheet
-from avem.tools.proof.claims import FAILS, HOLDS, OPEN, OWN, Verdict, judge, own_claims, paper_claims
+from avem.tools.proof.claims import AVEM, OWN, own_claims, paper_claims
 from avem.tools.proof.counts import MEASURES, Floats, resampled
 from avem.tools.proof.naming import NAMED
 from avem.tools.proof.probing import PROBES
 from avem.tools.proof.record import Record
 from avem.tools.proof.rewards import REWARDS, mean_rewards
+from avem.tools.proof.verdicts import FAILS, HOLDS, OPEN, Verdict, judge
 from avem.tools.sweep.grid import Grid, read_grid
 from avem.tools.sweep.outcome import make_sheet
 from avem.tools.sweep.run import RunResult
@@ -27,8 +28,8 @@ TABLES = ("table3", "table5", "table17", "table18", "strengths", "pairing", "sto
 
 SAID = ("table3", "table5")
 """Grids whose yes and no are shown apart."""
-ORDERS = ("AVEm-DPO", "grouped", "independent", "int8 features")
-"""Runs of one objective, whose rows went through the model in another order or in other company."""
+SAME_OBJECTIVE = (AVEM, "grouped", "independent", "int8 features")
+"""Runs of one objective, whose rows went through the model in another order or with features in another format."""
 ORDERED = ("Tables 3, 13, 14", "Table 5")
 """Sources whose claims are judged of each of them."""
 Points = Mapping[str, Mapping[str, Floats]]
@@ -44,7 +45,7 @@ class Judged(NamedTuple):
     point: Points
     """Run to measure to float64 [seeds]."""
     orders: list[dict[str, Verdict]]
-    """Claims about AVEm-DPO, judged of each of `ORDERS` in its place."""
+    """Claims about AVEm-DPO, judged of each of `SAME_OBJECTIVE` in its place."""
 
 
 def judge_record(record: Record) -> Judged:
@@ -57,12 +58,15 @@ def judge_record(record: Record) -> Judged:
     claims = [claim for claim in (*paper_claims(), *own_claims()) if {claim.run, claim.against} <= point.keys()]
     verdicts = [judge(claim, point, drawn) for claim in claims]
     try:
-        verdicts += [Verdict.from_json(entry) for entry in record.about.get("probed", [])]
-    except (KeyError, TypeError) as error:
+        probed = [Verdict.from_json(entry) for entry in record.about.get("probed", [])]
+        if unknown := {found.claim.measure for found in probed} - PROBES.keys():
+            raise ValueError(f"there is no measure {min(unknown)}")
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"The results' `probed` is damaged ({error}); run `avem sweep proof` again.") from error
+    verdicts += probed
     orders = [
-        {run: judge(replace(found.claim, run=run), point, drawn) for run in ORDERS if run in point}
-        for found in verdicts if found.claim.run == ORDERS[0] and found.claim.source in ORDERED
+        {run: judge(replace(found.claim, run=run), point, drawn) for run in SAME_OBJECTIVE if run in point}
+        for found in verdicts if found.claim.run == AVEM and found.claim.source in ORDERED
         and found.claim.measure.startswith(("agree", "stress"))
     ]  # fmt: skip
     return Judged(record, verdicts, point, orders)
@@ -79,8 +83,8 @@ def make_sheets(judged: Judged) -> dict[str, Sheet]:
         grid = read_grid(name)
         if any(run.name in judged.point for run in grid.runs):
             sheets[name] = make_sheet(grid, grid_results(grid, judged.point))
-    sheets["widths"] = _widths(judged.verdicts)
-    sheets["said"] = _said(judged.point)
+    further = {"widths": _widths(judged.verdicts), "said": _said(judged.point)}
+    sheets |= {name: sheet for name, sheet in further.items() if sheet.rows}
     if any(len(own) > 1 for own in judged.orders):
         sheets["orders"] = _orders(judged.orders)
     about = judged.record.about
@@ -92,7 +96,7 @@ def make_sheets(judged: Judged) -> dict[str, Sheet]:
         try:
             if about.get(kept):
                 sheets[name] = make(about[kept])
-        except (AttributeError, IndexError, KeyError, TypeError, ZeroDivisionError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"The results' `{kept}` is damaged ({error}); run `avem sweep proof` again.") from error
     return sheets
 
@@ -165,21 +169,22 @@ def _said(point: Points) -> Sheet:
             own |= {f"{task}_yes": yes, f"{task}_no": no, f"{task}_mean": (yes + no) / 2}
         records.append(own)
     header = ("run", *(f"{task}, {what}" for task in ("agreement", "stress") for what in ("yes", "no", "mean of both")))
-    rows = tuple((one["run"], *(f"{value:.1f}" for value in list(one.values())[1:])) for one in records)
+    order = [f"{task}_{what}" for task in tasks for what in ("yes", "no", "mean")]
+    rows = tuple((one["run"], *(f"{one[name]:.1f}" for name in order)) for one in records)
     return Sheet("Right answers to yes and to no questions, percent", header, rows, tuple(records))
 
 
 def _orders(judged: Sequence[Mapping[str, Verdict]]) -> Sheet:
     rows, records = [], []
     for own in judged:
-        claim = own[ORDERS[0]].claim
+        claim = own[AVEM].claim
         rows.append(
             (claim.says, MEASURES[claim.measure],
-             *(f"{_span(own[run])}, {own[run].outcome}" if run in own else "" for run in ORDERS))
+             *(f"{_span(own[run])}, {own[run].outcome}" if run in own else "" for run in SAME_OBJECTIVE))
         )  # fmt: skip
         records += [_flat(found) for found in own.values()]
-    header = ("the paper's claim", "in", *ORDERS)
-    return Sheet("The same claims of other orders of the same rows", header, tuple(rows), tuple(records))
+    header = ("the paper's claim", "in", *SAME_OBJECTIVE)
+    return Sheet("The same claims of other runs of the same objective", header, tuple(rows), tuple(records))
 
 
 def _widths(verdicts: Sequence[Verdict]) -> Sheet:

@@ -12,7 +12,7 @@ from typing import Any
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
 from avem.tools.sweep.grid import Grid, GridRun
-from avem.tools.sweep.measures import MEASURES
+from avem.tools.sweep.measures import BENCHED, MEASURES
 from avem.tools.sweep.run import RunResult
 
 DODGE = 0.06
@@ -48,11 +48,11 @@ def make_sheet(grid: Grid, results: Sequence[RunResult]) -> Sheet:
             mean = statistics.fmean(values) if values else None
             deviation = statistics.stdev(values) if len(values) > 1 else None
             record |= {column: mean, f"{column}_sd": deviation}
-            cells.append(_cell(mean, deviation))
+            cells.append(_cell(column, mean, deviation))
         for column in with_paper:
             paper = run.paper[grid.columns.index(column)] if run.paper else None
             record[f"paper_{column}"] = paper
-            cells.append(_cell(paper, None))
+            cells.append(_cell(column, paper, None))
         rows.append(tuple(cells))
         records.append(record)
     return Sheet(grid.title, tuple(header), tuple(rows), tuple(records))
@@ -69,14 +69,9 @@ def draw(grid: Grid, results: Sequence[RunResult]) -> str:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context({"svg.hashsalt": grid.name}):
-        return _draw(grid, results, Figure(layout="constrained"))
-
-
-def _draw(grid: Grid, results: Sequence[RunResult], figure: Any) -> str:
     columns = shown_columns(grid, results)
     curves = list(dict.fromkeys(run.curve for run in grid.runs if run.curve))
-    figure.set_size_inches(4.2 * max(len(curves), 2), 3.4)
+    figure = Figure(figsize=(4.2 * max(len(curves), 2), 3.4), layout="constrained")
     panels = figure.subplots(1, max(len(curves), 1), squeeze=False)[0]
     for panel, curve in zip(panels, curves, strict=False):
         runs = sorted((run for run in grid.runs if run.curve == curve), key=lambda run: run.value)
@@ -86,10 +81,11 @@ def _draw(grid: Grid, results: Sequence[RunResult], figure: Any) -> str:
         panel.set_xlabel(curve)
     if not curves:
         _bars(panels[0], grid.rows, results, columns)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", fontsize="small", frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize="small", frameon=False)
     figure.suptitle(grid.title, fontsize="medium")
     sink = io.StringIO()
-    figure.savefig(sink, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": grid.name}):
+        figure.savefig(sink, format="svg", metadata={"Date": None})
     return sink.getvalue()
 
 
@@ -121,8 +117,9 @@ def _values(run: GridRun, results: Sequence[RunResult], column: str) -> list[flo
     return [result.measures[column] for result in own if column in result.measures]
 
 
-def _cell(mean: float | None, deviation: float | None) -> str:
+def _cell(column: str, mean: float | None, deviation: float | None) -> str:
+    """A mean with its deviation: percent to a tenth, others as precisely as they are small."""
     if mean is None:
         return ""
-    places = ".1f" if abs(mean) >= 1 else ".3g"
-    return f"{mean:{places}}" if deviation is None else f"{mean:{places}} ± {deviation:{places}}"
+    own, spread = (".1f", ".1f") if column in BENCHED else (".3g", ".2g")
+    return f"{mean:{own}}" if deviation is None else f"{mean:{own}} ± {deviation:{spread}}"

@@ -158,7 +158,7 @@ def sweep_config(settings: Mapping[str, Any], seed: int, options: SweepOptions) 
     """
     places = {"cache": options.cache, "prefs": options.prefs, "model": _model(options, seed), "device": options.device}
     if taken := settings.keys() & {*places, "seed", "out"}:
-        raise SettingError(f"{min(taken)} is not a run's own setting; a sweep gives it to every run (--{min(taken)}).")
+        raise SettingError(f"{min(taken)} is not a run's own setting; a sweep gives it to every run.")
     config = build_config(PreferenceConfig, {**settings, **places, "seed": seed, "out": options.out})
     label = re.sub(r"[^\w.=-]+", "_", _label(config))[:80]
     folder = options.out / "runs" / f"{label}-{json_sha256(config.identity())[:8]}"

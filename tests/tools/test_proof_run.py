@@ -1,0 +1,202 @@
+"""The proof as a whole, small: made from nothing, gone on with, refused, and shown again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from avem.cache import FeatureStore
+from avem.cli import app
+from avem.errors import DataError, SettingError
+from avem.records import Modality
+from avem.tools.proof import run as proof_run
+from avem.tools.proof.claims import probe_claims
+from avem.tools.proof.probing import PROBES
+from avem.tools.proof.record import Record
+from avem.tools.proof.run import (
+    PROBED,
+    ProofOptions,
+    choose_settings,
+    run_proof,
+    run_released,
+)
+from avem.tools.proof.scenes import Split, draw_splits
+from avem.tools.sweep.grid import read_grid
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> ProofOptions:
+    splits = {"base": Split(28, 4), "preference": Split(28, 4), "validation": Split(14, 2), "test": Split(28, 4)}
+    short = {"max_steps": 1, "epochs": 1, "batch_size": 16, "reliance_rows": 0, "trackers": "none"}
+    return ProofOptions(
+        out=tmp_path_factory.mktemp("proof") / "proof", seeds=(0,), further_seeds=(1,), only=("w/o PMP",), workers=1,
+        splits=splits, teaching=Split(64, 8), base_settings=short, settings=short,
+    )  # fmt: skip
+
+
+def test_negatives_show_another_emotion_in_what_they_replace(small):
+    run_proof(small)
+    scenes = {scene.clip_id: scene for scene in draw_splits(small.splits, 0)}
+    store = FeatureStore.open(small.out / "cache")
+    names = store.clips["clip_id"].to_pylist()
+    pairs = 0
+    for modality, sides in (("audio", ["audio"]), ("video", ["visual"]), ("audiovisual", ["audio", "visual"])):
+        for row, others in enumerate(store.negatives("hard", modality).tolist()):
+            for other in filter(lambda place: place >= 0, others):
+                pairs += 1
+                for side in map(Modality, sides):
+                    assert scenes[names[row]].shown(side) != scenes[names[other]].shown(side)
+    assert pairs > 200
+
+
+def test_one_row_of_a_table_is_made_from_nothing_and_found_again(small):
+    sheets = run_proof(small)
+    assert [row[0] for row in sheets["table5"].rows] == ["base", "w/o PMP"]
+    record = Record.read(small.out / "some.json")
+    assert {run: set(own) for run, own in record.right.items()} == {"base": {0, 1}, "w/o PMP": {0, 1}}
+    assert record.about["cost"]["constants_computed"] > 0
+    assert (small.out / "ground.json").is_file()  # under another name than the results of a whole proof
+    assert not (small.out / "proof.json").exists()
+    assert "w/o PMP" in (small.out / "some.html").read_text()
+    made = {path: path.stat().st_mtime_ns for path in small.out.rglob("final/*")}
+    assert run_proof(small) == sheets
+    assert {path: path.stat().st_mtime_ns for path in small.out.rglob("final/*")} == made
+
+
+def test_further_seeds_are_of_the_grids_that_claims_need_them_for(small):
+    run_proof(replace(small, only=("w/o PMP", "grouped", "lambda_av = 0.5")))
+    record = Record.read(small.out / "some.json")
+    assert {run: set(own) for run, own in record.right.items()} == {
+        "base": {0, 1}, "w/o PMP": {0, 1}, "grouped": {0, 1}, "lambda_av = 0.5": {0}
+    }  # fmt: skip
+    assert record.about["settings"]["further_seeds"] == [1]
+    run_proof(replace(small, only=("lambda_av = 0.5",)))
+    assert Record.read(small.out / "some.json").about["settings"]["further_seeds"] == []
+
+
+def test_some_runs_are_probed_and_one_reads_features_of_8_bits(small):
+    options = replace(small, only=("AVEm-DPO", "w/o PMP", "Vista-DPO", "int8 features"), further_seeds=())
+    sheets = run_proof(options)
+    assert [row[0] for row in sheets["storage"].rows] == ["float16 features", "int8 features"]
+    scales = {"cache": 0, "cache-int8": 2}  # of video and audio, where values are kept in 8 bits
+    assert {name: len(list((small.out / name).rglob("*scale/zarr.json"))) for name in scales} == scales
+    assert sheets["probes"].header == ("measured", *PROBED)
+    about = Record.read(small.out / "some.json").about
+    for run in PROBED:
+        assert about["probes"][run].keys() == PROBES.keys()
+        assert 0 < about["probes"][run]["attention_media"][0] < 100
+        assert 0 <= about["probes"][run]["attention_even"][0] <= 100
+    assert len(about["probed"]) == len(probe_claims())
+    before = {path: path.stat().st_mtime_ns for path in small.out.rglob("probes.npz")}
+    assert len(before) == len(PROBED)
+    run_proof(replace(options, settings={**small.settings, "beta": 1.0}))  # other runs: they have probes of their own
+    after = {path: path.stat().st_mtime_ns for path in small.out.rglob("probes.npz")}
+    assert len(after) == 2 * len(PROBED) - 1  # the base is the same
+    assert before.items() <= after.items()
+
+
+def test_a_run_that_was_stopped_does_not_count(small):
+    run_proof(small)
+    cost = Record.read(small.out / "some.json").about["cost"]
+    stopped = small.out / "sweep" / "runs" / "stopped"
+    stopped.mkdir()
+    (stopped / "config.json").write_text("{}")
+    run_proof(small)
+    assert Record.read(small.out / "some.json").about["cost"] == cost
+
+
+def test_candidates_are_tried_on_the_validation_clips(small, monkeypatch):
+    grid = read_grid("settings")
+    monkeypatch.setattr(proof_run, "read_grid", lambda name: replace(grid, runs=grid.runs[:1]))
+    sheet = choose_settings(small)
+    tried = json.loads((small.out / "settings.json").read_text())
+    assert [row[0] for row in sheet.rows] == [one["run"] for one in tried] == ["base", grid.runs[0].name]
+    asked = json.loads((small.out / "corpus" / "validation.json").read_text())
+    answered = (small.out / "validation" / "base-0" / "answers.jsonl").read_text()
+    assert json.loads(answered.splitlines()[-1])["id"] in {question["id"] for question in asked}
+    assert tried[0]["mean"] == pytest.approx((tried[0]["basic"] + tried[0]["agree"] + tried[0]["stress"]) / 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"settings": {"nonsense": 1}}, "nonsense"),
+        ({"seeds": (-1,)}, "seed"),
+        ({"settings": {"seed": 9}}, "seed is not a run"),
+    ],
+)
+def test_what_no_run_can_be_is_refused_before_anything_is_made(change, fault, tmp_path):
+    for work in (run_proof, choose_settings, run_released):
+        with pytest.raises(SettingError, match=fault):
+            work(ProofOptions(out=tmp_path / "proof", **change))
+    assert not (tmp_path / "proof").exists()
+
+
+def test_a_file_or_a_damaged_plan_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match="is a file"):
+        run_proof(ProofOptions(out=tmp_path / "file"))
+    (tmp_path / "proof").mkdir()
+    (tmp_path / "proof" / "ground.json").write_text("{")
+    with pytest.raises(DataError, match=r"ground\.json is damaged"):
+        run_proof(ProofOptions(out=tmp_path / "proof"))
+    for damaged in ("{", "[]", '[{"run": "base"}]', "[1]"):
+        (tmp_path / "proof" / "settings.json").write_text(damaged)
+        with pytest.raises(DataError, match=r"settings\.json is damaged"):
+            run_proof(ProofOptions(out=tmp_path / "proof"))
+
+
+def test_the_report_shows_raw_results_again(small, tmp_path):
+    run_proof(small)
+    arguments = ["report", str(small.out / "some.json"), "--out", str(tmp_path / "page.html")]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    assert (tmp_path / "page.html").read_text() == (small.out / "some.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refusal"),
+    [(["proof", "--cache", "here"], "makes its own corpus, features and bases; leave --cache out"),
+     (["proof-settings", "--style", "cloze"], "leave --style out"),
+     (["proof-smollm2", "--only", "AVEm-DPO"], "does all its runs; leave --only out"),
+     (["proof-settings", "--seed", "0", "--seed", "1"], "give one --seed"),
+     (["storage"], "compares two stores")],
+)  # fmt: skip
+def test_what_the_proof_would_pass_over_is_refused(arguments, refusal, tmp_path):
+    with pytest.raises(SettingError, match=refusal):
+        CliRunner().invoke(app, ["sweep", *arguments, "--out", str(tmp_path / "proof")], catch_exceptions=False)
+    assert not (tmp_path / "proof").exists()
+
+
+def test_seeds_of_ones_own_are_all_there_are(monkeypatch):
+    asked = []
+    monkeypatch.setattr(proof_run, "run_proof", lambda options: asked.append(options) or {})
+    for seeds in (["--seed", "4", "--seed", "0", "--seed", "4"], []):
+        CliRunner().invoke(app, ["sweep", "proof", *seeds], catch_exceptions=False)
+    whole = ProofOptions()
+    assert [(one.seeds, one.further_seeds) for one in asked] == [((4, 0), ()), (whole.seeds, whole.further_seeds)]
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--run=x", "--media=x", "--title=x", "--pictures=1", "--no-paper", "--seed=1"],
+)
+def test_the_page_on_the_proof_takes_no_options_of_others(option, small, tmp_path):
+    run_proof(small)
+    name = option.removeprefix("--no-").removeprefix("--").split("=")[0]
+    with pytest.raises(SettingError, match=f"leave --{name} out"):
+        CliRunner().invoke(
+            app, ["report", str(small.out / "some.json"), option, "--out", str(tmp_path / "page.html")],
+            catch_exceptions=False,
+        )  # fmt: skip
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_other_rows_and_other_corpora_are_refused(small):
+    run_proof(small)
+    with pytest.raises(SettingError, match=r"no run w/o Everything; it has .*w/o PMP"):
+        run_proof(ProofOptions(out=small.out, only=("w/o Everything",)))
+    with pytest.raises(SettingError, match="proof"):
+        run_proof(ProofOptions(out=small.out, only=("w/o PMP",)))
