@@ -6,7 +6,6 @@ never from a near-duplicate.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from avem.cache.layout import METADATA, group_metadata, write_metadata
+from avem.cache.layout import METADATA, group_metadata, parse_metadata, write_metadata
 from avem.cache.population import MODALITIES, Labels, Population, Rows, population
 from avem.cache.search import EXACT_UP_TO, Found, Search, at_random, prepare_search
 from avem.cache.store import FeatureStore
@@ -164,13 +163,18 @@ def negatives_attributes(store: FeatureStore, recipe: str, modality: str) -> dic
     """How mined negatives were made, as `MiningReport` has it.
 
     Raises:
-        StoreError: They are not mined.
+        StoreError: They are not mined, or what says how is damaged.
     """
-    data = store.location.read(f"negatives/{recipe}/{modality}/{METADATA}")
+    name = f"negatives/{recipe}/{modality}"
+    data = store.location.read(f"{name}/{METADATA}")
     if data is None:
         raise StoreError(f"{store.location.url} has no {recipe} negatives for {modality}; mine them first.")
-    attributes: dict[str, Any] = json.loads(data)["attributes"]["avem"]
-    return attributes
+    where = f"{store.location.url}/{name}"
+    attributes = parse_metadata(data, where).get("attributes")
+    found = attributes.get("avem") if isinstance(attributes, dict) else None
+    if not isinstance(found, dict):
+        raise StoreError(f"{where}/{METADATA} does not say how the negatives were mined; mine them again.")
+    return found
 
 
 def write_negatives(

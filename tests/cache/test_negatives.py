@@ -197,6 +197,17 @@ def test_the_array_says_how_it_was_made(tmp_path):
     assert array.attrs["avem"]["recipe"] == "random-emotion"
 
 
+@pytest.mark.parametrize(
+    ("content", "says"), [("{", "is not JSON"), ("[]", "not a JSON object"), ('{"attributes": 1}', "mine them again")]
+)
+def test_damaged_metadata_is_said_in_a_sentence(tmp_path, content, says):
+    store = store_of(tmp_path / "cache", [("anger", "", ""), ("fear", "", "")], video=angles(0, 90))
+    mine_negatives(store)
+    (tmp_path / "cache/negatives/hard/video/zarr.json").write_text(content)
+    with pytest.raises(StoreError, match=says):
+        summarise_negatives(store, "hard", "video")
+
+
 def test_negatives_of_a_store_that_has_grown_are_refused(tmp_path):
     store = store_of(tmp_path / "cache", [("anger", "", ""), ("fear", "", "")], video=angles(0, 90))
     mine_negatives(store)
