@@ -14,6 +14,7 @@ from typing import Any
 
 from avem.errors import SettingError
 from avem.files import claim_directory, write_atomic, write_json_lines
+from avem.processes import end_with_parent
 from avem.progress import stage
 from avem.records import InstructionRow, PreferenceRow, Question
 from avem.tools.corpus import rows
@@ -144,7 +145,7 @@ def _write_clips(root: Path, scenes: Sequence[Scene], workers: int) -> None:
     missing = [scene for scene in scenes if not (root / clip_path(scene)).is_file()]
     with (
         stage("draw clips", len(missing)) as bar,
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool,
     ):
         for _ in pool.map(write_clip, missing, [root / clip_path(scene) for scene in missing], chunksize=8):
             bar.advance()

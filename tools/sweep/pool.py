@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context, parent_process
-from threading import Thread
+from multiprocessing import get_context
 from typing import TypeVar
 
 import torch
 
+from avem.processes import end_with_parent
 from avem.progress import be_silent, stage
 
 logger = logging.getLogger(__name__)
@@ -56,11 +55,4 @@ def do_all(work: Callable[[Job], Found], jobs: Sequence[Job], workers: int, name
 def _begin(threads: int) -> None:
     torch.set_num_threads(threads)
     be_silent()
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process where the one that gave it work is killed; what it had not finished is done another time."""
-    if (parent := parent_process()) is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()
