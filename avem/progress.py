@@ -32,7 +32,7 @@ class Stage:
 
     def __init__(self, name: str, total: int, unit: str, bar: Progress | None) -> None:
         self.name, self.total, self.unit = name, total, unit
-        self.done = self.failures = 0
+        self.done = self.failures = self._earlier = 0
         self._bar = bar
         self._lock = threading.Lock()
         self._task: TaskID | None = None
@@ -40,12 +40,18 @@ class Stage:
             self._task = bar.add_task(name, total=total, rate="", note="")
         self._start = self._reported = time.monotonic()
 
+    def go_on_after(self, count: int) -> None:
+        """Count items that an earlier run did: they are done, and say nothing about how fast this one is."""
+        self.done = self._earlier = count
+        if self._bar is not None and self._task is not None:
+            self._bar.reset(self._task, completed=count)
+
     def advance(self, count: int = 1, *, failures: int = 0, note: str = "") -> None:
         """Count items as done (failures among them) and show a note, such as the current loss."""
         with self._lock:
             self.done += count
             self.failures += failures
-        rate = self.done / max(time.monotonic() - self._start, 1e-9)
+        rate = (self.done - self._earlier) / max(time.monotonic() - self._start, 1e-9)
         failed = f" {self.failures} failed" if self.failures else ""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self.done, rate=f"{rate:.1f} {self.unit}/s{failed}", note=note)

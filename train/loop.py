@@ -120,7 +120,7 @@ class Loop:
             StopRequest() as stop,
             stage("train", len(steps), unit="steps") as bar,
         ):
-            bar.advance(done)
+            bar.go_on_after(done)
             for number, media in enumerate(watch.waiting(self._features.stream(ahead)), start=done):
                 metrics, stopping = self.step(number, media, stop)
                 if due := stopping or self._is_due(number + 1):

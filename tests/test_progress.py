@@ -1,0 +1,31 @@
+"""What long work says of itself."""
+
+from __future__ import annotations
+
+import io
+import logging
+from types import SimpleNamespace
+
+from rich.console import Console
+from rich.progress import Progress
+
+from avem import progress
+from avem.progress import Stage, stage
+
+
+def test_steps_of_an_earlier_run_say_nothing_about_the_rate(monkeypatch, caplog):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    with caplog.at_level(logging.INFO, "avem"), stage("train", 1000, "steps") as bar:
+        bar.go_on_after(800)
+        clock.now = 20.0
+        bar.advance(10, note="loss 0.5")
+    assert caplog.messages == ["train 810/1000 steps, 0.5/s, 380 s left loss 0.5"]
+
+
+def test_on_a_terminal_they_are_done_and_make_no_rate():
+    bar = Progress(console=Console(file=io.StringIO()))
+    Stage("train", 1000, "steps", bar).go_on_after(800)
+    (task,) = bar.tasks
+    assert task.completed == 800
+    assert task.speed is None
