@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 from avem.tools.proof.counts import MEASURES
 from avem.tools.proof.verdicts import FAILS, HOLDS, OPEN, Verdict
+from avem.tools.sweep.outcome import svg_text
 
 COLOURS = {HOLDS: "#1a7f5a", FAILS: "#b3372f", OPEN: "#8a8a8a"}
 SHOWN = (("Tables 3, 13, 14", "Table 5"), ("Table 17", "Table 18"))
@@ -32,7 +32,7 @@ def draw_claims(verdicts: Sequence[Verdict]) -> str:
     if not columns:
         return ""
     heights = [ROW_INCHES * sum(map(len, groups.values())) + 0.9 * len(groups) for groups in columns]
-    with rc_context({"svg.fonttype": "none", "font.size": 8, "svg.hashsalt": "proof"}):
+    with rc_context({"svg.fonttype": "none", "font.size": 8}):
         figure = Figure(figsize=(8 * len(columns), max(heights)), layout="constrained")
         for part, groups in zip(figure.subfigures(1, len(columns), squeeze=False)[0], columns, strict=True):
             sizes = [len(own) for own in groups.values()]
@@ -40,9 +40,7 @@ def draw_claims(verdicts: Sequence[Verdict]) -> str:
             for panel, (name, own) in zip(panels, groups.items(), strict=True):
                 _panel(panel, name, own)
             panels[-1].set_xlabel("points: found with its 95 % interval (dot), the paper's (ring)")
-        sink = io.StringIO()
-        figure.savefig(sink, format="svg", metadata={"Date": None})
-    return sink.getvalue()
+        return svg_text(figure, "proof")
 
 
 def _groups(verdicts: Sequence[Verdict], sources: Sequence[str]) -> dict[str, list[Verdict]]:

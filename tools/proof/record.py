@@ -8,7 +8,8 @@ every question, in that order, as hexadecimal digits, most significant bit first
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,23 @@ class Record:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path} holds no results of the proof ({error}); run `avem sweep proof`.") from error
         return cls(clips, questions, right, content)
+
+
+@contextmanager
+def intact(what: str, remedy: str) -> Iterator[None]:
+    """Read what another run kept; where its form is not the one written, say so in one sentence.
+
+    Args:
+        what: What is read, for the message.
+        remedy: What to do about it.
+
+    Raises:
+        DataError: Something that was read is not there or of another type.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{what} is damaged ({error}); {remedy}.") from error
 
 
 def is_record(path: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avem import __version__
-from avem.errors import DataError, SettingError
+from avem.errors import SettingError
 from avem.evaluate.questions import read_questions
 from avem.evaluate.results import read_result
 from avem.evaluate.sheets import Sheet
@@ -23,7 +23,7 @@ from avem.tools.proof.ground import CORPUS_SEED, Ground, make_ground, make_store
 from avem.tools.proof.naming import named
 from avem.tools.proof.page import write_page
 from avem.tools.proof.probing import STYLE, probe, probe_measures, read_probes
-from avem.tools.proof.record import Record
+from avem.tools.proof.record import Record, intact
 from avem.tools.proof.released import NAME as RELEASED
 from avem.tools.proof.released import make_released_ground
 from avem.tools.proof.rewards import last_rewards
@@ -180,11 +180,9 @@ def _candidates(out: Path) -> list[dict[str, Any]]:
     file = out / CANDIDATES
     if not file.is_file():
         return []
-    try:
+    with intact(str(file), "delete it, or run `avem sweep proof-settings`"):
         found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
         candidates_sheet(found)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{file} is damaged ({error}); delete it, or run `avem sweep proof-settings`.") from error
     return found
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
-from avem.errors import DataError
 from avem.evaluate.sheets import Sheet
 from avem.tools.proof.claims import AVEM, OWN, own_claims, paper_claims
 from avem.tools.proof.counts import MEASURES, Floats, resampled
 from avem.tools.proof.naming import NAMED
 from avem.tools.proof.probing import PROBES
-from avem.tools.proof.record import Record
+from avem.tools.proof.record import Record, intact
 from avem.tools.proof.rewards import REWARDS, mean_rewards
 from avem.tools.proof.verdicts import FAILS, HOLDS, OPEN, Verdict, judge
 from avem.tools.sweep.grid import Grid, read_grid
@@ -57,12 +56,10 @@ def judge_record(record: Record) -> Judged:
     point, drawn = resampled(record.counts(), RESAMPLES, 0)
     claims = [claim for claim in (*paper_claims(), *own_claims()) if {claim.run, claim.against} <= point.keys()]
     verdicts = [judge(claim, point, drawn) for claim in claims]
-    try:
+    with intact("The results' `probed`", "run `avem sweep proof` again"):
         probed = [Verdict.from_json(entry) for entry in record.about.get("probed", [])]
         if unknown := {found.claim.measure for found in probed} - PROBES.keys():
             raise ValueError(f"there is no measure {min(unknown)}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"The results' `probed` is damaged ({error}); run `avem sweep proof` again.") from error
     verdicts += probed
     orders = [
         {run: judge(replace(found.claim, run=run), point, drawn) for run in SAME_OBJECTIVE if run in point}
@@ -93,11 +90,9 @@ def make_sheets(judged: Judged) -> dict[str, Sheet]:
         "probes": ("probes", _probes),
     }  # fmt: skip
     for kept, (name, make) in makers.items():
-        try:
-            if about.get(kept):
+        if about.get(kept):
+            with intact(f"The results' `{kept}`", "run `avem sweep proof` again"):
                 sheets[name] = make(about[kept])
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise DataError(f"The results' `{kept}` is damaged ({error}); run `avem sweep proof` again.") from error
     return sheets
 
 

@@ -7,13 +7,16 @@ import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
 from avem.tools.sweep.grid import Grid, GridRun
 from avem.tools.sweep.measures import BENCHED, MEASURES
 from avem.tools.sweep.run import RunResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DODGE = 0.06
 """By how much of a step a curve lies beside the next, so that their error bars don't cover each other."""
@@ -66,7 +69,6 @@ def shown_columns(grid: Grid, results: Sequence[RunResult]) -> list[str]:
 
 def draw(grid: Grid, results: Sequence[RunResult]) -> str:
     """An SVG: a line a measure for every curve of the grid, else a group of bars a run."""
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     columns = shown_columns(grid, results)
@@ -83,8 +85,15 @@ def draw(grid: Grid, results: Sequence[RunResult]) -> str:
         _bars(panels[0], grid.rows, results, columns)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize="small", frameon=False)
     figure.suptitle(grid.title, fontsize="medium")
+    return svg_text(figure, grid.name)
+
+
+def svg_text(figure: Figure, salt: str) -> str:
+    """A figure as SVG, the same whenever it is drawn; the salt tells the marks of several on one page apart."""
+    from matplotlib import rc_context
+
     sink = io.StringIO()
-    with rc_context({"svg.hashsalt": grid.name}):
+    with rc_context({"svg.hashsalt": salt}):
         figure.savefig(sink, format="svg", metadata={"Date": None})
     return sink.getvalue()
 
