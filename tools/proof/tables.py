@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from avem.tools.proof.naming import NAMED
 from avem.tools.proof.probing import PROBES
 from avem.tools.proof.record import Record, intact
 from avem.tools.proof.rewards import REWARDS, mean_rewards
-from avem.tools.proof.verdicts import FAILS, HOLDS, OPEN, Verdict, judge
+from avem.tools.proof.verdicts import FAILS, HOLDS, OPEN, Claim, Verdict, judge
 from avem.tools.sweep.grid import Grid, read_grid
 from avem.tools.sweep.outcome import make_sheet
 from avem.tools.sweep.run import RunResult
@@ -29,8 +30,8 @@ SAID = ("table3", "table5")
 """Grids whose yes and no are shown apart."""
 SAME_OBJECTIVE = (AVEM, "grouped", "independent", "int8 features")
 """Runs of one objective, whose rows went through the model in another order or with features in another format."""
-ORDERED = ("Tables 3, 13, 14", "Table 5")
-"""Sources whose claims are judged of each of them."""
+OTHER_ORDERS = ("grouped", "independent")
+"""Those of them that differ in the order of the rows alone."""
 Points = Mapping[str, Mapping[str, Floats]]
 BySeed = Sequence[Mapping[str, float]]
 
@@ -44,7 +45,7 @@ class Judged(NamedTuple):
     point: Points
     """Run to measure to float64 [seeds]."""
     orders: list[dict[str, Verdict]]
-    """Claims about AVEm-DPO, judged of each of `SAME_OBJECTIVE` in its place."""
+    """Claims about AVEm-DPO's answers, judged of each of `SAME_OBJECTIVE` in its place."""
 
 
 def judge_record(record: Record) -> Judged:
@@ -62,11 +63,15 @@ def judge_record(record: Record) -> Judged:
             raise ValueError(f"there is no measure {min(unknown)}")
     verdicts += probed
     orders = [
-        {run: judge(replace(found.claim, run=run), point, drawn) for run in SAME_OBJECTIVE if run in point}
-        for found in verdicts if found.claim.run == AVEM and found.claim.source in ORDERED
-        and found.claim.measure.startswith(("agree", "stress"))
+        {run: judge(_of(run, claim), point, drawn) for run in SAME_OBJECTIVE if run in point}
+        for claim in claims if claim.run == AVEM
     ]  # fmt: skip
     return Judged(record, verdicts, point, orders)
+
+
+def _of(run: str, claim: Claim) -> Claim:
+    """A claim about AVEm-DPO as one about another run, which is compared with itself where AVEm-DPO is."""
+    return replace(claim, run=run, against=run if claim.against == claim.run else claim.against)
 
 
 def make_sheets(judged: Judged) -> dict[str, Sheet]:
@@ -83,11 +88,11 @@ def make_sheets(judged: Judged) -> dict[str, Sheet]:
     further = {"widths": _widths(judged.verdicts), "said": _said(judged.point)}
     sheets |= {name: sheet for name, sheet in further.items() if sheet.rows}
     if any(len(own) > 1 for own in judged.orders):
-        sheets["orders"] = _orders(judged.orders)
-    about = judged.record.about
+        sheets |= {"steady": _steady(judged.orders), "orders": _orders(judged.orders)}
+    about, second = judged.record.about, _second_names(judged.record)
     makers: dict[str, tuple[str, Callable[[Any], Sheet]]] = {
-        "candidates": ("settings", candidates_sheet), "named": ("named", _named), "rewards": ("rewards", _rewards),
-        "probes": ("probes", _probes),
+        "candidates": ("settings", candidates_sheet), "named": ("named", partial(_named, passed_over=second)),
+        "rewards": ("rewards", partial(_rewards, passed_over=second)), "probes": ("probes", _probes),
     }  # fmt: skip
     for kept, (name, make) in makers.items():
         if about.get(kept):
@@ -115,21 +120,23 @@ def candidates_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
     return Sheet("Settings tried on the validation clips", header, rows, tuple(found))
 
 
-def _named(found: Mapping[str, BySeed]) -> Sheet:
+def _named(found: Mapping[str, BySeed], passed_over: Collection[str]) -> Sheet:
     records: list[dict[str, Any]] = [
         {"run": run, "seeds": len(own), **{kind: fmean(one[kind] for one in own) for kind in NAMED}}
-        for run, own in _distinct(found).items()
+        for run, own in found.items()
+        if run not in passed_over
     ]
     rows = tuple((one["run"], str(one["seeds"]), *(f"{one[kind]:.1f}" for kind in NAMED)) for one in records)
     header = ("run", "seeds", *NAMED.values())
     return Sheet("What answers to basic questions name, percent", header, rows, tuple(records))
 
 
-def _rewards(found: Mapping[str, BySeed]) -> Sheet:
+def _rewards(found: Mapping[str, BySeed], passed_over: Collection[str]) -> Sheet:
     blank = dict.fromkeys(REWARDS)
     records: list[dict[str, Any]] = [
-        {"run": run, "seeds": len(own), **blank, **mean_rewards(own)} for run, own in _distinct(found).items()
-    ]
+        {"run": run, "seeds": len(own), **blank, **mean_rewards(own)}
+        for run, own in found.items() if run not in passed_over
+    ]  # fmt: skip
     rows = tuple(
         (one["run"], str(one["seeds"]), *("" if one[name] is None else f"{one[name]:.1f}" for name in REWARDS))
         for one in records
@@ -137,13 +144,18 @@ def _rewards(found: Mapping[str, BySeed]) -> Sheet:
     return Sheet("Where training ended", ("run", "seeds", *REWARDS.values()), rows, tuple(records))
 
 
-def _distinct(found: Mapping[str, BySeed]) -> dict[str, BySeed]:
-    """Without runs that are another's under a second name: the first seeds of both are equal."""
-    kept: dict[str, BySeed] = {}
-    for run, own in found.items():
-        if all(list(own) != list(other[: len(own)]) for other in kept.values()):
-            kept[run] = own
-    return kept
+def _second_names(record: Record) -> set[str]:
+    """Runs that are another's under a second name: every answer of every seed is the same.
+
+    The name that has more seeds stays, and of those with as many the first.
+    """
+    rank = {run: (-len(own), place) for place, (run, own) in enumerate(record.right.items())}
+    return {
+        run
+        for run, own in record.right.items()
+        for other, right in record.right.items()
+        if rank[other] < rank[run] and all(seed in right and (own[seed] == right[seed]).all() for seed in own)
+    }
 
 
 def _probes(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Sheet:
@@ -180,6 +192,26 @@ def _orders(judged: Sequence[Mapping[str, Verdict]]) -> Sheet:
         records += [_flat(found) for found in own.values()]
     header = ("the paper's claim", "in", *SAME_OBJECTIVE)
     return Sheet("The same claims of other runs of the same objective", header, tuple(rows), tuple(records))
+
+
+def _steady(judged: Sequence[Mapping[str, Verdict]]) -> Sheet:
+    """How many of the verdicts on AVEm-DPO are those of the same rows in another order, too."""
+    orders = [run for run in OTHER_ORDERS if run in judged[0]]
+    agreeing: dict[str, Counter[int]] = {}
+    for own in judged:
+        verdict = own[AVEM].outcome
+        agreeing.setdefault(verdict, Counter())[sum(own[run].outcome == verdict for run in orders)] += 1
+    header = (
+        "verdict on AVEm-DPO",
+        "claims",
+        *(f"the same in {count} of {len(orders)} other orders" for count in range(len(orders), -1, -1)),
+    )
+    records = [
+        {"verdict": verdict, "claims": sum(agreeing[verdict].values()),
+         **{f"same_in_{count}": agreeing[verdict][count] for count in range(len(orders), -1, -1)}}
+        for verdict in (HOLDS, FAILS, OPEN) if verdict in agreeing
+    ]  # fmt: skip
+    return Sheet("The order of rows", header, tuple(tuple(map(str, one.values())) for one in records), tuple(records))
 
 
 def _widths(verdicts: Sequence[Verdict]) -> Sheet:

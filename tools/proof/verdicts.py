@@ -102,7 +102,8 @@ def judge(
     """Judge a claim by the interval of the difference, on the seeds that both runs have.
 
     The interval is Student's t of the seeds' differences, their variance and that over clips added: so few seeds can't
-    be drawn anew as clips can, for the least and the largest of three differences are no 95 % interval.
+    be drawn anew as clips can, for the least and the largest of three differences are no 95 % interval. A run that is
+    compared with itself and is one model under several seeds has one seed.
 
     Args:
         claim: What to judge.
@@ -112,6 +113,8 @@ def judge(
     other = claim.against_measure or claim.measure
     run, against = point[claim.run][claim.measure], point[claim.against][other]
     seeds = min(len(run), len(against))
+    if claim.run == claim.against and len(set(zip(run.tolist(), against.tolist(), strict=False))) == 1:
+        seeds = 1
     run, against = run[:seeds], against[:seeds]
     difference = run - against
     redrawn = drawn[claim.run][claim.measure][:, :seeds] - drawn[claim.against][other][:, :seeds]
