@@ -33,7 +33,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from avem.errors import DataError, SettingError
+from avem.errors import AvemError, DataError, MissingFileError, SettingError
 from avem.tools.sweep.measures import MEASURES
 from avem.train.options import read_toml
 from avem.train.presets import PREFERENCE_PRESETS, preset
@@ -90,6 +90,7 @@ def read_grid(name_or_path: str) -> Grid:
 
     Raises:
         SettingError: There is no such grid; the message lists those there are.
+        MissingFileError: There is no such file.
         DataError: The file does not describe a grid; the message names the entry.
     """
     path = Path(name_or_path)
@@ -99,7 +100,18 @@ def read_grid(name_or_path: str) -> Grid:
                 f"There is no grid {name_or_path}; choose one of {', '.join(grid_names())}, or give a .toml file."
             )
         path = Path(str(GRIDS / f"{name_or_path}.toml"))
+    if not path.is_file():
+        raise MissingFileError(f"There is no file {path}; give your own, or one of {', '.join(grid_names())}.")
     content = read_toml(path)
+    try:
+        return _grid(content, path)
+    except AvemError:
+        raise
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is not written as a grid is ({error}); see `avem.tools.sweep.grid`.") from error
+
+
+def _grid(content: Mapping[str, Any], path: Path) -> Grid:
     _only(content, FIELDS, str(path))
     columns = tuple(content.get("columns", ()))
     for column in columns:
@@ -110,10 +122,10 @@ def read_grid(name_or_path: str) -> Grid:
         runs += _curve(entry, f"{path}, curve {number}")
     if not runs:
         raise DataError(f"{path} has neither runs nor curves.")
-    names = [run.name for run in runs]
+    base = content.get("base")
+    names = [*([] if base is None else ["base"]), *(run.name for run in runs)]
     if twice := [name for name in names if names.count(name) > 1]:
         raise DataError(f"{path} has two runs with the name {twice[0]}; give each its own.")
-    base = content.get("base")
     return Grid(
         path.stem,
         str(content.get("title", path.stem)),
@@ -121,7 +133,7 @@ def read_grid(name_or_path: str) -> Grid:
         _seeds(content.get("seeds", [0]), path),
         tuple(runs),
         content.get("settings", {}),
-        None if base is None else _run({"name": "base", **base}, columns, f"{path}, base"),
+        None if base is None else _base(base, columns, f"{path}, base"),
     )
 
 
@@ -139,6 +151,11 @@ def _run(entry: Mapping[str, Any], columns: Sequence[str], where: str) -> GridRu
     return GridRun(str(entry["name"]), {**chosen, **entry.get("settings", {})}, paper, decoding=decoding)
 
 
+def _base(entry: Any, columns: Sequence[str], where: str) -> GridRun:
+    _only(entry, RUN_FIELDS, where)
+    return _run({**entry, "name": "base"}, columns, where)
+
+
 def _curve(entry: Mapping[str, Any], where: str) -> list[GridRun]:
     _only(entry, CURVE_FIELDS, where)
     try:
@@ -148,7 +165,7 @@ def _curve(entry: Mapping[str, Any], where: str) -> list[GridRun]:
             GridRun(f"{name} = {'/'.join(map(str, point))}", chosen, curve=name, value=float(point[0]))
             for point, chosen in zip(values, settings, strict=True)
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{where} needs a name, options, and for each point as many values as there are options ({error})."
         ) from error
@@ -160,6 +177,8 @@ def _seeds(seeds: Any, path: Path) -> tuple[int, ...]:
     return tuple(dict.fromkeys(seeds))
 
 
-def _only(entry: Mapping[str, Any], known: set[str], where: str) -> None:
+def _only(entry: Any, known: set[str], where: str) -> None:
+    if not isinstance(entry, Mapping):
+        raise DataError(f"{where} is no table of settings but {entry!r}; write it as `[[runs]]` or `[base]`.")
     if unknown := sorted(entry.keys() - known):
         raise DataError(f"{where} has the unknown field {unknown[0]}; known ones: {', '.join(sorted(known))}.")
