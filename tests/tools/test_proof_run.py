@@ -112,11 +112,14 @@ def test_candidates_are_tried_on_the_validation_clips(small, monkeypatch):
     grid = read_grid("settings")
     monkeypatch.setattr(proof_run, "read_grid", lambda name: replace(grid, runs=grid.runs[:1]))
     sheet = choose_settings(small)
-    tried = json.loads((small.out / "settings.json").read_text())
+    kept = json.loads((small.out / "settings.json").read_text())
+    tried = kept["tried"]
     assert [row[0] for row in sheet.rows] == [one["run"] for one in tried] == ["base", grid.runs[0].name]
     asked = json.loads((small.out / "corpus" / "validation.json").read_text())
     answered = (small.out / "validation" / "base-0" / "answers.jsonl").read_text()
     assert json.loads(answered.splitlines()[-1])["id"] in {question["id"] for question in asked}
+    assert {one["seed"] for one in tried} == set(small.seeds)
+    assert kept["settings"] == small.settings
     assert tried[0]["mean"] == pytest.approx((tried[0]["basic"] + tried[0]["agree"] + tried[0]["stress"]) / 3)
 
 

@@ -5,25 +5,29 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 from avem.commands.sweep import sweep
-from avem.errors import DataError, SettingError
+from avem.errors import AvemError, DataError, MissingFileError, SettingError
 from avem.tools.sweep import run as sweep_run
 from avem.tools.sweep.grid import grid_names, read_grid
 from avem.tools.sweep.measures import bench_measures
 from avem.tools.sweep.outcome import make_sheet, write_outcome
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import RunResult, SweepOptions, run_sweep
+from avem.train import load_model
 from avem.train.config import PreferenceConfig
 from avem.train.options import build_config
 from tests.train.training_kit import CLIPS, Kit, make_kit
@@ -87,6 +91,13 @@ def test_the_papers_tables_and_figure_are_there():
         ('[[runs]]\nname = "a"\ndecoding = "greedy"', "decoding greedy"),
         ('columns = ["loss"]\n[[runs]]\nname = "a"\npaper = [1, 2]', "2 figures of the paper for 1 columns"),
         ('seeds = [-1]\n[[runs]]\nname = "a"', "whole numbers from 0"),
+        ('[runs]\nname = "a"', "no table of settings but 'name'"),
+        ('[[base]]\n[[runs]]\nname = "a"', "base is no table of settings"),
+        ('[base]\n[[runs]]\nname = "base"', "two runs with the name base"),
+        ('columns = ["loss"]\n[[runs]]\nname = "a"\npaper = 85.2', "not written as a grid is"),
+        ('columns = ["loss"]\n[[runs]]\nname = "a"\npaper = ["b"]', "not written as a grid is"),
+        ('[[runs]]\nname = "a"\nsettings = "b"', "not written as a grid is"),
+        ('[[curves]]\nname = "a"\noptions = []\nvalues = [[]]', "as many values as there are options"),
         ('[[curves]]\nname = "a"\noptions = ["beta"]\nvalues = [[1.0, 2.0]]', "as many values as there are options"),
     ],
 )
@@ -103,6 +114,13 @@ def test_unknown_grids_presets_and_runs_say_what_there_is(kit, grid_file, tmp_pa
         run_sweep(read_grid(str(grid_file)), options(kit, tmp_path, only=("hole",)))
     with pytest.raises(SettingError, match="--questions"):
         run_sweep(read_grid("table5"), options(kit, tmp_path))
+    with pytest.raises(MissingFileError, match="give your own, or one of fig11"):
+        read_grid(str(tmp_path / "none.toml"))
+    with pytest.raises(SettingError, match="no prompt style 'letter'"):
+        run_sweep(read_grid(str(grid_file)), options(kit, tmp_path / "out", style="letter"))
+    with pytest.raises(SettingError, match="is a file; give a folder with --out"):
+        run_sweep(read_grid(str(grid_file)), options(kit, grid_file))
+    assert not (tmp_path / "out").exists()
 
 
 def test_runs_are_trained_once_and_found_again(kit, grid_file, tmp_path, monkeypatch):
@@ -115,7 +133,7 @@ def test_runs_are_trained_once_and_found_again(kit, grid_file, tmp_path, monkeyp
         (name, seed) for name in ("whole", "w/o TPD", "gamma = 0.0", "gamma = 0.2") for seed in (0, 1)
     ]
     # "w/o TPD" is the curve's first point and "whole" its second
-    assert len({config.out for config in trained}) == 4
+    assert len({config.out for config in trained}) == len(trained) == 4
     finished = {config.out / "final" for config in trained}
     times = {path: path.stat().st_mtime_ns for path in finished}
     assert run_sweep(grid, options(kit, tmp_path / "out")) == first
@@ -139,8 +157,9 @@ def test_command_writes_table_figure_and_raw_results(kit, grid_file, tmp_path):
     assert (config["settings"]["beta"], config["settings"]["seed"]) == (0.2, 3)
 
 
-def test_a_benchmark_judges_base_and_runs(kit, tmp_path):
-    questions = [
+@pytest.fixture
+def questions(tmp_path) -> Path:
+    rows = [
         {
             "id": f"q{clip}-{task}", "video": f"toy/{clip:03d}", "task": task, "question": "A cue?",
             "choices": ["(A) Yes", "(B) No"], "answer": "AB"[clip % 2], "subtask": "spurious",
@@ -148,13 +167,17 @@ def test_a_benchmark_judges_base_and_runs(kit, tmp_path):
         for clip in range(CLIPS - 1)
         for task in ("reasoning_stress_audio", "reasoning_stress_video", "modality_agreement")
     ]  # fmt: skip
-    (tmp_path / "questions.json").write_text(json.dumps(questions))
+    (tmp_path / "questions.json").write_text(json.dumps(rows))
+    return tmp_path / "questions.json"
+
+
+def test_a_benchmark_judges_base_and_runs(kit, questions, tmp_path):
     (tmp_path / "grid.toml").write_text(
         'columns = ["agree", "stress", "spurious"]\nsettings = { max_steps = 1, trackers = "none" }\n[base]\n'
         '[[runs]]\nname = "one"\n[[runs]]\nname = "decoded otherwise"\ndecoding = "contrastive"\n'
     )
     grid = read_grid(str(tmp_path / "grid.toml"))
-    chosen = options(kit, tmp_path / "out", questions=tmp_path / "questions.json", style="cloze")
+    chosen = options(kit, tmp_path / "out", questions=questions, style="cloze")
     results = run_sweep(grid, chosen)
     assert [result.run for result in results] == ["base", "one", "decoded otherwise"]
     assert results[0].folder != results[2].folder
@@ -162,6 +185,28 @@ def test_a_benchmark_judges_base_and_runs(kit, tmp_path):
     assert not list((tmp_path / "out" / "base-contrastive").glob("metrics.jsonl"))  # nothing was trained
     assert all({"agree", "stress", "spurious"} <= result.measures.keys() for result in results)
     assert run_sweep(grid, chosen) == results
+
+
+def test_a_model_that_was_replaced_is_judged_again(kit, questions, tmp_path):
+    shutil.copytree(kit.model, tmp_path / "model")
+    (tmp_path / "grid.toml").write_text('[[runs]]\nname = "otherwise"\ndecoding = "contrastive"\n[base]\n')
+    grid = read_grid(str(tmp_path / "grid.toml"))
+    chosen = options(kit, tmp_path / "out", questions=questions, style="cloze", seeds=(0, 1))
+    chosen = replace(chosen, model=str(tmp_path / "model"))
+    base, otherwise = run_sweep(grid, chosen)  # one model has one result, whatever the seeds
+    assert (base.seed, otherwise.seed) == (0, 0)
+    answers = base.folder / "answers.jsonl"
+    asked = answers.read_text()
+    run_sweep(grid, chosen)
+    assert answers.read_text() == asked
+    model = load_model(tmp_path / "model")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1.5)
+    shutil.rmtree(tmp_path / "model")
+    model.save(tmp_path / "model")
+    run_sweep(grid, chosen)
+    assert len(answers.read_text().splitlines()) == 2 * len(asked.splitlines())
 
 
 def test_columns_are_joined_as_the_paper_joins_them():
@@ -206,11 +251,17 @@ def test_a_seed_may_have_a_model_of_its_own(kit, grid_file, tmp_path):
     assert {(run["seed"], run["model"]) for run in started} == {(0, str(tmp_path / "0")), (1, str(tmp_path / "1"))}
 
 
-def test_several_workers_find_what_one_does_and_stop_at_a_fault():
+def test_several_workers_find_what_one_does_and_stop_at_a_fault(tmp_path):
     jobs = [4.0, 9.0, 16.0]
     assert do_all(math.sqrt, jobs, 2, "roots") == do_all(math.sqrt, jobs, 1, "roots") == {4.0: 2, 9.0: 3, 16.0: 4}
     with pytest.raises(ValueError, match="domain"):
         do_all(math.sqrt, [4.0, -1.0, 9.0], 2, "roots")
+    commands = [("false",), *(("sh", "-c", f"sleep 0.02; touch {tmp_path / str(place)}") for place in range(200))]
+    with pytest.raises(subprocess.CalledProcessError):
+        do_all(subprocess.check_call, commands, 2, "commands")
+    assert len(list(tmp_path.iterdir())) < 150  # those that had not begun are not done
+    with pytest.raises(AvemError, match="the same command goes on"):
+        do_all(os._exit, [1, 2], 2, "exit")
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="processes are looked for in /proc")

@@ -43,7 +43,7 @@ def teach_encoders(directory: Path, scenes: Split = SCENES) -> tuple[Path, Path]
     """Write a LanguageBind-Video tower and a Whisper encoder that see and hear cues; returns their folders.
 
     Args:
-        directory: Where they go; those that are there stay.
+        directory: Where they go; those that are there stay, unless one of them is missing.
         scenes: How much they are taught on.
     """
     folders = directory / "languagebind-video", directory / "whisper"

@@ -28,7 +28,7 @@ CORPUS_SEED = 0
 """One corpus for every seed: seeds are of models and of training."""
 PLAN = "ground.json"
 """Written first: what everything is made of, so that a second proof with other settings is refused."""
-RECIPES = ("hard", "random-clip", "random-emotion")
+RECIPES = ("hard", "random-clip")
 BASE_SIZE = LlamaSize(160, 4)
 """1.8M weights with the projectors."""
 

@@ -22,11 +22,12 @@ from avem.evaluate.loading import open_model
 from avem.evaluate.probe_attention import attention_probe
 from avem.evaluate.probe_swap import ASKED, swap_probe
 from avem.evaluate.questions import polarities
-from avem.files import write_atomic
+from avem.files import json_sha256, write_atomic
 from avem.records import Emotion, Question
 from avem.tools.corpus.rows import sentence
 from avem.tools.proof.counts import Floats
 from avem.tools.proof.rows import EMOTION
+from avem.tools.sweep.run import source_stamp
 
 STYLE = "cloze"
 PROBES = {
@@ -44,7 +45,7 @@ PROBES = {
 
 
 def probe(model_path: str, cache: Path, questions: Sequence[Question], folder: Path) -> Path:
-    """Probe a model; what is there already stays.
+    """Probe a model; what is there of the same model, store and questions stays.
 
     Args:
         model_path: The model.
@@ -53,12 +54,15 @@ def probe(model_path: str, cache: Path, questions: Sequence[Question], folder: P
         folder: Where answers and `probes.npz` go.
 
     Returns:
-        The file: `clips`, and for each of `PROBES` float64 [clips, 2], how many and their sum.
+        The file: `clips`; for each of `PROBES` float64 [clips, 2], how many and their sum; `digest`, of what was
+        probed.
     """
     file = folder / "probes.npz"
-    if file.is_file():
+    store = FeatureStore.open(cache)
+    digest = json_sha256([source_stamp(model_path, store), [question.to_json() for question in questions]])
+    if file.is_file() and _digest(file) == digest:
         return file
-    model, store = open_model(model_path, "cpu").eval(), FeatureStore.open(cache)
+    model = open_model(model_path, "cpu").eval()
     rows = resolve_clips(store.clips, questions).rows
     clips = sorted({question.video for question in questions})
     sums = {name: np.zeros((len(clips), 2)) for name in PROBES}
@@ -78,8 +82,13 @@ def probe(model_path: str, cache: Path, questions: Sequence[Question], folder: P
     for streams, shown in {"both": STREAMS, "video": ("video",), "audio": ("audio",)}.items():
         for question, right in _emotions(Asker(model, store, STYLE, 1, shown), questions, rows, folder / streams):
             sums[f"emotion_{streams}"][place[question.video]] += (1, 100 * right)
-    write_atomic(file, _npz(clips, sums))
+    write_atomic(file, _npz(clips, digest, sums))
     return file
+
+
+def _digest(file: Path) -> str:
+    with np.load(file) as content:
+        return str(content["digest"]) if "digest" in content else ""
 
 
 def evenness(first: float, second: float) -> float:
@@ -108,9 +117,9 @@ def _emotions(
     ]
 
 
-def _npz(clips: Sequence[str], sums: Mapping[str, Floats]) -> bytes:
+def _npz(clips: Sequence[str], digest: str, sums: Mapping[str, Floats]) -> bytes:
     sink = BytesIO()
-    arrays: dict[str, Any] = {"clips": np.array(clips), **sums}
+    arrays: dict[str, Any] = {"clips": np.array(clips), "digest": np.array(digest), **sums}
     np.savez_compressed(sink, **arrays)
     return sink.getvalue()
 

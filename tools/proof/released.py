@@ -82,7 +82,7 @@ def make_released_ground(
             **{**SUPERVISED_PRESETS["proof-smollm2"], **settings},
         )
     )  # fmt: skip
-    base = folder / "final"
+    base = run / "merged"  # goes where the run goes
     if not base.is_dir():
         merge_model(run, base)
     questions = out / f"questions-{NAME}.json"

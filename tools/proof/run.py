@@ -83,7 +83,7 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
     chosen = [grid for grid in everything if not options.only or {run.name for run in grid.runs} & set(options.only)]
     deeper = [grid for grid in chosen if grid.name in DEEPER]
     options = replace(options, further_seeds=options.further_seeds if deeper else ())
-    candidates = _candidates(options.out)
+    candidates = _candidates(options)
     ground = _make_ground(options, options.seeds + options.further_seeds)
     results = []
     for grids, seeds in ((chosen, options.seeds), (deeper, options.further_seeds)):
@@ -167,23 +167,25 @@ def choose_settings(options: ProofOptions) -> Sheet:
     ground, grid = _make_ground(options, options.seeds), read_grid("settings")
     results = run_sweeps([grid], _sweep(options, ground, [grid], VALIDATION))[0]
     tried = [
-        {"run": found.run, **{column: found.measures[column] for column in grid.columns},
+        {"run": found.run, "seed": found.seed, **{column: found.measures[column] for column in grid.columns},
          "mean": sum(found.measures[column] for column in grid.columns[:3]) / 3}
         for found in results
     ]  # fmt: skip
-    write_atomic(options.out / CANDIDATES, json.dumps(tried, indent=1) + "\n")
+    content = {"settings": dict(options.settings), "tried": tried}
+    write_atomic(options.out / CANDIDATES, json.dumps(content, indent=1) + "\n")
     return candidates_sheet(tried)
 
 
-def _candidates(out: Path) -> list[dict[str, Any]]:
-    """What `choose_settings` left; empty where it has not run."""
-    file = out / CANDIDATES
+def _candidates(options: ProofOptions) -> list[dict[str, Any]]:
+    """What `choose_settings` left; empty where it has not run, or with other settings than these runs have."""
+    file = options.out / CANDIDATES
     if not file.is_file():
         return []
     with intact(str(file), "delete it, or run `avem sweep proof-settings`"):
-        found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
+        found: list[dict[str, Any]] = content["tried"]
         candidates_sheet(found)
-    return found
+        return found if content["settings"] == dict(options.settings) else []
 
 
 def _make_ground(options: ProofOptions, seeds: Sequence[int]) -> Ground:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TypeVar
 
 import torch
 
+from avem.errors import AvemError
 from avem.processes import end_with_parent
 from avem.progress import be_silent, stage
 
@@ -30,6 +32,9 @@ def do_all(work: Callable[[Job], Found], jobs: Sequence[Job], workers: int, name
 
     Returns:
         What each job found.
+
+    Raises:
+        AvemError: A process ended before its job did.
     """
     found: dict[Job, Found] = {}
     if workers == 1:
@@ -47,6 +52,11 @@ def do_all(work: Callable[[Job], Found], jobs: Sequence[Job], workers: int, name
             for future in as_completed(futures):
                 found[futures[future]] = future.result()
                 bar.advance()
+        except BrokenProcessPool as error:
+            raise AvemError(
+                f"A process that did a {name} ended, perhaps for want of memory; the same command goes on with what "
+                "is left, and needs less with fewer --workers."
+            ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return found

@@ -13,6 +13,7 @@ from typing import Any
 
 from avem.cache import FeatureStore
 from avem.errors import SettingError
+from avem.evaluate.asking import check_style
 from avem.evaluate.bench import bench_emorealm
 from avem.evaluate.contrast import bench_contrast
 from avem.evaluate.loading import open_model
@@ -106,9 +107,10 @@ def run_sweeps(grids: Sequence[Grid], options: SweepOptions) -> list[list[RunRes
     _check(grids, options)
     questions = None if options.questions is None else read_questions(options.questions)
     plans = [list(_plan(grid, options)) for grid in grids]  # every setting is checked before the first run begins
-    jobs = list(dict.fromkeys(job for plan in plans for *_, job in plan))
-    found = do_all(partial(_do, questions=questions, options=options), jobs, options.workers, "run")
-    return [[RunResult(name, seed, found[job], job.folder) for name, seed, job in plan] for plan in plans]
+    jobs = {job.folder: job for plan in plans for *_, job in plan}
+    measured = do_all(partial(_do, questions=questions, options=options), list(jobs.values()), options.workers, "run")
+    found = {job.folder: measures for job, measures in measured.items()}
+    return [[RunResult(name, seed, found[job.folder], job.folder) for name, seed, job in plan] for plan in plans]
 
 
 def _check(grids: Sequence[Grid], options: SweepOptions) -> None:
@@ -116,6 +118,9 @@ def _check(grids: Sequence[Grid], options: SweepOptions) -> None:
     if unknown := set(options.only) - set(names):
         where = " and ".join(grid.name for grid in grids)
         raise SettingError(f"The grid {where} has no run {min(unknown)}; it has {', '.join(dict.fromkeys(names))}.")
+    check_style(options.style)
+    if options.out.exists() and not options.out.is_dir():
+        raise SettingError(f"{options.out} is a file; give a folder with --out.")
     if options.workers < 1:
         raise SettingError(f"--workers is {options.workers}; it has to be at least 1.")
     for grid in grids:
@@ -126,13 +131,14 @@ def _check(grids: Sequence[Grid], options: SweepOptions) -> None:
 def _plan(grid: Grid, options: SweepOptions) -> Iterator[tuple[str, int, Job]]:
     """Name, seed and job of every row of the grid's table that is wanted."""
     seeds = options.seeds or grid.seeds
+    untrained = seeds if SEED in options.model else seeds[:1]  # one model is one result, whatever the runs' seeds
     if grid.base is not None and options.questions is not None:
-        for seed in seeds if SEED in options.model else seeds[:1]:
+        for seed in untrained:
             yield grid.base.name, seed, _judged(options, seed, "")
     for run in grid.runs:
         if options.only and run.name not in options.only:
             continue
-        for seed in seeds:
+        for seed in untrained if run.decoding else seeds:
             if run.decoding:
                 yield run.name, seed, _judged(options, seed, run.decoding)
             else:
@@ -184,12 +190,14 @@ def _do(job: Job, questions: Sequence[Question] | None, options: SweepOptions) -
 
 
 def _judge(job: Job, questions: Sequence[Question], options: SweepOptions) -> dict[str, float]:
-    """A model's columns, from the job's folder where they are already there for these questions."""
-    file = job.folder / "measures.json"
-    asked = json_sha256([[question.to_json() for question in questions], options.style, job.model, job.decoding])
+    """A model's columns, from the job's folder where they are already there for all that they depend on."""
+    file, store, name = job.folder / "measures.json", FeatureStore.open(options.cache), job.folder.name
+    asked = json_sha256(
+        [[question.to_json() for question in questions], options.style, job.decoding, source_stamp(job.model, store)]
+    )
     if file.is_file() and (known := json.loads(file.read_text(encoding="utf-8")))["asked"] == asked:
         return dict(known["measures"])
-    model, store, name = open_model(job.model, options.device), FeatureStore.open(options.cache), job.folder.name
+    model = open_model(job.model, options.device)
     if job.decoding == "contrastive":
         result = bench_contrast(model, store, questions, options.style, job.folder, name=name, resamples=0)
     else:
@@ -199,3 +207,19 @@ def _judge(job: Job, questions: Sequence[Question], options: SweepOptions) -> di
     measures = bench_measures(result.score)
     write_atomic(file, json.dumps({"asked": asked, "measures": measures}, indent=1) + "\n")
     return measures
+
+
+def source_stamp(model: str, store: FeatureStore) -> list[Any]:
+    """What tells whether a model and a store are those that were judged before, without reading a weight.
+
+    Args:
+        model: A folder, of which every file's name, size and time of change count, or a name on a hub.
+        store: The features; its place, its encoders and how many clips it has count.
+    """
+    folder = Path(model)
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    stats = [(str(path.relative_to(folder)), path.stat()) for path in files]
+    return [
+        model, [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats], store.location.url,
+        {kind: store.fingerprint(kind) for kind in store.kinds}, len(store),
+    ]  # fmt: skip
