@@ -18,7 +18,7 @@ from avem.evaluate.media_asking import MediaAsker, MediaModel, place_questions
 from avem.evaluate.parse import parse_reply
 from avem.evaluate.questions import read_questions
 from avem.evaluate.reference import is_right
-from avem.evaluate.report import write_report
+from avem.evaluate.report.bench import write_report
 from avem.evaluate.results import BenchResult, Item, judge, read_result
 from avem.evaluate.statistics import RESAMPLES
 from avem.records import Question

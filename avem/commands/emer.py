@@ -52,8 +52,8 @@ def emer(
     """Have a judge grade emotion descriptions after a rubric; a stopped run goes on and pays for nothing twice."""
     from avem.chat import ChatSettings
     from avem.commands.tables import show_sheet, table_form
-    from avem.evaluate.emer_bench import Estimate, JudgeOptions
-    from avem.evaluate.emer_runner import EmerOptions, run_emer
+    from avem.evaluate.emer.bench import Estimate, JudgeOptions
+    from avem.evaluate.emer.runner import EmerOptions, run_emer
 
     form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
     settings = ChatSettings(

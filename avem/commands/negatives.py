@@ -93,7 +93,7 @@ def _write_report(
     store: FeatureStore, recipe: str, page: Path, benchmark: list[int], media_root: Path | None, labels: Labels | None
 ) -> None:
     from avem.cache.negatives_report import write_negatives_report
-    from avem.evaluate.report_media import picture
+    from avem.evaluate.report.media import picture
 
     def strip(media: Path) -> str:
         return picture(media).strip

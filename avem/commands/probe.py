@@ -26,7 +26,7 @@ from avem.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from avem.evaluate.probe_runner import ProbeOptions
+    from avem.evaluate.probes.runner import ProbeOptions
 
 probe_app = typer.Typer(no_args_is_help=True, help="Look at what a model's answers hang on.")
 
@@ -52,7 +52,7 @@ def swap(
 ) -> None:
     """Replace the modality that a question is not about, and see how far the correct answer's likelihood shifts."""
     from avem.commands.tables import show_sheet, table_form
-    from avem.evaluate.probe_runner import run_swap, swap_sheet
+    from avem.evaluate.probes.runner import run_swap, swap_sheet
 
     form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
     options = _options(model, questions, cache, style, tasks, limit, seed, device, precision, out)
@@ -78,7 +78,7 @@ def attention(
 ) -> None:
     """Share out the attention on video and audio tokens, task by task."""
     from avem.commands.tables import show_sheet, table_form
-    from avem.evaluate.probe_runner import attention_sheet, run_attention
+    from avem.evaluate.probes.runner import attention_sheet, run_attention
 
     form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
     options = _options(model, questions, cache, style, tasks, limit, seed, device, precision, out)
@@ -89,7 +89,7 @@ def _options(
     models: list[str] | None, questions: Path, cache: Path, style: Style, tasks: str | None, limit: int | None,
     seed: int, device: str, precision: str, out: Path,
 ) -> ProbeOptions:  # fmt: skip
-    from avem.evaluate.probe_runner import ProbeOptions
+    from avem.evaluate.probes.runner import ProbeOptions
 
     return ProbeOptions(
         models=chosen_models(models), questions=questions, cache=cache, style=style.value,

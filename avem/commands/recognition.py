@@ -68,9 +68,9 @@ def recognition_command(dataset: str, title: str) -> Callable[..., None]:
         as_latex: AsLatex = False,
     ) -> None:
         from avem.commands.tables import show_sheet, table_form
-        from avem.evaluate.labels import STREAM_CHOICES
-        from avem.evaluate.recognition_report import recognition_sheet
-        from avem.evaluate.recognition_runner import RecognitionOptions, run_recognition
+        from avem.evaluate.recognition.labels import STREAM_CHOICES
+        from avem.evaluate.recognition.report import recognition_sheet
+        from avem.evaluate.recognition.runner import RecognitionOptions, run_recognition
 
         form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
         shown = tuple(STREAM_CHOICES) if streams == "all" else tuple(streams.split(","))

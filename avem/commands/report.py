@@ -35,8 +35,8 @@ def report(
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("./report.html"),
 ) -> None:
     """Write one self-contained HTML page: on bench results, on training runs, or on the proof."""
-    from avem.evaluate.report import write_report
-    from avem.evaluate.report_runs import is_run, write_run_report
+    from avem.evaluate.report.bench import write_report
+    from avem.evaluate.report.runs import is_run, write_run_report
     from avem.tools.proof.record import Record, is_record
 
     if len(paths) == 1 and is_record(paths[0]):

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 from avem.chat import ChatSettings
 from avem.commands.bench import bench_app
 from avem.errors import DataError, EndpointError, MissingFileError, SettingError
-from avem.evaluate.emer import grade_means, load_rubric, read_references
-from avem.evaluate.emer_bench import JudgeOptions, bench_emer, estimate
-from avem.evaluate.emer_runner import EmerOptions, run_emer
+from avem.evaluate.emer.bench import JudgeOptions, bench_emer, estimate
+from avem.evaluate.emer.rubric import grade_means, load_rubric, read_references
+from avem.evaluate.emer.runner import EmerOptions, run_emer
 from tests.endpoint_kit import completion, stand_in
 from tests.train.training_kit import make_kit
 

@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 
 from avem.commands.bench import bench_app
 from avem.errors import DataError
-from avem.evaluate.emer import grade_means, load_rubric
-from avem.evaluate.emer_bench import EmerResult
-from avem.evaluate.emer_report import bands_of, cards_of, criteria_of, write_emer_report
+from avem.evaluate.emer.bench import EmerResult
+from avem.evaluate.emer.report import bands_of, cards_of, criteria_of, write_emer_report
+from avem.evaluate.emer.rubric import grade_means, load_rubric
 from tests.endpoint_kit import stand_in
 from tests.evaluate.browser_kit import backgrounds, open_on_a_phone_without_scripts
 

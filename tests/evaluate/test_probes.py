@@ -15,10 +15,10 @@ from avem.errors import DataError, SettingError
 from avem.evaluate.answers import AnswerLog
 from avem.evaluate.asking import Asker
 from avem.evaluate.contrast import ContrastAsker, ContrastOptions, contrast
-from avem.evaluate.densities import Sample, density, density_svg
-from avem.evaluate.probe_attention import attention_probe, measuring, token_kinds
-from avem.evaluate.probe_runner import ProbeOptions, attention_sheet, run_attention, run_swap
-from avem.evaluate.probe_swap import swap_numbers, swap_probe
+from avem.evaluate.probes.attention import attention_probe, measuring, token_kinds
+from avem.evaluate.probes.densities import Sample, density, density_svg
+from avem.evaluate.probes.runner import ProbeOptions, attention_sheet, run_attention, run_swap
+from avem.evaluate.probes.swap import swap_numbers, swap_probe
 from avem.evaluate.questions import prompt_text
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from avem.records import Question

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from avem.errors import DataError
-from avem.evaluate.recognition import recognition_metrics
+from avem.evaluate.recognition.scoring import recognition_metrics
 
 
 @pytest.mark.parametrize("name", ["dfew", "ravdess", "mer2023"])

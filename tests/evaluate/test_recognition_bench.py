@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 from avem.commands.bench import bench_app
 from avem.errors import DataError, SettingError
 from avem.evaluate.asking import Asker
-from avem.evaluate.confusion import confusion_svg
-from avem.evaluate.labelled import clips_of_folder, clips_of_store
-from avem.evaluate.labels import EMOTION_SETS, SEVEN, STREAM_CHOICES, parse_label, spellings
-from avem.evaluate.recognition import label_rates, score_labels
-from avem.evaluate.recognition_bench import bench_recognition
-from avem.evaluate.recognition_report import recognition_sheet, write_recognition_report
-from avem.evaluate.recognition_results import label_logprobs, read_recognition
-from avem.evaluate.recognition_runner import RecognitionOptions, run_recognition
+from avem.evaluate.recognition.bench import bench_recognition
+from avem.evaluate.recognition.confusion import confusion_svg
+from avem.evaluate.recognition.labelled import clips_of_folder, clips_of_store
+from avem.evaluate.recognition.labels import EMOTION_SETS, SEVEN, STREAM_CHOICES, parse_label, spellings
+from avem.evaluate.recognition.report import recognition_sheet, write_recognition_report
+from avem.evaluate.recognition.results import label_logprobs, read_recognition
+from avem.evaluate.recognition.runner import RecognitionOptions, run_recognition
+from avem.evaluate.recognition.scoring import label_rates, score_labels
 from tests.train.model_kit import tiny_model
 
 RAVDESS = EMOTION_SETS["ravdess"]

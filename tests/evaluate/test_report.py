@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from avem.errors import DataError, MissingFileError
 from avem.evaluate.questions import letters
-from avem.evaluate.report import write_report
-from avem.evaluate.report_curves import make_panel, smoothed
-from avem.evaluate.report_media import frame_strip, wave_path
+from avem.evaluate.report.bench import write_report
+from avem.evaluate.report.curves import make_panel, smoothed
+from avem.evaluate.report.media import frame_strip, wave_path
 from avem.evaluate.results import Item, judge
 from avem.evaluate.summary import summarise, to_csv, to_json, to_markdown, to_table
 from avem.records import Question
@@ -253,10 +253,10 @@ def test_templates_travel_with_the_package():
 
 def test_other_pages_fit_a_phone(browser, tmp_path):
     """Recognition and probe pages share the style; neither asks anything of the network."""
-    from avem.evaluate.densities import Sample, density_svg
     from avem.evaluate.page import page_environment
-    from avem.evaluate.recognition_report import write_recognition_report
-    from avem.evaluate.recognition_results import LabelItem, RecognitionResult, judge_labels
+    from avem.evaluate.probes.densities import Sample, density_svg
+    from avem.evaluate.recognition.report import write_recognition_report
+    from avem.evaluate.recognition.results import LabelItem, RecognitionResult, judge_labels
     from avem.evaluate.sheets import Sheet
 
     classes = ("happiness", "anger")

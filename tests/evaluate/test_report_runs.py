@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from avem.cli import app
 from avem.errors import DataError, MissingFileError
-from avem.evaluate.report_curves import compare
-from avem.evaluate.report_runs import distinct_names, write_run_report
+from avem.evaluate.report.curves import compare
+from avem.evaluate.report.runs import distinct_names, write_run_report
 
 
 class Cells(HTMLParser):

@@ -22,7 +22,7 @@ import typer
 from avem.errors import MissingFileError
 from avem.evaluate.asking import Ask, Asker
 from avem.evaluate.questions import letters, read_questions
-from avem.evaluate.report import write_report
+from avem.evaluate.report.bench import write_report
 from avem.evaluate.results import BenchResult, Item, judge
 from avem.evaluate.runner import BenchOptions, judge_answers
 from avem.records import Question

@@ -19,8 +19,8 @@ from avem.evaluate.asking import STREAMS, Asker
 from avem.evaluate.bench import hear
 from avem.evaluate.clips import resolve_clips
 from avem.evaluate.loading import open_model
-from avem.evaluate.probe_attention import attention_probe
-from avem.evaluate.probe_swap import ASKED, swap_probe
+from avem.evaluate.probes.attention import attention_probe
+from avem.evaluate.probes.swap import ASKED, swap_probe
 from avem.evaluate.questions import polarities
 from avem.files import json_sha256, write_atomic
 from avem.records import Emotion, Question

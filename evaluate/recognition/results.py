@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from avem.errors import DataError, MissingFileError
-from avem.evaluate.labels import SPELLINGS
-from avem.evaluate.recognition import score_labels
+from avem.evaluate.recognition.labels import SPELLINGS
+from avem.evaluate.recognition.scoring import score_labels
 from avem.evaluate.results import Headline
 from avem.evaluate.statistics import RESAMPLES
 from avem.files import write_atomic
@@ -51,7 +51,7 @@ class RecognitionResult(Headline):
     classes: tuple[str, ...]
     items: tuple[LabelItem, ...]
     scores: dict[str, dict[str, Any]]
-    """Way to numbers (see `avem.evaluate.recognition.score_labels`); only the ways that were run."""
+    """Way to numbers (see `avem.evaluate.recognition.scoring.score_labels`); only the ways that were run."""
     split: str = ""
     left_out: dict[str, int] = field(default_factory=dict)
     """Raw label to clips that carry none of the classes and are not judged."""
@@ -65,7 +65,7 @@ class RecognitionResult(Headline):
 
 
 def label_logprobs(values: Sequence[float], classes: Sequence[str]) -> tuple[float, ...]:
-    """Log-probability of each label from those of its spellings (`avem.evaluate.labels.spellings`), in nats."""
+    """Log-probability of each label from those of its spellings (`labels.spellings`), in nats."""
     left = list(values)
     sums = []
     for label in classes:

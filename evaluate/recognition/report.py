@@ -8,11 +8,11 @@ from pathlib import Path
 from markupsafe import Markup
 
 from avem import __version__
-from avem.evaluate.confusion import confusion_svg
-from avem.evaluate.labels import emotion_set
 from avem.evaluate.page import page_environment
 from avem.evaluate.paper import RECOGNITION, RECOGNITION_COLUMNS
-from avem.evaluate.recognition_results import LABEL_WAYS, RecognitionResult, likeliest
+from avem.evaluate.recognition.confusion import confusion_svg
+from avem.evaluate.recognition.labels import emotion_set
+from avem.evaluate.recognition.results import LABEL_WAYS, RecognitionResult, likeliest
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
 

@@ -12,9 +12,9 @@ from avem.evaluate.answers import AnswerLog, read_answers
 from avem.evaluate.asking import Asker
 from avem.evaluate.bench import hear
 from avem.evaluate.clips import resolve_clips
-from avem.evaluate.emer import DESCRIBE, Description, load_rubric, read_references
-from avem.evaluate.emer_bench import EmerResult, Estimate, JudgeOptions, bench_emer, estimate
-from avem.evaluate.emer_report import write_emer_report
+from avem.evaluate.emer.bench import EmerResult, Estimate, JudgeOptions, bench_emer, estimate
+from avem.evaluate.emer.report import write_emer_report
+from avem.evaluate.emer.rubric import DESCRIBE, Description, load_rubric, read_references
 from avem.evaluate.loading import open_model, short_names
 from avem.records import Question
 

@@ -13,8 +13,8 @@ from avem.evaluate.metrics import group_by_task
 from avem.evaluate.page import page_environment, signed
 from avem.evaluate.paper import COLUMNS, TABLE_3
 from avem.evaluate.questions import task_name
-from avem.evaluate.report_cards import make_cards
-from avem.evaluate.report_curves import read_curves
+from avem.evaluate.report.cards import make_cards
+from avem.evaluate.report.curves import read_curves
 from avem.evaluate.results import BenchResult, read_result
 from avem.evaluate.statistics import RESAMPLES
 from avem.evaluate.summary import AVERAGE, METRIC_NAMES, SummaryRow, summarise

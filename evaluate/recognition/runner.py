@@ -9,13 +9,13 @@ from pathlib import Path
 
 from avem.errors import SettingError
 from avem.evaluate.asking import Asker, Questioner
-from avem.evaluate.labelled import LabelledClips, clips_of_folder, clips_of_store, with_files
-from avem.evaluate.labels import STREAM_CHOICES, EmotionSet, emotion_set
 from avem.evaluate.loading import EndpointOptions, open_media_model, open_model, short_names
 from avem.evaluate.media_asking import MediaAsker, MediaModel
-from avem.evaluate.recognition_bench import LABEL_TOKENS, bench_recognition
-from avem.evaluate.recognition_report import write_recognition_report
-from avem.evaluate.recognition_results import LABEL_WAYS, RecognitionResult
+from avem.evaluate.recognition.bench import LABEL_TOKENS, bench_recognition
+from avem.evaluate.recognition.labelled import LabelledClips, clips_of_folder, clips_of_store, with_files
+from avem.evaluate.recognition.labels import STREAM_CHOICES, EmotionSet, emotion_set
+from avem.evaluate.recognition.report import write_recognition_report
+from avem.evaluate.recognition.results import LABEL_WAYS, RecognitionResult
 from avem.evaluate.statistics import RESAMPLES
 
 logger = logging.getLogger(__name__)

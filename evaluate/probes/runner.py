@@ -17,11 +17,11 @@ from avem.evaluate.answers import AnswerLog
 from avem.evaluate.asking import Asker
 from avem.evaluate.bench import select_questions
 from avem.evaluate.clips import resolve_clips
-from avem.evaluate.densities import Sample, density_svg
 from avem.evaluate.loading import open_model, short_names
 from avem.evaluate.page import page_environment
-from avem.evaluate.probe_attention import AttentionResult, attention_probe
-from avem.evaluate.probe_swap import OTHER, SwapResult, swap_probe
+from avem.evaluate.probes.attention import AttentionResult, attention_probe
+from avem.evaluate.probes.densities import Sample, density_svg
+from avem.evaluate.probes.swap import OTHER, SwapResult, swap_probe
 from avem.evaluate.questions import read_questions, task_name
 from avem.evaluate.sheets import Sheet
 from avem.evaluate.statistics import RESAMPLES

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avem.errors import DataError, SettingError
-from avem.evaluate.labels import EmotionSet
+from avem.evaluate.recognition.labels import EmotionSet
 from avem.records import Question
 
 

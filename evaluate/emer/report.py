@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avem import __version__
-from avem.evaluate.emer import Rubric
-from avem.evaluate.emer_bench import EmerResult
+from avem.evaluate.emer.bench import EmerResult
+from avem.evaluate.emer.rubric import Rubric
 from avem.evaluate.page import page_environment
 from avem.evaluate.paper import EMER, EMER_COLUMNS
 from avem.files import write_atomic
@@ -65,7 +65,7 @@ def write_emer_report(path: Path, result: EmerResult, rubric: Rubric) -> Path:
 
     Args:
         path: The file to write.
-        result: What `avem.evaluate.emer_bench.bench_emer` gave.
+        result: What `avem.evaluate.emer.bench.bench_emer` gave.
         rubric: The one it was graded by.
     """
     span = rubric.high - rubric.low

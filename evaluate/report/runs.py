@@ -13,7 +13,7 @@ import numpy as np
 from avem import __version__
 from avem.errors import DataError
 from avem.evaluate.page import page_environment
-from avem.evaluate.report_curves import Floats, Panel, compare, last_known, read_curves, read_metrics, short, smoothed
+from avem.evaluate.report.curves import Floats, Panel, compare, last_known, read_curves, read_metrics, short, smoothed
 from avem.files import write_atomic
 
 COMPARED = {

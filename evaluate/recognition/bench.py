@@ -10,9 +10,9 @@ from typing import Any
 from avem.evaluate.answers import AnswerLog
 from avem.evaluate.asking import Questioner
 from avem.evaluate.bench import hear
-from avem.evaluate.labelled import LabelledClip, LabelledClips
-from avem.evaluate.labels import PROMPTS, EmotionSet, parse_label, spellings
-from avem.evaluate.recognition_results import (
+from avem.evaluate.recognition.labelled import LabelledClip, LabelledClips
+from avem.evaluate.recognition.labels import PROMPTS, EmotionSet, parse_label, spellings
+from avem.evaluate.recognition.results import (
     LABEL_WAYS,
     LabelItem,
     RecognitionResult,
@@ -48,7 +48,7 @@ def bench_recognition(
         streams: `audiovisual`, `video` or `audio`.
         out_dir: Where `answers.jsonl` and `<streams>.json` go; None keeps nothing.
         name: Short name of the model for tables.
-        prompt: The question; None for `avem.evaluate.labels.PROMPTS`.
+        prompt: The question; None for `avem.evaluate.recognition.labels.PROMPTS`.
         ways: Some of `LABEL_WAYS`.
         resamples: Bootstrap resamples for the intervals.
         seed: Seed of the bootstrap.

@@ -13,7 +13,7 @@ from typing import Any
 from avem.chat import ChatClient, ChatRequest, ChatSettings, ask_each
 from avem.errors import DataError, EndpointError, SettingError
 from avem.evaluate.answers import AnswerLog
-from avem.evaluate.emer import Description, Rubric, grade_means
+from avem.evaluate.emer.rubric import Description, Rubric, grade_means
 from avem.evaluate.sheets import Sheet
 from avem.evaluate.statistics import RESAMPLES
 from avem.files import json_sha256, write_atomic

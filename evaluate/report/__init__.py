@@ -1,0 +1,1 @@
+"""Reports: one HTML file on what benches found, or on training runs."""
