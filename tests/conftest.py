@@ -14,14 +14,14 @@ REPOSITORY = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference data beside the repository; tests that need it are skipped without it."""
+    """A folder of real clips beside the repository, whose licence keeps them out of it; without it tests skip."""
     folder = REPOSITORY.parent / "shared"
     if not folder.is_dir():
-        pytest.skip("the folder of reference data beside the repository is not here")
+        pytest.skip("the folder of real clips beside the repository is not here")
     return folder
 
 
 @pytest.fixture(scope="session")
-def golden(shared: Path) -> Path:
-    """Reference inputs and outputs."""
-    return shared / "golden"
+def golden() -> Path:
+    """Reference inputs and outputs on random weights, computed with the authors' code (`golden/NOTES.md`)."""
+    return REPOSITORY / "tests" / "golden"

@@ -134,13 +134,13 @@ def test_broken_files_are_named_with_the_reason(tmp_path, make_clip):
             assert "\n" not in str(caught.value)
 
 
-def test_a_missing_stream_is_named(tmp_path, make_clip, shared):
+def test_a_missing_stream_is_named(tmp_path, make_clip, shared, golden):
     for path in (make_clip(tmp_path / "mute.mp4", sound=None), shared / "data" / "odd" / "no_audio_stream.mp4"):
         with pytest.raises(MediaError, match="no audio stream"):
             read_waveform(path)
         assert not probe(path).has_audio
     with pytest.raises(MediaError, match="no video stream"):
-        sample_frames(shared / "golden" / "whisper" / "clip_mono.wav", 4)
+        sample_frames(golden / "whisper" / "clip_mono.wav", 4)
 
 
 def test_probe_reads_the_header(tmp_path, make_clip):
