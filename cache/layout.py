@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avem.cache.records import Kind, StreamSpec
+from avem.checksums import CHECK, has_nearly, seal
 from avem.errors import StoreError
 from avem.files import write_atomic
 
@@ -20,6 +21,10 @@ FORMAT_VERSION = 1
 METADATA = "zarr.json"
 MANIFEST = "clips.parquet"
 LEDGER = "ledger"
+
+CHECK_ATTRIBUTE = "avem_check"
+"""Attribute that keeps the checksums of a `zarr.json`: `core` of what stays when another tool rewrites an array
+compressed or with other chunks, `all` of everything."""
 
 STORED_DTYPES = {"float16": "float16", "bfloat16": "uint16", "int8": "int8"}
 """Zarr data type of each feature dtype: bfloat16 has none in the core specification and is kept as its bits."""
@@ -80,36 +85,67 @@ def group_metadata(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_metadata(node: Path, metadata: dict[str, Any]) -> None:
-    """Write a group's or an array's `zarr.json`, atomically."""
-    write_atomic(node / METADATA, json.dumps(metadata, indent=2) + "\n")
+    """Write a group's or an array's `zarr.json` with its checksums, atomically."""
+    attributes = {name: value for name, value in metadata["attributes"].items() if name != CHECK_ATTRIBUTE}
+    bare = {**metadata, "attributes": attributes}
+    sealed = {**bare, "attributes": {**attributes, CHECK_ATTRIBUTE: _checks(bare)}}
+    write_atomic(node / METADATA, json.dumps(sealed, indent=2) + "\n")
 
 
 def read_metadata(node: Path) -> dict[str, Any]:
     """Read a group's or an array's `zarr.json`.
 
     Raises:
-        StoreError: It is missing or is not JSON.
+        StoreError: It is missing, is not JSON, or does not match its checksum.
     """
     try:
-        metadata: dict[str, Any] = json.loads((node / METADATA).read_bytes())
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{node / METADATA} can't be read ({error}); the store is damaged there.") from error
-    return metadata
+        data = (node / METADATA).read_bytes()
+    except OSError as error:
+        raise StoreError(f"{node / METADATA} can't be read ({error.strerror}); {RECOVER}.") from error
+    return parse_metadata(data, str(node))
 
 
 def parse_metadata(data: bytes, where: str) -> dict[str, Any]:
     """Parse a `zarr.json` that was read from anywhere.
 
     Raises:
-        StoreError: It is no JSON object.
+        StoreError: It is no JSON object, or does not match its checksum.
     """
     try:
         metadata = json.loads(data)
-    except ValueError as error:
-        raise StoreError(f"{where}/{METADATA} is not JSON ({error}); the store is damaged there.") from error
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{where}/{METADATA} is not JSON ({error}); {RECOVER}.") from error
     if not isinstance(metadata, dict):
-        raise StoreError(f"{where}/{METADATA} is not a JSON object; the store is damaged there.")
+        raise StoreError(f"{where}/{METADATA} is not a JSON object; {RECOVER}.")
+    if not _matches(metadata, "core"):
+        raise StoreError(f"{where}/{METADATA} does not match its checksum; {RECOVER}.")
     return metadata
+
+
+RECOVER = "`avem cache verify` says what else is damaged, and `avem cache repair` writes it again where it can"
+
+
+def is_as_written(metadata: dict[str, Any]) -> bool:
+    """Whether all of a `zarr.json` is what avem wrote; true for one from before there were checksums."""
+    return _matches(metadata, "all")
+
+
+def _matches(metadata: dict[str, Any], part: str) -> bool:
+    attributes = metadata.get("attributes")
+    if not isinstance(attributes, dict):
+        return True  # no checksum to compare, and not a node that avem wrote
+    if CHECK_ATTRIBUTE not in attributes:
+        return not has_nearly(attributes, CHECK_ATTRIBUTE)
+    kept = attributes[CHECK_ATTRIBUTE]
+    others = {name: value for name, value in attributes.items() if name != CHECK_ATTRIBUTE}
+    return isinstance(kept, dict) and kept.get(part) == _checks({**metadata, "attributes": others})[part]
+
+
+def _checks(metadata: dict[str, Any]) -> dict[str, str]:
+    """The checksums of a `zarr.json` without them."""
+    ours = {name: value for name, value in metadata["attributes"].items() if name.startswith("avem")}
+    core = {"shape": metadata.get("shape"), "data_type": metadata.get("data_type"), "attributes": ours}
+    return {"core": seal(core)[CHECK], "all": seal({"metadata": metadata})[CHECK]}
 
 
 def store_attributes(metadata: dict[str, Any], where: str) -> dict[str, Any]:

@@ -16,10 +16,13 @@ from avem.cache.layout import LEDGER
 from avem.cache.location import Location
 from avem.cache.manifest import DETAIL_COLUMNS, Columns
 from avem.cache.records import KINDS, Kind, RowDetails
-from avem.errors import StoreError
+from avem.checksums import seal, unseal
+from avem.errors import DataError, StoreError
 from avem.files import sync_directory, write_atomic
 
 HISTORY = "history.jsonl"
+
+REMOVE = "`avem cache repair` removes it and extracts its shard again"
 
 DETAILS = tuple(field.name for field in fields(RowDetails))
 
@@ -38,23 +41,23 @@ class ShardRecord:
             {"row": row, **{name: getattr(details, name) for name in DETAILS}}
             for row, details in sorted(self.rows.items())
         ]
-        return json.dumps({"kind": self.kind, "shard": self.shard, "rows": rows})
+        return json.dumps(seal({"kind": self.kind, "shard": self.shard, "rows": rows}))
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> ShardRecord:
         """Parse a record's file.
 
         Raises:
-            StoreError: It is not a ledger record.
+            StoreError: It is not a ledger record, or does not match its checksum.
         """
         try:
-            content = json.loads(data)
+            content = unseal(json.loads(data), where)
             rows = {int(item.pop("row")): RowDetails(**item) for item in content["rows"]}
             return cls(content["kind"], int(content["shard"]), rows)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise StoreError(
-                f"The ledger record {where} can't be read ({error}); delete it and its shard is extracted again."
-            ) from error
+        except DataError as error:
+            raise StoreError(f"The ledger record {where} does not match its checksum; {REMOVE}.") from error
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise StoreError(f"The ledger record {where} can't be read ({error}); {REMOVE}.") from error
 
 
 def record_path(ledger: Path, kind: Kind, shard: int) -> Path:
@@ -87,14 +90,22 @@ def read_records(location: Location) -> list[ShardRecord]:
         StoreError: One can't be parsed.
     """
     records = []
-    for kind in KINDS:
-        folder = f"{LEDGER}/{kind}"
-        for name in location.names(folder):
-            if not name.startswith(".") and name.endswith(".json"):
-                data = location.read(f"{folder}/{name}")
-                if data is not None:  # else folded since the listing: the manifest has it
-                    records.append(ShardRecord.from_json(data, f"{location.url}/{folder}/{name}"))
+    for name in record_names(location):
+        data = location.read(name)
+        if data is not None:  # else folded since the listing: the manifest has it
+            records.append(ShardRecord.from_json(data, f"{location.url}/{name}"))
     return records
+
+
+def record_names(location: Location) -> list[str]:
+    """Paths, in the store, of the records that are not folded yet."""
+    folders = [f"{LEDGER}/{kind}" for kind in KINDS]
+    return [
+        f"{folder}/{name}"
+        for folder in folders
+        for name in location.names(folder)
+        if not name.startswith(".") and name.endswith(".json")
+    ]
 
 
 def fold(columns: Columns, records: Iterable[ShardRecord]) -> None:

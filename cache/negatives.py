@@ -9,19 +9,17 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 
-from avem.cache.layout import METADATA, group_metadata, parse_metadata, write_metadata
+from avem.cache.layout import METADATA
+from avem.cache.negatives_file import negatives_metadata, save_negatives
 from avem.cache.population import MODALITIES, Labels, Population, Rows, population
 from avem.cache.search import EXACT_UP_TO, Found, Search, at_random, prepare_search
 from avem.cache.store import FeatureStore
 from avem.errors import SettingError, StoreError
-from avem.files import replace_directory
 from avem.progress import stage
 
 RECIPES = ("hard", "random-emotion", "random-clip")
@@ -29,8 +27,6 @@ RECIPES = ("hard", "random-emotion", "random-clip")
 
 MADE_IN_TRAINING = ("random-tensor", "diffused")
 """Table 17's other choices: no clips, but noise that training puts in a clip's place."""
-
-ROWS_PER_CHUNK = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +161,12 @@ def negatives_attributes(store: FeatureStore, recipe: str, modality: str) -> dic
     Raises:
         StoreError: They are not mined, or what says how is damaged.
     """
-    name = f"negatives/{recipe}/{modality}"
-    data = store.location.read(f"{name}/{METADATA}")
-    if data is None:
-        raise StoreError(f"{store.location.url} has no {recipe} negatives for {modality}; mine them first.")
-    where = f"{store.location.url}/{name}"
-    attributes = parse_metadata(data, where).get("attributes")
-    found = attributes.get("avem") if isinstance(attributes, dict) else None
+    found = negatives_metadata(store.location, recipe, modality)["attributes"].get("avem")
     if not isinstance(found, dict):
-        raise StoreError(f"{where}/{METADATA} does not say how the negatives were mined; mine them again.")
+        raise StoreError(
+            f"{store.location.url}/negatives/{recipe}/{modality}/{METADATA} does not say how the negatives were mined; "
+            f"mine them again with `avem cache negatives --recipe {recipe}`."
+        )
     return found
 
 
@@ -194,25 +187,11 @@ def write_negatives(
     """
     if store.location.local is None:
         raise StoreError(f"{store.location.url} is remote; mine negatives in a local store and copy it.")
-    folder = store.location.local / "negatives"
-
-    def fill(directory: Path) -> None:
-        zarr.create_array(
-            directory,
-            data=negatives,
-            chunks=(min(len(negatives), ROWS_PER_CHUNK) or 1, negatives.shape[1]),
-            attributes={"avem": attributes},
-            fill_value=-1,
-            overwrite=True,
-        )
-
     try:
-        for group in (folder, folder / recipe):
-            if not (group / METADATA).is_file():
-                write_metadata(group, group_metadata({}))
-        replace_directory(folder / recipe / modality, fill)
+        save_negatives(store.location.local, recipe, modality, negatives, attributes)
     except OSError as error:
-        raise StoreError(f"Negatives can't be written to {folder} ({error.strerror or error}).") from error
+        reason = error.strerror or error
+        raise StoreError(f"Negatives can't be written to {store.location.local} ({reason}).") from error
 
 
 def _mine(people: Population, negatives: npt.NDArray[np.int32], report: MiningReport, exact_up_to: int) -> MiningReport:
