@@ -21,6 +21,8 @@ FORMAT_VERSION = 1
 METADATA = "zarr.json"
 MANIFEST = "clips.parquet"
 LEDGER = "ledger"
+ROOT_COPY = f"{LEDGER}/root.json"
+"""Copy of the root's metadata, under a name that makes the ledger no group of Zarr's."""
 
 CHECK_ATTRIBUTE = "avem_check"
 """Attribute that keeps the checksums of a `zarr.json`: `core` of what stays when another tool rewrites an array
@@ -86,10 +88,21 @@ def group_metadata(attributes: dict[str, Any]) -> dict[str, Any]:
 
 def write_metadata(node: Path, metadata: dict[str, Any]) -> None:
     """Write a group's or an array's `zarr.json` with its checksums, atomically."""
+    write_atomic(node / METADATA, _sealed(metadata))
+
+
+def write_root(store: Path, metadata: dict[str, Any]) -> None:
+    """Write the root's `zarr.json`, and then its copy in the ledger."""
+    write_metadata(store, metadata)
+    write_atomic(store / ROOT_COPY, _sealed(metadata))
+
+
+def _sealed(metadata: dict[str, Any]) -> str:
+    """The text of a `zarr.json` with its checksums."""
     attributes = {name: value for name, value in metadata["attributes"].items() if name != CHECK_ATTRIBUTE}
     bare = {**metadata, "attributes": attributes}
     sealed = {**bare, "attributes": {**attributes, CHECK_ATTRIBUTE: _checks(bare)}}
-    write_atomic(node / METADATA, json.dumps(sealed, indent=2) + "\n")
+    return json.dumps(sealed, indent=2) + "\n"
 
 
 def read_metadata(node: Path) -> dict[str, Any]:
@@ -118,6 +131,7 @@ def parse_metadata(data: bytes, where: str) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise StoreError(f"{where}/{METADATA} is not a JSON object; {RECOVER}.")
     if not _matches(metadata, "core"):
+        refuse_newer(metadata, where)
         raise StoreError(f"{where}/{METADATA} does not match its checksum; {RECOVER}.")
     return metadata
 
@@ -128,6 +142,23 @@ RECOVER = "`avem cache verify` says what else is damaged, and `avem cache repair
 def is_as_written(metadata: dict[str, Any]) -> bool:
     """Whether all of a `zarr.json` is what avem wrote; true for one from before there were checksums."""
     return _matches(metadata, "all")
+
+
+def is_byte_ranges(metadata: dict[str, Any]) -> bool:
+    """Whether an array's Zarr metadata describes shards of whole uncompressed rows, as avem writes them."""
+    try:
+        rows, *row_shape = metadata["shape"]
+        slots = metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
+        ours = array_metadata(rows, tuple(row_shape), metadata["data_type"], slots, {})
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return False
+    parts = ("chunk_grid", "chunk_key_encoding", "codecs")
+    return all(metadata.get(part) == ours[part] for part in parts)
+
+
+def is_rewritten(metadata: dict[str, Any]) -> bool:
+    """Whether an array is kept in another form than avem's, such as compressed by another tool."""
+    return metadata.get("node_type") == "array" and not is_byte_ranges(metadata)
 
 
 def _matches(metadata: dict[str, Any], part: str) -> bool:
@@ -158,16 +189,28 @@ def store_attributes(metadata: dict[str, Any], where: str) -> dict[str, Any]:
     Raises:
         StoreError: It is not a feature store, or one of a newer format.
     """
-    attributes = metadata.get("attributes", {}).get("avem") if isinstance(metadata, dict) else None
+    holder = metadata.get("attributes")
+    attributes = holder.get("avem") if isinstance(holder, dict) else None
     if not isinstance(attributes, dict) or not isinstance(attributes.get("format_version"), int):
         raise StoreError(f"{where} holds Zarr data that is no feature store; give another folder.")
-    version = attributes["format_version"]
-    if version > FORMAT_VERSION:
+    refuse_newer(metadata, where)
+    return attributes
+
+
+def refuse_newer(metadata: dict[str, Any], where: str) -> None:
+    """Refuse a store of a newer format, whose checksums may be others.
+
+    Raises:
+        StoreError: The metadata is that of the root of one.
+    """
+    attributes = metadata.get("attributes")
+    ours = attributes.get("avem") if isinstance(attributes, dict) else None
+    version = ours.get("format_version") if isinstance(ours, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
         raise StoreError(
             f"{where} is a feature store of format {version} and this avem reads up to format {FORMAT_VERSION}; "
             "install a newer avem."
         )
-    return attributes
 
 
 def spec_attributes(spec: StreamSpec) -> dict[str, Any]:

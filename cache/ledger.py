@@ -83,17 +83,26 @@ def write_record(ledger: Path, record: ShardRecord) -> None:
     write_atomic(record_path(ledger, record.kind, record.shard), record.to_json())
 
 
-def read_records(location: Location) -> list[ShardRecord]:
+def read_records(location: Location, damaged: dict[str, str] | None = None) -> list[ShardRecord]:
     """All records of a store that are not folded yet.
+
+    Args:
+        location: The store.
+        damaged: Filled with damaged records, path in the store to what is wrong; None makes the first an error.
 
     Raises:
         StoreError: One can't be parsed.
     """
     records = []
     for name in record_names(location):
-        data = location.read(name)
-        if data is not None:  # else folded since the listing: the manifest has it
-            records.append(ShardRecord.from_json(data, f"{location.url}/{name}"))
+        try:
+            data = location.read(name)
+            if data is not None:  # else folded since the listing: the manifest has it
+                records.append(ShardRecord.from_json(data, f"{location.url}/{name}"))
+        except StoreError as error:
+            if damaged is None:
+                raise
+            damaged[name] = str(error)
     return records
 
 
@@ -133,8 +142,10 @@ def retire(ledger: Path, records: Iterable[ShardRecord]) -> None:
     records = list(records)
     if not records:
         return
-    with (ledger / HISTORY).open("a", encoding="utf-8") as file:
-        file.writelines(record.to_json() + "\n" for record in records)
+    with (ledger / HISTORY).open("a+b") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)  # a line torn by a kill; its record is still there
+        file.writelines(f"{record.to_json()}\n".encode() for record in records)
     for record in records:
         record_path(ledger, record.kind, record.shard).unlink(missing_ok=True)
     sync_directory(ledger)

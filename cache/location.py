@@ -92,9 +92,7 @@ class Location:
         except FileNotFoundError as error:
             raise MissingFileError(f"{self.url} has no array {name}.") from error
         except Exception as error:  # zarr-python has no error of its own for metadata that it does not understand
-            raise StoreError(
-                f"{self.url}/{name} can't be read ({_reason(error)}); run `avem cache verify`."
-            ) from error
+            raise StoreError(f"{self.url}/{name} can't be read ({_reason(error)}); run `avem cache verify`.") from error
 
     @property
     def _errors(self) -> type[Exception]:

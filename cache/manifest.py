@@ -1,8 +1,8 @@
 """The manifest `clips.parquet`: one row per clip, in the order of the arrays' first axis.
 
 Its last column, `check`, is the CRC-32C of the row's number and all its other cells, so that an edited, moved, added or
-lost row is noticed and named. `avem.cache.manifest_file` keeps a checksum of the whole file, which is quicker to compare;
-rows are compared where that one is missing or does not match. A copy stands in the ledger.
+lost row is noticed and named. `avem.cache.manifest_file` keeps a checksum of the whole file, which is quicker to
+compare; rows are compared where that one is missing or does not match. A copy stands in the ledger.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import google_crc32c
 import pyarrow as pa
 
-from avem.cache.layout import LEDGER
+from avem.cache.layout import LEDGER, MANIFEST
 from avem.cache.manifest_file import PARQUET_ERRORS, FileState, column_names, file_state, parquet_bytes, read_columns
 from avem.cache.records import PENDING, ClipRecord
 from avem.errors import StoreError
@@ -45,6 +45,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+COPY = f"{LEDGER}/{MANIFEST}"
+"""Path of the manifest's copy in a store."""
 DETAIL_COLUMNS = ("duration_s", "fps", "frames", "has_audio")
 """Columns about a clip's file that extraction fills in, empty at first."""
 DECODER_COLUMNS = ("video_decoder", "audio_decoder")
@@ -114,11 +116,6 @@ def read_manifest(path: Path) -> pa.Table:
     return parse_manifest(data, str(path))
 
 
-def copy_of_manifest(path: Path) -> Path:
-    """Where the copy of a store's manifest is."""
-    return path.parent / LEDGER / path.name
-
-
 def write_manifest(path: Path, columns: Columns, edited: Collection[int] = ()) -> pa.Table:
     """Write a manifest atomically, with fresh checks, and return it; its copy in the ledger is written first.
 
@@ -132,7 +129,7 @@ def write_manifest(path: Path, columns: Columns, edited: Collection[int] = ()) -
         checks[row] ^= 1
     table = pa.table({**columns, "check": checks}, schema=SCHEMA)
     data = parquet_bytes(table, edited)
-    write_atomic(copy_of_manifest(path), data)
+    write_atomic(path.parent / COPY, data)
     write_atomic(path, data)
     return table
 

@@ -1,11 +1,16 @@
 """Mined negatives on disk: an ordinary Zarr array whose attributes keep a checksum of its data.
 
-A chunk that is missing, or that is compressed wrongly, would otherwise be read as other row numbers: Zarr gives the fill
-value for the one and has no check for the other.
+Without it a missing or a damaged chunk would be read as other row numbers: Zarr gives the fill value for the one and
+has no check for the other.
 """
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +19,21 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from avem.cache.layout import METADATA, group_metadata, parse_metadata, read_metadata, write_metadata
+from avem.cache.layout import LEDGER, METADATA, group_metadata, parse_metadata, read_metadata, write_metadata
 from avem.cache.location import Location
+from avem.cache.locks import store_lock
+from avem.cache.sweep import sweep
 from avem.errors import MissingFileError, StoreError
-from avem.files import replace_directory
+from avem.files import sync_directory
+from avem.swap import exchange
 
 FOLDER = "negatives"
 DATA_CHECK = "avem_data_crc32c"
 """Attribute with the CRC-32C of all rows, int32 little endian in C order, eight hexadecimal digits."""
 ROWS_PER_CHUNK = 65_536
+
+Mined = tuple[npt.NDArray[np.int32], dict[str, Any]]
+"""Negatives int32 [clips, K], row numbers or -1, and what made them."""
 
 
 def read_negatives(location: Location, recipe: str, modality: str) -> npt.NDArray[np.int32]:
@@ -31,7 +42,7 @@ def read_negatives(location: Location, recipe: str, modality: str) -> npt.NDArra
     Raises:
         StoreError: They are not mined, or are damaged.
     """
-    name = f"{FOLDER}/{recipe}/{modality}"
+    name = f"{_folder(location, recipe)}/{modality}"
     metadata = negatives_metadata(location, recipe, modality)
     again = f"mine them again with `avem cache negatives --recipe {recipe}`"
     try:
@@ -55,7 +66,7 @@ def negatives_metadata(location: Location, recipe: str, modality: str) -> dict[s
     Raises:
         StoreError: They are not mined, or it is damaged.
     """
-    name = f"{FOLDER}/{recipe}/{modality}"
+    name = f"{_folder(location, recipe)}/{modality}"
     data = location.read(f"{name}/{METADATA}")
     again = f"mine them again with `avem cache negatives --recipe {recipe}`"
     if data is None:
@@ -69,40 +80,77 @@ def negatives_metadata(location: Location, recipe: str, modality: str) -> dict[s
     return metadata
 
 
-def save_negatives(
-    store: Path, recipe: str, modality: str, negatives: npt.NDArray[np.int32], attributes: dict[str, Any]
-) -> None:
-    """Keep negatives in a store's folder, whole or not at all.
+def save_negatives(store: Path, recipe: str, mined: Mapping[str, Mined]) -> None:
+    """Keep negatives of one recipe in a store's folder: all modalities at once, or none.
 
     Args:
         store: The store's folder.
         recipe: Their name.
-        modality: `audio`, `video` or `audiovisual`.
-        negatives: int32 [clips, K], row numbers or -1.
-        attributes: What made them.
+        mined: Modality (`audio`, `video`, `audiovisual`) to its negatives and what made them; what is there of other
+            modalities stays.
 
     Raises:
         OSError: The disk can't be written.
     """
-    folder = store / FOLDER
-    kept = np.ascontiguousarray(negatives, dtype="<i4")
+    with store_lock(store / LEDGER, exclusive=True):
+        sweep(store)
+        folder, final = store / FOLDER, store / FOLDER / recipe
+        if not (folder / METADATA).is_file():
+            write_metadata(folder, group_metadata({}))
+        mark = uuid.uuid4().hex[:8]
+        fresh, old = folder / f".{recipe}.{mark}.tmp", folder / f".{recipe}.{mark}.old"
+        try:
+            _write_group(fresh, mined)
+            for other in sorted(final.iterdir()) if final.is_dir() else []:
+                if other.is_dir() and not (fresh / other.name).exists():
+                    shutil.copytree(other, fresh / other.name)
+            _sync(fresh)
+            if not final.exists():
+                fresh.rename(final)
+            elif not exchange(fresh, final):
+                final.rename(old)  # from here to the next line readers take the old one, see `_folder`
+                fresh.rename(final)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+            if final.exists():
+                shutil.rmtree(old, ignore_errors=True)
+        sync_directory(folder)
 
-    def fill(directory: Path) -> None:
+
+def _write_group(folder: Path, mined: Mapping[str, Mined]) -> None:
+    """Write the arrays of one recipe."""
+    folder.mkdir()
+    write_metadata(folder, group_metadata({}))
+    for modality, (negatives, attributes) in mined.items():
+        rows = np.ascontiguousarray(negatives, dtype="<i4")
         zarr.create_array(
-            directory,
-            data=kept,
-            chunks=(min(len(kept), ROWS_PER_CHUNK) or 1, kept.shape[1]),
-            attributes={"avem": attributes, DATA_CHECK: _checksum(kept)},
+            folder / modality,
+            data=rows,
+            chunks=(min(len(rows), ROWS_PER_CHUNK) or 1, rows.shape[1]),
+            attributes={"avem": attributes, DATA_CHECK: _checksum(rows)},
             fill_value=-1,
             config={"write_empty_chunks": True},
-            overwrite=True,
         )
-        write_metadata(directory, read_metadata(directory))
+        write_metadata(folder / modality, read_metadata(folder / modality))
 
-    for group in (folder, folder / recipe):
-        if not (group / METADATA).is_file():
-            write_metadata(group, group_metadata({}))
-    replace_directory(folder / recipe / modality, fill)
+
+def _sync(folder: Path) -> None:
+    """Make every file below a folder durable."""
+    for path in [item for item in folder.rglob("*") if item.is_file()]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _folder(location: Location, recipe: str) -> str:
+    """Path of a recipe in a store; that of the old one where a killed writer was about to put the new one there."""
+    path = f"{FOLDER}/{recipe}"
+    if location.exists(path):
+        return path
+    old = [name for name in location.names(FOLDER) if re.fullmatch(rf"\.{re.escape(recipe)}\.[0-9a-f]{{8}}\.old", name)]
+    return f"{FOLDER}/{old[0]}" if old else path
 
 
 def _checksum(rows: npt.NDArray[np.int32]) -> str:

@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from avem.cache.layout import array_metadata, shard_path
+from avem.cache.layout import shard_path
 from avem.cache.location import Location
 from avem.cache.shards import LARGE_ROW, RowBytes, RowError, ShardFile
 from avem.errors import StoreError
@@ -214,18 +214,6 @@ def read_in_parallel(reader: RowReader, rows: npt.NDArray[np.int64], buffer: Row
         return
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(reader.read_into, np.array_split(rows, threads), np.array_split(buffer, threads)))
-
-
-def is_byte_ranges(metadata: dict[str, Any]) -> bool:
-    """Whether an array's Zarr metadata describes shards of whole uncompressed rows, as avem writes them."""
-    try:
-        rows, *row_shape = metadata["shape"]
-        slots = metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
-        ours = array_metadata(rows, tuple(row_shape), metadata["data_type"], slots, {})
-    except (KeyError, IndexError, TypeError):
-        return False
-    parts = ("chunk_grid", "chunk_key_encoding", "codecs")
-    return all(metadata.get(part) == ours[part] for part in parts)
 
 
 def row_buffer(rows: int, row_shape: tuple[int, ...], dtype: torch.dtype, *, pin: bool) -> torch.Tensor:

@@ -19,12 +19,16 @@ from avem.cache.ids import RowsById
 from avem.cache.location import Location
 from avem.cache.manifest import RESTORE, SCHEMA, damaged_entries, empty_manifest, manifest_columns, parse_manifest
 from avem.cache.negatives_file import read_negatives
-from avem.cache.records import KINDS, OK, DamagedRow, Kind, StreamSpec
-from avem.cache.rows import ByteRangeRows, Int8Rows, RowReader, ZarrRows, is_byte_ranges, read_in_parallel, row_buffer
+from avem.cache.records import KINDS, OK, DamagedFile, DamagedRow, Kind, StreamSpec
+from avem.cache.rows import ByteRangeRows, Int8Rows, RowReader, ZarrRows, read_in_parallel, row_buffer
 from avem.cache.shards import RowError
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 
 RowNumbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
+
+
+class EditedEntryError(StoreError):
+    """Entries of the manifest that are not what was written; the other ones, and features, are sound."""
 
 
 class FeatureStore:
@@ -33,8 +37,8 @@ class FeatureStore:
     It shows what was committed when it was opened or last refreshed, also while writers go on. Threads may share one,
     forked processes may go on using it, and pickling it opens it anew.
 
-    Everything read is compared with its checksum. What is damaged is an error where it is asked for, so that the rest
-    of a damaged store can be read and `verify` can say what is wrong.
+    Everything read is compared with its checksum. An edited entry of the manifest is an error where the manifest is
+    asked for, so that `verify` can name it.
 
     Args:
         location: Where the store is.
@@ -59,7 +63,7 @@ class FeatureStore:
 
         Raises:
             MissingFileError: There is nothing.
-            StoreError: It is no feature store, is of a newer format, or its root is damaged.
+            StoreError: It is no feature store, is of a newer format, or its root, manifest or ledger can't be read.
         """
         return cls(Location.parse(path), pin=pin, check=check)
 
@@ -81,12 +85,15 @@ class FeatureStore:
         self._records: list[ledger.ShardRecord] = []
         self._damage: StoreError | None = None
         try:  # before the manifest, which may take the records over in between
-            self._records = ledger.read_records(self.location)
+            self._records = ledger.read_records(self.location, None if self._check else {})
             self._manifest = self.location.read(layout.MANIFEST)
         except StoreError as error:
             self._manifest, self._damage = None, error
-        if self._damage is None and self._check:
-            self._damage = self._manifest_damage()
+        if self._check:
+            if self._damage is None:
+                self._damage = self._manifest_damage()
+            if self._damage is not None and not isinstance(self._damage, EditedEntryError):
+                raise self._damage
         self._clips: pa.Table | None = None
         self._available_rows: dict[Kind, npt.NDArray[np.bool_]] | None = None
         self._rows_by_id: RowsById | None = None
@@ -132,7 +139,7 @@ class FeatureStore:
             return None
         more = f", and {len(edited) - 1} more" if len(edited) > 1 else ""
         clip = parse_manifest(self._manifest, where, ["clip_id"])["clip_id"][edited[0]].as_py()
-        return StoreError(
+        return EditedEntryError(
             f"The entry of the clip {clip!r} (row {edited[0]}{more}) in {where} was edited or is damaged; "
             "`avem cache repair` enters it again."
         )
@@ -282,6 +289,12 @@ class FeatureStore:
 
         return damaged_rows(self)
 
+    def damaged_files(self) -> list[DamagedFile]:
+        """Read everything beside rows and return the damaged files; see `avem.cache.verify_files`."""
+        from avem.cache.verify_files import damaged_files
+
+        return damaged_files(self)
+
     def rows_of_array(self, kind: Kind, array: str) -> int:
         """Length of an array of a stream along the clip axis."""
         return int(self._array_metadata(kind, array)[0]["shape"][0])
@@ -289,7 +302,9 @@ class FeatureStore:
     def shard_folder(self, kind: Kind, array: str) -> Path | None:
         """Folder of an array of plain byte ranges on this machine; None where only Zarr can read it."""
         metadata, name = self._array_metadata(kind, array)
-        return self.location.local / name if self.location.local is not None and is_byte_ranges(metadata) else None
+        return (
+            self.location.local / name if self.location.local is not None and layout.is_byte_ranges(metadata) else None
+        )
 
     def _small_rows(self, kind: Kind, array: str, row_shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """A whole array of float32 rows [clips, *row_shape], zero where a clip has none."""
@@ -310,7 +325,7 @@ class FeatureStore:
             clip = self.clips["clip_id"][error.row].as_py()
             raise StoreError(
                 f"The {kind} features of the clip {clip} in {self.location.url} can't be used: row {error.row} "
-                f"{error.problem}; `avem cache repair` extracts it again."
+                f"{error.problem}; `avem cache verify` names all such rows and `avem cache repair` extracts them again."
             ) from error
 
     def _checked_rows(self, kind: Kind, rows: RowNumbers) -> npt.NDArray[np.int64]:
