@@ -24,6 +24,8 @@ LEDGER = "ledger"
 ROOT_COPY = f"{LEDGER}/root.json"
 """Copy of the root's metadata, under a name that makes the ledger no group of Zarr's."""
 
+FEW_BYTES = 16
+"""Differences from avem's own metadata up to which it is damaged rather than another tool's."""
 CHECK_ATTRIBUTE = "avem_check"
 """Attribute that keeps the checksums of a `zarr.json`: `core` of what stays when another tool rewrites an array
 compressed or with other chunks, `all` of everything."""
@@ -156,9 +158,25 @@ def is_byte_ranges(metadata: dict[str, Any]) -> bool:
     return all(metadata.get(part) == ours[part] for part in parts)
 
 
-def is_rewritten(metadata: dict[str, Any]) -> bool:
-    """Whether an array is kept in another form than avem's, such as compressed by another tool."""
-    return metadata.get("node_type") == "array" and not is_byte_ranges(metadata)
+def is_rewritten(metadata: dict[str, Any], data: bytes) -> bool:
+    """Whether another tool keeps an array in a form of its own, such as compressed.
+
+    What differs from avem's own text in a few bytes alone is damage, and no other form.
+
+    Args:
+        metadata: Of an array, whose `core` matches its checksum.
+        data: The `zarr.json` that it was parsed from.
+    """
+    if metadata.get("node_type") != "array" or is_byte_ranges(metadata):
+        return False
+    try:
+        rows, *row_shape = metadata["shape"]
+        slots = metadata["attributes"]["avem"]["rows_per_shard"]
+        attributes = metadata["attributes"]
+        ours = _sealed(array_metadata(rows, tuple(row_shape), metadata["data_type"], slots, attributes)).encode()
+    except (KeyError, TypeError):
+        return False
+    return len(ours) != len(data) or sum(a != b for a, b in zip(ours, data, strict=True)) > FEW_BYTES
 
 
 def _matches(metadata: dict[str, Any], part: str) -> bool:

@@ -124,7 +124,7 @@ def _manifest(store: Path, location: Location) -> Iterator[str]:
     path = store / layout.MANIFEST
     try:
         data = location.read(layout.MANIFEST)
-        entries = -1 if data is None else len(parse_manifest(data, str(path), ["check"]))
+        entries = -1 if data is None else len(parse_manifest(data, str(path)))
     except StoreError:
         data, entries = None, -1
     copy = location.read(COPY) if location.exists(COPY) else None
