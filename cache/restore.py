@@ -18,8 +18,8 @@ from avem.cache.manifest import COPY, damaged_entries, manifest_columns, parse_m
 from avem.cache.manifest_file import FileState, file_state
 from avem.cache.negatives_file import FOLDER
 from avem.cache.records import KINDS, Kind, StreamSpec
-from avem.cache.scores import SCORES, parse_scores
-from avem.cache.verify_files import is_sound_line, metadata_nodes, metadata_problem
+from avem.cache.scores import SCORES, damaged_lines, parse_scores
+from avem.cache.verify_files import damaged_records_of, is_sound_line, metadata_nodes, metadata_problem
 from avem.errors import StoreError
 from avem.files import write_atomic
 
@@ -156,9 +156,9 @@ def _ledger(store: Path, location: Location) -> Iterator[str]:
         yield name
     for name in (HISTORY, "extract-runs.jsonl"):
         path = store / layout.LEDGER / name
-        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-        kept = [line for line in lines if is_sound_line(line)]
-        if len(kept) < len(lines):
+        data = path.read_bytes() if path.is_file() else b""
+        kept = [line for line in data.split(b"\n") if is_sound_line(line)]
+        if damaged_records_of(data):
             write_atomic(path, b"".join(line + b"\n" for line in kept))
             yield f"{layout.LEDGER}/{name}"
 
@@ -181,8 +181,8 @@ def _scores(store: Path) -> Iterator[str]:
     """Take damaged scores out, which are computed again when they are asked for."""
     for path in sorted((store / SCORES).glob("*/scores-*.tsv")):
         data = path.read_bytes()
-        _, lost = parse_scores(data)
-        if [line for line in lost if not data.endswith(line)]:
+        lost = parse_scores(data)[1]
+        if damaged_lines(data):
             kept = [line for line in data.split(b"\n") if line and line not in lost]
             write_atomic(path, b"".join(line + b"\n" for line in kept))
             yield path.relative_to(store).as_posix()

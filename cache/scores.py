@@ -158,9 +158,19 @@ def damaged_scores(folder: str, files: Mapping[str, bytes]) -> Iterator[tuple[st
         yield FINGERPRINT, "does not have the digest that its folder is named after"
     for name, data in sorted(files.items()):
         if name.startswith("scores-"):
-            lost = [line for line in parse_scores(data)[1] if not data.endswith(line)]
+            lost = damaged_lines(data)
             if lost:
                 yield name, f"has {len(lost)} damaged lines"
+
+
+def damaged_lines(data: bytes) -> list[bytes]:
+    """Lines of a file of scores that are not what was written, without a last one that was torn.
+
+    A last line that is one byte too long is no torn one: its end was damaged.
+    """
+    lost = parse_scores(data)[1]
+    torn = bool(lost) and data.endswith(lost[-1]) and not parse_scores(lost[-1][:-1])[0]
+    return lost[:-1] if torn else lost
 
 
 def _is_fingerprint(data: bytes, folder: str) -> bool:

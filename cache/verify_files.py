@@ -126,7 +126,7 @@ def _ledger_problems(location: Location) -> Iterator[DamagedFile]:
         yield DamagedFile(name, "is damaged", "`avem cache repair` removes it and extracts its shard again")
     for name in (HISTORY, "extract-runs.jsonl"):
         data = location.read(f"{layout.LEDGER}/{name}")
-        lost = sum(not is_sound_line(line) for line in (data or b"").split(b"\n")[:-1])  # a last one may be torn
+        lost = damaged_records_of(data or b"")
         if lost:
             yield DamagedFile(f"{layout.LEDGER}/{name}", f"has {lost} damaged lines", TAKE_OUT)
     begun = location.read(f"{layout.LEDGER}/repair.json")
@@ -134,6 +134,12 @@ def _ledger_problems(location: Location) -> Iterator[DamagedFile]:
         yield DamagedFile(
             f"{layout.LEDGER}/repair.json", "is damaged", "delete it; `avem extract` extracts what the repair began"
         )
+
+
+def damaged_records_of(data: bytes) -> int:
+    """How many lines of sealed records are not what was written; a last one without an end was torn by a kill."""
+    *lines, last = data.split(b"\n")
+    return sum(not is_sound_line(line) for line in lines) + is_sound_line(last[:-1])
 
 
 def is_sound_line(line: bytes) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 
 import numpy as np
@@ -22,7 +21,6 @@ SPOILED = {
     "random": lambda data: np.random.default_rng(0).bytes(len(data)),
     "truncated": lambda data: data[: len(data) // 2],
     "no footer": lambda data: data[:-8],
-    "footer flipped": lambda data: data[:-60] + bytes([data[-60] ^ 4]) + data[-59:],
     "page flipped": lambda data: data[:200] + bytes([data[200] ^ 4]) + data[201:],
     "only its ends": lambda data: data[:4] + b"\0" * 40 + data[-8:],
     "an endless footer": lambda data: data[:-8] + b"\xff\xff\xff\x7fPAR1",
@@ -103,7 +101,7 @@ def test_an_edited_cell_is_refused_and_named(path):
     )
     store = FeatureStore.open(path)
     for read in (lambda: store.clips, lambda: len(store), lambda: store.rows(["toy/001"]), lambda: store.video([1])):
-        with pytest.raises(StoreError, match="'toy/004'.*avem cache repair"):
+        with pytest.raises(StoreError, match=r"'toy/004'.*avem cache repair"):
             read()
     StoreWriter.open(path).finish()  # another run in between does not hide it
     assert file_state((path / "clips.parquet").read_bytes()) is FileState.SOUND
@@ -115,11 +113,8 @@ def test_a_manifest_written_by_another_tool_without_a_change_is_read(path):
     expected = FeatureStore.open(path).clips
     pq.write_table(pq.read_table(path / "clips.parquet"), path / "clips.parquet", compression="snappy")
     assert FeatureStore.open(path).clips.equals(expected)
-    assert [str(file) for file in FeatureStore.open(path).damaged_files()] == [
-        "clips.parquet does not match its checksum; `avem cache repair` writes it again"
-    ]
-    assert restore_files(path) == ["clips.parquet"]
     assert FeatureStore.open(path).damaged_files() == []
+    assert restore_files(path) == []
 
 
 def test_stores_from_before_checksums_are_read(path):
@@ -165,4 +160,4 @@ def test_the_copy_is_never_older(path):
     assert copy.read_bytes() == (path / "clips.parquet").read_bytes()
     StoreWriter.open(path).add_clips(clip_records(12), root=path.parent)
     assert copy.read_bytes() == (path / "clips.parquet").read_bytes()
-    assert os.stat(copy).st_ino != os.stat(path / "clips.parquet").st_ino
+    assert not copy.samefile(path / "clips.parquet")
