@@ -69,10 +69,11 @@ AFTER_TWO_LANES = _after_zeros(16 * LANE)
 
 @njit(nogil=True, cache=True)
 def _look_up(table: Words, register: np.uint64) -> np.uint64:
-    return (
+    after: np.uint64 = (
         table[0, register & 255] ^ table[1, register >> 8 & 255]
         ^ table[2, register >> 16 & 255] ^ table[3, register >> 24 & 255]
     )  # fmt: skip
+    return after
 
 
 @njit(nogil=True, cache=True)
@@ -83,9 +84,11 @@ def copy_words(source: Words, target: Words) -> int:
         source: uint64 [n], little endian, of any alignment.
         target: uint64 [n]; filled.
     """
-    first, position = np.uint64(0xFFFFFFFF), 0
+    first: Any = np.uint64(0xFFFFFFFF)
+    position = 0
     while position + 3 * LANE <= len(source):
-        second, third = np.uint64(0), np.uint64(0)
+        second: Any = np.uint64(0)
+        third: Any = np.uint64(0)
         for place in range(position, position + LANE):
             a, b, c = source[place], source[place + LANE], source[place + 2 * LANE]
             target[place], target[place + LANE], target[place + 2 * LANE] = a, b, c
@@ -96,4 +99,5 @@ def copy_words(source: Words, target: Words) -> int:
         target[position] = source[position]
         first = _next(first, source[position])  # type: ignore[call-arg]
         position += 1
-    return first ^ np.uint64(0xFFFFFFFF)
+    checksum: int = first ^ np.uint64(0xFFFFFFFF)
+    return checksum

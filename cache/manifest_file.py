@@ -52,7 +52,7 @@ def parquet_bytes(table: pa.Table, edited: Collection[int] = ()) -> bytes:
     with pq.ParquetWriter(sink, table.schema, compression="zstd", write_page_checksum=True) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({KEY.decode(): ZEROS.decode(), EDITED: json.dumps(sorted(edited))})
-    data = sink.getvalue().to_pybytes()
+    data: bytes = sink.getvalue().to_pybytes()
     start = _checksum_start(data)
     if start is None:
         raise StoreError("Arrow wrote the manifest in a form that avem does not know; install another pyarrow.")
