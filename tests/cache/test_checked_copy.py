@@ -14,7 +14,8 @@ NEEDS_KERNEL = pytest.mark.skipif(not checked_copy.has_instruction(), reason="th
 
 
 @pytest.mark.parametrize(
-    "compiled", [False, pytest.param(True, marks=pytest.mark.skipif(not KERNEL, reason="no SSE 4.2"))]
+    "compiled",
+    [False, pytest.param(True, marks=pytest.mark.skipif(not checked_copy.has_instruction(), reason="no SSE 4.2"))],
 )
 @settings(deadline=None, max_examples=40)
 @given(size=st.integers(0, 40_000), start=st.integers(0, 9), seed=st.integers(0, 99))
