@@ -53,7 +53,7 @@ def unseal(record: Any, where: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise DataError(f"{where} is not a JSON object; restore the file from a copy, or remove it.")
     if CHECK not in record:
-        if any(_is_nearly_check(name) for name in record):
+        if has_nearly(record, CHECK):
             raise _damaged(where)
         return record
     body = {name: value for name, value in record.items() if name != CHECK}
@@ -119,14 +119,14 @@ def file_crc32c(path: Path) -> str:
             return f"{checksum:08x}"
 
 
+def has_nearly(record: dict[str, Any], key: str) -> bool:
+    """Whether a record has a key with one character changed, as a flipped bit makes it; then its checksum is lost."""
+    return any(len(name) == len(key) and sum(a != b for a, b in zip(name, key, strict=True)) == 1 for name in record)
+
+
 def _canonical(body: dict[str, Any]) -> bytes:
     """One spelling of a JSON value whatever the order of keys; also for text that is not valid Unicode."""
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _is_nearly_check(name: str) -> bool:
-    """Whether a key is `check` with one character changed, as a flipped bit makes it."""
-    return len(name) == len(CHECK) and sum(a != b for a, b in zip(name, CHECK, strict=True)) == 1
 
 
 def _damaged(where: str) -> DataError:

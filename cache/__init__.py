@@ -7,7 +7,7 @@ from avem.cache.info import StoreInfo, store_info
 from avem.cache.matching import match_all, match_mutual
 from avem.cache.negatives import MiningReport, ensure_negatives, mine_negatives
 from avem.cache.prefetch import FeatureBatch, Prefetcher
-from avem.cache.records import ClipRecord, DamagedRow, RowDetails, Shard, StreamSpec
+from avem.cache.records import ClipRecord, DamagedFile, DamagedRow, RowDetails, Shard, StreamSpec
 from avem.cache.scores import ScoreCache, score_key
 from avem.cache.store import FeatureStore
 from avem.cache.stream import StreamWriter
@@ -15,6 +15,7 @@ from avem.cache.writer import StoreWriter
 
 __all__ = [
     "ClipRecord",
+    "DamagedFile",
     "DamagedRow",
     "FeatureBatch",
     "FeatureStore",

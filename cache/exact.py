@@ -117,7 +117,7 @@ class Comparison:
         self.positions = np.full((len(people.rows), k), -1, dtype=np.int64)
         self._state = (
             groups.of, groups.far, quantised.scale, quantised.shift, quantised.slack,
-            np.full(len(ordered), NOTHING, dtype=np.float32), ordered, people.vectors, people.sources,
+            np.full(len(ordered), NOTHING, dtype=np.float32), ordered, people.vectors, people.sources, people.same,
             np.float32(people.duplicate_cosine), np.full((len(people.rows), k), NOTHING, dtype=np.float32),
             self.positions,
         )  # fmt: skip
@@ -224,7 +224,7 @@ def _insert(cosines: Floats, positions: Rows, cosine: np.float32, position: int)
 def _scan_tile(
     products: npt.NDArray[np.int32], rows: Rows, left: int, groups: npt.NDArray[np.int32], far: npt.NDArray[np.bool_],
     scale: Floats, shift: Floats, slack: Floats, limits: Floats, ordered: Rows, vectors: Vectors, sources: Rows,
-    duplicate_cosine: np.float32, cosines: Floats, positions: Rows,
+    same: Rows, duplicate_cosine: np.float32, cosines: Floats, positions: Rows,
 ) -> None:  # fmt: skip
     """Enter one tile's pairs among the best of both sides; see `_Quantised` for the arrays.
 
@@ -241,6 +241,7 @@ def _scan_tile(
         ordered: [n], positions in the population.
         vectors: [population, D].
         sources: [population].
+        same: [population], of the same vector.
         duplicate_cosine: Largest cosine of a negative.
         cosines: [population, k], of the best so far.
         positions: [population, k], the best so far.
@@ -253,8 +254,8 @@ def _scan_tile(
             here = slice(j, j + len(part))
             if _any_matters(part, scale[i], shift[i], limits[i], scale[here], shift[here], limits[here]):
                 _enter_pairs(
-                    part, i, j, groups, far, scale, shift, slack, limits, ordered, vectors, sources, duplicate_cosine,
-                    cosines, positions,
+                    part, i, j, groups, far, scale, shift, slack, limits, ordered, vectors, sources, same,
+                    duplicate_cosine, cosines, positions,
                 )  # fmt: skip
 
 
@@ -275,7 +276,7 @@ def _any_matters(
 def _enter_pairs(
     products: npt.NDArray[np.int32], i: int, left: int, groups: npt.NDArray[np.int32], far: npt.NDArray[np.bool_],
     scale: Floats, shift: Floats, slack: Floats, limits: Floats, ordered: Rows, vectors: Vectors, sources: Rows,
-    duplicate_cosine: np.float32, cosines: Floats, positions: Rows,
+    same: Rows, duplicate_cosine: np.float32, cosines: Floats, positions: Rows,
 ) -> None:  # fmt: skip
     """Compute the cosines of a clip with those of a few others that may matter to either, and enter them for both."""
     anchor, last = ordered[i], cosines.shape[1] - 1
@@ -285,7 +286,7 @@ def _enter_pairs(
         other = ordered[j]
         if cosine < limits[i] and cosine < limits[j]:
             continue
-        if sources[anchor] == sources[other] or not far[groups[i], groups[j]]:
+        if sources[anchor] == sources[other] or same[anchor] == same[other] or not far[groups[i], groups[j]]:
             continue
         exact = _cosine(vectors[anchor], vectors[other])
         if exact > duplicate_cosine:

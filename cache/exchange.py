@@ -8,23 +8,46 @@ not available take no room. The attribute `avem` holds the stream's description 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import h5py
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from avem.cache.layout import FORMAT_VERSION, spec_attributes, spec_from_metadata
 from avem.cache.manifest import DETAIL_COLUMNS
-from avem.cache.records import FAILED, OK, PENDING, ClipRecord, Kind, RowDetails, Shard
+from avem.cache.records import FAILED, OK, PENDING, ClipRecord, Kind, RowDetails, Shard, StreamSpec
 from avem.cache.store import FeatureStore
 from avem.cache.stream import StreamWriter
 from avem.cache.writer import StoreWriter
-from avem.errors import MissingFileError, StoreError
+from avem.errors import AvemError, MissingFileError, StoreError
+from avem.files import sync_directory
 from avem.progress import stage
+
+CHECKS = "crc32c"
+"""Dataset with the CRC-32C of each row of features, uint32 [clips]."""
+CHECK = "avem_crc32c"
+"""Attribute with the CRC-32C of everything else."""
+
+# What h5py, NumPy and JSON raise for damaged content; h5py has no error of its own.
+HDF5_ERRORS = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+)
 
 
 def export_hdf5(store: FeatureStore, folder: str | Path) -> list[Path]:
@@ -40,12 +63,15 @@ def export_hdf5(store: FeatureStore, folder: str | Path) -> list[Path]:
     files = []
     for kind in store.kinds:
         path = folder / f"{kind}.h5"
-        temporary = path.with_name(f".{path.name}.tmp")
+        temporary = path.with_name(f".{path.name}.tmp")  # one name: the next export takes over what a killed one left
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with h5py.File(temporary, "w") as file:
                 _export_stream(store, kind, file)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
             temporary.replace(path)
+            sync_directory(folder)
         except OSError as error:
             raise StoreError(f"{path} can't be written ({error.strerror or error}).") from error
         finally:
@@ -57,21 +83,56 @@ def export_hdf5(store: FeatureStore, folder: str | Path) -> list[Path]:
 def _export_stream(store: FeatureStore, kind: Kind, file: h5py.File) -> None:
     spec, clips = store.spec(kind), len(store)
     element = "uint16" if spec.dtype == "bfloat16" else "float16"
-    features = file.create_dataset("features", (clips, *spec.row_shape), element, chunks=(1, *spec.row_shape))
+    features = file.create_dataset(
+        "features", (clips, *spec.row_shape), element, chunks=(1, *spec.row_shape), fletcher32=True
+    )
+    texts = [json.dumps(clip) for clip in store.clips.to_pylist()]
     file["pooled"] = store.pooled(kind)
     file["available"] = store.available(kind)
-    file["clip"] = np.array([json.dumps(clip) for clip in store.clips.to_pylist()], dtype=h5py.string_dtype())
+    file["clip"] = np.array(texts, dtype=h5py.string_dtype())
     dtype = "bfloat16" if spec.dtype == "bfloat16" else "float16"
     attributes = {**spec_attributes(spec)["avem"], "dtype": dtype}
     file.attrs["avem"] = json.dumps(attributes)
     file.attrs["roots"] = json.dumps(store.roots)
     file.attrs["format_version"] = FORMAT_VERSION
     rows = np.flatnonzero(store.available(kind))
+    checks = np.zeros(clips, dtype=np.uint32)
     with stage(f"export {kind}", len(rows)) as progress:
         for row in rows:
             values = store.features(kind, [int(row)])[0]
-            features[row] = (values.view(torch.uint16) if dtype == "bfloat16" else values).numpy()
+            array = (values.view(torch.uint16) if dtype == "bfloat16" else values).numpy()
+            features[row] = array
+            checks[row] = google_crc32c.value(np.ascontiguousarray(array).view(np.uint8).reshape(-1))
             progress.advance()
+    file[CHECKS] = checks
+    file.attrs[CHECK] = _checksum(file)
+
+
+def _checksum(file: h5py.File) -> str:
+    """CRC-32C of everything but the features, whose rows have checksums of their own."""
+    parts = [np.ascontiguousarray(file[name][:]).tobytes() for name in ("pooled", "available", CHECKS)]
+    parts += ["\n".join(file["clip"].asstr()[:]).encode(), str(file.attrs["avem"]).encode()]
+    parts += [
+        str(file.attrs["roots"]).encode(),
+        str(file["features"].shape).encode(),
+        str(file["features"].dtype).encode(),
+    ]
+    checksum = 0
+    for part in parts:
+        checksum = google_crc32c.extend(checksum, part)
+    return f"{checksum:08x}"
+
+
+def _check(file: h5py.File, name: str) -> None:
+    """Compare a file with its checksum; one of an older avem has none.
+
+    Raises:
+        StoreError: It is not what was exported.
+    """
+    if CHECK not in file.attrs and CHECKS not in file:
+        return
+    if CHECK not in file.attrs or str(file.attrs[CHECK]) != _checksum(file):
+        raise StoreError(f"{name} is damaged: it does not match its checksum; export it again, or copy it again.")
 
 
 def import_hdf5(files: Sequence[str | Path], path: str | Path) -> FeatureStore:
@@ -87,27 +148,44 @@ def import_hdf5(files: Sequence[str | Path], path: str | Path) -> FeatureStore:
         MissingFileError: A file is not there.
         StoreError: A file is none of ours or does not fit the store.
     """
+    for name in files:
+        with _opened(name) as file:  # all of them, before anything is made
+            _check(file, str(name))
+            _description(file, str(name))
     writer = StoreWriter.open(path)
     for name in files:
-        if not Path(name).is_file():
-            raise MissingFileError(f"There is no file {name}.")
-        try:
-            with h5py.File(name, "r") as file:
-                _import_stream(writer, file, str(name))
-        except (OSError, KeyError, ValueError) as error:
-            if isinstance(error, StoreError):
-                raise
-            raise StoreError(f"{name} is no stream exported by avem ({error}).") from error
+        with _opened(name) as file:
+            _import_stream(writer, file, str(name))
     writer.finish()
     return FeatureStore.open(path)
 
 
-def _import_stream(writer: StoreWriter, file: h5py.File, name: str) -> None:
+@contextmanager
+def _opened(name: str | Path) -> Iterator[h5py.File]:
+    """A file to import; what HDF5 or JSON says of its content becomes one sentence."""
+    if not Path(name).is_file():
+        raise MissingFileError(f"There is no file {name}.")
+    try:
+        with h5py.File(name, "r") as file:
+            yield file
+    except AvemError:
+        raise
+    except HDF5_ERRORS as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StoreError(f"{name} is no stream exported by avem, or is damaged ({reason}).") from error
+
+
+def _description(file: h5py.File, name: str) -> tuple[StreamSpec, list[dict[str, Any]], dict[str, str]]:
+    """The stream, the clips and the datasets' folders that a file tells of."""
     if file.attrs["format_version"] > FORMAT_VERSION:
         raise StoreError(f"{name} is of format {file.attrs['format_version']}; install a newer avem.")
     spec = spec_from_metadata({"attributes": {"avem": json.loads(file.attrs["avem"])}}, name)
     clips = [json.loads(text) for text in file["clip"].asstr()[:]]
-    roots = json.loads(file.attrs["roots"])
+    return spec, clips, json.loads(file.attrs["roots"])
+
+
+def _import_stream(writer: StoreWriter, file: h5py.File, name: str) -> None:
+    spec, clips, roots = _description(file, name)
     for dataset in dict.fromkeys(clip["dataset"] for clip in clips):
         records = [_record(clip) for clip in clips if clip["dataset"] == dataset]
         writer.add_clips(records, roots.get(dataset, "."))
@@ -123,11 +201,20 @@ def _import_stream(writer: StoreWriter, file: h5py.File, name: str) -> None:
 
 def _import_rows(stream: StreamWriter, file: h5py.File, shard: Shard, clips: dict[int, dict[str, Any]]) -> None:
     """Write the rows of a shard from the places in the file that `clips` is keyed by, in its order."""
-    features = torch.from_numpy(np.stack([file["features"][place] for place in clips]))
+    features = torch.from_numpy(np.stack([_row(file, place) for place in clips]))
     if stream.spec.dtype == "bfloat16":
         features = features.view(torch.bfloat16)
     pooled = np.stack([file["pooled"][place] for place in clips])
     stream.write(shard, features, pooled, [_details(clip, stream.spec.kind) for clip in clips.values()])
+
+
+def _row(file: h5py.File, row: int) -> npt.NDArray[Any]:
+    """One row of features, compared with its checksum."""
+    values = np.ascontiguousarray(file["features"][row])
+    checked = CHECKS in file and bool(file["available"][row])
+    if checked and google_crc32c.value(values.view(np.uint8).reshape(-1)) != int(file[CHECKS][row]):
+        raise StoreError(f"{file.filename} is damaged: row {row} does not match its checksum; copy it again.")
+    return values
 
 
 def _record(clip: dict[str, Any]) -> ClipRecord:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from avem.cache.layout import FORMAT_VERSION, METADATA, stream_arrays
+from avem.cache.negatives import negatives_attributes
 from avem.cache.records import FAILED, OK, PENDING, Kind
 from avem.cache.shards import CRC_BYTES
 from avem.cache.store import FeatureStore
@@ -124,9 +124,8 @@ def _negatives(store: FeatureStore) -> list[dict[str, Any]]:
     found = []
     for recipe in store.location.names("negatives"):
         for modality in store.location.names(f"negatives/{recipe}"):
-            data = store.location.read(f"negatives/{recipe}/{modality}/{METADATA}")
-            if data is not None:
-                found.append(json.loads(data)["attributes"]["avem"])
+            if not modality.startswith(".") and store.location.read(f"negatives/{recipe}/{modality}/{METADATA}"):
+                found.append(negatives_attributes(store, recipe, modality))
     return found
 
 

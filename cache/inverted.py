@@ -180,6 +180,7 @@ def _true_nearest(people: Population, anchors: Rows, pool: Rows, count: int) -> 
         part = pool[start : start + POOL_BLOCK]
         new = people.vectors[anchors] @ people.vectors[part].T
         struck = (new > people.duplicate_cosine) | (people.sources[anchors][:, None] == people.sources[part])
+        struck |= people.same[anchors][:, None] == people.same[part]
         new[struck] = NOTHING
         best = np.concatenate([best, np.where(struck, -1, part)], axis=1)
         cosines = np.concatenate([cosines, new], axis=1)

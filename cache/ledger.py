@@ -16,10 +16,13 @@ from avem.cache.layout import LEDGER
 from avem.cache.location import Location
 from avem.cache.manifest import DETAIL_COLUMNS, Columns
 from avem.cache.records import KINDS, Kind, RowDetails
-from avem.errors import StoreError
+from avem.checksums import seal, unseal
+from avem.errors import DataError, StoreError
 from avem.files import sync_directory, write_atomic
 
 HISTORY = "history.jsonl"
+
+REMOVE = "`avem cache repair` removes it and extracts its shard again"
 
 DETAILS = tuple(field.name for field in fields(RowDetails))
 
@@ -38,23 +41,23 @@ class ShardRecord:
             {"row": row, **{name: getattr(details, name) for name in DETAILS}}
             for row, details in sorted(self.rows.items())
         ]
-        return json.dumps({"kind": self.kind, "shard": self.shard, "rows": rows})
+        return json.dumps(seal({"kind": self.kind, "shard": self.shard, "rows": rows}))
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> ShardRecord:
         """Parse a record's file.
 
         Raises:
-            StoreError: It is not a ledger record.
+            StoreError: It is not a ledger record, or does not match its checksum.
         """
         try:
-            content = json.loads(data)
+            content = unseal(json.loads(data), where)
             rows = {int(item.pop("row")): RowDetails(**item) for item in content["rows"]}
             return cls(content["kind"], int(content["shard"]), rows)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise StoreError(
-                f"The ledger record {where} can't be read ({error}); delete it and its shard is extracted again."
-            ) from error
+        except DataError as error:
+            raise StoreError(f"The ledger record {where} does not match its checksum; {REMOVE}.") from error
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise StoreError(f"The ledger record {where} can't be read ({error}); {REMOVE}.") from error
 
 
 def record_path(ledger: Path, kind: Kind, shard: int) -> Path:
@@ -80,21 +83,38 @@ def write_record(ledger: Path, record: ShardRecord) -> None:
     write_atomic(record_path(ledger, record.kind, record.shard), record.to_json())
 
 
-def read_records(location: Location) -> list[ShardRecord]:
+def read_records(location: Location, damaged: dict[str, str] | None = None) -> list[ShardRecord]:
     """All records of a store that are not folded yet.
+
+    Args:
+        location: The store.
+        damaged: Filled with damaged records, path in the store to what is wrong; None makes the first an error.
 
     Raises:
         StoreError: One can't be parsed.
     """
     records = []
-    for kind in KINDS:
-        folder = f"{LEDGER}/{kind}"
-        for name in location.names(folder):
-            if not name.startswith(".") and name.endswith(".json"):
-                data = location.read(f"{folder}/{name}")
-                if data is not None:  # else folded since the listing: the manifest has it
-                    records.append(ShardRecord.from_json(data, f"{location.url}/{folder}/{name}"))
+    for name in record_names(location):
+        try:
+            data = location.read(name)
+            if data is not None:  # else folded since the listing: the manifest has it
+                records.append(ShardRecord.from_json(data, f"{location.url}/{name}"))
+        except StoreError as error:
+            if damaged is None:
+                raise
+            damaged[name] = str(error)
     return records
+
+
+def record_names(location: Location) -> list[str]:
+    """Paths, in the store, of the records that are not folded yet."""
+    folders = [f"{LEDGER}/{kind}" for kind in KINDS]
+    return [
+        f"{folder}/{name}"
+        for folder in folders
+        for name in location.names(folder)
+        if not name.startswith(".") and name.endswith(".json")
+    ]
 
 
 def fold(columns: Columns, records: Iterable[ShardRecord]) -> None:
@@ -122,8 +142,10 @@ def retire(ledger: Path, records: Iterable[ShardRecord]) -> None:
     records = list(records)
     if not records:
         return
-    with (ledger / HISTORY).open("a", encoding="utf-8") as file:
-        file.writelines(record.to_json() + "\n" for record in records)
+    with (ledger / HISTORY).open("a+b") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)  # a line torn by a kill; its record is still there
+        file.writelines(f"{record.to_json()}\n".encode() for record in records)
     for record in records:
         record_path(ledger, record.kind, record.shard).unlink(missing_ok=True)
     sync_directory(ledger)

@@ -52,6 +52,18 @@ class Location:
             raise StoreError(f"{self.url}/{name} can't be read ({_reason(error)}).") from error
         return data
 
+    def exists(self, name: str) -> bool:
+        """Whether there is a file or a folder of this name in the store.
+
+        Raises:
+            StoreError: The disk or the server fails.
+        """
+        try:
+            self._files.invalidate_cache()
+            return bool(self._files.exists(f"{self._root}/{name}"))
+        except self._errors as error:
+            raise StoreError(f"{self.url}/{name} can't be read ({_reason(error)}).") from error
+
     def names(self, folder: str) -> list[str]:
         """Names of the files in a folder of the store, sorted; none where there is no such folder."""
         try:
@@ -69,7 +81,7 @@ class Location:
 
         Raises:
             MissingFileError: There is no such array.
-            StoreError: The disk or the server fails.
+            StoreError: The disk or the server fails, or the array's metadata is damaged.
         """
         if self.local is not None:
             store: Any = zarr.storage.LocalStore(self.local, read_only=True)
@@ -79,8 +91,8 @@ class Location:
             return zarr.open_array(store, path=name, mode="r")
         except FileNotFoundError as error:
             raise MissingFileError(f"{self.url} has no array {name}.") from error
-        except self._errors as error:
-            raise StoreError(f"{self.url}/{name} can't be read ({_reason(error)}).") from error
+        except Exception as error:  # zarr-python has no error of its own for metadata that it does not understand
+            raise StoreError(f"{self.url}/{name} can't be read ({_reason(error)}); run `avem cache verify`.") from error
 
     @property
     def _errors(self) -> type[Exception]:
@@ -90,4 +102,4 @@ class Location:
 
 def _reason(error: Exception) -> str:
     """An error in a few words."""
-    return str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0]
+    return (str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__])[0]

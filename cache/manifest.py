@@ -1,7 +1,8 @@
 """The manifest `clips.parquet`: one row per clip, in the order of the arrays' first axis.
 
 Its last column, `check`, is the CRC-32C of the row's number and all its other cells, so that an edited, moved, added or
-lost row is noticed and named.
+lost row is noticed and named. `avem.cache.manifest_file` keeps a checksum of the whole file, which is quicker to
+compare; rows are compared where that one is missing or does not match. A copy stands in the ledger.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import Any
 
 import google_crc32c
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from avem.cache.layout import LEDGER, MANIFEST
+from avem.cache.manifest_file import PARQUET_ERRORS, FileState, column_names, file_state, parquet_bytes, read_columns
 from avem.cache.records import PENDING, ClipRecord
 from avem.errors import StoreError
 from avem.files import write_atomic
@@ -43,6 +45,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+COPY = f"{LEDGER}/{MANIFEST}"
+"""Path of the manifest's copy in a store."""
 DETAIL_COLUMNS = ("duration_s", "fps", "frames", "has_audio")
 """Columns about a clip's file that extraction fills in, empty at first."""
 DECODER_COLUMNS = ("video_decoder", "audio_decoder")
@@ -58,41 +62,62 @@ def empty_manifest() -> pa.Table:
 
 
 def parse_manifest(data: bytes, where: str, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
-    """Read a manifest, or some of its columns.
+    """Read a manifest, or some of its columns; `damaged_entries` says whether they are what was written.
 
     Raises:
-        StoreError: It is not Parquet or lacks columns.
+        StoreError: It is not Parquet, lacks columns, or a page does not match its checksum.
     """
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        held = set(file.schema_arrow.names)
-        lost = sorted(set(SCHEMA.names) - held - set(DECODER_COLUMNS))
+        lost = sorted(set(SCHEMA.names) - column_names(data) - set(DECODER_COLUMNS))
         if lost:
             raise KeyError(f"no column {', '.join(lost)}")
-        # Without Arrow's threads: beside torch, one still starting when a short process ends aborts it.
-        table = file.read([name for name in columns if name in held], use_threads=False)
-        rows = file.metadata.num_rows
+        table, rows, _ = read_columns(data, columns)
+        held = set(table.column_names)
         found = {name: table[name] if name in held else pa.nulls(rows, pa.string()) for name in columns}
         return pa.table(found).cast(pa.schema([SCHEMA.field(name) for name in columns]))
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        raise StoreError(f"The manifest {where} can't be read ({error}); run `avem cache verify`.") from error
+    except PARQUET_ERRORS as error:
+        raise StoreError(f"The manifest {where} can't be read ({_reason(error)}); {RESTORE}.") from error
+
+
+def damaged_entries(data: bytes, where: str) -> list[int]:
+    """Rows of a manifest that are not what was written.
+
+    Raises:
+        StoreError: It can't be read at all.
+    """
+    if file_state(data) is not FileState.SOUND:
+        return edited_rows(parse_manifest(data, where))
+    try:
+        return read_columns(data, ["check"])[2]
+    except PARQUET_ERRORS as error:
+        raise StoreError(f"The manifest {where} can't be read ({_reason(error)}); {RESTORE}.") from error
+
+
+RESTORE = "`avem cache repair` restores it from the copy in the store's ledger"
+
+
+def _reason(error: BaseException) -> str:
+    """Arrow's message in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def read_manifest(path: Path) -> pa.Table:
     """Read a manifest from disk; a missing one is a store without clips.
 
     Raises:
-        StoreError: It is not Parquet or lacks columns.
+        StoreError: It is a folder, is not Parquet, or lacks columns.
     """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return empty_manifest()
+    except OSError as error:
+        raise StoreError(f"The manifest {path} can't be read ({error.strerror}); {RESTORE}.") from error
     return parse_manifest(data, str(path))
 
 
 def write_manifest(path: Path, columns: Columns, edited: Collection[int] = ()) -> pa.Table:
-    """Write a manifest atomically, with fresh checks, and return it.
+    """Write a manifest atomically, with fresh checks, and return it; its copy in the ledger is written first.
 
     Args:
         path: Its file.
@@ -103,9 +128,9 @@ def write_manifest(path: Path, columns: Columns, edited: Collection[int] = ()) -
     for row in edited:
         checks[row] ^= 1
     table = pa.table({**columns, "check": checks}, schema=SCHEMA)
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    write_atomic(path, sink.getvalue().to_pybytes())
+    data = parquet_bytes(table, edited)
+    write_atomic(path.parent / COPY, data)
+    write_atomic(path, data)
     return table
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avem.cache.negatives import write_negatives
+from avem.cache.negatives_file import Mined
 from avem.cache.population import MODALITIES, Labels, Population, Rows, label_distance, population
 from avem.cache.store import FeatureStore
 
@@ -44,6 +45,16 @@ def match_mutual(
         SettingError: There is no such modality.
     """
     modality = "video" if modality == "visual" else str(modality)
+    negatives, attributes = _pairs(store, recipe, modality, duplicate_cosine, exclude, labels)
+    write_negatives(store, RECIPE, {modality: (negatives, attributes)})
+    return negatives
+
+
+def _pairs(
+    store: FeatureStore, recipe: str, modality: str, duplicate_cosine: float | None, exclude: Collection[str],
+    labels: Labels | None,
+) -> Mined:  # fmt: skip
+    """Pairs of one modality and what made them."""
     people = population(store, modality, duplicate_cosine, exclude, labels)
     partners = np.full(len(store), -1, dtype=np.int64)
     _pair_along_edges(store.negatives(recipe, modality), partners)
@@ -56,8 +67,7 @@ def match_mutual(
         "excluded": len(set(exclude)), "clips": len(labelled), "complete": len(labelled) - unpaired,
         "unpaired": unpaired,
     }  # fmt: skip
-    write_negatives(store, RECIPE, modality, negatives, attributes)
-    return negatives
+    return negatives, attributes
 
 
 def match_all(
@@ -69,12 +79,13 @@ def match_all(
     labels: Labels | None = None,
 ) -> dict[str, npt.NDArray[np.int32]]:
     """`match_mutual` for every modality the store has; modality to pairs."""
-    return {
-        modality: match_mutual(
-            store, recipe, modality, duplicate_cosine=duplicate_cosine, exclude=exclude, labels=labels
-        )
-        for modality, kinds in MODALITIES.items() if set(kinds) <= set(store.kinds)
-    }  # fmt: skip
+    mined = {
+        modality: _pairs(store, recipe, modality, duplicate_cosine, exclude, labels)
+        for modality, kinds in MODALITIES.items()
+        if set(kinds) <= set(store.kinds)
+    }
+    write_negatives(store, RECIPE, mined)
+    return {modality: pairs for modality, (pairs, _) in mined.items()}
 
 
 def _pair_along_edges(negatives: npt.NDArray[np.int32], partners: Rows) -> None:

@@ -7,21 +7,20 @@ never from a near-duplicate.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 
-from avem.cache.layout import METADATA, group_metadata, parse_metadata, write_metadata
+from avem.cache.layout import METADATA
+from avem.cache.negatives_file import Mined, negatives_metadata, save_negatives
+from avem.cache.negatives_reasons import why_none
 from avem.cache.population import MODALITIES, Labels, Population, Rows, population
 from avem.cache.search import EXACT_UP_TO, Found, Search, at_random, prepare_search
 from avem.cache.store import FeatureStore
 from avem.errors import SettingError, StoreError
-from avem.files import replace_directory
 from avem.progress import stage
 
 RECIPES = ("hard", "random-emotion", "random-clip")
@@ -29,8 +28,6 @@ RECIPES = ("hard", "random-emotion", "random-clip")
 
 MADE_IN_TRAINING = ("random-tensor", "diffused")
 """Table 17's other choices: no clips, but noise that training puts in a clip's place."""
-
-ROWS_PER_CHUNK = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +50,10 @@ class MiningReport:
     """Of those, the ones with k negatives."""
     without: dict[str, int] = field(default_factory=dict)
     """Clips without any negative, counted by `split/emotion`."""
+    fewest: int = 0
+    """Negatives of the clip that has the fewest, among clips that have some."""
+    why_none: str = ""
+    """Counts of what keeps clips from having a negative, where none has one."""
     mean_cosine: float | None = None
     """Between a clip and its first negative."""
     recall: float = 1.0
@@ -73,12 +74,13 @@ def mine_negatives(
 ) -> list[MiningReport]:
     """Mine negatives for each modality the store has and keep them in it, in place of older ones of the recipe.
 
-    A clip without label, without a stream, or without any possible negative has -1; nothing is an error but reported.
+    A clip without label, without a stream, or without any possible negative has -1, which is reported. Where no clip
+    has a negative, nothing is kept.
 
     Args:
         store: A store on this machine; refreshed first.
         recipe: One of `RECIPES`.
-        k: Negatives per clip.
+        k: Negatives per clip; at most one less than there are clips are kept.
         seed: Of the random recipes; the same seed and store give the same negatives.
         min_emotion_distance: 1: another emotion; 2: also another valence; 3: the opposite valence, which surprise and
             neutral do not have; see `avem.emotions.emotion_distance`.
@@ -93,7 +95,7 @@ def mine_negatives(
 
     Raises:
         SettingError: Unknown recipe, or a number that makes no sense.
-        StoreError: The store is remote or holds no features.
+        StoreError: The store is remote or holds no features, or no clip has a negative: the message says why.
         UnknownClipError: A clip to leave out is not in the store.
     """
     if recipe in MADE_IN_TRAINING:
@@ -109,7 +111,9 @@ def mine_negatives(
     if not modalities:
         raise StoreError(f"{store.location.url} holds no features to mine; extract them with `avem extract`.")
     distance = 0 if recipe == "random-clip" else min_emotion_distance
-    reports = []
+    k = min(k, max(1, len(store) - 1))
+    reports: list[MiningReport] = []
+    mined: dict[str, Mined] = {}
     for modality in modalities:
         people = population(store, modality, duplicate_cosine, exclude, labels)
         negatives = np.full((len(store), k), -1, dtype=np.int32)
@@ -117,9 +121,22 @@ def mine_negatives(
             recipe, modality, k, seed, distance, people.duplicate_cosine, labels is not None, len(set(exclude))
         )
         report = _mine(people, negatives, plan, exact_up_to)
-        write_negatives(store, recipe, modality, negatives, asdict(report))
+        if not (negatives >= 0).any():
+            report = replace(report, why_none=why_none(store, people, modality, distance, len(set(exclude))))
+        mined[modality] = negatives, asdict(report)
         reports.append(report)
+    if all(report.why_none for report in reports):
+        raise StoreError(_no_negatives(store, reports))
+    write_negatives(store, recipe, mined)
     return reports
+
+
+def _no_negatives(store: FeatureStore, reports: list[MiningReport]) -> str:
+    reasons = "; ".join(f"{report.modality}: {report.why_none}" for report in reports)
+    return (
+        f"None of the {len(store)} clips of {store.location.url} can have a {reports[0].recipe} negative ({reasons}); "
+        "a negative is a clip of the same split, of another emotion and another source, and no near-duplicate."
+    )
 
 
 def ensure_negatives(store: FeatureStore, recipe: str, seed: int = 0, labels: Labels | None = None) -> None:
@@ -165,54 +182,33 @@ def negatives_attributes(store: FeatureStore, recipe: str, modality: str) -> dic
     Raises:
         StoreError: They are not mined, or what says how is damaged.
     """
-    name = f"negatives/{recipe}/{modality}"
-    data = store.location.read(f"{name}/{METADATA}")
-    if data is None:
-        raise StoreError(f"{store.location.url} has no {recipe} negatives for {modality}; mine them first.")
-    where = f"{store.location.url}/{name}"
-    attributes = parse_metadata(data, where).get("attributes")
-    found = attributes.get("avem") if isinstance(attributes, dict) else None
+    found = negatives_metadata(store.location, recipe, modality)["attributes"].get("avem")
     if not isinstance(found, dict):
-        raise StoreError(f"{where}/{METADATA} does not say how the negatives were mined; mine them again.")
+        raise StoreError(
+            f"{store.location.url}/negatives/{recipe}/{modality}/{METADATA} does not say how the negatives were mined; "
+            f"mine them again with `avem cache negatives --recipe {recipe}`."
+        )
     return found
 
 
-def write_negatives(
-    store: FeatureStore, recipe: str, modality: str, negatives: npt.NDArray[np.int32], attributes: dict[str, Any]
-) -> None:
-    """Keep negatives in a store, whole or not at all.
+def write_negatives(store: FeatureStore, recipe: str, mined: Mapping[str, Mined]) -> None:
+    """Keep negatives of one recipe in a store: all modalities at once, or none.
 
     Args:
         store: A store on this machine.
         recipe: Their name.
-        modality: `audio`, `video` or `audiovisual`.
-        negatives: int32 [clips, K], row numbers or -1.
-        attributes: What made them.
+        mined: Modality (`audio`, `video`, `audiovisual`) to its negatives and what made them; others stay.
 
     Raises:
         StoreError: The store is remote or can't be written.
     """
     if store.location.local is None:
         raise StoreError(f"{store.location.url} is remote; mine negatives in a local store and copy it.")
-    folder = store.location.local / "negatives"
-
-    def fill(directory: Path) -> None:
-        zarr.create_array(
-            directory,
-            data=negatives,
-            chunks=(min(len(negatives), ROWS_PER_CHUNK) or 1, negatives.shape[1]),
-            attributes={"avem": attributes},
-            fill_value=-1,
-            overwrite=True,
-        )
-
     try:
-        for group in (folder, folder / recipe):
-            if not (group / METADATA).is_file():
-                write_metadata(group, group_metadata({}))
-        replace_directory(folder / recipe / modality, fill)
+        save_negatives(store.location.local, recipe, mined)
     except OSError as error:
-        raise StoreError(f"Negatives can't be written to {folder} ({error.strerror or error}).") from error
+        reason = error.strerror or error
+        raise StoreError(f"Negatives can't be written to {store.location.local} ({reason}).") from error
 
 
 def _mine(people: Population, negatives: npt.NDArray[np.int32], report: MiningReport, exact_up_to: int) -> MiningReport:
@@ -222,6 +218,7 @@ def _mine(people: Population, negatives: npt.NDArray[np.int32], report: MiningRe
     without: dict[str, int] = {}
     cosines: list[npt.NDArray[np.float32]] = []
     recalls = [1.0]
+    fewest = report.k
     search = prepare_search(people, report.k, report.min_emotion_distance, exact_up_to) if hard else None
     with stage(f"{report.recipe} {report.modality}", len(people.rows)) as progress:
         for split, emotion, anchors, pool in people.groups(report.min_emotion_distance):
@@ -231,13 +228,17 @@ def _mine(people: Population, negatives: npt.NDArray[np.int32], report: MiningRe
             first = found.positions[held[:, 0], 0]
             cosines.append(np.einsum("nd,nd->n", people.vectors[anchors[held[:, 0]]], people.vectors[first]))
             recalls.append(found.recall)
+            counts = held.sum(axis=1)
+            fewest = min(fewest, int(counts[counts > 0].min(initial=report.k)))
             clips, complete = clips + len(anchors), complete + int(held.all(axis=1).sum())
             if not held.any(axis=1).all():
                 without[f"{split}/{emotion}"] = int((~held.any(axis=1)).sum())
             progress.advance(len(anchors))
     closeness = np.concatenate(cosines) if cosines else np.zeros(0)
     mean = float(closeness.mean()) if len(closeness) else None
-    return replace(report, clips=clips, complete=complete, without=without, mean_cosine=mean, recall=min(recalls))
+    return replace(
+        report, clips=clips, complete=complete, without=without, fewest=fewest, mean_cosine=mean, recall=min(recalls)
+    )
 
 
 def _choose(

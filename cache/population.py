@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from avem.cache.records import Kind
+from avem.cache.same import same_vectors
 from avem.cache.store import FeatureStore
 from avem.emotions import emotion_distance
 from avem.errors import SettingError
@@ -33,6 +34,7 @@ KNOWN_LABELS = frozenset(str(emotion) for emotion in Emotion)
 DUPLICATE_SHARE = 0.02
 """Near-duplicates differ by less than this share of what two clips of the store differ by on average."""
 
+
 Rows = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
 
@@ -53,6 +55,12 @@ class Population:
     """[n], a number per source; a clip of unknown source has a number of its own."""
     duplicate_cosine: float
     """Pairs closer than this are near-duplicates and never each other's negatives."""
+    same: Rows = field(init=False)
+    """[n], a number that clips of the same vector share; they are near-duplicates whatever their cosine."""
+
+    def __post_init__(self) -> None:
+        """Find the same vectors."""
+        object.__setattr__(self, "same", same_vectors(self.vectors))
 
     def allowed(self, anchors: Rows, others: Rows) -> npt.NDArray[np.bool_]:
         """Whether clips may be each other's negatives as far as identity, source and likeness go.
@@ -67,6 +75,7 @@ class Population:
             part = slice(block, block + 256)
             cosines[part] = np.einsum("ad,acd->ac", self.vectors[anchors[part]], self.vectors[others[part]])
         distinct = self.sources[others] != self.sources[anchors][:, None]
+        distinct &= self.same[others] != self.same[anchors][:, None]
         result: npt.NDArray[np.bool_] = distinct & (cosines <= self.duplicate_cosine)
         return result
 
@@ -119,6 +128,7 @@ def population(
         modality: One of `MODALITIES`.
         duplicate_cosine: Cosine above which two clips are near-duplicates; None: `DUPLICATE_SHARE` of the mean
             squared distance between two clips, which suits encoders whose vectors all point much the same way.
+            Clips of the same vector always are, whatever is given.
         exclude: Ids of clips to leave out, such as a benchmark's.
         labels: See `Labels`; a modality that it does not name has the manifest's labels, except that those of picture
             and sound together make up the one of both.

@@ -136,6 +136,21 @@ class Shard:
     """A `range`, or a list where failed rows are tried again."""
 
 
+@dataclass(frozen=True, slots=True)
+class DamagedFile:
+    """A file of a store that is not what was written."""
+
+    path: str
+    """Relative to the store."""
+    problem: str
+    """What is wrong with it, as the end of a sentence."""
+    remedy: str
+    """What to do, as the end of a sentence."""
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.problem}; {self.remedy}"
+
+
 class DamagedRow(int):
     """The number of a damaged row, which also knows what is wrong with it."""
 

@@ -7,18 +7,20 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from contextlib import contextmanager
+from itertools import pairwise, product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import zarr
 
-from avem.cache.layout import array_metadata, shard_path
-from avem.cache.shards import LARGE_ROW, RowBytes, ShardFile
+from avem.cache.layout import shard_path
+from avem.cache.location import Location
+from avem.cache.shards import LARGE_ROW, RowBytes, RowError, ShardFile
 from avem.errors import StoreError
 
 OPEN_SHARDS = 256
@@ -39,14 +41,14 @@ class RowReader(Protocol):
         """Read rows, int64 [R], as bytes into a buffer, uint8 [R, row bytes].
 
         Raises:
-            StoreError: A row can't be read.
+            RowError: A row can't be read, or is not what was written.
         """
 
     def row(self, row: int, row_bytes: int) -> RowBytes:
         """One row's bytes, uint8 [row bytes], to look at; a view where that is possible.
 
         Raises:
-            StoreError: It can't be read.
+            RowError: It can't be read, or is not what was written.
         """
         ...
 
@@ -55,10 +57,16 @@ class ByteRangeRows:
     """Rows of an array on a local disk, copied from where their shards are mapped into memory.
 
     Threads may share one, and a forked process may go on using its parent's.
+
+    Args:
+        array: The array's folder.
+        rows_per_shard: Row slots of a shard.
+        axes: Axes of the array.
+        check: Whether to compare each row with its checksum.
     """
 
-    def __init__(self, array: Path, rows_per_shard: int, axes: int) -> None:
-        self._array, self._slots, self._axes = array, rows_per_shard, axes
+    def __init__(self, array: Path, rows_per_shard: int, axes: int, *, check: bool = True) -> None:
+        self._array, self._slots, self._axes, self._check = array, rows_per_shard, axes, check
         self._open: OrderedDict[int, ShardFile] = OrderedDict()
         self._guard = threading.Lock()
         self._from_disk = True
@@ -71,20 +79,39 @@ class ByteRangeRows:
             self._advise(indices, slots)
         ends = [*(np.flatnonzero(np.diff(indices)) + 1).tolist(), len(rows)]
         for first, end in pairwise([0, *ends] if len(rows) else []):
-            shard = self._shard_with(int(indices[first]), slots[first:end])
-            shard.take(slots[first:end], buffer[first:end])
+            with self._naming(int(indices[first]), int(rows[first])):
+                shard = self._shard_with(int(indices[first]), slots[first:end])
+                shard.take(slots[first:end], buffer[first:end], check=self._check)
         self._from_disk = buffer.size < FROM_MEMORY_BYTES_PER_S * (time.perf_counter() - start)
 
     def row(self, row: int, row_bytes: int) -> RowBytes:
         """See `RowReader`."""
         index, slot = divmod(row, self._slots)
-        return self._shard_with(index, np.array([slot])).row(slot, row_bytes)
+        with self._naming(index, row):
+            return self._shard_with(index, np.array([slot])).row(slot, row_bytes, check=self._check)
+
+    @contextmanager
+    def _naming(self, index: int, row: int) -> Iterator[None]:
+        """Turn what is wrong in a shard into an error that knows the row of the array.
+
+        Args:
+            index: The shard.
+            row: A row in it, for damage of the whole shard.
+        """
+        try:
+            yield
+        except RowError as error:
+            raise RowError(index * self._slots + error.row, error.problem) from error
+        except StoreError as error:
+            path = shard_path(self._array, index, self._axes)
+            raise RowError(row, f"stands in {path}, which is missing, truncated or damaged") from error
 
     def _advise(self, indices: npt.NDArray[np.int64], slots: npt.NDArray[np.int64]) -> None:
         """Let a disk see all of its work at once, which keeps it busy; in memory already, asking costs a fifth."""
         if self._from_disk:
             for index, slot in zip(indices.tolist(), slots.tolist(), strict=True):
-                self._shard(index).advise(slot)
+                with self._naming(index, index * self._slots + slot):
+                    self._shard(index).advise(slot)
 
     def _shard_with(self, index: int, slots: npt.NDArray[np.int64]) -> ShardFile:
         shard = self._shard(index)
@@ -135,30 +162,51 @@ class Int8Rows:
 
 
 class ZarrRows:
-    """Rows through zarr-python: remote, compressed, or rearranged arrays."""
+    """Rows through zarr-python: remote, compressed, or rearranged arrays.
 
-    def __init__(self, array: zarr.Array[Any], where: str) -> None:
-        self._array, self._where = array, where
+    zarr-python gives the fill value for a chunk that is not there. avem writes every row that it reports, so that is
+    a lost chunk.
+
+    Args:
+        location: The store.
+        name: The array's path in it.
+    """
+
+    def __init__(self, location: Location, name: str) -> None:
+        self._location, self._name = location, name
+        self._array = location.zarr_array(name)
 
     def read_into(self, rows: npt.NDArray[np.int64], buffer: RowBytes) -> None:
         """See `RowReader`."""
-        for row, place in zip(rows.tolist(), buffer, strict=True):
-            place[:] = self.row(row, buffer.shape[1])
+        for row, target in zip(rows.tolist(), buffer, strict=True):
+            target[:] = self.row(row, buffer.shape[1])
 
     def row(self, row: int, row_bytes: int) -> RowBytes:
         """See `RowReader`."""
         try:
-            data = np.ascontiguousarray(self._array[row])
+            data = np.ascontiguousarray(self._array[row]).reshape(-1).view(np.uint8)
         except Exception as error:  # every codec and every protocol has errors of its own
-            raise StoreError(f"Row {row} of {self._where} can't be read ({error}); run `avem cache verify`.") from error
-        return data.reshape(-1).view(np.uint8)
+            where = f"{self._location.url}/{self._name}"
+            raise RowError(row, f"can't be read from {where} ({str(error) or type(error).__name__})") from error
+        if len(data) != row_bytes:
+            raise RowError(row, f"is {len(data)} bytes long in {self._name} where {row_bytes} were written")
+        if not data.any() and self._is_lost(row):
+            raise RowError(row, f"has lost its chunk of {self._location.url}/{self._name}")
+        return data
+
+    def _is_lost(self, row: int) -> bool:
+        """Whether the chunk, or the shard, that a row should be in is not there."""
+        slots, *sizes = self._array.shards or self._array.chunks
+        counts = [range(-(-length // size)) for length, size in zip(self._array.shape[1:], sizes, strict=True)]
+        keys = [self._array.metadata.encode_chunk_key((row // slots, *rest)) for rest in product(*counts)]
+        return not all(self._location.exists(f"{self._name}/{key}") for key in keys)
 
 
 def read_in_parallel(reader: RowReader, rows: npt.NDArray[np.int64], buffer: RowBytes) -> None:
     """Read rows with as many threads as pay off, none of which outlives the call.
 
     Raises:
-        StoreError: A row can't be read.
+        RowError: A row can't be read, or is not what was written.
     """
     threads = min(len(os.sched_getaffinity(0)), MOST_THREADS, buffer.size // BYTES_PER_THREAD)
     if threads < 2:
@@ -166,18 +214,6 @@ def read_in_parallel(reader: RowReader, rows: npt.NDArray[np.int64], buffer: Row
         return
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(reader.read_into, np.array_split(rows, threads), np.array_split(buffer, threads)))
-
-
-def is_byte_ranges(metadata: dict[str, Any]) -> bool:
-    """Whether an array's Zarr metadata describes shards of whole uncompressed rows, as avem writes them."""
-    try:
-        rows, *row_shape = metadata["shape"]
-        slots = metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
-        ours = array_metadata(rows, tuple(row_shape), metadata["data_type"], slots, {})
-    except (KeyError, IndexError, TypeError):
-        return False
-    parts = ("chunk_grid", "chunk_key_encoding", "codecs")
-    return all(metadata.get(part) == ours[part] for part in parts)
 
 
 def row_buffer(rows: int, row_shape: tuple[int, ...], dtype: torch.dtype, *, pin: bool) -> torch.Tensor:

@@ -14,7 +14,7 @@ import math
 import os
 import threading
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,12 @@ from avem.errors import SettingError, StoreError
 from avem.files import json_sha256, write_atomic
 
 logger = logging.getLogger(__name__)
+
+SCORES = "logprobs"
+"""Folder of all scores in a store."""
+FINGERPRINT = "fingerprint.json"
+DIGITS = 32
+"""Digits of a fingerprint's SHA-256 that name its folder."""
 
 
 def score_key(row_id: str, kind: str, negative: str | None = None) -> str:
@@ -61,13 +67,14 @@ class ScoreCache:
             self.digest = json_sha256(fingerprint)
         except (TypeError, ValueError) as error:
             raise SettingError(f"The fingerprint of scores must be JSON: {error}.") from error
-        self.folder = Path(store_path) / "logprobs" / self.digest[:32]
+        self.folder = Path(store_path) / SCORES / self.digest[:DIGITS]
         self._file = self._new_file()
         self._scores: dict[str, float] = {}
         self._guard = threading.Lock()
         try:
-            if not (self.folder / "fingerprint.json").is_file():
-                write_atomic(self.folder / "fingerprint.json", json.dumps(fingerprint, indent=2, sort_keys=True) + "\n")
+            kept = self.folder / FINGERPRINT
+            if not (kept.is_file() and _is_fingerprint(kept.read_bytes(), self.folder.name)):
+                write_atomic(kept, json.dumps(fingerprint, indent=2, sort_keys=True) + "\n")
             for path in sorted(self.folder.glob("scores-*.tsv")):
                 self._load(path)
         except OSError as error:
@@ -118,16 +125,60 @@ class ScoreCache:
         return self.folder / f"scores-{uuid.uuid4().hex[:12]}.tsv"
 
     def _load(self, path: Path) -> None:
-        torn = 0
-        for line in path.read_bytes().split(b"\n"):
-            check, _, rest = line.partition(b"\t")
-            value, _, key = rest.partition(b"\t")
-            if check == _check(rest) and key:
-                self._scores[key.decode()] = float(value)
-            elif line:
-                torn += 1
-        if torn:
-            logger.warning("%s holds %d torn or damaged scores; they are computed again.", path, torn)
+        scores, lost = parse_scores(path.read_bytes())
+        self._scores |= scores
+        if lost:
+            logger.warning("%s holds %d torn or damaged scores; they are computed again.", path, len(lost))
+
+
+def parse_scores(data: bytes) -> tuple[dict[str, float], list[bytes]]:
+    """The scores of a file, and its lines that are not what was written."""
+    scores: dict[str, float] = {}
+    lost = []
+    for line in data.split(b"\n"):
+        check, _, rest = line.partition(b"\t")
+        value, _, key = rest.partition(b"\t")
+        if check == _check(rest) and key:
+            scores[key.decode()] = float(value)
+        elif line:
+            lost.append(line)
+    return scores, lost
+
+
+def damaged_scores(folder: str, files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
+    """Files of one fingerprint that are not what was written, each with what is wrong.
+
+    A last line without an end was torn by a crash; it is no damage and counts as missing.
+
+    Args:
+        folder: The name of their folder, which is the fingerprint's digest.
+        files: Name to content.
+    """
+    if FINGERPRINT not in files or not _is_fingerprint(files[FINGERPRINT], folder):
+        yield FINGERPRINT, "does not have the digest that its folder is named after"
+    for name, data in sorted(files.items()):
+        if name.startswith("scores-"):
+            lost = damaged_lines(data)
+            if lost:
+                yield name, f"has {len(lost)} damaged lines"
+
+
+def damaged_lines(data: bytes) -> list[bytes]:
+    """Lines of a file of scores that are not what was written, without a last one that was torn.
+
+    A last line that is one byte too long is no torn one: its end was damaged.
+    """
+    lost = parse_scores(data)[1]
+    torn = bool(lost) and data.endswith(lost[-1]) and not parse_scores(lost[-1][:-1])[0]
+    return lost[:-1] if torn else lost
+
+
+def _is_fingerprint(data: bytes, folder: str) -> bool:
+    """Whether JSON text is what a folder is named after."""
+    try:
+        return json_sha256(json.loads(data))[:DIGITS] == folder
+    except (ValueError, RecursionError):
+        return False
 
 
 def _line(key: str, value: float) -> bytes:

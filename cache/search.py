@@ -179,7 +179,8 @@ def _from_whole_pool(
     for place in short:
         anchor = anchors[place]
         cosines: Vectors = vectors @ people.vectors[anchor]
-        usable = (people.sources[pool] != people.sources[anchor]) & (cosines <= people.duplicate_cosine)
+        usable = (people.sources[pool] != people.sources[anchor]) & (people.same[pool] != people.same[anchor])
+        usable &= cosines <= people.duplicate_cosine
         preference = np.where(usable, ranking(cosines), -np.inf)
         best = np.argsort(-preference, kind="stable")[: chosen.shape[1]]
         chosen[place] = -1

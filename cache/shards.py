@@ -22,6 +22,7 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
+from avem.cache.checked_copy import checked_copy
 from avem.errors import StoreError
 from avem.files import sync_directory
 
@@ -37,6 +38,8 @@ LARGE_ROW = 2**14
 
 MADV_POPULATE_READ = 22
 """Linux 5.14 and later: bring pages into memory and say if that fails; Python has no name for it."""
+
+MISMATCH = "does not match its checksum"
 
 RowBytes: TypeAlias = npt.NDArray[np.uint8]
 
@@ -67,6 +70,19 @@ def parse_index(data: bytes | memoryview, slots: int, path: Path) -> ShardIndex:
     if len(data) != index_bytes(slots) or crc_bytes(data[:-CRC_BYTES]) != bytes(data[-CRC_BYTES:]):
         raise StoreError(f"The shard {path} is truncated or its index is damaged; run `avem cache verify`.")
     return np.frombuffer(data[:-CRC_BYTES], dtype="<u8").reshape(slots, 2)
+
+
+class RowError(StoreError):
+    """A row that can't be read, or is not what was written.
+
+    Args:
+        row: Its number: a slot of a shard, or a row of an array.
+        problem: What is wrong with it, as the end of a sentence.
+    """
+
+    def __init__(self, row: int, problem: str) -> None:
+        super().__init__(f"Row {row} {problem}; run `avem cache verify`.")
+        self.row, self.problem = row, problem
 
 
 class ShardFile:
@@ -104,32 +120,52 @@ class ShardFile:
         """Whether all of these row slots have data."""
         return bool((self.index[slots, 0] != MISSING).all())
 
-    def row(self, slot: int, row_bytes: int) -> RowBytes:
+    def row(self, slot: int, row_bytes: int, *, check: bool = True) -> RowBytes:
         """One row's bytes without its checksum, uint8 [row_bytes], where the file is mapped into memory.
 
-        Raises:
-            StoreError: The slot is empty, of another size, or lies outside the file.
-        """
-        offset = self._checked_offset(slot, row_bytes)
-        self._refuse_truncated(offset + row_bytes)
-        return self._bytes[offset : offset + row_bytes]
+        Args:
+            slot: Its slot.
+            row_bytes: How long it is.
+            check: Whether to compare it with its checksum.
 
-    def take(self, slots: npt.NDArray[np.int64], out: RowBytes) -> None:
+        Raises:
+            RowError: The slot is empty, of another size, lies outside the file, or does not match its checksum.
+        """
+        row = self._view(slot, row_bytes)
+        if check and google_crc32c.value(row) != self._checksum(slot, row_bytes):
+            raise RowError(slot, MISMATCH)
+        return row
+
+    def take(self, slots: npt.NDArray[np.int64], out: RowBytes, *, check: bool = True) -> None:
         """Copy rows, without their checksums, to the rows of `out`, uint8 [n, row bytes].
 
+        Args:
+            slots: Their slots, int64 [n].
+            out: Filled; what stands in it is what was checked.
+            check: Whether to compare each row with its checksum.
+
         Raises:
-            StoreError: A slot is empty, of another size, or lies outside the file.
+            RowError: A slot is empty, of another size, lies outside the file, or does not match its checksum.
         """
         row_bytes = out.shape[1]
         stride = row_bytes + CRC_BYTES
         entries = self.index[slots]
         if row_bytes >= LARGE_ROW or (entries[:, 0] != slots * stride).any() or (entries[:, 1] != stride).any():
-            for place, slot in zip(out, slots.tolist(), strict=True):
-                np.copyto(place, self.row(slot, row_bytes))
+            for target, slot in zip(out, slots.tolist(), strict=True):
+                row = self._view(slot, row_bytes)
+                if not check:
+                    np.copyto(target, row)
+                elif checked_copy(row, target) != self._checksum(slot, row_bytes):
+                    raise RowError(slot, MISMATCH)
             return
-        self._refuse_truncated(int(slots.max(initial=0)) * stride + row_bytes)
+        self._refuse_truncated(int(slots.max(initial=0)), int(slots.max(initial=0)) * stride + stride)
         grid = self._bytes[: len(self._bytes) // stride * stride].reshape(-1, stride)
         out[:] = grid[slots, :row_bytes]  # for small rows a call each would take longer than copying
+        if check:
+            expected = np.ascontiguousarray(grid[slots, row_bytes:]).view("<u4")[:, 0].tolist()
+            for slot, row, checksum in zip(slots.tolist(), out, expected, strict=True):
+                if google_crc32c.value(row) != checksum:
+                    raise RowError(slot, MISMATCH)
 
     def advise(self, slot: int) -> None:
         """Have the system begin to read a row that is asked for soon."""
@@ -137,16 +173,22 @@ class ShardFile:
         if offset != MISSING and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._handle, offset, length, os.POSIX_FADV_WILLNEED)
 
-    def _checked_offset(self, slot: int, row_bytes: int) -> int:
+    def _view(self, slot: int, row_bytes: int) -> RowBytes:
         offset, length = (int(number) for number in self.index[slot])
         if length != row_bytes + CRC_BYTES:
-            raise StoreError(f"Row slot {slot} of {self.path} is empty or misshapen; run `avem cache verify`.")
-        return offset
+            raise RowError(slot, f"is missing from {self.path} or misshapen")
+        self._refuse_truncated(slot, offset + length)
+        return self._bytes[offset : offset + row_bytes]
 
-    def _refuse_truncated(self, end: int) -> None:
+    def _checksum(self, slot: int, row_bytes: int) -> int:
+        """The checksum behind a row that `_view` found in the file."""
+        end = int(self.index[slot, 0]) + row_bytes
+        return int.from_bytes(self._bytes[end : end + CRC_BYTES].tobytes(), "little")
+
+    def _refuse_truncated(self, slot: int, end: int) -> None:
         """A map must not be read past its file's end, where the system would end the process."""
-        if os.fstat(self._handle).st_size < end:
-            raise StoreError(f"{self.path} was truncated while it was open; run `avem cache verify`.")
+        if os.fstat(self._handle).st_size < end or len(self._bytes) < end:
+            raise RowError(slot, f"was lost when {self.path} was truncated")
 
     def raw(self, slot: int) -> bytes:
         """One row's bytes with the checksum that stands behind them, unchecked."""
@@ -164,7 +206,7 @@ class ShardFile:
             row = self._fetched(offset, length)
         except OSError as error:
             return f"can't be read from the disk ({error.strerror})"
-        return "" if crc_bytes(row[:-CRC_BYTES]) == bytes(row[-CRC_BYTES:]) else "does not match its checksum"
+        return "" if crc_bytes(row[:-CRC_BYTES]) == bytes(row[-CRC_BYTES:]) else MISMATCH
 
     def _fetched(self, offset: int, length: int) -> memoryview:
         """Bytes of the file, certain to be in memory; what the disk can't read is an error and not a signal."""

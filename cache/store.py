@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,12 +17,18 @@ from avem.cache import layout, ledger
 from avem.cache.encode import TORCH_DTYPES, byte_view
 from avem.cache.ids import RowsById
 from avem.cache.location import Location
-from avem.cache.manifest import SCHEMA, empty_manifest, manifest_columns, parse_manifest
-from avem.cache.records import KINDS, OK, DamagedRow, Kind, StreamSpec
-from avem.cache.rows import ByteRangeRows, Int8Rows, RowReader, ZarrRows, is_byte_ranges, read_in_parallel, row_buffer
+from avem.cache.manifest import RESTORE, SCHEMA, damaged_entries, empty_manifest, manifest_columns, parse_manifest
+from avem.cache.negatives_file import read_negatives
+from avem.cache.records import KINDS, OK, DamagedFile, DamagedRow, Kind, StreamSpec
+from avem.cache.rows import ByteRangeRows, Int8Rows, RowReader, ZarrRows, read_in_parallel, row_buffer
+from avem.cache.shards import RowError
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 
 RowNumbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
+
+
+class EditedEntryError(StoreError):
+    """Entries of the manifest that are not what was written; the other ones, and features, are sound."""
 
 
 class FeatureStore:
@@ -30,32 +37,38 @@ class FeatureStore:
     It shows what was committed when it was opened or last refreshed, also while writers go on. Threads may share one,
     forked processes may go on using it, and pickling it opens it anew.
 
+    Everything read is compared with its checksum. An edited entry of the manifest is an error where the manifest is
+    asked for, so that `verify` can name it.
+
     Args:
         location: Where the store is.
         pin: Whether features come in pinned memory.
+        check: Whether to compare what is read with its checksum.
     """
 
-    def __init__(self, location: Location, *, pin: bool = False) -> None:
-        self.location, self._pin = location, pin
+    def __init__(self, location: Location, *, pin: bool = False, check: bool = True) -> None:
+        self.location, self._pin, self._check = location, pin, check
         self._readers: dict[str, RowReader] = {}
         self.refresh()
 
     @classmethod
-    def open(cls, path: str | Path, *, pin: bool = False) -> FeatureStore:
+    def open(cls, path: str | Path, *, pin: bool = False, check: bool = True) -> FeatureStore:
         """Open a store for reading.
 
         Args:
             path: A folder, or a URL that fsspec understands (`s3://bucket/cache`).
             pin: Return features in pinned memory, for copies to a GPU that don't wait.
+            check: Compare rows and the manifest with their checksums. Without it damage is read as if it were data:
+                only for measuring, or right after `verify`.
 
         Raises:
             MissingFileError: There is nothing.
-            StoreError: It is no feature store, is of a newer format, or is damaged.
+            StoreError: It is no feature store, is of a newer format, or its root, manifest or ledger can't be read.
         """
-        return cls(Location.parse(path), pin=pin)
+        return cls(Location.parse(path), pin=pin, check=check)
 
-    def __reduce__(self) -> tuple[Callable[..., FeatureStore], tuple[str]]:
-        return FeatureStore.open, (self.location.url,)
+    def __reduce__(self) -> tuple[Callable[..., FeatureStore], tuple[str, bool]]:
+        return _open_again, (self.location.url, self._check)
 
     def refresh(self) -> None:
         """See what has been committed since.
@@ -69,32 +82,75 @@ class FeatureStore:
         if root is None:
             raise MissingFileError(f"There is no feature store at {where}; make one with `avem extract`.")
         self._attributes = layout.store_attributes(layout.parse_metadata(root, where), where)
-        records = ledger.read_records(self.location)  # before the manifest, which may take them over in between
-        self._manifest = self.location.read(layout.MANIFEST)
+        self._records: list[ledger.ShardRecord] = []
+        self._damage: StoreError | None = None
+        try:  # before the manifest, which may take the records over in between
+            self._records = ledger.read_records(self.location, None if self._check else {})
+            self._manifest = self.location.read(layout.MANIFEST)
+        except StoreError as error:
+            self._manifest, self._damage = None, error
+        if self._check:
+            if self._damage is None:
+                self._damage = self._manifest_damage()
+            if self._damage is not None and not isinstance(self._damage, EditedEntryError):
+                raise self._damage
         self._clips: pa.Table | None = None
-        if records:
-            columns = manifest_columns(self.clips)
-            ledger.fold(columns, records)
-            self._clips = pa.table({**columns, "check": self.clips["check"]}, schema=self.clips.schema)
-        table = self._columns([f"{kind}_status" for kind in KINDS])
-        self._available = {kind: pc.equal(table[f"{kind}_status"], OK).to_numpy() for kind in KINDS}
+        self._available_rows: dict[Kind, npt.NDArray[np.bool_]] | None = None
         self._rows_by_id: RowsById | None = None
         self._specs: dict[Kind, StreamSpec] = {}
 
     @property
     def clips(self) -> pa.Table:
-        """The manifest, one row per clip, with every committed shard entered; parsed when it is first asked for."""
+        """The manifest, one row per clip, with every committed shard entered; parsed when it is first asked for.
+
+        Raises:
+            StoreError: It is damaged, or an entry was edited.
+        """
         if self._clips is None:
-            self._clips = self._columns(SCHEMA.names)
+            table = self._columns(SCHEMA.names)
+            if self._records:
+                columns = manifest_columns(table)
+                ledger.fold(columns, self._records)
+                table = pa.table({**columns, "check": table["check"]}, schema=table.schema)
+            self._clips = table
         return self._clips
 
     def _columns(self, names: Sequence[str]) -> pa.Table:
-        """Some of the manifest's columns."""
+        """Some of the manifest's columns; only `clips` enters committed shards."""
+        if self._damage is not None:
+            raise self._damage
         if self._clips is not None:
             return self._clips.select(names)
         if self._manifest is None:
             return empty_manifest().select(names)
         return parse_manifest(self._manifest, f"{self.location.url}/{layout.MANIFEST}", names)
+
+    def _manifest_damage(self) -> StoreError | None:
+        """Why the manifest must not be read, if so: it is lost or damaged, or an entry is not what was written."""
+        where = f"{self.location.url}/{layout.MANIFEST}"
+        try:
+            if self._manifest is None:
+                lost = max((self.rows_of_array(kind, "features") for kind in self.kinds), default=0)
+                return StoreError(f"The manifest {where} is gone; {RESTORE}.") if lost else None
+            edited = damaged_entries(self._manifest, where)
+        except StoreError as error:
+            return error
+        if not edited:
+            return None
+        more = f", and {len(edited) - 1} more" if len(edited) > 1 else ""
+        clip = parse_manifest(self._manifest, where, ["clip_id"])["clip_id"][edited[0]].as_py()
+        return EditedEntryError(
+            f"The entry of the clip {clip!r} (row {edited[0]}{more}) in {where} was edited or is damaged; "
+            "`avem cache repair` enters it again."
+        )
+
+    @property
+    def _available(self) -> dict[Kind, npt.NDArray[np.bool_]]:
+        if self._available_rows is None:
+            names = [f"{kind}_status" for kind in KINDS]
+            table = self.clips.select(names) if self._records else self._columns(names)
+            self._available_rows = {kind: pc.equal(table[f"{kind}_status"], OK).to_numpy() for kind in KINDS}
+        return self._available_rows
 
     def __len__(self) -> int:
         """Clips in the store, whether extracted or not."""
@@ -187,7 +243,8 @@ class FeatureStore:
         reader = self._reader(kind, "features")
         if spec.dtype == "int8":
             reader = Int8Rows(reader, self._reader(kind, "scale"), spec.row_shape)
-        read_in_parallel(reader, numbers, byte_view(buffer))
+        with self._naming_damage(kind):
+            read_in_parallel(reader, numbers, byte_view(buffer))
         return buffer
 
     def pooled(self, kind: Kind) -> npt.NDArray[np.float32]:
@@ -215,27 +272,28 @@ class FeatureStore:
             modality: `audio`, `video` (or `visual`), or `audiovisual`.
 
         Raises:
-            StoreError: They are not mined, or were mined before clips were added.
+            StoreError: They are not mined, were mined before clips were added, or are damaged.
         """
         name = "video" if modality == "visual" else str(modality)
-        try:
-            found = self.location.zarr_array(f"negatives/{recipe}/{name}")
-        except MissingFileError as error:
+        found = read_negatives(self.location, recipe, name)
+        if len(found) != len(self):
             raise StoreError(
-                f"{self.location.url} has no {recipe} negatives for {name}; mine them with `avem cache negatives`."
-            ) from error
-        if found.shape[0] != len(self):
-            raise StoreError(
-                f"The {recipe} negatives of {self.location.url} were mined for {found.shape[0]} clips and it now holds "
+                f"The {recipe} negatives of {self.location.url} were mined for {len(found)} clips and it now holds "
                 f"{len(self)}; mine them again with `avem cache negatives`."
             )
-        return np.asarray(found[:], dtype=np.int32)
+        return found
 
     def verify(self) -> list[DamagedRow]:
         """Read everything and return the damaged rows, ascending; see `avem.cache.verify`."""
         from avem.cache.verify import damaged_rows
 
         return damaged_rows(self)
+
+    def damaged_files(self) -> list[DamagedFile]:
+        """Read everything beside rows and return the damaged files; see `avem.cache.verify_files`."""
+        from avem.cache.verify_files import damaged_files
+
+        return damaged_files(self)
 
     def rows_of_array(self, kind: Kind, array: str) -> int:
         """Length of an array of a stream along the clip axis."""
@@ -244,16 +302,31 @@ class FeatureStore:
     def shard_folder(self, kind: Kind, array: str) -> Path | None:
         """Folder of an array of plain byte ranges on this machine; None where only Zarr can read it."""
         metadata, name = self._array_metadata(kind, array)
-        return self.location.local / name if self.location.local is not None and is_byte_ranges(metadata) else None
+        return (
+            self.location.local / name if self.location.local is not None and layout.is_byte_ranges(metadata) else None
+        )
 
     def _small_rows(self, kind: Kind, array: str, row_shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """A whole array of float32 rows [clips, *row_shape], zero where a clip has none."""
         rows = np.flatnonzero(self._available[kind])
         found = torch.empty((len(rows), *row_shape))
-        self._reader(kind, array).read_into(rows, byte_view(found))
+        with self._naming_damage(kind):
+            self._reader(kind, array).read_into(rows, byte_view(found))
         values = np.zeros((len(self), *row_shape), dtype=np.float32)
         values[rows] = found.numpy()
         return values
+
+    @contextmanager
+    def _naming_damage(self, kind: Kind) -> Iterator[None]:
+        """Say of a row that can't be read which clip it is, and what to do."""
+        try:
+            yield
+        except RowError as error:
+            clip = self.clips["clip_id"][error.row].as_py()
+            raise StoreError(
+                f"The {kind} features of the clip {clip} in {self.location.url} can't be used: row {error.row} "
+                f"{error.problem}; `avem cache verify` names all such rows and `avem cache repair` extracts them again."
+            ) from error
 
     def _checked_rows(self, kind: Kind, rows: RowNumbers) -> npt.NDArray[np.int64]:
         numbers = np.asarray(rows, dtype=np.int64).reshape(-1)
@@ -295,8 +368,13 @@ class FeatureStore:
             folder = self.shard_folder(kind, array)
             if folder is not None:
                 axes = 1 + len(layout.stream_arrays(self.spec(kind))[array][0])
-                self._readers[key] = ByteRangeRows(folder, self.spec(kind).rows_per_shard, axes)
+                self._readers[key] = ByteRangeRows(folder, self.spec(kind).rows_per_shard, axes, check=self._check)
             else:
                 name = f"{layout.stream_group(kind, self.spec(kind).encoder)}/{array}"
-                self._readers[key] = ZarrRows(self.location.zarr_array(name), f"{self.location.url}/{name}")
+                self._readers[key] = ZarrRows(self.location, name)
         return self._readers[key]
+
+
+def _open_again(url: str, check: bool) -> FeatureStore:
+    """What unpickling a store calls."""
+    return FeatureStore.open(url, check=check)

@@ -14,7 +14,7 @@ from avem.cache.layout import MANIFEST, shard_path, stream_arrays, stream_group
 from avem.cache.manifest import edited_rows, parse_manifest
 from avem.cache.records import KINDS, DamagedRow, Kind
 from avem.cache.rows import ZarrRows
-from avem.cache.shards import ShardFile
+from avem.cache.shards import RowError, ShardFile
 from avem.errors import StoreError
 from avem.progress import Stage, stage
 
@@ -26,24 +26,30 @@ def damaged_rows(store: FeatureStore) -> list[DamagedRow]:
     """Read every row that should be there and check it.
 
     A row is damaged if its manifest entry was edited, moved or lost, or if its features, pooled vector or scale are
-    missing, truncated, or differ from their checksum.
+    missing, truncated, or differ from their checksum. Where the manifest can't be read at all, every entry is lost, and
+    features are checked once it is restored.
 
     Returns:
         The damaged rows, ascending, each once, with all that is wrong with it.
     """
+    store = type(store)(store.location, check=False)  # what is damaged has to be read to be named
     problems: dict[int, list[str]] = defaultdict(list)
     kinds: dict[int, set[Kind]] = defaultdict(set)
+    try:
+        ids = store.clips["clip_id"].to_pylist()
+    except StoreError:
+        lost = "the manifest's entry can't be read"
+        return [DamagedRow(row, "", lost, entry=True) for row in range(rows_of_arrays(store))]
     for row, problem in _manifest_problems(store):
         problems[row].append(problem)
     entries = set(problems)
-    work = [(kind, array) for kind in store.kinds for array in stream_arrays(store.spec(kind))]
+    work = [(kind, array) for kind in store.kinds for array in readable_arrays(store, kind)]
     total = sum(int(store.available(kind).sum()) for kind, _ in work)
     with stage("verify", total, "rows") as progress:
         for kind, array in work:
             for row, problem in _array_problems(store, kind, array, progress):
                 problems[row].append(f"{kind}/{array} {problem}")
                 kinds[row].add(kind)
-    ids = store.clips["clip_id"].to_pylist()
     return [
         DamagedRow(
             row, ids[row] if row < len(ids) else "", "; ".join(problems[row]),
@@ -53,15 +59,39 @@ def damaged_rows(store: FeatureStore) -> list[DamagedRow]:
     ]  # fmt: skip
 
 
+def readable_arrays(store: FeatureStore, kind: Kind) -> list[str]:
+    """The arrays of a stream whose metadata can be read; `avem.cache.verify_files` names the others."""
+    readable = []
+    try:
+        names = list(stream_arrays(store.spec(kind)))
+    except StoreError:
+        return []
+    for name in names:
+        try:
+            store.shard_folder(kind, name)
+        except StoreError:
+            continue
+        readable.append(name)
+    return readable
+
+
+def rows_of_arrays(store: FeatureStore) -> int:
+    """How many clips the arrays were made for, as far as their metadata can be read."""
+    return max(
+        (store.rows_of_array(kind, name) for kind in store.kinds for name in readable_arrays(store, kind)), default=0
+    )
+
+
 def _manifest_problems(store: FeatureStore) -> Iterator[tuple[int, str]]:
     data = store.location.read(MANIFEST)
     rows = 0
     if data is not None:
-        table = parse_manifest(data, f"{store.location.url}/{MANIFEST}")
-        rows = len(table)
-        yield from ((row, "the manifest's entry was edited or moved") for row in edited_rows(table))
-    ends = [store.rows_of_array(kind, "features") for kind in store.kinds]
-    yield from ((row, "the manifest's entry is lost") for row in range(rows, max(ends, default=0)))
+        where = f"{store.location.url}/{MANIFEST}"
+        rows = len(parse_manifest(data, where, ["check"]))
+        yield from (
+            (row, "the manifest's entry was edited or moved") for row in edited_rows(parse_manifest(data, where))
+        )
+    yield from ((row, "the manifest's entry is lost") for row in range(rows, rows_of_arrays(store)))
 
 
 def _array_problems(store: FeatureStore, kind: Kind, array: str, progress: Stage) -> Iterator[tuple[int, str]]:
@@ -99,12 +129,16 @@ def _zarr_problems(
 ) -> Iterator[tuple[int, str]]:
     """Through Zarr, whose codecs check what they can."""
     name = f"{stream_group(kind, store.spec(kind).encoder)}/{array}"
-    zarr_array = store.location.zarr_array(name)
-    reader = ZarrRows(zarr_array, f"{store.location.url}/{name}")
-    buffer = np.empty((1, int(np.prod(zarr_array.shape[1:])) * zarr_array.dtype.itemsize), dtype=np.uint8)
+    row_shape, data_type = stream_arrays(store.spec(kind))[array]
+    buffer = np.empty((1, int(np.prod(row_shape)) * np.dtype(data_type).itemsize), dtype=np.uint8)
+    try:
+        reader = ZarrRows(store.location, name)
+    except StoreError as error:
+        yield from ((row, f"can't be read ({error})") for row in rows.tolist())
+        return
     for row in rows:
         try:
             reader.read_into(np.array([row]), buffer)
-        except StoreError as error:
-            yield int(row), f"can't be read ({error})"
+        except RowError as error:
+            yield int(row), error.problem
         progress.advance()

@@ -18,6 +18,7 @@ from avem.cache.locks import store_lock
 from avem.cache.manifest import (
     DECODER_COLUMNS,
     DETAIL_COLUMNS,
+    RESTORE,
     Columns,
     append_clips,
     edited_rows,
@@ -27,6 +28,7 @@ from avem.cache.manifest import (
 )
 from avem.cache.records import FAILED, KINDS, OK, PENDING, ClipRecord, Kind, StreamSpec
 from avem.cache.stream import StreamWriter
+from avem.cache.sweep import sweep
 from avem.errors import FingerprintError, StoreError, UnknownClipError
 
 
@@ -51,22 +53,23 @@ class StoreWriter:
         path = Path(path).expanduser()
         if "://" in str(path) or ":/" in str(path):
             raise StoreError(f"{path} is a URL; stores are written on a local disk and copied from there.")
-        if (path / layout.METADATA).is_file():
-            layout.store_attributes(layout.read_metadata(path), str(path))
-            return cls(path)
-        _refuse_foreign(path)
-        attributes = {"avem": {"format_version": layout.FORMAT_VERSION, "roots": {}, "streams": {}}}
-        try:
-            layout.write_metadata(path, layout.group_metadata(attributes))
-        except OSError as error:
-            raise StoreError(f"A feature store can't be made at {path} ({error.strerror}).") from error
+        if not (path / layout.METADATA).is_file():
+            _refuse_foreign(path)
+            attributes = {"avem": {"format_version": layout.FORMAT_VERSION, "roots": {}, "streams": {}}}
+            try:
+                with store_lock(path / layout.LEDGER, exclusive=True):
+                    if not (path / layout.METADATA).is_file():  # another writer may have made it meanwhile
+                        layout.write_root(path, layout.group_metadata(attributes))
+            except OSError as error:
+                raise StoreError(f"A feature store can't be made at {path} ({error.strerror}).") from error
+        layout.store_attributes(layout.read_metadata(path), str(path))
         return cls(path)
 
     @property
     def clips(self) -> pa.Table:
         """The manifest as it stands, with committed shards entered."""
         records = ledger.read_records(Location.parse(self.path))
-        table = read_manifest(self.path / layout.MANIFEST)
+        table = self._table()
         if not records:
             return table
         columns = manifest_columns(table)
@@ -115,13 +118,13 @@ class StoreWriter:
         with self._exclusive():
             metadata = layout.read_metadata(self.path)
             streams = metadata["attributes"]["avem"].setdefault("streams", {})
-            clips = len(read_manifest(self.path / layout.MANIFEST))
+            clips = len(self._table())
             if spec.kind in streams:
                 spec = self._existing(spec, streams[spec.kind])
             else:
                 self._make_arrays(spec, clips)
                 streams[spec.kind] = spec.encoder
-                layout.write_metadata(self.path, metadata)
+                layout.write_root(self.path, metadata)
             self._grow_arrays(clips)
         return StreamWriter(self.path, spec)
 
@@ -176,7 +179,6 @@ class StoreWriter:
         """
         with self._exclusive():
             columns = self._fold()
-            self._sweep()
             return self._write_manifest(columns)
 
     @contextmanager
@@ -184,6 +186,7 @@ class StoreWriter:
         """Be the only one who changes the manifest, the root's attributes or the arrays' shapes."""
         try:
             with store_lock(self._ledger, exclusive=True):
+                sweep(self.path)
                 yield
         except OSError as error:
             raise StoreError(f"The store {self.path} can't be written ({error.strerror or error}).") from error
@@ -191,7 +194,7 @@ class StoreWriter:
     def _fold(self) -> Columns:
         """Fold the ledger into the manifest; the store is held exclusively."""
         records = ledger.read_records(Location.parse(self.path))
-        table = read_manifest(self.path / layout.MANIFEST)
+        table = self._table()
         self._edited = set(edited_rows(table))
         columns = manifest_columns(table)
         ledger.fold(columns, records)
@@ -200,16 +203,26 @@ class StoreWriter:
             ledger.retire(self._ledger, records)
         return columns
 
+    def _table(self) -> pa.Table:
+        """The manifest, unless it lost entries: new clips would then take the rows of other clips' features."""
+        table = read_manifest(self.path / layout.MANIFEST)
+        rows = max((self._array_rows(kind) for kind in KINDS), default=0)
+        if len(table) < rows:
+            raise StoreError(
+                f"The manifest {self.path / layout.MANIFEST} names {len(table)} clips and the store has features of "
+                f"{rows}; {RESTORE}."
+            )
+        return table
+
+    def _array_rows(self, kind: Kind) -> int:
+        encoder = layout.read_metadata(self.path)["attributes"]["avem"].get("streams", {}).get(kind)
+        if encoder is None:
+            return 0
+        return int(layout.read_metadata(self.path / layout.stream_group(kind, encoder) / "features")["shape"][0])
+
     def _write_manifest(self, columns: Columns) -> pa.Table:
         """Write what `_fold` gave; entries that it found edited stay known as such."""
         return write_manifest(self.path / layout.MANIFEST, columns, self._edited)
-
-    def _sweep(self) -> None:
-        """Remove what killed writers left half-written; shards are swept by whoever writes them anew."""
-        leftovers = [path for kind in KINDS for path in (self._ledger / kind).glob(".*.tmp")]
-        leftovers += [*self.path.glob(".*.tmp"), *self.path.glob(f"*/*/*/.{layout.METADATA}.*.tmp")]
-        for leftover in leftovers:
-            leftover.unlink(missing_ok=True)
 
     def _remember_roots(self, records: Sequence[ClipRecord], root: Path) -> None:
         """Keep each dataset's folder; the folders it had before stay known for as long as they exist."""
@@ -223,7 +236,7 @@ class StoreWriter:
             if still_there := [path for path in before if Path(path).is_dir()]:
                 attributes["earlier_roots"] = earlier = {**earlier, dataset: still_there}
         if moved:
-            layout.write_metadata(self.path, metadata)
+            layout.write_root(self.path, metadata)
 
     def _existing(self, spec: StreamSpec, encoder: str) -> StreamSpec:
         """The stream as the store has it, where `spec` agrees with it."""
@@ -275,8 +288,18 @@ def _refuse_foreign(path: Path) -> None:
     if not path.is_dir():
         raise StoreError(f"{path} is a file; give a folder for the feature store.")
     others = sorted(item.name for item in path.iterdir() if not item.name.startswith(f".{layout.METADATA}."))
+    if others == [layout.LEDGER] and _is_begun(path / layout.LEDGER):
+        return  # a writer that was killed before it could make the store, or one that is about to
     if others:
         raise StoreError(f"{path} holds {others[0]!r} and is no feature store; give a new or an empty folder.")
+
+
+def _is_begun(ledger: Path) -> bool:
+    """Whether a folder holds no more than a store that is about to be made."""
+    root_copy = Path(layout.ROOT_COPY).name
+    return ledger.is_dir() and all(
+        item.name in ("lock", root_copy) or item.name.startswith(f".{root_copy}.") for item in ledger.iterdir()
+    )
 
 
 def _enter_replaced(records: Sequence[ClipRecord], known: dict[str, int], columns: Columns) -> bool:

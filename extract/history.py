@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from avem.cache.layout import LEDGER
-from avem.errors import MissingFileError
+from avem.checksums import sealed_lines, unseal
+from avem.errors import DataError, MissingFileError
 from avem.extract.options import RUNS, ExtractOptions, ExtractReport
-from avem.files import json_sha256, read_json_lines, write_json_lines
+from avem.files import json_sha256, write_atomic
 from avem.locate import locate_model
+
+logger = logging.getLogger(__name__)
 
 
 def finished_before(store: Path, options: ExtractOptions) -> bool:
@@ -38,12 +43,24 @@ def record_run(store: Path, options: ExtractOptions, report: ExtractReport) -> N
         "limiting_stage": report.limiting_stage,
         "seconds": {name: round(value, 3) for name, value in asdict(report.timings).items()},
     }
-    write_json_lines(store / LEDGER / RUNS, [*_runs(store), entry])
+    write_atomic(store / LEDGER / RUNS, sealed_lines([*_runs(store), entry]))
 
 
 def _runs(store: Path) -> list[dict[str, Any]]:
     path = store / LEDGER / RUNS
-    return read_json_lines(path, dict) if path.is_file() else []
+    if not path.is_file():
+        return []
+    runs = [_run(line, str(path)) for line in path.read_bytes().splitlines() if line.strip()]
+    return [run for run in runs if run is not None]
+
+
+def _run(line: bytes, where: str) -> dict[str, Any] | None:
+    """An earlier run, or None where its record is damaged: encoders are then loaded to be compared."""
+    try:
+        return unseal(json.loads(line), where)
+    except (DataError, ValueError, RecursionError):
+        logger.warning("%s holds a damaged record; it is left out.", where)
+        return None
 
 
 def _identity(options: ExtractOptions) -> dict[str, str]:

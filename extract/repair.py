@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from avem.cache.layout import LEDGER
-from avem.cache.records import ClipRecord, DamagedRow, Kind
+from avem.cache.records import PENDING, ClipRecord, DamagedFile, DamagedRow, Kind
+from avem.cache.restore import damaged_records, restore_files
 from avem.cache.store import FeatureStore
 from avem.cache.writer import StoreWriter
+from avem.checksums import seal, unseal
+from avem.errors import DataError, StoreError
 from avem.extract.datasets import read_dataset
 from avem.extract.options import ExtractOptions
 from avem.extract.pipeline import extract
@@ -31,6 +34,10 @@ class RepairReport:
     """Clips whose rows were extracted again."""
     left: dict[str, str] = field(default_factory=dict)
     """Clips, or rows without one, that could not be mended, and why; nothing of them was changed."""
+    restored: list[str] = field(default_factory=list)
+    """Files that were written again, relative to the store: the manifest, metadata, the ledger."""
+    files_left: list[DamagedFile] = field(default_factory=list)
+    """Files that are still damaged, and what to do about each."""
 
 
 def repair(store_path: str | Path, options: ExtractOptions, root: str | Path | None = None) -> RepairReport:
@@ -52,20 +59,23 @@ def repair(store_path: str | Path, options: ExtractOptions, root: str | Path | N
         AvemError: The store can't be read at all, or an encoder or a dataset is not to be had.
     """
     path = Path(store_path).expanduser()
-    store = FeatureStore.open(path)
-    report = RepairReport(store.verify())
+    shards = damaged_records(path)  # before they are removed
+    restored = restore_files(path)
+    store = FeatureStore.open(path, check=False)
+    report = RepairReport(store.verify(), restored=restored)
     roots = {name: Path(root or folder) for name, folder in store.roots.items()}
     begun = path / LEDGER / BEGUN
     work: dict[Kind, set[str]] = {kind: set() for kind in store.kinds}
     if begun.is_file():
-        work |= {kind: set(clips) for kind, clips in json.loads(begun.read_bytes()).items()}
+        work |= _begun(begun)
     entries = _entries(store, report, roots, options.dataset)
     rows = _rows(store, report, roots)
     for kind, clips in work.items():
         clips |= {record.clip_id for record in entries.values()}
         clips |= {store.clips["clip_id"][row].as_py() for row in rows[kind]}
+        clips |= _pending(store, kind, shards[kind])
     if any(work.values()):
-        write_atomic(begun, json.dumps({kind: sorted(clips) for kind, clips in work.items()}))
+        write_atomic(begun, json.dumps(seal({kind: sorted(clips) for kind, clips in work.items()})))
         writer = StoreWriter.open(path)
         if entries:
             writer.enter_again(entries)
@@ -75,14 +85,38 @@ def repair(store_path: str | Path, options: ExtractOptions, root: str | Path | N
             _extract_again(path, kind, clips, roots, options, report)
         begun.unlink()
     report.mended = sorted(set().union(*work.values()) - report.left.keys())
+    report.files_left = FeatureStore.open(path, check=False).damaged_files()
     return report
+
+
+def _begun(path: Path) -> dict[Kind, set[str]]:
+    """What an earlier repair had begun.
+
+    Raises:
+        StoreError: Its record is damaged.
+    """
+    try:
+        clips = unseal(json.loads(path.read_bytes()), str(path))
+        return {"video": set(clips.get("video", ())), "audio": set(clips.get("audio", ()))}
+    except (DataError, ValueError, TypeError, RecursionError) as error:
+        raise StoreError(
+            f"{path} is damaged, which names the clips of a repair that did not end; delete it and run `avem extract`, "
+            "which extracts them again."
+        ) from error
+
+
+def _pending(store: FeatureStore, kind: Kind, shards: set[int]) -> set[str]:
+    """Clips of some shards that count as not extracted, because the record that said so is gone."""
+    size = store.spec(kind).rows_per_shard
+    status, ids = (store.clips[name].to_pylist() for name in (f"{kind}_status", "clip_id"))
+    return {ids[row] for row in range(len(ids)) if status[row] == PENDING and row // size in shards}
 
 
 def _extract_again(
     path: Path, kind: Kind, clips: set[str], roots: dict[str, Path], options: ExtractOptions, report: RepairReport
 ) -> None:
     """Extract the pending rows of one stream, dataset by dataset."""
-    store = FeatureStore.open(path)
+    store = FeatureStore.open(path, check=False)
     datasets: dict[str, set[str]] = defaultdict(set)
     for clip_id, dataset in zip(*(store.clips[name].to_pylist() for name in ("clip_id", "dataset")), strict=True):
         if clip_id in clips:

@@ -24,15 +24,23 @@ StorePath = Annotated[Path, typer.Option("--cache", help="The feature store.")]
 
 @cache_app.command()
 def verify(cache: StorePath = Path("./cache")) -> None:
-    """Read every row and compare its checksum; exit status 2 if any is damaged."""
+    """Read everything in the store and compare it with its checksums; exit status 2 if anything is damaged."""
     from avem.cache import FeatureStore
 
-    damaged = FeatureStore.open(cache).verify()
-    for row in damaged:
+    store = FeatureStore.open(cache, check=False)
+    files, rows = store.damaged_files(), store.verify()
+    for file in files:
+        typer.echo(str(file))
+    for row in rows:
         typer.echo(f"row {row.row} ({row.clip_id}): {row.problem}")
-    if damaged:
-        raise StoreError(f"{len(damaged)} rows of {cache} are damaged; `avem cache repair` extracts them again.")
-    typer.echo(f"Every row of {cache} is sound.")
+    if files:
+        raise StoreError(
+            f"{len(files)} files and {len(rows)} rows of {cache} are damaged; what to do is said with each file, and "
+            "`avem cache repair` does what it can."
+        )
+    if rows:
+        raise StoreError(f"{len(rows)} rows of {cache} are damaged; `avem cache repair` extracts them again.")
+    typer.echo(f"Every row and every other file of {cache} is sound.")
 
 
 @cache_app.command()
@@ -52,10 +60,14 @@ def repair(
     options = ExtractOptions(video_encoder, audio_encoder, dataset=dataset, device=device, precision=precision)
     report = run(cache, options, root)
     typer.echo(f"{len(report.damaged)} rows were damaged; {len(report.mended)} clips are extracted again.")
-    for clip_id, reason in report.left.items():
-        typer.echo(f"left as it is: {clip_id}: {reason}")
+    for name in report.restored:
+        typer.echo(f"written again: {name}")
+    for left in [*(f"{clip_id}: {reason}" for clip_id, reason in report.left.items()), *map(str, report.files_left)]:
+        typer.echo(f"left as it is: {left}")
     if report.left:
         raise PartialFailure(f"{len(report.left)} rows of {cache} could not be mended.")
+    if report.files_left:
+        raise PartialFailure(f"{len(report.files_left)} files of {cache} are still damaged; what to do is said above.")
 
 
 @cache_app.command()

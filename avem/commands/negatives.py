@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from avem.cache import FeatureStore
+    from avem.cache import FeatureStore, MiningReport
     from avem.cache.population import Labels
 
 
@@ -69,15 +69,24 @@ def negatives(
         store, mined.value, k, seed, min_emotion_distance=LEAST_DISTANCE[valence], duplicate_cosine=duplicate_cosine,
         exclude=left_out, labels=known,
     ):  # fmt: skip
-        missing = ", ".join(f"{count} of {kind}" for kind, count in done.without.items())
-        note = f"; none for {missing}" if missing else ""
-        typer.echo(f"{done.modality}: {done.complete} of {done.clips} clips have {k} negatives{note}.")
+        typer.echo(_outcome(done))
     if recipe is Recipe.MUTUAL:
         paired = match_all(store, duplicate_cosine=duplicate_cosine, exclude=left_out, labels=known)
         for modality, pairs in paired.items():
             typer.echo(f"{modality}: {int((pairs >= 0).sum())} clips are paired.")
     if report is not None:
         _write_report(store, recipe.value, report, rows, media_root, known)
+
+
+def _outcome(done: MiningReport) -> str:
+    """What was mined in one modality, in one sentence."""
+    if done.why_none:
+        return f"{done.modality}: 0 of {done.clips} clips have a negative ({done.why_none})."
+    fewer = done.clips - done.complete - sum(done.without.values())
+    notes = [f"; {fewer} have fewer, at least {done.fewest}"] if fewer else []
+    if done.without:
+        notes.append("; none for " + ", ".join(f"{count} of {kind}" for kind, count in done.without.items()))
+    return f"{done.modality}: {done.complete} of {done.clips} clips have {done.k} negatives{''.join(notes)}."
 
 
 def _benchmark_rows(store: FeatureStore, files: list[Path]) -> list[int]:

@@ -30,6 +30,7 @@ def test_the_tree_is_what_the_page_says(tmp_path):
             "audio": {"features": 3, "pooled": 2, "scale": 2, "error": 1}}  # fmt: skip
     expected = {"zarr.json", "clips.parquet", "video/zarr.json", "audio/zarr.json", "ledger/lock",
                 "ledger/video.lock", "ledger/audio.lock", "ledger/history.jsonl",
+                "ledger/clips.parquet", "ledger/root.json",
                 "video/tiny-video/zarr.json", "audio/tiny-audio/zarr.json"}  # fmt: skip
     for array in arrays:
         kind, _, name = array.split("/")

@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 import pytest
-import zarr
 
 from avem.cache import FeatureStore, match_all, mine_negatives
+from avem.cache.negatives import negatives_attributes, write_negatives
 from avem.cache.negatives_report import matrix_svg, write_negatives_report
 from avem.cache.negatives_summary import summarise_negatives
 from avem.cli import main
@@ -67,7 +67,7 @@ def test_leaks_are_counted(store):
     mine_negatives(store, k=1)
     table = store.negatives("hard", "video")
     table[:4, 0] = [0, 10, 6, -1]  # itself; the same speaker; the same emotion; none
-    zarr.open_array(store.location.local / "negatives/hard/video", mode="r+")[:] = table
+    write_negatives(store, "hard", {"video": (table, negatives_attributes(store, "hard", "video"))})
     summary = summarise_negatives(store, "hard", "video")
     assert summary.leaks["the clip itself"] == 1
     assert summary.leaks["the same emotion"] == 2

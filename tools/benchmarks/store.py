@@ -112,8 +112,8 @@ def _read_warm(place: Path, plain: npt.NDArray[np.float16], batches: list[Any], 
 
         return read
 
-    def store_side(dtype: str) -> Callable[[], None]:
-        store = FeatureStore.open(place / dtype)
+    def store_side(dtype: str, *, check: bool = True) -> Callable[[], None]:
+        store = FeatureStore.open(place / dtype, check=check)
 
         def read() -> None:
             for batch in batches:
@@ -125,7 +125,9 @@ def _read_warm(place: Path, plain: npt.NDArray[np.float16], batches: list[Any], 
     sides = {
         "np.memmap": row_by_row(plain),
         "avem": store_side("float16"),
+        "avem, unchecked": store_side("float16", check=False),
         "avem, int8 rows": store_side("int8"),
+        "avem, int8 rows, unchecked": store_side("int8", check=False),
         "h5py": row_by_row(h5py.File(place / "rows.h5")["features"]),
         "zarr-python": row_by_row(array),
     }

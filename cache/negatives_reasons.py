@@ -1,0 +1,41 @@
+"""Why no clip has a negative, in one sentence with counts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from avem.cache.population import MODALITIES, Population
+from avem.cache.store import FeatureStore
+
+
+def why_none(store: FeatureStore, people: Population, modality: str, min_distance: int, excluded: int) -> str:
+    """Count the clips of a store by what keeps them from having a negative.
+
+    Args:
+        store: The store.
+        people: Its clips that have the modality's streams; none of them has a negative.
+        modality: `audio`, `video` or `audiovisual`.
+        min_distance: Least emotion distance that was asked for; 0 asks for none.
+        excluded: Clips that were left out, such as a benchmark's.
+    """
+    alone = related = alike = 0
+    for _, _, anchors, pool in people.groups(min_distance):
+        others = people.sources[pool]
+        for anchor in anchors.tolist():
+            strangers = np.count_nonzero(others != people.sources[anchor])
+            alone += not len(pool)
+            related += bool(len(pool) and not strangers)
+            alike += bool(strangers)
+    emotion = "another clip" if min_distance == 0 else "a clip of another emotion"
+    if min_distance > 1:
+        emotion = "a clip of an emotion of the asked valence"
+    unlabelled = int(np.count_nonzero(people.emotions == "")) if min_distance > 0 else 0
+    counts = {
+        f"have no {' and '.join(MODALITIES[modality])} features": len(store) - len(people.rows) - excluded,
+        "are left out": excluded,
+        "have no label": unlabelled,
+        f"lack {emotion} in their split": alone,
+        "have such clips of their own source alone": related,
+        "have near-duplicates alone": alike,
+    }
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items() if count) or "there are no clips"

@@ -1,0 +1,79 @@
+"""Removing what killed writers left: names that begin with a dot and end in `.tmp`, in folders that avem writes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from avem.cache import layout
+from avem.cache.locks import ShardLocks
+from avem.cache.records import KINDS
+
+FOLDER, SCORES = "negatives", "logprobs"
+LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<end>tmp|old)")
+"""How avem names what is not complete yet, or about to be removed: `.clips.parquet.1a2b3c4d.tmp`."""
+
+
+def sweep(store: Path) -> None:
+    """Remove leftovers from a store, and finish what a killed writer had begun to replace.
+
+    The store is held exclusively, and everything but shards is written by whoever holds it: what is left then has no
+    owner. A shard's leftover goes if nobody owns the shard.
+
+    Args:
+        store: The store's folder.
+    """
+    folders = [store, store / layout.LEDGER, store / FOLDER, *(store / layout.LEDGER / kind for kind in KINDS)]
+    folders += [store / kind for kind in KINDS]
+    folders += [folder for kind in (*KINDS, FOLDER) for folder in _folders(store / kind)]
+    folders += list(_folders(store / SCORES))
+    for folder in folders:
+        for path, name, end in _leftovers(folder):
+            if end == "old" and not (folder / name).exists():
+                path.rename(folder / name)
+            else:
+                _remove(path)
+    for kind in KINDS:
+        for stream in _folders(store / kind):
+            for array in _folders(stream):
+                _sweep_array(store, kind, array)
+
+
+def _sweep_array(store: Path, kind: str, array: Path) -> None:
+    """Remove an array's leftovers whose shard nobody writes."""
+    found = list(_leftovers(array))
+    if not found:
+        return
+    locks = ShardLocks(store / layout.LEDGER / f"{kind}.lock")
+    try:
+        for path, name, _ in found:
+            number = name.removeprefix("c.").partition(".")[0]
+            if name == layout.METADATA:
+                _remove(path)
+            elif number.isdigit() and locks.take(int(number)):
+                _remove(path)
+                locks.release(int(number))
+    finally:
+        locks.close()
+
+
+def _folders(parent: Path) -> Iterator[Path]:
+    if parent.is_dir():
+        yield from sorted(item for item in parent.iterdir() if item.is_dir() and not item.name.startswith("."))
+
+
+def _leftovers(folder: Path) -> Iterator[tuple[Path, str, str]]:
+    """Leftovers of a folder: path, the name that it was for, and its ending."""
+    for path in sorted(folder.glob(".*.*")) if folder.is_dir() else []:
+        match = LEFTOVER.fullmatch(path.name)
+        if match is not None:
+            yield path, match["name"], match["end"]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,173 @@
+"""Finding damage beside rows: metadata, the manifest's file, the ledger, mined negatives and scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from avem.cache import layout
+from avem.cache.ledger import HISTORY, read_records
+from avem.cache.location import Location
+from avem.cache.manifest import COPY, parse_manifest
+from avem.cache.manifest_file import FileState, file_state
+from avem.cache.negatives_file import FOLDER, negatives_metadata, read_negatives
+from avem.cache.records import KINDS, DamagedFile
+from avem.cache.scores import FINGERPRINT, SCORES, damaged_scores
+from avem.checksums import unseal
+from avem.errors import DataError, StoreError
+
+if TYPE_CHECKING:
+    from avem.cache.store import FeatureStore
+
+REPAIR = "`avem cache repair` writes it again"
+TAKE_OUT = "`avem cache repair` takes them out; they are made again when they are needed"
+
+CHANGED = "does not match its checksum"
+
+
+def damaged_files(store: FeatureStore) -> list[DamagedFile]:
+    """Read every file of a store that holds no features, and check it.
+
+    Returns:
+        The damaged files, each with what to do about it.
+    """
+    location = store.location
+    checks: tuple[Callable[[Location], Iterator[DamagedFile]], ...] = (
+        manifest_problems, _metadata_problems, _ledger_problems, _negatives_problems, _scores_problems,
+    )  # fmt: skip
+    return [problem for check in checks for problem in check(location)]
+
+
+def manifest_problems(location: Location) -> Iterator[DamagedFile]:
+    """What is wrong with the manifest as a file, and with its copy; `avem.cache.verify` looks at its rows."""
+    copy = _sound_copy(location)
+    remedy = (
+        "`avem cache repair` restores it from the copy in the store's ledger" if copy else
+        "restore it from a copy of your own, or extract into a new store with `avem extract`"
+    )  # fmt: skip
+    try:
+        data = location.read(layout.MANIFEST)
+        if data is None and copy:
+            yield DamagedFile(layout.MANIFEST, "is gone", remedy)
+        if data is not None:
+            parse_manifest(data, layout.MANIFEST)
+            if file_state(data) is FileState.CHANGED:
+                yield DamagedFile(layout.MANIFEST, CHANGED, REPAIR)
+    except StoreError as error:
+        yield DamagedFile(layout.MANIFEST, f"can't be read ({str(error).partition('; ')[0]})", remedy)
+    if not copy and location.exists(COPY):
+        yield DamagedFile(COPY, "is damaged", REPAIR)
+
+
+def _sound_copy(location: Location) -> bytes | None:
+    """The manifest's copy, where it is what was written."""
+    try:
+        data = location.read(COPY)
+    except StoreError:
+        return None
+    return data if data is not None and file_state(data) is FileState.SOUND else None
+
+
+def metadata_nodes(location: Location) -> Iterator[str]:
+    """Groups and arrays of a store, paths in it; the root is the empty path."""
+    yield ""
+    for kind in (*KINDS, FOLDER):
+        if location.exists(kind):
+            yield kind
+        for group in _visible(location, kind):
+            yield f"{kind}/{group}"
+            yield from (f"{kind}/{group}/{name}" for name in _visible(location, f"{kind}/{group}"))
+
+
+def _visible(location: Location, folder: str) -> list[str]:
+    names = location.names(folder)
+    return [name for name in names if not name.startswith(".") and name != layout.METADATA]
+
+
+def _metadata_problems(location: Location) -> Iterator[DamagedFile]:
+    for node in metadata_nodes(location):
+        if not node.startswith(f"{FOLDER}/") or node.count("/") < 2:
+            problem = metadata_problem(location, node)
+            if problem:
+                yield DamagedFile(f"{node}/{layout.METADATA}".lstrip("/"), problem, REPAIR)
+    copy = location.read(layout.ROOT_COPY)
+    if copy is not None and (bytes_problem := _bytes_problem(copy)):
+        yield DamagedFile(layout.ROOT_COPY, bytes_problem, REPAIR)
+
+
+def metadata_problem(location: Location, node: str) -> str:
+    """What is wrong with a group's or an array's `zarr.json`, or an empty string."""
+    try:
+        data = location.read(f"{node}/{layout.METADATA}".lstrip("/"))
+    except StoreError as error:
+        return f"can't be read ({error})"
+    if data is None:
+        return "is gone"
+    return _bytes_problem(data)
+
+
+def _bytes_problem(data: bytes) -> str:
+    try:
+        metadata = layout.parse_metadata(data, "")
+    except StoreError:
+        return CHANGED
+    if metadata.get("node_type") not in ("group", "array") or not isinstance(metadata.get("attributes"), dict):
+        return "is no Zarr metadata of avem's"
+    if layout.is_as_written(metadata) or layout.is_rewritten(metadata, data):
+        return ""
+    return CHANGED
+
+
+def _ledger_problems(location: Location) -> Iterator[DamagedFile]:
+    records: dict[str, str] = {}
+    read_records(location, records)
+    for name in records:
+        yield DamagedFile(name, "is damaged", "`avem cache repair` removes it and extracts its shard again")
+    for name in (HISTORY, "extract-runs.jsonl"):
+        data = location.read(f"{layout.LEDGER}/{name}")
+        lost = damaged_records_of(data or b"")
+        if lost:
+            yield DamagedFile(f"{layout.LEDGER}/{name}", f"has {lost} damaged lines", TAKE_OUT)
+    begun = location.read(f"{layout.LEDGER}/repair.json")
+    if begun is not None and not is_sound_line(begun):
+        yield DamagedFile(
+            f"{layout.LEDGER}/repair.json", "is damaged", "delete it; `avem extract` extracts what the repair began"
+        )
+
+
+def damaged_records_of(data: bytes) -> int:
+    """How many lines of sealed records are not what was written; a last one without an end was torn by a kill."""
+    *lines, last = data.split(b"\n")
+    return sum(not is_sound_line(line) for line in lines) + is_sound_line(last[:-1])
+
+
+def is_sound_line(line: bytes) -> bool:
+    """Whether JSON text is a record as it was sealed, or one from before there were checksums."""
+    try:
+        unseal(json.loads(line), "")
+    except (DataError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _negatives_problems(location: Location) -> Iterator[DamagedFile]:
+    for recipe in _visible(location, FOLDER):
+        for modality in _visible(location, f"{FOLDER}/{recipe}"):
+            again = f"mine them again with `avem cache negatives --recipe {recipe}`"
+            try:
+                read_negatives(location, recipe, modality)
+                sound = layout.is_as_written(negatives_metadata(location, recipe, modality))
+            except StoreError:
+                sound = False
+            if not sound:
+                yield DamagedFile(f"{FOLDER}/{recipe}/{modality}", "is damaged", again)
+
+
+def _scores_problems(location: Location) -> Iterator[DamagedFile]:
+    for digest in location.names(SCORES):
+        folder = f"{SCORES}/{digest}"
+        files = {name: location.read(f"{folder}/{name}") for name in _visible(location, folder)}
+        for name, problem in damaged_scores(digest, {name: data for name, data in files.items() if data is not None}):
+            remedy = "the next run that uses these scores writes it again" if name == FINGERPRINT else TAKE_OUT
+            yield DamagedFile(f"{folder}/{name}", problem, remedy)

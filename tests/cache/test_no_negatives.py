@@ -1,0 +1,75 @@
+"""Clips that are the same are no negatives of each other, and mining that finds none ends with the reasons."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from avem.cache import mine_negatives
+from avem.cache.same import same_vectors
+from avem.cli import app
+from avem.errors import StoreError
+from tests.cache.test_negatives import angles, store_of
+
+EMOTIONS = ("anger", "fear", "sadness", "happiness")
+
+
+def labelled(count):
+    return [(EMOTIONS[i % 4], "train", f"s{i}") for i in range(count)]
+
+
+@pytest.mark.parametrize("recipe", ["hard", "random-emotion", "random-clip"])
+@pytest.mark.parametrize(
+    "vectors", [np.zeros((8, 2)), np.ones((8, 2)), np.ones((8, 2)) + np.arange(16).reshape(8, 2) * 1e-8]
+)
+def test_copies_are_near_duplicates_whatever_is_given(tmp_path, vectors, recipe):
+    store = store_of(tmp_path / "cache", labelled(8), video=vectors)
+    for cosine in (None, 1.0, 1.1):
+        with pytest.raises(StoreError, match="8 have near-duplicates alone"):
+            mine_negatives(store, recipe, duplicate_cosine=cosine)
+
+
+def test_silent_clips_have_other_clips_as_negatives(tmp_path):
+    vectors = np.concatenate([np.zeros((4, 2)), angles(0, 30, 60, 90)])
+    store = store_of(tmp_path / "cache", labelled(8), video=vectors)
+    mine_negatives(store, k=4, duplicate_cosine=1.0)
+    found = store.negatives("hard", "video")
+    assert {row for row in found[:4].ravel().tolist() if row >= 0} <= {4, 5, 6, 7}
+    assert (found[:4] >= 0).any(axis=1).all()
+
+
+def test_more_than_there_are(tmp_path):
+    store_of(tmp_path / "cache", labelled(12), video=angles(*range(0, 120, 10)))
+    done = CliRunner().invoke(app, ["cache", "negatives", "--cache", str(tmp_path / "cache"), "--k", "1000"])
+    assert done.exit_code == 0
+    assert "video: 0 of 12 clips have 11 negatives; 12 have fewer, at least 9." in done.output
+
+
+def test_the_reasons_are_counted(tmp_path):
+    clips = [
+        ("anger", "train", "a"),
+        ("anger", "train", "b"),
+        ("fear", "test", "c"),
+        ("anger", "test", "c"),
+        (None, "train", ""),
+    ]
+    store_of(tmp_path / "cache", clips, video=angles(0, 30, 60, 90, 120))
+    done = CliRunner().invoke(app, ["cache", "negatives", "--cache", str(tmp_path / "cache")])
+    assert isinstance(done.exception, StoreError)
+    for reason in (
+        "1 have no label",
+        "2 lack a clip of another emotion",
+        "2 have such clips of their own source alone",
+    ):
+        assert reason in str(done.exception)
+    assert not list((tmp_path / "cache").glob("negatives/*"))
+
+
+def test_same_vectors_in_any_order():
+    rng = np.random.default_rng(0)
+    distinct = rng.normal(size=(200, 16)).astype(np.float32)
+    distinct /= np.linalg.norm(distinct, axis=1, keepdims=True)
+    of = rng.integers(0, 200, size=600)
+    numbers = same_vectors(distinct[of] + rng.normal(size=(600, 16)).astype(np.float32) * 1e-8)
+    for one in range(200):
+        assert len(set(numbers[of == one].tolist())) <= 1
+    assert len(set(numbers.tolist())) == len(set(of.tolist()))
