@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,7 +84,8 @@ def writing(path: Path | str) -> Iterator[None]:
         if (reason := disk_fault(error)) is None:
             raise
         found = WriteError(f"{path} can't be written: {reason}.")
-        found.errno = error.errno if isinstance(error, OSError) else errno.ENOSPC
+        found.errno = (error.errno if isinstance(error, OSError) else None) or errno.ENOSPC
+        found.strerror = os.strerror(found.errno)
         raise found from error
 
 

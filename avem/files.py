@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from avem.disk import writing
 from avem.errors import DataError, MissingFileError, SettingError
-from avem.output_kinds import FolderKind, mark
-from avem.outputs import Reads, folder_target
+from avem.output_kinds import PAGE, FileKind, FolderKind, mark
+from avem.outputs import Reads, file_target, folder_place, folder_target
 
 Record = TypeVar("Record")
 
@@ -59,7 +59,9 @@ def claim_directory(directory: Path, name: str, settings: Mapping[str, Any], wha
     Raises:
         DataError: The settings that it keeps can't be read.
         SettingError: The folder holds something else, or the same made by other settings, or it is a file.
+        WriteError: It can't be written.
     """
+    where = folder_place(directory)
     path = directory / name
     if path.is_file():
         try:
@@ -70,7 +72,7 @@ def claim_directory(directory: Path, name: str, settings: Mapping[str, Any], wha
             raise SettingError(f"{directory} holds a {what} of other settings; give another folder with --out.")
     elif directory.exists() and not directory.is_dir():
         raise SettingError(f"{directory} is a file; give a folder with --out.")
-    elif directory.exists() and any(directory.iterdir()):
+    elif directory.exists() and any(not item.name.startswith(".") for item in where.iterdir()):
         raise SettingError(f"{directory} holds something that is not a {what}; give a new folder with --out.")
     else:
         write_atomic(path, json.dumps(settings))
@@ -153,7 +155,30 @@ def json_sha256(value: Any) -> str:
 
 def write_json_lines(path: Path, objects: Iterable[dict[str, Any]]) -> None:
     """Write objects one a line, atomically."""
-    write_atomic(path, "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in objects))
+    write_atomic(path, json_lines(objects))
+
+
+def json_lines(objects: Iterable[dict[str, Any]]) -> str:
+    """Text of objects one a line."""
+    return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in objects)
+
+
+def write_new(path: Path, data: bytes | str, *, reads: Reads = (), option: str = "OUT") -> None:
+    """Write a file of a form that holds no mark of avem's: only where none is, or where one has this very content.
+
+    Args:
+        path: The file.
+        data: The whole content.
+        reads: What it is made from, see `avem.outputs.file_target`.
+        option: What the command line calls the file.
+
+    Raises:
+        SettingError: There is a file with another content, or the file is read.
+        WriteError: It can't be written.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    kind = FileKind("a file with this content", lambda found: found.read_bytes() == content)
+    write_atomic(file_target(path, kind, reads=reads, option=option), content)
 
 
 def read_json_lines(path: Path, parse: Callable[[dict[str, Any]], Record]) -> list[Record]:
@@ -183,3 +208,17 @@ def _records(path: Path, parse: Callable[[dict[str, Any]], Record]) -> Iterator[
                 raise DataError(f"{path} line {number} lacks the field {error}.") from error
             except (TypeError, ValueError) as error:
                 raise DataError(f"{path} line {number}: {error}.") from error
+
+
+def save_page(path: Path, text: str) -> None:
+    """Write an HTML page atomically, in place of an older page of avem's and of nothing else.
+
+    Args:
+        path: The file.
+        text: The page, whose head names avem as its generator.
+
+    Raises:
+        SettingError: The file is there and is no page that avem made.
+        WriteError: It can't be written.
+    """
+    write_atomic(file_target(path, PAGE), text)

@@ -211,5 +211,3 @@ def is_page(path: Path) -> bool:
 
 
 PAGE = FileKind("a page", is_page)
-NEW = FileKind("a new file", lambda _: False)
-"""Files of a form that holds no mark, such as JSON Lines for other tools: never overwritten."""

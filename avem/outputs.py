@@ -39,9 +39,7 @@ def folder_target(
         SettingError: It is a file, holds something else, or lies where it would destroy what is read.
         WriteError: Its disk is read-only or full, or permission is denied.
     """
-    path = _resolved(target, option)
-    if path.exists() and not path.is_dir():
-        raise SettingError(f"{target} is a file; give a folder with {option}.")
+    path = folder_place(target, option)
     for read in _existing(reads):
         _refuse_overlap(target, path, read, option, inside=False)
     for root in _existing(roots):
@@ -50,6 +48,19 @@ def folder_target(
         _refuse_foreign(target, path, kind, option)
     if (kind is None or kind.replaced) and _is_same_or_parent(path, Path.cwd()):
         raise SettingError(f"{target} is the current folder or holds it; give a new folder with {option}.")
+    return path
+
+
+def folder_place(target: str | Path, option: str = "--out") -> Path:
+    """The folder with its symbolic links resolved, once it is known that a folder can be written there.
+
+    Raises:
+        SettingError: It is a file, or no path at all.
+        WriteError: Its disk is read-only or full, or permission is denied.
+    """
+    path = _resolved(target, option)
+    if path.exists() and not path.is_dir():
+        raise SettingError(f"{target} is a file; give a folder with {option}.")
     _refuse_unwritable(target, path)
     return path
 

@@ -14,7 +14,7 @@ from avem.cache.negatives_summary import Example, summarise_negatives
 from avem.cache.population import MODALITIES, Labels
 from avem.cache.store import FeatureStore
 from avem.errors import StoreError
-from avem.files import write_atomic
+from avem.files import save_page
 
 FrameStrip = Callable[[Path], str]
 """A media file to the data URI of a picture of its frames side by side; empty where it can't be decoded."""
@@ -70,7 +70,7 @@ def write_negatives_report(
         ],
     )
     try:
-        write_atomic(Path(path), page)
+        save_page(Path(path), page)
     except OSError as error:
         raise StoreError(f"The page {path} can't be written ({error.strerror or error}).") from error
     return Path(path)

@@ -10,8 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from avem.disk import writing
 from avem.errors import DataError, MissingFileError
 from avem.files import read_json_lines
+from avem.ownership import Owner
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +73,18 @@ class AnswerLog:
 
         Raises:
             DataError: A whole line is not an object with a key.
+            SettingError: Another run has the log open.
+            WriteError: It can't be written.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._file = path.open("a+b")
-        self._records = self._read()
+        self._owner = Owner(path.with_name(f".{path.name}.lock"), path)
+        try:
+            with writing(path):
+                self._file = path.open("a+b", buffering=0)
+            self._records = self._read()
+        except BaseException:
+            self._owner.close()
+            raise
 
     def __enter__(self) -> AnswerLog:
         """The log itself."""
@@ -86,17 +95,29 @@ class AnswerLog:
     ) -> None:
         """Close the file; every appended record is on disk already."""
         self._file.close()
+        self._owner.close()
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The record under a key, or None."""
         return self._records.get(key)
 
     def append(self, records: Mapping[str, dict[str, Any]]) -> None:
-        """Add records (key to JSON object) and make them durable."""
+        """Add records (key to JSON object) and make them durable.
+
+        Raises:
+            WriteError: The disk took only a part, which is taken off again.
+        """
         lines = [json.dumps({"key": key, **record}, ensure_ascii=False) for key, record in records.items()]
-        self._file.write("".join(line + "\n" for line in lines).encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        end = self._file.seek(0, os.SEEK_END)
+        with writing(self.path):
+            try:
+                data = "".join(line + "\n" for line in lines).encode()
+                while data:
+                    data = data[self._file.write(data) :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                self._file.truncate(end)
+                raise
         self._records |= records
 
     def _read(self) -> dict[str, dict[str, Any]]:

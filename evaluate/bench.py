@@ -16,6 +16,8 @@ from avem.evaluate.parse import parse_reply, parse_text
 from avem.evaluate.questions import check_questions
 from avem.evaluate.results import WAYS, BenchResult, Item, judge
 from avem.evaluate.statistics import RESAMPLES
+from avem.output_kinds import BENCH
+from avem.outputs import open_target
 from avem.progress import stage
 from avem.records import Question
 
@@ -108,7 +110,7 @@ def bench_questions(
         seed: Seed of the bootstrap.
     """
     with tempfile.TemporaryDirectory() as spare:
-        folder = Path(spare) if out_dir is None else out_dir
+        folder = Path(spare) if out_dir is None else open_target(out_dir, BENCH, option="out_dir")
         with AnswerLog(folder / "answers.jsonl") as log:
             heard = hear(asker, questions, clips.places, ways, log, name)
         items = [_item(question, heard[question.id], asker, clips) for question in questions]

@@ -20,6 +20,8 @@ from avem.evaluate.recognition.results import (
     label_logprobs,
 )
 from avem.evaluate.statistics import RESAMPLES
+from avem.output_kinds import BENCH
+from avem.outputs import open_target
 from avem.records import Question
 
 LABEL_TOKENS = 16
@@ -58,7 +60,7 @@ def bench_recognition(
     has_media = getattr(asker, "has_media", None) or (lambda place: place is not None)
     places = {clip.clip_id: clip.place for clip in labelled.clips if has_media(clip.place)}
     with tempfile.TemporaryDirectory() as spare:
-        folder = Path(spare) if out_dir is None else out_dir
+        folder = Path(spare) if out_dir is None else open_target(out_dir, BENCH, option="out_dir")
         with AnswerLog(folder / "answers.jsonl") as log:
             heard = hear(asker, questions, places, ways, log, f"{name}, {streams}")
         items = [
