@@ -174,6 +174,12 @@ def mark(folder: Path, kind: FolderKind) -> None:
     fresh.replace(folder / MARKER)
 
 
+def unmark_empty(folder: Path) -> None:
+    """Remove the marker of a folder into which nothing was written."""
+    if all(item.name in (MARKER, LOCK) for item in folder.iterdir()):
+        (folder / MARKER).unlink(missing_ok=True)
+
+
 def leftovers(folder: Path, kind: FolderKind) -> list[str]:
     """Files in a folder that avem did not write into it."""
     known = _json(folder / MARKER).get("files")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from avem.disk import disk_fault, writing
 from avem.errors import SettingError, WriteError
-from avem.output_kinds import FileKind, FolderKind, kind_of, leftovers, mark
+from avem.output_kinds import FileKind, FolderKind, kind_of, leftovers
 
 Reads = Iterable[str | Path | None]
 """What a command reads: paths, or hub ids, which are passed over where there is no such path; None is nothing."""
@@ -65,30 +65,25 @@ def folder_place(target: str | Path, option: str = "--out") -> Path:
     return path
 
 
-def open_target(
-    target: str | Path, kind: FolderKind, *, reads: Reads = (), roots: Reads = (), option: str = "--out"
-) -> Path:
-    """Check a folder that is filled in the course of a command, make it, and mark it as of this kind.
-
-    Args:
-        target: The folder.
-        kind: What it is to hold.
-        reads: See `folder_target`.
-        roots: See `folder_target`.
-        option: What the command line calls the folder.
-
-    Returns:
-        The folder as it was given.
+def make_folders(path: Path) -> list[Path]:
+    """Make a folder and its parents; returns those that were not there, the deepest first.
 
     Raises:
-        SettingError: See `folder_target`.
-        WriteError: See `folder_target`.
+        WriteError: One can't be made.
     """
-    path = folder_target(target, kind, reads=reads, roots=roots, option=option)
-    with writing(target):
+    missing = [step for step in (path, *path.parents) if not step.exists()]
+    with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-        mark(path, kind)
-    return Path(target)
+    return missing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that `make_folders` made, as far as nothing was written into them."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
 
 
 def file_target(target: str | Path, kind: FileKind, *, reads: Reads = (), option: str = "--out") -> Path:

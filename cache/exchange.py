@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,18 @@ import h5py
 import numpy as np
 import torch
 
+from avem.cache.hdf5_file import write_hdf5
 from avem.cache.layout import FORMAT_VERSION, spec_attributes, spec_from_metadata
 from avem.cache.manifest import DETAIL_COLUMNS
 from avem.cache.records import FAILED, OK, PENDING, ClipRecord, Kind, RowDetails, Shard
 from avem.cache.store import FeatureStore
 from avem.cache.stream import StreamWriter
 from avem.cache.writer import StoreWriter
-from avem.errors import MissingFileError, StoreError
+from avem.disk import writing
+from avem.errors import AvemError, MissingFileError, StoreError
+from avem.output_kinds import EXPORT, STORE
+from avem.outputs import folder_target
+from avem.ownership import opened
 from avem.progress import stage
 
 
@@ -34,20 +40,23 @@ def export_hdf5(store: FeatureStore, folder: str | Path) -> list[Path]:
         The files.
 
     Raises:
-        StoreError: The store is damaged, or a file can't be written.
+        StoreError: The store is damaged.
+        SettingError: The folder holds something else, or is what is read.
+        WriteError: A file can't be written.
     """
-    folder = Path(folder)
+    with opened(Path(folder), EXPORT, reads=[store.location.local], option="FOLDER"):
+        return _export(store, Path(folder))
+
+
+def _export(store: FeatureStore, folder: Path) -> list[Path]:
     files = []
     for kind in store.kinds:
         path = folder / f"{kind}.h5"
         temporary = path.with_name(f".{path.name}.tmp")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with h5py.File(temporary, "w") as file:
-                _export_stream(store, kind, file)
-            temporary.replace(path)
-        except OSError as error:
-            raise StoreError(f"{path} can't be written ({error.strerror or error}).") from error
+            with writing(path):
+                write_hdf5(temporary, partial(_export_stream, store, kind))
+                temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         files.append(path)
@@ -87,15 +96,17 @@ def import_hdf5(files: Sequence[str | Path], path: str | Path) -> FeatureStore:
         MissingFileError: A file is not there.
         StoreError: A file is none of ours or does not fit the store.
     """
-    writer = StoreWriter.open(path)
     for name in files:
         if not Path(name).is_file():
             raise MissingFileError(f"There is no file {name}.")
+    folder_target(path, STORE, reads=files, option="--cache")
+    writer = StoreWriter.open(path)
+    for name in files:
         try:
             with h5py.File(name, "r") as file:
                 _import_stream(writer, file, str(name))
         except (OSError, KeyError, ValueError) as error:
-            if isinstance(error, StoreError):
+            if isinstance(error, AvemError):
                 raise
             raise StoreError(f"{name} is no stream exported by avem ({error}).") from error
     writer.finish()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +15,9 @@ from typing import Any
 from avem.disk import writing
 from avem.errors import DataError, MissingFileError
 from avem.files import read_json_lines
-from avem.ownership import Owner
+from avem.output_kinds import BENCH
+from avem.outputs import make_folders
+from avem.ownership import Owner, opened
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +81,7 @@ class AnswerLog:
             WriteError: It can't be written.
         """
         self.path = path
+        make_folders(path.parent)
         self._owner = Owner(path.with_name(f".{path.name}.lock"), path)
         try:
             with writing(path):
@@ -138,6 +143,22 @@ class AnswerLog:
                     f"{self.path} line {number} is not a kept answer; remove that line or the file."
                 ) from error
         return records
+
+
+@contextmanager
+def kept_or_spare(out_dir: Path | None) -> Iterator[Path]:
+    """A bench's folder, or where nothing is to be kept a temporary one.
+
+    Raises:
+        SettingError: The folder holds something that is no bench.
+        WriteError: It can't be written.
+    """
+    if out_dir is None:
+        with tempfile.TemporaryDirectory() as spare:
+            yield Path(spare)
+    else:
+        with opened(out_dir, BENCH, option="out_dir", alone=False):
+            yield out_dir
 
 
 def _read_json(path: Path) -> list[tuple[str, str]]:

@@ -25,8 +25,7 @@ from avem.evaluate.results import BenchResult, Item, judge, read_result
 from avem.evaluate.statistics import RESAMPLES
 from avem.inputs import is_result
 from avem.output_kinds import BENCH
-from avem.outputs import open_target
-from avem.ownership import owned
+from avem.ownership import opened, owned
 from avem.records import Question
 
 logger = logging.getLogger(__name__)
@@ -70,13 +69,11 @@ def run_emorealm(options: BenchOptions) -> list[BenchResult]:
     Raises:
         AvemError: Something is missing or wrong; the message says what and which option supplies it.
     """
-    open_target(
-        options.out, BENCH, roots=[options.media_root],
-        reads=[options.questions, options.cache, options.answers, *filterfalse(is_result, options.models)],
-    )  # fmt: skip
+    reads = [options.questions, options.cache, options.answers, *filterfalse(is_result, options.models)]
     names = short_names(options.models)
     own = [options.out / name for name, model in zip(names, options.models, strict=True) if not is_result(model)]
     with ExitStack() as stack:
+        stack.enter_context(opened(options.out, BENCH, reads=reads, roots=[options.media_root], alone=False))
         for folder in own:
             stack.enter_context(owned(folder))
         return _run_emorealm(options, names)

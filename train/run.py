@@ -31,6 +31,11 @@ def environment() -> dict[str, str]:
     return {"python": platform.python_version(), "platform": platform.platform(), **versions}
 
 
+def run_sources(config: RunConfig) -> list[str | Path | None]:
+    """The files and folders that a run reads: store, model and rows; a model's name on a hub among them."""
+    return [config.cache, config.model, getattr(config, "prefs", None), getattr(config, "data", None)]
+
+
 class RunDirectory:
     """The directory of one run: `config.json`, `metrics.jsonl`, `checkpoints/step-N/`, `final/`.
 
@@ -208,8 +213,8 @@ class RunDirectory:
             yield
         except OSError as error:
             raise CheckpointError(
-                f"{directory} could not be written ({error}); make room, and the same command goes on from the last "
-                "checkpoint."
+                f"{directory} could not be written ({error.strerror or error}); make room, and the same command goes "
+                "on from the last checkpoint."
             ) from error
 
 

@@ -22,7 +22,7 @@ from avem.train.plan import PlanRow, PlanSummary, summarise
 from avem.train.preview import run_memory
 from avem.train.rejected_inputs import draw
 from avem.train.rows import rows_digest
-from avem.train.run import RunDirectory
+from avem.train.run import RunDirectory, run_sources
 from avem.train.session import Session
 from avem.train.specs import ScoreSpec
 
@@ -73,11 +73,6 @@ def run_task(task: Task[Example], model: AudiovisualLM | None = None) -> Path:
     folder_target(config.out, RUN, reads=run_sources(config))
     with owned(config.out) if is_main_process() else nullcontext():
         return _run_task(task, run, model)
-
-
-def run_sources(config: RunConfig) -> list[str | Path | None]:
-    """The files and folders that a run reads: store, model and rows; a model's name on a hub among them."""
-    return [config.cache, config.model, getattr(config, "prefs", None), getattr(config, "data", None)]
 
 
 def _run_task(task: Task[Example], run: RunDirectory, model: AudiovisualLM | None) -> Path:

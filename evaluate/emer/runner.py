@@ -17,8 +17,7 @@ from avem.evaluate.emer.report import write_emer_report
 from avem.evaluate.emer.rubric import DESCRIBE, Description, Rubric, load_rubric, read_references
 from avem.evaluate.loading import open_model, short_names
 from avem.output_kinds import BENCH
-from avem.outputs import open_target
-from avem.ownership import owned
+from avem.ownership import opened, owned
 from avem.records import Question
 
 DESCRIPTION_TOKENS = 512
@@ -59,8 +58,7 @@ def run_emer(options: EmerOptions) -> EmerResult | Estimate:
     if options.dry_run and options.answers:
         return estimate(descriptions, read_answers(options.answers), rubric, options.judge, options.judging)
     reads = [options.references, options.answers, options.model or None, options.cache, options.rubric]
-    open_target(options.out, BENCH, reads=reads)
-    with owned(folder):
+    with opened(options.out, BENCH, reads=reads, alone=False), owned(folder):
         return _run_emer(options, descriptions, rubric, folder, name)
 
 

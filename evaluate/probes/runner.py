@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,7 @@ from avem.evaluate.sheets import Sheet
 from avem.evaluate.statistics import RESAMPLES
 from avem.files import write_atomic
 from avem.output_kinds import PROBE
-from avem.outputs import open_target
-from avem.ownership import owned
+from avem.ownership import opened
 from avem.records import Question
 
 SWAP_LEDE = (
@@ -114,12 +113,9 @@ def _run_attention(options: ProbeOptions) -> list[AttentionResult]:
     return results
 
 
-@contextmanager
-def _opened(options: ProbeOptions) -> Iterator[None]:
+def _opened(options: ProbeOptions) -> AbstractContextManager[None]:
     """Be the owner of a folder that may be written."""
-    open_target(options.out, PROBE, reads=[options.questions, options.cache, *options.models])
-    with owned(options.out):
-        yield
+    return opened(options.out, PROBE, reads=[options.questions, options.cache, *options.models])
 
 
 def swap_sheet(results: Sequence[SwapResult]) -> Sheet:

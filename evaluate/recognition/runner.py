@@ -18,8 +18,7 @@ from avem.evaluate.recognition.report import write_recognition_report
 from avem.evaluate.recognition.results import LABEL_WAYS, RecognitionResult
 from avem.evaluate.statistics import RESAMPLES
 from avem.output_kinds import BENCH
-from avem.outputs import open_target
-from avem.ownership import owned
+from avem.ownership import opened, owned
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +59,8 @@ def run_recognition(options: RecognitionOptions) -> list[RecognitionResult]:
     if not options.models:
         raise SettingError("There is nothing to bench; name a model with --model.")
     reads = [options.cache, *options.models]
-    open_target(options.out, BENCH, reads=reads, roots=[options.media_root])
     folder = options.out / dataset.name
-    with owned(folder):
+    with opened(options.out, BENCH, reads=reads, roots=[options.media_root], alone=False), owned(folder):
         return _run_recognition(options, dataset, folder)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from avem.chat import ChatReply
 from avem.disk import writing
+from avem.outputs import make_folders
 from avem.ownership import Owner
 
 SYNC_EVERY_S = 1.0
@@ -35,6 +36,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
+        make_folders(path.parent)
         self._owner = Owner(path.with_name(f".{path.name}.lock"), path)
         self.path = path
         self._replies: dict[str, ChatReply] = {}

@@ -20,8 +20,7 @@ from avem.evaluate.loading import open_model
 from avem.evaluate.questions import read_questions
 from avem.files import json_sha256, write_atomic
 from avem.output_kinds import SWEEP
-from avem.outputs import open_target
-from avem.ownership import owned
+from avem.ownership import opened
 from avem.records import Question
 from avem.tools.sweep.grid import Grid
 from avem.tools.sweep.measures import BENCHED, bench_measures, training_measures
@@ -109,8 +108,7 @@ def run_sweeps(grids: Sequence[Grid], options: SweepOptions) -> list[list[RunRes
     """
     _check(grids, options)
     models = [_model(options, seed) for grid in grids for seed in options.seeds or grid.seeds]
-    open_target(options.out, SWEEP, reads=[options.cache, options.prefs, options.questions, *models])
-    with owned(options.out):
+    with opened(options.out, SWEEP, reads=[options.cache, options.prefs, options.questions, *models]):
         return _run_sweeps(grids, options)
 
 
