@@ -15,6 +15,7 @@ from typing import Any
 
 from avem.errors import CheckpointError, DataError, SettingError
 from avem.files import replace_directory, write_atomic
+from avem.outputs import folder_place
 from avem.train.config import SOURCES, RunConfig
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,9 @@ class RunDirectory:
 
         Raises:
             SettingError: It holds something else, or a run with other settings, or `resume` is off.
+            WriteError: It can't be written.
         """
+        folder_place(self.path)
         if not self.path.exists() or all(item.name.startswith(".") for item in self.path.iterdir()):
             return  # what starts with a dot was left by a process that died while it wrote
         record = self._record()

@@ -65,9 +65,9 @@ def train(
         "cache": cache, "prefs": prefs, "data": data, "model": model, "out": out, "pairing": pairing, "resume": resume,
     }  # fmt: skip
     settings = stage_config(stage.value, given, preset_name=preset, file=config, overrides=overrides or ())
-    need_store(settings.cache)
     for option, path in (("--prefs", getattr(settings, "prefs", None)), ("--data", getattr(settings, "data", None))):
         need_file(path, option)
+    need_store(settings.cache)
     need_model(settings.model)
     if dry_run:
         show_plan(preview_stage(settings), gpu_memory)
