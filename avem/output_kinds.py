@@ -149,17 +149,25 @@ PROBE = FolderKind("probe", "a probe", _is_probe)
 SWEEP = FolderKind("sweep", "a sweep", _is_sweep)
 PREFS = FolderKind("prefs", "preference or benchmark data", _is_prefs)
 EXPORT = FolderKind("export", "an exported store", _is_export)
-DEMO = FolderKind("demo", "a demo", lambda folder: {"clips", "seed"} <= _json(folder / "demo.json").keys())
+DEMO = FolderKind("demo", "a demo", lambda folder: (folder / "demo.json").is_file())
+CORPUS = FolderKind("corpus", "a corpus", lambda folder: (folder / "corpus.json").is_file())
+PROOF = FolderKind("proof", "a proof", lambda folder: (folder / "ground.json").is_file())
 
 FOLDERS = (MODEL, ADAPTER, AVERE, ENCODER, SURVEY, CHECKPOINT, RUN, NEGATIVES, STORE, BENCH, PROBE, SWEEP, PREFS,
-           EXPORT, DEMO)  # fmt: skip
+           EXPORT, DEMO, CORPUS, PROOF)  # fmt: skip
 
 
-def kind_of(folder: Path) -> FolderKind | None:
-    """The kind that avem made a folder as; None where somebody else made it."""
+def kind_of(folder: Path, expected: FolderKind | None = None) -> FolderKind | None:
+    """The kind that avem made a folder as; None where somebody else made it.
+
+    Args:
+        folder: The folder.
+        expected: Looked at first where there is no marker: what one kind holds may hold another.
+    """
     if name := _json(folder / MARKER).get("kind"):
         return next((kind for kind in FOLDERS if kind.name == name), None)
-    return next((kind for kind in FOLDERS if kind.is_made(folder)), None)
+    kinds = FOLDERS if expected is None else (expected, *FOLDERS)
+    return next((kind for kind in kinds if kind.is_made(folder)), None)
 
 
 def mark(folder: Path, kind: FolderKind) -> None:

@@ -167,7 +167,7 @@ def _is_same_or_parent(parent: Path, child: Path) -> bool:
 
 def _refuse_foreign(target: str | Path, path: Path, kind: FolderKind | None, option: str) -> None:
     """Refuse a folder that holds something else, or of a folder to be replaced, anything more than avem wrote."""
-    found = kind_of(path)
+    found = kind_of(path, kind)
     if kind is not None and not kind.replaced and all(item.name.startswith(".") for item in path.iterdir()):
         return  # left by a file browser, or by a process that died while it wrote
     if found is None or (kind is not None and found.name != kind.name):

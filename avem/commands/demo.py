@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from avem.outputs import folder_place
+from avem.output_kinds import CORPUS, DEMO
+from avem.outputs import folder_target
 
 demo_app = typer.Typer(help="The whole chain on a small corpus of drawn faces and synthesised voices.")
 
@@ -24,7 +25,7 @@ def demo(
     """Make a corpus, extract, mine, train and judge; the same command goes on where an earlier run stopped."""
     if context.invoked_subcommand is not None:
         return
-    folder_place(out)
+    folder_target(out, DEMO)
 
     from avem.commands.tables import show_results
     from avem.tools.demo.chain import DemoOptions, run_demo
@@ -44,7 +45,7 @@ def corpus(
     workers: Annotated[int, typer.Option(help="Processes that draw and encode.", min=1)] = 2,
 ) -> None:
     """Make the controlled corpus alone: clips, ground truth, instructions, preference rows and benchmark."""
-    folder_place(out, "OUT")
+    folder_target(out, CORPUS, option="OUT")
 
     from avem.tools.corpus.build import build_corpus
 

@@ -11,8 +11,8 @@ import typer
 
 from avem.commands.options import given
 from avem.inputs import need_file, need_model, need_store
-from avem.output_kinds import SWEEP
-from avem.outputs import folder_place, folder_target
+from avem.output_kinds import PROOF, SWEEP
+from avem.outputs import folder_target
 
 if TYPE_CHECKING:
     from avem.evaluate.sheets import Sheet
@@ -110,7 +110,7 @@ def _prove(
     """Run the proof or some of its runs, choose its settings, or repeat its first table with released weights."""
     from avem.errors import SettingError
 
-    folder_place(out)
+    folder_target(out, PROOF)
 
     from avem.tools.proof.run import ProofOptions, choose_settings, run_proof, run_released
 
