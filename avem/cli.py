@@ -19,6 +19,7 @@ from avem.commands.probe import probe_app
 from avem.commands.report import report
 from avem.commands.sweep import sweep
 from avem.commands.train import train
+from avem.disk import os_error_sentence
 from avem.errors import AvemError
 
 app = typer.Typer(name="avem", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -60,6 +61,11 @@ def main() -> None:
     except AvemError as error:
         typer.echo(f"avem: {error}", err=True)
         sys.exit(error.exit_status)
+    except OSError as error:
+        if (sentence := os_error_sentence(error)) is None:
+            raise  # a fault of the program, whose traceback is wanted
+        typer.echo(f"avem: {sentence}", err=True)
+        sys.exit(AvemError.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except typer.TyperException as error:

@@ -22,6 +22,10 @@ class MissingFileError(AvemError, FileNotFoundError):
     """A file, folder or model that is needed and is not there."""
 
 
+class WriteError(AvemError, OSError):
+    """A file that can't be written: the disk is full or read-only, or permission is denied."""
+
+
 class DataError(AvemError, ValueError):
     """A file whose content is not what its format says: the message names the file and the place in it."""
 

@@ -6,14 +6,21 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from avem.disk import writing
 from avem.errors import DataError, MissingFileError, SettingError
+from avem.output_kinds import PAGE, FileKind, FolderKind, mark
+from avem.outputs import Reads, file_target, folder_place, folder_target
 
 Record = TypeVar("Record")
+
+LONGEST_STEM = 50
+"""Letters of a long name that a temporary file beside it keeps: a name has at most 255 bytes."""
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -22,18 +29,22 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     Args:
         path: Where to write; its folder is made if missing.
         data: The whole content; text is written as UTF-8.
+
+    Raises:
+        WriteError: The disk is full or read-only, permission is denied, and so on; the old content is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_directory(path.parent)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name[:LONGEST_STEM]}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_directory(path.parent)
 
 
 def claim_directory(directory: Path, name: str, settings: Mapping[str, Any], what: str) -> None:
@@ -48,7 +59,9 @@ def claim_directory(directory: Path, name: str, settings: Mapping[str, Any], wha
     Raises:
         DataError: The settings that it keeps can't be read.
         SettingError: The folder holds something else, or the same made by other settings, or it is a file.
+        WriteError: It can't be written.
     """
+    where = folder_place(directory)
     path = directory / name
     if path.is_file():
         try:
@@ -59,7 +72,7 @@ def claim_directory(directory: Path, name: str, settings: Mapping[str, Any], wha
             raise SettingError(f"{directory} holds a {what} of other settings; give another folder with --out.")
     elif directory.exists() and not directory.is_dir():
         raise SettingError(f"{directory} is a file; give a folder with --out.")
-    elif directory.exists() and any(directory.iterdir()):
+    elif directory.exists() and any(not item.name.startswith(".") for item in where.iterdir()):
         raise SettingError(f"{directory} holds something that is not a {what}; give a new folder with --out.")
     else:
         write_atomic(path, json.dumps(settings))
@@ -74,27 +87,59 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def replace_directory(directory: Path, fill: Callable[[Path], None]) -> None:
-    """Build a directory beside its place and rename it there whole, in place of any older one.
+def replace_directory(
+    directory: Path, fill: Callable[[Path], None], kind: FolderKind | None = None, *, reads: Reads = ()
+) -> None:
+    """Build a directory beside its final path and rename it there whole, in place of an older one that avem made.
+
+    Files get the permissions that the process' umask gives, whoever wrote them.
 
     Args:
-        directory: The final place.
+        directory: The final path; where it is a symbolic link, what that leads to is replaced.
         fill: Writes the content into the empty directory it is given.
+        kind: What the directory is. It is then marked as such, and an older one is of this kind too. None: it is not
+            marked, and an older one is anything that avem made.
+        reads: What the content is made from, see `avem.outputs.folder_target`.
+
+    Raises:
+        SettingError: The path holds something that avem did not make, or that is read.
+        WriteError: It can't be written; an older one is untouched.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid.uuid4().hex[:8]
-    fresh = directory.with_name(f".{directory.name}.{mark}.tmp")
-    old = directory.with_name(f".{directory.name}.{mark}.old")
-    fresh.mkdir()
-    try:
-        fill(fresh)
-        if directory.exists():
-            directory.rename(old)
-        fresh.rename(directory)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-    sync_directory(directory.parent)
+    final = folder_target(directory, kind, reads=reads)
+    with writing(directory):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        name = f".{final.name[:LONGEST_STEM]}.{uuid.uuid4().hex[:8]}"
+        fresh, old = final.with_name(f"{name}.tmp"), final.with_name(f"{name}.old")
+        fresh.mkdir()
+        try:
+            fill(fresh)
+            if kind is not None:
+                mark(fresh, kind)
+            _apply_umask(fresh)
+            folder_target(directory, kind, reads=reads)  # filling may take an hour, in which others work
+            if final.exists():
+                final.rename(old)
+            fresh.rename(final)
+        except BaseException:
+            if old.exists() and not final.exists():
+                old.rename(final)
+            raise
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+        sync_directory(final.parent)
+
+
+def _apply_umask(fresh: Path) -> None:
+    """Give every file below a new directory the mode that the umask gives, which the directory itself shows."""
+    mode = stat.S_IMODE(fresh.stat().st_mode)
+    for place, folders, names in os.walk(fresh):
+        for name in folders:
+            (Path(place) / name).chmod(mode)
+        for name in names:
+            path = Path(place) / name
+            if not path.is_symlink():
+                path.chmod(mode & 0o666)
 
 
 def file_sha256(path: Path) -> str:
@@ -110,7 +155,30 @@ def json_sha256(value: Any) -> str:
 
 def write_json_lines(path: Path, objects: Iterable[dict[str, Any]]) -> None:
     """Write objects one a line, atomically."""
-    write_atomic(path, "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in objects))
+    write_atomic(path, json_lines(objects))
+
+
+def json_lines(objects: Iterable[dict[str, Any]]) -> str:
+    """Text of objects one a line."""
+    return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in objects)
+
+
+def write_new(path: Path, data: bytes | str, *, reads: Reads = (), option: str = "OUT") -> None:
+    """Write a file of a form that holds no mark of avem's: only where none is, or where one has this very content.
+
+    Args:
+        path: The file.
+        data: The whole content.
+        reads: What it is made from, see `avem.outputs.file_target`.
+        option: What the command line calls the file.
+
+    Raises:
+        SettingError: There is a file with another content, or the file is read.
+        WriteError: It can't be written.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    kind = FileKind("a file with this content", lambda found: found.read_bytes() == content)
+    write_atomic(file_target(path, kind, reads=reads, option=option), content)
 
 
 def read_json_lines(path: Path, parse: Callable[[dict[str, Any]], Record]) -> list[Record]:
@@ -140,3 +208,17 @@ def _records(path: Path, parse: Callable[[dict[str, Any]], Record]) -> Iterator[
                 raise DataError(f"{path} line {number} lacks the field {error}.") from error
             except (TypeError, ValueError) as error:
                 raise DataError(f"{path} line {number}: {error}.") from error
+
+
+def save_page(path: Path, text: str) -> None:
+    """Write an HTML page atomically, in place of an older page of avem's and of nothing else.
+
+    Args:
+        path: The file.
+        text: The page, whose head names avem as its generator.
+
+    Raises:
+        SettingError: The file is there and is no page that avem made.
+        WriteError: It can't be written.
+    """
+    write_atomic(file_target(path, PAGE), text)

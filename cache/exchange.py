@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from avem.cache.hdf5_file import write_hdf5
 from avem.cache.layout import FORMAT_VERSION, spec_attributes, spec_from_metadata
 from avem.cache.manifest import DETAIL_COLUMNS
 from avem.cache.records import FAILED, OK, PENDING, ClipRecord, Kind, RowDetails, Shard, StreamSpec
 from avem.cache.store import FeatureStore
 from avem.cache.stream import StreamWriter
 from avem.cache.writer import StoreWriter
+from avem.disk import writing
 from avem.errors import AvemError, MissingFileError, StoreError
 from avem.files import sync_directory
+from avem.output_kinds import EXPORT, STORE
+from avem.outputs import folder_target
+from avem.ownership import opened
 from avem.progress import stage
 
 CHECKS = "crc32c"
@@ -57,23 +63,26 @@ def export_hdf5(store: FeatureStore, folder: str | Path) -> list[Path]:
         The files.
 
     Raises:
-        StoreError: The store is damaged, or a file can't be written.
+        StoreError: The store is damaged.
+        SettingError: The folder holds something else, or is what is read.
+        WriteError: A file can't be written.
     """
-    folder = Path(folder)
+    with opened(Path(folder), EXPORT, reads=[store.location.local], option="FOLDER"):
+        return _export(store, Path(folder))
+
+
+def _export(store: FeatureStore, folder: Path) -> list[Path]:
     files = []
     for kind in store.kinds:
         path = folder / f"{kind}.h5"
         temporary = path.with_name(f".{path.name}.tmp")  # one name: the next export takes over what a killed one left
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with h5py.File(temporary, "w") as file:
-                _export_stream(store, kind, file)
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-            temporary.replace(path)
-            sync_directory(folder)
-        except OSError as error:
-            raise StoreError(f"{path} can't be written ({error.strerror or error}).") from error
+            with writing(path):
+                write_hdf5(temporary, partial(_export_stream, store, kind))
+                with temporary.open("rb") as written:
+                    os.fsync(written.fileno())
+                temporary.replace(path)
+                sync_directory(folder)
         finally:
             temporary.unlink(missing_ok=True)
         files.append(path)
@@ -152,6 +161,7 @@ def import_hdf5(files: Sequence[str | Path], path: str | Path) -> FeatureStore:
         with _opened(name) as file:  # all of them, before anything is made
             _check(file, str(name))
             _description(file, str(name))
+    folder_target(path, STORE, reads=files, option="--cache")
     writer = StoreWriter.open(path)
     for name in files:
         with _opened(name) as file:

@@ -14,7 +14,8 @@ from avem.cache.negatives_summary import Example, summarise_negatives
 from avem.cache.population import MODALITIES, Labels
 from avem.cache.store import FeatureStore
 from avem.errors import StoreError
-from avem.files import write_atomic
+from avem.files import save_page
+from avem.inside import inside
 
 FrameStrip = Callable[[Path], str]
 """A media file to the data URI of a picture of its frames side by side; empty where it can't be decoded."""
@@ -70,7 +71,7 @@ def write_negatives_report(
         ],
     )
     try:
-        write_atomic(Path(path), page)
+        save_page(Path(path), page)
     except OSError as error:
         raise StoreError(f"The page {path} can't be written ({error.strerror or error}).") from error
     return Path(path)
@@ -83,7 +84,8 @@ def _shown(
     sides = []
     for row in (example.row, example.negative):
         clip = store.clips.slice(row, 1).to_pylist()[0]
-        media = Path(media_root) / clip["path"] if media_root is not None else store.media_path(row)
+        root = None if media_root is None else Path(media_root)
+        media = store.media_path(row) if root is None else inside(root, clip["path"], clip["clip_id"])
         picture = strip(media) if strip is not None and media.is_file() else ""
         sides.append({"name": clip["clip_id"], "emotion": clip["emotion"] or "no label", "picture": picture})
     return {"clip": sides[0], "negative": sides[1], "cosine": example.cosine, "note": example.note}

@@ -24,6 +24,8 @@ from avem.cache.writer import StoreWriter
 from avem.emotions import parse_emotion
 from avem.errors import DataError, MissingFileError, SettingError
 from avem.files import file_sha256
+from avem.output_kinds import STORE
+from avem.outputs import folder_target
 from avem.progress import stage
 
 AXES: dict[Kind, int] = {"video": 3, "audio": 2}
@@ -65,6 +67,7 @@ def import_npy(
     known = read_labels(Path(labels)) if labels is not None else {}
     root = Path(os.path.commonpath([str(place) for place in places.values()]))
     specs = {kind: _spec(kind, places[kind], files[kind], dtype) for kind in places}
+    folder_target(path, STORE, reads=[labels], roots=places.values(), option="--cache")
     writer = StoreWriter.open(path)
     names = sorted(set().union(*files.values()))
     writer.add_clips(_records(names, files, root, dataset, known, writer), root)

@@ -23,6 +23,7 @@ from avem.cache.records import KINDS, OK, DamagedFile, DamagedRow, Kind, StreamS
 from avem.cache.rows import ByteRangeRows, Int8Rows, RowReader, ZarrRows, read_in_parallel, row_buffer
 from avem.cache.shards import RowError
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
+from avem.inside import name_fault
 
 RowNumbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
 
@@ -173,10 +174,16 @@ class FeatureStore:
         return {**self._attributes.get("roots", {}), **numbered}
 
     def media_path(self, row: int) -> Path:
-        """The clip's media file, where it was when it was extracted."""
+        """The clip's media file, where it was when it was extracted.
+
+        Raises:
+            StoreError: The manifest names a path outside the dataset's folder.
+        """
         clip: dict[str, str] = self.clips.slice(row, 1).to_pylist()[0]
         last = self._attributes.get("roots", {}).get(clip["dataset"], ".")
         earlier: list[str] = self._attributes.get("earlier_roots", {}).get(clip["dataset"], [])
+        if fault := name_fault(clip["path"]):
+            raise StoreError(f"{self.location.url}: the path of {clip['clip_id']}{fault}; make the store anew.")
         paths = [Path(root) / clip["path"] for root in (last, *earlier)]
         return next((path for path in paths if path.is_file()), paths[0])
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from avem.disk import writing
 from avem.errors import DataError, MissingFileError
 from avem.files import read_json_lines
+from avem.output_kinds import BENCH
+from avem.outputs import make_folders
+from avem.ownership import Owner, opened
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +77,19 @@ class AnswerLog:
 
         Raises:
             DataError: A whole line is not an object with a key.
+            SettingError: Another run has the log open.
+            WriteError: It can't be written.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._file = path.open("a+b")
-        self._records = self._read()
+        make_folders(path.parent)
+        self._owner = Owner(path.with_name(f".{path.name}.lock"), path)
+        try:
+            with writing(path):
+                self._file = path.open("a+b", buffering=0)
+            self._records = self._read()
+        except BaseException:
+            self._owner.close()
+            raise
 
     def __enter__(self) -> AnswerLog:
         """The log itself."""
@@ -86,17 +100,29 @@ class AnswerLog:
     ) -> None:
         """Close the file; every appended record is on disk already."""
         self._file.close()
+        self._owner.close()
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The record under a key, or None."""
         return self._records.get(key)
 
     def append(self, records: Mapping[str, dict[str, Any]]) -> None:
-        """Add records (key to JSON object) and make them durable."""
+        """Add records (key to JSON object) and make them durable.
+
+        Raises:
+            WriteError: The disk took only a part, which is taken off again.
+        """
         lines = [json.dumps({"key": key, **record}, ensure_ascii=False) for key, record in records.items()]
-        self._file.write("".join(line + "\n" for line in lines).encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        end = self._file.seek(0, os.SEEK_END)
+        with writing(self.path):
+            try:
+                data = "".join(line + "\n" for line in lines).encode()
+                while data:
+                    data = data[self._file.write(data) :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                self._file.truncate(end)
+                raise
         self._records |= records
 
     def _read(self) -> dict[str, dict[str, Any]]:
@@ -117,6 +143,22 @@ class AnswerLog:
                     f"{self.path} line {number} is not a kept answer; remove that line or the file."
                 ) from error
         return records
+
+
+@contextmanager
+def kept_or_spare(out_dir: Path | None) -> Iterator[Path]:
+    """A bench's folder, or where nothing is to be kept a temporary one.
+
+    Raises:
+        SettingError: The folder holds something that is no bench.
+        WriteError: It can't be written.
+    """
+    if out_dir is None:
+        with tempfile.TemporaryDirectory() as spare:
+            yield Path(spare)
+    else:
+        with opened(out_dir, BENCH, option="out_dir", alone=False):
+            yield out_dir
 
 
 def _read_json(path: Path) -> list[tuple[str, str]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from avem.errors import SettingError
-from avem.evaluate.answers import AnswerLog
+from avem.evaluate.answers import AnswerLog, kept_or_spare
 from avem.evaluate.asking import Asker, Questioner
 from avem.evaluate.clips import Clips, resolve_clips
 from avem.evaluate.parse import parse_reply, parse_text
@@ -107,8 +106,7 @@ def bench_questions(
         resamples: Bootstrap resamples for the intervals.
         seed: Seed of the bootstrap.
     """
-    with tempfile.TemporaryDirectory() as spare:
-        folder = Path(spare) if out_dir is None else out_dir
+    with kept_or_spare(out_dir) as folder:
         with AnswerLog(folder / "answers.jsonl") as log:
             heard = hear(asker, questions, clips.places, ways, log, name)
         items = [_item(question, heard[question.id], asker, clips) for question in questions]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from avem.evaluate.reference import is_right
 from avem.evaluate.report.bench import write_report
 from avem.evaluate.results import BenchResult, Item, judge, read_result
 from avem.evaluate.statistics import RESAMPLES
+from avem.inputs import is_result
+from avem.output_kinds import BENCH
+from avem.ownership import opened, owned
 from avem.records import Question
 
 logger = logging.getLogger(__name__)
@@ -64,10 +69,20 @@ def run_emorealm(options: BenchOptions) -> list[BenchResult]:
     Raises:
         AvemError: Something is missing or wrong; the message says what and which option supplies it.
     """
-    questions = read_questions(options.questions)
+    reads = [options.questions, options.cache, options.answers, *filterfalse(is_result, options.models)]
     names = short_names(options.models)
+    own = [options.out / name for name, model in zip(names, options.models, strict=True) if not is_result(model)]
+    with ExitStack() as stack:
+        stack.enter_context(opened(options.out, BENCH, reads=reads, roots=[options.media_root], alone=False))
+        for folder in own:
+            stack.enter_context(owned(folder))
+        return _run_emorealm(options, names)
+
+
+def _run_emorealm(options: BenchOptions, names: Sequence[str]) -> list[BenchResult]:
+    questions = read_questions(options.questions)
     results = [
-        read_result(model) if _is_result(model) else _bench(model, name, questions, options)
+        read_result(model) if is_result(model) else _bench(model, name, questions, options)
         for model, name in zip(options.models, names, strict=True)
     ]
     if options.answers is not None:
@@ -165,11 +180,6 @@ def _bench_media(model: MediaModel, name: str, questions: Sequence[Question], op
         asker, chosen, place_questions(files, chosen), ways, options.out / name, name=name,
         resamples=options.resamples, seed=options.seed,
     )  # fmt: skip
-
-
-def _is_result(model: str) -> bool:
-    path = Path(model)
-    return path.name == "result.json" or (path / "result.json").is_file()
 
 
 def _run_folder(model: str) -> list[Path]:

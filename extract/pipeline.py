@@ -19,6 +19,8 @@ from avem.extract.engines import open_engine
 from avem.extract.fill import Job
 from avem.extract.history import finished_before, record_run
 from avem.extract.options import ClipFailure, ExtractOptions, ExtractReport
+from avem.output_kinds import STORE
+from avem.outputs import folder_target
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
     start = time.perf_counter()
     root, store_path = Path(root).expanduser(), Path(store_path).expanduser()
     clips = read_dataset(root, options.dataset)[: options.limit]
+    if not options.dry_run:
+        folder_target(store_path, STORE, roots=[root], option="--cache")
     if options.only is not None:
         clips = [clip for clip in clips if clip.clip_id in options.only]
     report = ExtractReport(store_path, len(clips), workers=options.worker_count)

@@ -14,6 +14,7 @@ from whisper.model import AudioEncoder as WhisperAudioEncoder
 from avem.extract.languagebind import LanguageBindConfig, LanguageBindVideo
 from avem.extract.whisper import HF_NAMES
 from avem.files import replace_directory
+from avem.output_kinds import ENCODER
 
 MLP_RATIO = 4
 """Feed-forward width over hidden width, in both models."""
@@ -106,5 +107,5 @@ def save_checkpoint(directory: Path, config: dict[str, Any], tensors: dict[str, 
         (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "model.safetensors")
 
-    replace_directory(Path(directory), fill)
+    replace_directory(Path(directory), fill, ENCODER)
     return Path(directory)

@@ -15,7 +15,7 @@ import torch
 import typer
 
 from avem.errors import AvemError, CheckpointError, MissingFileError
-from avem.files import write_atomic
+from avem.files import write_new
 
 BINARY_VERSIONS = (4, 5, 6)
 """Versions of the file in which each array names its type."""
@@ -159,11 +159,14 @@ def convert(source: Path, target: Path) -> Path:
     Raises:
         MissingFileError: There is no such model.
         CheckpointError: It can't be converted.
+        SettingError: The file is there with another content, or is what is read.
+        WriteError: It can't be written.
     """
-    content = to_openai(read_model_bin(source / "model.bin" if source.is_dir() else source))
+    weights = source / "model.bin" if source.is_dir() else source
+    content = to_openai(read_model_bin(weights))
     buffer = BytesIO()
     torch.save(content, buffer)
-    write_atomic(target, buffer.getvalue())
+    write_new(target, buffer.getvalue(), reads=[weights], option="TARGET")
     return target
 
 

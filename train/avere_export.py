@@ -13,6 +13,7 @@ from huggingface_hub import save_torch_state_dict
 from avem.errors import MissingFileError, SettingError
 from avem.files import replace_directory
 from avem.locate import locate_model
+from avem.output_kinds import AVERE
 from avem.train.avere import IGNORED, QFORMER_FIELDS, avere_name, is_avere
 from avem.train.tensors import read_tensors
 
@@ -25,7 +26,7 @@ PROJECTORS = {"qformer": "qformer", "stack-mlp": "mlp"}
 def save_avere(
     model: Any, directory: str | Path, towers: str | Path | None = None, dtype: torch.dtype | None = None
 ) -> None:
-    """Write a model as an AVERE checkpoint; an older folder of that name is replaced whole.
+    """Write a model as an AVERE checkpoint; one that avem wrote there before is replaced whole.
 
     Args:
         model: An `AudiovisualLM` around a Llama, without adapter.
@@ -35,7 +36,7 @@ def save_avere(
         dtype: Number format of the model's weights; default: the one the AVERE configuration names.
 
     Raises:
-        SettingError: The model has an adapter, or is not a Llama.
+        SettingError: The model has an adapter, or is not a Llama, or the folder holds something else.
         MissingFileError: There is no AVERE checkpoint to take the encoders from.
     """
     if model.peft_model is not None:
@@ -56,7 +57,7 @@ def save_avere(
             if (donor / name).is_file():
                 shutil.copyfile(donor / name, folder / name)
 
-    replace_directory(Path(directory), fill)
+    replace_directory(Path(directory), fill, AVERE, reads=[donor])
 
 
 def _find_donor(name: str | Path) -> tuple[Path, dict[str, Any]]:

@@ -11,6 +11,8 @@ import torch
 
 from avem.errors import MissingFileError
 from avem.locate import locate_model
+from avem.output_kinds import AVERE, MODEL
+from avem.outputs import folder_target
 from avem.train.adapters import load_adapter
 from avem.train.avere import IGNORED
 from avem.train.avere_export import save_avere
@@ -44,7 +46,7 @@ def merge_model(source: str | Path, directory: Path, options: MergeOptions | Non
 
     Args:
         source: A run directory, its `final/`, or a folder of peft's `adapter_config.json` and weights.
-        directory: The new folder; an older one is replaced whole.
+        directory: The new folder: absent, empty, or a model that avem wrote, which is replaced whole.
         options: How.
 
     Returns:
@@ -53,11 +55,15 @@ def merge_model(source: str | Path, directory: Path, options: MergeOptions | Non
     Raises:
         MissingFileError: The adapter or its base is not there.
         CheckpointError: They do not fit each other.
-        SettingError: AVERE's layout can't hold the model.
+        SettingError: AVERE's layout can't hold the model, or the folder holds something else or what is read.
     """
     options = options or MergeOptions()
     folder = finished(locate_model(source, "RUN_OR_ADAPTER"))
+    kind = AVERE if options.layout == "avere" else MODEL
+    reads = [source, folder, options.base, options.towers]
+    folder_target(directory, kind, reads=reads, option="OUT")
     model, base = _load(folder, options)
+    folder_target(directory, kind, reads=[*reads, base], option="OUT")
     model.merge()
     number_format = getattr(torch, options.dtype) if options.dtype else _stored_dtype(base)
     if options.layout == "avere":

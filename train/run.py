@@ -15,6 +15,7 @@ from typing import Any
 
 from avem.errors import CheckpointError, DataError, SettingError
 from avem.files import replace_directory, write_atomic
+from avem.outputs import folder_place
 from avem.train.config import SOURCES, RunConfig
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,11 @@ def environment() -> dict[str, str]:
     """Versions of what a run depends on, and the machine's kind."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"python": platform.python_version(), "platform": platform.platform(), **versions}
+
+
+def run_sources(config: RunConfig) -> list[str | Path | None]:
+    """The files and folders that a run reads: store, model and rows; a model's name on a hub among them."""
+    return [config.cache, config.model, getattr(config, "prefs", None), getattr(config, "data", None)]
 
 
 class RunDirectory:
@@ -61,7 +67,9 @@ class RunDirectory:
 
         Raises:
             SettingError: It holds something else, or a run with other settings, or `resume` is off.
+            WriteError: It can't be written.
         """
+        folder_place(self.path)
         if not self.path.exists() or all(item.name.startswith(".") for item in self.path.iterdir()):
             return  # what starts with a dot was left by a process that died while it wrote
         record = self._record()
@@ -208,8 +216,8 @@ class RunDirectory:
             yield
         except OSError as error:
             raise CheckpointError(
-                f"{directory} could not be written ({error}); make room, and the same command goes on from the last "
-                "checkpoint."
+                f"{directory} could not be written ({error.strerror or error}); make room, and the same command goes "
+                "on from the last checkpoint."
             ) from error
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from avem import __version__
 from avem.errors import SettingError
 from avem.files import json_sha256, replace_directory
+from avem.output_kinds import ADAPTER, MODEL
 from avem.train.card import model_card
 from avem.train.language_models import quiet_transformers
 from avem.train.quantise import is_four_bit
@@ -40,18 +41,19 @@ def save_model(
     provenance: dict[str, Any],
     language_model: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write a model in avem's layout; an older folder of that name is replaced whole.
+    """Write a model in avem's layout; an older model in that folder is replaced whole.
 
     Args:
         model: An `AudiovisualLM` without adapter.
-        directory: The new folder.
+        directory: The new folder: absent, empty, or a model that avem wrote.
         licence: Licence of the weights for the model card, as a Hugging Face identifier; None keeps the one that the
             model came with, or says `other`.
         provenance: What the card says about origin: data, settings, seeds.
         language_model: Its weights by name, where the model itself holds a part of them only.
 
     Raises:
-        SettingError: The model has an adapter, or weights in 4 bits.
+        SettingError: The model has an adapter, or weights in 4 bits, or the folder holds something else.
+        WriteError: The folder can't be written.
     """
     if model.peft_model is not None:
         raise SettingError("The model has an adapter; merge it first, or save the adapter alone.")
@@ -77,7 +79,7 @@ def save_model(
         _write_json(folder / "config.json", settings)
         (folder / "README.md").write_text(model_card(model, licence, provenance), encoding="utf-8")
 
-    replace_directory(directory, fill)
+    replace_directory(directory, fill, MODEL)
     model.source = str(directory.resolve())
 
 
@@ -86,11 +88,11 @@ def save_adapter(model: Any, directory: Path, *, provenance: dict[str, Any]) -> 
 
     Args:
         model: An `AudiovisualLM` that was loaded from, or saved to, a folder.
-        directory: The new folder; an older one is replaced whole.
+        directory: The new folder; an older result of a run there is replaced whole.
         provenance: Settings and data of the run.
 
     Raises:
-        SettingError: The base is in memory only.
+        SettingError: The base is in memory only, or the folder holds something else.
     """
     if not model.source:
         raise SettingError("The base model is in memory only; save it with `save` before saving an adapter to it.")
@@ -117,7 +119,7 @@ def save_adapter(model: Any, directory: Path, *, provenance: dict[str, Any]) -> 
         card = model_card(model, licence, provenance)
         (folder / "README.md").write_text(card, encoding="utf-8")
 
-    replace_directory(directory, fill)
+    replace_directory(directory, fill, ADAPTER)
 
 
 def fingerprint(model: Any) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from avem.train.config import PreferenceConfig, RunConfig, SupervisedConfig
 from avem.train.options import build_config
-from avem.train.plan import PlanSummary
 from avem.train.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS, preset
+
+if TYPE_CHECKING:
+    from avem.train.plan import PlanSummary
 
 StageName = Literal["preference", "sft", "projector"]
 

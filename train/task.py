@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from avem.errors import SettingError
+from avem.output_kinds import RUN
+from avem.outputs import folder_target
+from avem.ownership import is_main_process, owned
 from avem.train.checkpoint import load_skeleton
 from avem.train.checks import HeldOut, Reliance, swapped_specs
 from avem.train.config import RunConfig
@@ -18,7 +22,7 @@ from avem.train.plan import PlanRow, PlanSummary, summarise
 from avem.train.preview import run_memory
 from avem.train.rejected_inputs import draw
 from avem.train.rows import rows_digest
-from avem.train.run import RunDirectory
+from avem.train.run import RunDirectory, run_sources
 from avem.train.session import Session
 from avem.train.specs import ScoreSpec
 
@@ -66,6 +70,14 @@ def run_task(task: Task[Example], model: AudiovisualLM | None = None) -> Path:
     config = task.config
     run = RunDirectory(config.out)
     run.check(config)
+    folder_target(config.out, RUN, reads=run_sources(config))
+    with owned(config.out) if is_main_process() else nullcontext():
+        return _run_task(task, run, model)
+
+
+def _run_task(task: Task[Example], run: RunDirectory, model: AudiovisualLM | None) -> Path:
+    config = task.config
+    run.check(config)  # again: an earlier owner may have begun a run meanwhile
     if run.final.is_dir() and run.spelt_alike(config):
         logger.info("The run in %s is complete", run.path)
         return run.path

@@ -33,7 +33,9 @@ from avem.commands.options import (
     chosen_models,
     endpoint_options,
 )
+from avem.commands.paths import check_bench
 from avem.commands.recognition import recognition_command
+from avem.inputs import need_file, need_path
 
 bench_app = typer.Typer(no_args_is_help=True, help="Judge a model on a benchmark.")
 
@@ -89,11 +91,16 @@ def emorealm(
     as_latex: AsLatex = False,
 ) -> None:
     """Ask the questions of EmoReAlM over a feature store and judge the answers; a killed bench goes on."""
+    models = (*(compare or ()), *(() if answers and not model else chosen_models([model] if model else None, endpoint)))
+    need_file(questions, "--questions", "benchmark file")
+    need_path(answers, "--answers", "answers")
+    need_path(media, "--media", "folder of clips")
+    check_bench(models, cache, out, reads=(questions, answers), media=media, endpoint=endpoint)
+
     from avem.commands.tables import show_differences, show_results, table_form
     from avem.evaluate.runner import BenchOptions, run_emorealm
 
     form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
-    models = (*(compare or ()), *(() if answers and not model else chosen_models([model] if model else None, endpoint)))
     options = BenchOptions(
         questions=questions, cache=cache, models=models, answers=answers, style=style.value,
         tasks=tuple(tasks.split(",") if tasks else ()), limit=limit, generate=generate, text_only=text_only, seed=seed,

@@ -11,6 +11,9 @@ from avem.commands.logps import logps
 from avem.commands.negatives import negatives
 from avem.errors import PartialFailure, SettingError, StoreError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+from avem.inputs import need_file, need_path, need_store
+from avem.output_kinds import EXPORT, STORE
+from avem.outputs import folder_target
 
 if TYPE_CHECKING:
     from avem.cache.records import Kind
@@ -25,6 +28,7 @@ StorePath = Annotated[Path, typer.Option("--cache", help="The feature store.")]
 @cache_app.command()
 def verify(cache: StorePath = Path("./cache")) -> None:
     """Read everything in the store and compare it with its checksums; exit status 2 if anything is damaged."""
+    need_store(cache)
     from avem.cache import FeatureStore
 
     store = FeatureStore.open(cache, check=False)
@@ -54,6 +58,8 @@ def repair(
     precision: Annotated[str, typer.Option(help="What the encoders compute in.")] = "auto",
 ) -> None:
     """Verify the store and extract its damaged rows, and only these, again; exit status 3 if some are left."""
+    need_store(cache)
+    need_path(root, "--root", "folder")
     from avem.extract import ExtractOptions
     from avem.extract.repair import repair as run
 
@@ -73,6 +79,7 @@ def repair(
 @cache_app.command()
 def info(cache: StorePath = Path("./cache")) -> None:
     """Show what a store holds: clips, streams, sizes, fingerprints, failures and negatives."""
+    need_store(cache)
     from avem.cache import FeatureStore, store_info
     from avem.commands.tables import show_store
 
@@ -84,6 +91,9 @@ def export(
     folder: Annotated[Path, typer.Argument(help="Where the HDF5 files go.")], cache: StorePath = Path("./cache")
 ) -> None:
     """Write the store as HDF5, one file a stream."""
+    need_store(cache)
+    folder_target(folder, EXPORT, reads=[cache], option="FOLDER")
+
     from avem.cache import FeatureStore
     from avem.cache.exchange import export_hdf5
 
@@ -102,13 +112,20 @@ def import_(
     dtype: Annotated[str, typer.Option(help="How .npy features are kept: float16, bfloat16 or int8.")] = "float16",
 ) -> None:
     """Make a store of HDF5 files, or of folders with one .npy per clip."""
-    from avem.cache.exchange import import_hdf5
-    from avem.cache.npy_import import import_npy
-
     given = {"video": video_npy, "audio": audio_npy}
     folders = {kind: folder for kind, folder in given.items() if folder is not None}
     if bool(files) == bool(folders):
         raise SettingError("Give either HDF5 files or folders with --video-npy and --audio-npy.")
+    for file in files or ():
+        need_file(file, "FILES")
+    need_file(labels, "--labels")
+    for kind, npy in folders.items():
+        need_path(npy, f"--{kind}-npy", "folder of .npy files")
+    folder_target(cache, STORE, reads=[*(files or ()), labels], roots=folders.values(), option="--cache")
+
+    from avem.cache.exchange import import_hdf5
+    from avem.cache.npy_import import import_npy
+
     if files:
         store = import_hdf5(files, cache)
     else:

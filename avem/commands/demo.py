@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from avem.output_kinds import CORPUS, DEMO
+from avem.outputs import folder_target
+
 demo_app = typer.Typer(help="The whole chain on a small corpus of drawn faces and synthesised voices.")
 
 
@@ -22,6 +25,8 @@ def demo(
     """Make a corpus, extract, mine, train and judge; the same command goes on where an earlier run stopped."""
     if context.invoked_subcommand is not None:
         return
+    folder_target(out, DEMO)
+
     from avem.commands.tables import show_results
     from avem.tools.demo.chain import DemoOptions, run_demo
 
@@ -40,6 +45,8 @@ def corpus(
     workers: Annotated[int, typer.Option(help="Processes that draw and encode.", min=1)] = 2,
 ) -> None:
     """Make the controlled corpus alone: clips, ground truth, instructions, preference rows and benchmark."""
+    folder_target(out, CORPUS, option="OUT")
+
     from avem.tools.corpus.build import build_corpus
 
     made = build_corpus(out, clips, seed, workers)

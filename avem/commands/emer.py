@@ -22,6 +22,8 @@ from avem.commands.options import (
     StorePath,
     Timeout,
 )
+from avem.commands.paths import check_bench
+from avem.inputs import need_file, need_path
 
 
 def emer(
@@ -50,6 +52,12 @@ def emer(
     as_latex: AsLatex = False,
 ) -> None:
     """Have a judge grade emotion descriptions after a rubric; a stopped run goes on and pays for nothing twice."""
+    need_path(references, "--references", "descriptions")
+    need_path(answers, "--answers", "answers")
+    need_file(rubric, "--rubric", "rubric")
+    if not dry_run:
+        check_bench((model,) if model else (), cache, out, reads=(references, answers, rubric))
+
     from avem.chat import ChatSettings
     from avem.commands.tables import show_sheet, table_form
     from avem.evaluate.emer.bench import Estimate, JudgeOptions

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from avem.errors import PartialFailure
+from avem.errors import MissingFileError, PartialFailure
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+from avem.output_kinds import STORE
+from avem.outputs import folder_target
 
 if TYPE_CHECKING:
     from avem.cache.records import Kind
@@ -67,6 +69,11 @@ def extract(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed clips again.")] = False,
 ) -> None:
     """Turn clips into features, once; the same command goes on where an earlier run stopped."""
+    if not root.expanduser().is_dir():
+        raise MissingFileError(f"There is no folder {root}; give the root folder of a dataset.")
+    if not dry_run:
+        folder_target(cache.expanduser(), STORE, roots=[root.expanduser()], option="--cache")
+
     from avem.extract import ExtractOptions
     from avem.extract import extract as run
 

@@ -21,11 +21,16 @@ def logps(
     ] = None,
 ) -> None:
     """Compute reference and text-prior scores and keep them in the store; `avem train` then finds them there."""
+    from avem.inputs import need_file, need_model, need_store
     from avem.train.config import PreferenceConfig
     from avem.train.stages import stage_config
-    from avem.train.trainer import cache_logprobs
 
     given = {"cache": cache, "prefs": prefs, "model": model}
     settings = stage_config("preference", given, preset_name=preset, file=config, overrides=overrides or ())
     if isinstance(settings, PreferenceConfig):
+        need_store(settings.cache)
+        need_file(settings.prefs, "--prefs")
+        need_model(settings.model)
+        from avem.train.trainer import cache_logprobs
+
         typer.echo(f"The store holds all {cache_logprobs(settings):,} constant scores of these rows.")

@@ -26,7 +26,7 @@ class MergedFormat(StrEnum):
 
 def merge(
     source: Annotated[str, typer.Argument(metavar="RUN_OR_ADAPTER", help="A run, its final/, or peft's adapter.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write; an older one is replaced whole.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; a model that avem wrote there before is replaced.")],
     base: Annotated[
         str | None, typer.Option(help="Model that a bare adapter belongs to. [default: as it says]")
     ] = None,
@@ -42,6 +42,16 @@ def merge(
     ] = None,
 ) -> None:
     """Write a whole model from a base and what a run trained on it."""
+    from avem.inputs import need_model
+    from avem.output_kinds import AVERE, MODEL
+    from avem.outputs import folder_target
+
+    for option, name in (("RUN_OR_ADAPTER", source), ("--base", base), ("--towers", towers)):
+        if name is not None:
+            need_model(name, option)
+    kind = AVERE if layout is MergedLayout.AVERE else MODEL
+    folder_target(out, kind, reads=[source, base, towers], option="OUT")
+
     from avem.train.merge import MergeOptions, merge_model
 
     options = MergeOptions(

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avem.inputs import need_file, need_path, need_store
+from avem.output_kinds import PAGE
+from avem.outputs import file_target
+
 if TYPE_CHECKING:
     from avem.cache import FeatureStore, MiningReport
     from avem.cache.population import Labels
@@ -56,6 +60,14 @@ def negatives(
     media_root: Annotated[Path | None, typer.Option(help="Where the clips are now, for the page's pictures.")] = None,
 ) -> None:
     """Mine clips of other emotions, per modality and for both together."""
+    need_store(cache)
+    for file in benchmark or ():
+        need_file(file, "--benchmark", "benchmark file")
+    need_file(labels, "--labels")
+    need_path(media_root, "--media-root", "folder of clips")
+    if report is not None:
+        file_target(report, PAGE, reads=[labels, *(benchmark or ())], option="--report")
+
     from avem.cache import FeatureStore, match_all, mine_negatives
     from avem.cache.labels import read_modality_labels
 

@@ -9,6 +9,10 @@ from typing import Annotated
 
 import typer
 
+from avem.inputs import need_file, need_path, need_store
+from avem.output_kinds import PREFS
+from avem.outputs import folder_target
+
 prefs_app = typer.Typer(no_args_is_help=True, help="Make and check preference data.")
 emorealm_app = typer.Typer(no_args_is_help=True, help="Make benchmark data.")
 
@@ -82,9 +86,12 @@ def build(
         timeout_s=timeout_s, temperature=temperature, response_format=response_format, prompts=prompts, batch=batch,
         media=MediaOptions(frames=frames, blur_captions=blur_captions), emotion_tolerance=emotion_tolerance, seed=seed,
     )  # fmt: skip
+    need_path(root, "ROOT", "dataset")
+    need_path(prompts, "--prompts", "folder of prompts")
     if dry_run:
         show_estimate(estimate(options, price_in, price_out))
         return
+    folder_target(options.out, PREFS, reads=[prompts], roots=[root])
     result = build_data(options)
     show_build(result)
     if failed := result.ledger.passing:
@@ -105,6 +112,12 @@ def validate(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Report every fault with its line, and what a model could tell the answers apart by; exit status 2 on errors."""
+    need_file(rows, "ROWS")
+    for file in benchmark or ():
+        need_file(file, "--benchmark", "benchmark file")
+    for store in cache or ():
+        need_store(store)
+
     from avem.commands.prefs_tables import show_report
     from avem.errors import DataError
     from avem.tools.prefs.validate import validate as validate_rows
@@ -129,7 +142,7 @@ def convert(
     from avem.tools.prefs.formats import read_rows, write_rows
 
     read = read_rows(rows)
-    for path in write_rows(read, out, to.value, lambda clip: media.replace("{clip}", clip)):
+    for path in write_rows(read, out, to.value, lambda clip: media.replace("{clip}", clip), reads=[rows]):
         typer.echo(path)
 
 

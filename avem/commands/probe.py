@@ -24,6 +24,7 @@ from avem.commands.options import (
     TasksOption,
     chosen_models,
 )
+from avem.commands.paths import check_probe
 
 if TYPE_CHECKING:
     from avem.evaluate.probes.runner import ProbeOptions
@@ -51,6 +52,8 @@ def swap(
     as_latex: AsLatex = False,
 ) -> None:
     """Replace the modality that a question is not about, and see how far the correct answer's likelihood shifts."""
+    check_probe(chosen_models(model), questions, cache, out)
+
     from avem.commands.tables import show_sheet, table_form
     from avem.evaluate.probes.runner import run_swap, swap_sheet
 
@@ -77,6 +80,8 @@ def attention(
     as_latex: AsLatex = False,
 ) -> None:
     """Share out the attention on video and audio tokens, task by task."""
+    check_probe(chosen_models(model), questions, cache, out)
+
     from avem.commands.tables import show_sheet, table_form
     from avem.evaluate.probes.runner import attention_sheet, run_attention
 

@@ -31,6 +31,7 @@ from avem.commands.options import (
     chosen_models,
     endpoint_options,
 )
+from avem.commands.paths import check_bench
 
 
 def recognition_command(dataset: str, title: str) -> Callable[..., None]:
@@ -67,6 +68,8 @@ def recognition_command(dataset: str, title: str) -> Callable[..., None]:
         as_markdown: AsMarkdown = False,
         as_latex: AsLatex = False,
     ) -> None:
+        check_bench(chosen_models(model, endpoint), cache, out, media=media, endpoint=endpoint)
+
         from avem.commands.tables import show_sheet, table_form
         from avem.evaluate.recognition.labels import STREAM_CHOICES
         from avem.evaluate.recognition.report import recognition_sheet

@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 from avem.commands.options import given
+from avem.inputs import need_path
+from avem.output_kinds import PAGE
+from avem.outputs import file_target
 
 OTHER_PAGES = ("run", "media", "title", "pictures", "paper", "seed")
 """Options of the pages on results and runs, which that on the proof has not."""
@@ -35,6 +38,13 @@ def report(
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("./report.html"),
 ) -> None:
     """Write one self-contained HTML page: on bench results, on training runs, or on the proof."""
+    for path in paths:
+        need_path(path, "PATHS", "bench result or run")
+    for path in run or ():
+        need_path(path, "--run", "run")
+    need_path(media, "--media", "folder of clips")
+    file_target(out, PAGE, reads=[*paths, *(run or ())])
+
     from avem.evaluate.report.bench import write_report
     from avem.evaluate.report.runs import is_run, write_run_report
     from avem.tools.proof.record import Record, is_record

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from avem.commands.options import given
+from avem.inputs import need_file, need_model, need_store
+from avem.output_kinds import PROOF, SWEEP
+from avem.outputs import folder_target
 
 if TYPE_CHECKING:
     from avem.evaluate.sheets import Sheet
@@ -56,8 +59,6 @@ def sweep(
     """
     from avem.errors import SettingError
     from avem.tools.sweep.grid import read_grid
-    from avem.tools.sweep.outcome import write_outcome
-    from avem.tools.sweep.run import SweepOptions, run_sweep
     from avem.train.options import parse_override
     from avem.train.presets import PREFERENCE_PRESETS
     from avem.train.presets import preset as preset_of
@@ -74,6 +75,16 @@ def sweep(
         raise SettingError("The grid storage compares two stores, which `avem sweep proof` makes; run that.")
     out = out or Path("./sweep")
     read = read_grid(grid)
+    need_store(cache)
+    need_file(prefs, "--prefs")
+    need_file(questions, "--questions", "benchmark file")
+    if "{" not in model:  # else each seed has its own
+        need_model(model)
+    folder_target(out, SWEEP, reads=[cache, prefs, questions, model])
+
+    from avem.tools.sweep.outcome import write_outcome
+    from avem.tools.sweep.run import SweepOptions, run_sweep
+
     options = SweepOptions(
         cache=cache, prefs=prefs, model=model, out=out, questions=questions, style=style, seeds=seeds,
         settings=settings, only=tuple(only or ()), device=device, workers=workers,
@@ -98,6 +109,9 @@ def _prove(
 ) -> None:
     """Run the proof or some of its runs, choose its settings, or repeat its first table with released weights."""
     from avem.errors import SettingError
+
+    folder_target(out, PROOF)
+
     from avem.tools.proof.run import ProofOptions, choose_settings, run_proof, run_released
 
     if only and which != "proof":

@@ -55,15 +55,25 @@ def train(
     ] = None,
 ) -> None:
     """Train a model from a feature store; the same command goes on with a run that was interrupted."""
+    from avem.inputs import need_file, need_model, need_store
+    from avem.output_kinds import RUN
+    from avem.outputs import folder_target
+    from avem.train.run import RunDirectory, run_sources
     from avem.train.stages import preview_stage, run_stage, stage_config
 
     given = {
         "cache": cache, "prefs": prefs, "data": data, "model": model, "out": out, "pairing": pairing, "resume": resume,
     }  # fmt: skip
     settings = stage_config(stage.value, given, preset_name=preset, file=config, overrides=overrides or ())
+    for option, path in (("--prefs", getattr(settings, "prefs", None)), ("--data", getattr(settings, "data", None))):
+        need_file(path, option)
+    need_store(settings.cache)
+    need_model(settings.model)
     if dry_run:
         show_plan(preview_stage(settings), gpu_memory)
         return
+    RunDirectory(settings.out).check(settings)
+    folder_target(settings.out, RUN, reads=run_sources(settings))
     typer.echo(f"The trained model is in {run_stage(settings) / 'final'}.")
 
 

@@ -12,7 +12,7 @@ from avem.evaluate.emer.bench import EmerResult
 from avem.evaluate.emer.rubric import Rubric
 from avem.evaluate.page import page_environment
 from avem.evaluate.paper import EMER, EMER_COLUMNS
-from avem.files import write_atomic
+from avem.files import save_page
 
 BANDS = ("low", "middle", "high")
 """Thirds of the scale, by which the page's reader chooses clips."""
@@ -86,7 +86,7 @@ def write_emer_report(path: Path, result: EmerResult, rubric: Rubric) -> Path:
             version=__version__,
         )
     )
-    write_atomic(path, page)
+    save_page(path, page)
     return path
 
 

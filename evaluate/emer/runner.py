@@ -14,8 +14,10 @@ from avem.evaluate.bench import hear
 from avem.evaluate.clips import resolve_clips
 from avem.evaluate.emer.bench import EmerResult, Estimate, JudgeOptions, bench_emer, estimate
 from avem.evaluate.emer.report import write_emer_report
-from avem.evaluate.emer.rubric import DESCRIBE, Description, load_rubric, read_references
+from avem.evaluate.emer.rubric import DESCRIBE, Description, Rubric, load_rubric, read_references
 from avem.evaluate.loading import open_model, short_names
+from avem.output_kinds import BENCH
+from avem.ownership import opened, owned
 from avem.records import Question
 
 DESCRIPTION_TOKENS = 512
@@ -53,6 +55,16 @@ def run_emer(options: EmerOptions) -> EmerResult | Estimate:
     descriptions, rubric = read_references(options.references), load_rubric(options.rubric)
     name = options.answers.stem if options.answers else short_names([options.model])[0]
     folder = options.out / "emer" / name
+    if options.dry_run and options.answers:
+        return estimate(descriptions, read_answers(options.answers), rubric, options.judge, options.judging)
+    reads = [options.references, options.answers, options.model or None, options.cache, options.rubric]
+    with opened(options.out, BENCH, reads=reads, alone=False), owned(folder):
+        return _run_emer(options, descriptions, rubric, folder, name)
+
+
+def _run_emer(
+    options: EmerOptions, descriptions: Sequence[Description], rubric: Rubric, folder: Path, name: str
+) -> EmerResult | Estimate:
     candidates = read_answers(options.answers) if options.answers else describe(options, descriptions, folder, name)
     if options.dry_run:
         return estimate(descriptions, candidates, rubric, options.judge, options.judging)

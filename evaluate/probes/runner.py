@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from avem.evaluate.questions import read_questions, task_name
 from avem.evaluate.sheets import Sheet
 from avem.evaluate.statistics import RESAMPLES
 from avem.files import write_atomic
+from avem.output_kinds import PROBE
+from avem.ownership import opened
 from avem.records import Question
 
 SWAP_LEDE = (
@@ -62,6 +65,11 @@ def run_swap(options: ProbeOptions) -> list[SwapResult]:
     Raises:
         AvemError: Something is missing or wrong; the message says what and which option supplies it.
     """
+    with _opened(options):
+        return _run_swap(options)
+
+
+def _run_swap(options: ProbeOptions) -> list[SwapResult]:
     results = []
     for name, asker, questions, rows in _askers(options):
         with AnswerLog(options.out / name / "swap.jsonl") as log:
@@ -87,6 +95,11 @@ def run_attention(options: ProbeOptions) -> list[AttentionResult]:
     Raises:
         AvemError: Something is missing or wrong; the message says what and which option supplies it.
     """
+    with _opened(options):
+        return _run_attention(options)
+
+
+def _run_attention(options: ProbeOptions) -> list[AttentionResult]:
     results = [
         attention_probe(asker, questions, rows, name=name, resamples=options.resamples, seed=options.seed)
         for name, asker, questions, rows in _askers(options)
@@ -98,6 +111,11 @@ def run_attention(options: ProbeOptions) -> list[AttentionResult]:
         sheet=attention_sheet(results), bars=bars, left_out=results[0].left_out,
     )  # fmt: skip
     return results
+
+
+def _opened(options: ProbeOptions) -> AbstractContextManager[None]:
+    """Be the owner of a folder that may be written."""
+    return opened(options.out, PROBE, reads=[options.questions, options.cache, *options.models])
 
 
 def swap_sheet(results: Sequence[SwapResult]) -> Sheet:

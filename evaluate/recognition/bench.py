@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avem.evaluate.answers import AnswerLog
+from avem.evaluate.answers import AnswerLog, kept_or_spare
 from avem.evaluate.asking import Questioner
 from avem.evaluate.bench import hear
 from avem.evaluate.recognition.labelled import LabelledClip, LabelledClips
@@ -57,8 +56,7 @@ def bench_recognition(
     questions = labelled.questions(dataset, asked, spellings(dataset.classes))
     has_media = getattr(asker, "has_media", None) or (lambda place: place is not None)
     places = {clip.clip_id: clip.place for clip in labelled.clips if has_media(clip.place)}
-    with tempfile.TemporaryDirectory() as spare:
-        folder = Path(spare) if out_dir is None else out_dir
+    with kept_or_spare(out_dir) as folder:
         with AnswerLog(folder / "answers.jsonl") as log:
             heard = hear(asker, questions, places, ways, log, f"{name}, {streams}")
         items = [

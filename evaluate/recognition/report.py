@@ -14,7 +14,7 @@ from avem.evaluate.recognition.confusion import confusion_svg
 from avem.evaluate.recognition.labels import emotion_set
 from avem.evaluate.recognition.results import LABEL_WAYS, RecognitionResult, likeliest
 from avem.evaluate.sheets import Sheet
-from avem.files import write_atomic
+from avem.files import save_page, write_atomic
 
 METRIC_NAMES = {"uar": "UAR", "war": "WAR", "weighted_f1": "weighted F1", "macro_f1": "macro F1"}
 SHOWN_ITEMS = 2000
@@ -73,7 +73,7 @@ def write_recognition_report(path: Path, results: Sequence[RecognitionResult]) -
             version=__version__,
         )
     )
-    write_atomic(path, page)
+    save_page(path, page)
     return path
 
 

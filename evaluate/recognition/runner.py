@@ -17,6 +17,8 @@ from avem.evaluate.recognition.labels import STREAM_CHOICES, EmotionSet, emotion
 from avem.evaluate.recognition.report import write_recognition_report
 from avem.evaluate.recognition.results import LABEL_WAYS, RecognitionResult
 from avem.evaluate.statistics import RESAMPLES
+from avem.output_kinds import BENCH
+from avem.ownership import opened, owned
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,13 @@ def run_recognition(options: RecognitionOptions) -> list[RecognitionResult]:
     check_streams(options.streams)
     if not options.models:
         raise SettingError("There is nothing to bench; name a model with --model.")
+    reads = [options.cache, *options.models]
     folder = options.out / dataset.name
+    with opened(options.out, BENCH, reads=reads, roots=[options.media_root], alone=False), owned(folder):
+        return _run_recognition(options, dataset, folder)
+
+
+def _run_recognition(options: RecognitionOptions, dataset: EmotionSet, folder: Path) -> list[RecognitionResult]:
     results = []
     for name, path in zip(short_names(options.models), options.models, strict=True):
         ask, labelled = _prepare(path, dataset, options)

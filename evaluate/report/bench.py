@@ -18,7 +18,7 @@ from avem.evaluate.report.curves import read_curves
 from avem.evaluate.results import BenchResult, read_result
 from avem.evaluate.statistics import RESAMPLES
 from avem.evaluate.summary import AVERAGE, METRIC_NAMES, SummaryRow, summarise
-from avem.files import write_atomic
+from avem.files import save_page
 
 PICTURES = 60
 """Clips that get pictures by default; each adds about 15 kB to the page."""
@@ -100,7 +100,7 @@ def write_report(
         resamples=resamples,
         version=__version__,
     )  # fmt: skip
-    write_atomic(path, page)
+    save_page(path, page)
     return path
 
 

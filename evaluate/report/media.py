@@ -15,6 +15,7 @@ from PIL import Image
 
 from avem.errors import MediaError
 from avem.extract.media import read_waveform, sample_frames
+from avem.inside import is_inside
 
 FRAMES = 4
 FRAME_HEIGHT = 108
@@ -36,8 +37,8 @@ class ClipPicture:
 
 
 def find_media(path: str, roots: Sequence[Path]) -> Path | None:
-    """A clip's file under the first root that has it."""
-    return next((root / path for root in roots if path and (root / path).is_file()), None)
+    """A clip's file under the first root that has it; a path that leads out of a root is in none."""
+    return next((root / path for root in roots if is_inside(root, path) and (root / path).is_file()), None)
 
 
 def picture(path: Path | None) -> ClipPicture:

@@ -14,7 +14,7 @@ from avem import __version__
 from avem.errors import DataError
 from avem.evaluate.page import page_environment
 from avem.evaluate.report.curves import Floats, Panel, compare, last_known, read_curves, read_metrics, short, smoothed
-from avem.files import write_atomic
+from avem.files import save_page
 
 COMPARED = {
     "loss": "Loss",
@@ -91,7 +91,7 @@ def write_run_report(path: Path | str, runs: Sequence[Path | str], *, title: str
         runs=[read_curves(place) for place in places],
         version=__version__,
     )  # fmt: skip
-    write_atomic(Path(path), page)
+    save_page(Path(path), page)
     return Path(path)
 
 

@@ -124,8 +124,8 @@ def test_killed_bench_goes_on(fake_model, fake_store, questions, tmp_path):
 
 
 def test_damaged_log_is_named(fake_model, fake_store, questions, tmp_path):
-    (tmp_path / "answers.jsonl").write_text("[]\n")
-    with pytest.raises(DataError, match=r"answers.jsonl line 1"):
+    (tmp_path / "answers.jsonl").write_text('{"key": "a", "id": "q0"}\n[]\n')
+    with pytest.raises(DataError, match=r"answers.jsonl line 2"):
         run(fake_model(), fake_store, questions, tmp_path)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from avem.errors import SettingError
 from avem.files import claim_directory, write_atomic, write_json_lines
+from avem.ownership import owned
 from avem.processes import end_with_parent
 from avem.progress import stage
 from avem.records import InstructionRow, PreferenceRow, Question
@@ -120,7 +121,12 @@ def write_corpus(
         SettingError: The folder holds something else.
     """
     claim_directory(root, PLAN, plan, "corpus")
-    corpus = Corpus(root)
+    with owned(root):
+        return _write_corpus(Corpus(root), scenes, recipe, seed, workers)
+
+
+def _write_corpus(corpus: Corpus, scenes: Sequence[Scene], recipe: RowRecipe, seed: int, workers: int) -> Corpus:
+    root = corpus.root
     _write_clips(root, scenes, workers)
     splits: dict[str, list[Scene]] = {}
     for scene in scenes:

@@ -14,7 +14,8 @@ from avem.cache import FeatureStore, ensure_negatives
 from avem.evaluate.results import BenchResult
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from avem.extract import ExtractOptions, extract
-from avem.files import claim_directory, write_atomic
+from avem.files import claim_directory, save_page
+from avem.ownership import owned
 from avem.tools.corpus.build import Corpus, build_corpus
 from avem.tools.demo.models import make_encoders, make_untrained
 from avem.train.config import PreferenceConfig, SupervisedConfig
@@ -62,6 +63,12 @@ def run_demo(options: DemoOptions) -> DemoReport:
     timings_s: dict[str, float] = {}
     settings = {name: value for name, value in asdict(options).items() if name != "out"}
     claim_directory(out, SETTINGS, settings, "demo")
+    with owned(out):
+        return _run_demo(options, timings_s)
+
+
+def _run_demo(options: DemoOptions, timings_s: dict[str, float]) -> DemoReport:
+    out = options.out
     with _timed(timings_s, "corpus"):
         corpus = build_corpus(out / "corpus", options.clips, options.seed)
     with _timed(timings_s, "extract"):
@@ -82,7 +89,7 @@ def run_demo(options: DemoOptions) -> DemoReport:
             )
         )  # fmt: skip
     page = out / "report.html"
-    write_atomic(page, (out / "bench" / "report.html").read_bytes())
+    save_page(page, (out / "bench" / "report.html").read_text(encoding="utf-8"))
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return DemoReport(results, page, timings_s, peak_mb)
 

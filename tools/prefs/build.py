@@ -15,6 +15,8 @@ from avem.chat import ChatClient
 from avem.errors import DataError
 from avem.extract.datasets import read_dataset
 from avem.files import write_atomic, write_json_lines
+from avem.output_kinds import PREFS
+from avem.ownership import opened
 from avem.records import Clip
 from avem.tools.prefs.answers import write_answers, write_descriptions
 from avem.tools.prefs.batch import Batch
@@ -61,14 +63,17 @@ def build(options: BuildOptions) -> BuildResult:
     Raises:
         MissingFileError: The dataset's or the prompts' folder is not there.
         DataError: The dataset has no labelled clips, or a prompt is not fit for its step.
-        SettingError: An option is wrong, or another run writes into the same folder.
+        SettingError: An option is wrong, the folder holds something else, or another run writes into it.
         EndpointError: The endpoint refuses the key or the model, or is down.
     """
     prompts = load_prompts(options.prompts)
     clips, source = select_clips(options)
     ledger = Ledger()
     settings = options.settings()
-    with Journal(options.out / "log.jsonl") as journal:
+    with (
+        opened(options.out, PREFS, reads=[options.prompts], roots=[options.root]),
+        Journal(options.out / "log.jsonl") as journal,
+    ):
         settings_json = json.dumps(asdict(options) | {"tasks": options.all_tasks}, indent=1, default=str)
         write_atomic(options.out / "settings.json", settings_json + "\n")
         batch = Batch(options.out / "batch", journal) if options.batch else None

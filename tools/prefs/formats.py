@@ -9,7 +9,8 @@ from typing import Any
 
 from avem.emotions import parse_emotion
 from avem.errors import DataError, MissingFileError, SettingError
-from avem.files import write_atomic, write_json_lines
+from avem.files import json_lines, write_atomic, write_new
+from avem.outputs import Reads
 from avem.records import Modality, PreferenceRow
 from avem.train.rows import REJECTED_FIELDS, read_preferences
 
@@ -17,6 +18,9 @@ MEDIA_MARKS = ("<video>", "<audio>")
 """Placeholders that the reference puts before a question, one a line."""
 KEPT_FIELDS = ("row_id", "clip_id", "task", "rejected_irrelevant", "provenance")
 """Fields of ours that the reference's form has no place for; written beside its own, so that nothing is lost."""
+
+LLAMA_FACTORY = "dataset_info.json"
+"""File in which LLaMA-Factory looks up the others of its folder."""
 
 MediaPath = Callable[[str], str]
 """From a clip id to its file."""
@@ -176,7 +180,9 @@ def rejected_answers(row: PreferenceRow) -> list[tuple[str, str]]:
     return [(field, answer) for field, answer in found if answer is not None]
 
 
-def write_rows(rows: Sequence[PreferenceRow], path: Path, form: str, media: MediaPath = mp4_of) -> list[Path]:
+def write_rows(
+    rows: Sequence[PreferenceRow], path: Path, form: str, media: MediaPath = mp4_of, *, reads: Reads = ()
+) -> list[Path]:
     """Write rows in a form.
 
     Args:
@@ -184,32 +190,49 @@ def write_rows(rows: Sequence[PreferenceRow], path: Path, form: str, media: Medi
         path: The file.
         form: `rows` (ours), `reference`, `trl` or `llama-factory`; the last also writes `dataset_info.json` beside it.
         media: Gives a clip's file, for the forms that name files.
+        reads: The files that the rows are from.
 
     Returns:
         The files written.
 
     Raises:
-        SettingError: There is no such form.
+        SettingError: There is no such form, or the file is there with another content.
+        WriteError: It can't be written.
     """
     if form == "rows":
-        write_json_lines(path, (row.to_json() for row in rows))
+        content = json_lines(row.to_json() for row in rows)
     elif form == "reference":
-        write_atomic(path, json.dumps([to_reference(row, media) for row in rows], ensure_ascii=False, indent=1))
+        content = json.dumps([to_reference(row, media) for row in rows], ensure_ascii=False, indent=1)
     elif form == "trl":
-        write_json_lines(path, (item for row in rows for item in to_trl(row)))
+        content = json_lines(item for row in rows for item in to_trl(row))
     elif form == "llama-factory":
-        write_json_lines(path, (item for row in rows for item in to_llama_factory(row, media)))
-        return [path, _describe_for_llama_factory(path)]
+        content = json_lines(item for row in rows for item in to_llama_factory(row, media))
     else:
         raise SettingError(f"--to {form} is not known; known are rows, reference, trl and llama-factory.")
-    return [path]
+    described = _description(path) if form == "llama-factory" else None
+    write_new(path, content, reads=reads)
+    if described is None:
+        return [path]
+    write_atomic(path.with_name(LLAMA_FACTORY), described)
+    return [path, path.with_name(LLAMA_FACTORY)]
 
 
-def _describe_for_llama_factory(path: Path) -> Path:
-    """Add the file to the folder's `dataset_info.json`, which LLaMA-Factory reads."""
-    info = path.with_name("dataset_info.json")
-    known = json.loads(info.read_text()) if info.is_file() else {}
+def _description(path: Path) -> str:
+    """The folder's `dataset_info.json`, which LLaMA-Factory reads, with the file added.
+
+    Raises:
+        DataError: There is one that is not a JSON object.
+        SettingError: It describes another file under this name.
+    """
+    info = path.with_name(LLAMA_FACTORY)
+    try:
+        known = json.loads(info.read_text(encoding="utf-8")) if info.is_file() else {}
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{info} is not JSON ({error}); repair it, or write into another folder.") from error
+    if not isinstance(known, dict):
+        raise DataError(f"{info} is not a JSON object; repair it, or write into another folder.")
     columns = {name: name for name in ("chosen", "rejected", "videos", "audios")} | {"messages": "conversations"}
-    known[path.stem] = {"file_name": path.name, "formatting": "sharegpt", "ranking": True, "columns": columns}
-    write_atomic(info, json.dumps(known, indent=1) + "\n")
-    return info
+    entry = {"file_name": path.name, "formatting": "sharegpt", "ranking": True, "columns": columns}
+    if known.get(path.stem, entry) != entry:
+        raise SettingError(f"{info} describes another {path.stem}; give another name, or write into another folder.")
+    return json.dumps(known | {path.stem: entry}, indent=1) + "\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -14,7 +13,9 @@ from types import TracebackType
 from typing import Any
 
 from avem.chat import ChatReply
-from avem.errors import SettingError
+from avem.disk import writing
+from avem.outputs import make_folders
+from avem.ownership import Owner
 
 SYNC_EVERY_S = 1.0
 """A power cut loses at most the replies of this time; a killed process loses none."""
@@ -31,20 +32,18 @@ class Journal:
 
     Raises:
         SettingError: Another run holds the file.
+        WriteError: It can't be written.
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
+        self._owner = Owner(path.with_name(f".{path.name}.lock"), path)
         self.path = path
         self._replies: dict[str, ChatReply] = {}
         self.requests: Counter[str] = Counter()
         """Requests sent, by step, in this and earlier runs."""
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._file)
-            raise SettingError(f"Another run writes {path}; wait for it, or give another folder.") from error
+        with writing(path):
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         self._synced = time.monotonic()
         self._syncing = ThreadPoolExecutor(1)  # a slow disk must not hold up the requests in flight
         self._sync: Future[None] | None = None
@@ -61,6 +60,7 @@ class Journal:
         self._syncing.shutdown()
         os.fsync(self._file)
         os.close(self._file)
+        self._owner.close()
 
     def _load(self) -> None:
         whole = True
@@ -115,8 +115,14 @@ class Journal:
     def _write(self, entry: Mapping[str, Any]) -> None:
         """Append a line in one write, which a kill can not split from the line before it."""
         data = (json.dumps({**entry, "at": round(time.time(), 3)}, ensure_ascii=False) + "\n").encode()
-        while data:
-            data = data[os.write(self._file, data) :]
+        end = os.fstat(self._file).st_size
+        with writing(self.path):
+            try:
+                while data:
+                    data = data[os.write(self._file, data) :]
+            except OSError:
+                os.ftruncate(self._file, end)  # no half line is left
+                raise
         due = time.monotonic() - self._synced > SYNC_EVERY_S
         if due and (self._sync is None or self._sync.done()):
             self._sync = self._syncing.submit(os.fsync, self._file)

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
+from avem.errors import DataError, MediaError
 from avem.extract.media import RATE_HZ, read_waveform, sample_frames
+from avem.inside import inside
 from avem.records import Clip, Modality
 
 Parts = list[dict[str, Any]]
@@ -54,13 +56,21 @@ def attachment(clip: Clip, root: Path, side: Modality, options: MediaOptions) ->
         options: How it is shown.
     """
     sound = side == Modality.AUDIO
-    path = root / ((clip.audio_path or clip.path) if sound else clip.path)
-    size = path.stat().st_size if path.is_file() else 0
+    name = (clip.audio_path or clip.path) if sound else clip.path
+    path, fault = root / name, ""
+    try:
+        inside(root, name, clip.clip_id)
+    except DataError as error:
+        fault = str(error)
+    size = path.stat().st_size if not fault and path.is_file() else 0
     shown = "" if sound else f" {options.frames} frames {options.longest_side} px blur {options.blur_captions:g}"
-    return Attachment(
-        f"{clip.clip_id} {side} {size} bytes{shown}",
-        (lambda: sound_parts(path)) if sound else (lambda: frame_parts(path, options)),
-    )
+
+    def load() -> Parts:
+        if fault:
+            raise MediaError(fault)
+        return sound_parts(path) if sound else frame_parts(path, options)
+
+    return Attachment(f"{clip.clip_id} {side} {size} bytes{shown}", load)
 
 
 def sound_parts(path: Path) -> Parts:

@@ -14,6 +14,9 @@ import numpy as np
 from avem.errors import MissingFileError, SettingError
 from avem.evaluate.questions import read_questions
 from avem.files import json_sha256, replace_directory, write_atomic
+from avem.inside import inside
+from avem.output_kinds import SURVEY
+from avem.outputs import folder_target
 from avem.records import PreferenceRow, Question
 from avem.tools.prefs.formats import mp4_of, read_rows
 
@@ -95,11 +98,11 @@ def make_survey(options: SurveyOptions) -> list[SurveyItem]:
 
     Raises:
         MissingFileError: The source, or a clip, is not there.
-        DataError: The source is neither a benchmark nor preference rows.
+        DataError: The source is neither a benchmark nor preference rows, or names a clip outside `media`.
         SettingError: The output folder holds something that is no survey.
     """
-    if options.out.exists() and any(options.out.iterdir()) and not (options.out / "key.json").is_file():
-        raise SettingError(f"{options.out} holds something that is no survey; give a new folder.")
+    reads = [options.source, options.verified]
+    folder_target(options.out, SURVEY, reads=reads, roots=[options.media])
     rng = np.random.default_rng(options.seed)
     items = _sampled_items(options, rng)
     checks = _checks(options, items)
@@ -120,7 +123,7 @@ def make_survey(options: SurveyOptions) -> list[SurveyItem]:
         else:
             write_atomic(folder / "index.html", _page({"survey": survey, "items": shown, "booklets": booklets}))
 
-    replace_directory(options.out, fill)
+    replace_directory(options.out, fill, SURVEY, reads=reads)
     return list(asked.values())
 
 
@@ -212,10 +215,10 @@ def _copy_media(items: Iterable[SurveyItem], media: Path, folder: Path) -> dict[
     for item in items:
         if not item.video or item.video in videos:
             continue
-        source = media / item.video
+        source = inside(media, item.video, item.source or item.id)
         if not source.is_file():
             raise MissingFileError(f"There is no clip {source}; --media names the folder that {item.video} is in.")
-        target = folder / "media" / item.video
+        target = inside(folder / "media", item.video, item.source or item.id)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
         videos[item.video] = f"media/{item.video}"

@@ -13,7 +13,7 @@ import krippendorff
 import numpy as np
 
 from avem.errors import DataError, MissingFileError
-from avem.files import write_atomic, write_json_lines
+from avem.files import json_lines, write_new
 from avem.records import Question
 from avem.tools.prefs.survey import read_source
 
@@ -109,6 +109,7 @@ def keep_verified(survey: Path, verdicts: Verdicts, out: Path) -> int:
         How many were written.
     """
     key = _load(survey / "key.json")
+    reads = [key["source"], *(path for path in survey.rglob("*") if path.is_file())]
     asked: dict[str, set[str]] = defaultdict(set)
     for item in key["items"]:
         if not item["attention"]:
@@ -116,9 +117,10 @@ def keep_verified(survey: Path, verdicts: Verdicts, out: Path) -> int:
     source = read_source(Path(key["source"]))
     kept = [entry for entry in source if (names := asked.get(_id(entry))) and names <= verdicts.kept]
     if kept and isinstance(kept[0], Question):
-        write_atomic(out, json.dumps([entry.to_json() for entry in kept], ensure_ascii=False, indent=1) + "\n")
+        content = json.dumps([entry.to_json() for entry in kept], ensure_ascii=False, indent=1) + "\n"
     else:
-        write_json_lines(out, (entry.to_json() for entry in kept))
+        content = json_lines(entry.to_json() for entry in kept)
+    write_new(out, content, reads=reads)
     return len(kept)
 
 

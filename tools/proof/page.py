@@ -20,7 +20,7 @@ from avem import __version__
 from avem.errors import AvemError, DataError
 from avem.evaluate.page import page_environment
 from avem.evaluate.sheets import Sheet
-from avem.files import write_atomic
+from avem.files import save_page, write_atomic
 from avem.tools.proof.figure import draw_claims
 from avem.tools.proof.record import Record
 from avem.tools.proof.tables import Judged, grid_results, judge_record, make_sheets
@@ -54,7 +54,7 @@ def write_page(path: Path, record: Record) -> dict[str, Sheet]:
         over="Proof", title="What holds of the paper, where every cue is known", lede=LEDE,
         sheets=list(sheets.values()), pictures=list(map(Markup, draw_figures(judged).values())), version=__version__,
     )  # fmt: skip
-    write_atomic(path, content)
+    save_page(path, content)
     return sheets
 
 

