@@ -19,6 +19,7 @@ from avem.train.preview import run_memory
 from avem.train.rejected_inputs import draw
 from avem.train.rows import rows_digest
 from avem.train.run import RunDirectory
+from avem.train.saving import check_model
 from avem.train.session import Session
 from avem.train.specs import ScoreSpec
 
@@ -67,6 +68,7 @@ def run_task(task: Task[Example], model: AudiovisualLM | None = None) -> Path:
     run = RunDirectory(config.out)
     run.check(config)
     if run.final.is_dir() and run.spelt_alike(config):
+        check_model(run.final)
         logger.info("The run in %s is complete", run.path)
         return run.path
     rows = task.read()
@@ -76,6 +78,7 @@ def run_task(task: Task[Example], model: AudiovisualLM | None = None) -> Path:
     plan = session.plan(kept)
     run.start(config, session.sources(rows_digest(rows), examples, plan))
     if run.final.is_dir():
+        check_model(run.final)
         logger.info("The run in %s is complete", run.path)
         return run.path
     swapped = swapped_specs(kept, session.store, config.reliance_rows, config.seed)
