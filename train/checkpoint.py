@@ -20,6 +20,7 @@ from avem.train.model_config import AudiovisualConfig
 from avem.train.quantise import check_four_bit, quantise_linears
 from avem.train.saving import ADAPTER_TYPE, FORMAT_VERSION, MODEL_TYPE, check_model, projector_state
 from avem.train.tensors import read_safetensors, report_faults
+from avem.train.tokenizers import load_tokenizer
 
 NO_MODEL = "{} is neither an AVERE checkpoint, an avem checkpoint nor the result of a run."
 
@@ -95,6 +96,21 @@ def load_skeleton(path: str | Path) -> AudiovisualLM:
         raise CheckpointError(NO_MODEL.format(folder))
     model.source = str(path) if not Path(path).exists() else str(folder.resolve())
     return model.eval()
+
+
+def tokenizer_of(path: str | Path) -> Any:
+    """The tokenizer of a model of any layout, without the model.
+
+    Raises:
+        MissingFileError: There is no such model.
+        CheckpointError: Its tokenizer can't be read.
+    """
+    folder = finished(locate_model(path, "--model"))
+    settings = read_settings(folder)
+    if settings.get("model_type") == ADAPTER_TYPE:
+        return tokenizer_of(base_of(folder, settings))
+    own = folder / "language_model"
+    return load_tokenizer(own if own.is_dir() else folder)
 
 
 def _load_whole(
