@@ -61,19 +61,17 @@ def _checked_lines(path: Path) -> list[bytes]:
     *lines, rest = path.read_bytes().split(b"\n")
     file = path.with_suffix(SUMS)
     sums = file.read_bytes().split(b"\n")[:-1] if file.is_file() else None
-    if rest and sums is not None and len(sums) > len(lines) and sums[len(lines)].decode("latin-1") in _ends(rest):
-        raise _damaged(path, len(lines) + 1)  # the line is whole and its end is not
+    if rest and sums is not None and len(sums) > len(lines):
+        if sums[len(lines)] == crc32c(rest[:-1]).encode():  # the line is whole and another byte stands for its end
+            raise _damaged(path, len(lines) + 1)
+        if sums[len(lines)] == crc32c(rest).encode():
+            lines.append(rest)
     for number, line in enumerate(lines, start=1):
         if sums is not None and (number > len(sums) or crc32c(line).encode() != sums[number - 1]):
             raise _damaged(path, number)
         if not _is_object(line):
             raise _damaged(path, number)
     return [line for line in lines if line.strip()]
-
-
-def _ends(rest: bytes) -> tuple[str, str]:
-    """Checksums that a last line without its end may have: as it is, and without the byte in place of the end."""
-    return crc32c(rest), crc32c(rest[:-1])
 
 
 def _is_object(line: bytes) -> bool:
