@@ -81,12 +81,13 @@ def write_checksums(folder: Path) -> None:
     write_atomic(folder / CHECKSUMS, json.dumps(seal({"files": files}), indent=1) + "\n")
 
 
-def check_folder(folder: Path, names: Collection[str] | None = None) -> None:
+def check_folder(folder: Path, names: Collection[str] | None = None, ignored: Collection[str] = ()) -> None:
     """Compare a folder's files with its `checksums.json`; a folder without one passes.
 
     Args:
         folder: The folder.
         names: Files to compare, relative to the folder; None is all that are listed. Unlisted ones pass.
+        ignored: Listed files that may have changed, or be gone, such as a page for readers.
 
     Raises:
         DataError: A file is missing or is not what was written; the message names it.
@@ -101,7 +102,7 @@ def check_folder(folder: Path, names: Collection[str] | None = None) -> None:
         raise _damaged(str(list_file)) from error
     for name, (size, crc) in expected.items():
         path = folder / name
-        if names is not None and name not in names:
+        if name in ignored or (names is not None and name not in names):
             continue
         if not path.is_file() or path.stat().st_size != size or file_crc32c(path) != crc:
             raise _damaged(str(path))

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 import torch
 
+from avem.chat_templates import DATE, frozen_date
 from avem.errors import SettingError
 from avem.evaluate.questions import letters, option_text, prompt_text
 from avem.files import json_sha256
@@ -119,6 +120,8 @@ class Asker:
         self.model, self.store, self.style, self.max_new_tokens = model, store, style, max_new_tokens
         self.available = {kind: store.available(kind) & (kind in streams) for kind in STREAMS}
         self._asked = {"version": KEY_VERSION, "model": model.fingerprint(), "style": style}
+        if frozen_date(getattr(model.tokenizer, "chat_template", None)):  # else answers from other days would be used
+            self._asked["date"] = DATE.date().isoformat()
         kinds = [kind for kind in STREAMS if self.available[kind].any()]
         self._features = {kind: json_sha256(store.fingerprint(kind)) for kind in kinds}
         for kind, digest in self._features.items():

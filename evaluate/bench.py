@@ -17,6 +17,7 @@ from avem.evaluate.results import WAYS, BenchResult, Item, judge
 from avem.evaluate.statistics import RESAMPLES
 from avem.progress import stage
 from avem.records import Question
+from avem.special_tokens import refuse_special, special_tokens
 
 LETTER_TOKENS = 8
 TEXT_TOKENS = 32
@@ -105,7 +106,11 @@ def bench_questions(
         name: Short name of the model for tables.
         resamples: Bootstrap resamples for the intervals.
         seed: Seed of the bootstrap.
+
+    Raises:
+        PromptError: A question or an option holds a special token; the message names it.
     """
+    refuse_special(questions, special_of(asker))
     with kept_or_spare(out_dir) as folder:
         with AnswerLog(folder / "answers.jsonl") as log:
             heard = hear(asker, questions, clips.places, ways, log, name)
@@ -113,6 +118,13 @@ def bench_questions(
         result = judge(items, resamples=resamples, seed=seed, name=name, style=asker.style, **asker.about())
         result.write(folder / "result.json")
     return result
+
+
+def special_of(asker: Questioner) -> frozenset[str]:
+    """Special tokens of the tokenizer behind a questioner; none where that is not known, as behind an endpoint."""
+    model = getattr(asker, "model", None)
+    tokenizer = getattr(model, "tokenizer", None) or getattr(getattr(model, "processor", None), "tokenizer", None)
+    return frozenset() if tokenizer is None else special_tokens(tokenizer)
 
 
 def chosen_ways(*, generate: bool, text_only: bool) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from avem.checksums import CHECK, seal, unseal
 from avem.errors import DataError, MissingFileError
 from avem.evaluate.emorealm import score_letters
 from avem.evaluate.metrics import Outcome, group_by_task
@@ -18,6 +19,7 @@ from avem.evaluate.questions import letters, to_question
 from avem.evaluate.statistics import RESAMPLES
 from avem.files import write_atomic
 from avem.records import Question
+from avem.sealed_files import plain
 
 FORMAT = "avem-bench-1"
 
@@ -143,10 +145,11 @@ class BenchResult(Headline):
 
     def write(self, path: Path) -> None:
         """Write `result.json`, whole or not at all, an item a line."""
-        content = self.to_json()
+        content = seal(plain(self.to_json()))
         items = ",\n".join(json.dumps(item, ensure_ascii=False) for item in content.pop("items"))
+        check = json.dumps({CHECK: content.pop(CHECK)})
         head = json.dumps(content, ensure_ascii=False)
-        write_atomic(path, f'{head[:-1]}, "items": [\n{items}\n]}}\n')
+        write_atomic(path, f'{head[:-1]}, "items": [\n{items}\n], {check[1:]}\n')
 
 
 def judge(items: Sequence[Item], *, resamples: int = RESAMPLES, seed: int = 0, **about: Any) -> BenchResult:
@@ -184,13 +187,15 @@ def read_result(path: Path | str) -> BenchResult:
     if not path.is_file():
         raise MissingFileError(f"There is no bench result at {path}; `avem bench emorealm` makes one.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = unseal(json.loads(path.read_bytes()), str(path))
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']}, not {FORMAT}")
         items = [
             Item.from_json(entry, f"{path} item {number}") for number, entry in enumerate(content["items"], start=1)
         ]
         known = {name: content[name] for name in ("name", "benchmark", "style", "model", "store", "scores")}
-    except (KeyError, TypeError, ValueError) as error:
+    except DataError:
+        raise
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a bench result ({error}); `avem bench emorealm` makes one.") from error
     return BenchResult(items=tuple(items), unknown=tuple(content.get("unknown", ())), **known)

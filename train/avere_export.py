@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from huggingface_hub import save_torch_state_dict
 
+from avem.checksums import write_checksums
 from avem.errors import MissingFileError, SettingError
 from avem.files import replace_directory
 from avem.locate import locate_model
@@ -56,6 +57,7 @@ def save_avere(
         for name in COMPANIONS:
             if (donor / name).is_file():
                 shutil.copyfile(donor / name, folder / name)
+        write_checksums(folder)
 
     replace_directory(Path(directory), fill, AVERE, reads=[donor])
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 
+from avem.checksums import check_folder
 from avem.errors import CheckpointError, MissingFileError
 from avem.locate import locate_model
 from avem.train.adapters import load_adapter
@@ -17,8 +18,9 @@ from avem.train.language_models import empty_language_model, load_language_model
 from avem.train.model import AudiovisualLM
 from avem.train.model_config import AudiovisualConfig
 from avem.train.quantise import check_four_bit, quantise_linears
-from avem.train.saving import ADAPTER_TYPE, FORMAT_VERSION, MODEL_TYPE, projector_state
+from avem.train.saving import ADAPTER_TYPE, FORMAT_VERSION, MODEL_TYPE, check_model, projector_state
 from avem.train.tensors import read_safetensors, report_faults
+from avem.train.tokenizers import load_tokenizer
 
 NO_MODEL = "{} is neither an AVERE checkpoint, an avem checkpoint nor the result of a run."
 
@@ -44,11 +46,13 @@ def load_model(
     Raises:
         MissingFileError: There is no such model.
         CheckpointError: It is none of these layouts, or its weights do not fit its configuration.
+        DataError: A file of it is not what avem wrote.
         SettingError: 4-bit weights can't be had here.
     """
     if four_bit:
         check_four_bit(device)
     folder = finished(locate_model(path, "--model"))
+    check_model(folder)
     settings = read_settings(folder)
     if settings.get("model_type") == ADAPTER_TYPE:
         model = _load_run(folder, settings, device, dtype, four_bit)
@@ -59,6 +63,7 @@ def load_model(
             model.to(device)
     model.source = str(path) if not Path(path).exists() else str(folder.resolve())
     model.licence = str(settings.get("licence") or model.licence)
+    model.was_trained = settings.get("model_type") == ADAPTER_TYPE or "training" in (settings.get("provenance") or {})
     return model.eval()
 
 
@@ -76,6 +81,7 @@ def load_skeleton(path: str | Path) -> AudiovisualLM:
         CheckpointError: It is none of these layouts, or its configuration can't be understood.
     """
     folder = finished(locate_model(path, "--model"))
+    check_folder(folder, names=("config.json",))
     settings = read_settings(folder)
     if settings.get("model_type") == ADAPTER_TYPE:
         model = load_skeleton(base_of(folder, settings))
@@ -90,6 +96,21 @@ def load_skeleton(path: str | Path) -> AudiovisualLM:
         raise CheckpointError(NO_MODEL.format(folder))
     model.source = str(path) if not Path(path).exists() else str(folder.resolve())
     return model.eval()
+
+
+def tokenizer_of(path: str | Path) -> Any:
+    """The tokenizer of a model of any layout, without the model.
+
+    Raises:
+        MissingFileError: There is no such model.
+        CheckpointError: Its tokenizer can't be read.
+    """
+    folder = finished(locate_model(path, "--model"))
+    settings = read_settings(folder)
+    if settings.get("model_type") == ADAPTER_TYPE:
+        return tokenizer_of(base_of(folder, settings))
+    own = folder / "language_model"
+    return load_tokenizer(own if own.is_dir() else folder)
 
 
 def _load_whole(

@@ -1,8 +1,8 @@
 """The scores of a preference row that do not depend on the trained weights: computed once, kept in the store.
 
 Of the eleven scores of a row seven are constants of the run: four of the reference policy and three of the text prior.
-They are keyed by what they depend on (model, prompt, features, question, answer, clips), so that a later run, another
-seed or another ablation finds them.
+They are keyed by what they depend on (model, precision, features, the prompt's token ids, the clips' content), so that
+a later run, another seed or another ablation finds them.
 """
 
 from __future__ import annotations
@@ -30,21 +30,34 @@ if TYPE_CHECKING:
     from avem.cache import FeatureStore, ScoreCache
     from avem.train.model import AudiovisualLM
 
+KEY_VERSION = 2
+"""Raised when the same key would mean another score; 1 keyed questions as text, which a template may render anew."""
 SAVE_EVERY_S = 20.0
 """Scores that are not yet in the cache are at most about this old, so that a killed run loses little."""
 
 
 def score_fingerprint(model: str, store: FeatureStore, precision: str) -> dict[str, Any]:
     """What every constant score depends on besides its own text and clips."""
-    features = {kind: store.fingerprint(kind) for kind in store.kinds}
-    return {"model": model, "features": features, "precision": precision}
+    streams = {kind: store.spec(kind) for kind in store.kinds}
+    features = {
+        kind: {"fingerprint": stream.fingerprint, "dtype": stream.dtype, "row_shape": list(stream.row_shape)}
+        for kind, stream in streams.items()
+    }
+    return {"version": KEY_VERSION, "model": model, "features": features, "precision": precision}
 
 
-def spec_key(spec: ScoreSpec, names: Mapping[int, str]) -> str:
-    """Key of a score in the cache: a digest of question, answer, and the names of what is seen and heard."""
+def spec_key(spec: ScoreSpec, names: Mapping[int, str], builder: SequenceBuilder) -> str:
+    """Key of a score in the cache: a digest of the sequence as the model reads it.
+
+    Args:
+        spec: What is scored.
+        names: Name of each store row's content, and of what negative numbers stand for.
+        builder: Renders and tokenises; two prompts of one question are two keys if a template writes them differently.
+    """
+    ids, response_start = builder.ids(spec)
     video = None if spec.video is None else names[spec.video]
     audio = None if spec.audio is None else names[spec.audio]
-    return json_sha256([spec.question, spec.answer, video, audio])
+    return json_sha256([ids, response_start, video, audio])
 
 
 def constant_scores(
@@ -77,7 +90,7 @@ def constant_scores(
     """
     order = [index for group in group_rows(examples, "mutual") for index in group]
     specs = list(dict.fromkeys(spec for index in order for spec in _specs(examples[index])))
-    keys = {spec: spec_key(spec, names) for spec in specs}
+    keys = {spec: spec_key(spec, names, builder) for spec in specs}
     found = dict(zip(specs, cache.get(list(keys.values())).tolist(), strict=True))
     missing = [spec for spec in specs if np.isnan(found[spec])]
     if missing:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from avem.cache.records import KINDS, Kind
 from avem.errors import DataError, UnknownClipError
 from avem.records import InstructionRow, Modality, PreferenceRow
+from avem.special_tokens import refuse_special
 from avem.train.altered import ALTERED_RECIPES, altered
 from avem.train.config import PreferenceConfig
 from avem.train.rejected_inputs import choose_negatives, draw
@@ -83,8 +84,10 @@ def preference_examples(
         UnknownClipError: A row's clip is not in the store.
         DataError: A row asks about a modality that its clip lacks, has no negative of another emotion, or lacks the
             irrelevant answer that the settings weigh.
-        PromptError: A sequence is longer than the model's context. Every message names the row.
+        PromptError: A sequence is longer than the model's context, or a text holds a special token. Every message
+            names the row.
     """
+    refuse_special(rows, builder.special)
     inputs = _inputs(rows, store, builder)
     partners = _partners(rows, inputs, store, builder, config) if config.lambda_av else None
     examples = []
@@ -109,8 +112,10 @@ def instruction_examples(
     Raises:
         UnknownClipError: A row's clip is not in the store.
         DataError: A row asks about a modality that its clip lacks.
-        PromptError: A sequence is longer than the model's context. Every message names the row.
+        PromptError: A sequence is longer than the model's context, or a text holds a special token. Every message
+            names the row.
     """
+    refuse_special(rows, builder.special)
     examples = []
     for row, (clip, video, audio) in zip(rows, _inputs(rows, store, builder), strict=True):
         spec = ScoreSpec(row.question, row.answer, video, audio)

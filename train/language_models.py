@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from avem.errors import AvemError, CheckpointError
 from avem.locate import locate_model
+from avem.remote_code import NO_CODE, refuse_code
 from avem.train.tensors import PICKLED, read_tensors, report_faults, tensor_shapes
 from avem.train.tokenizers import load_tokenizer
 
@@ -41,6 +42,7 @@ def load_language_model(
         CheckpointError: Its weights do not fit its configuration, or it is no causal language model.
     """
     path = locate_model(name_or_path, "--language-model")
+    refuse_code(path)
     if (path / "config.json").is_file() and (converted := convert_language_model(path, device, dtype)) is not None:
         return converted, load_tokenizer(path)
     loader: Any = AutoModelForCausalLM  # whose annotations leave out `output_loading_info`
@@ -48,9 +50,9 @@ def load_language_model(
     try:
         with quiet_transformers(), redirect_stderr(StringIO()) if more else nullcontext():  # GGUF's own progress bar
             model, report = loader.from_pretrained(
-                folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **more
+                folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **NO_CODE, **more
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, **more) if more else load_tokenizer(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE, **more) if more else load_tokenizer(folder)
     except ImportError as error:
         raise CheckpointError(f"{path} needs a package that is not installed: {str(error).strip()}") from error
     except UnpicklingError as error:
@@ -80,8 +82,9 @@ def empty_language_model(folder: Path) -> tuple[Any, Any]:
     Raises:
         CheckpointError: Its configuration or tokenizer can't be read.
     """
+    refuse_code(folder)
     try:
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, **NO_CODE), **NO_CODE)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{folder} does not describe a language model: {str(error).splitlines()[0]}") from error
     return model, load_tokenizer(folder)
@@ -102,7 +105,7 @@ def convert_language_model(folder: Path, device: str | torch.device, dtype: torc
         `load_language_model` knows what to do or to say.
     """
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, **NO_CODE)
         shapes = tensor_shapes(folder)
         stored = next(tensor.dtype for _, tensor in read_tensors(folder))
     except (AvemError, OSError, ValueError, KeyError, StopIteration):
@@ -110,7 +113,7 @@ def convert_language_model(folder: Path, device: str | torch.device, dtype: torc
     if stored == dtype:
         return None
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # buffers too: Gemma's scale is one
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, **NO_CODE)  # buffers too: Gemma's scale is one
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         expected = {name: shape for name, shape in expected.items() if name != "lm_head.weight"}

@@ -6,25 +6,27 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from avem.errors import AvemError
+from avem.errors import AvemError, CheckpointError
 from avem.progress import stage
 from avem.train.config import RunConfig
 from avem.train.features import ClipFeatures
 from avem.train.flops import StepCost, matmul_peak
 from avem.train.gradients import clip_gradients, join_gradients
+from avem.train.modes import train_without_dropout
 from avem.train.optimizer import autocast, make_optimizer, rate_factor, set_rate
 from avem.train.plan import MicroBatch, PlanRow, StepPlan
 from avem.train.rejected_inputs import draw
 from avem.train.run import RunDirectory
 from avem.train.specs import Media, ScoreSpec
 from avem.train.spread import idle_pass, idle_passes, settle
-from avem.train.state import gather_state, load_state, save_state, trained_parameters
+from avem.train.state import DamagedCheckpointError, gather_state, load_state, save_state, trained_parameters
 from avem.train.stopping import StopRequest
 from avem.train.watch import Watch
 
@@ -138,12 +140,38 @@ class Loop:
         return [spec for batch in own for index in batch for spec in self._objective.rows[index].specs]
 
     def _restore(self) -> int:
-        checkpoints = self._run.checkpoints()
-        done = load_state(checkpoints[-1][1], self._model, self._optimizer) if checkpoints else 0
+        done = self._load_newest()
         if self._accelerator.is_main_process:
             self._run.trim(done)
         if done:
             logger.info("Going on after step %d of %d", done, len(self._plan.steps))
+        return done
+
+    def _load_newest(self) -> int:
+        """Read the newest checkpoint that is whole, and set damaged ones aside; gives the steps done, 0 without any.
+
+        Raises:
+            CheckpointError: None is whole, or one is of another run.
+        """
+        damaged: list[tuple[Path, CheckpointError]] = []
+        done = 0
+        for step, directory in reversed(self._run.checkpoints()):
+            try:
+                if step > len(self._plan.steps):
+                    raise DamagedCheckpointError(f"{directory} is past the run's {len(self._plan.steps)} steps.")
+                done = load_state(directory, self._model, self._optimizer)
+                break
+            except DamagedCheckpointError as error:
+                damaged.append((directory, error))
+        self._accelerator.wait_for_everyone()  # every process has read before one renames
+        if damaged and not done:
+            raise CheckpointError(
+                f"No checkpoint of the run in {self._run.path} is whole ({damaged[0][1]}); restore one from a copy, or "
+                "start anew with --out."
+            )
+        for directory, error in damaged if self._accelerator.is_main_process else ():
+            aside = self._run.set_aside(directory)
+            logger.warning("%s It is now %s, and step %d is used instead.", error, aside.name, done)
         return done
 
     def _is_due(self, done: int) -> bool:
@@ -156,7 +184,7 @@ class Loop:
         language_model.eval()
         with torch.no_grad(), autocast(self._config, self._accelerator.device):
             found = {name: value for check in self._checks for name, value in check(self._model).items()}
-        language_model.train()
+        train_without_dropout(language_model)
         settle(self._model)
         return found
 

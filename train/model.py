@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -20,6 +21,8 @@ from avem.train.projectors import AudioProjector, VideoProjector, build_audio_pr
 from avem.train.prompts import PromptFormat
 from avem.train.scoring import response_logprobs
 from avem.train.sequences import MediaBank, ScoredSequence, check_width
+
+logger = logging.getLogger(__name__)
 
 Projector = TypeVar("Projector", VideoProjector, AudioProjector)
 
@@ -45,6 +48,8 @@ class AudiovisualLM(nn.Module):
         """Folder or hub id that the base weights were read from; empty for a model made in memory."""
         self.avere_settings: dict[str, Any] = {}
         """The `config.json` of the AVERE checkpoint that the model comes from, if it does."""
+        self.was_trained = False
+        """Whether it was loaded from what a run trained."""
         self.licence: str = ""
         """Licence that the checkpoint names, as a Hugging Face identifier; empty where it names none."""
         self._adapter: list[Any] = []  # a list hides it from nn.Module, which would count its weights twice
@@ -233,10 +238,18 @@ class AudiovisualLM(nn.Module):
             kind: `video` or `audio`.
             digest: SHA-256 of the store's fingerprint for this kind, from `avem.files.json_sha256`.
 
+        Features that the result of a run can't be compared with, since the run recorded none, are logged.
+
         Raises:
             FingerprintError: The model names another digest.
         """
         expected = getattr(self.config, f"{kind}_fingerprint")
+        if not expected and self.was_trained and getattr(self.config, f"{kind}_hidden_size"):
+            logger.warning(
+                "%s does not say which %s features it was trained on, so the store's (fingerprint %s) could not be "
+                "checked; make sure that they come from the same encoder.",
+                self.source or "The model", kind, digest[:12],
+            )  # fmt: skip
         if expected and digest != expected:
             raise FingerprintError(
                 f"The store's {kind} features (fingerprint {digest[:12]}) are not those that the model was trained on "

@@ -6,10 +6,13 @@ tokenised by itself, and the beginning-of-sequence token is kept only at the sta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Any
 
+from avem.chat_templates import frozen_date
 from avem.errors import CheckpointError, PromptError
+from avem.special_tokens import find_special, special_tokens
 from avem.train.sequences import AUDIO_ID, VIDEO_FRAME_ID
 
 SYSTEM = {
@@ -45,8 +48,10 @@ class PromptFormat:
 
     tokenizer: Any
     name: str
+    _special: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_special", special_tokens(self.tokenizer))
         if self.tokenizer.eos_token_id is None:
             raise CheckpointError("The tokenizer has no end-of-sequence token; set eos_token in its configuration.")
         if self.name == "chat" and not self.tokenizer.chat_template:
@@ -62,11 +67,10 @@ class PromptFormat:
             audio: Whether there is audio, one -300.
 
         Raises:
-            PromptError: The question holds `<video>` or `<audio>`, which are added here.
+            PromptError: Question or answer holds a special token or a placeholder; those that belong are added here.
         """
-        for name in ("<video>", "<audio>", VIDEO_MARK, AUDIO_MARK, ANSWER_MARK):
-            if name in question:
-                raise PromptError(f"The question holds {name!r}; give the question alone, media are added to it.")
+        self.check_text("question", question)
+        self.check_text("answer", answer or "")
         user = (f"{VIDEO_MARK}\n" if frames else "") + (f"{AUDIO_MARK}\n" if audio else "") + question
         if self.name == "chat":
             prompt, tail = self._chat(user, answer)
@@ -82,6 +86,22 @@ class PromptFormat:
             ids = prompt_ids + self._tokens(tail)
         return EncodedPrompt(ids, start)
 
+    def check_text(self, name: str, text: str) -> None:
+        """Refuse text that the tokenizer would turn into special tokens.
+
+        Args:
+            name: What the text is, for the message.
+            text: As its author wrote it.
+
+        Raises:
+            PromptError: It holds a special token of the tokenizer, or a placeholder for media.
+        """
+        if found := find_special(text, self._special):
+            raise PromptError(
+                f"The {name} holds {found!r}, which is no text to the model; give the {name} alone, special tokens "
+                "and media are added to it."
+            )
+
     def end_ids(self) -> set[int]:
         """Ids that end an answer: the end of sequence and, for a chat template, of the assistant's turn."""
         ends = {self.tokenizer.eos_token_id}
@@ -92,20 +112,25 @@ class PromptFormat:
     def _chat(self, user: str, answer: str | None) -> tuple[str, str | None]:
         """The template's prompt, and the answer with whatever closes the assistant's turn."""
         prompt: str = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": user}], tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": user}],
+            tokenize=False,
+            add_generation_prompt=True,
+            **frozen_date(self.tokenizer.chat_template),
         )
         return prompt, None if answer is None else answer + self._closing()
 
     def _closing(self) -> str:
         """What the template writes after an answer, or the end of sequence where it writes nothing."""
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER_MARK}]
-        whole: str = self.tokenizer.apply_chat_template(turns, tokenize=False)
+        whole: str = self.tokenizer.apply_chat_template(
+            turns, tokenize=False, **frozen_date(self.tokenizer.chat_template)
+        )
         closing = whole.partition(ANSWER_MARK)[2].strip()
         return closing or str(self.tokenizer.eos_token)
 
     def _ids(self, text: str, frames: int) -> list[int]:
         ids: list[int] = [] if self.name == "chat" else self._leading()
-        for chunk in text.replace(VIDEO_MARK, f"\0{VIDEO_MARK}\0").replace(AUDIO_MARK, f"\0{AUDIO_MARK}\0").split("\0"):
+        for chunk in re.split(f"([{VIDEO_MARK}{AUDIO_MARK}])", text):
             if chunk == VIDEO_MARK:
                 ids += [VIDEO_FRAME_ID] * frames
             elif chunk == AUDIO_MARK:

@@ -7,15 +7,20 @@ import json
 import logging
 import math
 import platform
+import re
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from avem.checksums import check_folder, write_checksums
 from avem.errors import CheckpointError, DataError, SettingError
-from avem.files import replace_directory, write_atomic
+from avem.files import replace_directory
 from avem.outputs import folder_place
+from avem.sealed_files import read_sealed, write_sealed
+from avem.step_log import append_step, trim_steps
 from avem.train.config import SOURCES, RunConfig
 
 logger = logging.getLogger(__name__)
@@ -108,16 +113,13 @@ class RunDirectory:
             "data": data,
             "environment": environment(),
         }
-        write_atomic(self.path / "config.json", json.dumps(record, indent=2) + "\n")
+        write_sealed(self.path / "config.json", record, indent=2)
 
     def _record(self) -> dict[str, Any] | None:
         file = self.path / "config.json"
         if not file.is_file():
             return None
-        try:
-            record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{file} is not JSON ({error}); choose another directory with --out.") from error
+        record = read_sealed(file)
         if not {"identity", "data"} <= record.keys():
             raise DataError(f"{file} does not describe a run; choose another directory with --out.")
         return record
@@ -142,27 +144,27 @@ class RunDirectory:
         Raises:
             CheckpointError: It could not be written; the checkpoints are untouched.
         """
-        with self._writing(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        with self._writing(self.metrics):
+            append_step(self.metrics, values)
 
     def trim(self, step: int) -> None:
-        """Drop the metrics of steps after this one, and whatever a killed process left unfinished."""
-        if not self.metrics.is_file():
-            return
-        kept = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                values = json.loads(line)
-            except ValueError:
-                break  # the line that was being written when the process died
-            if values["step"] <= step:
-                kept.append(line + "\n")
-        write_atomic(self.metrics, "".join(kept))
+        """Drop the metrics of steps after this one, and whatever a killed process left unfinished.
+
+        Raises:
+            DataError: A line is not what was written.
+        """
+        trim_steps(self.metrics, step)
 
     def checkpoints(self) -> list[tuple[int, Path]]:
         """Complete checkpoints as (steps done, directory), oldest first."""
-        found = (self.path / "checkpoints").glob("step-*")
-        return sorted((int(directory.name.removeprefix("step-")), directory) for directory in found)
+        found = [(re.fullmatch(r"step-(\d+)", path.name), path) for path in (self.path / "checkpoints").glob("step-*")]
+        return sorted((int(name.group(1)), path) for name, path in found if name and path.is_dir())
+
+    def set_aside(self, directory: Path) -> Path:
+        """Rename a damaged checkpoint, so that nothing reads it and nothing of it is lost; gives its new path."""
+        aside = directory.with_name(f"damaged-{directory.name}-{uuid.uuid4().hex[:6]}")
+        directory.rename(aside)
+        return aside
 
     def best_checkpoint(self) -> tuple[int, Path] | None:
         """The checkpoint that was judged best, as (steps done, directory); of equals the oldest."""
@@ -188,6 +190,7 @@ class RunDirectory:
         def fill_and_judge(directory: Path) -> None:
             fill(directory)
             (directory / JUDGED).write_text(json.dumps({"loss": loss}) + "\n", encoding="utf-8")
+            write_checksums(directory)
 
         directory = self.path / "checkpoints" / f"step-{step}"
         with self._writing(directory):
@@ -222,8 +225,12 @@ class RunDirectory:
 
 
 def _judged(directory: Path) -> float:
-    """The loss that a checkpoint was judged by; infinite where it is unknown."""
+    """The loss that a checkpoint was judged by; infinite where it is unknown or damaged, and the latter is logged."""
     try:
+        check_folder(directory, names=(JUDGED,))
         return float(json.loads((directory / JUDGED).read_text(encoding="utf-8"))["loss"])
-    except (OSError, ValueError, KeyError):
+    except DataError as error:
+        logger.warning("%s Another checkpoint counts as the best.", error)
+        return math.inf
+    except (OSError, ValueError, KeyError, TypeError):
         return math.inf

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from avem import __version__
+from avem.checksums import check_folder, write_checksums
 from avem.errors import SettingError
 from avem.files import json_sha256, replace_directory
 from avem.output_kinds import ADAPTER, MODEL
@@ -78,6 +79,7 @@ def save_model(
         }
         _write_json(folder / "config.json", settings)
         (folder / "README.md").write_text(model_card(model, licence, provenance), encoding="utf-8")
+        write_checksums(folder)
 
     replace_directory(directory, fill, MODEL)
     model.source = str(directory.resolve())
@@ -118,8 +120,21 @@ def save_adapter(model: Any, directory: Path, *, provenance: dict[str, Any]) -> 
         _write_json(folder / "config.json", settings)
         card = model_card(model, licence, provenance)
         (folder / "README.md").write_text(card, encoding="utf-8")
+        write_checksums(folder)
 
     replace_directory(directory, fill, ADAPTER)
+
+
+def check_model(folder: Path) -> None:
+    """Compare a model's folder with its checksums; one without, from elsewhere or from before them, passes.
+
+    Args:
+        folder: A model, or the result of a run. Its card may be edited.
+
+    Raises:
+        DataError: A file is missing or is not what was written; the message names it.
+    """
+    check_folder(folder, ignored=("README.md",))
 
 
 def fingerprint(model: Any) -> str:

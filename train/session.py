@@ -24,6 +24,7 @@ from avem.train.features import ClipFeatures
 from avem.train.loop import Check, Loop, Objective, Plan
 from avem.train.model import AudiovisualLM
 from avem.train.model_config import AudiovisualConfig
+from avem.train.modes import train_without_dropout
 from avem.train.plan import Packing, PlanRow, StepPlan, plan_digest, plan_epoch
 from avem.train.run import RunDirectory
 from avem.train.specs import ScoreSpec, SequenceBuilder
@@ -70,6 +71,7 @@ class Session:
             four_bit = config.quantise == "4bit"
             place = "cpu" if plugin else accelerator.device
             model = load_model(config.model, device=place, dtype=dtype, four_bit=four_bit)
+        model.eval()
         if config.tune != "full" and not model.source:
             raise SettingError(
                 f"tune={config.tune} keeps a model beside its base, which is in memory only; save it first."
@@ -120,10 +122,12 @@ class Session:
 
     @property
     def input_names(self) -> dict[int, str]:
-        """Names for the keys of scores: each store row's clip, and its altered features."""
-        ids = self.store.clips["clip_id"].to_pylist()
-        made = {altered(row): f"{name} {self.alteration}" for row, name in enumerate(ids) if self.alteration}
-        return {**dict(enumerate(ids)), **made}
+        """Names for the keys of scores: each store row's clip and content, and its altered features."""
+        clips = self.store.clips
+        ids, files = clips["clip_id"].to_pylist(), clips["sha256"].to_pylist()
+        names = {row: f"{name} {content}" for row, (name, content) in enumerate(zip(ids, files, strict=True))}
+        made = {altered(row): f"{name} {self.alteration} {row}" for row, name in names.items() if self.alteration}
+        return {**names, **made}  # the row's number too: it decides the noise
 
     def plan_once(self, rows: Sequence[PlanRow]) -> list[StepPlan]:
         """Steps that take in all rows once, in an order that does not matter."""
@@ -166,12 +170,10 @@ class Session:
         """
         if is_spread(self.model):
             settle(self.model)
-            self.model.language_model.train()
+            train_without_dropout(self.model.language_model)
         else:
             prepare_model(self.model, self.config)
-        if self.config.train_projectors:
-            digests = {f"{kind}_fingerprint": json_sha256(self.store.fingerprint(kind)) for kind in self.store.kinds}
-            self.model.config = AudiovisualConfig.from_json({**self.model.config.to_json(), **digests})
+        self._record_features()
         trained = sum(parameter.numel() for parameter in trained_parameters(self.model).values())
         logger.info(
             "Training %.2f M weights on %d rows in %d steps", trained / 1e6, len(objective.rows), len(plan.steps)
@@ -191,6 +193,12 @@ class Session:
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         return self.run.path
+
+    def _record_features(self) -> None:
+        """Note in the model's configuration which features it was trained on, so that others are refused later."""
+        taken = [kind for kind in self.store.kinds if getattr(self.model.config, f"{kind}_hidden_size")]
+        digests = {f"{kind}_fingerprint": json_sha256(self.store.fingerprint(kind)) for kind in taken}
+        self.model.config = AudiovisualConfig.from_json({**self.model.config.to_json(), **digests})
 
     def _save(self, directory: Path) -> None:
         """Write what was trained where `load_model` can read it; every process has to call."""
@@ -265,6 +273,6 @@ def prepare_model(model: AudiovisualLM, config: RunConfig) -> None:
                 projector.requires_grad_(True)
     for parameter in trained_parameters(model).values():
         parameter.data = parameter.data.float()
-    model.language_model.train()
     if config.gradient_checkpointing:
         model.checkpoint_activations()
+    train_without_dropout(model.language_model)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from avem.errors import PromptError
+from avem.special_tokens import special_tokens
 from avem.train.config import Streams
 from avem.train.sequences import AUDIO_ID, VIDEO_FRAME_ID, ScoredSequence
 
@@ -77,6 +78,11 @@ class SequenceBuilder:
         """Whether prompts hold video and audio: they are shown, the model has a projector, the store has features."""
         return self._video is not None, self._audio is not None
 
+    @property
+    def special(self) -> frozenset[str]:
+        """Special tokens of the model's tokenizer, which no question or answer may hold."""
+        return special_tokens(self._model.tokenizer)
+
     def check(self, specs: Iterable[ScoreSpec], where: str) -> None:
         """Tokenise specs.
 
@@ -96,6 +102,11 @@ class SequenceBuilder:
     def answer_tokens(self, spec: ScoreSpec) -> int:
         """Response tokens that are scored."""
         return self._tokens(spec).sizes[-1]
+
+    def ids(self, spec: ScoreSpec) -> tuple[list[int], int]:
+        """Token ids with placeholders for media, and the index where the answer starts."""
+        tokens = self._tokens(spec)
+        return tokens.ids.tolist(), tokens.response_start
 
     def pieces(self, spec: ScoreSpec) -> Iterator[tuple[Hashable, int]]:
         """The sequence as nodes of a prefix tree: a key that equal prefixes share, and the node's own positions."""

@@ -15,8 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from avem.errors import CheckpointError
+from avem.checksums import check_folder
+from avem.errors import CheckpointError, DataError
 from avem.train.spread import like, whole
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A run's checkpoint that is not what was written; an older one may be whole."""
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -81,11 +86,15 @@ def load_state(directory: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         Optimiser steps done.
 
     Raises:
-        CheckpointError: A file is missing or damaged, or the weights are not those that are trained.
+        DamagedCheckpointError: A file is missing or damaged.
+        CheckpointError: The weights are not those that are trained.
     """
+    check_checkpoint(directory)
     try:
         state = torch.load(directory / "optimizer.pt", map_location="cpu", weights_only=True)
         step = int(json.loads((directory / "state.json").read_text(encoding="utf-8"))["step"])
+        if directory.name.startswith("step-") and directory.name != f"step-{step}":
+            raise ValueError(f"state.json is of step {step}")
     except Exception as error:  # each reader has its own errors for a damaged file
         raise _unreadable(directory, error) from error
     load_weights(directory, model)
@@ -102,8 +111,10 @@ def load_weights(directory: Path, model: nn.Module) -> None:
     """Read the trained weights alone.
 
     Raises:
-        CheckpointError: The file is missing or damaged, or the weights are not those that are trained.
+        DamagedCheckpointError: The file is missing or damaged.
+        CheckpointError: The weights are not those that are trained.
     """
+    check_checkpoint(directory)
     try:
         weights = load_file(directory / "trained.safetensors")
     except Exception as error:
@@ -117,5 +128,17 @@ def load_weights(directory: Path, model: nn.Module) -> None:
             parameter.copy_(like(weights[name], parameter))
 
 
-def _unreadable(directory: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{directory} can't be read ({error}); delete it to go on from an older one.")
+def check_checkpoint(directory: Path) -> None:
+    """Compare a checkpoint with its checksums; one from before checksums passes.
+
+    Raises:
+        DamagedCheckpointError: A file is missing or is not what was written; the message names it.
+    """
+    try:
+        check_folder(directory)
+    except DataError as error:
+        raise DamagedCheckpointError(str(error)) from error
+
+
+def _unreadable(directory: Path, error: Exception) -> DamagedCheckpointError:
+    return DamagedCheckpointError(f"{directory} can't be read ({error}); delete it to go on from an older one.")

@@ -23,6 +23,7 @@ from avem.train.preview import run_memory
 from avem.train.rejected_inputs import draw
 from avem.train.rows import rows_digest
 from avem.train.run import RunDirectory, run_sources
+from avem.train.saving import check_model
 from avem.train.session import Session
 from avem.train.specs import ScoreSpec
 
@@ -79,6 +80,7 @@ def _run_task(task: Task[Example], run: RunDirectory, model: AudiovisualLM | Non
     config = task.config
     run.check(config)  # again: an earlier owner may have begun a run meanwhile
     if run.final.is_dir() and run.spelt_alike(config):
+        check_model(run.final)
         logger.info("The run in %s is complete", run.path)
         return run.path
     rows = task.read()
@@ -88,6 +90,7 @@ def _run_task(task: Task[Example], run: RunDirectory, model: AudiovisualLM | Non
     plan = session.plan(kept)
     run.start(config, session.sources(rows_digest(rows), examples, plan))
     if run.final.is_dir():
+        check_model(run.final)
         logger.info("The run in %s is complete", run.path)
         return run.path
     swapped = swapped_specs(kept, session.store, config.reliance_rows, config.seed)

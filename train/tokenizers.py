@@ -11,6 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from avem.errors import CheckpointError
+from avem.remote_code import NO_CODE, refuse_code
 
 SPACE = "\u2581"
 """SentencePiece's visible space."""
@@ -23,14 +24,15 @@ def load_tokenizer(folder: Path) -> Any:
     that starts with a space is split. A Llama folder with `tokenizer.model` alone gives the same tokenizer.
 
     Raises:
-        CheckpointError: There is no tokenizer that can be read.
+        CheckpointError: There is no tokenizer that can be read, or only code in the folder could read it.
     """
+    refuse_code(folder)
     try:
         if (folder / "tokenizer.json").is_file():
-            return PreTrainedTokenizerFast.from_pretrained(folder)
+            return PreTrainedTokenizerFast.from_pretrained(folder, **NO_CODE)
         if _is_llama(folder):
             return read_llama_sentencepiece(folder / "tokenizer.model")
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, **NO_CODE)
     except (OSError, ValueError, KeyError, ImportError, TypeError, RuntimeError) as error:
         raise CheckpointError(
             f"{folder} holds no tokenizer that can be read ({str(error).splitlines()[0]}); "

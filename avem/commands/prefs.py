@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -107,6 +108,9 @@ def validate(
     cache: Annotated[
         list[Path] | None, typer.Option(help="A feature store that knows the clips; may be repeated.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model to be trained; its tokenizer's special tokens are faults in rows.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Count warnings as errors.")] = False,
     seed: Annotated[int, typer.Option(help="Of the sample that the text-only classifier sees.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
@@ -122,7 +126,13 @@ def validate(
     from avem.errors import DataError
     from avem.tools.prefs.validate import validate as validate_rows
 
-    report = validate_rows(rows, benchmark or (), cache or (), seed)
+    tokens: Collection[str] = ()
+    if model is not None:
+        from avem.special_tokens import special_tokens
+        from avem.train.checkpoint import tokenizer_of
+
+        tokens = special_tokens(tokenizer_of(model))
+    report = validate_rows(rows, benchmark or (), cache or (), seed, tokens)
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=1))
     else:

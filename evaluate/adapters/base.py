@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 
 import torch
 
+from avem.chat_templates import frozen_date
 from avem.errors import CheckpointError, MediaError
 from avem.evaluate.adapters.vision import ready_torchvision
 from avem.evaluate.asking import STREAMS
 from avem.evaluate.media_asking import FRAMES, Shown, ShownMedia, Take
 from avem.files import file_sha256, json_sha256
+from avem.remote_code import NO_CODE, refuse_code
 
 RATE_HZ = 16000
 
@@ -45,11 +47,13 @@ class Adapter(ABC):
         """
         import transformers
 
+        refuse_code(folder)
         try:
             if "video" in cls.sees:
                 ready_torchvision()
-            processor = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True)
-            model = getattr(transformers, cls.model_class).from_pretrained(folder, dtype=dtype, local_files_only=True)
+            processor = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True, **NO_CODE)
+            model_class = getattr(transformers, cls.model_class)
+            model = model_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **NO_CODE)
         except ImportError as error:
             said = " ".join(str(error).split())[:160]
             raise CheckpointError(
@@ -84,8 +88,9 @@ class Adapter(ABC):
     def encode(self, text: str, media: ShownMedia) -> dict[str, Any]:
         """A user turn with a clip, and the open turn of the assistant, as the model's inputs."""
         parts = [*self.media_parts(media), {"type": "text", "text": text}]
+        today = frozen_date(getattr(self.processor, "chat_template", None))
         prompt = self.processor.apply_chat_template(
-            [{"role": "user", "content": parts}], add_generation_prompt=True, tokenize=False
+            [{"role": "user", "content": parts}], add_generation_prompt=True, tokenize=False, **today
         )
         encoded = self.processor(text=[prompt], return_tensors="pt", **self.media_arguments(media))
         return dict(encoded.to(self.model.device, self.model.dtype))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,8 +15,9 @@ from avem.evaluate.answers import AnswerLog
 from avem.evaluate.emer.rubric import Description, Rubric, grade_means
 from avem.evaluate.sheets import Sheet
 from avem.evaluate.statistics import RESAMPLES
-from avem.files import json_sha256, write_atomic
+from avem.files import json_sha256
 from avem.progress import stage
+from avem.sealed_files import write_sealed
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def bench_emer(
         problems = asyncio.run(_grade(lacking, candidates, keys, rubric, settings, options, log)) if lacking else {}
         records = {each.id: log.get(keys[each.id]) for each in present}
     result = _result(descriptions, candidates, records, problems, rubric, settings, name, options)
-    write_atomic(out_dir / "emer.json", json.dumps(asdict(result), ensure_ascii=False, indent=1) + "\n")
+    write_sealed(out_dir / "emer.json", asdict(result))
     return result
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from avem.errors import DataError, MissingFileError
+from avem.evaluate.replies import without_thoughts
 from avem.evaluate.statistics import LEVEL, resample_sums
 from avem.files import json_sha256, read_json_lines
 
@@ -78,7 +79,7 @@ class Rubric:
         Raises:
             ValueError: It is something else; the message says what is wrong.
         """
-        text = re.sub(r"^\s*```(?:json)?\s*|\s*```\s*$", "", reply)
+        text = re.sub(r"^\s*```(?:json)?\s*|\s*```\s*$", "", without_thoughts(reply).strip())
         try:
             grades = json.loads(text)
         except json.JSONDecodeError as error:

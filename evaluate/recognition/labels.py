@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from avem.errors import SettingError
 from avem.evaluate.asking import STREAMS
+from avem.evaluate.replies import answer_of
 
 SEVEN = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
 
@@ -32,6 +33,20 @@ READ_AS: dict[str, tuple[str, ...]] = {
     "fear": ("afraid", "scared", "frightened", "terrified", "terror", "fright"),
 }
 """Further words that a written reply may use."""
+
+CHINESE: dict[str, tuple[str, ...]] = {
+    "happiness": ("高兴", "快乐", "开心", "喜悦", "愉快"),
+    "sadness": ("悲伤", "难过", "伤心", "忧伤"),
+    "neutral": ("中性", "中立", "平静"),
+    "anger": ("愤怒", "生气", "恼怒"),
+    "surprise": ("惊讶", "吃惊", "惊奇"),
+    "disgust": ("厌恶", "恶心", "反感"),
+    "fear": ("恐惧", "害怕", "惊恐"),
+}
+"""Words of replies in Chinese, which are not set apart by spaces."""
+
+FIELDS = ("emotion", "label", "answer", "final_answer", "prediction", "category", "class", "情感", "情绪", "答案")
+"""Where a reply in JSON may keep its label."""
 
 NEGATIONS = frozenset(("not", "no", "never", "neither", "nor", "without", "isn't", "doesn't", "hardly"))
 NEGATION_REACH = 3
@@ -91,24 +106,32 @@ def spellings(classes: Sequence[str]) -> tuple[str, ...]:
 def parse_label(reply: str, classes: Sequence[str]) -> str | None:
     """The one label that a reply names, or None.
 
-    The first sentence that names any label decides; if it names several, the reply names none. A label word shortly
-    after a negation ("not angry") does not count. Labels outside `classes` are read too, and then chosen by nobody.
+    What a thinking model wrote to itself is taken off first, and a label in tags or JSON is unpacked. The first
+    sentence that names any label decides; if it names several, the reply names none. A label word shortly after a
+    negation ("not angry") does not count. Labels outside `classes` are read too, and then chosen by nobody. Chinese is
+    read as well.
 
     Args:
         reply: Raw text of the model.
         classes: The labels that may be given.
     """
-    for sentence in re.split(r"[.!?;\n]+|\bbut\b", reply.lower()):
+    for sentence in re.split(r"[.!?;\n]+|\bbut\b|但", answer_of(reply, FIELDS).lower()):
         words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", sentence)
         named = {
             label
             for place, word in enumerate(words)
             if (label := _LABEL_OF.get(word)) and not NEGATIONS & set(words[max(0, place - NEGATION_REACH) : place])
         }
+        named |= {label for label, words in CHINESE.items() for word in words if _affirmed(word, sentence)}
         if named:
             label = named.pop()
             return label if not named and label in classes else None
     return None
+
+
+def _affirmed(word: str, sentence: str) -> bool:
+    """Whether a Chinese sentence holds a word without a negation right before it."""
+    return re.search(rf"(?<![不没无非])(?<!没有)(?<!不是){word}", sentence) is not None
 
 
 def _label_of(*tables: Mapping[str, tuple[str, ...]]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from avem.evaluate.recognition.labels import SPELLINGS
 from avem.evaluate.recognition.scoring import score_labels
 from avem.evaluate.results import Headline
 from avem.evaluate.statistics import RESAMPLES
-from avem.files import write_atomic
+from avem.sealed_files import read_sealed, write_sealed
 
 FORMAT = "avem-recognition-1"
 
@@ -61,7 +60,7 @@ class RecognitionResult(Headline):
 
     def write(self, path: Path) -> None:
         """Write the result as JSON, whole or not at all."""
-        write_atomic(path, json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=1) + "\n")
+        write_sealed(path, {"format": FORMAT, **asdict(self)})
 
 
 def label_logprobs(values: Sequence[float], classes: Sequence[str]) -> tuple[float, ...]:
@@ -113,12 +112,14 @@ def read_recognition(path: Path | str) -> RecognitionResult:
     if not path.is_file():
         raise MissingFileError(f"There is no recognition result at {path}; `avem bench ravdess` makes one.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_sealed(path)
         if content.pop("format") != FORMAT:
             raise ValueError("it has another format")
         items = tuple(_item(entry) for entry in content.pop("items"))
         classes = tuple(content.pop("classes"))
         return RecognitionResult(items=items, classes=classes, **content)
+    except DataError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path} is not a recognition result ({error}); `avem bench ravdess` makes one.") from error
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avem.errors import DataError, MissingFileError
-from avem.files import read_json_lines
+from avem.step_log import read_steps
 
 PANELS = (
     ("Loss", ("loss", "*loss*")),
@@ -96,12 +96,12 @@ def read_metrics(run: Path) -> tuple[Floats, dict[str, Floats]]:
 
     Raises:
         MissingFileError: The run has none.
-        DataError: A line is not an object, or there is no line yet.
+        DataError: A line is not an object or is not what was written, or there is no line yet.
     """
     path = run / "metrics.jsonl"
     if not path.is_file():
         raise MissingFileError(f"There is no {path}; give run directories that `avem train` made.")
-    records = read_json_lines(path, dict)
+    records = read_steps(path)
     if not records:
         raise DataError(f"{path} holds no step yet; wait for the run's first.")
     columns = _columns(records)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from avem.errors import DataError
 from avem.evaluate.page import page_environment
 from avem.evaluate.report.curves import Floats, Panel, compare, last_known, read_curves, read_metrics, short, smoothed
 from avem.files import save_page
+from avem.sealed_files import read_sealed
 
 COMPARED = {
     "loss": "Loss",
@@ -119,11 +119,8 @@ def differences(runs: Sequence[Run]) -> list[Line]:
 
 def _read(place: Path, name: str) -> Run:
     steps, metrics = read_metrics(place)
-    try:
-        record = json.loads((place / "config.json").read_text(encoding="utf-8"))
-        settings = record["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
-        settings = {}
+    file = place / "config.json"
+    settings = read_sealed(file).get("settings") if file.is_file() else None
     return Run(name, steps, metrics, settings if isinstance(settings, dict) else {}, (place / "final").is_dir())
 
 

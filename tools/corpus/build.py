@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from avem.checksums import check_folder, write_checksums
 from avem.errors import SettingError
 from avem.files import claim_directory, write_atomic, write_json_lines
 from avem.ownership import owned
@@ -62,6 +63,7 @@ class Corpus:
         A clip has one label and may show another emotion in its face or its voice: the nearest clip of another label
         would mostly be one whose voice shows the same as this one's, and the rejected input as right as the chosen one.
         """
+        check_folder(self.root, names=(self.truth.name,))
         scenes = [json.loads(line) for line in self.truth.read_text(encoding="utf-8").splitlines()]
         fields = {"video": "face_emotion", "audio": "voice_emotion"}
         return {kind: {scene["clip_id"]: scene[field] for scene in scenes} for kind, field in fields.items()}
@@ -119,6 +121,7 @@ def write_corpus(
 
     Raises:
         SettingError: The folder holds something else.
+        DataError: A clip of an earlier run is not what was written.
     """
     claim_directory(root, PLAN, plan, "corpus")
     with owned(root):
@@ -127,6 +130,7 @@ def write_corpus(
 
 def _write_corpus(corpus: Corpus, scenes: Sequence[Scene], recipe: RowRecipe, seed: int, workers: int) -> Corpus:
     root = corpus.root
+    check_folder(root, names=[clip_path(scene) for scene in scenes if (root / clip_path(scene)).is_file()])
     _write_clips(root, scenes, workers)
     splits: dict[str, list[Scene]] = {}
     for scene in scenes:
@@ -142,6 +146,7 @@ def _write_corpus(corpus: Corpus, scenes: Sequence[Scene], recipe: RowRecipe, se
         content = json.dumps([question.to_json() for question in asked], indent=1)
         write_atomic(corpus.benchmark_of(split), content)
     write_atomic(root / "clips.csv", _clips_csv(scenes))
+    write_checksums(root)
     return corpus
 
 

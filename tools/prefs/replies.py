@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from avem.evaluate.replies import without_thoughts
 from avem.records import Emotion
 from avem.tools.prefs.lexicon import emotions_named, words_of
 from avem.tools.prefs.schema import faults_of
@@ -61,7 +62,7 @@ def read_reply(text: str, finish_reason: str, step: Step, context: Context) -> R
         step: What it replies to.
         context: What it is judged by.
     """
-    refusal = REFUSED.match(text.strip())
+    refusal = REFUSED.match(without_thoughts(text).strip())
     if refusal:
         return Reading(refusal=_short(refusal.group(1)) or "no reason given")
     value = find_json(text)
@@ -80,8 +81,11 @@ def read_reply(text: str, finish_reason: str, step: Step, context: Context) -> R
 
 
 def find_json(text: str) -> Any:
-    """The JSON value of a reply: bare, in a fence, or an object that stands among words; None if there is none."""
-    bare = text.strip()
+    """The JSON value of a reply: bare, in a fence, or an object that stands among words; None if there is none.
+
+    What a thinking model wrote to itself is taken off first.
+    """
+    bare = without_thoughts(text).strip()
     if fence := FENCE.match(bare):
         bare = fence.group(1).strip()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from avem.errors import DataError
 from avem.records import Emotion, Modality, PreferenceRow
+from avem.special_tokens import special_in_row
 from avem.tools.prefs.formats import is_reference, load_entries, reference_item, rejected_answers
 from avem.tools.prefs.leaks import ClipFacts, leak_faults
 from avem.tools.prefs.lexicon import emotions_named, words_of
@@ -37,7 +38,13 @@ class _Lengths:
     rejected_longer: int = 0
 
 
-def validate(path: Path, benchmarks: Sequence[Path] = (), stores: Sequence[Path] = (), seed: int = 0) -> Report:
+def validate(
+    path: Path,
+    benchmarks: Sequence[Path] = (),
+    stores: Sequence[Path] = (),
+    seed: int = 0,
+    tokens: Collection[str] = (),
+) -> Report:
     """Check a preference file, ours or in the reference's form.
 
     Args:
@@ -45,6 +52,7 @@ def validate(path: Path, benchmarks: Sequence[Path] = (), stores: Sequence[Path]
         benchmarks: Benchmark files that must share no clip with it.
         stores: Feature stores; with them a clip is also known by its content, and clips without sound are found.
         seed: Of the sample that the text-only classifier sees.
+        tokens: Special tokens of the tokenizer that the rows are for; the common ones are faults without them.
 
     Returns:
         Every fault and the figures of the whole file.
@@ -61,7 +69,7 @@ def validate(path: Path, benchmarks: Sequence[Path] = (), stores: Sequence[Path]
         report.rows += 1
         if (row := _parse(number, item, report)) is not None:
             rows.append((number, row))
-            _judge_row(number, row, lengths, report)
+            _judge_row(number, row, lengths, report, tokens)
     if not report.rows:
         raise DataError(f"{path} holds no rows.")
     _judge_repeats(rows, report)
@@ -102,7 +110,9 @@ def _parse(number: int, item: Any, report: Report) -> PreferenceRow | None:
     return PreferenceRow(**item | known)
 
 
-def _judge_row(number: int, row: PreferenceRow, lengths: dict[str, _Lengths], report: Report) -> None:
+def _judge_row(
+    number: int, row: PreferenceRow, lengths: dict[str, _Lengths], report: Report, tokens: Collection[str]
+) -> None:
     chosen = words_of(row.chosen)
     named, rejected_named = emotions_named(chosen), []
     for kind, answer in rejected_answers(row):
@@ -114,6 +124,8 @@ def _judge_row(number: int, row: PreferenceRow, lengths: dict[str, _Lengths], re
         found.ratios.append((len(chosen) + 1) / (len(words) + 1))
         found.chosen_longer += len(chosen) > len(words)
         found.rejected_longer += len(chosen) < len(words)
+    for name, token in special_in_row(row, tokens):
+        report.add(number, "special-token", f"its {name} holds {token!r}, a special token or placeholder")
     if rejected_named and all(named != other for other in rejected_named):
         report.add(number, "emotion-words", _giveaway(named, rejected_named), error=False)
     if row.task.startswith(REASONING) and (told := emotions_named(words_of(row.question))):

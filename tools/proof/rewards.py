@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from avem.step_log import read_steps
 
 LAST_STEPS = 50
 REWARDS = {
@@ -28,8 +29,7 @@ def last_rewards(run: Path) -> dict[str, float]:
     Returns:
         Name to nats times beta, or to percent of the rows for the accuracies.
     """
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    steps = [step for step in map(json.loads, lines) if "reward_w" in step][-LAST_STEPS:]
+    steps = [step for step in read_steps(run / "metrics.jsonl") if "reward_w" in step][-LAST_STEPS:]
     return {
         name: sum(step[name] for step in steps) / len(steps) * (100 if name in SHARES else 1)
         for name in REWARDS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,9 +15,10 @@ from avem.errors import SettingError
 from avem.evaluate.questions import read_questions
 from avem.evaluate.results import read_result
 from avem.evaluate.sheets import Sheet
-from avem.files import write_atomic
 from avem.outputs import folder_place
 from avem.ownership import owned
+from avem.sealed_files import read_sealed, write_sealed
+from avem.step_log import read_steps
 from avem.tools.proof.claims import probe_claims
 from avem.tools.proof.counts import resampled
 from avem.tools.proof.encoders import SCENES
@@ -197,7 +197,7 @@ def _choose_settings(options: ProofOptions) -> Sheet:
         for found in results
     ]  # fmt: skip
     content = {"settings": dict(options.settings), "tried": tried}
-    write_atomic(options.out / CANDIDATES, json.dumps(content, indent=1) + "\n")
+    write_sealed(options.out / CANDIDATES, content)
     return candidates_sheet(tried)
 
 
@@ -207,7 +207,7 @@ def _candidates(options: ProofOptions) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     with intact(str(file), "delete it, or run `avem sweep proof-settings`"):
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_sealed(file)
         found: list[dict[str, Any]] = content["tried"]
         candidates_sheet(found)
         return found if content["settings"] == dict(options.settings) else []
@@ -290,9 +290,8 @@ def _cost(out: Path, names: Sequence[str]) -> dict[str, Any]:
     for folder in sorted(found for name in names for found in out.glob(f"sweep{name}/runs/*")):
         if not (folder / "final").is_dir():  # stopped, and not asked for since
             continue
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        steps = [step for step in map(json.loads, lines) if step.get("rows_per_s")]
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"]
+        steps = [step for step in read_steps(folder / "metrics.jsonl") if step.get("rows_per_s")]
+        settings = read_sealed(folder / "config.json")["settings"]
         seconds += sum(step["rows"] / step["rows_per_s"] for step in steps)
         looked_up += constants_a_row(settings) * sum(step["rows"] for step in steps)
         runs += 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from avem.step_log import read_steps
 
 SIDES = ("audio", "video")
 
@@ -62,7 +63,6 @@ def bench_measures(score: Mapping[str, Any]) -> dict[str, float]:
 def training_measures(run: Path) -> dict[str, float]:
     """The last value that a run logged of each measure."""
     found: dict[str, float] = {}
-    for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        values = json.loads(line)
+    for values in read_steps(run / "metrics.jsonl"):
         found |= {name: float(values[name]) for name in MEASURES if name in values}
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
+from avem.sealed_files import write_sealed
 from avem.tools.sweep.grid import Grid, GridRun
 from avem.tools.sweep.measures import BENCHED, MEASURES
 from avem.tools.sweep.run import RunResult
@@ -27,7 +27,7 @@ def write_outcome(grid: Grid, results: Sequence[RunResult], folder: Path) -> She
     sheet = make_sheet(grid, results)
     found = [{"run": one.run, "seed": one.seed, "measures": dict(one.measures)} for one in results]
     raw = {"grid": grid.name, "title": grid.title, "results": found}
-    write_atomic(folder / f"{grid.name}.json", json.dumps(raw, indent=1) + "\n")
+    write_sealed(folder / f"{grid.name}.json", raw)
     write_atomic(folder / f"{grid.name}.md", f"{grid.title}\n\n{sheet.form('markdown')}")
     write_atomic(folder / f"{grid.name}.svg", draw(grid, results))
     return sheet

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ from avem.evaluate.bench import bench_emorealm
 from avem.evaluate.contrast import bench_contrast
 from avem.evaluate.loading import open_model
 from avem.evaluate.questions import read_questions
-from avem.files import json_sha256, write_atomic
+from avem.files import json_sha256
 from avem.output_kinds import SWEEP
 from avem.ownership import opened
 from avem.records import Question
+from avem.sealed_files import read_sealed, write_sealed
 from avem.tools.sweep.grid import Grid
 from avem.tools.sweep.measures import BENCHED, bench_measures, training_measures
 from avem.tools.sweep.pool import do_all
@@ -203,7 +203,7 @@ def _judge(job: Job, questions: Sequence[Question], options: SweepOptions) -> di
     asked = json_sha256(
         [[question.to_json() for question in questions], options.style, job.decoding, source_stamp(job.model, store)]
     )
-    if file.is_file() and (known := json.loads(file.read_text(encoding="utf-8")))["asked"] == asked:
+    if file.is_file() and (known := read_sealed(file)).get("asked") == asked:
         return dict(known["measures"])
     model = open_model(job.model, options.device)
     if job.decoding == "contrastive":
@@ -213,7 +213,7 @@ def _judge(job: Job, questions: Sequence[Question], options: SweepOptions) -> di
             model, store, questions, options.style, job.folder, name=name, generate=False, text_only=False, resamples=0
         )
     measures = bench_measures(result.score)
-    write_atomic(file, json.dumps({"asked": asked, "measures": measures}, indent=1) + "\n")
+    write_sealed(file, {"asked": asked, "measures": measures})
     return measures
 
 

@@ -159,3 +159,16 @@ def test_a_store_tells_content_and_silence(tmp_path):
 
 def to_row(item):
     return PreferenceRow(**item | {"modality": Modality(item["modality"])})
+
+
+@pytest.mark.parametrize("token", ["</s>", "<s>", "<|im_end|>", "<image>", "<video>", "<audio>"])
+def test_a_special_token_is_an_error_on_its_line(tmp_path, token):
+    rows = [row(0), row(1)]
+    rows[1]["chosen"] += token
+    write_json_lines(tmp_path / "rows.jsonl", rows)
+    found = [fault for fault in validate(tmp_path / "rows.jsonl").faults if fault.kind == "special-token"]
+    assert [(fault.line, fault.error, token in fault.message) for fault in found] == [(2, True, True)]
+    rows[1]["chosen"] = "her @@turn@@ voice"
+    write_json_lines(tmp_path / "rows.jsonl", rows)
+    report = validate(tmp_path / "rows.jsonl", tokens=frozenset({"@@turn@@"}))
+    assert [fault.line for fault in report.faults if fault.kind == "special-token"] == [2]
