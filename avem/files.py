@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from avem.errors import DataError, MissingFileError, SettingError
+from avem.secrets import mask_distinct, mask_json
 
 Record = TypeVar("Record")
 
@@ -21,13 +22,13 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
     Args:
         path: Where to write; its folder is made if missing.
-        data: The whole content; text is written as UTF-8.
+        data: The whole content; text is written as UTF-8, without the secrets of this run.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.write(mask_distinct(data).encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -49,7 +50,7 @@ def claim_directory(directory: Path, name: str, settings: Mapping[str, Any], wha
         DataError: The settings that it keeps can't be read.
         SettingError: The folder holds something else, or the same made by other settings, or it is a file.
     """
-    path = directory / name
+    path, settings = directory / name, mask_json(settings)
     if path.is_file():
         try:
             known = json.loads(path.read_text(encoding="utf-8"))

@@ -34,6 +34,7 @@ from avem.commands.options import (
     endpoint_options,
 )
 from avem.commands.recognition import recognition_command
+from avem.terminal import show
 
 bench_app = typer.Typer(no_args_is_help=True, help="Judge a model on a benchmark.")
 
@@ -107,4 +108,4 @@ def emorealm(
     if reference_scoring:
         show_differences(results, out, form)
     if form == "table":
-        typer.echo(f"The report is {out / 'report.html'}.")
+        show(f"The report is {out / 'report.html'}.")

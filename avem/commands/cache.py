@@ -11,6 +11,7 @@ from avem.commands.logps import logps
 from avem.commands.negatives import negatives
 from avem.errors import PartialFailure, SettingError, StoreError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+from avem.terminal import show
 
 if TYPE_CHECKING:
     from avem.cache.records import Kind
@@ -29,10 +30,10 @@ def verify(cache: StorePath = Path("./cache")) -> None:
 
     damaged = FeatureStore.open(cache).verify()
     for row in damaged:
-        typer.echo(f"row {row.row} ({row.clip_id}): {row.problem}")
+        show(f"row {row.row} ({row.clip_id}): {row.problem}")
     if damaged:
         raise StoreError(f"{len(damaged)} rows of {cache} are damaged; `avem cache repair` extracts them again.")
-    typer.echo(f"Every row of {cache} is sound.")
+    show(f"Every row of {cache} is sound.")
 
 
 @cache_app.command()
@@ -51,9 +52,9 @@ def repair(
 
     options = ExtractOptions(video_encoder, audio_encoder, dataset=dataset, device=device, precision=precision)
     report = run(cache, options, root)
-    typer.echo(f"{len(report.damaged)} rows were damaged; {len(report.mended)} clips are extracted again.")
+    show(f"{len(report.damaged)} rows were damaged; {len(report.mended)} clips are extracted again.")
     for clip_id, reason in report.left.items():
-        typer.echo(f"left as it is: {clip_id}: {reason}")
+        show(f"left as it is: {clip_id}: {reason}")
     if report.left:
         raise PartialFailure(f"{len(report.left)} rows of {cache} could not be mended.")
 
@@ -76,7 +77,7 @@ def export(
     from avem.cache.exchange import export_hdf5
 
     for path in export_hdf5(FeatureStore.open(cache), folder):
-        typer.echo(path)
+        show(path)
 
 
 @cache_app.command("import")
@@ -101,4 +102,4 @@ def import_(
         store = import_hdf5(files, cache)
     else:
         store = import_npy(cast("dict[Kind, Path]", folders), cache, labels=labels, dataset=dataset, dtype=dtype)
-    typer.echo(f"{len(store)} clips are in {cache}.")
+    show(f"{len(store)} clips are in {cache}.")

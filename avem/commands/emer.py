@@ -22,6 +22,7 @@ from avem.commands.options import (
     StorePath,
     Timeout,
 )
+from avem.terminal import show
 
 
 def emer(
@@ -66,6 +67,6 @@ def emer(
     )  # fmt: skip
     found = run_emer(options)
     if isinstance(found, Estimate):
-        typer.echo(f"{judge} would grade {found}.")
+        show(f"{judge} would grade {found}.")
     else:
         show_sheet(found.sheet(), form, out / "emer" / found.name / "report.html")

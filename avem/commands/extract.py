@@ -10,6 +10,7 @@ import typer
 
 from avem.errors import PartialFailure
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+from avem.terminal import show
 
 if TYPE_CHECKING:
     from avem.cache.records import Kind
@@ -77,7 +78,7 @@ def extract(
         retry_failed=retry_failed,
     )  # fmt: skip
     report = run(root, cache, options)
-    typer.echo(report.summary)
+    show(report.summary)
     if report.failures:
         raise PartialFailure(
             f"{len(report.failures)} clips failed; the manifest says why, and --retry-failed tries them again."

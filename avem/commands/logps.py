@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from avem.terminal import show
+
 
 def logps(
     cache: Annotated[Path | None, typer.Option(help="Feature store. [default: ./cache]")] = None,
@@ -28,4 +30,4 @@ def logps(
     given = {"cache": cache, "prefs": prefs, "model": model}
     settings = stage_config("preference", given, preset_name=preset, file=config, overrides=overrides or ())
     if isinstance(settings, PreferenceConfig):
-        typer.echo(f"The store holds all {cache_logprobs(settings):,} constant scores of these rows.")
+        show(f"The store holds all {cache_logprobs(settings):,} constant scores of these rows.")

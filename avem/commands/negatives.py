@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avem.terminal import show
+
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
     from avem.cache.population import Labels
@@ -71,11 +73,11 @@ def negatives(
     ):  # fmt: skip
         missing = ", ".join(f"{count} of {kind}" for kind, count in done.without.items())
         note = f"; none for {missing}" if missing else ""
-        typer.echo(f"{done.modality}: {done.complete} of {done.clips} clips have {k} negatives{note}.")
+        show(f"{done.modality}: {done.complete} of {done.clips} clips have {k} negatives{note}.")
     if recipe is Recipe.MUTUAL:
         paired = match_all(store, duplicate_cosine=duplicate_cosine, exclude=left_out, labels=known)
         for modality, pairs in paired.items():
-            typer.echo(f"{modality}: {int((pairs >= 0).sum())} clips are paired.")
+            show(f"{modality}: {int((pairs >= 0).sum())} clips are paired.")
     if report is not None:
         _write_report(store, recipe.value, report, rows, media_root, known)
 
@@ -98,7 +100,7 @@ def _write_report(
     def strip(media: Path) -> str:
         return picture(media).strip
 
-    typer.echo(
+    show(
         write_negatives_report(
             store, recipe, page, benchmark=benchmark, strip=strip, media_root=media_root, labels=labels
         )

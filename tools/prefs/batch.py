@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from avem.chat import ChatReply
+from avem.escaping import file_name
 from avem.files import write_atomic
+from avem.secrets import mask
 from avem.tools.prefs.journal import Journal
 
 MOST_REQUESTS = 50_000
@@ -80,7 +82,7 @@ class Batch:
         if not self._fresh:
             return
         number = len(list(self.folder.glob("requests-*.jsonl"))) + 1
-        path = self.folder / f"requests-{number:03d}-{name.replace(' ', '-')}.jsonl"
+        path = self.folder / f"requests-{number:03d}-{file_name(mask(name)).replace(' ', '-')}.jsonl"
         write_atomic(path, b"".join(self._fresh))
         self.written.append(path)
         self._fresh, self._bytes = [], 0
