@@ -12,6 +12,7 @@ from typing import Any
 
 from avem.errors import DataError, MissingFileError
 from avem.files import read_json_lines
+from avem.sealed_log import intact_records, sealed_line
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +60,9 @@ def read_answers(path: Path | str) -> dict[str, str]:
 class AnswerLog:
     """An append-only file of what a model answered, keyed by everything the answer depends on.
 
-    A kill leaves at most one torn line at the end, which the next opening cuts off; older answers under other keys stay
-    and are never used. Use as a context manager.
+    Every line carries its checksum: a damaged one is named and its question asked again. A kill leaves at most one torn
+    line at the end, which the next opening cuts off; older answers under other keys stay and are never used. Use as a
+    context manager.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,7 +72,7 @@ class AnswerLog:
             path: The file, `answers.jsonl` of a bench; made if missing.
 
         Raises:
-            DataError: A whole line is not an object with a key.
+            DataError: The file is something else: an intact line has no key, or no line is intact.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
@@ -93,8 +95,7 @@ class AnswerLog:
 
     def append(self, records: Mapping[str, dict[str, Any]]) -> None:
         """Add records (key to JSON object) and make them durable."""
-        lines = [json.dumps({"key": key, **record}, ensure_ascii=False) for key, record in records.items()]
-        self._file.write("".join(line + "\n" for line in lines).encode())
+        self._file.write(b"".join(sealed_line({"key": key, **record}) for key, record in records.items()))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._records |= records
@@ -107,15 +108,14 @@ class AnswerLog:
             logger.info("%s ends within a line; that answer is asked again.", self.path)
             self._file.truncate(whole)
         records = {}
-        for number, line in enumerate(content[:whole].splitlines(), start=1):
-            try:
-                record = json.loads(line)
-                records[record.pop("key")] = record
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                self._file.close()
-                raise DataError(
-                    f"{self.path} line {number} is not a kept answer; remove that line or the file."
-                ) from error
+        try:
+            for number, record in intact_records(content[:whole].split(b"\n"), self.path):
+                if not isinstance(key := record.pop("key", None), str):
+                    raise DataError(f"{self.path} line {number} is not a kept answer; remove that line or the file.")
+                records[key] = record
+        except DataError:
+            self._file.close()
+            raise
         return records
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from avem.chat import ChatReply
 from avem.errors import SettingError
+from avem.sealed_log import intact_records, sealed_line, warn_of_lines
 
 SYNC_EVERY_S = 1.0
 """A power cut loses at most the replies of this time; a killed process loses none."""
@@ -24,7 +24,8 @@ class Journal:
     """One JSON object a line: `request` as it is sent, `reply` as it came, `error` where none came.
 
     A request is known by its digest, so that an equal one of a later run finds its reply. Media stand in the log by
-    name, not by their bytes. A line that a crash cut short is passed over.
+    name, not by their bytes. Every line carries its checksum: a damaged one is named, and its request sent again. A
+    line that a crash cut short is cut off.
 
     Args:
         path: The file; its folder is made if missing.
@@ -63,24 +64,35 @@ class Journal:
         os.close(self._file)
 
     def _load(self) -> None:
-        whole = True
+        strange: list[int] = []
         with self.path.open("rb") as file:
-            for line in file:
-                whole = line.endswith(b"\n")
+            for number, entry in intact_records(self._whole_lines(file), self.path):
                 try:
-                    self._take(json.loads(line))
-                except (ValueError, KeyError, TypeError):
-                    continue
-        if not whole:
-            os.write(self._file, b"\n")
+                    self._take(entry)
+                except (KeyError, TypeError, ValueError):
+                    strange.append(number)
+        if strange:
+            warn_of_lines(self.path, strange)
+
+    def _whole_lines(self, file: IO[bytes]) -> Iterator[bytes]:
+        """The file's lines; one at the end that a crash cut short is cut off."""
+        whole = 0
+        for line in file:
+            if not line.endswith(b"\n"):
+                os.ftruncate(self._file, whole)
+                return
+            whole += len(line)
+            yield line
 
     def _take(self, entry: Mapping[str, Any]) -> None:
         if entry["type"] == "request":
-            self.requests[entry["step"]] += 1
+            self.requests[str(entry["step"])] += 1
         elif entry["type"] == "reply":
-            self._replies[entry["id"]] = ChatReply(
-                entry["text"], entry["prompt_tokens"], entry["completion_tokens"], entry["finish_reason"]
-            )
+            text, reason = entry["text"], entry["finish_reason"]
+            if not (isinstance(text, str) and isinstance(reason, str)):
+                raise TypeError("its text or finish_reason is no text")
+            counts = (int(entry[name]) for name in ("prompt_tokens", "completion_tokens"))
+            self._replies[str(entry["id"])] = ChatReply(text, *counts, reason)
 
     def reply(self, identity: str) -> ChatReply | None:
         """The reply to a request of this digest, if one ever came."""
@@ -114,7 +126,7 @@ class Journal:
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         """Append a line in one write, which a kill can not split from the line before it."""
-        data = (json.dumps({**entry, "at": round(time.time(), 3)}, ensure_ascii=False) + "\n").encode()
+        data = sealed_line({**entry, "at": round(time.time(), 3)})
         while data:
             data = data[os.write(self._file, data) :]
         due = time.monotonic() - self._synced > SYNC_EVERY_S
