@@ -89,6 +89,17 @@ def mask_distinct(text: str) -> str:
     return pattern.sub(MASK, text) if pattern else text
 
 
+def mask_distinct_json(value: Any) -> Any:
+    """A JSON value with `mask_distinct` applied to every text and name in it."""
+    if _pattern(frozenset(filter(_is_distinct, _known()))) is None:
+        return value
+    if isinstance(value, str):
+        return mask_distinct(value)
+    if isinstance(value, Mapping):
+        return {mask_distinct(str(name)): mask_distinct_json(item) for name, item in value.items()}
+    return [mask_distinct_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def mask_json(value: Any) -> Any:
     """A JSON value with `mask` applied to every text in it; the names of fields stay as they are."""
     if isinstance(value, str):

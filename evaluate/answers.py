@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from avem.checksums import CHECK, unseal
 from avem.errors import DataError, MissingFileError
 from avem.files import read_json_lines
 from avem.sealed_log import intact_records, sealed_line
@@ -155,6 +156,8 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _pair(entry: dict[str, Any]) -> tuple[str, str]:
+    if "key" in entry and CHECK in entry:  # a line of a bench's own log
+        entry = unseal(entry, "a kept answer")
     field = next((field for field in TEXT_FIELDS if field in entry), "")
     if field == "answer" and "choices" in entry:
         raise ValueError("it is a question of the benchmark with its right answer, not a model's answer")

@@ -15,6 +15,7 @@ from typing import Any
 
 from avem.errors import CheckpointError, DataError, SettingError
 from avem.files import replace_directory, write_atomic
+from avem.secrets import mask_json
 from avem.train.config import SOURCES, RunConfig
 
 logger = logging.getLogger(__name__)
@@ -74,8 +75,8 @@ class RunDirectory:
     def spelt_alike(self, config: RunConfig) -> bool:
         """Whether the run was started with the same paths; others may hold the same, which only their digests tell."""
         record = self._record()
-        now = config.to_json()
-        return record is not None and all(record["settings"].get(name) == now.get(name) for name in SOURCES)
+        now = mask_json(config.to_json())
+        return record is not None and all(mask_json(record["settings"].get(name)) == now.get(name) for name in SOURCES)
 
     def start(self, config: RunConfig, data: dict[str, Any]) -> None:
         """Record what the run is made of, or check that it is still made of the same.
@@ -100,7 +101,7 @@ class RunDirectory:
             "data": data,
             "environment": environment(),
         }
-        write_atomic(self.path / "config.json", json.dumps(record, indent=2) + "\n")
+        write_atomic(self.path / "config.json", json.dumps(mask_json(record), indent=2) + "\n")
 
     def _record(self) -> dict[str, Any] | None:
         file = self.path / "config.json"
@@ -115,6 +116,7 @@ class RunDirectory:
         return record
 
     def _compare(self, what: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+        before, now = mask_json(before), mask_json(now)  # another key or password makes no other run
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if not changed:
             return
