@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -163,7 +162,7 @@ def _count(name: str, value: Any) -> int:
     if value is None:
         return 0
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not 0 <= value <= MOST_TOKENS:
+    if not number or not 0 <= value <= MOST_TOKENS:
         raise ValueError(f"its {name} is not a count")
     return int(value)
 

@@ -171,7 +171,7 @@ def _pattern(secrets: frozenset[str]) -> re.Pattern[str] | None:
     """What finds any spelling of any of the secrets, the longest first."""
     spellings = {spelling for secret in secrets for spelling in _spellings(secret) if len(spelling) > 1}
     whole = [
-        re.escape(text) if len(text) >= ANYWHERE else rf"(?<![^\W_]){re.escape(text)}(?![^\W_])"
+        _literal(text) if len(text) >= ANYWHERE else rf"(?<![^\W_]){_literal(text)}(?![^\W_])"
         for text in sorted(spellings, key=lambda text: (-len(text), text))
     ]
     return re.compile("|".join(whole)) if whole else None
@@ -184,7 +184,7 @@ def _spellings(secret: str) -> set[str]:
     written |= {text.replace("/", "\\/") for text in written}
     written |= {_in_script(text) for text in written}
     written |= {escape(text) for text in written} | {_as_markup(text) for text in written}
-    written |= {quoted, quote(secret), quote_plus(secret), quote(quoted, safe=""), _lower_hex(quoted)}
+    written |= {quoted, quote(secret), quote_plus(secret), quote(quoted, safe="")}
     if len(secret) >= ANYWHERE:
         written |= {text.rstrip("=") for text in (_base64(secret), _base64(f":{secret}"))}
     return written
@@ -213,5 +213,6 @@ def _as_markup(text: str) -> str:
     return escape(text).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
 
 
-def _lower_hex(quoted: str) -> str:
-    return re.sub(r"%[0-9A-F]{2}", lambda found: found.group().lower(), quoted)
+def _literal(text: str) -> str:
+    """A pattern for a text in which the hexadecimal digits of codes such as `%3D` may be capitals or not."""
+    return re.sub(r"(?:%|\\\\u00)[0-9A-Fa-f]{2}", lambda found: f"(?i:{found.group()})", re.escape(text))
