@@ -56,9 +56,23 @@ def intact_records(lines: Iterable[bytes], path: Path) -> Iterator[tuple[int, di
         found = True
         yield number, record
     if damaged and not found:
-        raise DataError(f"{path} holds no line that avem wrote; give another folder with --out, or remove the file.")
+        raise DataError(
+            f"{path} line {damaged[0]} is not what avem wrote, nor is any other line; remove the file, or give another "
+            "folder with --out."
+        )
     if damaged:
         warn_of_lines(path, damaged)
+
+
+def is_torn(end: bytes, first_field: str) -> bool:
+    """Whether the end of a file without a line end is the beginning of a line that a kill cut short.
+
+    Args:
+        end: What follows the last line end.
+        first_field: The first field of the log's records.
+    """
+    start = f'{{"{first_field}": "'.encode()
+    return end.startswith(start) or start.startswith(end)
 
 
 def warn_of_lines(path: Path, numbers: list[int]) -> None:

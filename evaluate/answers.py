@@ -13,7 +13,7 @@ from typing import Any
 from avem.checksums import CHECK, unseal
 from avem.errors import DataError, MissingFileError
 from avem.files import read_json_lines
-from avem.sealed_log import intact_records, sealed_line
+from avem.sealed_log import intact_records, is_torn, sealed_line
 
 logger = logging.getLogger(__name__)
 
@@ -105,18 +105,20 @@ class AnswerLog:
         self._file.seek(0)
         content = self._file.read()
         whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            logger.info("%s ends within a line; that answer is asked again.", self.path)
-            self._file.truncate(whole)
         records = {}
         try:
             for number, record in intact_records(content[:whole].split(b"\n"), self.path):
                 if not isinstance(key := record.pop("key", None), str):
                     raise DataError(f"{self.path} line {number} is not a kept answer; remove that line or the file.")
                 records[key] = record
+            if not (records or is_torn(content[whole:], "key")):
+                raise DataError(f"{self.path} is not a log of kept answers; remove it, or give another --out.")
         except DataError:
             self._file.close()
             raise
+        if whole < len(content):
+            logger.info("%s ends within a line; that answer is asked again.", self.path)
+            self._file.truncate(whole)
         return records
 
 

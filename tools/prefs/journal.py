@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import IO, Any
 
 from avem.chat import ChatReply
-from avem.errors import SettingError
-from avem.sealed_log import intact_records, sealed_line, warn_of_lines
+from avem.errors import DataError, SettingError
+from avem.sealed_log import intact_records, is_torn, sealed_line, warn_of_lines
 
 SYNC_EVERY_S = 1.0
 """A power cut loses at most the replies of this time; a killed process loses none."""
@@ -31,6 +31,7 @@ class Journal:
         path: The file; its folder is made if missing.
 
     Raises:
+        DataError: The file is something else.
         SettingError: Another run holds the file.
     """
 
@@ -46,10 +47,14 @@ class Journal:
         except OSError as error:
             os.close(self._file)
             raise SettingError(f"Another run writes {path}; wait for it, or give another folder.") from error
+        try:
+            self._load()
+        except DataError:
+            os.close(self._file)
+            raise
         self._synced = time.monotonic()
         self._syncing = ThreadPoolExecutor(1)  # a slow disk must not hold up the requests in flight
         self._sync: Future[None] | None = None
-        self._load()
 
     def __enter__(self) -> Journal:
         """The journal itself."""
@@ -73,13 +78,18 @@ class Journal:
                     strange.append(number)
         if strange:
             warn_of_lines(self.path, strange)
+        if self._torn_at is not None:
+            os.ftruncate(self._file, self._torn_at)
 
     def _whole_lines(self, file: IO[bytes]) -> Iterator[bytes]:
-        """The file's lines; one at the end that a crash cut short is cut off."""
+        """The file's lines; one at the end that a crash cut short is left out, and cut off once the others are read."""
+        self._torn_at: int | None = None
         whole = 0
         for line in file:
             if not line.endswith(b"\n"):
-                os.ftruncate(self._file, whole)
+                if not (whole or is_torn(line, "type")):
+                    raise DataError(f"{self.path} is not a log of requests; remove it, or give another --out.")
+                self._torn_at = whole
                 return
             whole += len(line)
             yield line
