@@ -18,6 +18,9 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u
 _CONTROL_LINES = re.compile(CONTROL.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 _NOT_IN_PAGES = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH COMMERCIAL AT}]")
+_NOT_IN_CSV = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_BEFORE_CODE = re.compile(rf"(\\+)(?=u[0-9a-f]{{4}}|{_NOT_IN_CSV.pattern})")
+"""Backslashes that would be taken for a part of the code that follows."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _NOT_IN_NAMES = re.compile(rf"[/\\<>\"|?*]|{CONTROL.pattern}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -85,8 +88,7 @@ def csv_cell(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    text = re.sub(r"(\\+)(?=u[0-9a-f]{4})", r"\1\1", value)
-    text = re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", _u_code, text)
+    text = _NOT_IN_CSV.sub(_u_code, _BEFORE_CODE.sub(r"\1\1", value))
     formula = _FORMULA.match(value) and not _NUMBER.fullmatch(value)
     return f"'{text}" if formula else text
 
@@ -104,7 +106,8 @@ def markdown_cell(text: str) -> str:
         >>> markdown_cell("a|b <i>")
         'a\\|b &lt;i>'
     """
-    return terminal_text(" ".join(text.splitlines())).replace("<", "&lt;").replace("|", "\\|")
+    line = terminal_text(" ".join(text.splitlines())).replace("<", "&lt;")
+    return re.sub(r"(\\?)\|", lambda found: "\\&#124;" if found.group(1) else "\\|", line)
 
 
 def latex_cell(text: str) -> str:
