@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import random
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -37,6 +38,8 @@ Key = TypeVar("Key")
 
 LONGEST_WAIT_S = 60.0
 """Longest pause before a retry, whatever the endpoint asks for."""
+
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 LARGE_BYTES = 2**20
 """Bodies beyond this, such as those with media, are sent piece by piece, so that other requests are not held up."""
@@ -75,6 +78,11 @@ class ChatSettings:
         remember(os.environ.get(self.key_variable, "").strip())
         if not self.endpoint.startswith(("http://", "https://")):
             raise SettingError(f"{self.endpoint!r} is no address; give one such as http://localhost:8000/v1.")
+        if not VARIABLE_NAME.fullmatch(self.key_variable):
+            remember(self.key_variable)  # which may be the key itself
+            raise SettingError(
+                "The name of the key's environment variable is no name; give --key-variable the variable, not the key."
+            )
         if not self.model:
             raise SettingError("An endpoint needs the name of a model; give it as the server lists it.")
         if self.parallel < 1 or self.retries < 0 or self.timeout_s <= 0 or self.pause_s < 0:

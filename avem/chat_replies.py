@@ -118,8 +118,8 @@ def reply_of(body: Any) -> ChatReply:
         raise ValueError("its usage is not an object")
     if reason is not None and not (isinstance(reason, str) and len(reason) <= SHOWN):
         raise ValueError("its finish_reason is not a word")
-    counts = (_count(name, (usage or {}).get(name)) for name in ("prompt_tokens", "completion_tokens"))
-    return ChatReply(mask_known(_unicode(text)), *counts, _unicode(reason or ""))
+    read, written = (_count(name, (usage or {}).get(name)) for name in ("prompt_tokens", "completion_tokens"))
+    return ChatReply(mask_known(_unicode(text)), read, written, _unicode(reason or ""))
 
 
 def parse_plain_json(data: str) -> Any:

@@ -50,7 +50,7 @@ class Stage:
 
     def advance(self, count: int = 1, *, failures: int = 0, note: str = "") -> None:
         """Count items as done (failures among them) and show a note, such as the current loss."""
-        note = one_line(note)
+        note = one_line(note) if note else ""
         with self._lock:
             self.done += count
             self.failures += failures

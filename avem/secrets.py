@@ -20,12 +20,13 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit, urluns
 MASK = "***"
 """What stands in place of a secret."""
 
+_NAMES = r"[\w.-]*(?:key|key_?id|token|secret|passw(?:or)?d|passphrase|pwd|signature|credentials?|authorization|jwt)"
+SECRET_VARIABLE = re.compile(_NAMES, re.IGNORECASE)
+"""Names of environment variables that hold a secret."""
 SECRET_NAME = re.compile(
-    r"(?:[\w.-]*(?:key|key_?id|token|secret|passw(?:or)?d|passphrase|pwd|signature|credentials?|authorization|jwt)"
-    r"|sig|auth|code|pw|pass|sas|accessid|googleaccessid|session(?:_?id)?)",
-    re.IGNORECASE,
+    rf"(?:{_NAMES}|sig|auth|code|pw|pass|sas|accessid|googleaccessid|session(?:_?id)?)", re.IGNORECASE
 )
-"""Names of parameters and variables that hold a secret."""
+"""Names of an address's parameters that hold a secret."""
 
 PLACEHOLDERS = frozenset({"empty", "none", "null", "dummy", "unused", "not-needed", "no-key", "no-key-required", "n/a"})
 """What people write where a local server needs no key."""
@@ -85,19 +86,14 @@ def mask_known(text: str) -> str:
 
 def mask_distinct(text: str) -> str:
     """A whole file's text without those secrets of this run that can't be a part of its format."""
-    pattern = _pattern(frozenset(filter(_is_distinct, _known())))
+    pattern = _distinct_pattern(_known())
     return pattern.sub(MASK, text) if pattern else text
 
 
 def mask_distinct_json(value: Any) -> Any:
     """A JSON value with `mask_distinct` applied to every text and name in it."""
-    if _pattern(frozenset(filter(_is_distinct, _known()))) is None:
-        return value
-    if isinstance(value, str):
-        return mask_distinct(value)
-    if isinstance(value, Mapping):
-        return {mask_distinct(str(name)): mask_distinct_json(item) for name, item in value.items()}
-    return [mask_distinct_json(item) for item in value] if isinstance(value, list | tuple) else value
+    pattern = _distinct_pattern(_known())
+    return _replaced(value, pattern) if pattern else value
 
 
 def mask_json(value: Any) -> Any:
@@ -156,7 +152,7 @@ def _of_environment(variables: Iterable[tuple[str, str]]) -> frozenset[str]:
     found: set[str] = set()
     for name, value in variables:
         value = value.strip()
-        named = SECRET_NAME.fullmatch(name) and len(value) >= DISTINCT and "/" not in value[:1]
+        named = SECRET_VARIABLE.fullmatch(name) and len(value) >= DISTINCT and "/" not in value[:1]
         if named and not value.isdecimal() and value.lower() not in PLACEHOLDERS:
             found.add(value)
         if "://" in value and "@" in value:
@@ -164,6 +160,19 @@ def _of_environment(variables: Iterable[tuple[str, str]]) -> frozenset[str]:
         elif "@" in value and name.lower().endswith("_proxy"):
             found |= _secrets_of_url(f"http://{value}")
     return frozenset(found)
+
+
+@lru_cache(maxsize=4)
+def _distinct_pattern(secrets: frozenset[str]) -> re.Pattern[str] | None:
+    return _pattern(frozenset(filter(_is_distinct, secrets)))
+
+
+def _replaced(value: Any, pattern: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return pattern.sub(MASK, value)
+    if isinstance(value, Mapping):
+        return {pattern.sub(MASK, str(name)): _replaced(item, pattern) for name, item in value.items()}
+    return [_replaced(item, pattern) for item in value] if isinstance(value, list | tuple) else value
 
 
 @lru_cache(maxsize=8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+import warnings
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
@@ -86,7 +87,19 @@ def log_to_terminal() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("avem").setLevel(logging.INFO)
     sys.excepthook = _show_exception
+    warnings.showwarning = _show_warning
 
 
 def _show_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     show_block("".join(traceback.format_exception(kind, error, trace)), nl=False, err=True)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    show_block(warnings.formatwarning(message, category, filename, lineno, line), nl=False, err=True)

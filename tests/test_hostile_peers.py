@@ -15,7 +15,7 @@ import pytest
 
 from avem.chat import ChatClient, ChatReply, ChatRequest, ChatSettings, ask_each
 from avem.chat_replies import DEEPEST_JSON, LARGEST_REPLY, parse_json, reply_of
-from avem.errors import EndpointError
+from avem.errors import EndpointError, SettingError
 from tests.endpoint_kit import completion, stand_in
 from tests.hostile_kit import closed_port, raw_peer
 
@@ -284,3 +284,9 @@ def test_keys_are_no_part_of_what_answers_are_kept_by():
     assert plain.identity == keyed.identity == "http://host/v1/chat/completions"
     versions = ChatSettings(endpoint="http://host/v1?api-version=2&key=K", model="m")
     assert versions.identity == "http://host/v1/chat/completions?api-version=2"
+
+
+def test_a_key_given_as_the_variable_s_name_is_not_repeated():
+    with pytest.raises(SettingError, match="variable, not the key") as caught:
+        ChatSettings(endpoint="http://host/v1", model="m", key_variable="sk-abc.def")
+    assert "abc" not in str(caught.value)

@@ -6,6 +6,9 @@ import base64
 import html
 import json
 import logging
+import os
+import subprocess
+import sys
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -170,3 +173,23 @@ def test_words_that_are_keys_leave_a_file_s_form_alone(tmp_path):
     write_atomic(tmp_path / "file.json", json.dumps({"question": "letters"}))
     assert json.loads((tmp_path / "file.json").read_text()) == {"question": "letters"}
     assert mask_json({"question": ["the letters", 1, None]}) == {"question": ["the ***", 1, None]}
+
+
+SCRIPT = """
+import logging, os, sys, warnings
+from avem.terminal import log_to_terminal
+log_to_terminal()
+logging.getLogger("avem.x").info("info s3same-street \\x1b[1m")
+warnings.warn("warned s3same-street", stacklevel=1)
+raise RuntimeError("unforeseen s3same-street \\x1b[2J")
+"""
+
+
+def test_unforeseen_errors_and_warnings_hold_no_key():
+    environment = {**os.environ, "SOME_API_KEY": "s3same-street"}
+    run = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr.count("***") >= 3
+    assert "Traceback" in run.stderr
+    assert "s3same" not in run.stderr
+    assert "\x1b" not in run.stderr

@@ -101,8 +101,8 @@ class Journal:
             text, reason = entry["text"], entry["finish_reason"]
             if not (isinstance(text, str) and isinstance(reason, str)):
                 raise TypeError("its text or finish_reason is no text")
-            counts = (int(entry[name]) for name in ("prompt_tokens", "completion_tokens"))
-            self._replies[str(entry["id"])] = ChatReply(text, *counts, reason)
+            read, written = (int(entry[name]) for name in ("prompt_tokens", "completion_tokens"))
+            self._replies[str(entry["id"])] = ChatReply(text, read, written, reason)
 
     def reply(self, identity: str) -> ChatReply | None:
         """The reply to a request of this digest, if one ever came."""
