@@ -38,7 +38,7 @@ def test_no_flipped_bit_changes_an_answer(tmp_path):
     path = tmp_path / "answers.jsonl"
     data = write_log(path)
     lost = 0
-    for bit, damaged in flips(data, 3):
+    for bit, damaged in flips(data, 11):
         path.write_bytes(damaged)
         with AnswerLog(path) as log:
             found = {key: log.get(key) for key in ANSWERS}
@@ -46,7 +46,7 @@ def test_no_flipped_bit_changes_an_answer(tmp_path):
                 assert record in (None, ANSWERS[key]), f"bit {bit} served {record}"
             assert set(log._records) <= set(ANSWERS), f"bit {bit} served another key"
         lost += None in found.values()
-    assert lost >= 0.99 * len(data) * 8 / 3, "what a flip leaves the same is a letter's case in an exponent"
+    assert lost >= 0.99 * len(data) * 8 // 11, "what a flip leaves the same is a letter's case in an exponent"
 
 
 def test_a_damaged_line_is_named_and_asked_again(tmp_path, caplog):
@@ -110,7 +110,7 @@ def test_no_flipped_bit_changes_a_reply(tmp_path):
     path = tmp_path / "log.jsonl"
     data = write_journal(path)
     kept = {"r1": ChatReply("fröhlich", 7, 3, "stop"), "r3": ChatReply("a\x00b", 1, 2, "")}
-    for bit, damaged in flips(data, 7):
+    for bit, damaged in flips(data, 37):
         path.write_bytes(damaged)
         with Journal(path) as journal:
             for identity, reply in journal._replies.items():

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from avem.chat import ChatReply
+from avem.chat_replies import ChatReply
 from avem.errors import DataError, SettingError
 from avem.sealed_log import intact_records, is_torn, sealed_line, warn_of_lines
 
