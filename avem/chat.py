@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import logging
 import os
 import random
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import aiohttp
 
-from avem.connections import open_session
+from avem.chat_replies import (
+    LARGEST_REPLY,
+    ChatReply,
+    Response,
+    own_words,
+    parse_json,
+    read_response,
+    reply_of,
+    retry_after,
+)
+from avem.connections import CONNECT_S, open_session
 from avem.errors import EndpointError, SettingError
+from avem.secrets import mask, remember, remember_url, without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +39,15 @@ Key = TypeVar("Key")
 LONGEST_WAIT_S = 60.0
 """Longest pause before a retry, whatever the endpoint asks for."""
 
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
 LARGE_BYTES = 2**20
 """Bodies beyond this, such as those with media, are sent piece by piece, so that other requests are not held up."""
 
-SHOWN = 200
-"""How much of an endpoint's own words an error repeats, in characters."""
+FIRST_TRIES = 3
+"""Tries of an address that never answered yet: a server that is not there is said in seconds, not in minutes."""
+FIRST_PAUSE_S = 0.5
+"""Longest pause between these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +74,15 @@ class ChatSettings:
         Raises:
             SettingError: The address is none, or a number is out of range.
         """
+        remember_url(self.endpoint)
+        remember(os.environ.get(self.key_variable, "").strip())
         if not self.endpoint.startswith(("http://", "https://")):
             raise SettingError(f"{self.endpoint!r} is no address; give one such as http://localhost:8000/v1.")
+        if not VARIABLE_NAME.fullmatch(self.key_variable):
+            remember(self.key_variable)  # which may be the key itself
+            raise SettingError(
+                "The name of the key's environment variable is no name; give --key-variable the variable, not the key."
+            )
         if not self.model:
             raise SettingError("An endpoint needs the name of a model; give it as the server lists it.")
         if self.parallel < 1 or self.retries < 0 or self.timeout_s <= 0 or self.pause_s < 0:
@@ -65,9 +90,43 @@ class ChatSettings:
 
     @property
     def url(self) -> str:
-        """Where requests go."""
-        base = self.endpoint.rstrip("/")
-        return base if base.endswith("/chat/completions") else f"{base}/chat/completions"
+        """Where requests go, parameters such as `api-version` included; user and password go in a header."""
+        parts = self._parts
+        path = parts.path.rstrip("/")
+        path = path if path.endswith("/chat/completions") else f"{path}/chat/completions"
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, parts.query, ""))
+
+    @property
+    def _parts(self) -> SplitResult:
+        """The address taken apart."""
+        try:
+            return urlsplit(self.endpoint)
+        except ValueError as error:
+            raise EndpointError(f"{self.endpoint} is no address ({error}).", stops_all=True) from error
+
+    @property
+    def identity(self) -> str:
+        """The address by which answers are kept: without keys and passwords, so that a new key finds the old ones."""
+        return without_secrets(self.url)
+
+    @property
+    def shown(self) -> str:
+        """The address as errors and results name it."""
+        return mask(self.url)
+
+    def authorization(self) -> str:
+        """The header that proves who asks: the address's user and password, else the key; empty without either.
+
+        Raises:
+            SettingError: The key holds characters that can't be sent.
+        """
+        user_info, _, _ = self._parts.netloc.rpartition("@")
+        if user_info:
+            return f"Basic {base64.b64encode(unquote(user_info).encode()).decode()}"
+        key = os.environ.get(self.key_variable, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise SettingError(f"{self.key_variable} holds characters that no key has; set it to the key alone.")
+        return f"Bearer {key}" if key else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +148,6 @@ class ChatRequest:
         return {"model": model, "messages": list(self.messages), **known, **self.options}
 
 
-@dataclass(frozen=True, slots=True)
-class ChatReply:
-    """What came back."""
-
-    text: str
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    finish_reason: str = ""
-
-
 class _Passing(Exception):
     """A failure that another try may mend."""
 
@@ -107,17 +156,8 @@ class _Passing(Exception):
         self.wait_s = wait_s
 
 
-@dataclass(frozen=True, slots=True)
-class _Response:
-    """What an endpoint sent."""
-
-    status: int
-    data: bytes
-    retry_after: str = ""
-
-    @property
-    def text(self) -> str:
-        return self.data.decode("utf-8", "replace")
+class _Unreached(_Passing):
+    """No connection came about."""
 
 
 class ChatClient:
@@ -132,11 +172,10 @@ class ChatClient:
 
     def __init__(self, settings: ChatSettings) -> None:
         self.settings = settings
-        key = os.environ.get(settings.key_variable, "").strip()
-        if not (key.isascii() and key.isprintable()):
-            raise SettingError(f"{settings.key_variable} holds characters that no key has; set it to the key alone.")
-        known = {"Content-Type": "application/json", "Accept": "application/json"}
-        self._headers = known | ({"Authorization": f"Bearer {key}"} if key else {})
+        self._reached = False
+        known = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
+        proof = settings.authorization()
+        self._headers = known | ({"Authorization": proof} if proof else {})
 
     async def __aenter__(self) -> ChatClient:
         """The client itself, with its connections."""
@@ -162,10 +201,16 @@ class ChatClient:
                 return await self._try(request)
             except _Passing as failure:
                 said, wait_s = str(failure), failure.wait_s
+                new = isinstance(failure, _Unreached) and not self._reached
+            if new and number + 1 >= min(tries, FIRST_TRIES):
+                raise EndpointError(
+                    f"{self.settings.shown} {said}; start the server, or give the right address.", stops_all=True
+                )
             if number + 1 < tries:
-                logger.debug("%s %s; trying again.", self.settings.url, said)
-                await asyncio.sleep(self._pause(number, wait_s))
-        raise EndpointError(f"{self.settings.url} {said}, {tries} times; ask again later, or raise the retries.")
+                logger.debug("%s %s; trying again.", self.settings.shown, said)
+                pause = self._pause(number, wait_s)
+                await asyncio.sleep(min(pause, FIRST_PAUSE_S) if new else pause)
+        raise EndpointError(f"{self.settings.shown} {said}, {tries} times; ask again later, or raise the retries.")
 
     def _pause(self, number: int, asked_s: float | None) -> float:
         """Seconds before a retry: what the endpoint asks for, else doubling, blurred so that callers spread."""
@@ -175,47 +220,76 @@ class ChatClient:
     async def _try(self, request: ChatRequest) -> ChatReply:
         try:
             response = await self._send(request)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise _Unreached(f"can't be reached (no connection within {CONNECT_S:g} s)") from error
         except TimeoutError as error:
             raise _Passing(f"did not answer within {self.settings.timeout_s:g} s") from error
-        except aiohttp.InvalidURL as error:
-            raise EndpointError(f"{self.settings.url} is no address ({error}).", stops_all=True) from error
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+            raise EndpointError(f"{self.settings.shown} is no address ({error}).", stops_all=True) from error
+        except aiohttp.ClientConnectorError as error:
+            raise _Unreached(f"can't be reached ({error})") from error
+        except aiohttp.ClientResponseError as error:
+            raise _Passing(f"answered with broken HTTP ({error.message})") from error
         except (aiohttp.ClientError, OSError) as error:
             raise _Passing(f"can't be reached ({error or type(error).__name__})") from error
+        except ValueError as error:
+            raise _Passing(f"answered with what {error}") from error
+        self._reached = True
         self._check_status(response)
-        return _read_reply(response)
+        return self._read(response)
 
-    async def _send(self, request: ChatRequest) -> _Response:
+    async def _send(self, request: ChatRequest) -> Response:
         headers = {**self._headers, **request.headers}
-        body = json.dumps(request.body(self.settings.model), ensure_ascii=False).encode()
+        body = json.dumps(request.body(self.settings.model)).encode()
         data = io.BytesIO(body) if len(body) > LARGE_BYTES else body
         async with self._session.post(self.settings.url, data=data, headers=headers, allow_redirects=False) as response:
-            return _Response(response.status, await response.read(), response.headers.get("Retry-After", ""))
+            return await read_response(response)
 
-    def _check_status(self, response: _Response) -> None:
+    def _read(self, response: Response) -> ChatReply:
+        """The reply in a response; one that is no reply may be better the next time, one without end not."""
+        if not response.whole:
+            raise EndpointError(
+                f"{self.settings.shown} sends more than {LARGEST_REPLY >> 20} MiB for one reply; it was cut off there."
+            )
+        if response.text.lstrip()[:1] == "<":
+            raise _Passing(
+                "answered with a web page instead of JSON; is it the API's address, which usually ends in /v1?"
+            )
+        try:
+            return reply_of(parse_json(response.data))
+        except ValueError as error:
+            raise _Passing(f"answered with broken or unexpected JSON ({error}: {own_words(response)!r})") from error
+
+    def _check_status(self, response: Response) -> None:
         """Sort refusals into those that may pass, those about this request, and those that end the run."""
         status = response.status
         if status == 200:
             return
-        said = _own_words(response)
+        said = own_words(response)
         if status in (401, 403):
             variable = self.settings.key_variable
             raise EndpointError(
-                f"{self.settings.url} refuses the key (status {status}: {said}); set {variable} to a valid one.",
+                f"{self.settings.shown} refuses the key (status {status}: {said}); set {variable} to a valid one.",
                 stops_all=True,
             )
         if status == 404:
             raise EndpointError(
-                f"{self.settings.url} knows no model {self.settings.model!r}, or is not the API's address "
+                f"{self.settings.shown} knows no model {self.settings.model!r}, or is not the API's address "
                 f"(status 404: {said}); the address usually ends in /v1.",
                 stops_all=True,
             )
+        if 300 <= status < 400:
+            raise EndpointError(
+                f"{self.settings.shown} sends the request elsewhere (status {status}), and the key goes nowhere else; "
+                "give the final address."
+            )
         if status == 429 and "insufficient_quota" in response.text:
-            raise EndpointError(f"{self.settings.url} has no credit left for this key: {said}.", stops_all=True)
+            raise EndpointError(f"{self.settings.shown} has no credit left for this key: {said}.", stops_all=True)
         if status == 429:
-            raise _Passing("limits the rate of requests (status 429)", _retry_after(response))
+            raise _Passing("limits the rate of requests (status 429)", retry_after(response))
         if status >= 500 or status in (408, 409):
-            raise _Passing(f"failed (status {status}: {said})", _retry_after(response))
-        raise EndpointError(f"{self.settings.url} refuses the request (status {status}: {said}).")
+            raise _Passing(f"failed (status {status}: {said})", retry_after(response))
+        raise EndpointError(f"{self.settings.shown} refuses the request (status {status}: {said}).")
 
 
 async def ask_each(
@@ -257,38 +331,3 @@ async def ask_each(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-
-
-def _read_reply(response: _Response) -> ChatReply:
-    if response.text.lstrip()[:1] == "<":
-        raise _Passing("answered with a web page instead of JSON; is it the API's address, which usually ends in /v1?")
-    try:
-        content = json.loads(response.data)
-        choice = content["choices"][0]
-        text = choice["message"]["content"]
-        usage = content.get("usage") or {}
-        read, written = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise _Passing(f"answered with broken or unexpected JSON ({_own_words(response)!r})") from error
-    if not isinstance(text, str):
-        raise _Passing("answered without text")
-    return ChatReply(text, read, written, str(choice.get("finish_reason") or ""))
-
-
-def _own_words(response: _Response) -> str:
-    """The endpoint's message, or the beginning of whatever it sent, on one line."""
-    said = response.text
-    try:
-        error = json.loads(response.data)["error"]
-        said = error["message"] if isinstance(error, dict) else str(error)
-    except (ValueError, KeyError, TypeError):
-        pass
-    line = " ".join(str(said).split()).rstrip(".")
-    return line[:SHOWN] + ("..." if len(line) > SHOWN else "")
-
-
-def _retry_after(response: _Response) -> float | None:
-    try:
-        return max(0.0, float(response.retry_after))
-    except ValueError:
-        return None

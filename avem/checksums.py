@@ -17,6 +17,7 @@ import google_crc32c
 
 from avem.errors import DataError
 from avem.files import write_atomic
+from avem.secrets import mask_distinct_json
 
 CHECK = "check"
 """Key of a sealed record's checksum; always the last."""
@@ -30,13 +31,13 @@ def crc32c(data: bytes) -> str:
 
 
 def seal(record: dict[str, Any]) -> dict[str, Any]:
-    """The record with its checksum as its last key.
+    """The record with its checksum as its last key, without the secrets that `write_atomic` would mask.
 
     Example:
         >>> seal({"id": "q1", "answer": "A"})
         {'id': 'q1', 'answer': 'A', 'check': 'bd67687e'}
     """
-    body = {name: value for name, value in record.items() if name != CHECK}
+    body = mask_distinct_json({name: value for name, value in record.items() if name != CHECK})
     return {**body, CHECK: crc32c(_canonical(body))}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import Annotated
 
@@ -21,6 +20,7 @@ from avem.commands.sweep import sweep
 from avem.commands.train import train
 from avem.disk import os_error_sentence
 from avem.errors import AvemError
+from avem.terminal import log_to_terminal, show
 
 app = typer.Typer(name="avem", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.command()(extract)
@@ -54,12 +54,11 @@ def avem(
 
 def main() -> None:
     """Run the command line; every `AvemError` becomes one sentence on standard error."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("avem").setLevel(logging.INFO)
+    log_to_terminal()
     try:
         status = app(standalone_mode=False)
     except AvemError as error:
-        typer.echo(f"avem: {error}", err=True)
+        show(f"avem: {error}", err=True)
         sys.exit(error.exit_status)
     except OSError as error:
         if (sentence := os_error_sentence(error)) is None:
@@ -70,7 +69,7 @@ def main() -> None:
         status = INTERRUPTED
     except typer.TyperException as error:
         if said := error.format_message().rstrip("."):  # nothing is said where the help itself was the answer
-            typer.echo(f"avem: {said}; try --help.", err=True)
+            show(f"avem: {said}; try --help.", err=True)
         sys.exit(AvemError.exit_status)
     if status == INTERRUPTED:  # Typer turns some interrupts into this status without a word
         typer.echo("avem: stopped; the same command goes on from here.", err=True)

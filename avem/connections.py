@@ -11,6 +11,9 @@ import certifi
 
 from avem.errors import SettingError
 
+CONNECT_S = 10.0
+"""Longest wait for a connection, in seconds."""
+
 
 def open_session(url: str, parallel: int, timeout_s: float) -> aiohttp.ClientSession:
     """A session for requests to one address; call it where an event loop runs, and close the session there.
@@ -23,11 +26,13 @@ def open_session(url: str, parallel: int, timeout_s: float) -> aiohttp.ClientSes
     Raises:
         SettingError: The environment names a proxy that is none of HTTP.
     """
-    limits = aiohttp.ClientTimeout(total=timeout_s)
+    limits = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)
     trust = _certificates() if url.startswith("https:") else True
     connector = aiohttp.TCPConnector(limit=parallel, ssl=trust)
     cookies = aiohttp.DummyCookieJar()  # an interface of this kind sets none that matter
-    return aiohttp.ClientSession(connector=connector, timeout=limits, cookie_jar=cookies, proxy=proxy_for(url))
+    return aiohttp.ClientSession(
+        connector=connector, timeout=limits, cookie_jar=cookies, proxy=proxy_for(url), auto_decompress=False
+    )
 
 
 def proxy_for(url: str) -> str | None:

@@ -4,6 +4,8 @@ Each error says in one sentence what is wrong, where, and what to do. The comman
 with `exit_status`; from Python they are ordinary exceptions, some of which are also the built-in that fits.
 """
 
+from avem.secrets import mask
+
 
 class AvemError(Exception):
     """Base of every error that a user can mend."""
@@ -11,7 +13,7 @@ class AvemError(Exception):
     exit_status = 2
 
     def __str__(self) -> str:
-        return str(self.args[0]) if self.args else type(self).__name__
+        return mask(str(self.args[0])) if self.args else type(self).__name__
 
 
 class SettingError(AvemError, ValueError):

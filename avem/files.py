@@ -16,6 +16,7 @@ from avem.disk import writing
 from avem.errors import DataError, MissingFileError, SettingError
 from avem.output_kinds import PAGE, FileKind, FolderKind, mark
 from avem.outputs import Reads, file_target, folder_place, folder_target
+from avem.secrets import mask_distinct, mask_json
 
 Record = TypeVar("Record")
 
@@ -28,7 +29,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
     Args:
         path: Where to write; its folder is made if missing.
-        data: The whole content; text is written as UTF-8.
+        data: The whole content; text is written as UTF-8, without the secrets of this run.
 
     Raises:
         WriteError: The disk is full or read-only, permission is denied, and so on; the old content is untouched.
@@ -38,7 +39,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         temporary = path.with_name(f".{path.name[:LONGEST_STEM]}.{uuid.uuid4().hex[:8]}.tmp")
         try:
             with temporary.open("wb") as file:
-                file.write(data.encode() if isinstance(data, str) else data)
+                file.write(mask_distinct(data).encode() if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -62,7 +63,7 @@ def claim_directory(directory: Path, name: str, settings: Mapping[str, Any], wha
         WriteError: It can't be written.
     """
     where = folder_place(directory)
-    path = directory / name
+    path, settings = directory / name, mask_json(settings)
     if path.is_file():
         try:
             known = json.loads(path.read_text(encoding="utf-8"))

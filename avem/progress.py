@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from avem.escaping import one_line
+
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_S = 15.0
@@ -31,13 +33,13 @@ class Stage:
     """One stage of long work; `advance` it as items are done, from any thread."""
 
     def __init__(self, name: str, total: int, unit: str, bar: Progress | None) -> None:
-        self.name, self.total, self.unit = name, total, unit
+        self.name, self.total, self.unit = one_line(name), total, unit
         self.done = self.failures = self._earlier = 0
         self._bar = bar
         self._lock = threading.Lock()
         self._task: TaskID | None = None
         if bar is not None:
-            self._task = bar.add_task(name, total=total, rate="", note="")
+            self._task = bar.add_task(self.name, total=total, rate="", note="")
         self._start = self._reported = time.monotonic()
 
     def go_on_after(self, count: int) -> None:
@@ -48,6 +50,7 @@ class Stage:
 
     def advance(self, count: int = 1, *, failures: int = 0, note: str = "") -> None:
         """Count items as done (failures among them) and show a note, such as the current loss."""
+        note = one_line(note) if note else ""
         with self._lock:
             self.done += count
             self.failures += failures
@@ -78,8 +81,8 @@ def stages(*lines: tuple[str, int, str]) -> Iterator[Sequence[Stage]]:
         yield [Stage(*line, None) for line in lines]
         return
     columns = (
-        TextColumn("{task.description:<18}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description:<18}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as bar:
         yield [Stage(*line, bar) for line in lines]

@@ -10,17 +10,18 @@ from typing import Any
 from avem.checksums import seal, unseal
 from avem.errors import DataError
 from avem.files import write_atomic
+from avem.secrets import mask_json
 
 
 def write_sealed(path: Path, record: dict[str, Any], indent: int | None = 1) -> None:
-    """Write a JSON object with its checksum, whole or not at all.
+    """Write a JSON object with its checksum, without the secrets of this run, whole or not at all.
 
     Args:
         path: The file; its folder is made if missing.
         record: The object.
         indent: Spaces a level; None for one line.
     """
-    write_atomic(path, json.dumps(seal(plain(record)), ensure_ascii=False, indent=indent) + "\n")
+    write_atomic(path, json.dumps(seal(mask_json(plain(record))), ensure_ascii=False, indent=indent) + "\n")
 
 
 def plain(record: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from avem.cache.records import FAILED, OK, PENDING, Kind
 from avem.cache.shards import CRC_BYTES
 from avem.cache.store import FeatureStore
 from avem.files import json_sha256
+from avem.secrets import mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def store_info(store: FeatureStore) -> StoreInfo:
         if status.startswith(FAILED)
     ]
     return StoreInfo(
-        place=store.location.url,
+        place=mask(store.location.url),
         format_version=FORMAT_VERSION,
         clips=len(store),
         datasets=dict(Counter(_column(store, "dataset"))),

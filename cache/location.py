@@ -11,6 +11,7 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 from avem.errors import MissingFileError, StoreError
+from avem.secrets import remember_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Location:
         Raises:
             StoreError: The URL's protocol is unknown or the package for it is not installed.
         """
+        remember_url(str(path))
         try:
             files, root = fsspec.core.url_to_fs(str(path))
         except (ValueError, ImportError) as error:

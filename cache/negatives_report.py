@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from avem.cache.negatives_summary import Example, summarise_negatives
 from avem.cache.population import MODALITIES, Labels
 from avem.cache.store import FeatureStore
 from avem.errors import StoreError
+from avem.escaping import xml_text
 from avem.files import save_page
 from avem.inside import inside
+from avem.pages import make_environment
 
 FrameStrip = Callable[[Path], str]
 """A media file to the data URI of a picture of its frames side by side; empty where it can't be decoded."""
@@ -52,23 +52,23 @@ def write_negatives_report(
     summaries = [
         summarise_negatives(store, recipe, name, benchmark=benchmark, seed=seed, labels=labels) for name in mined
     ]
-    environment = Environment(
-        loader=PackageLoader("avem.cache"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    page = environment.get_template("negatives.html.jinja").render(
-        recipe=recipe,
-        clips=len(store),
-        parts=[
-            {
-                "summary": summary,
-                "histogram": histogram_svg(summary.cosines, summary.random_cosines),
-                "matrix": matrix_svg(summary.matrix, summary.emotions),
-                "examples": [_shown(store, example, strip, media_root) for example in summary.examples],
-                "clean": not any(summary.leaks.values()),
-            }
-            for summary in summaries
-        ],
+    page = (
+        make_environment("avem.cache")
+        .get_template("negatives.html.jinja")
+        .render(
+            recipe=recipe,
+            clips=len(store),
+            parts=[
+                {
+                    "summary": summary,
+                    "histogram": histogram_svg(summary.cosines, summary.random_cosines),
+                    "matrix": matrix_svg(summary.matrix, summary.emotions),
+                    "examples": [_shown(store, example, strip, media_root) for example in summary.examples],
+                    "clean": not any(summary.leaks.values()),
+                }
+                for summary in summaries
+            ],
+        )
     )
     try:
         save_page(Path(path), page)
@@ -127,8 +127,8 @@ def matrix_svg(matrix: npt.NDArray[np.int64], emotions: Sequence[str]) -> str:
     ]
     for i, name in enumerate(emotions):
         x, y = LABEL + CELL * (i + 0.5), HEAD + CELL * (i + 0.5) + 4
-        parts.append(f'<text transform="translate({x:.0f},{HEAD - 8}) rotate(-40)">{escape(name)}</text>')
-        parts.append(f'<text x="{LABEL - 8}" y="{y:.0f}" text-anchor="end">{escape(name)}</text>')
+        parts.append(f'<text transform="translate({x:.0f},{HEAD - 8}) rotate(-40)">{xml_text(name)}</text>')
+        parts.append(f'<text x="{LABEL - 8}" y="{y:.0f}" text-anchor="end">{xml_text(name)}</text>')
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     for (row, column), share in np.ndenumerate(shares):
         x, y = LABEL + CELL * column, HEAD + CELL * row

@@ -12,12 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from avem.checksums import CHECK, unseal
 from avem.disk import writing
 from avem.errors import DataError, MissingFileError
 from avem.files import read_json_lines
 from avem.output_kinds import BENCH
 from avem.outputs import make_folders
 from avem.ownership import Owner, opened
+from avem.sealed_log import intact_records, is_torn, sealed_line
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +67,9 @@ def read_answers(path: Path | str) -> dict[str, str]:
 class AnswerLog:
     """An append-only file of what a model answered, keyed by everything the answer depends on.
 
-    A kill leaves at most one torn line at the end, which the next opening cuts off; older answers under other keys stay
-    and are never used. Use as a context manager.
+    Every line carries its checksum: a damaged one is named and its question asked again. A kill leaves at most one torn
+    line at the end, which the next opening cuts off; older answers under other keys stay and are never used. Use as a
+    context manager.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,7 +79,7 @@ class AnswerLog:
             path: The file, `answers.jsonl` of a bench; made if missing.
 
         Raises:
-            DataError: A whole line is not an object with a key.
+            DataError: The file is something else: an intact line has no key, or no line is intact.
             SettingError: Another run has the log open.
             WriteError: It can't be written.
         """
@@ -112,11 +115,10 @@ class AnswerLog:
         Raises:
             WriteError: The disk took only a part, which is taken off again.
         """
-        lines = [json.dumps({"key": key, **record}, ensure_ascii=False) for key, record in records.items()]
+        data = b"".join(sealed_line({"key": key, **record}) for key, record in records.items())
         end = self._file.seek(0, os.SEEK_END)
         with writing(self.path):
             try:
-                data = "".join(line + "\n" for line in lines).encode()
                 while data:
                     data = data[self._file.write(data) :]
                 os.fsync(self._file.fileno())
@@ -129,19 +131,20 @@ class AnswerLog:
         self._file.seek(0)
         content = self._file.read()
         whole = content.rfind(b"\n") + 1
+        records = {}
+        try:
+            for number, record in intact_records(content[:whole].split(b"\n"), self.path):
+                if not isinstance(key := record.pop("key", None), str):
+                    raise DataError(f"{self.path} line {number} is not a kept answer; remove that line or the file.")
+                records[key] = record
+            if not (records or is_torn(content[whole:], "key")):
+                raise DataError(f"{self.path} is not a log of kept answers; remove it, or give another --out.")
+        except DataError:
+            self._file.close()
+            raise
         if whole < len(content):
             logger.info("%s ends within a line; that answer is asked again.", self.path)
             self._file.truncate(whole)
-        records = {}
-        for number, line in enumerate(content[:whole].splitlines(), start=1):
-            try:
-                record = json.loads(line)
-                records[record.pop("key")] = record
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                self._file.close()
-                raise DataError(
-                    f"{self.path} line {number} is not a kept answer; remove that line or the file."
-                ) from error
         return records
 
 
@@ -197,6 +200,8 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _pair(entry: dict[str, Any]) -> tuple[str, str]:
+    if "key" in entry and CHECK in entry:  # a line of a bench's own log
+        entry = unseal(entry, "a kept answer")
     field = next((field for field in TEXT_FIELDS if field in entry), "")
     if field == "answer" and "choices" in entry:
         raise ValueError("it is a question of the benchmark with its right answer, not a model's answer")

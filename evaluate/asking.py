@@ -13,6 +13,7 @@ from avem.errors import SettingError
 from avem.evaluate.questions import letters, option_text, prompt_text
 from avem.files import json_sha256
 from avem.records import Question
+from avem.secrets import mask
 
 STYLES = ("letters", "cloze")
 STREAMS = ("video", "audio")
@@ -153,7 +154,7 @@ class Asker:
     def about(self) -> dict[str, dict[str, Any]]:
         """The model's source and fingerprint, the store's place, size and media roots."""
         model = {"source": str(getattr(self.model, "source", "")), "fingerprint": self.model.fingerprint()}
-        store = {"path": self.store.location.url, "clips": len(self.store.clips), "roots": self.store.roots}
+        store = {"path": mask(self.store.location.url), "clips": len(self.store.clips), "roots": self.store.roots}
         return {"model": model, "store": store}
 
     def has_media(self, row: int) -> bool:

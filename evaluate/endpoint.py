@@ -17,6 +17,7 @@ from avem.chat import ChatClient, ChatRequest, ChatSettings, ask_each
 from avem.errors import EndpointError, MediaError
 from avem.evaluate.asking import STREAMS
 from avem.evaluate.media_asking import FRAMES, Shown, ShownMedia, Take
+from avem.secrets import mask
 
 LONG_SIDE = 512
 """Frames are scaled down to this many pixels on their longer side."""
@@ -37,11 +38,11 @@ class EndpointModel:
 
     def __init__(self, settings: ChatSettings, frames: int = FRAMES, sees: Sequence[str] = STREAMS) -> None:
         self.settings, self.frames, self.sees = settings, frames, tuple(sees)
-        self.source = f"{settings.model} at {settings.endpoint}"
+        self.source = mask(f"{settings.model} at {settings.endpoint}")
 
     def identity(self) -> dict[str, Any]:
         """Address, model and how frames are sent; patience changes no answer."""
-        known = {"endpoint": self.settings.url, "model": self.settings.model}
+        known = {"endpoint": self.settings.identity, "model": self.settings.model}
         return {**known, "frames": self.frames, "long_side": LONG_SIDE, "jpeg_quality": JPEG_QUALITY}
 
     def answer_all(self, requests: Sequence[Shown], take: Take) -> dict[str, str]:

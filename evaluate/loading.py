@@ -9,6 +9,7 @@ from typing import Any
 
 from avem.chat import ChatSettings
 from avem.errors import MissingFileError, SettingError
+from avem.escaping import file_name
 from avem.evaluate.adapters import adapter_for, load_adapter
 from avem.evaluate.endpoint import EndpointModel
 from avem.evaluate.media_asking import FRAMES, MediaFiles, MediaModel, files_of_folder, files_of_store
@@ -133,6 +134,6 @@ def short_names(models: Sequence[str]) -> list[str]:
     names: list[str] = []
     for model in models:
         parts = [part for part in Path(model).parts if part not in ("final", "checkpoints", "result.json", "/", ".")]
-        name = parts[-1] if parts else "model"
+        name = file_name(parts[-1]) if parts else "model"
         names.append(name if name not in names else f"{name}-{len(names) + 1}")
     return names

@@ -18,6 +18,7 @@ from avem.extract.datasets.base import VIDEO_SUFFIXES
 from avem.extract.media import read_waveform, sample_frames
 from avem.files import file_sha256, json_sha256
 from avem.records import Question
+from avem.secrets import mask
 
 KEY_VERSION = 1
 """Raised when the same key would mean another answer."""
@@ -216,7 +217,7 @@ def files_of_store(store: Any) -> MediaFiles:
         raise MissingFileError(
             f"None of the media files that {store.location.url} was made of is there; name their folder with --media."
         )
-    return MediaFiles(names, store.roots, store.location.url)
+    return MediaFiles(names, store.roots, mask(store.location.url))
 
 
 def place_questions(files: MediaFiles, questions: Sequence[Question]) -> Clips:

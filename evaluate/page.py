@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
+
+from avem.pages import make_environment
 
 
 def page_environment() -> Environment:
     """Templates of this package with the filters `one`, `signed` and `place`."""
-    environment = Environment(
-        loader=PackageLoader("avem.evaluate"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    environment = make_environment("avem.evaluate")
     environment.filters["one"] = lambda value: "" if value is None else f"{value:.1f}"
     environment.filters["signed"] = signed
     environment.filters["place"] = short_place

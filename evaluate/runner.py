@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avem.errors import SettingError
+from avem.escaping import file_name
 from avem.evaluate.answers import read_answers
 from avem.evaluate.bench import bench_emorealm, bench_questions, chosen_ways, select_questions
 from avem.evaluate.contrast import ContrastOptions, bench_contrast
@@ -123,7 +124,7 @@ def judge_answers(path: Path, questions: Sequence[Question], options: BenchOptio
     if unknown:
         logger.warning("%d answers fit no question asked (%s, ...).", len(unknown), unknown[0])
     result = judge(items, resamples=options.resamples, seed=options.seed, name=path.stem, unknown=unknown)
-    result.write(options.out / path.stem / "result.json")
+    result.write(options.out / file_name(path.stem) / "result.json")
     return result
 
 

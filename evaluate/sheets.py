@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
+
+from avem.escaping import csv_cell, csv_value, latex_cell, markdown_cell
+from avem.terminal import plain, plain_table
 
 FORMS = ("table", "json", "csv", "markdown", "latex")
 
@@ -45,23 +47,25 @@ class Sheet:
 
     def to_rich(self) -> Table:
         """The table for a terminal, the first column on the left."""
-        table = Table(title=self.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        table = plain_table(
+            (), (), title=self.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+        )
         for number, column in enumerate(self.header):
-            table.add_column(escape(column), justify="right" if number else "left")
+            table.add_column(plain(column), justify="right" if number else "left")
         for row in self.rows:
-            table.add_row(*map(escape, row))
+            table.add_row(*map(plain, row))
         return table
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, numbers on the right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    return "".join("| " + " | ".join(map(markdown_cell, line)) + " |\n" for line in lines)
 
 
 def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A LaTeX `tabular` with the rules of the package booktabs."""
-    lines = [" & ".join(cell.translate(LATEX_SIGNS) for cell in line) + r" \\" for line in (header, *rows)]
+    lines = [" & ".join(latex_cell(cell).translate(LATEX_SIGNS) for cell in line) + r" \\" for line in (header, *rows)]
     columns = "l" + "r" * (len(header) - 1)
     body = "\n".join(lines[1:])
     return (
@@ -70,9 +74,16 @@ def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
-    """Objects with the same fields as CSV with a header."""
+    """Objects with the same fields as CSV with a header; `read_csv` gives their texts back (see `csv_cell`)."""
     sink = io.StringIO()
-    writer = csv.DictWriter(sink, list(records[0]) if records else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
+    writer = csv.writer(sink, lineterminator="\n")
+    if records:
+        writer.writerow(map(csv_cell, records[0]))
+    writer.writerows([csv_cell(value) for value in record.values()] for record in records)
     return sink.getvalue()
+
+
+def read_csv(text: str) -> list[dict[str, str]]:
+    """The rows of a table that `csv_text` wrote, every value as text."""
+    header, *rows = [[csv_value(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline=""))] or [[]]
+    return [dict(zip(header, row, strict=True)) for row in rows]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from avem.errors import DataError
+from avem.escaping import one_line
 from avem.evaluate.metrics import group_by_task
 from avem.evaluate.questions import task_name
 from avem.evaluate.results import BenchResult
-from avem.evaluate.sheets import latex_table, markdown_table
+from avem.evaluate.sheets import csv_text, latex_table, markdown_table
 from avem.evaluate.statistics import RESAMPLES, compare
 
 AVERAGE = "average"
@@ -99,13 +98,15 @@ def to_table(rows: Sequence[SummaryRow], names: Sequence[str], title: str = "Emo
         title=f"{title}, percent [95 % interval]", title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
         collapse_padding=True,
     )  # fmt: skip
+    names = [one_line(name) for name in names]
     deltas = (f"{name}\n- {names[0]}" for name in names[1:])
     for number, column in enumerate(("", "chance", "text\nonly", *names, *deltas)):
-        table.add_column(escape(column), justify="right" if number else "left", no_wrap=True)
+        table.add_column(Text(column), justify="right" if number else "left", no_wrap=True)
     for row in rows:
         _, metric, count, *numbers = _cells(row)
-        cells = [cell.replace(" [", "\n[").replace(" / ", "\n") for cell in numbers]
-        table.add_row(f"{row.name}\n[dim]{metric}, n = {count}[/dim]", *map(escape, cells), end_section=row is rows[-2])
+        cells = [Text(cell.replace(" [", "\n[").replace(" / ", "\n")) for cell in numbers]
+        task = Text.assemble(one_line(row.name), (f"\n{metric}, n = {count}", "dim"))
+        table.add_row(task, *cells, end_section=row is rows[-2])
     return table
 
 
@@ -121,13 +122,11 @@ def to_latex(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
 
 def to_csv(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
     """The rows as CSV, one line a task and model, full precision."""
-    sink = io.StringIO()
     fields = (
         "task", "metric", "model", "n", "chance", "text_only", "value", "low", "high", "difference", "difference_low",
         "difference_high", "p",
     )  # fmt: skip
-    writer = csv.DictWriter(sink, fields, lineterminator="\n")
-    writer.writeheader()
+    records = []
     for row in rows:
         for name, value, text_only, delta in zip(names, row.values, row.text_only, row.deltas, strict=True):
             cells = {"task": row.task, "metric": row.metric, "model": name, "n": row.n, "chance": row.chance}
@@ -135,8 +134,8 @@ def to_csv(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
             if delta:
                 cells |= {"difference": delta.difference, "p": delta.p}
                 cells |= {"difference_low": delta.low, "difference_high": delta.high}
-            writer.writerow(cells)
-    return sink.getvalue()
+            records.append({field: cells.get(field) for field in fields})
+    return csv_text(records)
 
 
 def to_json(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ import typer
 
 from avem.errors import AvemError, CheckpointError, MissingFileError
 from avem.files import write_new
+from avem.terminal import show
 
 BINARY_VERSIONS = (4, 5, 6)
 """Versions of the file in which each array names its type."""
@@ -176,9 +177,9 @@ def main(
 ) -> None:
     """Convert a CTranslate2 Whisper model to an openai .pt file for `avem extract --audio-encoder`."""
     try:
-        typer.echo(f"Wrote {convert(source, target)}.")
+        show(f"Wrote {convert(source, target)}.")
     except AvemError as error:
-        typer.echo(f"avem: {error}", err=True)
+        show(f"avem: {error}", err=True)
         raise typer.Exit(error.exit_status) from error
 
 

@@ -20,6 +20,7 @@ from avem.errors import CheckpointError, DataError, SettingError
 from avem.files import replace_directory
 from avem.outputs import folder_place
 from avem.sealed_files import read_sealed, write_sealed
+from avem.secrets import mask_json
 from avem.step_log import append_step, trim_steps
 from avem.train.config import SOURCES, RunConfig
 
@@ -87,8 +88,8 @@ class RunDirectory:
     def spelt_alike(self, config: RunConfig) -> bool:
         """Whether the run was started with the same paths; others may hold the same, which only their digests tell."""
         record = self._record()
-        now = config.to_json()
-        return record is not None and all(record["settings"].get(name) == now.get(name) for name in SOURCES)
+        now = mask_json(config.to_json())
+        return record is not None and all(mask_json(record["settings"].get(name)) == now.get(name) for name in SOURCES)
 
     def start(self, config: RunConfig, data: dict[str, Any]) -> None:
         """Record what the run is made of, or check that it is still made of the same.
@@ -125,6 +126,7 @@ class RunDirectory:
         return record
 
     def _compare(self, what: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+        before, now = mask_json(before), mask_json(now)  # another key or password makes no other run
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if not changed:
             return

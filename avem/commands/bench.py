@@ -36,6 +36,7 @@ from avem.commands.options import (
 from avem.commands.paths import check_bench
 from avem.commands.recognition import recognition_command
 from avem.inputs import need_file, need_path
+from avem.terminal import show
 
 bench_app = typer.Typer(no_args_is_help=True, help="Judge a model on a benchmark.")
 
@@ -114,4 +115,4 @@ def emorealm(
     if reference_scoring:
         show_differences(results, out, form)
     if form == "table":
-        typer.echo(f"The report is {out / 'report.html'}.")
+        show(f"The report is {out / 'report.html'}.")

@@ -14,6 +14,7 @@ from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 from avem.inputs import need_file, need_path, need_store
 from avem.output_kinds import EXPORT, STORE
 from avem.outputs import folder_target
+from avem.terminal import show
 
 if TYPE_CHECKING:
     from avem.cache.records import Kind
@@ -34,9 +35,9 @@ def verify(cache: StorePath = Path("./cache")) -> None:
     store = FeatureStore.open(cache, check=False)
     files, rows = store.damaged_files(), store.verify()
     for file in files:
-        typer.echo(str(file))
+        show(file)
     for row in rows:
-        typer.echo(f"row {row.row} ({row.clip_id}): {row.problem}")
+        show(f"row {row.row} ({row.clip_id}): {row.problem}")
     if files:
         raise StoreError(
             f"{len(files)} files and {len(rows)} rows of {cache} are damaged; what to do is said with each file, and "
@@ -44,7 +45,7 @@ def verify(cache: StorePath = Path("./cache")) -> None:
         )
     if rows:
         raise StoreError(f"{len(rows)} rows of {cache} are damaged; `avem cache repair` extracts them again.")
-    typer.echo(f"Every row and every other file of {cache} is sound.")
+    show(f"Every row and every other file of {cache} is sound.")
 
 
 @cache_app.command()
@@ -65,11 +66,11 @@ def repair(
 
     options = ExtractOptions(video_encoder, audio_encoder, dataset=dataset, device=device, precision=precision)
     report = run(cache, options, root)
-    typer.echo(f"{len(report.damaged)} rows were damaged; {len(report.mended)} clips are extracted again.")
+    show(f"{len(report.damaged)} rows were damaged; {len(report.mended)} clips are extracted again.")
     for name in report.restored:
-        typer.echo(f"written again: {name}")
+        show(f"written again: {name}")
     for left in [*(f"{clip_id}: {reason}" for clip_id, reason in report.left.items()), *map(str, report.files_left)]:
-        typer.echo(f"left as it is: {left}")
+        show(f"left as it is: {left}")
     if report.left:
         raise PartialFailure(f"{len(report.left)} rows of {cache} could not be mended.")
     if report.files_left:
@@ -98,7 +99,7 @@ def export(
     from avem.cache.exchange import export_hdf5
 
     for path in export_hdf5(FeatureStore.open(cache), folder):
-        typer.echo(path)
+        show(path)
 
 
 @cache_app.command("import")
@@ -130,4 +131,4 @@ def import_(
         store = import_hdf5(files, cache)
     else:
         store = import_npy(cast("dict[Kind, Path]", folders), cache, labels=labels, dataset=dataset, dtype=dtype)
-    typer.echo(f"{len(store)} clips are in {cache}.")
+    show(f"{len(store)} clips are in {cache}.")

@@ -9,6 +9,7 @@ import typer
 
 from avem.output_kinds import CORPUS, DEMO
 from avem.outputs import folder_target
+from avem.terminal import show
 
 demo_app = typer.Typer(help="The whole chain on a small corpus of drawn faces and synthesised voices.")
 
@@ -34,7 +35,7 @@ def demo(
     given = {name: value for name, value in chosen.items() if value is not None}
     report = run_demo(DemoOptions(out=out, clips=clips, seed=seed, **given))
     show_results(report.results, "table", seed=seed)
-    typer.echo(f"{sum(report.timings_s.values()):.0f} s, {report.peak_memory_mb:.0f} MiB at most. Open {report.page}.")
+    show(f"{sum(report.timings_s.values()):.0f} s, {report.peak_memory_mb:.0f} MiB at most. Open {report.page}.")
 
 
 @demo_app.command()
@@ -50,4 +51,4 @@ def corpus(
     from avem.tools.corpus.build import build_corpus
 
     made = build_corpus(out, clips, seed, workers)
-    typer.echo(f"{clips} clips with their questions are in {made.root}; next: avem extract {made.root}")
+    show(f"{clips} clips with their questions are in {made.root}; next: avem extract {made.root}")

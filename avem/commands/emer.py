@@ -24,6 +24,7 @@ from avem.commands.options import (
 )
 from avem.commands.paths import check_bench
 from avem.inputs import need_file, need_path
+from avem.terminal import show
 
 
 def emer(
@@ -74,6 +75,6 @@ def emer(
     )  # fmt: skip
     found = run_emer(options)
     if isinstance(found, Estimate):
-        typer.echo(f"{judge} would grade {found}.")
+        show(f"{judge} would grade {found}.")
     else:
         show_sheet(found.sheet(), form, out / "emer" / found.name / "report.html")

@@ -12,6 +12,7 @@ from avem.errors import MissingFileError, PartialFailure
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 from avem.output_kinds import STORE
 from avem.outputs import folder_target
+from avem.terminal import show
 
 if TYPE_CHECKING:
     from avem.cache.records import Kind
@@ -84,7 +85,7 @@ def extract(
         retry_failed=retry_failed,
     )  # fmt: skip
     report = run(root, cache, options)
-    typer.echo(report.summary)
+    show(report.summary)
     if report.failures:
         raise PartialFailure(
             f"{len(report.failures)} clips failed; the manifest says why, and --retry-failed tries them again."

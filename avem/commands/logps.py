@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from avem.terminal import show
+
 
 def logps(
     cache: Annotated[Path | None, typer.Option(help="Feature store. [default: ./cache]")] = None,
@@ -33,4 +35,4 @@ def logps(
         need_model(settings.model)
         from avem.train.trainer import cache_logprobs
 
-        typer.echo(f"The store holds all {cache_logprobs(settings):,} constant scores of these rows.")
+        show(f"The store holds all {cache_logprobs(settings):,} constant scores of these rows.")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from avem.terminal import show
+
 
 class MergedLayout(StrEnum):
     """How the merged model is written."""
@@ -57,4 +59,4 @@ def merge(
     options = MergeOptions(
         base=base, layout=layout.value, towers=towers, dtype=dtype.value if dtype else None, licence=licence
     )
-    typer.echo(f"The merged model is in {merge_model(source, out, options)}.")
+    show(f"The merged model is in {merge_model(source, out, options)}.")

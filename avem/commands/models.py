@@ -9,6 +9,7 @@ import typer
 
 from avem.commands.merge import merge
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+from avem.terminal import show
 
 if TYPE_CHECKING:
     from avem.locate import ModelPlace
@@ -59,9 +60,9 @@ def list_models(
     released = {model.name: model for model in _released()}
     for name in names or released:
         known = released.get(name)
-        typer.echo(name + (f": {known.role}" if known else ""))
+        show(name + (f": {known.role}" if known else ""))
         for line in _lines(look_up(name, ask_hub=hub), known.size if known else "of unknown size"):
-            typer.echo(f"  {line}")
+            show(f"  {line}")
 
 
 def _lines(place: ModelPlace, size: str) -> list[str]:

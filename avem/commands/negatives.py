@@ -11,6 +11,7 @@ import typer
 from avem.inputs import need_file, need_path, need_store
 from avem.output_kinds import PAGE
 from avem.outputs import file_target
+from avem.terminal import show
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore, MiningReport
@@ -81,11 +82,11 @@ def negatives(
         store, mined.value, k, seed, min_emotion_distance=LEAST_DISTANCE[valence], duplicate_cosine=duplicate_cosine,
         exclude=left_out, labels=known,
     ):  # fmt: skip
-        typer.echo(_outcome(done))
+        show(_outcome(done))
     if recipe is Recipe.MUTUAL:
         paired = match_all(store, duplicate_cosine=duplicate_cosine, exclude=left_out, labels=known)
         for modality, pairs in paired.items():
-            typer.echo(f"{modality}: {int((pairs >= 0).sum())} clips are paired.")
+            show(f"{modality}: {int((pairs >= 0).sum())} clips are paired.")
     if report is not None:
         _write_report(store, recipe.value, report, rows, media_root, known)
 
@@ -119,7 +120,7 @@ def _write_report(
     def strip(media: Path) -> str:
         return picture(media).strip
 
-    typer.echo(
+    show(
         write_negatives_report(
             store, recipe, page, benchmark=benchmark, strip=strip, media_root=media_root, labels=labels
         )

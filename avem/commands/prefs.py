@@ -13,6 +13,7 @@ import typer
 from avem.inputs import need_file, need_path, need_store
 from avem.output_kinds import PREFS
 from avem.outputs import folder_target
+from avem.terminal import show, show_block
 
 prefs_app = typer.Typer(no_args_is_help=True, help="Make and check preference data.")
 emorealm_app = typer.Typer(no_args_is_help=True, help="Make benchmark data.")
@@ -134,7 +135,7 @@ def validate(
         tokens = special_tokens(tokenizer_of(model))
     report = validate_rows(rows, benchmark or (), cache or (), seed, tokens)
     if as_json:
-        typer.echo(json.dumps(report.to_json(), indent=1))
+        show_block(json.dumps(report.to_json(), indent=1))
     else:
         show_report(report)
     if bad := report.errors or (strict and len(report.faults)):
@@ -153,7 +154,7 @@ def convert(
 
     read = read_rows(rows)
     for path in write_rows(read, out, to.value, lambda clip: media.replace("{clip}", clip), reads=[rows]):
-        typer.echo(path)
+        show(path)
 
 
 @prefs_app.command()
@@ -178,7 +179,7 @@ def survey(
             verified=verified, sample=sample, label_studio=label_studio, seed=seed,
         )
     )  # fmt: skip
-    typer.echo(f"{len(items)} items are in {out}; keep {out / 'key.json'}, which holds the right answers, to yourself.")
+    show(f"{len(items)} items are in {out}; keep {out / 'key.json'}, which holds the right answers, to yourself.")
 
 
 @prefs_app.command("votes")
@@ -197,8 +198,8 @@ def read_votes(
 
     verdicts = read_verdicts(survey, results, attention)
     if as_json:
-        typer.echo(json.dumps([asdict(group) for group in verdicts.groups], indent=1))
+        show_block(json.dumps([asdict(group) for group in verdicts.groups], indent=1))
     else:
         show_verdicts(verdicts)
     if out is not None:
-        typer.echo(f"{keep_verified(survey, verdicts, out)} are in {out}.")
+        show(f"{keep_verified(survey, verdicts, out)} are in {out}.")

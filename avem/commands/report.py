@@ -11,6 +11,7 @@ from avem.commands.options import given
 from avem.inputs import need_path
 from avem.output_kinds import PAGE
 from avem.outputs import file_target
+from avem.terminal import show
 
 OTHER_PAGES = ("run", "media", "title", "pictures", "paper", "seed")
 """Options of the pages on results and runs, which that on the proof has not."""
@@ -56,7 +57,7 @@ def report(
         if extra := given(context, OTHER_PAGES):
             raise SettingError(f"The page on the proof is what its results are; leave --{extra[0]} out.")
         write_page(out, Record.read(paths[0]))
-        typer.echo(f"The report is {out}.")
+        show(f"The report is {out}.")
         return
     runs = [*(path for path in paths if is_run(path)), *(run or ())]
     results = [path for path in paths if not is_run(path)]
@@ -65,4 +66,4 @@ def report(
         page = write_report(out, results, runs, media, title=title, pictures=pictures, paper=paper, seed=seed)
     else:
         page = write_run_report(out, runs, title=title or "Training")
-    typer.echo(f"The report is {page}.")
+    show(f"The report is {page}.")

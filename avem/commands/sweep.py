@@ -13,6 +13,7 @@ from avem.commands.options import given
 from avem.inputs import need_file, need_model, need_store
 from avem.output_kinds import PROOF, SWEEP
 from avem.outputs import folder_target
+from avem.terminal import show, show_table
 
 if TYPE_CHECKING:
     from avem.evaluate.sheets import Sheet
@@ -91,7 +92,7 @@ def sweep(
     )  # fmt: skip
     sheet = write_outcome(read, run_sweep(read, options), out)
     _show([sheet])
-    typer.echo(f"{out / read.name}.md, .json and .svg hold the table, the raw results and the figure.")
+    show(f"{out / read.name}.md, .json and .svg hold the table, the raw results and the figure.")
 
 
 def _refuse(context: typer.Context, which: str) -> None:
@@ -126,11 +127,9 @@ def _prove(
     sheets = run_proof(options) if which == "proof" else run_released(options)
     _show(list(sheets.values()))
     stem = "smollm2" if which == "proof-smollm2" else "some" if only else "proof"
-    typer.echo(f"{out / stem}.html holds the tables, {stem}.json every answer.")
+    show(f"{out / stem}.html holds the tables, {stem}.json every answer.")
 
 
 def _show(sheets: Sequence[Sheet]) -> None:
-    from rich.console import Console
-
     for sheet in sheets:
-        Console().print(sheet.to_rich())
+        show_table(sheet.to_rich())

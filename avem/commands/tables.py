@@ -6,17 +6,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import typer
-from rich.console import Console
-from rich.table import Table
-
 from avem.cache.info import StoreInfo
 from avem.errors import SettingError
+from avem.escaping import file_name
 from avem.evaluate.results import BenchResult
 from avem.evaluate.runner import replies_of, scoring_differences
 from avem.evaluate.sheets import Sheet
 from avem.evaluate.summary import summarise, to_csv, to_json, to_latex, to_markdown, to_table
 from avem.files import write_atomic
+from avem.terminal import plain, plain_table, show, show_block, show_table
 
 WRITERS = {"json": to_json, "csv": to_csv, "markdown": to_markdown, "latex": to_latex}
 
@@ -37,20 +35,20 @@ def table_form(*, as_json: bool, as_csv: bool, as_markdown: bool, as_latex: bool
 def show_sheet(sheet: Sheet, form: str, page: Path | None = None) -> None:
     """Show a table in the form that was asked for, and on a terminal where the page is."""
     if form != "table":
-        typer.echo(sheet.form(form), nl=False)
+        show_block(sheet.form(form), nl=False)
         return
-    Console().print(sheet.to_rich())
+    show_table(sheet.to_rich())
     if page is not None:
-        typer.echo(f"The report is {page}.")
+        show(f"The report is {page}.")
 
 
 def show_results(results: Sequence[BenchResult], form: str, seed: int = 0) -> None:
     """Show the headline table of one or several results."""
     rows, names = summarise(results, seed=seed), [result.name for result in results]
     if form == "table":
-        Console().print(to_table(rows, names))
+        show_table(to_table(rows, names))
     else:
-        typer.echo(WRITERS[form](rows, names).rstrip("\n"))
+        show_block(WRITERS[form](rows, names).rstrip("\n"))
 
 
 def show_differences(results: Sequence[BenchResult], out: Path, form: str) -> None:
@@ -59,15 +57,17 @@ def show_differences(results: Sequence[BenchResult], out: Path, form: str) -> No
         if "generation" not in result.scores:
             raise SettingError(f"{result.name} has no written answers to score as the reference does; use --generate.")
         found = scoring_differences(*replies_of(result))
-        path = out / result.name / "reference.json"
+        path = out / file_name(result.name) / "reference.json"
         write_atomic(path, json.dumps(found, indent=1) + "\n")
         if form != "table":
             continue
-        table = Table("metric", "ours", "reference", title=f"{result.name}: written answers, two scorings")
-        for name, pair in found["metrics"].items():
-            table.add_row(name, *("" if value is None else f"{value:.1f}" for value in pair.values()))
-        Console().print(table)
-        typer.echo(f"The two judge {len(found['items'])} answers differently; {path} names them.")
+        header, title = ("metric", "ours", "reference"), f"{result.name}: written answers, two scorings"
+        metrics = [
+            (name, *("" if value is None else f"{value:.1f}" for value in pair.values()))
+            for name, pair in found["metrics"].items()
+        ]
+        show_table(plain_table(header, metrics, title=title))
+        show(f"The two judge {len(found['items'])} answers differently; {path} names them.")
 
 
 SHOWN_FAILURES = 20
@@ -77,18 +77,20 @@ SHOWN_FAILURES = 20
 def show_store(info: StoreInfo) -> None:
     """Show what a feature store holds."""
     sets = ", ".join(f"{count} {name}" for name, count in info.datasets.items())
-    typer.echo(f"{info.place}: {info.clips} clips ({sets}), format {info.format_version}")
-    table = Table("stream", "encoder", "row", "dtype", "rows", "failed", "pending", "MiB", "int8 error", "fingerprint")
+    show(f"{info.place}: {info.clips} clips ({sets}), format {info.format_version}")
+    header = ("stream", "encoder", "row", "dtype", "rows", "failed", "pending", "MiB", "int8 error", "fingerprint")
+    table = plain_table(header, ())
     for stream in info.streams:
         error = "" if stream.int8_error is None else f"{stream.int8_error:.2%}, at most {stream.int8_error_largest:.2%}"
-        table.add_row(
+        cells = (
             stream.kind, stream.encoder, " x ".join(map(str, stream.row_shape)), stream.dtype, str(stream.rows),
             str(stream.failed), str(stream.pending), f"{stream.bytes / 2**20:.1f}", error, stream.digest[:12],
         )  # fmt: skip
-    Console().print(table)
+        table.add_row(*map(plain, cells))
+    show_table(table)
     for mined in info.negatives:
-        typer.echo(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}")
+        show(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}")
     for failure in info.failures[:SHOWN_FAILURES]:
-        typer.echo(f"failed: {failure.clip_id} ({failure.kind}): {failure.reason}")
+        show(f"failed: {failure.clip_id} ({failure.kind}): {failure.reason}")
     if len(info.failures) > SHOWN_FAILURES:
-        typer.echo(f"... and {len(info.failures) - SHOWN_FAILURES} more failures, in the manifest.")
+        show(f"... and {len(info.failures) - SHOWN_FAILURES} more failures, in the manifest.")

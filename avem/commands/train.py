@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avem.terminal import show
+
 if TYPE_CHECKING:
     from avem.train.memory import MemoryEstimate
     from avem.train.plan import PlanSummary
@@ -74,7 +76,7 @@ def train(
         return
     RunDirectory(settings.out).check(settings)
     folder_target(settings.out, RUN, reads=run_sources(settings))
-    typer.echo(f"The trained model is in {run_stage(settings) / 'final'}.")
+    show(f"The trained model is in {run_stage(settings) / 'final'}.")
 
 
 def show_plan(summary: PlanSummary, gpu_memory: float | None = None) -> None:
@@ -84,22 +86,22 @@ def show_plan(summary: PlanSummary, gpu_memory: float | None = None) -> None:
         summary: Its plan.
         gpu_memory: GiB of the GPU that it is planned for; None for the device here.
     """
-    typer.echo(f"rows              {summary.rows:>14,}")
-    typer.echo(f"optimiser steps   {summary.steps:>14,}")
-    typer.echo(f"micro-batches     {summary.batches:>14,}")
-    typer.echo(f"media prefixes    {summary.prefixes:>14,}")
-    typer.echo(f"tokens            {summary.tokens:>14,}")
-    typer.echo(f"tokens unshared   {summary.plain_tokens:>14,}")
-    typer.echo(f"sharing saves     {summary.saving:>13.1f}x")
+    show(f"rows              {summary.rows:>14,}")
+    show(f"optimiser steps   {summary.steps:>14,}")
+    show(f"micro-batches     {summary.batches:>14,}")
+    show(f"media prefixes    {summary.prefixes:>14,}")
+    show(f"tokens            {summary.tokens:>14,}")
+    show(f"tokens unshared   {summary.plain_tokens:>14,}")
+    show(f"sharing saves     {summary.saving:>13.1f}x")
     if summary.memory is not None:
         capacity = summary.memory.capacity if gpu_memory is None else int(gpu_memory * GIB)
         _show_memory(replace(summary.memory, capacity=capacity))
 
 
 def _show_memory(memory: MemoryEstimate) -> None:
-    typer.echo(f"parameters        {memory.parameters:>14,}, of which {memory.trained:,} learn")
-    typer.echo("memory on each device:")
+    show(f"parameters        {memory.parameters:>14,}, of which {memory.trained:,} learn")
+    show("memory on each device:")
     for part in ("weights", "gradients", "optimiser", "activations", "workspace", "features", "total"):
-        typer.echo(f"  {part:<16}{getattr(memory, part) / GIB:>10.2f} GiB")
+        show(f"  {part:<16}{getattr(memory, part) / GIB:>10.2f} GiB")
     fits = "fits" if memory.fits else "does not fit (lower tokens_per_batch, or set gradient_checkpointing=true)"
-    typer.echo(f"  {fits} in {memory.capacity / GIB:.1f} GiB with a tenth left free")
+    show(f"  {fits} in {memory.capacity / GIB:.1f} GiB with a tenth left free")

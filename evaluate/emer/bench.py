@@ -158,7 +158,7 @@ def bench_emer(
 
 
 def _key(each: Description, candidate: str, rubric: Rubric, settings: ChatSettings) -> str:
-    judge = {"endpoint": settings.url, "model": settings.model, "rubric": rubric.digest}
+    judge = {"endpoint": settings.identity, "model": settings.model, "rubric": rubric.digest}
     return json_sha256({**judge, "reference": each.reference, "candidate": candidate})
 
 

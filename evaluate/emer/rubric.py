@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from avem.chat_replies import parse_plain_json
 from avem.errors import DataError, MissingFileError
 from avem.evaluate.replies import without_thoughts
 from avem.evaluate.statistics import LEVEL, resample_sums
@@ -81,18 +82,20 @@ class Rubric:
         """
         text = re.sub(r"^\s*```(?:json)?\s*|\s*```\s*$", "", without_thoughts(reply).strip())
         try:
-            grades = json.loads(text)
+            grades = parse_plain_json(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"it is not JSON: {error.msg}") from error
         if not isinstance(grades, dict):
             raise ValueError("it is not an object")
         wanted = {name for each in self.names for name in (each, f"{each}_reason")}
         if grades.keys() != wanted:
-            raise ValueError(f"these keys are missing or too many: {', '.join(sorted(wanted ^ grades.keys()))}")
+            raise ValueError(f"these keys are missing or too many: {', '.join(sorted(wanted ^ grades.keys()))[:200]}")
         for name in self.names:
             grade = grades[name]
             if type(grade) is not int or not self.low <= grade <= self.high:
-                raise ValueError(f"{name} is {grade!r}, not a whole number from {self.low} to {self.high}")
+                raise ValueError(f"{name} is {repr(grade)[:40]}, not a whole number from {self.low} to {self.high}")
+            if not isinstance(grades[f"{name}_reason"], str):
+                raise ValueError(f"{name}_reason is not text")
         return grades
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from avem.chat import ChatSettings
 from avem.errors import SettingError
+from avem.escaping import file_name
 from avem.evaluate.answers import AnswerLog, read_answers
 from avem.evaluate.asking import Asker
 from avem.evaluate.bench import hear
@@ -53,7 +54,7 @@ def run_emer(options: EmerOptions) -> EmerResult | Estimate:
     if (options.answers is None) == (not options.model):
         raise SettingError("EMER grades one model; name it with --model, or its descriptions with --answers.")
     descriptions, rubric = read_references(options.references), load_rubric(options.rubric)
-    name = options.answers.stem if options.answers else short_names([options.model])[0]
+    name = file_name(options.answers.stem) if options.answers else short_names([options.model])[0]
     folder = options.out / "emer" / name
     if options.dry_run and options.answers:
         return estimate(descriptions, read_answers(options.answers), rubric, options.judge, options.judging)

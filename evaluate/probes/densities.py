@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
+
+from avem.escaping import xml_text
 
 WIDTH, HEIGHT, MARGIN = 420.0, 200.0, 34.0
 POINTS = 200
@@ -64,7 +65,7 @@ def density_svg(samples: Sequence[Sample], title: str, axis: str) -> str:
     top = max(float(curve.max()) for curve in curves)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" class="density" role="img" '
-        f'aria-label="{escape(title)}"><style>{STYLE}</style><text x="{MARGIN}" y="14">{escape(title)}</text>'
+        f'aria-label="{xml_text(title)}"><style>{STYLE}</style><text x="{MARGIN}" y="14">{xml_text(title)}</text>'
     ]
     base = HEIGHT - MARGIN
     for number, (sample, curve) in enumerate(zip(samples, curves, strict=True)):
@@ -74,9 +75,9 @@ def density_svg(samples: Sequence[Sample], title: str, axis: str) -> str:
         parts.append(f'<path class="{sample.kind}" d="M{xs[0]:.1f} {base}L{line}L{xs[-1]:.1f} {base}"/>')
         x = MARGIN + 150 * number
         parts.append(f'<rect class="{sample.kind}" x="{x}" y="22" width="10" height="10"/>')
-        parts.append(f'<text x="{x + 15}" y="31">{escape(sample.name)}</text>')
+        parts.append(f'<text x="{x + 15}" y="31">{xml_text(sample.name)}</text>')
     parts.append(f'<path class="axis" d="M{MARGIN} {base}H{WIDTH - MARGIN}"/>')
     parts.append(f'<text x="{MARGIN}" y="{base + 14}">{at[0]:.3g}</text>')
     parts.append(f'<text x="{WIDTH - MARGIN}" y="{base + 14}" text-anchor="end">{at[-1]:.3g}</text>')
-    parts.append(f'<text x="{WIDTH / 2}" y="{base + 28}" text-anchor="middle">{escape(axis)}</text></svg>')
+    parts.append(f'<text x="{WIDTH / 2}" y="{base + 28}" text-anchor="middle">{xml_text(axis)}</text></svg>')
     return "".join(parts)

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from avem import __version__
 from avem.errors import SettingError
+from avem.escaping import file_name
 from avem.evaluate.answers import AnswerLog
 from avem.evaluate.asking import Asker
 from avem.evaluate.bench import select_questions
@@ -80,7 +81,7 @@ def _run_swap(options: ProbeOptions) -> list[SwapResult]:
     for result in results:
         for asked, other in OTHER.items():
             if svg := swap_svg(result, asked):
-                write_atomic(options.out / f"swap-{result.name}-{asked}.svg", svg)
+                write_atomic(options.out / file_name(f"swap-{result.name}-{asked}.svg"), svg)
                 pictures[f"{result.name}-{other}"] = Markup(svg)
     _write(
         options.out, "swap", results, title="Adversarial modality swap", lede=SWAP_LEDE, sheet=swap_sheet(results),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+
+from avem.escaping import xml_text
 
 CELL, LABEL, HEAD = 46, 84, 60
 """Sizes in the picture's own units."""
@@ -31,14 +32,14 @@ def confusion_svg(confusion: Sequence[Sequence[int]], classes: Sequence[str], ti
     width, height = LABEL + CELL * len(columns) + 8, HEAD + CELL * len(classes) + 8
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{escape(title)}" class="confusion"><style>{STYLE}</style>'
+        f'aria-label="{xml_text(title)}" class="confusion"><style>{STYLE}</style>'
     ]
     for column, name in enumerate(columns):
         x = LABEL + CELL * (column + 0.5)
-        parts.append(f'<text transform="translate({x + 4:.0f},{HEAD - 6}) rotate(-45)">{escape(name)}</text>')
+        parts.append(f'<text transform="translate({x + 4:.0f},{HEAD - 6}) rotate(-45)">{xml_text(name)}</text>')
     for row, (name, counts) in enumerate(zip(classes, confusion, strict=True)):
         y, total = HEAD + CELL * row, sum(counts)
-        parts.append(f'<text class="r" x="{LABEL - 8}" y="{y + CELL / 2 + 4:.0f}">{escape(name)}</text>')
+        parts.append(f'<text class="r" x="{LABEL - 8}" y="{y + CELL / 2 + 4:.0f}">{xml_text(name)}</text>')
         for column, count in enumerate(counts):
             parts.append(_cell(LABEL + CELL * column, y, count, total, last=column == len(classes)))
     return "".join([*parts, "</svg>"])

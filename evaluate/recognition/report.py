@@ -8,6 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from avem import __version__
+from avem.escaping import file_name
 from avem.evaluate.page import page_environment
 from avem.evaluate.paper import RECOGNITION, RECOGNITION_COLUMNS
 from avem.evaluate.recognition.confusion import confusion_svg
@@ -55,7 +56,7 @@ def write_recognition_report(path: Path, results: Sequence[RecognitionResult]) -
             title = f"{dataset.title}: {result.name}, {result.streams}, {way}"
             svg = confusion_svg(score["confusion"], result.classes, title)
             name = f"confusion-{result.name}-{result.streams}-{way}.svg"
-            write_atomic(path.parent / name, svg)
+            write_atomic(path.parent / file_name(name), svg)
             pictures[title.split(": ", 1)[1]] = Markup(svg)  # every text in it was escaped
     page = (
         page_environment()

@@ -19,6 +19,7 @@ from avem.evaluate.recognition.results import LABEL_WAYS, RecognitionResult
 from avem.evaluate.statistics import RESAMPLES
 from avem.output_kinds import BENCH
 from avem.ownership import opened, owned
+from avem.secrets import mask
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def _prepare(
     labelled = clips_of_store(store, dataset, options.split, options.limit)
     if shown is not None:
         labelled = with_files(labelled, store)
-        return _media_asker(shown, labelled, store.location.url), labelled
+        return _media_asker(shown, labelled, mask(store.location.url)), labelled
     model = open_model(path, options.device, options.precision).eval()
     return lambda streams: Asker(model, store, "cloze", LABEL_TOKENS, STREAM_CHOICES[streams]), labelled
 

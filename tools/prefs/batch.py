@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from avem.chat import ChatReply
+from avem.chat_replies import parse_json, reply_of
+from avem.escaping import file_name
 from avem.files import write_atomic
+from avem.secrets import mask
 from avem.tools.prefs.journal import Journal
+
+logger = logging.getLogger(__name__)
 
 MOST_REQUESTS = 50_000
 MOST_BYTES = 100_000_000
 """Limits of one file, which the common batch services share."""
+LONGEST_LINE = 128 * 2**20
+"""Most bytes of a line that are read; a request holds the clip's pictures and sound."""
 
 
 class Batch:
@@ -34,32 +42,30 @@ class Batch:
         self.written: list[Path] = []
         """Files that this run wrote."""
         failed = self._take_results(journal)
-        handed_in = {json.loads(line)["custom_id"] for line in self._lines(folder.glob("requests-*.jsonl"))}
+        handed_in = {identity for _, entry in _entries(folder.glob("requests-*.jsonl")) if (identity := _id(entry))}
         self._waiting = {name for name in handed_in if journal.reply(name) is None} - failed
-
-    @staticmethod
-    def _lines(paths: Any) -> list[str]:
-        lines = [line for path in sorted(paths) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [line for line in lines if line.strip()]
 
     def _take_results(self, journal: Journal) -> set[str]:
         """Log every reply that is new; returns the requests that the service failed, which may be handed in again."""
-        failed: set[str] = set()
-        for line in self._lines(self.results.glob("*.jsonl")):
-            entry = json.loads(line)
-            identity = entry["custom_id"]
+        failed: dict[str, str] = {}
+        unknown: list[str] = []
+        for where, entry in _entries(self.results.glob("*.jsonl")):
+            if not (identity := _id(entry)):
+                unknown.append(where)
+                continue
             if journal.reply(identity) is not None:
                 continue
-            body = (entry.get("response") or {}).get("body") or {}
             try:
-                choice, usage = body["choices"][0], body.get("usage") or {}
-                read, written = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
-                reply = ChatReply(choice["message"]["content"], read, written, str(choice.get("finish_reason") or ""))
-            except (KeyError, IndexError, TypeError):
-                failed.add(identity)
+                response = entry.get("response")
+                reply = reply_of(response.get("body") if isinstance(response, dict) else None)
+            except ValueError as error:
+                failed[identity] = f"{where}: {error}"
                 continue
             journal.write_reply(identity, reply)
-        return failed
+        for what, lines in (("no result of a request", unknown), ("without a usable reply", list(failed.values()))):
+            if lines:
+                logger.warning("%d results are %s and passed over (%s).", len(lines), what, lines[0])
+        return set(failed)
 
     def waits_for(self, identity: str) -> bool:
         """Whether a request was handed in and has no result yet."""
@@ -80,7 +86,35 @@ class Batch:
         if not self._fresh:
             return
         number = len(list(self.folder.glob("requests-*.jsonl"))) + 1
-        path = self.folder / f"requests-{number:03d}-{name.replace(' ', '-')}.jsonl"
+        path = self.folder / f"requests-{number:03d}-{file_name(mask(name)).replace(' ', '-')}.jsonl"
         write_atomic(path, b"".join(self._fresh))
         self.written.append(path)
         self._fresh, self._bytes = [], 0
+
+
+def _entries(paths: Iterable[Path]) -> Iterator[tuple[str, Any]]:
+    """Where each line of the files is, and its JSON value; None where it has none."""
+    for path in sorted(paths):
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(LONGEST_LINE):
+                number += 1
+                if not line.strip():
+                    continue
+                whole = line.endswith(b"\n") or len(line) < LONGEST_LINE
+                while not line.endswith(b"\n") and (line := file.readline(LONGEST_LINE)):
+                    whole = False
+                yield f"{path} line {number}", _value(line) if whole else None
+
+
+def _value(line: bytes) -> Any:
+    try:
+        return parse_json(line)
+    except ValueError:
+        return None
+
+
+def _id(entry: Any) -> str:
+    """The request that a line is about; empty where it names none."""
+    identity = entry.get("custom_id") if isinstance(entry, dict) else None
+    return identity if isinstance(identity, str) else ""

@@ -18,6 +18,7 @@ from avem.files import write_atomic, write_json_lines
 from avem.output_kinds import PREFS
 from avem.ownership import opened
 from avem.records import Clip
+from avem.secrets import mask_json
 from avem.tools.prefs.answers import write_answers, write_descriptions
 from avem.tools.prefs.batch import Batch
 from avem.tools.prefs.engine import Engine
@@ -74,7 +75,8 @@ def build(options: BuildOptions) -> BuildResult:
         opened(options.out, PREFS, reads=[options.prompts], roots=[options.root]),
         Journal(options.out / "log.jsonl") as journal,
     ):
-        settings_json = json.dumps(asdict(options) | {"tasks": options.all_tasks}, indent=1, default=str)
+        known = json.loads(json.dumps(asdict(options) | {"tasks": options.all_tasks}, default=str))
+        settings_json = json.dumps(mask_json(known), indent=1)
         write_atomic(options.out / "settings.json", settings_json + "\n")
         batch = Batch(options.out / "batch", journal) if options.batch else None
         further = {} if options.response_format == "none" else {"response_format": {"type": options.response_format}}

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
-from avem.chat import ChatReply
+from avem.chat_replies import ChatReply
 from avem.disk import writing
+from avem.errors import DataError
 from avem.outputs import make_folders
 from avem.ownership import Owner
+from avem.sealed_log import intact_records, is_torn, sealed_line, warn_of_lines
 
 SYNC_EVERY_S = 1.0
 """A power cut loses at most the replies of this time; a killed process loses none."""
@@ -25,12 +26,14 @@ class Journal:
     """One JSON object a line: `request` as it is sent, `reply` as it came, `error` where none came.
 
     A request is known by its digest, so that an equal one of a later run finds its reply. Media stand in the log by
-    name, not by their bytes. A line that a crash cut short is passed over.
+    name, not by their bytes. Every line carries its checksum: a damaged one is named, and its request sent again. A
+    line that a crash cut short is cut off.
 
     Args:
         path: The file; its folder is made if missing.
 
     Raises:
+        DataError: The file is something else.
         SettingError: Another run holds the file.
         WriteError: It can't be written.
     """
@@ -42,12 +45,20 @@ class Journal:
         self._replies: dict[str, ChatReply] = {}
         self.requests: Counter[str] = Counter()
         """Requests sent, by step, in this and earlier runs."""
-        with writing(path):
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            with writing(path):
+                self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                self._load()
+            except BaseException:
+                os.close(self._file)
+                raise
+        except BaseException:
+            self._owner.close()
+            raise
         self._synced = time.monotonic()
         self._syncing = ThreadPoolExecutor(1)  # a slow disk must not hold up the requests in flight
         self._sync: Future[None] | None = None
-        self._load()
 
     def __enter__(self) -> Journal:
         """The journal itself."""
@@ -63,24 +74,40 @@ class Journal:
         self._owner.close()
 
     def _load(self) -> None:
-        whole = True
+        strange: list[int] = []
         with self.path.open("rb") as file:
-            for line in file:
-                whole = line.endswith(b"\n")
+            for number, entry in intact_records(self._whole_lines(file), self.path):
                 try:
-                    self._take(json.loads(line))
-                except (ValueError, KeyError, TypeError):
-                    continue
-        if not whole:
-            os.write(self._file, b"\n")
+                    self._take(entry)
+                except (KeyError, TypeError, ValueError):
+                    strange.append(number)
+        if strange:
+            warn_of_lines(self.path, strange)
+        if self._torn_at is not None:
+            os.ftruncate(self._file, self._torn_at)
+
+    def _whole_lines(self, file: IO[bytes]) -> Iterator[bytes]:
+        """The file's lines; one at the end that a crash cut short is left out, and cut off once the others are read."""
+        self._torn_at: int | None = None
+        whole = 0
+        for line in file:
+            if not line.endswith(b"\n"):
+                if not (whole or is_torn(line, "type")):
+                    raise DataError(f"{self.path} is not a log of requests; remove it, or give another --out.")
+                self._torn_at = whole
+                return
+            whole += len(line)
+            yield line
 
     def _take(self, entry: Mapping[str, Any]) -> None:
         if entry["type"] == "request":
-            self.requests[entry["step"]] += 1
+            self.requests[str(entry["step"])] += 1
         elif entry["type"] == "reply":
-            self._replies[entry["id"]] = ChatReply(
-                entry["text"], entry["prompt_tokens"], entry["completion_tokens"], entry["finish_reason"]
-            )
+            text, reason = entry["text"], entry["finish_reason"]
+            if not (isinstance(text, str) and isinstance(reason, str)):
+                raise TypeError("its text or finish_reason is no text")
+            read, written = (int(entry[name]) for name in ("prompt_tokens", "completion_tokens"))
+            self._replies[str(entry["id"])] = ChatReply(text, read, written, reason)
 
     def reply(self, identity: str) -> ChatReply | None:
         """The reply to a request of this digest, if one ever came."""
@@ -114,7 +141,7 @@ class Journal:
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         """Append a line in one write, which a kill can not split from the line before it."""
-        data = (json.dumps({**entry, "at": round(time.time(), 3)}, ensure_ascii=False) + "\n").encode()
+        data = sealed_line({**entry, "at": round(time.time(), 3)})
         end = os.fstat(self._file).st_size
         with writing(self.path):
             try:

@@ -6,7 +6,9 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from avem.files import write_json_lines
+from avem.checksums import sealed_lines
+from avem.escaping import markdown_cell
+from avem.files import write_atomic
 
 COLUMNS = ("asked", "declined", "unusable", "unanswered", "contradicted", "written", "guessed", "balanced out", "final")
 """Of the table of counts, in the order in which an item meets them."""
@@ -41,8 +43,8 @@ class Ledger:
         self.rejections.append(rejection)
 
     def write(self, path: Path) -> None:
-        """Write every rejection, one JSON object a line."""
-        write_json_lines(path, (asdict(rejection) for rejection in self.rejections))
+        """Write every rejection, one JSON object a line, each with its checksum."""
+        write_atomic(path, sealed_lines(asdict(rejection) for rejection in self.rejections))
 
     @property
     def passing(self) -> int:
@@ -57,6 +59,13 @@ class Ledger:
 
     def markdown(self) -> str:
         """Clips after each step and counts per task, as two Markdown tables."""
-        clips = ["| clips | |", "|---|---|", *(f"| {name} | {count} |" for name, count in self.clips.items())]
+        clips = [
+            "| clips | |",
+            "|---|---|",
+            *(f"| {markdown_cell(name)} | {count} |" for name, count in self.clips.items()),
+        ]
         head = ["| task | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-        return "\n".join([*clips, "", *head, *("| " + " | ".join(row) + " |" for row in self.table())]) + "\n"
+        return (
+            "\n".join([*clips, "", *head, *("| " + " | ".join(map(markdown_cell, row)) + " |" for row in self.table())])
+            + "\n"
+        )

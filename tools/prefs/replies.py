@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from avem.chat_replies import parse_plain_json
 from avem.evaluate.replies import without_thoughts
 from avem.records import Emotion
 from avem.tools.prefs.lexicon import emotions_named, words_of
@@ -89,15 +90,16 @@ def find_json(text: str) -> Any:
     if fence := FENCE.match(bare):
         bare = fence.group(1).strip()
     try:
-        return json.loads(bare)
-    except json.JSONDecodeError:
+        return parse_plain_json(bare)
+    except ValueError:
         pass
     start = bare.find("{")
     if start < 0:
         return None
     try:
-        return json.JSONDecoder().raw_decode(bare[start:])[0]
-    except json.JSONDecodeError:
+        end = json.JSONDecoder().raw_decode(bare[start:])[1]
+        return parse_plain_json(bare[start : start + end])
+    except (ValueError, RecursionError):
         return None
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from avem.checksums import seal
 from avem.errors import MissingFileError, SettingError
+from avem.escaping import script_json, xml_text
 from avem.evaluate.questions import read_questions
 from avem.files import json_sha256, replace_directory, write_atomic
 from avem.inside import inside
@@ -115,7 +117,7 @@ def make_survey(options: SurveyOptions) -> list[SurveyItem]:
     }  # fmt: skip
 
     def fill(folder: Path) -> None:
-        write_atomic(folder / "key.json", json.dumps(key, ensure_ascii=False, indent=1))
+        write_atomic(folder / "key.json", json.dumps(seal(key), indent=1))
         videos = _copy_media(asked.values(), options.media, folder) if options.media else {}
         shown = {name: _shown(item, videos) for name, item in asked.items()}
         if options.label_studio:
@@ -233,20 +235,24 @@ def _shown(item: SurveyItem, videos: Mapping[str, str]) -> dict[str, object]:
 
 def _page(data: Mapping[str, object]) -> str:
     template = (files("avem.tools.prefs") / "templates" / "survey.html").read_text(encoding="utf-8")
-    return template.replace("/*DATA*/", json.dumps(data, ensure_ascii=False).replace("</", "<\\/"))
+    return template.replace("/*DATA*/", script_json(data))
 
 
 def _write_label_studio(
     folder: Path, survey: str, booklets: Sequence[Sequence[str]], shown: Mapping[str, Mapping[str, object]]
 ) -> None:
     """One task an item and booklet, and the labelling interface that shows it."""
+    options = {
+        name: [{"value": str(place), "html": xml_text(text)} for place, text in enumerate(_choices(item))]
+        for name, item in shown.items()
+    }
     tasks = [
         {"data": {**shown[name], "survey": survey, "booklet": number, "item": name,
-                  "options": [{"value": str(place), "html": text} for place, text in enumerate(_choices(shown[name]))]}}
+                  "options": options[name]}}
         for number, booklet in enumerate(booklets, start=1)
         for name in booklet
     ]  # fmt: skip
-    write_atomic(folder / "tasks.json", json.dumps(tasks, ensure_ascii=False, indent=1))
+    write_atomic(folder / "tasks.json", json.dumps(tasks, indent=1))
     text = (files("avem.tools.prefs") / "templates" / "labels.xml").read_text(encoding="utf-8")
     write_atomic(folder / "labels.xml", text)
 

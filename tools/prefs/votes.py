@@ -12,6 +12,8 @@ from typing import Any
 import krippendorff
 import numpy as np
 
+from avem.chat_replies import parse_json
+from avem.checksums import unseal
 from avem.errors import DataError, MissingFileError
 from avem.files import json_lines, write_new
 from avem.records import Question
@@ -81,7 +83,7 @@ def read_verdicts(survey: Path, results: Iterable[Path], attention: float = ATTE
         MissingFileError: The key or a file is not there.
         DataError: A file is of another survey, or no file of answers.
     """
-    key = _load(survey / "key.json")
+    key = read_key(survey)
     items = {item["id"]: item for item in key["items"]}
     votes = [vote for path in results for vote in _votes(path, key["survey"], items)]
     latest = {(vote.annotator, vote.item): vote for vote in votes}
@@ -108,7 +110,7 @@ def keep_verified(survey: Path, verdicts: Verdicts, out: Path) -> int:
     Returns:
         How many were written.
     """
-    key = _load(survey / "key.json")
+    key = read_key(survey)
     reads = [key["source"], *(path for path in survey.rglob("*") if path.is_file())]
     asked: dict[str, set[str]] = defaultdict(set)
     for item in key["items"]:
@@ -124,6 +126,26 @@ def keep_verified(survey: Path, verdicts: Verdicts, out: Path) -> int:
     return len(kept)
 
 
+def read_key(survey: Path) -> dict[str, Any]:
+    """What a survey asks and what is right, from its `key.json`.
+
+    Raises:
+        MissingFileError: There is none.
+        DataError: It is damaged, or something else.
+    """
+    path = survey / "key.json"
+    key = unseal(_load(path), str(path))
+    items = key.get("items")
+    fields = {"id": str, "group": str, "source": str, "expected": int, "attention": bool}
+    whole = isinstance(items, list) and all(
+        isinstance(item, dict) and all(isinstance(item.get(name), kind) for name, kind in fields.items())
+        for item in items
+    )
+    if not whole or not all(isinstance(key.get(name), str) for name in ("survey", "source")):
+        raise DataError(f"{path} is not the key of a survey; `avem prefs survey` makes one.")
+    return key
+
+
 def _id(entry: Any) -> str:
     return str(entry.id if isinstance(entry, Question) else entry.row_id)
 
@@ -132,16 +154,22 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         raise MissingFileError(f"There is no file {path}.")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return parse_json(path.read_bytes())
+    except ValueError as error:
         raise DataError(f"{path} is not JSON ({error}).") from error
 
 
 def _votes(path: Path, survey: str, items: Mapping[str, Any]) -> list[Vote]:
     content = _load(path)
+    if isinstance(content, dict):
+        content = unseal(content, str(path))
     try:
-        return _from_page(content, path, survey, items) if isinstance(content, dict) else _from_label_studio(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return (
+            _from_page(content, path, survey, items)
+            if isinstance(content, dict)
+            else _from_label_studio(content, items)
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
         raise DataError(f"{path} is no file of answers ({type(error).__name__}: {error}).") from error
 
 
@@ -150,23 +178,27 @@ def _from_page(content: Mapping[str, Any], path: Path, survey: str, items: Mappi
         raise DataError(f"{path} answers another survey ({content['survey']}, not {survey}).")
     return [
         Vote(
-            content["annotator"], name, int(answer["choice"]), bool(answer.get("several")), answer.get("problem") or ""
+            str(content["annotator"]),
+            name,
+            int(answer["choice"]),
+            bool(answer.get("several")),
+            str(answer.get("problem") or ""),
         )
         for name, answer in content["answers"].items()
         if answer.get("choice") is not None and name in items
     ]
 
 
-def _from_label_studio(tasks: Sequence[Mapping[str, Any]]) -> list[Vote]:
+def _from_label_studio(tasks: Sequence[Mapping[str, Any]], items: Mapping[str, Any]) -> list[Vote]:
     votes = []
     for task in tasks:
         for annotation in task["annotations"]:
             found = {entry["from_name"]: entry["value"]["choices"] for entry in annotation["result"]}
-            if "choice" not in found:
+            if "choice" not in found or task["data"]["item"] not in items:
                 continue
             who = annotation.get("completed_by")
             name = str(who.get("email") or who.get("id")) if isinstance(who, dict) else str(who)
-            problem = (found.get("problem") or [""])[0]
+            problem = str((found.get("problem") or [""])[0])
             votes.append(Vote(name, task["data"]["item"], int(found["choice"][0]), "several" in found, problem))
     return votes
 

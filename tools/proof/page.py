@@ -21,6 +21,7 @@ from avem.errors import AvemError, DataError
 from avem.evaluate.page import page_environment
 from avem.evaluate.sheets import Sheet
 from avem.files import save_page, write_atomic
+from avem.terminal import show
 from avem.tools.proof.figure import draw_claims
 from avem.tools.proof.record import Record
 from avem.tools.proof.tables import Judged, grid_results, judge_record, make_sheets
@@ -99,7 +100,7 @@ def main(
                 write_atomic(figures / f"{prefix or 'proof'}-{name}.svg", svg)
         write_atomic(page, filled)
     except (AvemError, OSError, UnicodeDecodeError) as error:
-        typer.echo(str(error), err=True)
+        show(error, err=True)
         raise typer.Exit(2) from error
 
 

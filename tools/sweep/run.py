@@ -22,6 +22,7 @@ from avem.output_kinds import SWEEP
 from avem.ownership import opened
 from avem.records import Question
 from avem.sealed_files import read_sealed, write_sealed
+from avem.secrets import mask
 from avem.tools.sweep.grid import Grid
 from avem.tools.sweep.measures import BENCHED, bench_measures, training_measures
 from avem.tools.sweep.pool import do_all
@@ -228,6 +229,6 @@ def source_stamp(model: str, store: FeatureStore) -> list[Any]:
     files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
     stats = [(str(path.relative_to(folder)), path.stat()) for path in files]
     return [
-        model, [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats], store.location.url,
+        model, [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats], mask(store.location.url),
         {kind: store.fingerprint(kind) for kind in store.kinds}, len(store),
     ]  # fmt: skip
