@@ -66,7 +66,9 @@ def claim_directory(directory: Path, name: str, settings: Mapping[str, Any], wha
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable, as `fsync` does for a file's content."""
+    """Make the names in a directory durable, as `fsync` does for a file's content; Windows can't open directories."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from avem.cache.layout import LEDGER
 from avem.cache.records import FEATURE_DTYPES, KINDS, Kind
 from avem.errors import SettingError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+from avem.systems import usable_cores
 
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 ENGINES = ("local", "ray")
@@ -81,7 +81,7 @@ class ExtractOptions:
     @property
     def worker_count(self) -> int:
         """Decoding processes to start."""
-        return self.workers or min(len(os.sched_getaffinity(0)), 16)
+        return self.workers or min(usable_cores(), 16)
 
     def encoder(self, kind: Kind) -> str | Path:
         """Name or path of a stream's encoder."""
