@@ -11,14 +11,17 @@ from typing import cast
 from avem.cache import layout
 from avem.cache.manifest import empty_manifest
 from avem.cache.records import FAILED, ClipRecord, Kind
+from avem.cache.relabel import CELLS, corrections
 from avem.cache.writer import StoreWriter
 from avem.errors import DataError
 from avem.extract import plan
-from avem.extract.datasets import read_dataset
+from avem.extract.datasets import find_reader, read_dataset
 from avem.extract.engines import open_engine
 from avem.extract.fill import Job
 from avem.extract.history import finished_before, record_run
+from avem.extract.labels import label_notes
 from avem.extract.options import ClipFailure, ExtractOptions, ExtractReport
+from avem.extract.survey import survey
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +50,10 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
     known = StoreWriter.open(store_path).clips if (store_path / layout.METADATA).is_file() else empty_manifest()
     records, report.failures = plan.hash_clips(root, clips, known)
     ids = [record.clip_id for record in records]
-    report.failures += plan.unreadable_folders(root)
+    hidden, passed_over = survey(root, clips, by_folder=find_reader(root, options.dataset).labels_by_folder)
+    report.failures += hidden
+    report.notes = [*label_notes(clips), *passed_over]
+    report.relabelled = len(corrections(clips, known.select(["clip_id", *CELLS]).to_pydict()))
     report.pending = {kind: plan.count_pending(records, known, kind, options.retry_failed) for kind in options.streams}
     report.timings.plan = time.perf_counter() - start
     if not any(report.pending.values()) and finished_before(store_path, options):
@@ -56,6 +62,8 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
             StoreWriter.open(store_path).add_clips(records, root)
     else:
         _run(root, store_path, options, records, report)
+    if report.relabelled and not options.dry_run:
+        StoreWriter.open(store_path).relabel(clips)
     if not options.dry_run:
         report.failures += _failed(store_path, ids, options)
     report.timings.total = time.perf_counter() - start
