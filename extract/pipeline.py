@@ -12,6 +12,7 @@ from avem.cache import layout
 from avem.cache.manifest import empty_manifest
 from avem.cache.records import FAILED, ClipRecord, Kind
 from avem.cache.relabel import CELLS, corrections
+from avem.cache.staleness import stale_recipes
 from avem.cache.writer import StoreWriter
 from avem.errors import DataError
 from avem.extract import plan
@@ -22,6 +23,7 @@ from avem.extract.history import finished_before, record_run
 from avem.extract.labels import label_notes
 from avem.extract.options import ClipFailure, ExtractOptions, ExtractReport
 from avem.extract.survey import survey
+from avem.records import Clip
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +64,30 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
             StoreWriter.open(store_path).add_clips(records, root)
     else:
         _run(root, store_path, options, records, report)
-    if report.relabelled and not options.dry_run:
-        StoreWriter.open(store_path).relabel(clips)
+    if report.relabelled:
+        report.notes.insert(0, _correct_labels(store_path, clips, report.relabelled, options))
     if not options.dry_run:
         report.failures += _failed(store_path, ids, options)
     report.timings.total = time.perf_counter() - start
     if any(report.encoded.values()):
         record_run(store_path, options, report)
     return report
+
+
+def _correct_labels(store_path: Path, clips: Sequence[Clip], count: int, options: ExtractOptions) -> str:
+    """Bring the store's labels, splits and sources up to date with the dataset's, and say so."""
+    number = "1 label" if count == 1 else f"{count} labels"
+    if options.dry_run:
+        return f"{number} to change."
+    writer = StoreWriter.open(store_path)
+    writer.relabel(clips)
+    recipes = stale_recipes(store_path, writer.clips)
+    if not recipes:
+        return f"{number} changed."
+    return (
+        f"{number} changed; negatives mined before are stale ({', '.join(recipes)}): mine them again with "
+        "`avem cache negatives`."
+    )
 
 
 def _is_elsewhere(store_path: Path, records: Sequence[ClipRecord], root: Path) -> bool:
