@@ -29,7 +29,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
     Args:
         path: Where to write; its folder is made if missing.
-        data: The whole content; text is written as UTF-8, without the secrets of this run.
+        data: The whole content; text is written as UTF-8, without the secrets of this run, and what UTF-8
+            can't hold as its code.
 
     Raises:
         WriteError: The disk is full or read-only, permission is denied, and so on; the old content is untouched.
@@ -39,7 +40,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         temporary = path.with_name(f".{path.name[:LONGEST_STEM]}.{uuid.uuid4().hex[:8]}.tmp")
         try:
             with temporary.open("wb") as file:
-                file.write(mask_distinct(data).encode() if isinstance(data, str) else data)
+                file.write(mask_distinct(data).encode(errors="backslashreplace") if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -80,7 +81,9 @@ def claim_directory(directory: Path, name: str, settings: Mapping[str, Any], wha
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable, as `fsync` does for a file's content."""
+    """Make the names in a directory durable, as `fsync` does for a file's content; Windows can't open directories."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -141,6 +144,21 @@ def _apply_umask(fresh: Path) -> None:
             path = Path(place) / name
             if not path.is_symlink():
                 path.chmod(mode & 0o666)
+
+
+def irregular(mode: int) -> str:
+    """What a file's mode says that it is other than a file, as the end of a sentence; empty for a file.
+
+    Reading a FIFO or a device may never end, so whoever reads what a user names looks here first.
+    """
+    kinds = {
+        stat.S_IFIFO: "is a FIFO, not a file",
+        stat.S_IFSOCK: "is a socket, not a file",
+        stat.S_IFCHR: "is a device, not a file",
+        stat.S_IFBLK: "is a device, not a file",
+        stat.S_IFDIR: "is a folder, not a file",
+    }
+    return "" if stat.S_ISREG(mode) else kinds.get(stat.S_IFMT(mode), "is not a file")
 
 
 def file_sha256(path: Path) -> str:

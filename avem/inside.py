@@ -31,12 +31,12 @@ def inside(folder: Path, name: str, where: str = "") -> Path:
         'clips/part_1/1.mp4'
     """
     if fault := name_fault(name):
-        raise DataError(f"{_by(where)}the path {shown(name)}{fault}; give a path inside {folder}.")
+        raise DataError(f"{_by(where)}the path {_short(name)}{fault}; give a path inside {folder}.")
     path = folder / name
     root, real = os.path.realpath(folder), os.path.realpath(path)
     if os.path.commonpath([root, real]) != root:
         raise DataError(
-            f"{_by(where)}the path {shown(name)} leaves {folder} by a symbolic link; put the file itself there."
+            f"{_by(where)}the path {_short(name)} leaves {folder} by a symbolic link; put the file itself there."
         )
     return path
 
@@ -66,7 +66,7 @@ def name_fault(name: str) -> str:
     return ""
 
 
-def shown(name: str) -> str:
+def _short(name: str) -> str:
     """A name for a message: short, and without characters that a terminal would obey."""
     return ascii(name if len(name) <= 80 else f"{name[:77]}...")
 

@@ -13,6 +13,7 @@ from avem.cache.layout import FORMAT_VERSION, METADATA, stream_arrays
 from avem.cache.negatives import negatives_attributes
 from avem.cache.records import FAILED, OK, PENDING, Kind
 from avem.cache.shards import CRC_BYTES
+from avem.cache.staleness import is_stale, labels_digest
 from avem.cache.store import FeatureStore
 from avem.files import json_sha256
 from avem.secrets import mask
@@ -62,10 +63,13 @@ class StoreInfo:
     splits: dict[str, int]
     emotions: dict[str, int]
     """Clips per label; unlabelled ones under the empty name."""
+    raw_labels: dict[str, int]
+    """Clips per label that is none of the seven emotions, as the dataset spells it; without a label at all, ``."""
     streams: tuple[StreamInfo, ...]
     failures: tuple[Failure, ...]
     negatives: tuple[dict[str, Any], ...]
-    """Attributes of each array of mined negatives: recipe, modality, k, seed, and how mining went."""
+    """Attributes of each array of mined negatives: recipe, modality, k, seed, how mining went, and whether labels
+    have changed since, as `stale`."""
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
@@ -91,6 +95,13 @@ def store_info(store: FeatureStore) -> StoreInfo:
         datasets=dict(Counter(_column(store, "dataset"))),
         splits=dict(Counter(_column(store, "split"))),
         emotions=dict(Counter(label or "" for label in _column(store, "emotion"))),
+        raw_labels=dict(
+            Counter(
+                raw or ""
+                for raw, label in zip(_column(store, "emotions_raw"), _column(store, "emotion"), strict=True)
+                if not label
+            )
+        ),
         streams=tuple(_stream_info(store, kind) for kind in store.kinds),
         failures=tuple(failures),
         negatives=tuple(_negatives(store)),
@@ -123,10 +134,12 @@ def _stream_info(store: FeatureStore, kind: Kind) -> StreamInfo:
 
 def _negatives(store: FeatureStore) -> list[dict[str, Any]]:
     found = []
+    digest = labels_digest(store.clips)
     for recipe in store.location.names("negatives"):
         for modality in store.location.names(f"negatives/{recipe}"):
             if not modality.startswith(".") and store.location.read(f"negatives/{recipe}/{modality}/{METADATA}"):
-                found.append(negatives_attributes(store, recipe, modality))
+                attributes = negatives_attributes(store, recipe, modality)
+                found.append({**attributes, "stale": is_stale(attributes, digest)})
     return found
 
 

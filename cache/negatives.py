@@ -19,6 +19,7 @@ from avem.cache.negatives_file import Mined, negatives_metadata, save_negatives
 from avem.cache.negatives_reasons import why_none
 from avem.cache.population import MODALITIES, Labels, Population, Rows, population
 from avem.cache.search import EXACT_UP_TO, Found, Search, at_random, prepare_search
+from avem.cache.staleness import DIGEST, StaleNegativesError, labels_digest
 from avem.cache.store import FeatureStore
 from avem.errors import SettingError, StoreError
 from avem.progress import stage
@@ -123,7 +124,7 @@ def mine_negatives(
         report = _mine(people, negatives, plan, exact_up_to)
         if not (negatives >= 0).any():
             report = replace(report, why_none=why_none(store, people, modality, distance, len(set(exclude))))
-        mined[modality] = negatives, asdict(report)
+        mined[modality] = negatives, {**asdict(report), DIGEST: labels_digest(store.clips)}
         reports.append(report)
     if all(report.why_none for report in reports):
         raise StoreError(_no_negatives(store, reports))
@@ -150,12 +151,15 @@ def ensure_negatives(store: FeatureStore, recipe: str, seed: int = 0, labels: La
 
     Raises:
         StoreError: They were mined by labels of each modality, clips have been added since, and no labels are given.
+        StaleNegativesError: They were mined before labels changed; by which settings, only the user knows.
     """
     missing = []
     for modality, kinds in MODALITIES.items():
         if set(kinds) <= set(store.kinds):
             try:
                 store.negatives(recipe, modality)
+            except StaleNegativesError:
+                raise
             except StoreError:
                 missing.append(modality)
     if not missing or recipe not in RECIPES:

@@ -15,6 +15,7 @@ from avem.errors import StoreError
 from avem.escaping import xml_text
 from avem.files import save_page
 from avem.inside import inside
+from avem.names import named_path
 from avem.pages import make_environment
 
 FrameStrip = Callable[[Path], str]
@@ -85,7 +86,9 @@ def _shown(
     for row in (example.row, example.negative):
         clip = store.clips.slice(row, 1).to_pylist()[0]
         root = None if media_root is None else Path(media_root)
-        media = store.media_path(row) if root is None else inside(root, clip["path"], clip["clip_id"])
+        if root is not None:
+            inside(root, clip["path"], clip["clip_id"])
+        media = store.media_path(row) if root is None else named_path(root, clip["path"])
         picture = strip(media) if strip is not None and media.is_file() else ""
         sides.append({"name": clip["clip_id"], "emotion": clip["emotion"] or "no label", "picture": picture})
     return {"clip": sides[0], "negative": sides[1], "cosine": example.cosine, "note": example.note}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -22,6 +21,7 @@ from avem.cache.layout import shard_path
 from avem.cache.location import Location
 from avem.cache.shards import LARGE_ROW, RowBytes, RowError, ShardFile
 from avem.errors import StoreError
+from avem.systems import usable_cores
 
 OPEN_SHARDS = 256
 """Shards that a reader keeps open at once, least recently used dropped first."""
@@ -208,7 +208,7 @@ def read_in_parallel(reader: RowReader, rows: npt.NDArray[np.int64], buffer: Row
     Raises:
         RowError: A row can't be read, or is not what was written.
     """
-    threads = min(len(os.sched_getaffinity(0)), MOST_THREADS, buffer.size // BYTES_PER_THREAD)
+    threads = min(usable_cores(), MOST_THREADS, buffer.size // BYTES_PER_THREAD)
     if threads < 2:
         reader.read_into(rows, buffer)
         return

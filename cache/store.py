@@ -18,12 +18,14 @@ from avem.cache.encode import TORCH_DTYPES, byte_view
 from avem.cache.ids import RowsById
 from avem.cache.location import Location
 from avem.cache.manifest import RESTORE, SCHEMA, damaged_entries, empty_manifest, manifest_columns, parse_manifest
-from avem.cache.negatives_file import read_negatives
+from avem.cache.negatives_file import negatives_metadata, read_negatives
 from avem.cache.records import KINDS, OK, DamagedFile, DamagedRow, Kind, StreamSpec
 from avem.cache.rows import ByteRangeRows, Int8Rows, RowReader, ZarrRows, read_in_parallel, row_buffer
 from avem.cache.shards import RowError
+from avem.cache.staleness import LABEL_COLUMNS, refuse_stale
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 from avem.inside import name_fault
+from avem.names import named_path
 
 RowNumbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
 
@@ -184,7 +186,7 @@ class FeatureStore:
         earlier: list[str] = self._attributes.get("earlier_roots", {}).get(clip["dataset"], [])
         if fault := name_fault(clip["path"]):
             raise StoreError(f"{self.location.url}: the path of {clip['clip_id']}{fault}; make the store anew.")
-        paths = [Path(root) / clip["path"] for root in (last, *earlier)]
+        paths = [named_path(Path(root), clip["path"]) for root in (last, *earlier)]
         return next((path for path in paths if path.is_file()), paths[0])
 
     def rows(self, clip_ids: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -280,6 +282,7 @@ class FeatureStore:
 
         Raises:
             StoreError: They are not mined, were mined before clips were added, or are damaged.
+            StaleNegativesError: They were mined before labels, splits or sources changed.
         """
         name = "video" if modality == "visual" else str(modality)
         found = read_negatives(self.location, recipe, name)
@@ -288,6 +291,9 @@ class FeatureStore:
                 f"The {recipe} negatives of {self.location.url} were mined for {len(found)} clips and it now holds "
                 f"{len(self)}; mine them again with `avem cache negatives`."
             )
+        attributes = negatives_metadata(self.location, recipe, name)["attributes"].get("avem")
+        if isinstance(attributes, dict):
+            refuse_stale(attributes, self._columns(LABEL_COLUMNS), recipe, self.location.url)
         return found
 
     def verify(self) -> list[DamagedRow]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from avem.cache.layout import LEDGER
 from avem.cache.records import FEATURE_DTYPES, KINDS, Kind
 from avem.errors import SettingError
+from avem.escaping import terminal_text
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+from avem.systems import usable_cores
 
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 ENGINES = ("local", "ray")
@@ -81,7 +82,7 @@ class ExtractOptions:
     @property
     def worker_count(self) -> int:
         """Decoding processes to start."""
-        return self.workers or min(len(os.sched_getaffinity(0)), 16)
+        return self.workers or min(usable_cores(), 16)
 
     def encoder(self, kind: Kind) -> str | Path:
         """Name or path of a stream's encoder."""
@@ -147,6 +148,10 @@ class ExtractReport:
     """All clips of the dataset without features, from this run or an earlier one."""
     fallbacks: list[str] = field(default_factory=list)
     """Clips that PyAV decoded because decord could not, as `clip_id (stream)`."""
+    relabelled: int = 0
+    """Clips that were in the store and whose label, split or source was corrected."""
+    notes: list[str] = field(default_factory=list)
+    """What else to know, a sentence each: labels that are not understood, files and folders that were passed over."""
     bytes_needed: int = 0
     """Disk space that the pending features take."""
     bytes_free: int = 0
@@ -172,8 +177,10 @@ class ExtractReport:
         if self.bytes_free and not self.encoded:
             todo = ", ".join(f"{count} {kind}" for kind, count in self.pending.items())
             size, free = self.bytes_needed / 1e9, self.bytes_free / 1e9
-            return f"{self.clips} clips: {todo} to extract into {self.store}, {size:.2f} GB of {free:.1f} GB free."
-        done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items()) or "nothing to do"
+            plan = f"{self.clips} clips: {todo} to extract into {self.store}, {size:.2f} GB of {free:.1f} GB free."
+            return "\n".join([plan, *self.notes])
+        done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items())
+        done = done or ("no features to add" if self.relabelled else "nothing to do")
         lines = [f"{self.clips} clips in {self.store}: {done}; {len(self.failures)} failed."]
         if any(self.encoded.values()):
             devices = f" on {self.devices} devices" if self.devices > 1 else ""
@@ -186,7 +193,11 @@ class ExtractReport:
         if self.left:
             others = ", ".join(f"{count} {kind}" for kind, count in self.left.items())
             lines.append(f"Another run has claimed {others}; once it has ended, the same command sees to what is left.")
-        lines += [f"  {failure.clip_id} ({failure.stream}): {failure.reason}" for failure in self.failures[:10]]
+        lines += self.notes
+        lines += [
+            f"  {terminal_text(failure.clip_id)} ({failure.stream}): {terminal_text(failure.reason)}"
+            for failure in self.failures[:10]
+        ]
         if len(self.failures) > 10:
             lines.append(f"  ... and {len(self.failures) - 10} more; the manifest names them all.")
         return "\n".join(lines)

@@ -11,16 +11,21 @@ from typing import cast
 from avem.cache import layout
 from avem.cache.manifest import empty_manifest
 from avem.cache.records import FAILED, ClipRecord, Kind
+from avem.cache.relabel import CELLS, corrections
+from avem.cache.staleness import stale_recipes
 from avem.cache.writer import StoreWriter
 from avem.errors import DataError
 from avem.extract import plan
-from avem.extract.datasets import read_dataset
+from avem.extract.datasets import find_reader, read_dataset
 from avem.extract.engines import open_engine
 from avem.extract.fill import Job
 from avem.extract.history import finished_before, record_run
+from avem.extract.labels import label_notes
 from avem.extract.options import ClipFailure, ExtractOptions, ExtractReport
+from avem.extract.survey import survey
 from avem.output_kinds import STORE
 from avem.outputs import folder_target
+from avem.records import Clip
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +56,10 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
     known = StoreWriter.open(store_path).clips if (store_path / layout.METADATA).is_file() else empty_manifest()
     records, report.failures = plan.hash_clips(root, clips, known)
     ids = [record.clip_id for record in records]
-    report.failures += plan.unreadable_folders(root)
+    hidden, passed_over = survey(root, clips, by_folder=find_reader(root, options.dataset).labels_by_folder)
+    report.failures += hidden
+    report.notes = [*label_notes(clips), *passed_over]
+    report.relabelled = len(corrections(clips, known.select(["clip_id", *CELLS]).to_pydict()))
     report.pending = {kind: plan.count_pending(records, known, kind, options.retry_failed) for kind in options.streams}
     report.timings.plan = time.perf_counter() - start
     if not any(report.pending.values()) and finished_before(store_path, options):
@@ -60,12 +68,30 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
             StoreWriter.open(store_path).add_clips(records, root)
     else:
         _run(root, store_path, options, records, report)
+    if report.relabelled:
+        report.notes.insert(0, _correct_labels(store_path, clips, report.relabelled, options))
     if not options.dry_run:
         report.failures += _failed(store_path, ids, options)
     report.timings.total = time.perf_counter() - start
     if any(report.encoded.values()):
         record_run(store_path, options, report)
     return report
+
+
+def _correct_labels(store_path: Path, clips: Sequence[Clip], count: int, options: ExtractOptions) -> str:
+    """Bring the store's labels, splits and sources up to date with the dataset's, and say so."""
+    number = "1 label" if count == 1 else f"{count} labels"
+    if options.dry_run:
+        return f"{number} to change."
+    writer = StoreWriter.open(store_path)
+    writer.relabel(clips)
+    recipes = stale_recipes(store_path, writer.clips)
+    if not recipes:
+        return f"{number} changed."
+    return (
+        f"{number} changed; negatives mined before are stale ({', '.join(recipes)}): mine them again with "
+        "`avem cache negatives`."
+    )
 
 
 def _is_elsewhere(store_path: Path, records: Sequence[ClipRecord], root: Path) -> bool:

@@ -78,6 +78,8 @@ def show_store(info: StoreInfo) -> None:
     """Show what a feature store holds."""
     sets = ", ".join(f"{count} {name}" for name, count in info.datasets.items())
     show(f"{info.place}: {info.clips} clips ({sets}), format {info.format_version}")
+    for line in _label_lines(info):
+        show(line)
     header = ("stream", "encoder", "row", "dtype", "rows", "failed", "pending", "MiB", "int8 error", "fingerprint")
     table = plain_table(header, ())
     for stream in info.streams:
@@ -89,8 +91,29 @@ def show_store(info: StoreInfo) -> None:
         table.add_row(*map(plain, cells))
     show_table(table)
     for mined in info.negatives:
-        show(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}")
+        stale = "; stale, labels have changed since: mine them again" if mined.get("stale") else ""
+        show(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}{stale}")
     for failure in info.failures[:SHOWN_FAILURES]:
         show(f"failed: {failure.clip_id} ({failure.kind}): {failure.reason}")
     if len(info.failures) > SHOWN_FAILURES:
         show(f"... and {len(info.failures) - SHOWN_FAILURES} more failures, in the manifest.")
+
+
+def _label_lines(info: StoreInfo) -> list[str]:
+    """Clips of each label, of labels that are none of the seven, and of each split."""
+    labels = {name: count for name, count in sorted(info.emotions.items(), key=lambda item: -item[1]) if name}
+    lines = [f"labels: {_counted(labels) or 'none'}"]
+    unknown = {f"'{name}'": count for name, count in info.raw_labels.items() if name}
+    if unknown:
+        first = dict(sorted(unknown.items(), key=lambda item: -item[1])[:SHOWN_FAILURES])
+        more = f" and {len(unknown) - len(first)} more" if len(unknown) > len(first) else ""
+        lines.append(f"labels that are none of the seven emotions: {_counted(first)}{more}")
+    if info.raw_labels.get(""):
+        lines.append(f"without a label: {info.raw_labels['']}")
+    if splits := {name or "without one": count for name, count in info.splits.items()}:
+        lines.append(f"splits: {_counted(splits)}")
+    return lines
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from avem.evaluate.runner import BenchOptions, run_emorealm
 from avem.extract import ExtractOptions, extract
 from avem.files import claim_directory, save_page
 from avem.ownership import owned
+from avem.systems import peak_memory_bytes
 from avem.tools.corpus.build import Corpus, build_corpus
 from avem.tools.demo.models import make_encoders, make_untrained
 from avem.train.config import PreferenceConfig, SupervisedConfig
@@ -90,7 +90,7 @@ def _run_demo(options: DemoOptions, timings_s: dict[str, float]) -> DemoReport:
         )  # fmt: skip
     page = out / "report.html"
     save_page(page, (out / "bench" / "report.html").read_text(encoding="utf-8"))
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak_mb = peak_memory_bytes() / 2**20
     return DemoReport(results, page, timings_s, peak_mb)
 
 
