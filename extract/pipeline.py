@@ -90,6 +90,8 @@ def _run(
         if not records:
             raise DataError(f"None of the {report.clips} clips of {root} can be read: {report.failures[0].reason}.")
         writer = StoreWriter.open(store_path)
+        for spec in engine.specs.values():
+            writer.check(spec)
         rows = dict(zip(writer.add_clips(records, root).tolist(), records, strict=True))
         for spec in engine.specs.values():
             writer.stream(spec)
