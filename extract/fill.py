@@ -169,7 +169,7 @@ def _take(
 
 
 def _details(kind: Kind, clip: DecodedClip, error: str, decoder: str) -> RowDetails:
-    """What decoding a stream told; a clip is as long as its picture, or as its sound where there is no picture."""
+    """What decoding a stream told; the manifest takes the longer of the two lengths."""
     status: Literal["ok", "failed"] = "failed" if error else "ok"
     if kind == "video":
         return RowDetails(status, error, clip.duration_s, clip.fps, clip.total_frames, clip.has_audio, decoder)
