@@ -13,8 +13,8 @@ from avem.errors import MediaError
 from avem.extract.media import read_video
 from tests.extract.barcode_kit import codes, ffmpeg, ffmpeg_codes, needs_ffmpeg, spread, write_barcodes
 
-EXAMPLES = int(os.environ.get("AVEM_DECODE_EXAMPLES", "40"))
-"""Files to try; about a third of a second each."""
+EXAMPLES = int(os.environ.get("AVEM_DECODE_EXAMPLES", "32"))
+"""Files to try; about half a second each."""
 
 CONTAINERS = {
     "libx264": ("mp4", "mov", "mkv", "avi", "ts", "flv"),
@@ -42,17 +42,17 @@ clips = st.sampled_from(sorted(CONTAINERS)).flatmap(
         }
     )
 )
-SOUND = {"webm": "libopus", "wmv": "wmav2", "avi": "mp3", "flv": "aac", "mpg": "mp2"}
+SOUND = {"webm": "libopus", "wmv": "mp3", "avi": "mp3", "flv": "aac", "mpg": "mp2"}
 
 
 @needs_ffmpeg
 @given(clip=clips)
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES <= 40)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES <= 32)
 def test_no_wrong_frame(tmp_path_factory, clip):
     folder = tmp_path_factory.mktemp("clip")
     container = clip["container"]
     path = write_barcodes(
-        folder / f"whole.{container}", frames=clip["frames"], codec=clip["codec"], gop=clip["gop"],
+        folder / f"{clip['codec']}.{container}", frames=clip["frames"], codec=clip["codec"], gop=clip["gop"],
         b_frames=clip["b_frames"], sound=SOUND.get(container, "aac") if clip["sound"] else None,
     )  # fmt: skip
     if clip["cut_s"] is None:
@@ -67,6 +67,8 @@ def test_no_wrong_frame(tmp_path_factory, clip):
 def lossless_cut(path, start_s, into):
     """The clip from some second on, its packets copied; None where ffmpeg can't put them into that container."""
     cut = path.with_name("cut" + (path.suffix if into == "same" else f".{into}"))
+    if "mjpeg" in path.name and cut.suffix in (".mov", ".mp4"):
+        return None  # ffmpeg 5 shows the JPEG frames that an edit list drops
     try:
         ffmpeg("-ss", f"{start_s:.3f}", "-i", path, "-t", "1.5", "-c", "copy", cut)
     except subprocess.CalledProcessError:
