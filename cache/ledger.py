@@ -133,8 +133,11 @@ def fold_rows(columns: Columns, kind: Kind, rows: Mapping[int, RowDetails]) -> N
         columns[f"{kind}_decoder"][row] = details.decoder
         for name in DETAIL_COLUMNS:
             value: Any = getattr(details, name)
-            if value is not None:
-                columns[name][row] = value
+            if value is None:
+                continue
+            if name == "duration_s":  # a clip is as long as the longer of its streams, in whichever order they come
+                value = max(value, columns[name][row] or 0.0)
+            columns[name][row] = value
 
 
 def retire(ledger: Path, records: Iterable[ShardRecord]) -> None:

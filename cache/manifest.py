@@ -51,7 +51,7 @@ COPY = f"{LEDGER}/{MANIFEST}"
 DETAIL_COLUMNS = ("duration_s", "fps", "frames", "has_audio")
 """Columns about a clip's file that extraction fills in, empty at first."""
 DECODER_COLUMNS = ("video_decoder", "audio_decoder")
-"""Columns that say which decoder read a stream where it was not the usual one; older manifests lack them."""
+"""Columns that say which decoder read a stream; null, or no such column, in what was made before there was a choice."""
 
 Columns = dict[str, list[Any]]
 """A manifest as lists, for editing; without `check`."""

@@ -125,7 +125,7 @@ class RowDetails:
     frames: int | None = None
     has_audio: bool | None = None
     decoder: str | None = None
-    """Decoder of this stream where it was not the usual one: `pyav`."""
+    """Which decoder read this stream; None: decord, before there was a choice."""
 
     @property
     def manifest_status(self) -> str:

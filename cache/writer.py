@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from avem.cache import layout, ledger
+from avem.cache.decoders import as_stored, with_decoder
 from avem.cache.location import Location
 from avem.cache.locks import store_lock
 from avem.cache.manifest import (
@@ -167,6 +168,34 @@ class StoreWriter:
                 columns[f"{kind}_status"][row] = PENDING
             self._write_manifest(columns)
 
+    def change_decoder(self, kind: Kind, decoder: str) -> None:
+        """Have every clip of a stream decoded again, by another decoder; may be repeated after a kill.
+
+        The rows become pending before the stream takes the new decoder's name, so that no row is ever taken for what
+        it is not. Rows keep their bytes until they are written again.
+
+        Args:
+            kind: `video` or `audio`.
+            decoder: The new one.
+        """
+        with self._exclusive():
+            columns = self._fold()
+            for row, status in enumerate(columns[f"{kind}_status"]):
+                if status == OK or status.startswith(FAILED):
+                    columns[f"{kind}_status"][row] = PENDING
+                    columns[f"{kind}_decoder"][row] = None
+                    if kind == "video":  # the longer of two streams' lengths; an old one may be wrong
+                        columns["duration_s"][row] = None
+            self._write_manifest(columns)
+            encoder = layout.read_metadata(self.path)["attributes"]["avem"]["streams"][kind]
+            group = self.path / layout.stream_group(kind, encoder)
+            arrays = [path.parent for path in group.glob(f"*/{layout.METADATA}")]
+            for array in sorted(arrays, key=lambda path: path.name == "features"):  # last, because it is the one read
+                metadata = layout.read_metadata(array)
+                avem = metadata["attributes"]["avem"]
+                avem["fingerprint"] = with_decoder(avem["fingerprint"], decoder)
+                layout.write_metadata(array, metadata)
+
     def enter_again(self, entries: Mapping[int, ClipRecord]) -> None:
         """Replace manifest entries that were edited or moved, and have their rows extracted again in every stream.
 
@@ -259,10 +288,22 @@ class StoreWriter:
         if moved:
             layout.write_root(self.path, metadata)
 
+    def check(self, spec: StreamSpec) -> None:
+        """Check that a stream that is there already was made the same way; nothing is written.
+
+        Raises:
+            FingerprintError: The store's features of this kind were made in another way.
+            StoreError: The store holds another encoder's, or differently shaped or kept, features of this kind.
+        """
+        streams = layout.read_metadata(self.path)["attributes"]["avem"].get("streams", {})
+        if spec.kind in streams:
+            self._existing(spec, streams[spec.kind])
+
     def _existing(self, spec: StreamSpec, encoder: str) -> StreamSpec:
         """The stream as the store has it, where `spec` agrees with it."""
         where = self.path / layout.stream_group(spec.kind, encoder) / "features"
         there = layout.spec_from_metadata(layout.read_metadata(where), str(where))
+        spec = as_stored(spec, there, str(self.path))
         if (there.encoder, there.fingerprint) != (spec.encoder, spec.fingerprint):
             raise FingerprintError(
                 f"The {spec.kind} features in {self.path} were made by {there.encoder} {there.fingerprint}, not by "
@@ -334,6 +375,8 @@ def _enter_replaced(records: Sequence[ClipRecord], known: dict[str, int], column
         if OK not in statuses and any(status.startswith(FAILED) for status in statuses):
             for name in ("sha256", "size_bytes", "modified_ns", "path", "audio_path"):
                 columns[name][row] = getattr(record, name)
+            for name in DETAIL_COLUMNS + DECODER_COLUMNS:
+                columns[name][row] = None
             for kind in KINDS:
                 columns[f"{kind}_status"][row] = PENDING
             replaced = True

@@ -9,7 +9,7 @@ from avem.cache.layout import LEDGER
 from avem.cache.records import FEATURE_DTYPES, KINDS, Kind
 from avem.errors import SettingError
 from avem.escaping import terminal_text
-from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+from avem.extract.defaults import DECODERS, DEFAULT_AUDIO_ENCODER, DEFAULT_DECODER, DEFAULT_VIDEO_ENCODER
 from avem.systems import usable_cores
 
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
@@ -47,6 +47,8 @@ class ExtractOptions:
     """How features are kept: float16, bfloat16 or int8 with a scale per token."""
     precision: str = "auto"
     """What the encoders compute in; auto is float16 on a GPU and float32 elsewhere."""
+    decoder: str = DEFAULT_DECODER
+    """`pyav`, or `decord` for what the reference implementation makes of a file, its errors included."""
     streams: tuple[Kind, ...] = KINDS
     retry_failed: bool = False
     """Try clips again that failed before."""
@@ -65,6 +67,8 @@ class ExtractOptions:
             raise SettingError(f"--dtype must be one of {', '.join(FEATURE_DTYPES)}, not {self.dtype}.")
         if self.precision not in PRECISIONS:
             raise SettingError(f"--precision must be one of {', '.join(PRECISIONS)}, not {self.precision}.")
+        if self.decoder not in DECODERS:
+            raise SettingError(f"--decoder must be one of {', '.join(DECODERS)}, not {self.decoder}.")
         if self.engine not in ENGINES:
             raise SettingError(f"--engine must be one of {', '.join(ENGINES)}, not {self.engine}.")
         if not all(self.device_names):
@@ -146,8 +150,6 @@ class ExtractReport:
     """Clips that another run on the same store had claimed when this one ended, by stream; only where there are any."""
     failures: list[ClipFailure] = field(default_factory=list)
     """All clips of the dataset without features, from this run or an earlier one."""
-    fallbacks: list[str] = field(default_factory=list)
-    """Clips that PyAV decoded because decord could not, as `clip_id (stream)`."""
     relabelled: int = 0
     """Clips that were in the store and whose label, split or source was corrected."""
     notes: list[str] = field(default_factory=list)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
+import pyarrow as pa
+
 from avem.cache import layout
 from avem.cache.manifest import empty_manifest
 from avem.cache.records import FAILED, ClipRecord, Kind
@@ -30,13 +32,17 @@ from avem.records import Clip
 logger = logging.getLogger(__name__)
 
 
-def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | None = None) -> ExtractReport:
+def extract(
+    root: str | Path, store_path: str | Path, options: ExtractOptions | None = None,
+    clips: Sequence[Clip] | None = None,
+) -> ExtractReport:  # fmt: skip
     """Turn a dataset's clips into features in a store; takes up again wherever an earlier run stopped.
 
     Args:
         root: The dataset's root folder.
         store_path: The store; made if it is not there.
         options: How; the defaults are the released encoders.
+        clips: These rather than what the layout of the root says.
 
     Returns:
         What was done. Clips that failed are in it and in the manifest; they do not stop the run.
@@ -47,7 +53,8 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
     options = options or ExtractOptions()
     start = time.perf_counter()
     root, store_path = Path(root).expanduser(), Path(store_path).expanduser()
-    clips = read_dataset(root, options.dataset)[: options.limit]
+    as_found = clips is None  # else they are clips that the store knows, whatever the folder looks like now
+    clips = read_dataset(root, options.dataset)[: options.limit] if clips is None else clips
     if not options.dry_run:
         folder_target(store_path, STORE, roots=[root], option="--cache")
     if options.only is not None:
@@ -56,9 +63,10 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
     known = StoreWriter.open(store_path).clips if (store_path / layout.METADATA).is_file() else empty_manifest()
     records, report.failures = plan.hash_clips(root, clips, known)
     ids = [record.clip_id for record in records]
-    hidden, passed_over = survey(root, clips, by_folder=find_reader(root, options.dataset).labels_by_folder)
-    report.failures += hidden
-    report.notes = [*label_notes(clips), *passed_over]
+    if as_found:
+        hidden, passed_over = survey(root, clips, by_folder=find_reader(root, options.dataset).labels_by_folder)
+        report.failures += hidden
+        report.notes = [*label_notes(clips), *passed_over]
     report.relabelled = len(corrections(clips, known.select(["clip_id", *CELLS]).to_pydict()))
     report.pending = {kind: plan.count_pending(records, known, kind, options.retry_failed) for kind in options.streams}
     report.timings.plan = time.perf_counter() - start
@@ -67,7 +75,7 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
         if not options.dry_run and _is_elsewhere(store_path, records, root):
             StoreWriter.open(store_path).add_clips(records, root)
     else:
-        _run(root, store_path, options, records, report)
+        _run(root, store_path, options, records, known, report)
     if report.relabelled:
         report.notes.insert(0, _correct_labels(store_path, clips, report.relabelled, options))
     if not options.dry_run:
@@ -101,13 +109,15 @@ def _is_elsewhere(store_path: Path, records: Sequence[ClipRecord], root: Path) -
 
 
 def _run(
-    root: Path, store_path: Path, options: ExtractOptions, records: Sequence[ClipRecord], report: ExtractReport
-) -> None:
+    root: Path, store_path: Path, options: ExtractOptions, records: Sequence[ClipRecord], known: pa.Table,
+    report: ExtractReport,
+) -> None:  # fmt: skip
     """Load the encoders, check that the result will fit, and fill the store."""
     begin = time.perf_counter()
     with open_engine(options, max(report.pending.values())) as engine:
         report.timings.load = time.perf_counter() - begin
         report.bytes_needed = plan.bytes_needed(engine.specs, cast("dict[Kind, int]", report.pending))
+        report.bytes_needed = max(report.bytes_needed - plan.bytes_replaced(store_path, engine.specs, known), 0)
         report.bytes_free = plan.free_bytes(store_path)
         logger.info(
             "%s: %s to extract, %.2f GB of features, %.1f GB free.",
@@ -120,6 +130,8 @@ def _run(
         if not records:
             raise DataError(f"None of the {report.clips} clips of {root} can be read: {report.failures[0].reason}.")
         writer = StoreWriter.open(store_path)
+        for spec in engine.specs.values():
+            writer.check(spec)
         rows = dict(zip(writer.add_clips(records, root).tolist(), records, strict=True))
         for spec in engine.specs.values():
             writer.stream(spec)

@@ -96,7 +96,8 @@ def _loops(entry: os.DirEntry[str]) -> bool:
 def _folder_lines(unlisted: Counter[str]) -> list[str]:
     """A sentence about folders whose videos have no label because their name is no emotion's."""
     named = [
-        f"{terminal_text(folder)}/ ({count} {'video' if count == 1 else 'videos'}{did_you_mean(folder.rpartition('/')[2])})"
+        f"{terminal_text(folder)}/ "
+        f"({count} {'video' if count == 1 else 'videos'}{did_you_mean(folder.rpartition('/')[2])})"
         for folder, count in sorted(unlisted.items())
         if not parse_emotion(folder.rpartition("/")[2])
     ]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from avem.cache.decoders import OLD
 from avem.cache.info import StoreInfo
 from avem.errors import SettingError
 from avem.escaping import file_name
@@ -90,6 +91,14 @@ def show_store(info: StoreInfo) -> None:
         )  # fmt: skip
         table.add_row(*map(plain, cells))
     show_table(table)
+    for stream in info.streams:
+        if stream.decoded_old_way:
+            show(
+                f"{stream.kind}: {stream.decoded_old_way} of {stream.rows} clips were decoded the old way, by decord's "
+                "index, which takes wrong frames of some files; `avem cache repair --redecode` makes them new."
+            )
+        elif stream.decoder == OLD:
+            show(f"{stream.kind}: decoded by decord, as the reference implementation decodes.")
     for mined in info.negatives:
         stale = "; stale, labels have changed since: mine them again" if mined.get("stale") else ""
         show(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}{stale}")

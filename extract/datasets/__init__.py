@@ -101,8 +101,8 @@ def _check_unique(root: Path, clips: list[Clip]) -> None:
         other = paths.setdefault(clip.clip_id, clip.path)
         if other != clip.path or not clip.clip_id:
             raise DataError(
-                f"{root}: {terminal_text(other)} and {terminal_text(clip.path)} have the same clip id {terminal_text(clip.clip_id)}; "
-                "ids must be unique."
+                f"{root}: {terminal_text(other)} and {terminal_text(clip.path)} have the same clip id "
+                f"{terminal_text(clip.clip_id)}; ids must be unique."
             )
     if len(paths) != len(clips):
         raise DataError(f"{root} names a clip twice; each clip is listed once.")
