@@ -88,6 +88,10 @@ class ClipRecord:
     source: str = ""
     """Speaker or source video; empty where unknown."""
     audio_path: str = ""
+    start_s: float | None = None
+    """Of a window, where it starts in the file, in seconds after the first frame; None for a whole clip."""
+    end_s: float | None = None
+    """Of a window, where it ends."""
 
     @classmethod
     def of(cls, clip: Clip, sha256: str, size_bytes: int = 0, modified_ns: int = 0) -> ClipRecord:
@@ -120,6 +124,8 @@ class RowDetails:
     has_audio: bool | None = None
     decoder: str | None = None
     """Decoder of this stream where it was not the usual one: `pyav`."""
+    silent: bool | None = None
+    """Whether every sample of the sound is zero; None for video, and where the sound could not be decoded."""
 
     @property
     def manifest_status(self) -> str:

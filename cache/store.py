@@ -19,6 +19,7 @@ from avem.cache.location import Location
 from avem.cache.manifest import SCHEMA, empty_manifest, manifest_columns, parse_manifest
 from avem.cache.records import KINDS, OK, DamagedRow, Kind, StreamSpec
 from avem.cache.rows import ByteRangeRows, Int8Rows, RowReader, ZarrRows, is_byte_ranges, read_in_parallel, row_buffer
+from avem.cache.windows import named_windows
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 
 RowNumbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
@@ -135,8 +136,10 @@ class FeatureStore:
         try:
             return self._rows_by_id.rows(clip_ids)
         except KeyError as error:
+            windows = named_windows(error.args[0], self._columns(["clip_id"])[0].to_pylist())
             raise UnknownClipError(
-                f"The clip {error.args[0]!r} is not among the {len(self)} clips of {self.location.url}."
+                f"The clip {error.args[0]!r} is not among the {len(self)} clips of {self.location.url}"
+                f"{f': {windows}' if windows else ''}."
             ) from error
 
     def spec(self, kind: Kind) -> StreamSpec:

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
+import pyarrow as pa
+
 from avem.cache import layout
 from avem.cache.manifest import empty_manifest
 from avem.cache.records import FAILED, ClipRecord, Kind
 from avem.cache.writer import StoreWriter
 from avem.errors import DataError
-from avem.extract import plan
+from avem.extract import long_clips, plan
 from avem.extract.datasets import read_dataset
 from avem.extract.engines import open_engine
 from avem.extract.fill import Job
@@ -42,10 +44,17 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
     root, store_path = Path(root).expanduser(), Path(store_path).expanduser()
     clips = read_dataset(root, options.dataset)[: options.limit]
     if options.only is not None:
-        clips = [clip for clip in clips if clip.clip_id in options.only]
+        wanted = long_clips.named(options.only)
+        clips = [clip for clip in clips if clip.clip_id in wanted]
     report = ExtractReport(store_path, len(clips), workers=options.worker_count)
-    known = StoreWriter.open(store_path).clips if (store_path / layout.METADATA).is_file() else empty_manifest()
+    writer = StoreWriter.open(store_path) if (store_path / layout.METADATA).is_file() else None
+    known = empty_manifest() if writer is None else writer.clips
     records, report.failures = plan.hash_clips(root, clips, known)
+    remembered = {} if writer is None else writer.long
+    records = long_clips.choose_forms(records, known, options.long, remembered, root, options.worker_count)
+    if options.only is not None:
+        records = long_clips.select(records, options.only)
+    report.clips = len(records) + len(report.failures)
     ids = [record.clip_id for record in records]
     report.failures += plan.unreadable_folders(root)
     report.pending = {kind: plan.count_pending(records, known, kind, options.retry_failed) for kind in options.streams}
@@ -57,7 +66,11 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
     else:
         _run(root, store_path, options, records, report)
     if not options.dry_run:
-        report.failures += _failed(store_path, ids, options)
+        writer = StoreWriter.open(store_path)
+        _remember_long(writer, records, options)
+        known = writer.clips
+        report.failures += _failed(known, ids, options)
+    report.remarks = long_clips.remark(records, known, root, options)
     report.timings.total = time.perf_counter() - start
     if any(report.encoded.values()):
         record_run(store_path, options, report)
@@ -91,6 +104,7 @@ def _run(
             raise DataError(f"None of the {report.clips} clips of {root} can be read: {report.failures[0].reason}.")
         writer = StoreWriter.open(store_path)
         rows = dict(zip(writer.add_clips(records, root).tolist(), records, strict=True))
+        _remember_long(writer, records, options)
         for spec in engine.specs.values():
             writer.stream(spec)
         if options.retry_failed:
@@ -110,9 +124,13 @@ def _mark_failed_pending(writer: StoreWriter, rows: Iterable[int], options: Extr
             writer.mark_pending(kind, failed)
 
 
-def _failed(store_path: Path, ids: Sequence[str], options: ExtractOptions) -> list[ClipFailure]:
+def _remember_long(writer: StoreWriter, records: Sequence[ClipRecord], options: ExtractOptions) -> None:
+    if options.long is not None:
+        writer.remember_long({record.dataset for record in records}, options.long)
+
+
+def _failed(table: pa.Table, ids: Sequence[str], options: ExtractOptions) -> list[ClipFailure]:
     """Clips that the manifest says failed, in this run or an earlier one."""
-    table = StoreWriter.open(store_path).clips
     failures = []
     for kind in options.streams:
         status = plan.statuses(table, kind)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from avem.cache.records import FAILED, OK, ClipRecord, Kind, StreamSpec
+from avem.cache.windows import whole_ids
 from avem.errors import StoreError
 from avem.extract.options import ClipFailure
 from avem.files import file_sha256
@@ -28,14 +29,14 @@ def hash_clips(root: Path, clips: Sequence[Clip], known: pa.Table) -> tuple[list
     Args:
         root: Folder that paths are relative to.
         clips: The clips.
-        known: The store's manifest.
+        known: The store's manifest; windows know their clip's file.
 
     Returns:
         A record for each readable file, and a failure for each other one. Unreadable files stay out of the manifest,
         so that they enter it with their real content once they can be read.
     """
-    columns = ("clip_id", "size_bytes", "modified_ns", "sha256")
-    seen = {cells[0]: cells[1:] for cells in zip(*(known[name].to_pylist() for name in columns), strict=True)}
+    columns = [known[name].to_pylist() for name in ("size_bytes", "modified_ns", "sha256")]
+    seen = dict(zip(whole_ids(known), zip(*columns, strict=True), strict=True))
 
     def look(clip: Clip) -> ClipRecord | ClipFailure:
         path = root / clip.path

@@ -86,9 +86,21 @@ def show_store(info: StoreInfo) -> None:
             str(stream.failed), str(stream.pending), f"{stream.bytes / 2**20:.1f}", error, stream.digest[:12],
         )  # fmt: skip
     Console().print(table)
+    if info.windows:
+        typer.echo(f"windows: {info.windows} clips are windows of {info.divided} longer ones")
+    if info.long:
+        typer.echo(f"longer than 30 s: {_some(info.long)}; their sound is cut at 30 s, `--long windows` adds windows")
+    if info.silent:
+        typer.echo(f"silent, every sample is zero: {_some(info.silent)}")
     for mined in info.negatives:
         typer.echo(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}")
     for failure in info.failures[:SHOWN_FAILURES]:
         typer.echo(f"failed: {failure.clip_id} ({failure.kind}): {failure.reason}")
     if len(info.failures) > SHOWN_FAILURES:
         typer.echo(f"... and {len(info.failures) - SHOWN_FAILURES} more failures, in the manifest.")
+
+
+def _some(names: Sequence[str]) -> str:
+    """How many clips, and the first few by name."""
+    more = ", ..." if len(names) > 3 else ""
+    return f"{len(names)} clips ({', '.join(names[:3])}{more})"
