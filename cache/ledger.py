@@ -115,7 +115,7 @@ def fold_rows(columns: Columns, kind: Kind, rows: Mapping[int, RowDetails]) -> N
             columns["silent"][row] = details.silent
         for name in DETAIL_COLUMNS:
             value: Any = getattr(details, name)
-            if value is not None:
+            if value is not None and (kind == "video" or columns[name][row] is None):  # the picture's word is first
                 columns[name][row] = value
 
 

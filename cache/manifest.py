@@ -49,7 +49,7 @@ SCHEMA = pa.schema(
 DETAIL_COLUMNS = ("duration_s", "fps", "frames", "has_audio")
 """Columns about a clip's file that extraction fills in, empty at first."""
 DECODER_COLUMNS = ("video_decoder", "audio_decoder")
-"""Columns that say which decoder read a stream where it was not the usual one."""
+"""Columns that say which decoder read a stream; null, or no such column, in what was made before there was a choice."""
 LEARNED_COLUMNS = (*DETAIL_COLUMNS, *DECODER_COLUMNS, "silent")
 """Columns that extraction fills in, empty at first."""
 OPTIONAL_COLUMNS = (*DECODER_COLUMNS, "silent", "start_s", "end_s")

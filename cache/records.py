@@ -93,6 +93,11 @@ class ClipRecord:
     end_s: float | None = None
     """Of a window, where it ends."""
 
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """Of a window, its start and end in seconds; None for a whole clip."""
+        return None if self.start_s is None or self.end_s is None else (self.start_s, self.end_s)
+
     @classmethod
     def of(cls, clip: Clip, sha256: str, size_bytes: int = 0, modified_ns: int = 0) -> ClipRecord:
         """The manifest's record of a clip that a dataset reader found."""
@@ -123,7 +128,7 @@ class RowDetails:
     frames: int | None = None
     has_audio: bool | None = None
     decoder: str | None = None
-    """Decoder of this stream where it was not the usual one: `pyav`."""
+    """Which decoder read this stream; None: decord, before there was a choice."""
     silent: bool | None = None
     """Whether every sample of the sound is zero; None for video, and where the sound could not be decoded."""
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from avem.cache import layout, ledger
+from avem.cache.decoders import as_stored
 from avem.cache.location import Location
 from avem.cache.locks import store_lock
 from avem.cache.manifest import (
@@ -245,10 +246,22 @@ class StoreWriter:
         if moved:
             layout.write_metadata(self.path, metadata)
 
+    def check(self, spec: StreamSpec) -> None:
+        """Check that a stream that is there already was made the same way; nothing is written.
+
+        Raises:
+            FingerprintError: The store's features of this kind were made in another way.
+            StoreError: The store holds another encoder's, or differently shaped or kept, features of this kind.
+        """
+        streams = layout.read_metadata(self.path)["attributes"]["avem"].get("streams", {})
+        if spec.kind in streams:
+            self._existing(spec, streams[spec.kind])
+
     def _existing(self, spec: StreamSpec, encoder: str) -> StreamSpec:
         """The stream as the store has it, where `spec` agrees with it."""
         where = self.path / layout.stream_group(spec.kind, encoder) / "features"
         there = layout.spec_from_metadata(layout.read_metadata(where), str(where))
+        spec = as_stored(spec, there, str(self.path))
         if (there.encoder, there.fingerprint) != (spec.encoder, spec.fingerprint):
             raise FingerprintError(
                 f"The {spec.kind} features in {self.path} were made by {there.encoder} {there.fingerprint}, not by "
@@ -310,6 +323,8 @@ def _enter_replaced(records: Sequence[ClipRecord], known: dict[str, int], column
         if OK not in statuses and any(status.startswith(FAILED) for status in statuses):
             for name in ("sha256", "size_bytes", "modified_ns", "path", "audio_path", "start_s", "end_s"):
                 columns[name][row] = getattr(record, name)
+            for name in DETAIL_COLUMNS + DECODER_COLUMNS:
+                columns[name][row] = None
             for kind in KINDS:
                 columns[f"{kind}_status"][row] = PENDING
             replaced = True

@@ -1,4 +1,6 @@
-"""Names of the released encoders, apart from everything heavy because the command line's help shows them."""
+"""Names of the released encoders and of the decoders, apart from everything heavy: the command line shows them."""
 
 DEFAULT_VIDEO_ENCODER = "LanguageBind/LanguageBind_Video_merge"
 DEFAULT_AUDIO_ENCODER = "openai/whisper-large-v3"
+DECODERS = ("pyav", "decord")
+DEFAULT_DECODER = "pyav"

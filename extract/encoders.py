@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 from whisper.audio import HOP_LENGTH, SAMPLE_RATE, log_mel_spectrogram, pad_or_trim
 
+from avem.cache.decoders import DECODER
 from avem.errors import CheckpointError, SettingError
 from avem.extract.checkpoints import read_json
+from avem.extract.defaults import DEFAULT_DECODER
 from avem.extract.languagebind import LanguageBindVideo, load_languagebind
 from avem.extract.pixels import CLIP_MEAN, CLIP_STD, preprocess_frames
 from avem.extract.whisper import LoadedWhisper, cast_weights, load_whisper
@@ -77,12 +79,13 @@ class VideoEncoder:
             features = last if number == wanted else features
         return features, functional.normalize(self.model.pool(last).float(), dim=-1)
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Everything that decides the features' values."""
+    def fingerprint(self, decoder: str = DEFAULT_DECODER) -> dict[str, Any]:
+        """Everything that decides the features' values, of clips that a decoder read."""
         preprocessing = {
             "frames": self.frames, "sampling": "linspace-truncated", "size": self.size, "scale": "short-side-bilinear",
             "crop": "centre", "mean": list(CLIP_MEAN), "std": list(CLIP_STD),
         }  # fmt: skip
+        preprocessing[DECODER] = decoder
         return _fingerprint(self.name, self.model.weights_sha256, preprocessing, self.layer, self.dtype)
 
 
@@ -143,9 +146,10 @@ class AudioEncoder:
         features = self.module(mels.to(self.device, self.dtype))
         return features, functional.normalize(features.float().mean(dim=1), dim=-1)
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Everything that decides the features' values."""
+    def fingerprint(self, decoder: str = DEFAULT_DECODER) -> dict[str, Any]:
+        """Everything that decides the features' values, of clips that a decoder read."""
         preprocessing = {"rate_hz": SAMPLE_RATE, "channels": 1, "mel": "openai-whisper", **asdict(self.shape)}
+        preprocessing[DECODER] = decoder
         return _fingerprint(self.name, self.weights_sha256, preprocessing, -1, self.dtype)
 
 

@@ -94,7 +94,6 @@ def add_report(report: ExtractReport, part: FillReport) -> None:
     """Enter what one device did."""
     for kind, count in part.encoded.items():
         report.encoded[kind] = report.encoded.get(kind, 0) + count
-    report.fallbacks += part.fallbacks
     report.timings.add(part.timings)
 
 

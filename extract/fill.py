@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
@@ -74,8 +75,6 @@ class FillReport:
     """What one device did."""
 
     encoded: dict[str, int] = field(default_factory=dict)
-    fallbacks: list[str] = field(default_factory=list)
-    """Clips that PyAV decoded because decord could not, as `clip_id (stream)`."""
     timings: Timings = field(default_factory=Timings)
 
 
@@ -116,7 +115,6 @@ def fill(
             report.timings.wait += time.perf_counter() - waited_since
             report.timings.decode += clip.seconds
             failed = _take(task, clip, assemblers, encoders, report.timings)
-            report.fallbacks += [f"{job.rows[task.row].clip_id} ({kind})" for kind in clip.fallbacks]
             lines.decode.advance(failures=failed)
             waited_since = time.perf_counter()
     for writer in writers.values():
@@ -146,7 +144,7 @@ def _tasks(
             continue
         record = job.rows[row]
         path, sound_path = str(job.root / record.path), str(job.root / (record.audio_path or record.path))
-        yield DecodeTask(row, path, sound_path, claimed, *encoders.sizes)
+        yield DecodeTask(row, path, sound_path, claimed, *encoders.sizes, job.options.decoder, record.span)
 
 
 def _take(
@@ -159,10 +157,7 @@ def _take(
         if kind not in task.wants:
             continue
         error = clip.video_error if kind == "video" else clip.sound_error
-        details = RowDetails(
-            "failed" if error else "ok", error, clip.duration_s, clip.fps, clip.total_frames, clip.has_audio,
-            "pyav" if kind in clip.fallbacks else None,
-        )  # fmt: skip
+        details = _details(kind, clip, error, task)
         inputs: Tensor | None = None
         if not error:
             start = time.perf_counter()
@@ -171,3 +166,14 @@ def _take(
         assembler.add(task.row, inputs, details)
         failed = failed or bool(error)
     return failed
+
+
+def _details(kind: Kind, clip: DecodedClip, error: str, task: DecodeTask) -> RowDetails:
+    """What decoding a stream told; a clip is as long as its picture, or as its sound where there is no picture."""
+    status: Literal["ok", "failed"] = "failed" if error else "ok"
+    length_s = clip.duration_s if kind == "video" else clip.sound_duration_s
+    if length_s is not None and task.span is not None:
+        length_s = max(min(length_s, task.span[1]) - task.span[0], 0.0)
+    if kind == "video":
+        return RowDetails(status, error, length_s, clip.fps, clip.total_frames, clip.has_audio, task.decoder)
+    return RowDetails(status, error, length_s, None, None, clip.has_audio, task.decoder, clip.silent)

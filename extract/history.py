@@ -30,7 +30,7 @@ def record_run(store: Path, options: ExtractOptions, report: ExtractReport) -> N
         "clips": report.clips,
         "encoded": report.encoded,
         "failed": len(report.failures),
-        "decoded_by_pyav": report.fallbacks,
+        "decoder": options.decoder,
         "engine": options.engine,
         "devices": report.devices,
         "workers": report.workers,
@@ -56,6 +56,6 @@ def _identity(options: ExtractOptions) -> dict[str, str]:
             return {}
         files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
         stamps = [[item.name, item.stat().st_size, item.stat().st_mtime_ns] for item in files]
-        how = [options.engine, options.device, options.precision, options.dtype]
+        how = [options.engine, options.device, options.precision, options.dtype, options.decoder]
         identity[kind] = json_sha256([str(path.resolve()), stamps, how])
     return identity

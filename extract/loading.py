@@ -57,8 +57,8 @@ class Encoders:
         for kind in options.streams:
             encoder = self.get(kind)
             specs[kind] = StreamSpec(
-                kind, encoder.name, encoder.fingerprint(), encoder.row_shape, encoder.pooled_dim, options.dtype,
-                options.rows_per_shard,
+                kind, encoder.name, encoder.fingerprint(options.decoder), encoder.row_shape, encoder.pooled_dim,
+                options.dtype, options.rows_per_shard,
             )  # fmt: skip
         return specs
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from avem.cache.records import FAILED, KINDS, OK, ClipRecord
 from avem.cache.windows import Span, clip_spans, is_long, whole_id, whole_ids, window_id, window_spans
-from avem.errors import DataError
+from avem.errors import DataError, SettingError
 from avem.extract.decode_task import DecodeTask
 from avem.extract.options import CUT, WINDOWS, ExtractOptions, Remarks
 from avem.extract.pool import DecodePool
@@ -53,38 +53,39 @@ class KnownForms:
 
 
 def choose_forms(
-    records: Sequence[ClipRecord], known: pa.Table, long: str | None, remembered: Mapping[str, str], root: Path,
-    workers: int = 1,
-) -> list[ClipRecord]:  # fmt: skip
+    records: Sequence[ClipRecord], known: pa.Table, options: ExtractOptions, remembered: Mapping[str, str], root: Path
+) -> list[ClipRecord]:
     """The records that a store is to hold: long clips whole or as windows.
 
-    A clip that the store holds already keeps its form unless `long` asks for another one, which is then added beside
+    A clip that the store holds already keeps its form unless the options ask for another one, which is then added beside
     it. Windows that the store holds are taken from there; other files are measured.
 
     Args:
         records: The dataset's clips, whole.
         known: The store's manifest.
-        long: `cut`, `windows`, or None for what the store says.
+        options: `long` is `cut`, `windows`, or None for what the store says.
         remembered: Dataset to what an earlier run was asked for.
         root: Folder that paths are relative to.
-        workers: Processes that measure files.
 
     Raises:
         DataError: A window would have the name of another clip.
+        SettingError: The decoder can't make windows.
     """
     forms = KnownForms.read(known)
     chosen: list[list[ClipRecord]] = []
     unmeasured: list[int] = []
     for record in records:
-        held = _held_forms(record, forms, long)
-        if held is None and (long or remembered.get(record.dataset, CUT)) == WINDOWS:
+        held = _held_forms(record, forms, options.long)
+        if held is None and (options.long or remembered.get(record.dataset, CUT)) == WINDOWS:
             unmeasured.append(len(chosen))
         chosen.append([record] if held is None else held)
-    lengths = measure([records[place] for place in unmeasured], root, workers)
+    lengths = measure([records[place] for place in unmeasured], root, options.worker_count)
     for place, length in zip(unmeasured, lengths, strict=True):
         if spans := window_spans(length):
             chosen[place] = [as_window(records[place], span) for span in spans]
     flat = [record for of_clip in chosen for record in of_clip]
+    if options.decoder == "decord" and any(record.span for record in flat):
+        raise SettingError("decord decodes whole clips only; extract windows with --decoder pyav, or give --long cut.")
     _check_names(flat)
     return flat
 

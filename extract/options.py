@@ -10,7 +10,7 @@ from pathlib import Path
 from avem.cache.layout import LEDGER
 from avem.cache.records import FEATURE_DTYPES, KINDS, Kind
 from avem.errors import SettingError
-from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+from avem.extract.defaults import DECODERS, DEFAULT_AUDIO_ENCODER, DEFAULT_DECODER, DEFAULT_VIDEO_ENCODER
 
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 ENGINES = ("local", "ray")
@@ -49,6 +49,8 @@ class ExtractOptions:
     """How features are kept: float16, bfloat16 or int8 with a scale per token."""
     precision: str = "auto"
     """What the encoders compute in; auto is float16 on a GPU and float32 elsewhere."""
+    decoder: str = DEFAULT_DECODER
+    """`pyav`, or `decord` for what the reference implementation makes of a file, its errors included."""
     streams: tuple[Kind, ...] = KINDS
     retry_failed: bool = False
     """Try clips again that failed before."""
@@ -70,6 +72,8 @@ class ExtractOptions:
             raise SettingError(f"--dtype must be one of {', '.join(FEATURE_DTYPES)}, not {self.dtype}.")
         if self.precision not in PRECISIONS:
             raise SettingError(f"--precision must be one of {', '.join(PRECISIONS)}, not {self.precision}.")
+        if self.decoder not in DECODERS:
+            raise SettingError(f"--decoder must be one of {', '.join(DECODERS)}, not {self.decoder}.")
         if self.engine not in ENGINES:
             raise SettingError(f"--engine must be one of {', '.join(ENGINES)}, not {self.engine}.")
         if self.long is not None and self.long not in LONG:
@@ -183,8 +187,6 @@ class ExtractReport:
     """Clips that another run on the same store had claimed when this one ended, by stream; only where there are any."""
     failures: list[ClipFailure] = field(default_factory=list)
     """All clips of the dataset without features, from this run or an earlier one."""
-    fallbacks: list[str] = field(default_factory=list)
-    """Clips that PyAV decoded because decord could not, as `clip_id (stream)`."""
     remarks: Remarks = field(default_factory=Remarks)
     bytes_needed: int = 0
     """Disk space that the pending features take."""

@@ -51,7 +51,7 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
     known = empty_manifest() if writer is None else writer.clips
     records, report.failures = plan.hash_clips(root, clips, known)
     remembered = {} if writer is None else writer.long
-    records = long_clips.choose_forms(records, known, options.long, remembered, root, options.worker_count)
+    records = long_clips.choose_forms(records, known, options, remembered, root)
     if options.only is not None:
         records = long_clips.select(records, options.only)
     report.clips = len(records) + len(report.failures)
@@ -103,6 +103,8 @@ def _run(
         if not records:
             raise DataError(f"None of the {report.clips} clips of {root} can be read: {report.failures[0].reason}.")
         writer = StoreWriter.open(store_path)
+        for spec in engine.specs.values():
+            writer.check(spec)
         rows = dict(zip(writer.add_clips(records, root).tolist(), records, strict=True))
         _remember_long(writer, records, options)
         for spec in engine.specs.values():

@@ -1,4 +1,4 @@
-"""Decoding workers that outlive crashes: ordered answers, bounded memory, a dead worker is one failed clip."""
+"""Decoding workers that outlive crashes: ordered answers, bounded memory, a dead worker is one failed stream."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 
-from avem.extract.decode_task import DecodedClip, DecodeTask
+from avem.extract.decode_task import DecodedClip, DecodeTask, merge_parts, remaining_streams
 
 QUEUED_PER_WORKER = 2
 """Tasks a worker holds: the one it is at, and the next, so that it never waits for the parent."""
-TIMEOUT_S = 300.0
-"""A worker that is longer at one clip is taken to hang."""
+TIMEOUT_S = 330.0
+"""A worker that is longer at one stream of a clip is taken to hang; a little longer than decoding's own limit."""
 CLIPS_PER_WORKER = 20
 WORKER_BYTES = 256 * 2**20
-"""A worker that is past both is replaced: decord keeps the sound of every file it decodes. A fresh one has 100 MiB."""
+"""A worker that is past both is replaced: decord keeps the sound of every file it decodes. A fresh one has 70 MiB."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +57,7 @@ class DecodePool:
         self._window = workers
         self._handed = self._taken = 0
         self._tasks: dict[int, DecodeTask] = {}
+        self._parts: dict[int, list[DecodedClip]] = {}
         self._answers: dict[int, DecodedClip] = {}
         self._retry: list[int] = []
 
@@ -140,7 +141,7 @@ class DecodePool:
                 worker.since = worker.since if worker.held else time.monotonic()
                 worker.held.append(position)
                 try:
-                    worker.connection.send(self._tasks[position])
+                    worker.connection.send(self._rest(position))
                 except ConnectionError:  # it died while idle; collecting from it says so
                     continue
 
@@ -158,6 +159,11 @@ class DecodePool:
         self._handed += 1
         return self._handed - 1
 
+    def _rest(self, position: int) -> DecodeTask:
+        """A task without the streams that are done."""
+        task = self._tasks[position]
+        return replace(task, wants=remaining_streams(task, len(self._parts.get(position, ()))))
+
     def _collect(self, worker: _Worker) -> None:
         try:
             answer, worker.resident_bytes = worker.connection.recv()
@@ -165,8 +171,19 @@ class DecodePool:
             self._bury(worker, f"the decoder crashed ({_cause(worker.process)})")
             return
         worker.since = time.monotonic()
-        worker.answered += 1
-        self._answer(worker.held.popleft(), answer)
+        position = worker.held[0]
+        if self._take_part(position, answer):
+            worker.answered += 1
+            worker.held.popleft()
+
+    def _take_part(self, position: int, part: DecodedClip) -> bool:
+        """Keep what became of one stream of a clip; whether that was the last one, so that the clip is answered."""
+        parts = self._parts.setdefault(position, [])
+        parts.append(part)
+        if len(parts) < len(self._tasks[position].wants):
+            return False
+        self._answer(position, merge_parts(self._parts.pop(position)))
+        return True
 
     def _kill_hanging(self) -> None:
         for worker in list(self._workers):
@@ -175,12 +192,13 @@ class DecodePool:
                 self._bury(worker, f"decoding took longer than {self.timeout_s:g} s")
 
     def _bury(self, worker: _Worker, reason: str) -> None:
-        """Replace a dead worker: the clip it was at has failed, the one it held next goes to another worker."""
-        task = self._tasks[worker.held[0]]
-        failed = DecodedClip(
-            video_error=reason if "video" in task.wants else "", sound_error=reason if "audio" in task.wants else ""
-        )
-        self._answer(worker.held.popleft(), failed)
+        """Replace a dead worker: the stream it was at has failed, all else that it held goes to another worker."""
+        position = worker.held[0]
+        done = len(self._parts.get(position, ()))
+        at = remaining_streams(self._tasks[position], done)[0]
+        failed = DecodedClip(video_error=reason) if at == "video" else DecodedClip(sound_error=reason)
+        if self._take_part(position, failed):
+            worker.held.popleft()
         self._retry = sorted([*self._retry, *worker.held])
         worker.held.clear()
         _stop(worker)

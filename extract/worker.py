@@ -11,50 +11,86 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from avem.errors import MediaError
-from avem.extract.decode_task import DecodedClip, DecodeTask
+from avem.extract.decode_task import DecodedClip, DecodeTask, merge_parts, remaining_streams
+from avem.extract.lengths import clip_length
 from avem.extract.media import probe, read_sound, read_video
 from avem.extract.pixels import preprocess_frames
 
 
 def decode_clip(task: DecodeTask) -> DecodedClip:
     """Decode and preprocess a clip; a stream that can't be decoded is an entry, not an exception."""
+    return merge_parts(list(decode_parts(task)))
+
+
+def decode_parts(task: DecodeTask) -> Iterator[DecodedClip]:
+    """A clip's streams one by one, so that one is safe before the next, which may crash or hang, is begun."""
+    parts = {"length": _length, "video": _pictures, "audio": _sound}
+    for name in remaining_streams(task, 0):
+        yield parts[name](task)
+
+
+def _length(task: DecodeTask) -> DecodedClip:
+    start, length_s = time.perf_counter(), None
+    with suppress(MediaError):  # decoding will say what is wrong with the file
+        length_s = clip_length(task.path, task.sound_path)
+    return DecodedClip(duration_s=length_s, seconds=time.perf_counter() - start)
+
+
+def _sound(task: DecodeTask) -> DecodedClip:
     start = time.perf_counter()
-    pixels = sound = info = None
-    video_error = sound_error = ""
-    fallbacks = []
-    if "video" in task.wants:
-        try:
-            decoded = read_video(task.path, task.frames)
-            pixels = preprocess_frames(decoded.frames, task.size)
-            fallbacks += ["video"] * (decoded.decoder == "pyav")
-        except MediaError as error:
-            video_error = _without_folder(error, task.path)
-    if "audio" in task.wants:
-        try:
-            decoded_sound = read_sound(task.sound_path)
-            sound = decoded_sound.samples[: task.samples]
-            fallbacks += ["audio"] * (decoded_sound.decoder == "pyav")
-        except MediaError as error:
-            sound_error = _without_folder(error, task.sound_path)
-    with suppress(MediaError):
-        info = probe(task.path)
+    try:
+        if task.decoder == "decord":
+            from avem.extract.decord_reader import sound_here
+
+            decoded = sound_here(Path(task.sound_path))
+        else:
+            decoded = read_sound(task.sound_path, span=task.span)
+    except MediaError as error:
+        return DecodedClip(
+            sound_error=_without_folder(error, task.sound_path), has_audio=_has_audio(task),
+            seconds=time.perf_counter() - start,
+        )  # fmt: skip
     return DecodedClip(
-        pixels=pixels,
-        video_error=video_error,
-        sound=sound,
-        sound_error=sound_error,
-        duration_s=info.duration_s if info else None,
-        fps=info.fps if info else None,
-        total_frames=info.frames if info else None,
-        has_audio=info.has_audio or task.sound_path != task.path if info else None,
-        fallbacks=tuple(fallbacks),
-        seconds=time.perf_counter() - start,
-    )
+        sound=decoded.samples[: task.samples], sound_duration_s=decoded.duration_s, silent=decoded.silent,
+        has_audio=True, seconds=time.perf_counter() - start,
+    )  # fmt: skip
+
+
+def _pictures(task: DecodeTask) -> DecodedClip:
+    start = time.perf_counter()
+    try:
+        if task.decoder == "decord":
+            from avem.extract.decord_reader import video_here
+
+            decoded = video_here(Path(task.path), task.frames)
+        else:
+            decoded = read_video(task.path, task.frames, span=task.span)
+        pixels = preprocess_frames(decoded.frames, task.size)
+    except MediaError as error:
+        return DecodedClip(
+            video_error=_without_folder(error, task.path), has_audio=_has_audio(task),
+            seconds=time.perf_counter() - start,
+        )  # fmt: skip
+    return DecodedClip(
+        pixels=pixels, duration_s=decoded.duration_s, fps=decoded.fps, total_frames=decoded.total,
+        has_audio=_has_audio(task), seconds=time.perf_counter() - start,
+    )  # fmt: skip
+
+
+def _has_audio(task: DecodeTask) -> bool | None:
+    """Whether the clip has sound, by its header or as a file of its own."""
+    if task.sound_path != task.path:
+        return True
+    try:
+        return probe(task.path).has_audio
+    except MediaError:
+        return None
 
 
 def _without_folder(error: MediaError, path: str) -> str:
@@ -63,11 +99,12 @@ def _without_folder(error: MediaError, path: str) -> str:
 
 
 def serve(connection: Connection) -> None:
-    """Answer `DecodeTask`s with `DecodedClip`s, and with the memory held, until the other end closes."""
+    """Answer `DecodeTask`s with a `DecodedClip` for each stream, and the memory held, until the other end closes."""
     while True:
         try:
             task = connection.recv()
-            connection.send((decode_clip(task), _resident_bytes()))
+            for part in decode_parts(task):
+                connection.send((part, _resident_bytes()))
         except (EOFError, ConnectionError):
             return
 

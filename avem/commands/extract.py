@@ -22,6 +22,13 @@ class Engine(StrEnum):
     RAY = "ray"
 
 
+class Decoder(StrEnum):
+    """What reads the media files."""
+
+    PYAV = "pyav"
+    DECORD = "decord"
+
+
 class Stream(StrEnum):
     """A stream of features."""
 
@@ -67,6 +74,9 @@ def extract(
     precision: Annotated[
         str, typer.Option(help="What encoders compute in: auto, float32, float16, bfloat16.")
     ] = "auto",
+    decoder: Annotated[
+        Decoder, typer.Option(help="pyav, or decord: as the reference implementation decodes, its errors included.")
+    ] = Decoder.PYAV,
     streams: Annotated[
         list[Stream] | None, typer.Option(help="Streams to extract; may be repeated. Both by default.")
     ] = None,
@@ -88,7 +98,7 @@ def extract(
         video_encoder=video_encoder, audio_encoder=audio_encoder, dataset=dataset, limit=limit, workers=workers,
         batch_size=_batch_size(batch_size), device=device, engine=engine.value, dtype=dtype, precision=precision,
         streams=cast("tuple[Kind, ...]", tuple(map(str, streams or Stream))), dry_run=dry_run,
-        retry_failed=retry_failed, long=None if long is None else long.value,
+        retry_failed=retry_failed, decoder=decoder.value, long=None if long is None else long.value,
     )  # fmt: skip
     report = run(root, cache, options)
     typer.echo(report.summary)

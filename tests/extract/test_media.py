@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import wave
 
-import decord
 import numpy as np
 import pytest
 
@@ -32,31 +31,23 @@ def test_frame_ids_start_and_end_with_the_clip():
     assert frame_ids(3, 5).tolist() == [0, 0, 1, 1, 2]
 
 
-def test_pyav_reads_the_same_where_decord_fails(tmp_path, make_clip, monkeypatch):
+def test_decord_reads_the_same_of_an_easy_file(tmp_path, make_clip):
+    pytest.importorskip("decord", reason="decord has no wheel for this platform")
     path = make_clip(tmp_path / "clip.mp4", frames=15)
     frames, sound = read_video(path, 8), read_sound(path)
-
-    def fail(*_, **__):
-        raise decord.DECORDError("no")
-
-    monkeypatch.setattr(decord, "VideoReader", fail)
-    monkeypatch.setattr(decord, "AudioReader", fail)
-    other_frames, other_sound = read_video(path, 8), read_sound(path)
-    assert (frames.decoder, other_frames.decoder) == ("decord", "pyav")
+    other_frames, other_sound = read_video(path, 8, decoder="decord"), read_sound(path, decoder="decord")
+    assert (frames.decoder, other_frames.decoder) == ("pyav", "decord")
     assert np.array_equal(frames.frames, other_frames.frames)
     assert (frames.total, frames.fps) == (other_frames.total, other_frames.fps) == (15, 8.0)
-    assert other_sound.decoder == "pyav"
+    assert (sound.decoder, other_sound.decoder) == ("pyav", "decord")
     assert np.abs(sound.samples - other_sound.samples).max() < 0.02
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_rotated_video_is_upright_in_both_decoders(tmp_path, make_clip, make_rotated, monkeypatch, degrees):
+def test_rotated_video_is_upright(tmp_path, make_clip, make_rotated, degrees):
     plain = sample_frames(make_clip(tmp_path / "clip.mp4"), 4)
     path = make_rotated(tmp_path / "clip.mp4", degrees)
-    turned = sample_frames(path, 4)
-    assert np.array_equal(turned, np.rot90(plain, -degrees // 90, axes=(1, 2)))
-    monkeypatch.setattr(decord, "VideoReader", lambda *_, **__: [])
-    assert np.array_equal(turned, sample_frames(path, 4))
+    assert np.array_equal(sample_frames(path, 4), np.rot90(plain, -degrees // 90, axes=(1, 2)))
 
 
 def test_odd_sizes_and_variable_frame_rate(tmp_path, make_clip):
