@@ -323,7 +323,7 @@ def _enter_replaced(records: Sequence[ClipRecord], known: dict[str, int], column
         if OK not in statuses and any(status.startswith(FAILED) for status in statuses):
             for name in ("sha256", "size_bytes", "modified_ns", "path", "audio_path", "start_s", "end_s"):
                 columns[name][row] = getattr(record, name)
-            for name in DETAIL_COLUMNS + DECODER_COLUMNS:
+            for name in LEARNED_COLUMNS:
                 columns[name][row] = None
             for kind in KINDS:
                 columns[f"{kind}_status"][row] = PENDING

@@ -44,8 +44,8 @@ class DecodedClip:
     """float32 [samples] at 16 kHz."""
     sound_error: str = ""
     duration_s: float | None = None
-    """Length of the picture as it was decoded; None where it was not, or could not be. Of the task `length`, that of the
-    clip by its packets."""
+    """Length of the picture as it was decoded; None where it was not, or could not be. The task `length` gives the
+    clip's by its packets."""
     sound_duration_s: float | None = None
     """Length of all the sound in the file, also of what was cut off; None where it was not decoded."""
     fps: float | None = None

@@ -57,8 +57,8 @@ def choose_forms(
 ) -> list[ClipRecord]:
     """The records that a store is to hold: long clips whole or as windows.
 
-    A clip that the store holds already keeps its form unless the options ask for another one, which is then added beside
-    it. Windows that the store holds are taken from there; other files are measured.
+    A clip that the store holds already keeps its form unless the options ask for another one, which is then added
+    beside it. Windows that the store holds are taken from there; other files are measured.
 
     Args:
         records: The dataset's clips, whole.
