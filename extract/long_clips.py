@@ -22,8 +22,8 @@ from avem.progress import stage
 class KnownForms:
     """In which form a store holds a clip: whole, as windows, or both."""
 
-    whole: dict[str, str] = field(default_factory=dict)
-    """Clip id to the content of a whole clip."""
+    whole: dict[str, tuple[str, float | None]] = field(default_factory=dict)
+    """Clip id to the content of a whole clip and its length in seconds, None where it is not known."""
     windows: dict[str, dict[str, tuple[Span, str]]] = field(default_factory=lambda: defaultdict(dict))
     """Clip id to its windows: their names, spans and content."""
     done: set[str] = field(default_factory=set)
@@ -35,10 +35,13 @@ class KnownForms:
     def read(cls, known: pa.Table) -> KnownForms:
         """The forms in a manifest."""
         forms = cls()
-        columns = [known[name].to_pylist() for name in ("clip_id", "sha256", *(f"{kind}_status" for kind in KINDS))]
-        for owner, span, name, sha256, *statuses in zip(whole_ids(known), clip_spans(known), *columns, strict=True):
+        names = ("clip_id", "sha256", "duration_s", *(f"{kind}_status" for kind in KINDS))
+        columns = [known[name].to_pylist() for name in names]
+        for owner, span, name, sha256, length, *statuses in zip(
+            whole_ids(known), clip_spans(known), *columns, strict=True
+        ):
             if span is None:
-                forms.whole[name] = sha256
+                forms.whole[name] = (sha256, length)
             else:
                 forms.windows[owner][name] = (span, sha256)
             if OK in statuses:
@@ -46,6 +49,11 @@ class KnownForms:
             elif any(status.startswith(FAILED) for status in statuses):
                 forms.failed.add(name)
         return forms
+
+    def is_short(self, record: ClipRecord) -> bool:
+        """Whether a clip is held whole, unchanged, and known to have no windows."""
+        sha256, length = self.whole.get(record.clip_id, ("", None))
+        return sha256 == record.sha256 and length is not None and not window_spans(length)
 
     def may_be_replaced(self, clip_id: str) -> bool:
         """Whether all windows of a clip failed, so that a file that was fetched again may have others."""
@@ -76,7 +84,9 @@ def choose_forms(
     unmeasured: list[int] = []
     for record in records:
         held = _held_forms(record, forms, options.long)
-        if held is None and (options.long or remembered.get(record.dataset, CUT)) == WINDOWS:
+        before = remembered.get(record.dataset, CUT)
+        is_new = before != WINDOWS or not forms.is_short(record)  # else it was measured before
+        if held is None and (options.long or before) == WINDOWS and is_new:
             unmeasured.append(len(chosen))
         chosen.append([record] if held is None else held)
     lengths = measure([records[place] for place in unmeasured], root, options.worker_count)
@@ -97,7 +107,7 @@ def _held_forms(record: ClipRecord, forms: KnownForms, long: str | None) -> list
     same = all(sha256 == record.sha256 for _, sha256 in windows.values()) or not forms.may_be_replaced(clip_id)
     as_windows = [as_window(record, span, name) for name, (span, _) in windows.items()] if same else []
     # A file that changed under a whole clip is reported by that clip's name, whatever is asked for now.
-    changed = whole is not None and whole != record.sha256 and clip_id in forms.done
+    changed = whole is not None and whole[0] != record.sha256 and clip_id in forms.done
     if long == CUT or changed:
         return [record]
     if long == WINDOWS:
@@ -141,13 +151,15 @@ def measure(records: Sequence[ClipRecord], root: Path, workers: int) -> list[flo
 
 
 def _check_names(records: Iterable[ClipRecord]) -> None:
-    paths: dict[str, str] = {}
+    """Refuse a window whose name is a clip's of its own, which a file named like a window has."""
+    named: dict[str, ClipRecord] = {}
     for record in records:
-        other = paths.setdefault(record.clip_id, record.path)
-        if other != record.path:
+        other = named.setdefault(record.clip_id, record)
+        if other.path != record.path:
+            window, clip = (record, other) if record.span else (other, record)
             raise DataError(
-                f"The window {record.clip_id} of {record.path} has the name of the clip {other}; rename that file, or "
-                "give it another clip_id."
+                f"The window {window.clip_id} of {window.path} has the name of the clip {clip.path}; rename that file, "
+                "or give it another clip_id."
             )
 
 
