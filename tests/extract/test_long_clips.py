@@ -301,7 +301,6 @@ def test_a_killed_run_is_resumed_without_the_option(corpus, divided, tmp_path, o
     for number, share in enumerate((0.4, 0.8)):
         store = tmp_path / f"broken {number}"
         assert extract_and_die(corpus, store, settings, after=int(share * total))[0]
-
         extract(corpus, store, options())
         assert names_of(store) == names_of(divided)
         assert {name: data for name, data in files_of(store).items() if name != "clips.parquet"} == expected
