@@ -26,7 +26,7 @@ class ClipFacts:
     digests: dict[str, str] = field(default_factory=dict)
     """Clip id to the SHA-256 of its file."""
     silent: set[str] = field(default_factory=set)
-    """Clips without sound."""
+    """Clips without sound, or with nothing but zeros for sound."""
     paths: dict[str, str] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     """Clip id to the whole clip that it is, or is a window of."""
@@ -42,10 +42,10 @@ class ClipFacts:
         for path in stores:
             clips = FeatureStore.open(path).clips
             facts.owners |= dict(zip(clips["clip_id"].to_pylist(), whole_ids(clips), strict=True))
-            for clip in clips.select(["clip_id", "path", "sha256", "has_audio"]).to_pylist():
+            for clip in clips.select(["clip_id", "path", "sha256", "has_audio", "silent"]).to_pylist():
                 facts.digests[clip["clip_id"]] = clip["sha256"] or ""
                 facts.paths[clip["clip_id"]] = clip["path"]
-                if clip["has_audio"] is False:
+                if clip["has_audio"] is False or clip["silent"]:
                     facts.silent.add(clip["clip_id"])
         return facts
 
