@@ -31,6 +31,11 @@ def decoder_of(fingerprint: Mapping[str, Any]) -> str | None:
     return str(preprocessing.get(DECODER, ""))
 
 
+def with_decoder(fingerprint: Mapping[str, Any], decoder: str) -> dict[str, Any]:
+    """The fingerprint of the same features made of clips that another decoder read."""
+    return {**fingerprint, "preprocessing": {**fingerprint["preprocessing"], DECODER: decoder}}
+
+
 def as_stored(spec: StreamSpec, there: StreamSpec, store: str) -> StreamSpec:
     """A stream to be written as the store names it, where the two differ in how they name the same decoder.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from avem.cache.decoders import OLD, decoder_of
 from avem.cache.layout import FORMAT_VERSION, METADATA, stream_arrays
 from avem.cache.records import FAILED, OK, PENDING, Kind
 from avem.cache.shards import CRC_BYTES
@@ -36,6 +37,10 @@ class StreamInfo:
     fingerprint: dict[str, Any]
     digest: str
     """SHA-256 of the fingerprint."""
+    decoder: str | None
+    """Decoder that the clips were read with; None where the features were imported."""
+    decoded_old_way: int
+    """Clips decoded before there was a choice: by decord's index, which takes wrong frames of some files."""
     int8_error: float | None
     """Root mean square over rows of int8's relative error, each relative to its row's own size; else None."""
     int8_error_largest: float | None
@@ -124,6 +129,7 @@ def _stream_info(store: FeatureStore, kind: Kind) -> StreamInfo:
     row_bytes = sum(
         math.prod(shape) * np.dtype(data_type).itemsize + CRC_BYTES for shape, data_type in stream_arrays(spec).values()
     )
+    decoder = decoder_of(spec.fingerprint)
     errors = store.int8_errors(kind) if spec.dtype == "int8" and statuses[OK] else None
     return StreamInfo(
         kind=kind,
@@ -137,6 +143,8 @@ def _stream_info(store: FeatureStore, kind: Kind) -> StreamInfo:
         bytes=statuses[OK] * row_bytes,
         fingerprint=spec.fingerprint,
         digest=json_sha256(spec.fingerprint),
+        decoder=OLD if decoder == "" else decoder,
+        decoded_old_way=statuses[OK] if decoder == "" else 0,
         int8_error=None if errors is None else float(np.sqrt(np.square(errors).mean())),
         int8_error_largest=None if errors is None else float(errors.max()),
     )

@@ -115,8 +115,11 @@ def fold_rows(columns: Columns, kind: Kind, rows: Mapping[int, RowDetails]) -> N
             columns["silent"][row] = details.silent
         for name in DETAIL_COLUMNS:
             value: Any = getattr(details, name)
-            if value is not None and (kind == "video" or columns[name][row] is None):  # the picture's word is first
-                columns[name][row] = value
+            if value is None:
+                continue
+            if name == "duration_s":  # a clip is as long as the longer of its streams, in whichever order they come
+                value = max(value, columns[name][row] or 0.0)
+            columns[name][row] = value
 
 
 def retire(ledger: Path, records: Iterable[ShardRecord]) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from avem.cache import layout, ledger
-from avem.cache.decoders import as_stored
+from avem.cache.decoders import as_stored, with_decoder
 from avem.cache.location import Location
 from avem.cache.locks import store_lock
 from avem.cache.manifest import (
@@ -163,6 +163,34 @@ class StoreWriter:
                     raise UnknownClipError(f"{self.path} has no row {row}; it holds {len(columns['clip_id'])} clips.")
                 columns[f"{kind}_status"][row] = PENDING
             self._write_manifest(columns)
+
+    def change_decoder(self, kind: Kind, decoder: str) -> None:
+        """Have every clip of a stream decoded again, by another decoder; may be repeated after a kill.
+
+        The rows become pending before the stream takes the new decoder's name, so that no row is ever taken for what
+        it is not. Rows keep their bytes until they are written again.
+
+        Args:
+            kind: `video` or `audio`.
+            decoder: The new one.
+        """
+        with self._exclusive():
+            columns = self._fold()
+            for row, status in enumerate(columns[f"{kind}_status"]):
+                if status == OK or status.startswith(FAILED):
+                    columns[f"{kind}_status"][row] = PENDING
+                    columns[f"{kind}_decoder"][row] = None
+                    if kind == "video":  # the longer of two streams' lengths; an old one may be wrong
+                        columns["duration_s"][row] = None
+            self._write_manifest(columns)
+            encoder = layout.read_metadata(self.path)["attributes"]["avem"]["streams"][kind]
+            group = self.path / layout.stream_group(kind, encoder)
+            arrays = [path.parent for path in group.glob(f"*/{layout.METADATA}")]
+            for array in sorted(arrays, key=lambda path: path.name == "features"):  # last, because it is the one read
+                metadata = layout.read_metadata(array)
+                avem = metadata["attributes"]["avem"]
+                avem["fingerprint"] = with_decoder(avem["fingerprint"], decoder)
+                layout.write_metadata(array, metadata)
 
     def enter_again(self, entries: Mapping[int, ClipRecord]) -> None:
         """Replace manifest entries that were edited or moved, and have their rows extracted again in every stream.

@@ -169,7 +169,7 @@ def _take(
 
 
 def _details(kind: Kind, clip: DecodedClip, error: str, task: DecodeTask) -> RowDetails:
-    """What decoding a stream told; a clip is as long as its picture, or as its sound where there is no picture."""
+    """What decoding a stream told; the manifest takes the longer of the two lengths."""
     status: Literal["ok", "failed"] = "failed" if error else "ok"
     length_s = clip.duration_s if kind == "video" else clip.sound_duration_s
     if length_s is not None and task.span is not None:

@@ -64,7 +64,7 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
         if not options.dry_run and _is_elsewhere(store_path, records, root):
             StoreWriter.open(store_path).add_clips(records, root)
     else:
-        _run(root, store_path, options, records, report)
+        _run(root, store_path, options, records, known, report)
     if not options.dry_run:
         writer = StoreWriter.open(store_path)
         _remember_long(writer, records, options)
@@ -84,13 +84,15 @@ def _is_elsewhere(store_path: Path, records: Sequence[ClipRecord], root: Path) -
 
 
 def _run(
-    root: Path, store_path: Path, options: ExtractOptions, records: Sequence[ClipRecord], report: ExtractReport
-) -> None:
+    root: Path, store_path: Path, options: ExtractOptions, records: Sequence[ClipRecord], known: pa.Table,
+    report: ExtractReport,
+) -> None:  # fmt: skip
     """Load the encoders, check that the result will fit, and fill the store."""
     begin = time.perf_counter()
     with open_engine(options, max(report.pending.values())) as engine:
         report.timings.load = time.perf_counter() - begin
         report.bytes_needed = plan.bytes_needed(engine.specs, cast("dict[Kind, int]", report.pending))
+        report.bytes_needed = max(report.bytes_needed - plan.bytes_replaced(store_path, engine.specs, known), 0)
         report.bytes_free = plan.free_bytes(store_path)
         logger.info(
             "%s: %s to extract, %.2f GB of features, %.1f GB free.",

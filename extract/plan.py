@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from avem.cache.layout import stream_group
 from avem.cache.records import FAILED, OK, ClipRecord, Kind, StreamSpec
 from avem.cache.windows import whole_ids
 from avem.errors import StoreError
@@ -106,6 +107,16 @@ def free_bytes(path: Path) -> int:
 def bytes_needed(specs: dict[Kind, StreamSpec], pending: dict[Kind, int]) -> int:
     """Disk space that the pending rows will take."""
     return int(RESERVE * sum((spec.row_bytes + 4 * spec.pooled_dim) * pending[kind] for kind, spec in specs.items()))
+
+
+def bytes_replaced(store: Path, specs: dict[Kind, StreamSpec], known: pa.Table) -> int:
+    """Disk space that a store's files hold for rows that are to be written again."""
+    held = 0
+    for kind, spec in specs.items():
+        files = (store / stream_group(kind, spec.encoder)).glob("*/c.*")
+        taken = sum(path.stat().st_blocks * 512 for path in files)
+        held += max(taken - bytes_needed({kind: spec}, {kind: known[f"{kind}_status"].to_pylist().count(OK)}), 0)
+    return held
 
 
 def check_disk(path: Path, needed: int, free: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from avem.cache.decoders import OLD, decoder_of
 from avem.cache.layout import LEDGER
 from avem.cache.records import ClipRecord, DamagedRow, Kind
 from avem.cache.store import FeatureStore
@@ -92,7 +93,11 @@ def _extract_again(
         if clip_id in clips:
             datasets[dataset].add(clip_id)
     for dataset, ids in datasets.items():
-        again = replace(options, only=frozenset(ids), streams=(kind,), dtype=store.spec(kind).dtype, limit=None)
+        spec = store.spec(kind)
+        again = replace(
+            options, only=frozenset(ids), streams=(kind,), dtype=spec.dtype, limit=None,
+            decoder=decoder_of(spec.fingerprint) or OLD,
+        )  # fmt: skip
         failures = extract(roots[dataset], path, again).failures
         report.left |= {failure.clip_id: failure.reason for failure in failures}
 

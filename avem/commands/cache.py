@@ -14,6 +14,7 @@ from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 
 if TYPE_CHECKING:
     from avem.cache.records import Kind
+    from avem.extract import ExtractOptions
 
 cache_app = typer.Typer(no_args_is_help=True, help="Look at a feature store, check it, and mine negatives in it.")
 cache_app.command()(logps)
@@ -44,18 +45,41 @@ def repair(
     dataset: Annotated[str | None, typer.Option(help="Layout to read, if it is not recognised.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")] = "auto",
     precision: Annotated[str, typer.Option(help="What the encoders compute in.")] = "auto",
+    redecode: Annotated[
+        bool, typer.Option("--redecode", help="Decode every clip again that an older avem decoded by decord's index.")
+    ] = False,
 ) -> None:
     """Verify the store and extract its damaged rows, and only these, again; exit status 3 if some are left."""
     from avem.extract import ExtractOptions
+    from avem.extract.redecode import is_begun
     from avem.extract.repair import repair as run
 
     options = ExtractOptions(video_encoder, audio_encoder, dataset=dataset, device=device, precision=precision)
+    if redecode or is_begun(cache):
+        _redecode(cache, options, root)
+        return
     report = run(cache, options, root)
     typer.echo(f"{len(report.damaged)} rows were damaged; {len(report.mended)} clips are extracted again.")
     for clip_id, reason in report.left.items():
         typer.echo(f"left as it is: {clip_id}: {reason}")
     if report.left:
         raise PartialFailure(f"{len(report.left)} rows of {cache} could not be mended.")
+
+
+def _redecode(cache: Path, options: ExtractOptions, root: Path | None) -> None:
+    """Make the features new that an older avem made, and say what came of it."""
+    from avem.extract.redecode import redecode
+
+    report = redecode(cache, options, root)
+    if not report.redecoded:
+        typer.echo(f"Every clip of {cache} was decoded by {options.decoder} already.")
+        return
+    done = ", ".join(f"{count} {kind}" for kind, count in report.redecoded.items())
+    typer.echo(f"Decoded and encoded again: {done}. Mine negatives again with `avem cache negatives`.")
+    for clip_id, reason in report.left.items():
+        typer.echo(f"no features: {clip_id}: {reason}")
+    if report.left:
+        raise PartialFailure(f"{len(report.left)} clips of {cache} can't be decoded; the manifest says why.")
 
 
 @cache_app.command()

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from avem.cache.decoders import OLD
 from avem.cache.info import StoreInfo
 from avem.errors import SettingError
 from avem.evaluate.results import BenchResult
@@ -86,6 +87,14 @@ def show_store(info: StoreInfo) -> None:
             str(stream.failed), str(stream.pending), f"{stream.bytes / 2**20:.1f}", error, stream.digest[:12],
         )  # fmt: skip
     Console().print(table)
+    for stream in info.streams:
+        if stream.decoded_old_way:
+            typer.echo(
+                f"{stream.kind}: {stream.decoded_old_way} of {stream.rows} clips were decoded the old way, by decord's "
+                "index, which takes wrong frames of some files; `avem cache repair --redecode` makes them new."
+            )
+        elif stream.decoder == OLD:
+            typer.echo(f"{stream.kind}: decoded by decord, as the reference implementation decodes.")
     if info.windows:
         typer.echo(f"windows: {info.windows} clips are windows of {info.divided} longer ones")
     if info.long:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from avem.extract import ExtractOptions, extract, pool, worker
+from avem.extract.redecode import redecode
 
 torch.set_num_threads(1)
 
@@ -41,8 +42,11 @@ def fork_worker() -> pool._Worker:
     return pool._Worker(ForkedProcess(pid), Connection(ours.detach()))
 
 
-def run(corpus: Path, store: Path, options: ExtractOptions, after: int, tally: Path) -> None:
-    """Extract; die as soon as the store's files were touched `after` times (0: live); `tally` grows by a byte each."""
+def run(corpus: Path | None, store: Path, options: ExtractOptions, after: int, tally: Path) -> None:
+    """Extract, or decode a store again where no corpus is given, and die as soon as its files were touched so often.
+
+    `after` 0 is to live; the file `tally` grows by a byte at each touch.
+    """
     seen = itertools.count(1)
     handle = os.open(tally, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     pool._start = fork_worker
@@ -55,4 +59,7 @@ def run(corpus: Path, store: Path, options: ExtractOptions, after: int, tally: P
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(count)
-    extract(corpus, store, options)
+    if corpus is None:
+        redecode(store, options)
+    else:
+        extract(corpus, store, options)

@@ -1,0 +1,151 @@
+"""Making features new whose clips were decoded by another decoder: `avem cache repair --redecode`.
+
+Nothing is given up before it is known that everything can be made again: every source file is there and unchanged, and
+the encoders are those that made the store. What has begun is written down in the ledger, so the next `avem cache
+repair` finishes what was killed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from avem.cache.decoders import decoder_of, without_decoder
+from avem.cache.layout import LEDGER
+from avem.cache.records import OK, PENDING, Kind
+from avem.cache.store import FeatureStore
+from avem.cache.writer import StoreWriter
+from avem.errors import FingerprintError, MissingFileError
+from avem.extract.engines import open_engine
+from avem.extract.options import ExtractOptions
+from avem.extract.pipeline import extract
+from avem.files import file_sha256, write_atomic
+
+BEGUN = "redecode.json"
+"""Ledger file that names the streams whose clips are being decoded again, and by which decoder."""
+
+
+@dataclass(slots=True)
+class RedecodeReport:
+    """What decoding again did."""
+
+    redecoded: dict[Kind, int] = field(default_factory=dict)
+    """Clips with new features, by stream; empty where every stream was up to date."""
+    left: dict[str, str] = field(default_factory=dict)
+    """Clips that have no features now, and why: what the right decoder refuses."""
+
+
+def is_begun(store_path: Path) -> bool:
+    """Whether an earlier run was stopped before it had made every clip new."""
+    return (store_path / LEDGER / BEGUN).is_file()
+
+
+def redecode(store_path: str | Path, options: ExtractOptions, root: str | Path | None = None) -> RedecodeReport:
+    """Decode and encode again every clip that was read by another decoder than the options name.
+
+    Args:
+        store_path: The store's folder.
+        options: The decoder, and the encoders, which have to be those that made the store.
+        root: Where the source files are now; None: where they were at the extraction.
+
+    Returns:
+        How many clips are new, and those that have no features now.
+
+    Raises:
+        MissingFileError: A clip's source file is gone or changed; nothing was changed in the store.
+        FingerprintError: The encoders are not those that made the store; nothing was changed.
+        AvemError: The store can't be read or written.
+    """
+    path = Path(store_path).expanduser()
+    store = FeatureStore.open(path)
+    begun = path / LEDGER / BEGUN
+    kinds: list[Kind]
+    if begun.is_file():
+        plan = json.loads(begun.read_bytes())
+        kinds, options = plan["streams"], replace(options, decoder=plan["decoder"])
+    else:
+        kinds = [kind for kind in store.kinds if decoder_of(store.fingerprint(kind)) not in (None, options.decoder)]
+    options = replace(options, streams=tuple(kinds) or options.streams, limit=None)
+    report = RedecodeReport()
+    if not kinds:
+        return report
+    if not begun.is_file():
+        _check_sources(store, kinds, root)
+        _check_encoders(store, options)
+        write_atomic(begun, json.dumps({"streams": kinds, "decoder": options.decoder}))
+    writer = StoreWriter.open(path)
+    for kind in kinds:
+        if decoder_of(store.fingerprint(kind)) != options.decoder:
+            writer.change_decoder(kind, options.decoder)
+    _extract_pending(FeatureStore.open(path), kinds, root, options, report)
+    begun.unlink()
+    return report
+
+
+def _check_sources(store: FeatureStore, kinds: list[Kind], root: str | Path | None) -> None:
+    """Refuse to give up features that could not be made again."""
+    clips = [clip for clip in store.clips.to_pylist() if any(clip[f"{kind}_status"] == OK for kind in kinds)]
+    gone = [clip["path"] for clip in clips if _root_of(store, clip, root) is None]
+    if gone:
+        raise MissingFileError(
+            f"{len(gone)} clips can't be decoded again, because their source files are gone or changed (the first is "
+            f"{gone[0]}); give --root, or extract into a new store. Nothing was changed."
+        )
+
+
+def _root_of(store: FeatureStore, clip: dict[str, Any], root: str | Path | None) -> Path | None:
+    """The folder that has a clip's file as it was extracted; a dataset may have come from several."""
+    name = clip["dataset"]
+    known = [Path(path) for key, path in store.roots.items() if key == name or key.startswith(f"{name} (")]
+    return next((path for path in ([Path(root)] if root else known) if _is_unchanged(path / clip["path"], clip)), None)
+
+
+def _is_unchanged(source: Path, clip: dict[str, Any]) -> bool:
+    """Whether a file is the one that was extracted; its content is read only where its size or time is another."""
+    try:
+        state = source.stat()
+        if (state.st_size, state.st_mtime_ns) == (clip["size_bytes"], clip["modified_ns"]):
+            return True
+        return file_sha256(source) == clip["sha256"]
+    except OSError:
+        return False
+
+
+def _check_encoders(store: FeatureStore, options: ExtractOptions) -> None:
+    """Refuse encoders that would make other features than the store's."""
+    with open_engine(replace(options, dry_run=True, engine="local"), 1) as engine:
+        for kind, spec in engine.specs.items():
+            there = store.spec(kind)
+            same = without_decoder(there.fingerprint) == without_decoder(spec.fingerprint)
+            if not same or there.encoder != spec.encoder:
+                raise FingerprintError(
+                    f"The {kind} features in {store.location.url} were made by {there.encoder} {there.fingerprint}, "
+                    f"not by {spec.encoder} {spec.fingerprint}; give --{kind}-encoder. Nothing was changed."
+                )
+
+
+def _extract_pending(
+    store: FeatureStore, kinds: list[Kind], root: str | Path | None, options: ExtractOptions, report: RedecodeReport
+) -> None:
+    """Extract what is pending in the streams, folder by folder; streams that are kept alike are decoded together."""
+    folders: dict[Path, set[str]] = defaultdict(set)
+    for clip in store.clips.to_pylist():
+        if any(clip[f"{kind}_status"] == PENDING for kind in kinds):
+            folder = _root_of(store, clip, root)
+            if folder is None:
+                report.left[clip["clip_id"]] = f"its source {clip['path']} is not there; give its root with --root"
+            else:
+                folders[folder].add(clip["clip_id"])
+    by_dtype: dict[str, list[Kind]] = defaultdict(list)
+    for kind in kinds:
+        by_dtype[store.spec(kind).dtype].append(kind)
+    for dtype, alike in by_dtype.items():
+        for folder, ids in folders.items():
+            again = replace(options, streams=tuple(alike), dtype=dtype, only=frozenset(ids))
+            done = extract(folder, store.location.local or "", again)
+            for kind in alike:
+                report.redecoded[kind] = report.redecoded.get(kind, 0) + done.encoded.get(kind, 0)
+            report.left |= {failure.clip_id: failure.reason for failure in done.failures}
