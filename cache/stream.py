@@ -143,7 +143,9 @@ class StreamWriter:
 
         def write(name: str, row_shape: tuple[int, ...]) -> None:
             path = layout.shard_path(group / name, shard.index, 1 + len(row_shape))
-            old = ShardFile(path, size) if kept else None
+            old = (
+                ShardFile(path, size) if kept and path.exists() else None
+            )  # a lost file's rows stay lost, and known so
             rows: dict[int, bytes | memoryview] = {slot: old.raw(slot) for slot in kept} if old else {}
             for row, data, item in zip(shard.rows, encoded.arrays[name], committed, strict=True):
                 if item.status == OK:

@@ -26,6 +26,8 @@ class KnownForms:
     """Clip id to the content of a whole clip and its length in seconds, None where it is not known."""
     windows: dict[str, dict[str, tuple[Span, str]]] = field(default_factory=lambda: defaultdict(dict))
     """Clip id to its windows: their names, spans and content."""
+    spans: dict[str, tuple[Span, str]] = field(default_factory=dict)
+    """Name of each window to its span and its file's path."""
     done: set[str] = field(default_factory=set)
     """Clips and windows with features."""
     failed: set[str] = field(default_factory=set)
@@ -35,15 +37,16 @@ class KnownForms:
     def read(cls, known: pa.Table) -> KnownForms:
         """The forms in a manifest."""
         forms = cls()
-        names = ("clip_id", "sha256", "duration_s", *(f"{kind}_status" for kind in KINDS))
+        names = ("clip_id", "path", "sha256", "duration_s", *(f"{kind}_status" for kind in KINDS))
         columns = [known[name].to_pylist() for name in names]
-        for owner, span, name, sha256, length, *statuses in zip(
+        for owner, span, name, path, sha256, length, *statuses in zip(
             whole_ids(known), clip_spans(known), *columns, strict=True
         ):
             if span is None:
                 forms.whole[name] = (sha256, length)
             else:
                 forms.windows[owner][name] = (span, sha256)
+                forms.spans[name] = (span, path)
             if OK in statuses:
                 forms.done.add(name)
             elif any(status.startswith(FAILED) for status in statuses):
@@ -69,7 +72,7 @@ def choose_forms(
     beside it. Windows that the store holds are taken from there; other files are measured.
 
     Args:
-        records: The dataset's clips, whole.
+        records: The dataset's clips, whole, or clips and windows as the manifest names them.
         known: The store's manifest.
         options: `long` is `cut`, `windows`, or None for what the store says.
         remembered: Dataset to what an earlier run was asked for.
@@ -103,6 +106,9 @@ def choose_forms(
 def _held_forms(record: ClipRecord, forms: KnownForms, long: str | None) -> list[ClipRecord] | None:
     """The forms that the store holds a clip in and that are asked for; None where that is to be decided anew."""
     clip_id = record.clip_id
+    span, path = forms.spans.get(clip_id, (None, ""))
+    if span is not None and path == record.path:  # an entry of the manifest that is extracted again
+        return [as_window(record, span, clip_id)]
     whole, windows = forms.whole.get(clip_id), forms.windows.get(clip_id, {})
     same = all(sha256 == record.sha256 for _, sha256 in windows.values()) or not forms.may_be_replaced(clip_id)
     as_windows = [as_window(record, span, name) for name, (span, _) in windows.items()] if same else []

@@ -21,17 +21,22 @@ from avem.extract.engines import open_engine
 from avem.extract.fill import Job
 from avem.extract.history import finished_before, record_run
 from avem.extract.options import ClipFailure, ExtractOptions, ExtractReport
+from avem.records import Clip
 
 logger = logging.getLogger(__name__)
 
 
-def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | None = None) -> ExtractReport:
+def extract(
+    root: str | Path, store_path: str | Path, options: ExtractOptions | None = None,
+    clips: Sequence[Clip] | None = None,
+) -> ExtractReport:  # fmt: skip
     """Turn a dataset's clips into features in a store; takes up again wherever an earlier run stopped.
 
     Args:
         root: The dataset's root folder.
         store_path: The store; made if it is not there.
         options: How; the defaults are the released encoders.
+        clips: These rather than what the layout of the root says.
 
     Returns:
         What was done. Clips that failed are in it and in the manifest; they do not stop the run.
@@ -42,7 +47,7 @@ def extract(root: str | Path, store_path: str | Path, options: ExtractOptions | 
     options = options or ExtractOptions()
     start = time.perf_counter()
     root, store_path = Path(root).expanduser(), Path(store_path).expanduser()
-    clips = read_dataset(root, options.dataset)[: options.limit]
+    clips = read_dataset(root, options.dataset)[: options.limit] if clips is None else clips
     if options.only is not None:
         wanted = long_clips.named(options.only)
         clips = [clip for clip in clips if clip.clip_id in wanted]

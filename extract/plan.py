@@ -37,7 +37,8 @@ def hash_clips(root: Path, clips: Sequence[Clip], known: pa.Table) -> tuple[list
         so that they enter it with their real content once they can be read.
     """
     columns = [known[name].to_pylist() for name in ("size_bytes", "modified_ns", "sha256")]
-    seen = dict(zip(whole_ids(known), zip(*columns, strict=True), strict=True))
+    files = list(zip(*columns, strict=True))
+    seen = dict(zip(whole_ids(known), files, strict=True)) | dict(zip(known["clip_id"].to_pylist(), files, strict=True))
 
     def look(clip: Clip) -> ClipRecord | ClipFailure:
         path = root / clip.path

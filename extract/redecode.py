@@ -13,16 +13,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from avem.cache.decoders import decoder_of, without_decoder
+from avem.cache.decoders import OLD, decoder_of, without_decoder
 from avem.cache.layout import LEDGER
 from avem.cache.records import OK, PENDING, Kind
 from avem.cache.store import FeatureStore
+from avem.cache.windows import clip_spans
 from avem.cache.writer import StoreWriter
-from avem.errors import FingerprintError, MissingFileError
+from avem.errors import FingerprintError, MissingFileError, SettingError
 from avem.extract.engines import open_engine
+from avem.extract.known_clips import folder_of, known_clips
 from avem.extract.options import ExtractOptions
 from avem.extract.pipeline import extract
-from avem.files import file_sha256, write_atomic
+from avem.files import write_atomic
 
 BEGUN = "redecode.json"
 """Ledger file that names the streams whose clips are being decoded again, and by which decoder."""
@@ -35,7 +37,7 @@ class RedecodeReport:
     redecoded: dict[Kind, int] = field(default_factory=dict)
     """Clips with new features, by stream; empty where every stream was up to date."""
     left: dict[str, str] = field(default_factory=dict)
-    """Clips that have no features now, and why: what the right decoder refuses."""
+    """Clips that have no features now, and why: the decoder refuses them, or they were gone when a run resumed."""
 
 
 def is_begun(store_path: Path) -> bool:
@@ -57,6 +59,7 @@ def redecode(store_path: str | Path, options: ExtractOptions, root: str | Path |
     Raises:
         MissingFileError: A clip's source file is gone or changed; nothing was changed in the store.
         FingerprintError: The encoders are not those that made the store; nothing was changed.
+        SettingError: The store holds windows, which the decoder can't make; nothing was changed.
         AvemError: The store can't be read or written.
     """
     path = Path(store_path).expanduser()
@@ -73,6 +76,8 @@ def redecode(store_path: str | Path, options: ExtractOptions, root: str | Path |
     if not kinds:
         return report
     if not begun.is_file():
+        if options.decoder == OLD and any(clip_spans(store.clips)):
+            raise SettingError(f"{path} holds windows of long clips, and decord decodes whole clips only.")
         _check_sources(store, kinds, root)
         _check_encoders(store, options)
         write_atomic(begun, json.dumps({"streams": kinds, "decoder": options.decoder}))
@@ -81,37 +86,22 @@ def redecode(store_path: str | Path, options: ExtractOptions, root: str | Path |
         if decoder_of(store.fingerprint(kind)) != options.decoder:
             writer.change_decoder(kind, options.decoder)
     _extract_pending(FeatureStore.open(path), kinds, root, options, report)
-    begun.unlink()
+    waiting = [clip for clip in FeatureStore.open(path).clips.to_pylist() if _has(clip, kinds, PENDING)]
+    report.left |= {clip["clip_id"]: f"its source {clip['path']} is gone or changed; give --root" for clip in waiting}
+    if not waiting:
+        begun.unlink()
     return report
 
 
 def _check_sources(store: FeatureStore, kinds: list[Kind], root: str | Path | None) -> None:
     """Refuse to give up features that could not be made again."""
-    clips = [clip for clip in store.clips.to_pylist() if any(clip[f"{kind}_status"] == OK for kind in kinds)]
-    gone = [clip["path"] for clip in clips if _root_of(store, clip, root) is None]
+    clips = [clip for clip in store.clips.to_pylist() if _has(clip, kinds, OK)]
+    gone = [clip["path"] for clip in clips if folder_of(store, clip, root) is None]
     if gone:
         raise MissingFileError(
             f"{len(gone)} clips can't be decoded again, because their source files are gone or changed (the first is "
             f"{gone[0]}); give --root, or extract into a new store. Nothing was changed."
         )
-
-
-def _root_of(store: FeatureStore, clip: dict[str, Any], root: str | Path | None) -> Path | None:
-    """The folder that has a clip's file as it was extracted; a dataset may have come from several."""
-    name = clip["dataset"]
-    known = [Path(path) for key, path in store.roots.items() if key == name or key.startswith(f"{name} (")]
-    return next((path for path in ([Path(root)] if root else known) if _is_unchanged(path / clip["path"], clip)), None)
-
-
-def _is_unchanged(source: Path, clip: dict[str, Any]) -> bool:
-    """Whether a file is the one that was extracted; its content is read only where its size or time is another."""
-    try:
-        state = source.stat()
-        if (state.st_size, state.st_mtime_ns) == (clip["size_bytes"], clip["modified_ns"]):
-            return True
-        return file_sha256(source) == clip["sha256"]
-    except OSError:
-        return False
 
 
 def _check_encoders(store: FeatureStore, options: ExtractOptions) -> None:
@@ -131,21 +121,19 @@ def _extract_pending(
     store: FeatureStore, kinds: list[Kind], root: str | Path | None, options: ExtractOptions, report: RedecodeReport
 ) -> None:
     """Extract what is pending in the streams, folder by folder; streams that are kept alike are decoded together."""
-    folders: dict[Path, set[str]] = defaultdict(set)
-    for clip in store.clips.to_pylist():
-        if any(clip[f"{kind}_status"] == PENDING for kind in kinds):
-            folder = _root_of(store, clip, root)
-            if folder is None:
-                report.left[clip["clip_id"]] = f"its source {clip['path']} is not there; give its root with --root"
-            else:
-                folders[folder].add(clip["clip_id"])
+    pending = {clip["clip_id"] for clip in store.clips.to_pylist() if _has(clip, kinds, PENDING)}
+    folders = known_clips(store, pending, root)
     by_dtype: dict[str, list[Kind]] = defaultdict(list)
     for kind in kinds:
         by_dtype[store.spec(kind).dtype].append(kind)
     for dtype, alike in by_dtype.items():
-        for folder, ids in folders.items():
-            again = replace(options, streams=tuple(alike), dtype=dtype, only=frozenset(ids))
-            done = extract(folder, store.location.local or "", again)
+        for folder, clips in folders.items():
+            again = replace(options, streams=tuple(alike), dtype=dtype)
+            done = extract(folder, store.location.local or "", again, clips)
             for kind in alike:
                 report.redecoded[kind] = report.redecoded.get(kind, 0) + done.encoded.get(kind, 0)
             report.left |= {failure.clip_id: failure.reason for failure in done.failures}
+
+
+def _has(clip: dict[str, Any], kinds: list[Kind], status: str) -> bool:
+    return any(clip[f"{kind}_status"] == status for kind in kinds)

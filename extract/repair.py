@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from avem.cache.store import FeatureStore
 from avem.cache.windows import whole_id, window_spans
 from avem.cache.writer import StoreWriter
 from avem.extract.datasets import read_dataset
+from avem.extract.known_clips import known_clips
 from avem.extract.long_clips import as_window, measure
 from avem.extract.options import ExtractOptions
 from avem.extract.pipeline import extract
@@ -77,28 +77,23 @@ def repair(store_path: str | Path, options: ExtractOptions, root: str | Path | N
         for kind, damaged in rows.items():
             writer.mark_pending(kind, damaged)
         for kind, clips in work.items():
-            _extract_again(path, kind, clips, roots, options, report)
+            _extract_again(path, kind, clips, root, options, report)
         begun.unlink()
     report.mended = sorted(set().union(*work.values()) - report.left.keys())
     return report
 
 
 def _extract_again(
-    path: Path, kind: Kind, clips: set[str], roots: dict[str, Path], options: ExtractOptions, report: RepairReport
+    path: Path, kind: Kind, clips: set[str], root: str | Path | None, options: ExtractOptions, report: RepairReport
 ) -> None:
-    """Extract the pending rows of one stream, dataset by dataset."""
+    """Extract the pending rows of one stream, folder by folder, by the decoder that the stream was made with."""
     store = FeatureStore.open(path)
-    datasets: dict[str, set[str]] = defaultdict(set)
-    for clip_id, dataset in zip(*(store.clips[name].to_pylist() for name in ("clip_id", "dataset")), strict=True):
-        if clip_id in clips:
-            datasets[dataset].add(clip_id)
-    for dataset, ids in datasets.items():
-        spec = store.spec(kind)
-        again = replace(
-            options, only=frozenset(ids), streams=(kind,), dtype=spec.dtype, limit=None,
-            decoder=decoder_of(spec.fingerprint) or OLD,
-        )  # fmt: skip
-        failures = extract(roots[dataset], path, again).failures
+    spec = store.spec(kind)
+    again = replace(
+        options, streams=(kind,), dtype=spec.dtype, limit=None, decoder=decoder_of(spec.fingerprint) or OLD
+    )  # fmt: skip
+    for folder, known in known_clips(store, clips, root).items():
+        failures = extract(folder, path, again, known).failures
         report.left |= {failure.clip_id: failure.reason for failure in failures}
 
 

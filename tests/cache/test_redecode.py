@@ -207,7 +207,7 @@ def test_a_kill_at_any_moment_loses_nothing(made, old, tmp_path, redecode_and_di
     _, total = redecode_and_die(tmp_path / "whole", made[1], 0)
     assert is_right(made, tmp_path / "whole")
     rng = np.random.default_rng(0)
-    moments = rng.integers(1, total, 6).tolist()
+    moments = rng.integers(1, total, 5).tolist()
     for number, after in enumerate(sorted(moments)):
         store = tmp_path / f"store-{number}"
         shutil.copytree(old, store)
