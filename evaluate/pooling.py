@@ -13,6 +13,18 @@ POOLING = {
 }
 """How windows are pooled, as results say it."""
 
+
+def pooling_note(pooling: Mapping[str, Any]) -> str:
+    """What a result's `pooling` says, in a sentence; empty where nothing was pooled."""
+    for what in ("questions", "clips"):
+        if number := pooling.get(what):
+            return (
+                f"{number} {what} are answered over the windows of a clip: log-probabilities by their "
+                f"{pooling['logprobs']}, written answers by the {pooling['answers']}."
+            )
+    return ""
+
+
 Answer = TypeVar("Answer")
 
 

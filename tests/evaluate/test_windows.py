@@ -13,7 +13,7 @@ from avem.evaluate.bench import bench_emorealm
 from avem.evaluate.clips import resolve_clips
 from avem.evaluate.contrast import ContrastOptions, bench_contrast
 from avem.evaluate.media_asking import files_of_store, place_questions
-from avem.evaluate.pooling import WindowRows, pool_answers, pool_logprobs, pool_records
+from avem.evaluate.pooling import WindowRows, pool_answers, pool_logprobs, pool_records, pooling_note
 from avem.evaluate.probes.runner import _on_windows
 from avem.evaluate.probes.swap import swap_probe
 from avem.evaluate.recognition.bench import bench_recognition
@@ -100,8 +100,10 @@ def test_a_question_is_pooled_over_the_windows_with_media(store, scripted, tmp_p
     assert (item.clip_id, item.clip_path) == ("demo/talk", "clips/talk.mp4")
     assert item.windows == ("demo/talk@0-30", "demo/talk@30-60")
     assert result.pooling["questions"] == 1
-    assert "mean" in result.pooling["logprobs"]
-    assert "earliest" in result.pooling["answers"]
+    assert pooling_note(result.pooling) == (
+        "1 questions are answered over the windows of a clip: log-probabilities by their mean over windows, written "
+        "answers by the majority of the windows whose answer can be read, ties to the earliest window."
+    )
     read = read_result(tmp_path)
     assert (read.items[0].windows, read.pooling) == (item.windows, result.pooling)
     calls = len(model.calls)
