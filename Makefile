@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 DEMO ?= demo
 AVEM = $(VENV)/bin/avem
 
-.PHONY: demo test check install clean
+.PHONY: demo test check platforms install clean
 
 # The install is done again when pyproject.toml changes. A torch that is there already is kept.
 $(VENV)/installed: pyproject.toml
@@ -28,6 +28,9 @@ check: install
 	rm -rf $(VENV)/types
 	$(VENV)/bin/pip install --quiet --no-deps --target $(VENV)/types .
 	MYPYPATH=$(VENV)/types $(VENV)/bin/mypy --python-executable $(VENV)/bin/python -p avem
+
+platforms: install
+	.ci/platforms
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info

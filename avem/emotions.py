@@ -1,27 +1,35 @@
-"""Emotion names: synonyms that datasets use, and a distance that says how different two labels are."""
+"""The one emotion lexicon: names and synonyms of the seven labels, near misses, and how different two labels are."""
 
 from __future__ import annotations
 
+import re
+from difflib import get_close_matches
+
 from avem.records import Emotion
 
-SYNONYMS: dict[str, Emotion] = {
-    "happy": Emotion.HAPPINESS,
-    "joy": Emotion.HAPPINESS,
-    "joyful": Emotion.HAPPINESS,
-    "hap": Emotion.HAPPINESS,
-    "sad": Emotion.SADNESS,
-    "angry": Emotion.ANGER,
-    "ang": Emotion.ANGER,
-    "surprised": Emotion.SURPRISE,
-    "disgusted": Emotion.DISGUST,
-    "dis": Emotion.DISGUST,
-    "fearful": Emotion.FEAR,
-    "scared": Emotion.FEAR,
-    "afraid": Emotion.FEAR,
-    "fea": Emotion.FEAR,
-    "neu": Emotion.NEUTRAL,
+_WORDS: dict[Emotion, str] = {
+    Emotion.HAPPINESS: "happy joy joyful joyous glad gladness cheerful cheerfulness delight delighted hap",
+    Emotion.SADNESS: "sad unhappy unhappiness sorrow sorrowful grief mournful sadly",
+    Emotion.NEUTRAL: "neutrality neu",
+    Emotion.ANGER: "angry mad rage raging enraged fury furious wrath angered ang",
+    Emotion.SURPRISE: "surprised surprising surprize astonished astonishment amazed amazement sur",
+    Emotion.DISGUST: "disgusted disgusting revulsion repulsed dis",
+    Emotion.FEAR: "fearful scared afraid frightened terrified fea",
 }
-"""Spellings seen in the datasets, lower case, beside the seven names themselves."""
+
+SYNONYMS: dict[str, Emotion] = {word: emotion for emotion, words in _WORDS.items() for word in words.split()}
+"""Words that mean a label, lower case, beside the seven names themselves."""
+
+_OUTSIDE_WORDS = (
+    "anxiety anxious boredom bored calm calmness confusion confused contempt contemptuous disappointment disappointed "
+    "embarrassment excited excitement frustration frustrated guilt helplessness helpless interest love other pain "
+    "pride relief shame tired unknown worried worry none"
+)
+OUTSIDE = frozenset(_OUTSIDE_WORDS.split())
+"""Words that datasets label with and that mean none of the seven; they are close to none of them either."""
+
+SEVERAL = re.compile(r"[/,;+&|_]|\band\b|\bor\b")
+"""What stands between the parts of a label that names several emotions."""
 
 VALENCE: dict[Emotion, int] = {
     Emotion.HAPPINESS: 1,
@@ -36,12 +44,36 @@ VALENCE: dict[Emotion, int] = {
 
 
 def parse_emotion(label: str) -> Emotion | None:
-    """The emotion that a dataset's label means, or None where it is outside the seven."""
+    """The emotion that a dataset's label means, or None where it is outside the seven.
+
+    Example:
+        >>> parse_emotion(" Happy "), parse_emotion("suprise")
+        (<Emotion.HAPPINESS: 'happiness'>, None)
+    """
     name = label.strip().lower()
     try:
         return Emotion(name)
     except ValueError:
         return SYNONYMS.get(name)
+
+
+def nearest_words(label: str) -> list[str]:
+    """The known word nearest to a label that is not understood; of a label of several parts, one for each.
+
+    Returns:
+        Words that `parse_emotion` understands, without repetition; none where nothing is near.
+
+    Example:
+        >>> nearest_words("suprise"), nearest_words("happy/sad"), nearest_words("contempt")
+        (['surprise'], ['happy', 'sad'], [])
+    """
+    known = [*map(str, Emotion), *SYNONYMS]
+    found: list[str] = []
+    for part in SEVERAL.split(label.strip().lower()):
+        word = re.sub(r"^[\W\d]+|[\W\d]+$", "", part)
+        if word and word not in OUTSIDE:
+            found += [near for near in get_close_matches(word, known, n=1, cutoff=0.7) if near not in found]
+    return found
 
 
 def emotion_distance(first: Emotion, second: Emotion) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,13 +22,13 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
     Args:
         path: Where to write; its folder is made if missing.
-        data: The whole content; text is written as UTF-8.
+        data: The whole content; text is written as UTF-8, and what UTF-8 can't hold as its code.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -66,7 +67,9 @@ def claim_directory(directory: Path, name: str, settings: Mapping[str, Any], wha
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable, as `fsync` does for a file's content."""
+    """Make the names in a directory durable, as `fsync` does for a file's content; Windows can't open directories."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -95,6 +98,21 @@ def replace_directory(directory: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
     sync_directory(directory.parent)
+
+
+def irregular(mode: int) -> str:
+    """What a file's mode says that it is other than a file, as the end of a sentence; empty for a file.
+
+    Reading a FIFO or a device may never end, so whoever reads what a user names looks here first.
+    """
+    kinds = {
+        stat.S_IFIFO: "is a FIFO, not a file",
+        stat.S_IFSOCK: "is a socket, not a file",
+        stat.S_IFCHR: "is a device, not a file",
+        stat.S_IFBLK: "is a device, not a file",
+        stat.S_IFDIR: "is a folder, not a file",
+    }
+    return "" if stat.S_ISREG(mode) else kinds.get(stat.S_IFMT(mode), "is not a file")
 
 
 def file_sha256(path: Path) -> str:

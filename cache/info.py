@@ -14,6 +14,7 @@ from avem.cache.decoders import OLD, decoder_of
 from avem.cache.layout import FORMAT_VERSION, METADATA, stream_arrays
 from avem.cache.records import FAILED, OK, PENDING, Kind
 from avem.cache.shards import CRC_BYTES
+from avem.cache.staleness import is_stale, labels_digest
 from avem.cache.store import FeatureStore
 from avem.cache.windows import clip_spans, is_long, whole_ids
 from avem.files import json_sha256
@@ -67,10 +68,13 @@ class StoreInfo:
     splits: dict[str, int]
     emotions: dict[str, int]
     """Clips per label; unlabelled ones under the empty name."""
+    raw_labels: dict[str, int]
+    """Clips per label that is none of the seven emotions, as the dataset spells it; without a label at all, ``."""
     streams: tuple[StreamInfo, ...]
     failures: tuple[Failure, ...]
     negatives: tuple[dict[str, Any], ...]
-    """Attributes of each array of mined negatives: recipe, modality, k, seed, and how mining went."""
+    """Attributes of each array of mined negatives: recipe, modality, k, seed, how mining went, and whether labels
+    have changed since, as `stale`."""
     silent: tuple[str, ...] = ()
     """Clips whose sound is all zeros."""
     long: tuple[str, ...] = ()
@@ -104,6 +108,13 @@ def store_info(store: FeatureStore) -> StoreInfo:
         datasets=dict(Counter(_column(store, "dataset"))),
         splits=dict(Counter(_column(store, "split"))),
         emotions=dict(Counter(label or "" for label in _column(store, "emotion"))),
+        raw_labels=dict(
+            Counter(
+                raw or ""
+                for raw, label in zip(_column(store, "emotions_raw"), _column(store, "emotion"), strict=True)
+                if not label
+            )
+        ),
         streams=tuple(_stream_info(store, kind) for kind in store.kinds),
         failures=tuple(failures),
         negatives=tuple(_negatives(store)),
@@ -152,11 +163,13 @@ def _stream_info(store: FeatureStore, kind: Kind) -> StreamInfo:
 
 def _negatives(store: FeatureStore) -> list[dict[str, Any]]:
     found = []
+    digest = labels_digest(store.clips)
     for recipe in store.location.names("negatives"):
         for modality in store.location.names(f"negatives/{recipe}"):
             data = store.location.read(f"negatives/{recipe}/{modality}/{METADATA}")
             if data is not None:
-                found.append(json.loads(data)["attributes"]["avem"])
+                attributes = json.loads(data)["attributes"]["avem"]
+                found.append({**attributes, "stale": is_stale(attributes, digest)})
     return found
 
 

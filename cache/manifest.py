@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from avem.cache.records import PENDING, ClipRecord
 from avem.errors import StoreError
 from avem.files import write_atomic
+from avem.names import storable
 
 SCHEMA = pa.schema(
     [
@@ -106,6 +107,7 @@ def write_manifest(path: Path, columns: Columns, edited: Collection[int] = ()) -
         columns: The clips.
         edited: Rows that were found edited; they keep a check that does not match, so that they stay known as such.
     """
+    columns = {**columns, **{name: [storable(path) for path in columns[name]] for name in ("path", "audio_path")}}
     checks = row_checks(columns)
     for row in edited:
         checks[row] ^= 1

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from avem.cache.negatives import write_negatives
 from avem.cache.population import MODALITIES, Labels, Population, Rows, label_distance, population
+from avem.cache.staleness import DIGEST, labels_digest
 from avem.cache.store import FeatureStore
 
 RECIPE = "mutual"
@@ -54,7 +55,7 @@ def match_mutual(
     attributes = {
         "recipe": RECIPE, "modality": modality, "from": recipe, "k": 1, "duplicate_cosine": people.duplicate_cosine,
         "excluded": len(set(exclude)), "clips": len(labelled), "complete": len(labelled) - unpaired,
-        "unpaired": unpaired,
+        "unpaired": unpaired, DIGEST: labels_digest(store.clips),
     }  # fmt: skip
     write_negatives(store, RECIPE, modality, negatives, attributes)
     return negatives

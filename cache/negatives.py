@@ -19,6 +19,7 @@ import zarr
 from avem.cache.layout import METADATA, group_metadata, parse_metadata, write_metadata
 from avem.cache.population import MODALITIES, Labels, Population, Rows, population
 from avem.cache.search import EXACT_UP_TO, Found, Search, at_random, prepare_search
+from avem.cache.staleness import DIGEST, StaleNegativesError, labels_digest
 from avem.cache.store import FeatureStore
 from avem.errors import SettingError, StoreError
 from avem.files import replace_directory
@@ -117,7 +118,7 @@ def mine_negatives(
             recipe, modality, k, seed, distance, people.duplicate_cosine, labels is not None, len(set(exclude))
         )
         report = _mine(people, negatives, plan, exact_up_to)
-        write_negatives(store, recipe, modality, negatives, asdict(report))
+        write_negatives(store, recipe, modality, negatives, {**asdict(report), DIGEST: labels_digest(store.clips)})
         reports.append(report)
     return reports
 
@@ -133,12 +134,15 @@ def ensure_negatives(store: FeatureStore, recipe: str, seed: int = 0, labels: La
 
     Raises:
         StoreError: They were mined by labels of each modality, clips have been added since, and no labels are given.
+        StaleNegativesError: They were mined before labels changed; by which settings, only the user knows.
     """
     missing = []
     for modality, kinds in MODALITIES.items():
         if set(kinds) <= set(store.kinds):
             try:
                 store.negatives(recipe, modality)
+            except StaleNegativesError:
+                raise
             except StoreError:
                 missing.append(modality)
     if not missing or recipe not in RECIPES:

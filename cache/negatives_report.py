@@ -15,6 +15,7 @@ from avem.cache.population import MODALITIES, Labels
 from avem.cache.store import FeatureStore
 from avem.errors import StoreError
 from avem.files import write_atomic
+from avem.names import named_path
 
 FrameStrip = Callable[[Path], str]
 """A media file to the data URI of a picture of its frames side by side; empty where it can't be decoded."""
@@ -83,7 +84,7 @@ def _shown(
     sides = []
     for row in (example.row, example.negative):
         clip = store.clips.slice(row, 1).to_pylist()[0]
-        media = Path(media_root) / clip["path"] if media_root is not None else store.media_path(row)
+        media = named_path(Path(media_root), clip["path"]) if media_root is not None else store.media_path(row)
         picture = strip(media) if strip is not None and media.is_file() else ""
         sides.append({"name": clip["clip_id"], "emotion": clip["emotion"] or "no label", "picture": picture})
     return {"clip": sides[0], "negative": sides[1], "cosine": example.cosine, "note": example.note}

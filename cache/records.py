@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from avem.errors import SettingError
+from avem.names import storable
 from avem.records import Clip
 
 Kind = Literal["video", "audio"]
@@ -98,6 +99,11 @@ class ClipRecord:
         """Of a window, its start and end in seconds; None for a whole clip."""
         return None if self.start_s is None or self.end_s is None else (self.start_s, self.end_s)
 
+    def __post_init__(self) -> None:
+        """Make all but the paths text that UTF-8 can hold; paths stay as they are, to be opened."""
+        for name in ("clip_id", "dataset", "split", "emotions_raw", "source"):
+            object.__setattr__(self, name, storable(getattr(self, name)))
+
     @classmethod
     def of(cls, clip: Clip, sha256: str, size_bytes: int = 0, modified_ns: int = 0) -> ClipRecord:
         """The manifest's record of a clip that a dataset reader found."""
@@ -135,7 +141,7 @@ class RowDetails:
     @property
     def manifest_status(self) -> str:
         """The status as the manifest spells it: `ok` or `failed: reason`."""
-        return OK if self.status == OK else f"{FAILED}: {self.reason or 'no reason given'}"
+        return OK if self.status == OK else storable(f"{FAILED}: {self.reason or 'no reason given'}")
 
 
 @dataclass(frozen=True, slots=True)

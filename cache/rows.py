@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -20,6 +19,7 @@ import zarr
 from avem.cache.layout import array_metadata, shard_path
 from avem.cache.shards import LARGE_ROW, RowBytes, ShardFile
 from avem.errors import StoreError
+from avem.systems import usable_cores
 
 OPEN_SHARDS = 256
 """Shards that a reader keeps open at once, least recently used dropped first."""
@@ -160,7 +160,7 @@ def read_in_parallel(reader: RowReader, rows: npt.NDArray[np.int64], buffer: Row
     Raises:
         StoreError: A row can't be read.
     """
-    threads = min(len(os.sched_getaffinity(0)), MOST_THREADS, buffer.size // BYTES_PER_THREAD)
+    threads = min(usable_cores(), MOST_THREADS, buffer.size // BYTES_PER_THREAD)
     if threads < 2:
         reader.read_into(rows, buffer)
         return

@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from avem.errors import StoreError
 from avem.files import sync_directory
+from avem.systems import READ_BINARY, read_at, sync_data
 
 CRC_BYTES = 4
 MISSING = 2**64 - 1
@@ -83,7 +84,7 @@ class ShardFile:
     def __init__(self, path: Path, slots: int) -> None:
         self.path = path
         try:
-            self._handle = os.open(path, os.O_RDONLY)
+            self._handle = os.open(path, READ_BINARY)
         except OSError as error:
             self._handle = -1
             raise StoreError(
@@ -91,7 +92,7 @@ class ShardFile:
             ) from error
         size = os.fstat(self._handle).st_size
         start = size - index_bytes(slots)
-        tail = os.pread(self._handle, index_bytes(slots), start) if start >= 0 else b""
+        tail = read_at(self._handle, index_bytes(slots), start) if start >= 0 else b""
         self.index = parse_index(tail, slots, path)
         self._map = mmap.mmap(self._handle, 0, access=mmap.ACCESS_READ)
         self._bytes = np.frombuffer(self._map, dtype=np.uint8)
@@ -151,7 +152,7 @@ class ShardFile:
     def raw(self, slot: int) -> bytes:
         """One row's bytes with the checksum that stands behind them, unchecked."""
         offset, length = (int(number) for number in self.index[slot])
-        return os.pread(self._handle, length, offset)
+        return read_at(self._handle, length, offset)
 
     def problem(self, slot: int, row_bytes: int) -> str:
         """What is wrong with a row that should be there, or an empty string."""
@@ -168,13 +169,15 @@ class ShardFile:
 
     def _fetched(self, offset: int, length: int) -> memoryview:
         """Bytes of the file, certain to be in memory; what the disk can't read is an error and not a signal."""
+        if not hasattr(self._map, "madvise"):  # Windows
+            return memoryview(read_at(self._handle, length, offset))
         first = offset - offset % mmap.PAGESIZE
         try:
             self._map.madvise(MADV_POPULATE_READ, first, offset + length - first)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            return memoryview(os.pread(self._handle, length, offset))  # the system is too old to ask
+            return memoryview(read_at(self._handle, length, offset))  # the system is too old to ask
         return self._bytes[offset : offset + length].data
 
 
@@ -209,7 +212,7 @@ def write_shard(path: Path, slots: int, row_bytes: int, rows: Rows) -> None:
                 index[slot] = slot * stride, stride
                 if slot * stride >= (len(begun) + 1) * FLUSH_BYTES:  # the disk works while rows are copied and checked
                     file.flush()
-                    begun.append(flusher.submit(os.fdatasync, file.fileno()))
+                    begun.append(flusher.submit(sync_data, file.fileno()))
             file.seek((max(rows) + 1) * stride if rows else 0)
             packed = index.tobytes()
             file.write(packed + crc_bytes(packed))

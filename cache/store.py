@@ -19,8 +19,10 @@ from avem.cache.location import Location
 from avem.cache.manifest import SCHEMA, empty_manifest, manifest_columns, parse_manifest
 from avem.cache.records import KINDS, OK, DamagedRow, Kind, StreamSpec
 from avem.cache.rows import ByteRangeRows, Int8Rows, RowReader, ZarrRows, is_byte_ranges, read_in_parallel, row_buffer
+from avem.cache.staleness import LABEL_COLUMNS, refuse_stale
 from avem.cache.windows import named_windows
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
+from avem.names import named_path
 
 RowNumbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
 
@@ -122,7 +124,7 @@ class FeatureStore:
         clip: dict[str, str] = self.clips.slice(row, 1).to_pylist()[0]
         last = self._attributes.get("roots", {}).get(clip["dataset"], ".")
         earlier: list[str] = self._attributes.get("earlier_roots", {}).get(clip["dataset"], [])
-        paths = [Path(root) / clip["path"] for root in (last, *earlier)]
+        paths = [named_path(Path(root), clip["path"]) for root in (last, *earlier)]
         return next((path for path in paths if path.is_file()), paths[0])
 
     def rows(self, clip_ids: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -219,6 +221,7 @@ class FeatureStore:
 
         Raises:
             StoreError: They are not mined, or were mined before clips were added.
+            StaleNegativesError: They were mined before labels, splits or sources changed.
         """
         name = "video" if modality == "visual" else str(modality)
         try:
@@ -232,6 +235,9 @@ class FeatureStore:
                 f"The {recipe} negatives of {self.location.url} were mined for {found.shape[0]} clips and it now holds "
                 f"{len(self)}; mine them again with `avem cache negatives`."
             )
+        attributes = found.attrs.get("avem")
+        if isinstance(attributes, dict):
+            refuse_stale(attributes, self._columns(LABEL_COLUMNS), recipe, self.location.url)
         return np.asarray(found[:], dtype=np.int32)
 
     def verify(self) -> list[DamagedRow]:

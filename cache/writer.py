@@ -26,8 +26,11 @@ from avem.cache.manifest import (
     write_manifest,
 )
 from avem.cache.records import FAILED, KINDS, OK, PENDING, ClipRecord, Kind, StreamSpec
+from avem.cache.relabel import correct, corrections
+from avem.cache.staleness import date_negatives, labels_digest
 from avem.cache.stream import StreamWriter
 from avem.errors import FingerprintError, StoreError, UnknownClipError
+from avem.records import Clip
 
 
 class StoreWriter:
@@ -122,6 +125,24 @@ class StoreWriter:
             if told != attributes.get("long", {}):
                 attributes["long"] = told
                 layout.write_metadata(self.path, metadata)
+
+    def relabel(self, clips: Sequence[Clip]) -> int:
+        """Enter labels, splits and sources that a dataset has corrected; negatives mined before become stale.
+
+        Args:
+            clips: The dataset's clips; those that the store lacks are passed over.
+
+        Returns:
+            How many of the store's clips have changed.
+        """
+        with self._exclusive():
+            columns = self._fold()
+            changed = corrections(clips, columns)
+            if changed:
+                date_negatives(self.path, labels_digest(columns), len(columns["clip_id"]))
+                correct(columns, changed)
+                self._write_manifest(columns)
+        return len(changed)
 
     def stream(self, spec: StreamSpec) -> StreamWriter:
         """Make a stream's arrays, or check that those there were made the same way.

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
-from whisper.audio import HOP_LENGTH, SAMPLE_RATE, log_mel_spectrogram, pad_or_trim
 
 from avem.cache.decoders import DECODER
 from avem.errors import CheckpointError, SettingError
@@ -21,7 +20,7 @@ from avem.extract.checkpoints import read_json
 from avem.extract.defaults import DEFAULT_DECODER
 from avem.extract.languagebind import LanguageBindVideo, load_languagebind
 from avem.extract.pixels import CLIP_MEAN, CLIP_STD, preprocess_frames
-from avem.extract.whisper import LoadedWhisper, cast_weights, load_whisper
+from avem.extract.whisper import HOP_LENGTH, SAMPLE_RATE, LoadedWhisper, cast_weights, load_whisper, openai_whisper
 from avem.locate import locate_model
 
 
@@ -124,7 +123,8 @@ class AudioEncoder:
             float32 [n_mels, 2 * n_audio_ctx] on the encoder's device.
         """
         samples = torch.as_tensor(waveform, dtype=torch.float32, device=self.device)
-        return cast(Tensor, log_mel_spectrogram(pad_or_trim(samples, self.samples), self.shape.n_mels))
+        audio = openai_whisper("audio")
+        return cast(Tensor, audio.log_mel_spectrogram(audio.pad_or_trim(samples, self.samples), self.shape.n_mels))
 
     @torch.inference_mode()
     def encode(self, mels: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,8 @@ from avem.cache.layout import LEDGER
 from avem.cache.records import FEATURE_DTYPES, KINDS, Kind
 from avem.errors import SettingError
 from avem.extract.defaults import DECODERS, DEFAULT_AUDIO_ENCODER, DEFAULT_DECODER, DEFAULT_VIDEO_ENCODER
+from avem.names import shown
+from avem.systems import usable_cores
 
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 ENGINES = ("local", "ray")
@@ -93,7 +94,7 @@ class ExtractOptions:
     @property
     def worker_count(self) -> int:
         """Decoding processes to start."""
-        return self.workers or min(len(os.sched_getaffinity(0)), 16)
+        return self.workers or min(usable_cores(), 16)
 
     def encoder(self, kind: Kind) -> str | Path:
         """Name or path of a stream's encoder."""
@@ -188,6 +189,10 @@ class ExtractReport:
     failures: list[ClipFailure] = field(default_factory=list)
     """All clips of the dataset without features, from this run or an earlier one."""
     remarks: Remarks = field(default_factory=Remarks)
+    relabelled: int = 0
+    """Clips that were in the store and whose label, split or source was corrected."""
+    notes: list[str] = field(default_factory=list)
+    """What else to know, a sentence each: labels that are not understood, files and folders that were passed over."""
     bytes_needed: int = 0
     """Disk space that the pending features take."""
     bytes_free: int = 0
@@ -216,8 +221,11 @@ class ExtractReport:
         if self.bytes_free and not self.encoded:
             todo = ", ".join(f"{count} {kind}" for kind, count in self.pending.items())
             size, free = self.bytes_needed / 1e9, self.bytes_free / 1e9
-            return [f"{self.clips} clips: {todo} to extract into {self.store}, {size:.2f} GB of {free:.1f} GB free."]
+            plan = f"{self.clips} clips: {todo} to extract into {self.store}, {size:.2f} GB of {free:.1f} GB free."
+            return [plan, *self._label_lines()]
         done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items()) or "nothing to do"
+        if self.relabelled and not any(self.encoded.values()):
+            done = "no features to add"
         lines = [f"{self.clips} clips in {self.store}: {done}; {len(self.failures)} failed."]
         if any(self.encoded.values()):
             devices = f" on {self.devices} devices" if self.devices > 1 else ""
@@ -230,16 +238,26 @@ class ExtractReport:
         if self.left:
             others = ", ".join(f"{count} {kind}" for kind, count in self.left.items())
             lines.append(f"Another run has claimed {others}; once it has ended, the same command sees to what is left.")
-        lines += [f"  {failure.clip_id} ({failure.stream}): {failure.reason}" for failure in self.failures[:10]]
+        lines += self._label_lines()
+        lines += [
+            f"  {shown(failure.clip_id)} ({failure.stream}): {shown(failure.reason)}" for failure in self.failures[:10]
+        ]
         if len(self.failures) > 10:
             lines.append(f"  ... and {len(self.failures) - 10} more; the manifest names them all.")
         return lines
+
+    def _label_lines(self) -> list[str]:
+        """Corrected labels, and the notes."""
+        if not self.relabelled:
+            return self.notes
+        number = "1 label" if self.relabelled == 1 else f"{self.relabelled} labels"
+        return [f"{number} changed; negatives mined before are stale, mine them again.", *self.notes]
 
 
 def _count(number: int, one: str, several: str) -> str:
     return f"{number} {one if number == 1 else several}"
 
 
-def _first(names: Sequence[str], shown: int = 3) -> str:
-    more = f", and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+def _first(names: Sequence[str], count: int = 3) -> str:
+    more = f", and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(map(shown, names[:count])) + more

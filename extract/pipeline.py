@@ -13,14 +13,17 @@ import pyarrow as pa
 from avem.cache import layout
 from avem.cache.manifest import empty_manifest
 from avem.cache.records import FAILED, ClipRecord, Kind
+from avem.cache.relabel import CELLS, corrections
 from avem.cache.writer import StoreWriter
 from avem.errors import DataError
 from avem.extract import long_clips, plan
-from avem.extract.datasets import read_dataset
+from avem.extract.datasets import find_reader, read_dataset
 from avem.extract.engines import open_engine
 from avem.extract.fill import Job
 from avem.extract.history import finished_before, record_run
+from avem.extract.labels import label_notes
 from avem.extract.options import ClipFailure, ExtractOptions, ExtractReport
+from avem.extract.survey import survey
 from avem.records import Clip
 
 logger = logging.getLogger(__name__)
@@ -47,7 +50,7 @@ def extract(
     options = options or ExtractOptions()
     start = time.perf_counter()
     root, store_path = Path(root).expanduser(), Path(store_path).expanduser()
-    clips = read_dataset(root, options.dataset)[: options.limit] if clips is None else clips
+    given, clips = clips is not None, read_dataset(root, options.dataset)[: options.limit] if clips is None else clips
     if options.only is not None:
         wanted = long_clips.named(options.only)
         clips = [clip for clip in clips if clip.clip_id in wanted]
@@ -61,7 +64,8 @@ def extract(
         records = long_clips.select(records, options.only)
     report.clips = len(records) + len(report.failures)
     ids = [record.clip_id for record in records]
-    report.failures += plan.unreadable_folders(root)
+    if not given:
+        _survey(root, clips, known, options, report)
     report.pending = {kind: plan.count_pending(records, known, kind, options.retry_failed) for kind in options.streams}
     report.timings.plan = time.perf_counter() - start
     if not any(report.pending.values()) and finished_before(store_path, options):
@@ -70,6 +74,8 @@ def extract(
             StoreWriter.open(store_path).add_clips(records, root)
     else:
         _run(root, store_path, options, records, known, report)
+    if report.relabelled and not options.dry_run:
+        StoreWriter.open(store_path).relabel(clips)
     if not options.dry_run:
         writer = StoreWriter.open(store_path)
         _remember_long(writer, records, options)
@@ -80,6 +86,14 @@ def extract(
     if any(report.encoded.values()):
         record_run(store_path, options, report)
     return report
+
+
+def _survey(root: Path, clips: Sequence[Clip], known: pa.Table, options: ExtractOptions, report: ExtractReport) -> None:
+    """Enter what a dataset's folder holds besides readable clips, and labels that it has corrected."""
+    hidden, passed_over = survey(root, clips, by_folder=find_reader(root, options.dataset).labels_by_folder)
+    report.failures += hidden
+    report.notes = [*label_notes(clips), *passed_over]
+    report.relabelled = len(corrections(clips, known.select(["clip_id", *CELLS]).to_pydict()))
 
 
 def _is_elsewhere(store_path: Path, records: Sequence[ClipRecord], root: Path) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +15,8 @@ from avem.cache.records import FAILED, OK, ClipRecord, Kind, StreamSpec
 from avem.cache.windows import whole_ids
 from avem.errors import StoreError
 from avem.extract.options import ClipFailure
-from avem.files import file_sha256
+from avem.files import file_sha256, irregular
+from avem.names import shown
 from avem.progress import stage
 from avem.records import Clip
 
@@ -44,11 +45,15 @@ def hash_clips(root: Path, clips: Sequence[Clip], known: pa.Table) -> tuple[list
         path = root / clip.path
         try:
             status = path.stat()
+            for name, mode in ((clip.path, status.st_mode), (clip.audio_path, _mode(root, clip.audio_path))):
+                if problem := irregular(mode):
+                    return ClipFailure(clip.clip_id, "file", f"{shown(name)} {problem}")
             size, modified, sha256 = seen.get(clip.clip_id, (None, None, ""))
             if (size, modified) != (status.st_size, status.st_mtime_ns):
                 sha256 = file_sha256(path)
-        except OSError as error:
-            return ClipFailure(clip.clip_id, "file", f"{clip.path} can't be read ({error.strerror})")
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            reason = getattr(error, "strerror", None) or error
+            return ClipFailure(clip.clip_id, "file", f"{shown(clip.path)} can't be read ({reason})")
         return ClipRecord.of(clip, sha256, status.st_size, status.st_mtime_ns)
 
     results: list[ClipRecord | ClipFailure] = []
@@ -60,20 +65,12 @@ def hash_clips(root: Path, clips: Sequence[Clip], known: pa.Table) -> tuple[list
     return records, [result for result in results if isinstance(result, ClipFailure)]
 
 
-def unreadable_folders(root: Path) -> list[ClipFailure]:
-    """Folders of a dataset whose clips no reader can see, because listing them is not permitted.
-
-    Hidden ones, and the `lost+found` of a file system's root, hold no clips.
-    """
-    failures: list[ClipFailure] = []
-
-    def note(error: OSError) -> None:
-        folder = Path(error.filename).relative_to(root).as_posix()
-        failures.append(ClipFailure(f"{folder}/", "file", f"{folder} can't be read ({error.strerror}); its clips lack"))
-
-    for _, folders, _ in os.walk(root, onerror=note):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "lost+found"]
-    return failures
+def _mode(root: Path, name: str) -> int:
+    """Mode of a clip's own sound file; that of a file where it names none, or one that is missing."""
+    try:
+        return (root / name).stat().st_mode if name else stat.S_IFREG
+    except FileNotFoundError:
+        return stat.S_IFREG  # decoding says so
 
 
 def statuses(known: pa.Table, kind: Kind) -> dict[str, str]:

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from whisper.model import AudioEncoder as WhisperAudioEncoder
 
 from avem.extract.languagebind import LanguageBindConfig, LanguageBindVideo
-from avem.extract.whisper import HF_NAMES
+from avem.extract.whisper import HF_NAMES, WhisperShape, new_encoder
 from avem.files import replace_directory
 
 MLP_RATIO = 4
@@ -57,7 +56,7 @@ def make_random_whisper(
         positions: Output positions, 50 a second of sound: 1500 is Whisper's 30 s, 200 is 4 s.
         seed: Same seed, same weights.
     """
-    module = WhisperAudioEncoder(n_mels, positions, width, heads, layers)
+    module = new_encoder(WhisperShape(n_mels, positions, width, heads, layers))
     _randomise(module, seed)
     module.positional_embedding *= POSITION_SCALE
     config = {

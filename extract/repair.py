@@ -20,6 +20,7 @@ from avem.extract.long_clips import as_window, measure
 from avem.extract.options import ExtractOptions
 from avem.extract.pipeline import extract
 from avem.files import file_sha256, write_atomic
+from avem.names import named_path, storable
 from avem.records import Clip
 
 BEGUN = "repair.json"
@@ -106,7 +107,7 @@ def _entries(
         return {}
     found = [(root, clip) for root in sorted(set(roots.values())) for clip in read_dataset(root, dataset)]
     by_id = {clip.clip_id: (root, clip) for root, clip in found}
-    by_path = {clip.path: (root, clip) for root, clip in found}
+    by_path = {storable(clip.path): (root, clip) for root, clip in found}
     known = store.clips.to_pylist()
     taken = {clip["clip_id"] for row, clip in enumerate(known) if row not in set(damaged)}
     entries: dict[int, ClipRecord] = {}
@@ -150,7 +151,7 @@ def _rows(store: FeatureStore, report: RepairReport, roots: dict[str, Path]) -> 
         if row.entry:
             continue
         clip = store.clips.slice(row.row, 1).to_pylist()[0]
-        source = roots.get(clip["dataset"], Path()) / clip["path"]
+        source = named_path(roots.get(clip["dataset"], Path()), clip["path"])
         if not source.is_file():
             report.left[row.clip_id] = f"{row.problem}, and its source {source} is not there; give its root with --root"
         elif file_sha256(source) != clip["sha256"]:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from whisper.model import AudioEncoder as WhisperAudioEncoder
 
 from avem.errors import CheckpointError, MissingFileError
 from avem.extract.checkpoints import load_strict, read_json, read_tensors, read_torch_file, tensors_sha256
+
+if TYPE_CHECKING:
+    from whisper.model import AudioEncoder as WhisperAudioEncoder
+
+SAMPLE_RATE, HOP_LENGTH = 16_000, 160
+"""Samples a second that Whisper hears, and samples from one mel frame to the next, as openai-whisper has them."""
 
 MEL_BINS = (80, 128)
 """Mel filter banks that openai-whisper ships."""
@@ -52,6 +59,31 @@ class LoadedWhisper:
     weights_sha256: str
 
 
+def openai_whisper(part: str) -> Any:
+    """A module of openai-whisper, imported when it is first used: `model`, `audio`.
+
+    Its import takes a second, and what it installs beside itself (triton on Linux) is not needed to encode.
+
+    Raises:
+        MissingFileError: It is not installed, or another package called `whisper` is.
+    """
+    try:
+        return import_module(f"whisper.{part}")
+    except ImportError as error:
+        raise MissingFileError(
+            f"Whisper's encoder needs the package openai-whisper ({error}); install it with "
+            "`pip install openai-whisper`, or see docs/extraction.md for an install without triton."
+        ) from error
+
+
+def new_encoder(shape: WhisperShape) -> WhisperAudioEncoder:
+    """An encoder of openai-whisper's own class, with weights yet to be filled in."""
+    encoder: WhisperAudioEncoder = openai_whisper("model").AudioEncoder(
+        shape.n_mels, shape.n_audio_ctx, shape.n_audio_state, shape.n_audio_head, shape.n_audio_layer
+    )
+    return encoder
+
+
 def load_whisper(path: Path) -> LoadedWhisper:
     """Read an encoder from an openai `.pt` file or a Hugging Face folder.
 
@@ -71,9 +103,7 @@ def load_whisper(path: Path) -> LoadedWhisper:
     shape, tensors = _read_openai(path) if path.is_file() else _read_hugging_face(path)
     if shape.n_mels not in MEL_BINS or shape.n_audio_state % shape.n_audio_head:
         raise CheckpointError(f"{path}: a Whisper encoder has 80 or 128 mel bins, and heads that divide its width.")
-    module = WhisperAudioEncoder(
-        shape.n_mels, shape.n_audio_ctx, shape.n_audio_state, shape.n_audio_head, shape.n_audio_layer
-    )
+    module = new_encoder(shape)
     load_strict(module, {name: value.float() for name, value in tensors.items()}, path)
     module.eval().requires_grad_(False)
     return LoadedWhisper(module, shape, tensors_sha256(tensors))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from avem.errors import DataError, MissingFileError, SettingError
@@ -17,6 +18,7 @@ from avem.extract.datasets import (
     ravdess,
 )
 from avem.extract.datasets.base import DatasetReader
+from avem.names import shown, storable
 from avem.records import Clip
 
 READERS: dict[str, DatasetReader] = {
@@ -53,8 +55,31 @@ def read_dataset(root: str | Path, dataset: str | None = None) -> list[Clip]:
         raise DataError(f"{error.filename or root} can't be read ({error.strerror}).") from error
     if not clips:
         raise DataError(f"{root} holds no clips of the layout {reader.name}: looked for {reader.looked_for}.")
+    clips = [_storable(clip) for clip in clips]
     _check_unique(root, clips)
     return clips
+
+
+def find_reader(root: str | Path, dataset: str | None = None) -> DatasetReader:
+    """The reader that `read_dataset` uses for a folder.
+
+    Raises:
+        SettingError: No reader has that name.
+        DataError: No reader knows the layout.
+    """
+    return _pick(Path(root).expanduser(), dataset)
+
+
+def _storable(clip: Clip) -> Clip:
+    """The clip with ids and labels that UTF-8 can hold, whatever its file is called; paths stay, to be opened."""
+    return replace(
+        clip,
+        clip_id=storable(clip.clip_id),
+        dataset=storable(clip.dataset),
+        emotions_raw=storable(clip.emotions_raw),
+        split=storable(clip.split),
+        source=storable(clip.source),
+    )
 
 
 def _pick(root: Path, dataset: str | None) -> DatasetReader:
@@ -75,7 +100,8 @@ def _check_unique(root: Path, clips: list[Clip]) -> None:
         other = paths.setdefault(clip.clip_id, clip.path)
         if other != clip.path or not clip.clip_id:
             raise DataError(
-                f"{root}: {other} and {clip.path} have the same clip id {clip.clip_id}; ids must be unique."
+                f"{root}: {shown(other)} and {shown(clip.path)} have the same clip id {shown(clip.clip_id)}; "
+                "ids must be unique."
             )
     if len(paths) != len(clips):
         raise DataError(f"{root} names a clip twice; each clip is listed once.")

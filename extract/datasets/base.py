@@ -26,6 +26,8 @@ class DatasetReader:
     """Whether a root folder has this layout; looks at names, not into files."""
     read: Callable[[Path], list[Clip]]
     """All clips of a root folder that has this layout."""
+    labels_by_folder: bool = False
+    """Whether a clip's label is the name of its folder, so that a folder of another name is passed over."""
 
 
 def visible(paths: Iterable[Path]) -> list[Path]:

@@ -49,4 +49,6 @@ def _clip(root: Path, path: Path, split: str) -> Clip:
     )
 
 
-READER = DatasetReader("emotion-folders", "folders named after emotions, such as happiness/*.mp4", recognises, read)
+READER = DatasetReader(
+    "emotion-folders", "folders named after emotions, such as happiness/*.mp4", recognises, read, labels_by_folder=True
+)

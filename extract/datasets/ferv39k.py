@@ -42,4 +42,4 @@ def _scenes(root: Path) -> list[Path]:
     ]
 
 
-READER = DatasetReader(NAME, "<scene>/<emotion>/*.mp4", recognises, read)
+READER = DatasetReader(NAME, "<scene>/<emotion>/*.mp4", recognises, read, labels_by_folder=True)

@@ -11,6 +11,7 @@ from openpyxl import load_workbook
 from openpyxl.utils.exceptions import InvalidFileException
 
 from avem.errors import DataError
+from avem.files import irregular
 
 Row = dict[str, str]
 """A table's row: column name to text."""
@@ -18,6 +19,7 @@ Row = dict[str, str]
 
 def read_text(path: Path) -> str:
     """A text file in UTF-8 or, failing that, Windows' cp1252, in which some lists were saved."""
+    refuse_irregular(path)
     data = path.read_bytes()
     try:
         return data.decode("utf-8-sig")
@@ -59,6 +61,7 @@ def read_grid(path: Path) -> list[list[str]]:
     Raises:
         DataError: It is not an Excel file.
     """
+    refuse_irregular(path)
     try:
         book = load_workbook(path, read_only=True, data_only=True)
     except (BadZipFile, InvalidFileException, KeyError, OSError, ValueError) as error:
@@ -67,6 +70,16 @@ def read_grid(path: Path) -> list[list[str]]:
         return [[_text(cell) for cell in row] for row in book.worksheets[0].iter_rows(values_only=True)]
     finally:
         book.close()
+
+
+def refuse_irregular(path: Path) -> None:
+    """Refuse to read a table from a FIFO or a device, which may never end.
+
+    Raises:
+        DataError: It is no ordinary file.
+    """
+    if problem := irregular(path.stat().st_mode):
+        raise DataError(f"{path} {problem}; put the dataset's table there.")
 
 
 def _text(cell: object) -> str:

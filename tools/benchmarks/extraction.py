@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Annotated
 
 import av
-import decord
 import numpy as np
 import torch
 import typer
@@ -190,12 +189,16 @@ def resident(pid: str) -> int:
 
 def by_seeking(path: Path) -> None:
     """Decord's own way to a list of frames: it seeks where a key frame is nearer than the frames before."""
+    import decord  # it has no wheels for arm64 and macOS
+
     reader = decord.VideoReader(str(path), num_threads=1)
     reader.get_batch(np.unique(frame_ids(len(reader), FRAMES))).asnumpy()
 
 
 def in_sequence(path: Path) -> None:
     """Decord decodes every frame in turn; only the wanted ones are copied out."""
+    import decord
+
     reader = decord.VideoReader(str(path), num_threads=1)
     wanted = set(frame_ids(len(reader), FRAMES).tolist())
     for index in range(len(reader)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from avem.evaluate.results import BenchResult
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from avem.extract import ExtractOptions, extract
 from avem.files import claim_directory, write_atomic
+from avem.systems import peak_memory_bytes
 from avem.tools.corpus.build import Corpus, build_corpus
 from avem.tools.demo.models import make_encoders, make_untrained
 from avem.train.config import PreferenceConfig, SupervisedConfig
@@ -83,7 +83,7 @@ def run_demo(options: DemoOptions) -> DemoReport:
         )  # fmt: skip
     page = out / "report.html"
     write_atomic(page, (out / "bench" / "report.html").read_bytes())
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak_mb = peak_memory_bytes() / 2**20
     return DemoReport(results, page, timings_s, peak_mb)
 
 

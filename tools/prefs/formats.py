@@ -208,7 +208,7 @@ def write_rows(rows: Sequence[PreferenceRow], path: Path, form: str, media: Medi
 def _describe_for_llama_factory(path: Path) -> Path:
     """Add the file to the folder's `dataset_info.json`, which LLaMA-Factory reads."""
     info = path.with_name("dataset_info.json")
-    known = json.loads(info.read_text()) if info.is_file() else {}
+    known = json.loads(info.read_bytes()) if info.is_file() else {}
     columns = {name: name for name in ("chosen", "rejected", "videos", "audios")} | {"messages": "conversations"}
     known[path.stem] = {"file_name": path.name, "formatting": "sharegpt", "ranking": True, "columns": columns}
     write_atomic(info, json.dumps(known, indent=1) + "\n")

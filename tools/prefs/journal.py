@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -14,7 +13,8 @@ from types import TracebackType
 from typing import Any
 
 from avem.chat import ChatReply
-from avem.errors import SettingError
+from avem.errors import SettingError, StoreError
+from avem.systems import lock_file
 
 SYNC_EVERY_S = 1.0
 """A power cut loses at most the replies of this time; a killed process loses none."""
@@ -41,7 +41,10 @@ class Journal:
         """Requests sent, by step, in this and earlier runs."""
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(self._file, exclusive=True, wait=False)
+        except StoreError:
+            os.close(self._file)
+            raise
         except OSError as error:
             os.close(self._file)
             raise SettingError(f"Another run writes {path}; wait for it, or give another folder.") from error

@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from whisper.audio import HOP_LENGTH, log_mel_spectrogram, pad_or_trim
 
 from avem.extract.checkpoints import read_json
 from avem.extract.languagebind import load_languagebind
 from avem.extract.pixels import preprocess_frames
 from avem.extract.random_weights import hf_name, save_checkpoint
-from avem.extract.whisper import load_whisper
+from avem.extract.whisper import HOP_LENGTH, load_whisper, openai_whisper
 from avem.progress import stage
 from avem.records import Modality
 from avem.tools.corpus.cues import FACE_CUES, VOICE_CUES
@@ -81,12 +80,13 @@ def _teach_video(source: Path, target: Path, scenes: Sequence[Scene]) -> None:
 def _teach_audio(source: Path, target: Path, scenes: Sequence[Scene]) -> None:
     loaded = load_whisper(source)
     module = loaded.module.requires_grad_(True).train()
+    audio = openai_whisper("audio")
     length = 2 * loaded.shape.n_audio_ctx * HOP_LENGTH
     with stage("synthesise scenes", len(scenes), "scenes") as bar:
         mels = []
         for scene in scenes:
             samples = torch.from_numpy(synthesise(scene, DURATION_S))
-            mels.append(log_mel_spectrogram(pad_or_trim(samples, length), loaded.shape.n_mels))
+            mels.append(audio.log_mel_spectrogram(audio.pad_or_trim(samples, length), loaded.shape.n_mels))
             bar.advance()
     head = nn.Linear(loaded.shape.n_audio_state, len(_cues(Modality.AUDIO)))
 

@@ -1,0 +1,86 @@
+"""Negatives whose labels were corrected since they were mined: each array keeps a digest of what it was mined from.
+
+Negatives from before digests are trusted until labels change: the change enters the digest of the labels before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from avem.cache.layout import METADATA, read_metadata, write_metadata
+from avem.errors import StoreError
+
+DIGEST = "labels_sha256"
+"""Attribute of mined negatives with `labels_digest` of the manifest that they were mined from."""
+
+LABEL_COLUMNS = ("dataset", "split", "source", "emotion")
+"""Columns of the manifest that decide which clips can be each other's negatives."""
+
+
+class StaleNegativesError(StoreError):
+    """Negatives that were mined before labels, splits or sources changed."""
+
+
+def labels_digest(columns: pa.Table | Mapping[str, Sequence[Any]]) -> str:
+    """SHA-256, in hexadecimal, of every clip's dataset, split, source and emotion, in the order of rows.
+
+    Args:
+        columns: A manifest, or its columns as lists; absent cells count as empty.
+    """
+    digest = hashlib.sha256()
+    for name in LABEL_COLUMNS:
+        cells = columns[name]
+        array = cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else pa.array(cells, pa.string())
+        coded = pc.fill_null(array.cast(pa.string()), "").dictionary_encode()
+        words = coded.dictionary.to_pylist()  # in the order in which they first occur
+        numbers = coded.indices.to_numpy(zero_copy_only=False).astype("<i4")
+        digest.update(json.dumps([name, len(numbers), words]).encode() + np.ascontiguousarray(numbers).tobytes())
+    return digest.hexdigest()
+
+
+def is_stale(attributes: Mapping[str, Any], digest: str) -> bool:
+    """Whether negatives with these attributes were mined from other labels than those of the digest."""
+    return attributes.get(DIGEST, digest) != digest
+
+
+def refuse_stale(attributes: Mapping[str, Any], clips: pa.Table, recipe: str, where: str) -> None:
+    """Refuse negatives that were mined from other labels.
+
+    Args:
+        attributes: What the negatives' array says about itself.
+        clips: The manifest, or its `LABEL_COLUMNS`.
+        recipe: The negatives' name, for the message.
+        where: The store, for the message.
+
+    Raises:
+        StaleNegativesError: Labels, splits or sources have changed since.
+    """
+    if DIGEST in attributes and is_stale(attributes, labels_digest(clips)):
+        raise StaleNegativesError(
+            f"The {recipe} negatives of {where} are stale: labels, splits or sources of its clips have changed since; "
+            f"mine them again with `avem cache negatives --recipe {recipe}`."
+        )
+
+
+def date_negatives(store: Path, digest: str, clips: int) -> None:
+    """Enter a digest into negatives that have none, before the labels that they were mined from are changed.
+
+    Args:
+        store: The store's folder.
+        digest: `labels_digest` of the manifest before the change.
+        clips: Clips in the manifest; negatives of fewer are out of date in any case.
+    """
+    for path in sorted((store / "negatives").glob(f"*/*/{METADATA}")):
+        metadata = read_metadata(path.parent)
+        attributes = metadata.get("attributes", {}).get("avem")
+        if isinstance(attributes, dict) and DIGEST not in attributes and metadata.get("shape", [0])[0] == clips:
+            attributes[DIGEST] = digest
+            write_metadata(path.parent, metadata)

@@ -1,0 +1,52 @@
+"""Labels that are not understood: counted, and named with the nearest word that is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from avem.emotions import nearest_words
+from avem.names import shown
+from avem.records import Clip
+
+MOST = 12
+"""Labels, or folders, that are named; the rest is counted."""
+
+
+def label_notes(clips: Sequence[Clip]) -> list[str]:
+    """Sentences about labels that mean none of the seven emotions, and about clips without any label.
+
+    Args:
+        clips: A dataset's clips.
+
+    Returns:
+        Lines for the summary; none where every label is understood.
+    """
+    unknown = Counter(clip.emotions_raw.strip() for clip in clips if clip.emotion is None and clip.emotions_raw.strip())
+    empty = sum(clip.emotion is None and not clip.emotions_raw.strip() for clip in clips)
+    lines = []
+    if unknown:
+        first = unknown.most_common(MOST)
+        named = [f"'{shown(label)}' ({_clips(count)}{did_you_mean(label)})" for label, count in first]
+        rest = f" and {len(unknown) - MOST} more labels" if len(unknown) > MOST else ""
+        lines.append(
+            f"{_clips(unknown.total())} {_have(unknown.total())} a label that is none of the seven emotions, and "
+            f"{'counts' if unknown.total() == 1 else 'count'} as unlabelled: {', '.join(named)}{rest}."
+        )
+    if empty and empty < len(clips):  # a dataset without labels needs no word about it
+        lines.append(f"{_clips(empty)} {_have(empty)} no label.")
+    return lines
+
+
+def did_you_mean(label: str) -> str:
+    """`; did you mean surprise?`, or nothing where no known word is near."""
+    near = nearest_words(label)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _clips(count: int) -> str:
+    return "1 clip" if count == 1 else f"{count} clips"
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
