@@ -33,17 +33,21 @@ def _file_length(path: Path, limit_s: float) -> float:
         picture = find_picture_stream(container)
         sound = next(iter(container.streams.audio), None)
         streams: list[av.stream.Stream] = [stream for stream in (picture, sound) if stream is not None]
-        first: dict[int, float] = {}
-        last: dict[int, float] = {}
+        bases = {stream.index: float(stream.time_base or 0) for stream in streams}
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
         for packet in read_packets(container, streams, clock) if streams else ():
             stamp = packet.dts if packet.pts is None else packet.pts
             if not packet.size or packet.is_discard or stamp is None:
                 continue
-            index, base = packet.stream.index, float(packet.stream.time_base or 0)
-            first[index] = min(first.get(index, stamp * base), stamp * base)
-            last[index] = max(last.get(index, 0.0), (stamp + (packet.duration or 0)) * base)
+            index, end = packet.stream_index, stamp + (packet.duration or 0)
+            if stamp < first.get(index, stamp + 1):
+                first[index] = stamp
+            if end > last.get(index, end - 1):
+                last[index] = end
     if not last:
         return 0.0
     # The clip's clock starts with its first frame; where there is no picture, with its first sound.
-    start = first[picture.index] if picture is not None and picture.index in first else min(first.values())
-    return max(max(last.values()) - start, 0.0)
+    starts = {index: stamp * bases[index] for index, stamp in first.items()}
+    start = starts[picture.index] if picture is not None and picture.index in starts else min(starts.values())
+    return max(max(stamp * bases[index] for index, stamp in last.items()) - start, 0.0)

@@ -305,3 +305,19 @@ def test_a_killed_run_is_resumed_without_the_option(corpus, divided, tmp_path, o
         assert names_of(store) == names_of(divided)
         assert {name: data for name, data in files_of(store).items() if name != "clips.parquet"} == expected
         assert FeatureStore.open(store).verify() == []
+
+
+def test_a_corrected_label_reaches_every_window_and_leaves_its_source(corpus, tmp_path, options):
+    root, store = tmp_path / "talks", tmp_path / "store"
+    root.mkdir()
+    shutil.copy(corpus / "anger" / "long.mov", root / "long.mov")
+    (root / "clips.csv").write_text("path,emotion\nlong.mov,anger\n")
+    extract(root, store, options(long="windows", streams=("audio",)))
+    assert extract(root, store, options(streams=("audio",))).relabelled == 0
+    (root / "clips.csv").write_text("path,emotion\nlong.mov,fear\n")
+    report = extract(root, store, options(streams=("audio",)))
+    assert (report.relabelled, report.encoded) == (3, {})
+    clips = FeatureStore.open(store).clips
+    assert clips["emotion"].to_pylist() == ["fear"] * 3
+    assert len(set(clips["source"].to_pylist())) == 1
+    assert clips["source"].to_pylist()[0]
