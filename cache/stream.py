@@ -143,9 +143,7 @@ class StreamWriter:
 
         def write(name: str, row_shape: tuple[int, ...]) -> None:
             path = layout.shard_path(group / name, shard.index, 1 + len(row_shape))
-            old = (
-                ShardFile(path, size) if kept and path.exists() else None
-            )  # a lost file's rows stay lost, and known so
+            old = ShardFile(path, size) if kept and path.exists() else None  # else its rows are lost already
             rows: dict[int, bytes | memoryview] = {slot: old.raw(slot) for slot in kept} if old else {}
             for row, data, item in zip(shard.rows, encoded.arrays[name], committed, strict=True):
                 if item.status == OK:

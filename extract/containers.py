@@ -123,6 +123,13 @@ def _has_two_packets(stream: av.VideoStream) -> bool:
     return False
 
 
+def promised_packets(container: InputContainer, stream: av.VideoStream) -> int:
+    """How many packets the index of an MP4, or the header of an AVI, says there are; 0 elsewhere."""
+    if "mov" in container.format.name.split(","):
+        return len(getattr(stream, "index_entries", ()))  # after its edit list, unlike the header's count
+    return stream.frames if container.format.name == "avi" else 0
+
+
 def sound_stream(container: InputContainer, path: Path) -> av.AudioStream:
     """The first audio stream.
 

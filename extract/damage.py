@@ -53,6 +53,25 @@ def _promised(file: BinaryIO, size: int) -> layouts.Promise:
     return layouts.Promise()
 
 
+def check_length(path: Path, kind: str, found: float, promised: float | None) -> None:
+    """Refuse a stream that is much shorter than its header says.
+
+    Args:
+        path: The file.
+        kind: What is counted, such as `frames`.
+        found: How much there is.
+        promised: How much there should be; None or 0 where the header does not say.
+
+    Raises:
+        MediaError: It is less than nine tenths.
+    """
+    if promised and found < WHOLE_SHARE * promised:
+        raise MediaError(
+            f"{path} can't be decoded: it is truncated, {found:g} of the {promised:g} {kind} that its header promises "
+            "are there; copy or download it again."
+        )
+
+
 def check_decoded(path: Path, kind: str, decoded: int, expected: int) -> None:
     """Refuse a stream of which too much can't be decoded.
 

@@ -20,8 +20,8 @@ from av.video.reformatter import VideoReformatter
 
 from avem.errors import MediaError
 from avem.extract import skipping
-from avem.extract.containers import Clock, open_media, picture_stream, read_packets
-from avem.extract.damage import check_decoded, check_whole
+from avem.extract.containers import Clock, open_media, picture_stream, promised_packets, read_packets
+from avem.extract.damage import check_decoded, check_length, check_whole
 from avem.extract.decoded import TIME_LIMIT_S, DecodedVideo, Frames, Indices, Span, frame_ids
 
 KEPT_BYTES = 128 * 2**20
@@ -52,6 +52,7 @@ def read_pictures(path: Path, count: int, span: Span | None = None, limit_s: flo
         expected = packets.expected_times(rate)
         if not expected:
             raise MediaError(f"{path} has a video stream without frames.")
+        check_length(path, "frames", packets.count, promised_packets(container, stream))
         found = _skipping(decoder, packets, choose(expected), expected)
         if found is None:
             found = decoder.decode(packets, set(choose(expected).tolist()))
@@ -125,13 +126,15 @@ class _Packets:
         self._path, self._index, self._clock = path, stream.index, clock
         self.time_base = float(stream.time_base or 0)
         self.count = 0
-        """All of them, those outside of the edit list too."""
+        """All of them, also empty ones and those outside of the edit list."""
         self.stamps: list[skipping.Stamp] | None = [] if skipping.can_prove(container, stream) else None
         self._shown: list[int | None] = []
         self._kept: list[av.Packet] | None = []
         size = 0
-        for packet in _not_empty(read_packets(container, [stream], clock)):
-            self.count += 1
+        for packet in read_packets(container, [stream], clock):
+            self.count += packet.size > 0 or packet.dts is not None
+            if not packet.size:
+                continue
             size += packet.size
             if not packet.is_discard:
                 self._shown.append(packet.pts)

@@ -15,7 +15,7 @@ from av.container import InputContainer
 
 from avem.errors import MediaError
 from avem.extract.containers import Clock, find_picture_stream, open_media, read_packets, sound_stream
-from avem.extract.damage import check_decoded, check_whole
+from avem.extract.damage import check_decoded, check_length, check_whole
 from avem.extract.decoded import MAX_SOUND_S, MIN_SOUND_S, RATE_HZ, TIME_LIMIT_S, DecodedSound, Samples, Span
 
 GAP_S = 0.1
@@ -41,10 +41,13 @@ def read_samples(path: Path, span: Span | None = None, limit_s: float = TIME_LIM
         stream = sound_stream(container, path)
         track = _Track(stream, end_s, (container.duration or 0) / av.time_base)
         shown_at = _decode(container, stream, track, clock)
+        # Of the layouts that `check_whole` can't measure in bytes, FLAC alone has its length in its header.
+        promised_s = float((stream.duration or 0) * (stream.time_base or 0)) if container.format.name == "flac" else 0
     if not track.pieces:
         raise MediaError(f"{path} has an audio stream without sound in it.")
     check_decoded(path, "packets of sound", track.packets - track.lost, track.packets)
     offset_s = track.offset_s(shown_at)
+    check_length(path, "seconds of sound", round(track.end_s + offset_s, 3), promised_s)
     samples = track.between(start_s - offset_s, end_s - offset_s)
     duration_s = max(track.end_s + offset_s, 0.0)
     if span is not None:
