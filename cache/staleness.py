@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,24 @@ def date_negatives(store: Path, digest: str, clips: int) -> None:
         digest: `labels_digest` of the manifest before the change.
         clips: Clips in the manifest; negatives of fewer are out of date in any case.
     """
+    for folder, metadata, attributes in _mined(store):
+        if DIGEST not in attributes and metadata.get("shape", [0])[0] == clips:
+            attributes[DIGEST] = digest
+            write_metadata(folder, metadata)
+
+
+def stale_recipes(store: Path, clips: pa.Table) -> list[str]:
+    """Names of the recipes whose negatives were mined from other labels than the manifest's."""
+    digest = labels_digest(clips)
+    return sorted({folder.parent.name for folder, _, attributes in _mined(store) if is_stale(attributes, digest)})
+
+
+def _mined(store: Path) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
+    """Folder, metadata and avem's attributes of every array of negatives; hidden ones are being written."""
     for path in sorted((store / "negatives").glob(f"*/*/{METADATA}")):
+        if path.parent.name.startswith(".") or path.parents[1].name.startswith("."):
+            continue
         metadata = read_metadata(path.parent)
         attributes = metadata.get("attributes", {}).get("avem")
-        if isinstance(attributes, dict) and DIGEST not in attributes and metadata.get("shape", [0])[0] == clips:
-            attributes[DIGEST] = digest
-            write_metadata(path.parent, metadata)
+        if isinstance(attributes, dict):
+            yield path.parent, metadata, attributes

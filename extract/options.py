@@ -222,10 +222,9 @@ class ExtractReport:
             todo = ", ".join(f"{count} {kind}" for kind, count in self.pending.items())
             size, free = self.bytes_needed / 1e9, self.bytes_free / 1e9
             plan = f"{self.clips} clips: {todo} to extract into {self.store}, {size:.2f} GB of {free:.1f} GB free."
-            return [plan, *self._label_lines()]
-        done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items()) or "nothing to do"
-        if self.relabelled and not any(self.encoded.values()):
-            done = "no features to add"
+            return [plan, *self.notes]
+        done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items())
+        done = done or ("no features to add" if self.relabelled else "nothing to do")
         lines = [f"{self.clips} clips in {self.store}: {done}; {len(self.failures)} failed."]
         if any(self.encoded.values()):
             devices = f" on {self.devices} devices" if self.devices > 1 else ""
@@ -238,20 +237,13 @@ class ExtractReport:
         if self.left:
             others = ", ".join(f"{count} {kind}" for kind, count in self.left.items())
             lines.append(f"Another run has claimed {others}; once it has ended, the same command sees to what is left.")
-        lines += self._label_lines()
+        lines += self.notes
         lines += [
             f"  {shown(failure.clip_id)} ({failure.stream}): {shown(failure.reason)}" for failure in self.failures[:10]
         ]
         if len(self.failures) > 10:
             lines.append(f"  ... and {len(self.failures) - 10} more; the manifest names them all.")
         return lines
-
-    def _label_lines(self) -> list[str]:
-        """Corrected labels, and the notes."""
-        if not self.relabelled:
-            return self.notes
-        number = "1 label" if self.relabelled == 1 else f"{self.relabelled} labels"
-        return [f"{number} changed; negatives mined before are stale, mine them again.", *self.notes]
 
 
 def _count(number: int, one: str, several: str) -> str:

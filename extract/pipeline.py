@@ -14,6 +14,7 @@ from avem.cache import layout
 from avem.cache.manifest import empty_manifest
 from avem.cache.records import FAILED, ClipRecord, Kind
 from avem.cache.relabel import CELLS, corrections
+from avem.cache.staleness import stale_recipes
 from avem.cache.writer import StoreWriter
 from avem.errors import DataError
 from avem.extract import long_clips, plan
@@ -74,8 +75,8 @@ def extract(
             StoreWriter.open(store_path).add_clips(records, root)
     else:
         _run(root, store_path, options, records, known, report)
-    if report.relabelled and not options.dry_run:
-        StoreWriter.open(store_path).relabel(clips)
+    if report.relabelled:
+        report.notes.insert(0, _correct_labels(store_path, clips, report.relabelled, options))
     if not options.dry_run:
         writer = StoreWriter.open(store_path)
         _remember_long(writer, records, options)
@@ -94,6 +95,22 @@ def _survey(root: Path, clips: Sequence[Clip], known: pa.Table, options: Extract
     report.failures += hidden
     report.notes = [*label_notes(clips), *passed_over]
     report.relabelled = len(corrections(clips, known.select(["clip_id", *CELLS]).to_pydict()))
+
+
+def _correct_labels(store_path: Path, clips: Sequence[Clip], count: int, options: ExtractOptions) -> str:
+    """Bring the store's labels, splits and sources up to date with the dataset's, and say so."""
+    number = "1 label" if count == 1 else f"{count} labels"
+    if options.dry_run:
+        return f"{number} to change."
+    writer = StoreWriter.open(store_path)
+    writer.relabel(clips)
+    recipes = stale_recipes(store_path, writer.clips)
+    if not recipes:
+        return f"{number} changed."
+    return (
+        f"{number} changed; negatives mined before are stale ({', '.join(recipes)}): mine them again with "
+        "`avem cache negatives`."
+    )
 
 
 def _is_elsewhere(store_path: Path, records: Sequence[ClipRecord], root: Path) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from avem.commands.cache_list import list_clips
 from avem.commands.logps import logps
 from avem.commands.negatives import negatives
 from avem.errors import PartialFailure, SettingError, StoreError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 cache_app = typer.Typer(no_args_is_help=True, help="Look at a feature store, check it, and mine negatives in it.")
 cache_app.command()(logps)
 cache_app.command()(negatives)
+cache_app.command("list")(list_clips)
 
 StorePath = Annotated[Path, typer.Option("--cache", help="The feature store.")]
 

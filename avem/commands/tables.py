@@ -18,6 +18,7 @@ from avem.evaluate.runner import replies_of, scoring_differences
 from avem.evaluate.sheets import Sheet
 from avem.evaluate.summary import summarise, to_csv, to_json, to_latex, to_markdown, to_table
 from avem.files import write_atomic
+from avem.names import shown
 
 WRITERS = {"json": to_json, "csv": to_csv, "markdown": to_markdown, "latex": to_latex}
 
@@ -79,6 +80,8 @@ def show_store(info: StoreInfo) -> None:
     """Show what a feature store holds."""
     sets = ", ".join(f"{count} {name}" for name, count in info.datasets.items())
     typer.echo(f"{info.place}: {info.clips} clips ({sets}), format {info.format_version}")
+    for line in _label_lines(info):
+        typer.echo(line)
     table = Table("stream", "encoder", "row", "dtype", "rows", "failed", "pending", "MiB", "int8 error", "fingerprint")
     for stream in info.streams:
         error = "" if stream.int8_error is None else f"{stream.int8_error:.2%}, at most {stream.int8_error_largest:.2%}"
@@ -102,9 +105,12 @@ def show_store(info: StoreInfo) -> None:
     if info.silent:
         typer.echo(f"silent, every sample is zero: {_some(info.silent)}")
     for mined in info.negatives:
-        typer.echo(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}")
+        stale = "; stale, labels have changed since: mine them again" if mined.get("stale") else ""
+        typer.echo(
+            f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}{stale}"
+        )
     for failure in info.failures[:SHOWN_FAILURES]:
-        typer.echo(f"failed: {failure.clip_id} ({failure.kind}): {failure.reason}")
+        typer.echo(shown(f"failed: {failure.clip_id} ({failure.kind}): {failure.reason}"))
     if len(info.failures) > SHOWN_FAILURES:
         typer.echo(f"... and {len(info.failures) - SHOWN_FAILURES} more failures, in the manifest.")
 
@@ -112,4 +118,24 @@ def show_store(info: StoreInfo) -> None:
 def _some(names: Sequence[str]) -> str:
     """How many clips, and the first few by name."""
     more = ", ..." if len(names) > 3 else ""
-    return f"{len(names)} clips ({', '.join(names[:3])}{more})"
+    return f"{len(names)} clips ({', '.join(map(shown, names[:3]))}{more})"
+
+
+def _label_lines(info: StoreInfo) -> list[str]:
+    """Clips of each label, of labels that are none of the seven, and of each split."""
+    labels = {name: count for name, count in sorted(info.emotions.items(), key=lambda item: -item[1]) if name}
+    lines = [f"labels: {_counted(labels) or 'none'}"]
+    unknown = {f"'{shown(name)}'": count for name, count in info.raw_labels.items() if name}
+    if unknown:
+        first = dict(sorted(unknown.items(), key=lambda item: -item[1])[:SHOWN_FAILURES])
+        more = f" and {len(unknown) - len(first)} more" if len(unknown) > len(first) else ""
+        lines.append(f"labels that are none of the seven emotions: {_counted(first)}{more}")
+    if info.raw_labels.get(""):
+        lines.append(f"without a label: {info.raw_labels['']}")
+    if splits := {shown(name) or "without one": count for name, count in info.splits.items()}:
+        lines.append(f"splits: {_counted(splits)}")
+    return lines
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

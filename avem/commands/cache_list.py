@@ -1,0 +1,73 @@
+"""`avem cache list`: the clips of a store, with filters."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+class Form(StrEnum):
+    """How clips are listed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+def list_clips(
+    cache: Annotated[Path, typer.Option("--cache", help="The feature store.")] = Path("./cache"),
+    label: Annotated[
+        str | None, typer.Option(help="Only clips of this emotion, or of this label of the dataset; or none.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Only clips of this split.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only clips that are ok, failed or pending.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only clips of this dataset.")] = None,
+    text: Annotated[str | None, typer.Option(help="Only clips with this in their id, path or label.")] = None,
+    form: Annotated[Form, typer.Option("--format", help="How to list them.")] = Form.TABLE,
+) -> None:
+    """List the clips of a store: id, label, split and status."""
+    from avem.cache import FeatureStore
+    from avem.cache.listing import ListFilter
+    from avem.cache.listing import list_clips as select
+
+    wanted = ListFilter(label=label, split=split, status=status, dataset=dataset, text=text)
+    store = FeatureStore.open(cache)
+    lines = list(select(store, wanted))
+    if form is Form.TABLE:
+        _show_table([(line.clip_id, line.label or _raw(line.raw_label), line.split, line.status) for line in lines])
+        typer.echo(f"{len(lines)} of {len(store)} clips.")
+    elif form is Form.JSON:
+        typer.echo(json.dumps([line.row() for line in lines], indent=1))
+    else:
+        names = ["clip_id", "label", "raw_label", "split", "dataset", "source", "path"]
+        names += [f"{kind}_status" for kind in store.kinds]
+        sheet = io.StringIO()
+        writer = csv.DictWriter(sheet, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(line.row() for line in lines)
+        typer.echo(sheet.getvalue(), nl=False)
+
+
+def _raw(label: str) -> str:
+    """A label that is none of the seven, as the table shows it."""
+    return f"({label})" if label else ""
+
+
+def _show_table(rows: list[tuple[str, ...]]) -> None:
+    from avem.names import shown
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("clip", "label", "split", "status"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(shown(cell)) for cell in row))
+    Console().print(table)
