@@ -24,7 +24,7 @@ import torch
 
 from avem.cache.hdf5_file import write_hdf5
 from avem.cache.layout import FORMAT_VERSION, spec_attributes, spec_from_metadata
-from avem.cache.manifest import DETAIL_COLUMNS
+from avem.cache.manifest import DETAIL_COLUMNS, OPTIONAL_COLUMNS
 from avem.cache.records import FAILED, OK, PENDING, ClipRecord, Kind, RowDetails, Shard, StreamSpec
 from avem.cache.store import FeatureStore
 from avem.cache.stream import StreamWriter
@@ -228,10 +228,13 @@ def _row(file: h5py.File, row: int) -> npt.NDArray[Any]:
 
 
 def _record(clip: dict[str, Any]) -> ClipRecord:
-    return ClipRecord(**{field.name: clip[field.name] for field in fields(ClipRecord)})
+    names = [field.name for field in fields(ClipRecord) if field.name in clip or field.name not in OPTIONAL_COLUMNS]
+    return ClipRecord(**{name: clip[name] for name in names})
 
 
 def _details(clip: dict[str, Any], kind: Kind) -> RowDetails:
     told = {name: clip[name] for name in DETAIL_COLUMNS} | {"decoder": clip.get(f"{kind}_decoder")}
+    if kind == "audio":
+        told["silent"] = clip.get("silent")
     status = clip[f"{kind}_status"]
     return RowDetails(**told) if status == OK else RowDetails("failed", status.removeprefix(f"{FAILED}: "), **told)

@@ -16,6 +16,7 @@ from avem.cache.records import FAILED, OK, PENDING, Kind
 from avem.cache.shards import CRC_BYTES
 from avem.cache.staleness import is_stale, labels_digest
 from avem.cache.store import FeatureStore
+from avem.cache.windows import clip_spans, is_long, whole_ids
 from avem.files import json_sha256
 from avem.secrets import mask
 
@@ -75,6 +76,14 @@ class StoreInfo:
     negatives: tuple[dict[str, Any], ...]
     """Attributes of each array of mined negatives: recipe, modality, k, seed, how mining went, and whether labels
     have changed since, as `stale`."""
+    silent: tuple[str, ...] = ()
+    """Clips whose sound is all zeros."""
+    long: tuple[str, ...] = ()
+    """Clips longer than 30 s that the store holds whole: frames from all of it, sound from its first 30 s."""
+    windows: int = 0
+    """Clips that are windows of longer ones."""
+    divided: int = 0
+    """Clips that the store holds as windows."""
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
@@ -110,7 +119,20 @@ def store_info(store: FeatureStore) -> StoreInfo:
         streams=tuple(_stream_info(store, kind) for kind in store.kinds),
         failures=tuple(failures),
         negatives=tuple(_negatives(store)),
+        **_lengths(store),
     )
+
+
+def _lengths(store: FeatureStore) -> dict[str, Any]:
+    """Silent and long clips, and windows."""
+    names, spans, owners = _column(store, "clip_id"), clip_spans(store.clips), whole_ids(store.clips)
+    cells = list(zip(names, spans, _column(store, "silent"), _column(store, "duration_s"), strict=True))
+    return {
+        "silent": tuple(name for name, _, silent, _ in cells if silent),
+        "long": tuple(name for name, span, _, seconds in cells if span is None and is_long(seconds)),
+        "windows": sum(span is not None for span in spans),
+        "divided": len({owner for owner, span in zip(owners, spans, strict=True) if span is not None}),
+    }
 
 
 def _stream_info(store: FeatureStore, kind: Kind) -> StreamInfo:

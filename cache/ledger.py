@@ -131,6 +131,8 @@ def fold_rows(columns: Columns, kind: Kind, rows: Mapping[int, RowDetails]) -> N
             continue
         columns[f"{kind}_status"][row] = details.manifest_status
         columns[f"{kind}_decoder"][row] = details.decoder
+        if kind == "audio":
+            columns["silent"][row] = details.silent
         for name in DETAIL_COLUMNS:
             value: Any = getattr(details, name)
             if value is None:

@@ -42,6 +42,9 @@ SCHEMA = pa.schema(
         ("audio_status", pa.string()),
         ("video_decoder", pa.string()),
         ("audio_decoder", pa.string()),
+        ("silent", pa.bool_()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
         ("check", pa.uint32()),
     ]
 )
@@ -52,6 +55,10 @@ DETAIL_COLUMNS = ("duration_s", "fps", "frames", "has_audio")
 """Columns about a clip's file that extraction fills in, empty at first."""
 DECODER_COLUMNS = ("video_decoder", "audio_decoder")
 """Columns that say which decoder read a stream; null, or no such column, in what was made before there was a choice."""
+LEARNED_COLUMNS = (*DETAIL_COLUMNS, *DECODER_COLUMNS, "silent")
+"""Columns that extraction fills in, empty at first."""
+OPTIONAL_COLUMNS = (*DECODER_COLUMNS, "silent", "start_s", "end_s")
+"""Columns that older manifests lack; each is null unless there is something to say."""
 
 Columns = dict[str, list[Any]]
 """A manifest as lists, for editing; without `check`."""
@@ -69,12 +76,12 @@ def parse_manifest(data: bytes, where: str, columns: Sequence[str] = SCHEMA.name
         StoreError: It is not Parquet, lacks columns, or a page does not match its checksum.
     """
     try:
-        lost = sorted(set(SCHEMA.names) - column_names(data) - set(DECODER_COLUMNS))
+        lost = sorted(set(SCHEMA.names) - column_names(data) - set(OPTIONAL_COLUMNS))
         if lost:
             raise KeyError(f"no column {', '.join(lost)}")
         table, rows, _ = read_columns(data, columns)
         held = set(table.column_names)
-        found = {name: table[name] if name in held else pa.nulls(rows, pa.string()) for name in columns}
+        found = {name: table[name] if name in held else pa.nulls(rows, SCHEMA.field(name).type) for name in columns}
         return pa.table(found).cast(pa.schema([SCHEMA.field(name) for name in columns]))
     except PARQUET_ERRORS as error:
         raise StoreError(f"The manifest {where} can't be read ({_reason(error)}); {RESTORE}.") from error
@@ -144,7 +151,7 @@ def manifest_columns(table: pa.Table) -> Columns:
 def append_clips(columns: Columns, records: Sequence[ClipRecord]) -> None:
     """Add clips at the end, with nothing extracted yet."""
     for name, values in columns.items():
-        if name in DETAIL_COLUMNS + DECODER_COLUMNS:
+        if name in LEARNED_COLUMNS:
             values.extend([None] * len(records))
         elif name.endswith("_status"):
             values.extend([PENDING] * len(records))
@@ -155,11 +162,11 @@ def append_clips(columns: Columns, records: Sequence[ClipRecord]) -> None:
 def row_checks(columns: Columns) -> list[int]:
     """CRC-32C of each row: its number and cells in the schema's order, joined by U+001F, absent cells empty.
 
-    Decoders count only where they are given, after their column's name, so that older manifests keep their checks.
+    Optional columns count only where they are given, after their name, so that older manifests keep their checks.
     """
-    names = [name for name in SCHEMA.names if name != "check" and name not in DECODER_COLUMNS]
+    names = [name for name in SCHEMA.names if name != "check" and name not in OPTIONAL_COLUMNS]
     texts = [["" if cell is None else str(cell) for cell in columns[name]] for name in names]
-    for name in DECODER_COLUMNS:
+    for name in OPTIONAL_COLUMNS:
         given = ("" if cell is None else f"\x1f{name}={cell}" for cell in columns[name])
         texts[-1] = [f"{text}{more}" for text, more in zip(texts[-1], given, strict=True)]
     rows = map(str, range(len(columns["clip_id"])))

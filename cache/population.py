@@ -12,6 +12,7 @@ import pyarrow as pa
 from avem.cache.records import Kind
 from avem.cache.same import same_vectors
 from avem.cache.store import FeatureStore
+from avem.cache.windows import whole_ids
 from avem.emotions import emotion_distance
 from avem.errors import SettingError
 from avem.records import Emotion
@@ -155,25 +156,31 @@ def population(
         vectors=vectors,
         emotions=np.array(_labels(clips, modality, labels or {}), dtype=str),
         splits=np.array(clips["split"].to_pylist(), dtype=str),
-        sources=_source_numbers(clips["dataset"].to_pylist(), clips["source"].to_pylist()),
+        sources=_source_numbers(clips["dataset"].to_pylist(), clips["source"].to_pylist(), whole_ids(clips)),
         duplicate_cosine=duplicate_cosine,
     )
 
 
 def _labels(clips: pa.Table, modality: str, labels: Labels) -> list[str]:
-    ids = clips["clip_id"].to_pylist()
+    """Each clip's label; a window that has none of its own has its whole clip's."""
+    names = list(zip(clips["clip_id"].to_pylist(), whole_ids(clips), strict=True))
+
+    def given(kind: str) -> list[str]:
+        return [labels[kind].get(name) or labels[kind].get(owner, "") for name, owner in names]
+
     if modality in labels:
-        return [labels[modality].get(name, "") for name in ids]
+        return given(modality)
     if {"video", "audio"} <= labels.keys():
-        seen, heard = labels["video"], labels["audio"]
-        return [f"{seen[name]}{BOTH}{heard[name]}" if seen.get(name) and heard.get(name) else "" for name in ids]
+        pairs = zip(given("video"), given("audio"), strict=True)
+        return [f"{seen}{BOTH}{heard}" if seen and heard else "" for seen, heard in pairs]
     return [label or "" for label in clips["emotion"].to_pylist()]
 
 
-def _source_numbers(datasets: Sequence[str], sources: Sequence[str]) -> npt.NDArray[np.int64]:
-    """A number per source of a dataset, and one for each clip whose source is unknown."""
-    keys = [f"{dataset}\x1f{source}" if source else f"\x1f{place}" for place, (dataset, source) in
-            enumerate(zip(datasets, sources, strict=True))]  # fmt: skip
+def _source_numbers(
+    datasets: Sequence[str], sources: Sequence[str], clips: Sequence[str]
+) -> npt.NDArray[np.int64]:  # fmt: skip
+    """A number per source of a dataset; the source of a clip without one is the whole clip itself."""
+    keys = [f"{dataset}\x1f{source or clip}" for dataset, source, clip in zip(datasets, sources, clips, strict=True)]
     if not keys:
         return np.zeros(0, dtype=np.int64)
     return np.unique(keys, return_inverse=True)[1].astype(np.int64)

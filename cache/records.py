@@ -89,6 +89,15 @@ class ClipRecord:
     source: str = ""
     """Speaker or source video; empty where unknown."""
     audio_path: str = ""
+    start_s: float | None = None
+    """Of a window, where it starts in the file, in seconds after the first frame; None for a whole clip."""
+    end_s: float | None = None
+    """Of a window, where it ends."""
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """Of a window, its start and end in seconds; None for a whole clip."""
+        return None if self.start_s is None or self.end_s is None else (self.start_s, self.end_s)
 
     def __post_init__(self) -> None:
         """Make all but the paths text that UTF-8 can hold; paths stay as they are, to be opened."""
@@ -126,6 +135,8 @@ class RowDetails:
     has_audio: bool | None = None
     decoder: str | None = None
     """Which decoder read this stream; None: decord, before there was a choice."""
+    silent: bool | None = None
+    """Whether every sample of the sound is zero; None for video, and where the sound could not be decoded."""
 
     @property
     def manifest_status(self) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from avem.cache.manifest import Columns
+from avem.cache.windows import whole_id
 from avem.names import storable
 from avem.records import Clip
 
 CELLS = ("split", "source", "emotion", "emotions_raw")
 """Columns that a dataset may correct without its clips being decoded again."""
-
-WINDOW = re.compile(r"@[\d.]+-[\d.]+$")
-"""End of the id of a part of a longer clip, which has that clip's labels."""
 
 
 def label_cells(clip: Clip) -> dict[str, str | None]:
@@ -39,7 +36,9 @@ def corrections(clips: Sequence[Clip], columns: Mapping[str, Sequence[str | None
     wanted = {storable(clip.clip_id): label_cells(clip) for clip in clips}
     changed: dict[int, dict[str, str | None]] = {}
     for row, clip_id in enumerate(columns["clip_id"]):
-        cells = wanted.get(clip_id or "") or wanted.get(WINDOW.sub("", clip_id or ""))
+        cells, owner = wanted.get(clip_id or ""), whole_id(clip_id or "")
+        if cells is None and owner in wanted:  # a window, whose source is its clip where that has none
+            cells = wanted[owner] | {"source": wanted[owner]["source"] or owner}
         if cells is None:
             continue
         differing = {name: cell for name, cell in cells.items() if (columns[name][row] or "") != (cell or "")}

@@ -23,6 +23,7 @@ from avem.cache.records import KINDS, OK, DamagedFile, DamagedRow, Kind, StreamS
 from avem.cache.rows import ByteRangeRows, Int8Rows, RowReader, ZarrRows, read_in_parallel, row_buffer
 from avem.cache.shards import RowError
 from avem.cache.staleness import LABEL_COLUMNS, refuse_stale
+from avem.cache.windows import named_windows
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 from avem.inside import name_fault
 from avem.names import named_path
@@ -200,8 +201,10 @@ class FeatureStore:
         try:
             return self._rows_by_id.rows(clip_ids)
         except KeyError as error:
+            windows = named_windows(error.args[0], self._columns(["clip_id"])[0].to_pylist())
             raise UnknownClipError(
-                f"The clip {error.args[0]!r} is not among the {len(self)} clips of {self.location.url}."
+                f"The clip {error.args[0]!r} is not among the {len(self)} clips of {self.location.url}"
+                f"{f': {windows}' if windows else ''}."
             ) from error
 
     def spec(self, kind: Kind) -> StreamSpec:

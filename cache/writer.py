@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,7 @@ from avem.cache.decoders import as_stored, with_decoder
 from avem.cache.location import Location
 from avem.cache.locks import store_lock
 from avem.cache.manifest import (
-    DECODER_COLUMNS,
-    DETAIL_COLUMNS,
+    LEARNED_COLUMNS,
     RESTORE,
     Columns,
     append_clips,
@@ -108,6 +107,27 @@ class StoreWriter:
             self._remember_roots(records, Path(root).expanduser().resolve())
             self._grow_arrays(len(columns["clip_id"]))
         return np.array([known[record.clip_id] for record in records], dtype=np.int64)
+
+    @property
+    def long(self) -> dict[str, str]:
+        """Dataset to what its clips longer than 30 s are to become: `cut` or `windows`, where a run was told."""
+        attributes = layout.store_attributes(layout.read_metadata(self.path), str(self.path))
+        return dict(attributes.get("long", {}))
+
+    def remember_long(self, datasets: Collection[str], long: str) -> None:
+        """Keep what clips longer than 30 s become, so that later runs need not be told again.
+
+        Args:
+            datasets: Whose clips.
+            long: `cut` or `windows`.
+        """
+        with self._exclusive():
+            metadata = layout.read_metadata(self.path)
+            attributes = metadata["attributes"]["avem"]
+            told = {**attributes.get("long", {}), **dict.fromkeys(datasets, long)}
+            if told != attributes.get("long", {}):
+                attributes["long"] = told
+                layout.write_metadata(self.path, metadata)
 
     def relabel(self, clips: Sequence[Clip]) -> int:
         """Enter labels, splits and sources that a dataset has corrected; negatives mined before become stale.
@@ -215,7 +235,7 @@ class StoreWriter:
                     if name.endswith("_status"):
                         columns[name][row] = PENDING
                     else:
-                        columns[name][row] = None if name in DETAIL_COLUMNS + DECODER_COLUMNS else getattr(record, name)
+                        columns[name][row] = None if name in LEARNED_COLUMNS else getattr(record, name)
             if len(set(columns["clip_id"])) < len(columns["clip_id"]):
                 raise StoreError(f"Two rows of {self.path} would hold one clip; restore its clips.parquet from a copy.")
             self._edited -= set(entries)
@@ -373,9 +393,9 @@ def _enter_replaced(records: Sequence[ClipRecord], known: dict[str, int], column
             continue
         statuses = [columns[f"{kind}_status"][row] for kind in KINDS]
         if OK not in statuses and any(status.startswith(FAILED) for status in statuses):
-            for name in ("sha256", "size_bytes", "modified_ns", "path", "audio_path"):
+            for name in ("sha256", "size_bytes", "modified_ns", "path", "audio_path", "start_s", "end_s"):
                 columns[name][row] = getattr(record, name)
-            for name in DETAIL_COLUMNS + DECODER_COLUMNS:
+            for name in LEARNED_COLUMNS:
                 columns[name][row] = None
             for kind in KINDS:
                 columns[f"{kind}_status"][row] = PENDING

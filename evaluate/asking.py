@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 import torch
 
+from avem.cache.windows import clip_spans
 from avem.chat_templates import DATE, frozen_date
 from avem.errors import SettingError
 from avem.evaluate.questions import letters, option_text, prompt_text
@@ -127,7 +128,10 @@ class Asker:
         self._features = {kind: json_sha256(store.fingerprint(kind)) for kind in kinds}
         for kind, digest in self._features.items():
             model.check_features(kind, digest)
-        self._hashes = store.clips["sha256"].to_pylist()
+        self._contents = [
+            content if span is None else f"{content}@{span[0]}-{span[1]}"
+            for content, span in zip(store.clips["sha256"].to_pylist(), clip_spans(store.clips), strict=True)
+        ]
 
     def ask(self, question: Question, way: str, place: int | None) -> Ask:
         """Name one thing to ask; the key covers model, features, clip, prompt, options and reply length."""
@@ -138,7 +142,7 @@ class Asker:
             depends["options"] = options_of(question, self.style)
         if place is not None:
             features = {kind: digest for kind, digest in self._features.items() if self.available[kind][place]}
-            depends |= {"clip": self._hashes[place], "features": features}
+            depends |= {"clip": self._contents[place], "features": features}
         return Ask(question, way, place, json_sha256(depends))
 
     def answer_all(self, asks: Sequence[Ask], keep: Keep) -> dict[str, str]:
@@ -225,7 +229,7 @@ class Asker:
         return video, audio
 
     def _clips_per_call(self) -> int:
-        first = next((row for row in range(len(self._hashes)) if self.available["video"][row]), None)
+        first = next((row for row in range(len(self._contents)) if self.available["video"][row]), None)
         if first is None:
             return 8
         frames, tokens = (int(size) for size in self.store.video([first]).shape[1:3])

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from avem.cache.windows import whole_id
 from avem.errors import SettingError
 from avem.evaluate.answers import AnswerLog, kept_or_spare
 from avem.evaluate.asking import Asker, Questioner
 from avem.evaluate.clips import Clips, resolve_clips
 from avem.evaluate.parse import parse_reply, parse_text
+from avem.evaluate.pooling import POOLING, PooledAnswer, WindowRows, pool_records
 from avem.evaluate.questions import check_questions
 from avem.evaluate.results import WAYS, BenchResult, Item, judge
 from avem.evaluate.statistics import RESAMPLES
@@ -79,9 +81,16 @@ def bench_emorealm(
 
 
 def place_clips(asker: Asker, questions: Sequence[Question]) -> Clips:
-    """Where a questioner's store has the questions' clips, without those that it has no media of."""
+    """Where a questioner's store has the questions' clips, without those that it has no media of.
+
+    Of a clip that the store holds as windows, the windows with media.
+    """
     resolved = resolve_clips(asker.store.clips, questions)
-    return Clips({name: row for name, row in resolved.rows.items() if asker.has_media(row)}, resolved.absent)
+    places: dict[str, Any] = {name: row for name, row in resolved.rows.items() if asker.has_media(row)}
+    for name, windows in resolved.windows.items():
+        if shown := tuple(row for row in windows.rows if asker.has_media(row)):
+            places[name] = WindowRows(shown)
+    return Clips(places, resolved.absent)
 
 
 def bench_questions(
@@ -115,7 +124,11 @@ def bench_questions(
         with AnswerLog(folder / "answers.jsonl") as log:
             heard = hear(asker, questions, clips.places, ways, log, name)
         items = [_item(question, heard[question.id], asker, clips) for question in questions]
-        result = judge(items, resamples=resamples, seed=seed, name=name, style=asker.style, **asker.about())
+        pooled = sum(bool(item.windows) for item in items)
+        result = judge(
+            items, resamples=resamples, seed=seed, name=name, style=asker.style, **asker.about(),
+            pooling={"questions": pooled, **POOLING} if pooled else {},
+        )  # fmt: skip
         result.write(folder / "result.json")
     return result
 
@@ -173,19 +186,22 @@ def hear(
     Args:
         asker: Who is asked.
         questions: What is asked.
-        places: Question id to the place of its clip; questions without one are asked without media alone.
+        places: Question id to the place of its clip, or to the `WindowRows` of its windows, each of which is asked;
+            questions without one are asked without media alone.
         ways: Some of `avem.evaluate.results.WAYS`.
         log: Keeps every answer as it comes.
         name: What the progress bar calls the model.
 
     Returns:
-        Question id to way to the log's record, or to `{"failed": reason}` where there is no answer.
+        Question id to way to the log's record, or to `{"failed": reason}` where there is no answer; of a clip in
+        windows, `{"windows": [...]}` with such a record for each.
     """
     asks = [
-        asker.ask(question, way, None if way == "text_only" else places[question.id])
+        asker.ask(question, way, place)
         for way in ways
         for question in questions
         if way in asker.ways and (way == "text_only" or question.id in places)
+        for place in ([None] if way == "text_only" else _single_places(places[question.id]))
     ]
     distinct = {ask.key: ask for ask in asks if log.get(ask.key) is None}
     with stage(f"bench {name}", len(distinct), "answers") as bar:
@@ -197,26 +213,38 @@ def hear(
         failed = asker.answer_all(list(distinct.values()), keep)
     heard: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for ask in asks:
-        heard[ask.question.id][ask.way] = log.get(ask.key) or {"failed": failed.get(ask.key, "there is no answer")}
+        record = log.get(ask.key) or {"failed": failed.get(ask.key, "there is no answer")}
+        if ask.way != "text_only" and isinstance(places[ask.question.id], WindowRows):
+            heard[ask.question.id].setdefault(ask.way, {"windows": []})["windows"].append(record)
+        else:
+            heard[ask.question.id][ask.way] = record
     return heard
+
+
+def _single_places(place: Any) -> Sequence[Any]:
+    return place.rows if isinstance(place, WindowRows) else [place]
 
 
 def _item(question: Question, heard: Mapping[str, dict[str, Any]], asker: Questioner, clips: Clips) -> Item:
     """Everything known about one question; `heard` maps ways to records of the log."""
-    logprobs, text_logprobs = (heard.get(way, {}).get("logprobs") for way in ("likelihood", "text_only"))
-    reply = heard.get("generation", {}).get("reply")
     read = parse_text if asker.style == "cloze" else parse_reply
+    found = {way: pool_records(record, lambda reply: read(reply, question)) for way, record in heard.items()}
+    likelihood, generation, text_only = (found.get(way, PooledAnswer()) for way in WAYS)
     place = clips.places.get(question.id)
-    clip_id, clip_path = (None, "") if place is None else asker.clip(place)
+    clip_id, clip_path = (None, "") if place is None else asker.clip(_single_places(place)[0])
+    windows: tuple[str, ...] = ()
+    if isinstance(place, WindowRows) and clip_id is not None:
+        windows, clip_id = tuple(asker.clip(row)[0] for row in place.rows), whole_id(clip_id)
     absent = clips.absent.get(question.id, "its clip has neither video nor audio in the store") if place is None else ""
-    failed = "; ".join(dict.fromkeys(record["failed"] for record in heard.values() if "failed" in record))
+    failed = "; ".join(dict.fromkeys(answer.failed for answer in found.values() if answer.failed))
     return Item(
         question,
         clip_id=clip_id,
         clip_path=clip_path,
         absent=absent or failed,
-        logprobs=None if logprobs is None else tuple(logprobs),
-        reply=reply,
-        reply_letter=None if reply is None else read(reply, question),
-        text_logprobs=None if text_logprobs is None else tuple(text_logprobs),
+        logprobs=likelihood.logprobs,
+        reply=generation.reply,
+        reply_letter=generation.answer,
+        text_logprobs=text_only.logprobs,
+        windows=windows,
     )

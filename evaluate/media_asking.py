@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from avem.cache.windows import whole_ids
 from avem.errors import MediaError, MissingFileError
 from avem.evaluate.asking import STREAMS, Ask, Keep, check_style, options_of
 from avem.evaluate.clips import Clips, resolve_clips
@@ -207,8 +208,8 @@ def files_of_folder(root: Path) -> MediaFiles:
 
 
 def files_of_store(store: Any) -> MediaFiles:
-    """The media files that a store was made of, where they still are."""
-    ids, paths = store.clips["clip_id"].to_pylist(), store.clips["path"].to_pylist()
+    """The media files that a store was made of, where they still are; the file of windows is their whole clip's."""
+    ids, paths = whole_ids(store.clips), store.clips["path"].to_pylist()
     names = {}
     for row, (clip_id, path) in enumerate(zip(ids, paths, strict=True)):
         if (file := store.media_path(row)).is_file():

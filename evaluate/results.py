@@ -43,6 +43,8 @@ class Item:
     reply_letter: str | None = None
     text_logprobs: tuple[float, ...] | None = None
     """The same without media."""
+    windows: tuple[str, ...] = ()
+    """Ids of the windows that the answer is pooled over; empty where the clip was asked as one."""
 
     def letter(self, way: str) -> str | None:
         """The chosen option: `way` is one of `WAYS`; None where there is none."""
@@ -69,11 +71,14 @@ class Item:
     def from_json(cls, entry: Mapping[str, Any], where: str) -> Item:
         """Read an object of `result.json`."""
         own: dict[str, Any] = {
-            name: entry.get(name) for name in cls.__slots__ if name not in ("question", "clip_path", "absent")
+            name: entry.get(name)
+            for name in cls.__slots__
+            if name not in ("question", "clip_path", "absent", "windows")
         }
         for name in ("logprobs", "text_logprobs"):
             own[name] = None if own[name] is None else tuple(own[name])
         own |= {name: str(entry.get(name) or "") for name in ("clip_path", "absent")}
+        own["windows"] = tuple(entry.get("windows") or ())
         return cls(to_question(entry["question"], where), **own)
 
 
@@ -109,6 +114,8 @@ class BenchResult(Headline):
     store: dict[str, Any] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     """Ids of given answers that fit no question."""
+    pooling: dict[str, Any] = field(default_factory=dict)
+    """How many questions are pooled over windows of their clips, and how (`avem.evaluate.pooling`); empty for none."""
 
     @property
     def remedy(self) -> str:
@@ -139,7 +146,9 @@ class BenchResult(Headline):
 
     def to_json(self) -> dict[str, Any]:
         """The whole result as `result.json` holds it."""
-        known = {name: getattr(self, name) for name in ("name", "benchmark", "style", "model", "store", "scores")}
+        known = {
+            name: getattr(self, name) for name in ("name", "benchmark", "style", "model", "store", "scores", "pooling")
+        }
         found = {"disagreement": self.disagreement(), "unknown": list(self.unknown)}
         return {"format": FORMAT, **known, **found, "items": [item.to_json() for item in self.items]}
 
@@ -198,4 +207,6 @@ def read_result(path: Path | str) -> BenchResult:
         raise
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a bench result ({error}); `avem bench emorealm` makes one.") from error
-    return BenchResult(items=tuple(items), unknown=tuple(content.get("unknown", ())), **known)
+    return BenchResult(
+        items=tuple(items), unknown=tuple(content.get("unknown", ())), pooling=content.get("pooling", {}), **known
+    )

@@ -19,6 +19,7 @@ from avem.evaluate.emorealm import score
 from avem.evaluate.loading import EndpointOptions, find_files, open_media_model, open_model, short_names
 from avem.evaluate.media_asking import MediaAsker, MediaModel, place_questions
 from avem.evaluate.parse import parse_reply
+from avem.evaluate.pooling import pooling_note
 from avem.evaluate.questions import read_questions
 from avem.evaluate.reference import is_right
 from avem.evaluate.report.bench import write_report
@@ -94,6 +95,8 @@ def _run_emorealm(options: BenchOptions, names: Sequence[str]) -> list[BenchResu
         raise SettingError("There is nothing to bench; name a model with --model or answers with --answers.")
     for result in results:
         _warn_absent(result)
+        if note := pooling_note(result.pooling):
+            logger.info("%s: %s", result.name, note)
     runs = [folder for model in options.models for folder in _run_folder(model)]
     write_report(
         options.out / "report.html", results, runs, options.media_root, resamples=options.resamples, seed=options.seed

@@ -20,7 +20,7 @@ class DecodeTask:
     sound_path: str
     """The file that has its sound, mostly the same one."""
     wants: tuple[str, ...] = ("video", "audio")
-    """Streams to decode."""
+    """Streams to decode; or `length` alone, which decodes nothing and says how long the clip is."""
     frames: int = 8
     """T, frames to sample."""
     size: int = 224
@@ -44,7 +44,8 @@ class DecodedClip:
     """float32 [samples] at 16 kHz."""
     sound_error: str = ""
     duration_s: float | None = None
-    """Length of the picture as it was decoded; None where it was not, or could not be."""
+    """Length of the picture as it was decoded; None where it was not, or could not be. The task `length` gives the
+    clip's by its packets."""
     sound_duration_s: float | None = None
     """Length of all the sound in the file, also of what was cut off; None where it was not decoded."""
     fps: float | None = None
@@ -58,7 +59,7 @@ class DecodedClip:
     """Time the worker took."""
 
 
-STREAM_ORDER = ("video", "audio")
+STREAM_ORDER = ("length", "video", "audio")
 """In which a worker decodes a clip's streams."""
 
 

@@ -144,7 +144,7 @@ def _tasks(
             continue
         record = job.rows[row]
         path, sound_path = str(job.root / record.path), str(job.root / (record.audio_path or record.path))
-        yield DecodeTask(row, path, sound_path, claimed, *encoders.sizes, job.options.decoder)
+        yield DecodeTask(row, path, sound_path, claimed, *encoders.sizes, job.options.decoder, record.span)
 
 
 def _take(
@@ -157,7 +157,7 @@ def _take(
         if kind not in task.wants:
             continue
         error = clip.video_error if kind == "video" else clip.sound_error
-        details = _details(kind, clip, error, task.decoder)
+        details = _details(kind, clip, error, task)
         inputs: Tensor | None = None
         if not error:
             start = time.perf_counter()
@@ -168,9 +168,12 @@ def _take(
     return failed
 
 
-def _details(kind: Kind, clip: DecodedClip, error: str, decoder: str) -> RowDetails:
+def _details(kind: Kind, clip: DecodedClip, error: str, task: DecodeTask) -> RowDetails:
     """What decoding a stream told; the manifest takes the longer of the two lengths."""
     status: Literal["ok", "failed"] = "failed" if error else "ok"
+    length_s = clip.duration_s if kind == "video" else clip.sound_duration_s
+    if length_s is not None and task.span is not None:
+        length_s = max(min(length_s, task.span[1]) - task.span[0], 0.0)
     if kind == "video":
-        return RowDetails(status, error, clip.duration_s, clip.fps, clip.total_frames, clip.has_audio, decoder)
-    return RowDetails(status, error, clip.sound_duration_s, None, None, clip.has_audio, decoder)
+        return RowDetails(status, error, length_s, clip.fps, clip.total_frames, clip.has_audio, task.decoder)
+    return RowDetails(status, error, length_s, None, None, clip.has_audio, task.decoder, clip.silent)

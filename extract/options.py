@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from avem.systems import usable_cores
 
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 ENGINES = ("local", "ray")
+CUT, WINDOWS = LONG = ("cut", "windows")
+"""What can be done with clips longer than 30 s."""
 RUNS = "extract-runs.jsonl"
 """Ledger file with the settings, outcome and time account of every run, one JSON object a line."""
 
@@ -52,6 +55,9 @@ class ExtractOptions:
     streams: tuple[Kind, ...] = KINDS
     retry_failed: bool = False
     """Try clips again that failed before."""
+    long: str | None = None
+    """What becomes of clips longer than 30 s: `cut` leaves them whole with the first 30 s of their sound, `windows`
+    makes clips of at most 30 s of them. None is what the store was made with, else `cut`."""
     dry_run: bool = False
     """Say what would be done and how large it is, and write nothing."""
     rows_per_shard: int = 64
@@ -71,6 +77,8 @@ class ExtractOptions:
             raise SettingError(f"--decoder must be one of {', '.join(DECODERS)}, not {self.decoder}.")
         if self.engine not in ENGINES:
             raise SettingError(f"--engine must be one of {', '.join(ENGINES)}, not {self.engine}.")
+        if self.long is not None and self.long not in LONG:
+            raise SettingError(f"--long must be one of {', '.join(LONG)}, not {self.long}.")
         if not all(self.device_names):
             raise SettingError(f"--device takes devices with commas between, not {self.device!r}.")
         if not self.streams or not set(self.streams) <= set(KINDS) or len(set(self.streams)) != len(self.streams):
@@ -135,6 +143,36 @@ class Timings:
         return max(loads, key=lambda name: loads[name])
 
 
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """What to know about the clips of a run besides failures."""
+
+    long: tuple[str, ...] = ()
+    """Clips longer than 30 s that the store holds whole alone, so that their sound is cut."""
+    divisible: int = 0
+    """How many of these `--long windows` would divide."""
+    windows: int = 0
+    """Clips that are windows of longer ones."""
+    silent: tuple[str, ...] = ()
+    """Clips whose sound is all zeros."""
+
+    def lines(self) -> list[str]:
+        """The same in sentences."""
+        lines = []
+        if self.windows:
+            lines.append(f"{_count(self.windows, 'clip is a window', 'clips are windows')} of a longer clip.")
+        if self.long:
+            advice = "; `--long windows` adds clips of at most 30 s each" if self.divisible else ""
+            lines.append(
+                f"{_count(len(self.long), 'clip is', 'clips are')} longer than 30 s ({_first(self.long)}): frames are "
+                f"from the whole clip, sound from its first 30 s{advice}."
+            )
+        if self.silent:
+            number = _count(len(self.silent), "clip is silent", "clips are silent")
+            lines.append(f"{number}, every sample is zero ({_first(self.silent)}).")
+        return lines
+
+
 @dataclass(slots=True)
 class ExtractReport:
     """What an extraction did."""
@@ -150,6 +188,7 @@ class ExtractReport:
     """Clips that another run on the same store had claimed when this one ended, by stream; only where there are any."""
     failures: list[ClipFailure] = field(default_factory=list)
     """All clips of the dataset without features, from this run or an earlier one."""
+    remarks: Remarks = field(default_factory=Remarks)
     relabelled: int = 0
     """Clips that were in the store and whose label, split or source was corrected."""
     notes: list[str] = field(default_factory=list)
@@ -175,12 +214,15 @@ class ExtractReport:
     @property
     def summary(self) -> str:
         """The time account and the outcome, in a few lines."""
+        return "\n".join([*self._outcome(), *self.remarks.lines()])
+
+    def _outcome(self) -> list[str]:
         t = self.timings
         if self.bytes_free and not self.encoded:
             todo = ", ".join(f"{count} {kind}" for kind, count in self.pending.items())
             size, free = self.bytes_needed / 1e9, self.bytes_free / 1e9
             plan = f"{self.clips} clips: {todo} to extract into {self.store}, {size:.2f} GB of {free:.1f} GB free."
-            return "\n".join([plan, *self.notes])
+            return [plan, *self.notes]
         done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items())
         done = done or ("no features to add" if self.relabelled else "nothing to do")
         lines = [f"{self.clips} clips in {self.store}: {done}; {len(self.failures)} failed."]
@@ -202,4 +244,13 @@ class ExtractReport:
         ]
         if len(self.failures) > 10:
             lines.append(f"  ... and {len(self.failures) - 10} more; the manifest names them all.")
-        return "\n".join(lines)
+        return lines
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
+
+
+def _first(names: Sequence[str], count: int = 3) -> str:
+    more = f", and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(map(terminal_text, names[:count])) + more

@@ -17,7 +17,7 @@ from avem.cache.relabel import CELLS, corrections
 from avem.cache.staleness import stale_recipes
 from avem.cache.writer import StoreWriter
 from avem.errors import DataError
-from avem.extract import plan
+from avem.extract import long_clips, plan
 from avem.extract.datasets import find_reader, read_dataset
 from avem.extract.engines import open_engine
 from avem.extract.fill import Job
@@ -53,21 +53,24 @@ def extract(
     options = options or ExtractOptions()
     start = time.perf_counter()
     root, store_path = Path(root).expanduser(), Path(store_path).expanduser()
-    as_found = clips is None  # else they are clips that the store knows, whatever the folder looks like now
-    clips = read_dataset(root, options.dataset)[: options.limit] if clips is None else clips
+    given, clips = clips is not None, read_dataset(root, options.dataset)[: options.limit] if clips is None else clips
     if not options.dry_run:
         folder_target(store_path, STORE, roots=[root], option="--cache")
     if options.only is not None:
-        clips = [clip for clip in clips if clip.clip_id in options.only]
+        wanted = long_clips.named(options.only)
+        clips = [clip for clip in clips if clip.clip_id in wanted]
     report = ExtractReport(store_path, len(clips), workers=options.worker_count)
-    known = StoreWriter.open(store_path).clips if (store_path / layout.METADATA).is_file() else empty_manifest()
+    writer = StoreWriter.open(store_path) if (store_path / layout.METADATA).is_file() else None
+    known = empty_manifest() if writer is None else writer.clips
     records, report.failures = plan.hash_clips(root, clips, known)
+    remembered = {} if writer is None else writer.long
+    records = long_clips.choose_forms(records, known, options, remembered, root)
+    if options.only is not None:
+        records = long_clips.select(records, options.only)
+    report.clips = len(records) + len(report.failures)
     ids = [record.clip_id for record in records]
-    if as_found:
-        hidden, passed_over = survey(root, clips, by_folder=find_reader(root, options.dataset).labels_by_folder)
-        report.failures += hidden
-        report.notes = [*label_notes(clips), *passed_over]
-    report.relabelled = len(corrections(clips, known.select(["clip_id", *CELLS]).to_pydict()))
+    if not given:
+        _survey(root, clips, known, options, report)
     report.pending = {kind: plan.count_pending(records, known, kind, options.retry_failed) for kind in options.streams}
     report.timings.plan = time.perf_counter() - start
     if not any(report.pending.values()) and finished_before(store_path, options):
@@ -79,11 +82,23 @@ def extract(
     if report.relabelled:
         report.notes.insert(0, _correct_labels(store_path, clips, report.relabelled, options))
     if not options.dry_run:
-        report.failures += _failed(store_path, ids, options)
+        writer = StoreWriter.open(store_path)
+        _remember_long(writer, records, options)
+        known = writer.clips
+        report.failures += _failed(known, ids, options)
+    report.remarks = long_clips.remark(records, known, root, options)
     report.timings.total = time.perf_counter() - start
     if any(report.encoded.values()):
         record_run(store_path, options, report)
     return report
+
+
+def _survey(root: Path, clips: Sequence[Clip], known: pa.Table, options: ExtractOptions, report: ExtractReport) -> None:
+    """Enter what a dataset's folder holds besides readable clips, and labels that it has corrected."""
+    hidden, passed_over = survey(root, clips, by_folder=find_reader(root, options.dataset).labels_by_folder)
+    report.failures += hidden
+    report.notes = [*label_notes(clips), *passed_over]
+    report.relabelled = len(corrections(clips, known.select(["clip_id", *CELLS]).to_pydict()))
 
 
 def _correct_labels(store_path: Path, clips: Sequence[Clip], count: int, options: ExtractOptions) -> str:
@@ -133,6 +148,7 @@ def _run(
         for spec in engine.specs.values():
             writer.check(spec)
         rows = dict(zip(writer.add_clips(records, root).tolist(), records, strict=True))
+        _remember_long(writer, records, options)
         for spec in engine.specs.values():
             writer.stream(spec)
         if options.retry_failed:
@@ -152,9 +168,13 @@ def _mark_failed_pending(writer: StoreWriter, rows: Iterable[int], options: Extr
             writer.mark_pending(kind, failed)
 
 
-def _failed(store_path: Path, ids: Sequence[str], options: ExtractOptions) -> list[ClipFailure]:
+def _remember_long(writer: StoreWriter, records: Sequence[ClipRecord], options: ExtractOptions) -> None:
+    if options.long is not None:
+        writer.remember_long({record.dataset for record in records}, options.long)
+
+
+def _failed(table: pa.Table, ids: Sequence[str], options: ExtractOptions) -> list[ClipFailure]:
     """Clips that the manifest says failed, in this run or an earlier one."""
-    table = StoreWriter.open(store_path).clips
     failures = []
     for kind in options.streams:
         status = plan.statuses(table, kind)

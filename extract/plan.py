@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from avem.cache.layout import stream_group
 from avem.cache.records import FAILED, OK, ClipRecord, Kind, StreamSpec
+from avem.cache.windows import whole_ids
 from avem.errors import StoreError
 from avem.escaping import terminal_text
 from avem.extract.options import ClipFailure
@@ -30,14 +31,15 @@ def hash_clips(root: Path, clips: Sequence[Clip], known: pa.Table) -> tuple[list
     Args:
         root: Folder that paths are relative to.
         clips: The clips.
-        known: The store's manifest.
+        known: The store's manifest; windows know their clip's file.
 
     Returns:
         A record for each readable file, and a failure for each other one. Unreadable files stay out of the manifest,
         so that they enter it with their real content once they can be read.
     """
-    columns = ("clip_id", "size_bytes", "modified_ns", "sha256")
-    seen = {cells[0]: cells[1:] for cells in zip(*(known[name].to_pylist() for name in columns), strict=True)}
+    columns = [known[name].to_pylist() for name in ("size_bytes", "modified_ns", "sha256")]
+    files = list(zip(*columns, strict=True))
+    seen = dict(zip(whole_ids(known), files, strict=True)) | dict(zip(known["clip_id"].to_pylist(), files, strict=True))
 
     def look(clip: Clip) -> ClipRecord | ClipFailure:
         path = root / clip.path

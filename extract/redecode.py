@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from avem.cache.decoders import decoder_of, without_decoder
+from avem.cache.decoders import OLD, decoder_of, without_decoder
 from avem.cache.layout import LEDGER
 from avem.cache.records import OK, PENDING, Kind
 from avem.cache.store import FeatureStore
+from avem.cache.windows import clip_spans
 from avem.cache.writer import StoreWriter
-from avem.errors import FingerprintError, MissingFileError
+from avem.errors import FingerprintError, MissingFileError, SettingError
 from avem.extract.engines import open_engine
 from avem.extract.known_clips import folder_of, known_clips
 from avem.extract.options import ExtractOptions
@@ -58,6 +59,7 @@ def redecode(store_path: str | Path, options: ExtractOptions, root: str | Path |
     Raises:
         MissingFileError: A clip's source file is gone or changed; nothing was changed in the store.
         FingerprintError: The encoders are not those that made the store; nothing was changed.
+        SettingError: The store holds windows, which the decoder can't make; nothing was changed.
         AvemError: The store can't be read or written.
     """
     path = Path(store_path).expanduser()
@@ -74,6 +76,8 @@ def redecode(store_path: str | Path, options: ExtractOptions, root: str | Path |
     if not kinds:
         return report
     if not begun.is_file():
+        if options.decoder == OLD and any(clip_spans(store.clips)):
+            raise SettingError(f"{path} holds windows of long clips, and decord decodes whole clips only.")
         _check_sources(store, kinds, root)
         _check_encoders(store, options)
         write_atomic(begun, json.dumps({"streams": kinds, "decoder": options.decoder}))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from avem.cache.decoders import OLD, decoder_of
 from avem.cache.layout import LEDGER
 from avem.cache.records import PENDING, ClipRecord, DamagedFile, DamagedRow, Kind
 from avem.cache.restore import damaged_records, restore_files
 from avem.cache.store import FeatureStore
+from avem.cache.windows import whole_id, window_spans
 from avem.cache.writer import StoreWriter
 from avem.checksums import seal, unseal
 from avem.errors import DataError, StoreError
 from avem.extract.datasets import read_dataset
 from avem.extract.known_clips import known_clips
+from avem.extract.long_clips import as_window, measure
 from avem.extract.options import ExtractOptions
 from avem.extract.pipeline import extract
 from avem.files import file_sha256, write_atomic
@@ -143,15 +147,30 @@ def _entries(
     entries: dict[int, ClipRecord] = {}
     for row in damaged:
         cells = known[row] if row < len(known) else {}
-        root, clip = by_id.get(cells.get("clip_id", "")) or by_path.get(cells.get("path", "")) or (None, None)
-        if root is None or clip is None or clip.clip_id in taken or not (root / clip.path).is_file():
-            report.left[cells.get("clip_id", "") or f"row {row.row}"] = (
+        name = cells.get("clip_id", "")
+        root, clip = by_id.get(name) or by_id.get(whole_id(name)) or by_path.get(cells.get("path", "")) or (None, None)
+        fitting = [] if root is None or clip is None or not (root / clip.path).is_file() else _forms(root, clip, cells)
+        record = next((record for record in fitting if record.clip_id not in taken), None)
+        if record is None:
+            report.left[name or f"row {row.row}"] = (
                 f"{row.problem}, and no clip of the dataset fits it; restore clips.parquet from a copy"
             )
             continue
-        taken.add(clip.clip_id)
-        entries[row.row] = _record(root, clip)
+        taken.add(record.clip_id)
+        entries[row.row] = record
     return entries
+
+
+def _forms(root: Path, clip: Clip, cells: Mapping[str, Any]) -> list[ClipRecord]:
+    """What a clip's row may have held, the likeliest first: the clip or window that is named, then by what is left."""
+    record = _record(root, clip)
+    if cells.get("clip_id") == clip.clip_id:
+        return [record]
+    windows = [as_window(record, span) for span in window_spans(measure([record], root, workers=1)[0])]
+    named = [window for window in windows if window.clip_id == cells.get("clip_id")]
+    if cells.get("start_s") is None:
+        return [*named, record, *windows]
+    return named or [*sorted(windows, key=lambda window: window.start_s != cells["start_s"]), record]
 
 
 def _record(root: Path, clip: Clip) -> ClipRecord:

@@ -12,11 +12,13 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from avem.errors import MediaError
 from avem.extract.decode_task import DecodedClip, DecodeTask, merge_parts, remaining_streams
+from avem.extract.lengths import clip_length
 from avem.extract.media import probe, read_sound, read_video
 from avem.extract.pixels import preprocess_frames
 
@@ -28,8 +30,16 @@ def decode_clip(task: DecodeTask) -> DecodedClip:
 
 def decode_parts(task: DecodeTask) -> Iterator[DecodedClip]:
     """A clip's streams one by one, so that one is safe before the next, which may crash or hang, is begun."""
+    parts = {"length": _length, "video": _pictures, "audio": _sound}
     for name in remaining_streams(task, 0):
-        yield _sound(task) if name == "audio" else _pictures(task)
+        yield parts[name](task)
+
+
+def _length(task: DecodeTask) -> DecodedClip:
+    start, length_s = time.perf_counter(), None
+    with suppress(MediaError):  # decoding will say what is wrong with the file
+        length_s = clip_length(task.path, task.sound_path)
+    return DecodedClip(duration_s=length_s, seconds=time.perf_counter() - start)
 
 
 def _sound(task: DecodeTask) -> DecodedClip:

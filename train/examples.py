@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avem.cache.records import KINDS, Kind
+from avem.cache.windows import named_windows
 from avem.errors import DataError, UnknownClipError
 from avem.records import InstructionRow, Modality, PreferenceRow
 from avem.special_tokens import refuse_special
@@ -134,7 +135,11 @@ def _inputs(
     for row in rows:
         clip = known.get(row.clip_id)
         if clip is None:
-            raise UnknownClipError(f"Row {row.row_id} names the clip {row.clip_id}, which the store does not hold.")
+            windows = named_windows(row.clip_id, known)
+            raise UnknownClipError(
+                f"Row {row.row_id} names the clip {row.clip_id}, which the store does not hold"
+                f"{f': {windows}' if windows else ''}."
+            )
         has = tuple(bool(mask[clip]) for mask in there)
         for kind, needed, given in zip(KINDS, NEEDS[row.modality], has, strict=True):
             if needed and not given:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from avem.cache.windows import whole_ids
 from avem.errors import SettingError
 from avem.output_kinds import RUN
 from avem.outputs import folder_target
@@ -117,13 +118,15 @@ def preview_task(task: Task[Example], model: AudiovisualLM | None = None) -> Pla
 def split(examples: Sequence[Example], session: Session) -> tuple[list[Example], list[Example]]:
     """Examples to train on and held-out ones; a clip's are on one side, drawn by its name and the seed.
 
+    The windows of a clip are on one side, too.
+
     Raises:
         SettingError: Nothing would be left to train on, or nothing held out.
     """
     config = session.config
     if config.holdout == 0:
         return list(examples), []
-    names = session.store.clips["clip_id"].to_pylist()
+    names = whole_ids(session.store.clips)
     limit = int(config.holdout * SHARES)
     sides: tuple[list[Example], list[Example]] = ([], [])
     for example in examples:

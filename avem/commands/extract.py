@@ -39,6 +39,13 @@ class Stream(StrEnum):
     AUDIO = "audio"
 
 
+class Long(StrEnum):
+    """What becomes of clips longer than 30 s."""
+
+    CUT = "cut"
+    WINDOWS = "windows"
+
+
 def _batch_size(text: str) -> int | None:
     """`auto`, which is None, or a number."""
     if text == "auto":
@@ -76,6 +83,13 @@ def extract(
     streams: Annotated[
         list[Stream] | None, typer.Option(help="Streams to extract; may be repeated. Both by default.")
     ] = None,
+    long: Annotated[
+        Long | None,
+        typer.Option(
+            help="Clips longer than 30 s: whole with their sound cut, or windows of 30 s.",
+            show_default="what the store was made with, else cut",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how large it is.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed clips again.")] = False,
 ) -> None:
@@ -92,7 +106,7 @@ def extract(
         video_encoder=video_encoder, audio_encoder=audio_encoder, dataset=dataset, limit=limit, workers=workers,
         batch_size=_batch_size(batch_size), device=device, engine=engine.value, dtype=dtype, precision=precision,
         streams=cast("tuple[Kind, ...]", tuple(map(str, streams or Stream))), dry_run=dry_run,
-        retry_failed=retry_failed, decoder=decoder.value,
+        retry_failed=retry_failed, decoder=decoder.value, long=None if long is None else long.value,
     )  # fmt: skip
     report = run(root, cache, options)
     show(report.summary)

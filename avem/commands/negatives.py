@@ -103,12 +103,12 @@ def _outcome(done: MiningReport) -> str:
 
 
 def _benchmark_rows(store: FeatureStore, files: list[Path]) -> list[int]:
-    """Rows of the clips that benchmark files ask about; those that the store lacks can't leak."""
+    """Rows of the clips that benchmark files ask about, with their windows; those that the store lacks can't leak."""
     from avem.evaluate.clips import resolve_clips
     from avem.evaluate.questions import read_questions
 
     questions = [question for file in files for question in read_questions(file)]
-    return sorted(set(resolve_clips(store.clips, questions).rows.values()))
+    return sorted(resolve_clips(store.clips, questions).all_rows)
 
 
 def _write_report(

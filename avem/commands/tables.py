@@ -99,6 +99,12 @@ def show_store(info: StoreInfo) -> None:
             )
         elif stream.decoder == OLD:
             show(f"{stream.kind}: decoded by decord, as the reference implementation decodes.")
+    if info.windows:
+        show(f"windows: {info.windows} clips are windows of {info.divided} longer ones")
+    if info.long:
+        show(f"longer than 30 s: {_some(info.long)}; their sound is cut at 30 s, `--long windows` adds windows")
+    if info.silent:
+        show(f"silent, every sample is zero: {_some(info.silent)}")
     for mined in info.negatives:
         stale = "; stale, labels have changed since: mine them again" if mined.get("stale") else ""
         show(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}{stale}")
@@ -106,6 +112,12 @@ def show_store(info: StoreInfo) -> None:
         show(f"failed: {failure.clip_id} ({failure.kind}): {failure.reason}")
     if len(info.failures) > SHOWN_FAILURES:
         show(f"... and {len(info.failures) - SHOWN_FAILURES} more failures, in the manifest.")
+
+
+def _some(names: Sequence[str]) -> str:
+    """How many clips, and the first few by name."""
+    more = ", ..." if len(names) > 3 else ""
+    return f"{len(names)} clips ({', '.join(names[:3])}{more})"
 
 
 def _label_lines(info: StoreInfo) -> list[str]:

@@ -11,12 +11,12 @@ from avem.errors import SettingError
 from avem.escaping import file_name
 from avem.evaluate.answers import AnswerLog, read_answers
 from avem.evaluate.asking import Asker
-from avem.evaluate.bench import hear
-from avem.evaluate.clips import resolve_clips
+from avem.evaluate.bench import hear, place_clips
 from avem.evaluate.emer.bench import EmerResult, Estimate, JudgeOptions, bench_emer, estimate
 from avem.evaluate.emer.report import write_emer_report
 from avem.evaluate.emer.rubric import DESCRIBE, Description, Rubric, load_rubric, read_references
 from avem.evaluate.loading import open_model, short_names
+from avem.evaluate.pooling import replies
 from avem.output_kinds import BENCH
 from avem.ownership import opened, owned
 from avem.records import Question
@@ -75,15 +75,18 @@ def _run_emer(
 
 
 def describe(options: EmerOptions, descriptions: Sequence[Description], folder: Path, name: str) -> Mapping[str, str]:
-    """Let a model describe the clips that a store holds; what it wrote is kept and never asked again."""
+    """Let a model describe the clips that a store holds; what it wrote is kept and never asked again.
+
+    The descriptions of a clip's windows are put together in the order of time, a line each.
+    """
     from avem.cache import FeatureStore
 
     store = FeatureStore.open(options.cache)
     model = open_model(options.model, options.device, options.precision).eval()
     asker = Asker(model, store, "cloze", DESCRIPTION_TOKENS)
     questions = [Question(each.id, each.video, "emer", options.prompt, (), "") for each in descriptions]
-    found = resolve_clips(store.clips, questions)
-    places = {key: row for key, row in found.rows.items() if asker.has_media(row)}
+    places = place_clips(asker, questions).places
     with AnswerLog(folder / "answers.jsonl") as log:
         heard = hear(asker, questions, places, ("generation",), log, name)
-    return {key: ways["generation"]["reply"] for key, ways in heard.items() if "reply" in ways.get("generation", {})}
+    written = {key: replies(ways.get("generation", {})) for key, ways in heard.items()}
+    return {key: "\n".join(texts) for key, texts in written.items() if texts}

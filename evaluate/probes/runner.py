@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from avem.escaping import file_name
 from avem.evaluate.answers import AnswerLog
 from avem.evaluate.asking import Asker
 from avem.evaluate.bench import select_questions
-from avem.evaluate.clips import resolve_clips
+from avem.evaluate.clips import ResolvedClips, resolve_clips
 from avem.evaluate.loading import open_model, short_names
 from avem.evaluate.page import page_environment
 from avem.evaluate.probes.attention import AttentionResult, attention_probe
@@ -177,7 +177,23 @@ def _askers(options: ProbeOptions) -> Iterator[tuple[str, Asker, list[Question],
     for name, path in zip(short_names(options.models), options.models, strict=True):
         model = open_model(path, options.device, options.precision).eval()
         store = FeatureStore.open(options.cache)
-        yield name, Asker(model, store, options.style, 1), questions, resolve_clips(store.clips, questions).rows
+        asked, rows = _on_windows(questions, resolve_clips(store.clips, questions))
+        yield name, Asker(model, store, options.style, 1), asked, rows
+
+
+def _on_windows(questions: Sequence[Question], resolved: ResolvedClips) -> tuple[list[Question], dict[str, int]]:
+    """The questions with their rows; one on a clip in windows is measured on each window, as `id#1`, `id#2`, ..."""
+    asked, rows = [], dict(resolved.rows)
+    for question in questions:
+        windows = resolved.windows.get(question.id)
+        if windows is None:
+            asked.append(question)
+            continue
+        for number, row in enumerate(windows.rows, start=1):
+            one = replace(question, id=f"{question.id}#{number}")
+            asked.append(one)
+            rows[one.id] = row
+    return asked, rows
 
 
 def _write(out: Path, stem: str, results: Sequence[Any], **page: Any) -> None:

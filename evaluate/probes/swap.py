@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from avem.cache.windows import whole_ids
 from avem.errors import DataError
 from avem.evaluate.answers import AnswerLog
 from avem.evaluate.asking import STREAMS, Asker, options_of
@@ -91,6 +92,7 @@ def swap_probe(
         DataError: No question can be asked.
     """
     names = asker.store.clips["clip_id"].to_pylist()
+    owners = np.array(whole_ids(asker.store.clips))
     pools = {kind: np.flatnonzero(asker.available[kind]) for kind in STREAMS}
     both = pools["video"][asker.available["audio"][pools["video"]]]
     plans, left_out = [], {}
@@ -102,7 +104,7 @@ def swap_probe(
             left_out[question.id] = "its clip lacks video or audio in the store"
             continue
         others = pools[OTHER[asked]]
-        others = others[others != row]
+        others = others[owners[others] != owners[row]]  # another window of the clip is no adversary
         if not len(others):
             left_out[question.id] = "the store has no other clip"
             continue

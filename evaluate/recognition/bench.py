@@ -9,6 +9,7 @@ from typing import Any
 from avem.evaluate.answers import AnswerLog, kept_or_spare
 from avem.evaluate.asking import Questioner
 from avem.evaluate.bench import hear
+from avem.evaluate.pooling import POOLING, PooledAnswer, WindowRows, pool_records
 from avem.evaluate.recognition.labelled import LabelledClip, LabelledClips
 from avem.evaluate.recognition.labels import PROMPTS, EmotionSet, parse_label, spellings
 from avem.evaluate.recognition.results import (
@@ -55,29 +56,42 @@ def bench_recognition(
     asked = prompt or PROMPTS[streams]
     questions = labelled.questions(dataset, asked, spellings(dataset.classes))
     has_media = getattr(asker, "has_media", None) or (lambda place: place is not None)
-    places = {clip.clip_id: clip.place for clip in labelled.clips if has_media(clip.place)}
+    places = {clip.clip_id: clip.shown(has_media) for clip in labelled.clips}
+    places = {clip_id: place for clip_id, place in places.items() if place is not None}
     with kept_or_spare(out_dir) as folder:
         with AnswerLog(folder / "answers.jsonl") as log:
             heard = hear(asker, questions, places, ways, log, f"{name}, {streams}")
         items = [
-            _item(question, clip, heard[question.id], dataset.classes, streams)
+            _item(question, clip, heard[question.id], dataset.classes, streams, _names(asker, places.get(question.id)))
             for question, clip in zip(questions, labelled.clips, strict=True)
         ]
+        pooled = sum(bool(item.windows) for item in items)
         result = RecognitionResult(
             name, dataset.name, streams, dataset.classes, tuple(items),
             judge_labels(items, dataset.classes, resamples=resamples, seed=seed), labelled.split, labelled.left_out,
-            asked, **asker.about(),
+            asked, **asker.about(), pooling={"clips": pooled, **POOLING} if pooled else {},
         )  # fmt: skip
         result.write(folder / f"{streams}.json")
     return result
 
 
+def _names(asker: Questioner, place: Any) -> tuple[str, ...]:
+    """Ids of a clip's windows; empty where it was asked as one."""
+    return tuple(asker.clip(row)[0] for row in place.rows) if isinstance(place, WindowRows) else ()
+
+
 def _item(
-    question: Question, clip: LabelledClip, heard: Mapping[str, dict[str, Any]], classes: Sequence[str], streams: str
-) -> LabelItem:
-    logprobs = heard.get("likelihood", {}).get("logprobs")
-    reply = heard.get("generation", {}).get("reply")
-    failed = "; ".join(dict.fromkeys(record["failed"] for record in heard.values() if "failed" in record))
+    question: Question, clip: LabelledClip, heard: Mapping[str, dict[str, Any]], classes: Sequence[str], streams: str,
+    windows: tuple[str, ...],
+) -> LabelItem:  # fmt: skip
+    found = {
+        way: pool_records(
+            record, lambda reply: parse_label(reply, classes), lambda logprobs: label_logprobs(logprobs, classes)
+        )
+        for way, record in heard.items()
+    }
+    likelihood, generation = (found.get(way, PooledAnswer()) for way in LABEL_WAYS)
+    failed = "; ".join(dict.fromkeys(answer.failed for answer in found.values() if answer.failed))
     what = {"audiovisual": "neither video nor audio"}.get(streams, f"no {streams}")
     return LabelItem(
         question.id,
@@ -85,7 +99,8 @@ def _item(
         question.answer,
         clip.source,
         failed if heard else clip.absent or f"the clip has {what} in the store",
-        None if logprobs is None else label_logprobs(logprobs, classes),
-        reply,
-        None if reply is None else parse_label(reply, classes),
+        likelihood.logprobs,
+        generation.reply,
+        generation.answer,
+        windows,
     )

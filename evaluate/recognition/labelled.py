@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from avem.cache.windows import clip_spans, whole_ids
 from avem.errors import DataError, SettingError
+from avem.evaluate.pooling import WindowRows
 from avem.evaluate.recognition.labels import EmotionSet
 from avem.records import Question
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +29,16 @@ class LabelledClip:
     source: str
     """Speaker or source video; empty where unknown."""
     place: Any
-    """Row of the store, or media file; None where there is none."""
+    """Row of the store, `WindowRows` of a clip in windows, or media file; None where there is none."""
     absent: str = ""
     """Why there is no place."""
+
+    def shown(self, has_media: Callable[[Any], bool]) -> Any:
+        """The place, of windows those with media; None where there is no media."""
+        if not isinstance(self.place, WindowRows):
+            return self.place if has_media(self.place) else None
+        rows = tuple(row for row in self.place.rows if has_media(row))
+        return WindowRows(rows) if rows else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +59,7 @@ class LabelledClips:
 
 
 def clips_of_store(store: Any, dataset: EmotionSet, split: str = "", limit: int | None = None) -> LabelledClips:
-    """A dataset's labelled clips in a store; the place of a clip is its row.
+    """A dataset's labelled clips in a store; the place of a clip is its row, or the rows of its windows.
 
     Args:
         store: An `avem.cache.FeatureStore`.
@@ -61,7 +73,7 @@ def clips_of_store(store: Any, dataset: EmotionSet, split: str = "", limit: int 
     """
     columns = store.clips.select(["clip_id", "path", "dataset", "split", "emotion", "emotions_raw", "source"])
     entries = [entry | {"place": row} for row, entry in enumerate(columns.to_pylist())]
-    own = [entry for entry in entries if entry["dataset"] == dataset.name]
+    own = [entry for entry in _join_windows(entries, store.clips) if entry["dataset"] == dataset.name]
     if not own:
         names = ", ".join(dict.fromkeys(entry["dataset"] for entry in entries)) or "nothing"
         raise DataError(
@@ -69,6 +81,29 @@ def clips_of_store(store: Any, dataset: EmotionSet, split: str = "", limit: int 
             f"`avem extract <its folder> --dataset {dataset.name}` adds them."
         )
     return _labelled(own, dataset, split, limit)
+
+
+def _join_windows(entries: Sequence[dict[str, Any]], clips: pa.Table) -> list[dict[str, Any]]:
+    """One entry a clip: windows become one at the first window's position, and take the clip's place where it is whole.
+
+    Args:
+        entries: One a row of the manifest.
+        clips: The manifest.
+    """
+    owners, spans = whole_ids(clips), clip_spans(clips)
+    windows: dict[str, list[int]] = defaultdict(list)
+    for row, (owner, span) in enumerate(zip(owners, spans, strict=True)):
+        if span is not None:
+            windows[owner].append(row)
+    joined = []
+    for row, (entry, owner, span) in enumerate(zip(entries, owners, spans, strict=True)):
+        rows = sorted(windows.get(owner, ()), key=lambda each: spans[each] or (0.0, 0.0))
+        if not rows:
+            joined.append(entry)
+        elif span is not None and row == min(rows):
+            source = "" if entry["source"] == owner else entry["source"]
+            joined.append(entry | {"clip_id": owner, "source": source, "place": WindowRows(tuple(rows))})
+    return joined
 
 
 def clips_of_folder(root: Path, dataset: EmotionSet, split: str = "", limit: int | None = None) -> LabelledClips:
@@ -86,10 +121,10 @@ def clips_of_folder(root: Path, dataset: EmotionSet, split: str = "", limit: int
 
 
 def with_files(labelled: LabelledClips, store: Any) -> LabelledClips:
-    """Clips of a store with their media files as places, where these still are."""
+    """Clips of a store with their media files as places, where these still are; whole, also where it has windows."""
     clips = []
     for clip in labelled.clips:
-        path = store.media_path(clip.place)
+        path = store.media_path(clip.place.rows[0] if isinstance(clip.place, WindowRows) else clip.place)
         found = path.is_file()
         reason = "" if found else f"its media file {clip.path} is not there; name the dataset's folder with --media"
         clips.append(replace(clip, place=path if found else None, absent=reason))

@@ -37,6 +37,8 @@ class LabelItem:
     reply: str | None = None
     reply_label: str | None = None
     """The one label that the reply names; None where it can't be read."""
+    windows: tuple[str, ...] = ()
+    """Ids of the windows that the answer is pooled over; empty where the clip was asked as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class RecognitionResult(Headline):
     prompt: str = ""
     model: dict[str, Any] = field(default_factory=dict)
     store: dict[str, Any] = field(default_factory=dict)
+    pooling: dict[str, Any] = field(default_factory=dict)
+    """How many clips are pooled over their windows, and how (`avem.evaluate.pooling`); empty for none."""
 
     def write(self, path: Path) -> None:
         """Write the result as JSON, whole or not at all."""
@@ -126,4 +130,5 @@ def read_recognition(path: Path | str) -> RecognitionResult:
 
 def _item(entry: Mapping[str, Any]) -> LabelItem:
     logprobs = entry["logprobs"]
-    return LabelItem(**{**entry, "logprobs": None if logprobs is None else tuple(logprobs)})
+    read = {"logprobs": None if logprobs is None else tuple(logprobs), "windows": tuple(entry.get("windows", ()))}
+    return LabelItem(**{**entry, **read})

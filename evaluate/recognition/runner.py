@@ -11,6 +11,7 @@ from avem.errors import SettingError
 from avem.evaluate.asking import Asker, Questioner
 from avem.evaluate.loading import EndpointOptions, open_media_model, open_model, short_names
 from avem.evaluate.media_asking import MediaAsker, MediaModel
+from avem.evaluate.pooling import pooling_note
 from avem.evaluate.recognition.bench import LABEL_TOKENS, bench_recognition
 from avem.evaluate.recognition.labelled import LabelledClips, clips_of_folder, clips_of_store, with_files
 from avem.evaluate.recognition.labels import STREAM_CHOICES, EmotionSet, emotion_set
@@ -75,6 +76,8 @@ def _run_recognition(options: RecognitionOptions, dataset: EmotionSet, folder: P
                 ways=LABEL_WAYS if options.generate else LABEL_WAYS[:1], resamples=options.resamples, seed=options.seed,
             )  # fmt: skip
             warn_absent(result)
+            if note := pooling_note(result.pooling):
+                logger.info("%s, %s: %s", result.name, result.streams, note)
             results.append(result)
     write_recognition_report(folder / "report.html", results)
     return results

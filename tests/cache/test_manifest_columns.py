@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from avem.cache import FeatureStore
-from avem.cache.manifest import DECODER_COLUMNS, SCHEMA, edited_rows, parse_manifest
+from avem.cache.manifest import OPTIONAL_COLUMNS, SCHEMA, edited_rows, parse_manifest
 from avem.errors import StoreError
 from tests.cache.helpers import make_store
 
 
 def older(path):
     """Take the columns out of a store's manifest that older ones do not have."""
-    table = pq.read_table(path / "clips.parquet").drop_columns(list(DECODER_COLUMNS))
+    table = pq.read_table(path / "clips.parquet").drop_columns(list(OPTIONAL_COLUMNS))
     pq.write_table(table, path / "clips.parquet")
 
 
@@ -22,16 +22,19 @@ def test_an_older_manifest_is_read_and_stays_sound(tmp_path):
     make_store(tmp_path / "cache", clips=5)
     older(tmp_path / "cache")
     store = FeatureStore.open(tmp_path / "cache")
-    assert store.clips["video_decoder"].to_pylist() == [None] * 5
+    assert all(store.clips[name].to_pylist() == [None] * 5 for name in OPTIONAL_COLUMNS)
     assert store.verify() == []
 
 
-def test_an_edited_decoder_is_noticed(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "value"), [("audio_decoder", "pyav"), ("silent", True), ("start_s", 30.0), ("end_s", 60.0)]
+)
+def test_an_edited_optional_cell_is_noticed(tmp_path, name, value):
     make_store(tmp_path / "cache", clips=5)
     path = tmp_path / "cache" / "clips.parquet"
     table = parse_manifest(path.read_bytes(), "here")
-    place = table.column_names.index("audio_decoder")
-    edited = table.set_column(place, "audio_decoder", pa.array([None, None, "pyav", None, None], pa.string()))
+    place = table.column_names.index(name)
+    edited = table.set_column(place, SCHEMA.field(name), pa.array([None, None, value, None, None], table[name].type))
     assert edited_rows(edited) == [2]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 import struct
 from collections.abc import Callable
 from fractions import Fraction
@@ -11,6 +13,7 @@ import av
 import numpy as np
 import pytest
 
+from avem.extract import ExtractOptions
 from avem.extract.random_weights import make_random_languagebind, make_random_whisper
 
 MakeClip = Callable[..., Path]
@@ -94,3 +97,21 @@ def encoders(tmp_path_factory) -> dict[str, Path]:
         ),
         "audio_encoder": make_random_whisper(root / "audio", width=32, layers=1, heads=2, positions=50),
     }
+
+
+@pytest.fixture
+def extract_and_die(monkeypatch, tmp_path):
+    """Runs `dying_run.run` in a fresh process, forked from a server that has everything imported and nothing used."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import dying_run
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["avem.extract.pipeline", "avem.extract.worker", "pandas"])
+
+    def start(corpus: Path, store: Path, options: ExtractOptions, after: int) -> tuple[bool, int]:
+        process = context.Process(target=dying_run.run, args=(corpus, store, options, after, tmp_path / "tally"))
+        process.start()
+        process.join()
+        return process.exitcode == -signal.SIGKILL, (tmp_path / "tally").stat().st_size
+
+    return start

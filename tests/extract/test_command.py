@@ -8,6 +8,7 @@ import pytest
 
 from avem.cache import FeatureStore
 from avem.cli import main
+from tests.extract.long_kit import write_long
 
 
 @pytest.fixture
@@ -65,3 +66,16 @@ def test_what_the_user_can_mend_is_one_sentence_and_status_2(tmp_path, make_clip
     assert "precious" in err
     status, _, err = avem(tmp_path / "d", "--cache", tmp_path / "new", "--dtype", "float8")
     assert (status, "--dtype" in err) == (2, True)
+
+
+def test_long_clips_are_counted_and_divided_on_request(tmp_path, avem):
+    write_long(tmp_path / "d" / "anger" / "1.mov", 61)
+    write_long(tmp_path / "d" / "fear" / "2.mov", 1, silent=True)
+    common = (tmp_path / "d", "--cache", tmp_path / "store", "--streams", "audio")
+    status, out, _ = avem(*common, "--dry-run")
+    assert (status, "1 clip is longer than 30 s (d/anger/1)" in out) == (0, True)
+    status, out, _ = avem(*common, "--long", "windows")
+    assert (status, "3 clips are windows of a longer clip." in out) == (0, True)
+    assert "1 clip is silent, every sample is zero (d/fear/2)" in out
+    status, _, err = avem(*common, "--long", "half")
+    assert (status, "'half' is not one of 'cut', 'windows'" in err) == (2, True)

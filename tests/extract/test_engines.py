@@ -16,6 +16,7 @@ from avem.cache import FeatureStore
 from avem.errors import SettingError
 from avem.extract import ExtractOptions, extract
 from avem.extract.fill import Part
+from tests.extract.long_kit import write_long
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +181,14 @@ def test_a_ray_cluster_writes_the_same_bytes_though_a_worker_is_killed(
     assert arrays_of(store) == expected
     assert (report.devices, report.encoded, report.failures) == (2, {"video": 12, "audio": 12}, [])
     assert FeatureStore.open(store).verify() == []
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_makes_the_same_windows(settings, tmp_path, cluster):
+    write_long(tmp_path / "talks" / "fear" / "long.mov", 65)
+    for engine in ("local", "ray"):
+        options = ExtractOptions(**settings, engine=engine, long="windows")
+        report = extract(tmp_path / "talks", tmp_path / engine, options)
+        assert (report.encoded, report.failures) == ({"video": 3, "audio": 3}, [])
+    assert arrays_of(tmp_path / "ray") == arrays_of(tmp_path / "local")
+    assert FeatureStore.open(tmp_path / "ray").clips["start_s"].to_pylist() == [0.0, 30.0, 60.0]

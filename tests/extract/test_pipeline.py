@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -373,24 +371,6 @@ def test_a_folder_of_something_else_is_no_store(corpus, tmp_path, options):
     with pytest.raises(StoreError, match=r"thesis\.tex"):
         extract(corpus, tmp_path / "store", options())
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["thesis.tex"]
-
-
-@pytest.fixture
-def extract_and_die(monkeypatch, tmp_path):
-    """Runs `dying_run.run` in a fresh process, forked from a server that has everything imported and nothing used."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    import dying_run
-
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["avem.extract.pipeline", "avem.extract.worker", "pandas"])
-
-    def start(corpus: Path, store: Path, options: ExtractOptions, after: int) -> tuple[bool, int]:
-        process = context.Process(target=dying_run.run, args=(corpus, store, options, after, tmp_path / "tally"))
-        process.start()
-        process.join()
-        return process.exitcode == -signal.SIGKILL, (tmp_path / "tally").stat().st_size
-
-    return start
 
 
 def test_killing_the_run_at_any_moment_loses_nothing(corpus, tmp_path, options, extract_and_die):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from avem.cache import FeatureStore
+from avem.cache.windows import whole_ids
 from avem.evaluate.clips import resolve_clips
 from avem.evaluate.questions import read_questions
 from avem.records import Modality, PreferenceRow, Question
@@ -25,8 +26,10 @@ class ClipFacts:
     digests: dict[str, str] = field(default_factory=dict)
     """Clip id to the SHA-256 of its file."""
     silent: set[str] = field(default_factory=set)
-    """Clips without sound."""
+    """Clips without sound, or with nothing but zeros for sound."""
     paths: dict[str, str] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    """Clip id to the whole clip that it is, or is a window of."""
 
     @classmethod
     def read(cls, stores: Iterable[Path]) -> ClipFacts:
@@ -37,11 +40,12 @@ class ClipFacts:
         """
         facts = cls()
         for path in stores:
-            clips = FeatureStore.open(path).clips.select(["clip_id", "path", "sha256", "has_audio"])
-            for clip in clips.to_pylist():
+            clips = FeatureStore.open(path).clips
+            facts.owners |= dict(zip(clips["clip_id"].to_pylist(), whole_ids(clips), strict=True))
+            for clip in clips.select(["clip_id", "path", "sha256", "has_audio", "silent"]).to_pylist():
                 facts.digests[clip["clip_id"]] = clip["sha256"] or ""
                 facts.paths[clip["clip_id"]] = clip["path"]
-                if clip["has_audio"] is False:
+                if clip["has_audio"] is False or clip["silent"]:
                     facts.silent.add(clip["clip_id"])
         return facts
 
@@ -65,13 +69,14 @@ def leak_faults(rows: Rows, benchmarks: Iterable[Path], facts: ClipFacts) -> lis
             paths.setdefault(row.clip_id, str(path))
         if row.modality != Modality.VISUAL and row.clip_id in facts.silent:
             faults.append(Fault(number, "no-sound", f"asks about sound, and {row.clip_id} has none"))
-    faults += _two_names(first, digests) + _unknown(first, facts)
+    faults += _two_names(first, digests, facts.owners) + _unknown(first, facts)
     for benchmark in benchmarks:
-        faults += _in_benchmark(first, digests, paths, benchmark)
+        faults += _in_benchmark(first, digests, paths, facts.owners, benchmark)
     return faults
 
 
-def _two_names(first: dict[str, int], digests: dict[str, str]) -> list[Fault]:
+def _two_names(first: dict[str, int], digests: dict[str, str], owners: dict[str, str]) -> list[Fault]:
+    """Different clips of one content; windows of one clip are not."""
     named: dict[str, list[str]] = defaultdict(list)
     for clip in first:
         if digests.get(clip):
@@ -80,6 +85,7 @@ def _two_names(first: dict[str, int], digests: dict[str, str]) -> list[Fault]:
         Fault(first[other], "duplicate-clip", f"{other} is the same file as {clips[0]}", error=False)
         for clips in named.values()
         for other in clips[1:]
+        if owners.get(other, other) != owners.get(clips[0], clips[0])
     ]
 
 
@@ -94,15 +100,20 @@ def _unknown(first: dict[str, int], facts: ClipFacts) -> list[Fault]:
 
 
 def _in_benchmark(
-    first: dict[str, int], digests: dict[str, str], paths: dict[str, str], benchmark: Path
+    first: dict[str, int], digests: dict[str, str], paths: dict[str, str], owners: dict[str, str], benchmark: Path
 ) -> list[Fault]:
-    """Clips that the benchmark asks about: by its clip ids where it has them, by its files, and by their content."""
+    """Clips that the benchmark asks about: by its clip ids where it has them, by its files, and by their content.
+
+    A clip that the benchmark asks about stands for all its windows.
+    """
     questions = read_questions(benchmark)
     asked = {str(question.extra["clip_id"]) for question in questions if "clip_id" in question.extra}
     known = sorted({*first, *paths})
-    asked |= _fitting(known, [paths.get(name, name) for name in known], questions)
+    whole = {name: owners.get(name, name) for name in known}
+    asked |= _fitting(list(whole.values()), [paths.get(name, name) for name in known], questions)
+    asked |= {name for name in known if whole[name] in asked} | {whole[name] for name in asked if name in whole}
     contents = {digests.get(clip) for clip in asked} - {None, ""}
-    leaked = [clip for clip in first if clip in asked or digests.get(clip) in contents]
+    leaked = [clip for clip in first if whole[clip] in asked or digests.get(clip) in contents]
     return [Fault(first[clip], "leak", f"{clip} is in the benchmark {benchmark} too") for clip in leaked]
 
 
