@@ -23,7 +23,7 @@ from avem.evaluate.results import BenchResult
 from avem.evaluate.statistics import RESAMPLES
 from avem.files import json_sha256
 from avem.records import Question
-from avem.train.altered import Alteration
+from avem.train.data.noise import Alteration
 
 
 @dataclass(frozen=True, slots=True)

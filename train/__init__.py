@@ -6,16 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from avem.train.checkpoint import load_model
-    from avem.train.model import AudiovisualLM
-    from avem.train.model_config import AudiovisualConfig
-    from avem.train.sequences import ScoredSequence
+    from avem.train.checkpoints.load import load_model
+    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.model.config import AudiovisualConfig
+    from avem.train.model.sequences import ScoredSequence
 
 _PLACES = {
-    "load_model": "avem.train.checkpoint",
-    "AudiovisualLM": "avem.train.model",
-    "AudiovisualConfig": "avem.train.model_config",
-    "ScoredSequence": "avem.train.sequences",
+    "load_model": "avem.train.checkpoints.load",
+    "AudiovisualLM": "avem.train.model.audiovisual",
+    "AudiovisualConfig": "avem.train.model.config",
+    "ScoredSequence": "avem.train.model.sequences",
 }
 
 __all__ = ["AudiovisualConfig", "AudiovisualLM", "ScoredSequence", "load_model"]

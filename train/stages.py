@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from avem.train.config import PreferenceConfig, RunConfig, SupervisedConfig
-from avem.train.options import build_config
-from avem.train.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS, preset
+from avem.train.settings.config import PreferenceConfig, RunConfig, SupervisedConfig
+from avem.train.settings.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS, preset
+from avem.train.settings.sources import build_config
 
 if TYPE_CHECKING:
-    from avem.train.plan import PlanSummary
+    from avem.train.packing.epoch import PlanSummary
 
 StageName = Literal["preference", "sft", "projector"]
 
@@ -71,22 +71,22 @@ def stage_config(
 
 def run_stage(config: RunConfig) -> Path:
     """Train as the configuration says; returns the run directory."""
-    from avem.train.task import run_task
+    from avem.train.run.training import run_task
 
     return run_task(_task(config))
 
 
 def preview_stage(config: RunConfig) -> PlanSummary:
     """Check everything that training would, and count its work."""
-    from avem.train.task import preview_task
+    from avem.train.run.training import preview_task
 
     return preview_task(_task(config))
 
 
 def _task(config: RunConfig) -> Any:
     """What the configuration's kind of training is made of; torch loads only now."""
+    from avem.train.preference import PreferenceTask
     from avem.train.supervised import SupervisedTask
-    from avem.train.trainer import PreferenceTask
 
     if isinstance(config, PreferenceConfig):
         return PreferenceTask(config)

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from avem.records import InstructionRow
-from avem.train.config import SupervisedConfig
-from avem.train.examples import InstructionExample, instruction_examples
-from avem.train.features import ClipFeatures
-from avem.train.plan import MicroBatch, PlanSummary
-from avem.train.rows import read_instructions
-from avem.train.session import Session
-from avem.train.specs import Media, SequenceBuilder
-from avem.train.task import preview_task, run_task
+from avem.train.data.examples import InstructionExample, instruction_examples
+from avem.train.data.features import ClipFeatures
+from avem.train.data.rows import read_instructions
+from avem.train.packing.epoch import MicroBatch, PlanSummary
+from avem.train.packing.specs import Media, SequenceBuilder
+from avem.train.run.session import Session
+from avem.train.run.training import preview_task, run_task
+from avem.train.settings.config import SupervisedConfig
 
 if TYPE_CHECKING:
-    from avem.train.model import AudiovisualLM
+    from avem.train.model.audiovisual import AudiovisualLM
 
 
 class SupervisedObjective:
@@ -48,7 +48,7 @@ class SupervisedObjective:
 
 @dataclass(frozen=True, slots=True)
 class SupervisedTask:
-    """Supervised training as `avem.train.task` runs it."""
+    """Supervised training as `avem.train.run.training` runs it."""
 
     config: SupervisedConfig
 
@@ -68,7 +68,7 @@ class SupervisedTask:
 
 
 def train_supervised(config: SupervisedConfig, model: AudiovisualLM | None = None) -> Path:
-    """Train a model on questions with answers; see `avem.train.task.run_task`."""
+    """Train a model on questions with answers; see `avem.train.run.training.run_task`."""
     return run_task(SupervisedTask(config), model)
 
 

@@ -24,7 +24,7 @@ def logps(
 ) -> None:
     """Compute reference and text-prior scores and keep them in the store; `avem train` then finds them there."""
     from avem.inputs import need_file, need_model, need_store
-    from avem.train.config import PreferenceConfig
+    from avem.train.settings.config import PreferenceConfig
     from avem.train.stages import stage_config
 
     given = {"cache": cache, "prefs": prefs, "model": model}
@@ -33,6 +33,6 @@ def logps(
         need_store(settings.cache)
         need_file(settings.prefs, "--prefs")
         need_model(settings.model)
-        from avem.train.trainer import cache_logprobs
+        from avem.train.preference import cache_logprobs
 
         show(f"The store holds all {cache_logprobs(settings):,} constant scores of these rows.")

@@ -54,7 +54,7 @@ def merge(
     kind = AVERE if layout is MergedLayout.AVERE else MODEL
     folder_target(out, kind, reads=[source, base, towers], option="OUT")
 
-    from avem.train.merge import MergeOptions, merge_model
+    from avem.train.checkpoints.merge import MergeOptions, merge_model
 
     options = MergeOptions(
         base=base, layout=layout.value, towers=towers, dtype=dtype.value if dtype else None, licence=licence

@@ -130,7 +130,7 @@ def validate(
     tokens: Collection[str] = ()
     if model is not None:
         from avem.special_tokens import special_tokens
-        from avem.train.checkpoint import tokenizer_of
+        from avem.train.checkpoints.load import tokenizer_of
 
         tokens = special_tokens(tokenizer_of(model))
     report = validate_rows(rows, benchmark or (), cache or (), seed, tokens)

@@ -60,9 +60,9 @@ def sweep(
     """
     from avem.errors import SettingError
     from avem.tools.sweep.grid import read_grid
-    from avem.train.options import parse_override
-    from avem.train.presets import PREFERENCE_PRESETS
-    from avem.train.presets import preset as preset_of
+    from avem.train.settings.presets import PREFERENCE_PRESETS
+    from avem.train.settings.presets import preset as preset_of
+    from avem.train.settings.sources import parse_override
 
     seeds = tuple(dict.fromkeys(seed or ()))
     settings = {

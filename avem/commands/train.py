@@ -12,8 +12,8 @@ import typer
 from avem.terminal import show
 
 if TYPE_CHECKING:
-    from avem.train.memory import MemoryEstimate
-    from avem.train.plan import PlanSummary
+    from avem.train.packing.epoch import PlanSummary
+    from avem.train.run.memory import MemoryEstimate
 
 
 GIB = 1 << 30
@@ -60,7 +60,7 @@ def train(
     from avem.inputs import need_file, need_model, need_store
     from avem.output_kinds import RUN
     from avem.outputs import folder_target
-    from avem.train.run import RunDirectory, run_sources
+    from avem.train.run.directory import RunDirectory, run_sources
     from avem.train.stages import preview_stage, run_stage, stage_config
 
     given = {

@@ -22,8 +22,8 @@ from avem.evaluate.questions import in_order, prompt_text
 from avem.evaluate.statistics import LEVEL, RESAMPLES, resample_sums
 from avem.progress import stage
 from avem.records import Question
-from avem.train.attention import prefix_tree_attention
-from avem.train.sequences import AUDIO_ID, VIDEO_FRAME_ID
+from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID
+from avem.train.prefix.attention import prefix_tree_attention
 
 ATTENTION_NAME = "avem_attention_shares"
 

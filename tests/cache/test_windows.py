@@ -14,8 +14,8 @@ from avem.cache.windows import named_windows, whole_ids
 from avem.errors import SettingError, UnknownClipError
 from avem.records import InstructionRow, Modality
 from avem.tools.prefs.leaks import ClipFacts, leak_faults
-from avem.train.examples import instruction_examples
-from avem.train.task import split
+from avem.train.data.examples import instruction_examples
+from avem.train.run.training import split
 from tests.cache.helpers import audio_spec, clip_records, row_values, video_spec, write_pending
 
 

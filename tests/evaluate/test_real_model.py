@@ -14,8 +14,9 @@ from avem.evaluate.bench import bench_emorealm
 from avem.evaluate.questions import prompt_text
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from avem.records import Question
-from avem.train import checkpoint, load_model
-from avem.train.quantise import quantise_linears
+from avem.train import load_model
+from avem.train.checkpoints import load as checkpoint
+from avem.train.model.quantise import quantise_linears
 from tests.train.training_kit import SILENT, make_kit, make_store
 
 torch.set_num_threads(1)

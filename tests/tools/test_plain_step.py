@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from avem.tools.benchmarks.plain_step import PlainStep, with_plain_adapters
-from avem.train.config import PreferenceConfig
-from avem.train.rows import read_preferences
-from avem.train.session import Session, prepare_model
-from avem.train.trainer import PreferenceObjective, PreferenceTask, score_constants
+from avem.train.data.rows import read_preferences
+from avem.train.preference import PreferenceObjective, PreferenceTask, score_constants
+from avem.train.run.session import Session, prepare_model
+from avem.train.settings.config import PreferenceConfig
 from tests.train.training_kit import make_kit
 
 

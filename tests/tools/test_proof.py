@@ -38,7 +38,7 @@ from avem.tools.proof.verdicts import FAILS, HOLDS, OPEN, SAME, Claim, Verdict, 
 from avem.tools.sweep.grid import read_grid
 from avem.tools.sweep.measures import bench_measures
 from avem.tools.sweep.outcome import draw
-from avem.train.presets import PREFERENCE_PRESETS
+from avem.train.settings.presets import PREFERENCE_PRESETS
 
 DOCS = Path(__file__).parents[2] / "docs"
 KINDS = [("reasoning_basic_audio", ""), ("reasoning_basic_video", ""), ("modality_agreement", "A"),

@@ -28,8 +28,8 @@ from avem.tools.sweep.outcome import make_sheet, write_outcome
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import RunResult, SweepOptions, run_sweep
 from avem.train import load_model
-from avem.train.config import PreferenceConfig
-from avem.train.options import build_config
+from avem.train.settings.config import PreferenceConfig
+from avem.train.settings.sources import build_config
 from tests.train.training_kit import CLIPS, Kit, make_kit
 
 PLACES = {"cache": "cache", "model": "model", "out": "out", "prefs": "prefs"}

@@ -16,8 +16,8 @@ from transformers import LlamaForCausalLM
 
 from avem.errors import CheckpointError, MissingFileError, SettingError
 from avem.train import AudiovisualConfig, AudiovisualLM, load_model
-from avem.train.avere import _llama_config, avere_name
-from avem.train.avere_export import save_avere
+from avem.train.families.avere.checkpoint import _llama_config, avere_name
+from avem.train.families.avere.export import save_avere
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from avem.train import AudiovisualLM, ScoredSequence
-from avem.train.generate import generate_ids
+from avem.train.model.generate import generate_ids
 
 TOLERANCE = 1e-4
 

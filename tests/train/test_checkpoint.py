@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from avem.errors import CheckpointError, FingerprintError, MissingFileError, SettingError
 from avem.train import AudiovisualLM, load_model
-from avem.train.language_models import load_language_model
+from avem.train.model.language_models import load_language_model
 
 VIDEO, AUDIO = random_video(0), random_audio(0)
 

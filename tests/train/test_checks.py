@@ -14,17 +14,17 @@ from avem.cache import FeatureStore
 from avem.errors import CheckpointError, DataError, PromptError, SettingError
 from avem.files import write_json_lines
 from avem.train import load_model
-from avem.train.altered import Alteration
-from avem.train.checks import HeldOut
-from avem.train.config import PreferenceConfig, SupervisedConfig
-from avem.train.rows import read_instructions
-from avem.train.run import RunDirectory
-from avem.train.session import Session
-from avem.train.specs import ScoreSpec
+from avem.train.data.noise import Alteration
+from avem.train.data.rows import read_instructions
+from avem.train.packing.specs import ScoreSpec
+from avem.train.preference import train_preferences
+from avem.train.run.checks import HeldOut
+from avem.train.run.directory import RunDirectory
+from avem.train.run.session import Session
+from avem.train.run.training import split
+from avem.train.run.watch import SPEEDS
+from avem.train.settings.config import PreferenceConfig, SupervisedConfig
 from avem.train.supervised import SupervisedObjective, SupervisedTask, train_supervised
-from avem.train.task import split
-from avem.train.trainer import train_preferences
-from avem.train.watch import SPEEDS
 from tests.train.training_kit import Kit, instruction_rows, make_kit, negatives, weights_of, write_negatives
 
 

@@ -8,9 +8,9 @@ import json
 import pytest
 
 from avem.errors import DataError, MissingFileError, SettingError
-from avem.train.config import PreferenceConfig, SupervisedConfig
-from avem.train.options import build_config, parse_override
-from avem.train.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS, preset
+from avem.train.settings.config import PreferenceConfig, SupervisedConfig
+from avem.train.settings.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS, preset
+from avem.train.settings.sources import build_config, parse_override
 
 PATHS = {"cache": "cache", "model": "model", "out": "run", "prefs": "prefs.jsonl"}
 SUPERVISED_PATHS = {"cache": "cache", "model": "model", "out": "run", "data": "rows.jsonl"}

@@ -12,12 +12,12 @@ import torch
 from avem.cache import FeatureStore
 from avem.errors import DataError
 from avem.train import AudiovisualLM, load_model
-from avem.train.config import PreferenceConfig
-from avem.train.examples import preference_examples
-from avem.train.loop import DivergedError
-from avem.train.rows import read_preferences
-from avem.train.session import Session
-from avem.train.trainer import cache_logprobs, score_constants
+from avem.train.data.examples import preference_examples
+from avem.train.data.rows import read_preferences
+from avem.train.preference import cache_logprobs, score_constants
+from avem.train.run.loop import DivergedError
+from avem.train.run.session import Session
+from avem.train.settings.config import PreferenceConfig
 from tests.train.training_kit import Kit, make_kit
 
 

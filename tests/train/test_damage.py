@@ -17,9 +17,9 @@ from avem.records import Question
 from avem.sealed_files import read_sealed, write_sealed
 from avem.step_log import append_step, read_steps, trim_steps
 from avem.train import load_model
-from avem.train.config import SupervisedConfig
-from avem.train.run import RunDirectory
-from avem.train.state import DamagedCheckpointError, gather_state, load_state, save_state
+from avem.train.run.checkpoint import DamagedCheckpointError, gather_state, load_state, save_state
+from avem.train.run.directory import RunDirectory
+from avem.train.settings.config import SupervisedConfig
 from avem.train.supervised import train_supervised
 from tests.train.training_kit import make_kit, weights_of
 

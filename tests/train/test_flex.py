@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from avem.errors import SettingError
-from avem.train.attention import TreeAttention, sees, subtree_ends
-from avem.train.flex import FlexTreeAttention, flex_works, tree_attention
-from avem.train.tree import build_tree
-from avem.train.weighting import Weighting
+from avem.train.prefix.attention import TreeAttention, sees, subtree_ends
+from avem.train.prefix.flex import FlexTreeAttention, flex_works, tree_attention
+from avem.train.prefix.sdpa import Weighting
+from avem.train.prefix.tree import build_tree
 
 PATHS = [[1, 1, 2, 3, 4], [1, 1, 2, 5], [1, 1, 6, -2, 7], [1, 8]]
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from model_kit import byte_tokenizer, random_audio, random_video, tiny_config, t
 
 from avem.errors import PromptError, SettingError
 from avem.train import AudiovisualLM, ScoredSequence
-from avem.train.generate import generate_ids, make_batches
+from avem.train.model.generate import generate_ids, make_batches
 
 VIDEO, OTHER, AUDIO = random_video(0), random_video(1), random_audio(0)
 

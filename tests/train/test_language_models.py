@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from avem.errors import CheckpointError, MissingFileError
 from avem.train import AudiovisualLM, load_model
-from avem.train.language_models import convert_language_model, load_language_model
+from avem.train.model.language_models import convert_language_model, load_language_model
 
 
 def write_gguf(path: Path, model) -> None:

@@ -9,8 +9,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from avem.train import lora_linear
-from avem.train.lora_linear import merge_in_products
+from avem.train.model import lora_linear
+from avem.train.model.lora_linear import merge_in_products
 
 
 class Layer(nn.Module):

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 from avem.commands.train import train
 from avem.errors import CheckpointError
 from avem.train import AudiovisualLM, load_model
-from avem.train.checkpoint import load_skeleton
-from avem.train.config import SupervisedConfig
-from avem.train.memory import MemoryEstimate, count_kept, estimate_memory, make_weightless, weight_bytes
-from avem.train.quantise import four_bit_bytes
-from avem.train.session import prepare_model
+from avem.train.checkpoints.load import load_skeleton
+from avem.train.model.quantise import four_bit_bytes
+from avem.train.run.memory import MemoryEstimate, count_kept, estimate_memory, make_weightless, weight_bytes
+from avem.train.run.session import prepare_model
+from avem.train.settings.config import SupervisedConfig
 from avem.train.supervised import preview_supervised
 from tests.train.training_kit import Kit, make_kit
 
@@ -111,7 +111,7 @@ def test_4_bit_weights_are_counted_where_they_are_frozen():
 
 
 def test_a_dry_run_reads_no_weights(kit, tmp_path, monkeypatch):
-    monkeypatch.setattr("avem.train.session.load_model", None)
+    monkeypatch.setattr("avem.train.run.session.load_model", None)
     app = typer.Typer()
     app.command()(train)
     command = ["--stage", "sft", "--cache", str(kit.store), "--data", str(kit.data), "--model", str(kit.model), "--out",

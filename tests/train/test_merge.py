@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from avem.commands.merge import merge
 from avem.errors import CheckpointError, MissingFileError, SettingError
 from avem.train import AudiovisualLM, load_model
-from avem.train.merge import MergeOptions, merge_model
+from avem.train.checkpoints.merge import MergeOptions, merge_model
 
 VIDEO, AUDIO = random_video(0), random_audio(0)
 

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avem.cache import FeatureStore
-from avem.train.config import PreferenceConfig
-from avem.train.examples import PreferenceExample, preference_examples
-from avem.train.features import ClipFeatures
-from avem.train.plan import Packing, group_rows, plan_digest, plan_epoch, summarise
-from avem.train.rejected_inputs import choose_negatives, match
-from avem.train.rows import read_preferences
-from avem.train.specs import SequenceBuilder
-from avem.train.trainer import PreferenceObjective
+from avem.train.data.examples import PreferenceExample, preference_examples
+from avem.train.data.features import ClipFeatures
+from avem.train.data.negatives import choose_negatives, match
+from avem.train.data.rows import read_preferences
+from avem.train.packing.epoch import Packing, group_rows, plan_digest, plan_epoch, summarise
+from avem.train.packing.specs import SequenceBuilder
+from avem.train.preference import PreferenceObjective
+from avem.train.settings.config import PreferenceConfig
 from tests.train.model_kit import tiny_model
 from tests.train.training_kit import Kit, make_kit
 

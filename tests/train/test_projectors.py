@@ -10,7 +10,7 @@ from model_kit import AUDIO_WIDTH, VIDEO_WIDTH, random_audio, random_video, tiny
 
 from avem.errors import CheckpointError, SettingError
 from avem.train import AudiovisualConfig
-from avem.train.projectors import AudioProjector, VideoProjector, build_audio_projector, build_video_projector
+from avem.train.model.projectors import AudioProjector, VideoProjector, build_audio_projector, build_video_projector
 
 WIDTH = 16
 

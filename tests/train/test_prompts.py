@@ -9,8 +9,8 @@ from model_kit import byte_tokenizer, tiny_config, tiny_language_model
 
 from avem.errors import CheckpointError, PromptError
 from avem.train import AudiovisualLM
-from avem.train.prompts import SYSTEM, PromptFormat
-from avem.train.sequences import AUDIO_ID, VIDEO_FRAME_ID
+from avem.train.model.prompts import SYSTEM, PromptFormat
+from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID
 
 TOKENIZER = byte_tokenizer()
 

@@ -11,11 +11,13 @@ from model_kit import random_audio, random_video, tiny_language_model, tiny_mode
 from torch import nn
 
 from avem.errors import SettingError
-from avem.train import checkpoint, load_model, quantise
-from avem.train.config import PreferenceConfig, SupervisedConfig
-from avem.train.quantise import check_four_bit, four_bit_bytes, is_four_bit, quantise_linears
+from avem.train import load_model
+from avem.train.checkpoints import load as checkpoint
+from avem.train.model import quantise
+from avem.train.model.quantise import check_four_bit, four_bit_bytes, is_four_bit, quantise_linears
+from avem.train.preference import train_preferences
+from avem.train.settings.config import PreferenceConfig, SupervisedConfig
 from avem.train.supervised import train_supervised
-from avem.train.trainer import train_preferences
 from tests.train.training_kit import make_kit
 
 

@@ -15,10 +15,10 @@ import torch
 
 from avem.errors import CheckpointError, DataError
 from avem.files import write_json_lines
-from avem.train.config import SupervisedConfig
-from avem.train.state import gather_state, load_state, save_state
+from avem.train.run.checkpoint import gather_state, load_state, save_state
+from avem.train.run.watch import SPEEDS
+from avem.train.settings.config import SupervisedConfig
 from avem.train.supervised import train_supervised
-from avem.train.watch import SPEEDS
 from tests.train.training_kit import Kit, instruction_rows, make_kit, weights_of
 
 
@@ -101,7 +101,7 @@ def test_a_run_whose_rows_changed_does_not_go_on(kit, settings, tmp_path):
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(settings, tmp_path, monkeypatch):
-    from avem.train import loop
+    from avem.train.run import loop
 
     def full(directory, state, step):
         if step > 3:

@@ -13,9 +13,9 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from avem.errors import FingerprintError, PromptError, SettingError
 from avem.train import AudiovisualLM, ScoredSequence
-from avem.train import attention as attention_module
-from avem.train.sequences import AUDIO_ID, VIDEO_FRAME_ID
-from avem.train.tree import plan_blocks
+from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID
+from avem.train.prefix import attention as attention_module
+from avem.train.prefix.tree import plan_blocks
 
 VIDEOS = [None, random_video(0), random_video(1), random_video(2, frames=2, tokens=5)]
 AUDIOS = [None, random_audio(0), random_audio(1), random_audio(2, steps=9)]

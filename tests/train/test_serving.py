@@ -18,12 +18,12 @@ from avem.evaluate.bench import bench_emorealm
 from avem.files import json_sha256, write_json_lines
 from avem.records import Question
 from avem.train import AudiovisualLM, load_model
-from avem.train.config import PreferenceConfig, SupervisedConfig
-from avem.train.constants import spec_key
-from avem.train.session import Session
-from avem.train.specs import ScoreSpec
+from avem.train.objective.constants import spec_key
+from avem.train.packing.specs import ScoreSpec
+from avem.train.preference import train_preferences
+from avem.train.run.session import Session
+from avem.train.settings.config import PreferenceConfig, SupervisedConfig
 from avem.train.supervised import train_supervised
-from avem.train.trainer import train_preferences
 from tests.train.training_kit import Kit, instruction_rows, make_kit, make_store, preference_rows
 
 DATED = "<|im_start|>system\nToday is {{ strftime_now('%d %b %Y') }}.<|im_end|>\n" + CHAT_TEMPLATE
@@ -214,8 +214,8 @@ def with_code(folder: Path, model_type: str, marker: Path) -> None:
 def test_no_code_of_a_checkpoint_ever_runs(kit, tmp_path, model_type, monkeypatch, caplog):
     monkeypatch.setattr("builtins.input", lambda *_: "y")  # what `yes |` would answer
     marker = tmp_path / "ran"
-    from avem.train.language_models import empty_language_model, load_language_model
-    from avem.train.tokenizers import load_tokenizer
+    from avem.train.model.language_models import empty_language_model, load_language_model
+    from avem.train.model.tokenizers import load_tokenizer
 
     folder = kit.model / "language_model"
     with_code(folder, model_type, marker)

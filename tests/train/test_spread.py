@@ -19,16 +19,17 @@ from safetensors.torch import load_file
 
 from avem.cache import FeatureStore
 from avem.errors import SettingError
-from avem.train import load_model, session
-from avem.train.config import PreferenceConfig, SupervisedConfig
-from avem.train.examples import preference_examples
-from avem.train.plan import Packing, plan_epoch
-from avem.train.rows import read_preferences
-from avem.train.specs import SequenceBuilder
-from avem.train.spread import spread, spreading
+from avem.train import load_model
+from avem.train.data.examples import preference_examples
+from avem.train.data.rows import read_preferences
+from avem.train.packing.epoch import Packing, plan_epoch
+from avem.train.packing.specs import SequenceBuilder
+from avem.train.preference import train_preferences
+from avem.train.run import session
+from avem.train.run.fsdp import spread, spreading
+from avem.train.run.watch import SPEEDS
+from avem.train.settings.config import PreferenceConfig, SupervisedConfig
 from avem.train.supervised import train_supervised
-from avem.train.trainer import train_preferences
-from avem.train.watch import SPEEDS
 from tests.train.training_kit import Kit, make_kit, weights_of
 
 SPREAD = {
@@ -76,7 +77,7 @@ def train_together(jobs: list) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["avem.train.trainer"])
+    context.set_forkserver_preload(["avem.train.preference"])
     children = [context.Process(target=train_all, args=(rank, port, jobs)) for rank in range(2)]
     for child in children:
         child.start()

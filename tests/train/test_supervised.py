@@ -12,12 +12,12 @@ from avem.cache import FeatureStore
 from avem.errors import DataError, FingerprintError, PromptError, SettingError, UnknownClipError
 from avem.files import write_json_lines
 from avem.train import load_model
-from avem.train.config import SupervisedConfig
-from avem.train.examples import instruction_examples
-from avem.train.features import ClipFeatures
-from avem.train.optimizer import rate_factor
-from avem.train.rows import read_instructions
-from avem.train.specs import SequenceBuilder
+from avem.train.data.examples import instruction_examples
+from avem.train.data.features import ClipFeatures
+from avem.train.data.rows import read_instructions
+from avem.train.packing.specs import SequenceBuilder
+from avem.train.run.optimizer import rate_factor
+from avem.train.settings.config import SupervisedConfig
 from avem.train.supervised import preview_supervised, train_supervised
 from tests.train.model_kit import tiny_model
 from tests.train.training_kit import Kit, instruction_rows, make_kit, make_store, weights_of

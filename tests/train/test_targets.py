@@ -8,11 +8,11 @@ from avem.errors import DataError
 from avem.files import write_json_lines
 from avem.records import Modality
 from avem.train import load_model
-from avem.train.config import SupervisedConfig
-from avem.train.rows import read_instructions
+from avem.train.data.rows import read_instructions
+from avem.train.data.targets import REQUESTS
+from avem.train.settings.config import SupervisedConfig
 from avem.train.stages import stage_config
 from avem.train.supervised import preview_supervised, train_supervised
-from avem.train.targets import REQUESTS
 from tests.train.training_kit import CLIPS, Kit, make_kit, weights_of
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from avem.errors import CheckpointError
-from avem.train.tokenizers import load_tokenizer
+from avem.train.model.tokenizers import load_tokenizer
 
 
 def test_sentencepiece_file_gives_the_same_tokenizer(golden, avere_golden, tmp_path):

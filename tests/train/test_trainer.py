@@ -17,14 +17,14 @@ from avem.cache import FeatureStore
 from avem.errors import DataError, SettingError, StoreError, UnknownClipError
 from avem.files import write_json_lines
 from avem.train import load_model
-from avem.train.config import PreferenceConfig
-from avem.train.examples import preference_examples
-from avem.train.loop import DivergedError
-from avem.train.options import build_config
-from avem.train.presets import PREFERENCE_PRESETS
-from avem.train.rows import read_preferences
-from avem.train.specs import SequenceBuilder
-from avem.train.trainer import preview_preferences, train_preferences
+from avem.train.data.examples import preference_examples
+from avem.train.data.rows import read_preferences
+from avem.train.packing.specs import SequenceBuilder
+from avem.train.preference import preview_preferences, train_preferences
+from avem.train.run.loop import DivergedError
+from avem.train.settings.config import PreferenceConfig
+from avem.train.settings.presets import PREFERENCE_PRESETS
+from avem.train.settings.sources import build_config
 from tests.train.training_kit import CLIPS, Kit, make_kit, negatives, preference_rows, weights_of, write_negatives
 
 
@@ -189,7 +189,7 @@ def test_a_model_in_memory_can_not_be_the_base_of_an_adapter(kit, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_rows(kit, tmp_path, monkeypatch):
-    from avem.train.trainer import PreferenceObjective
+    from avem.train.preference import PreferenceObjective
 
     real = PreferenceObjective.losses
     steps = 0
@@ -224,7 +224,7 @@ def test_two_processes_train_as_one_does(kit, tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["avem.train.trainer"])
+    context.set_forkserver_preload(["avem.train.preference"])
     children = [context.Process(target=train_one_rank, args=(settings, rank, 2, port)) for rank in range(2)]
     for child in children:
         child.start()

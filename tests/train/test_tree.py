@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avem.train.tree import build_tree, plan_blocks
+from avem.train.prefix.tree import build_tree, plan_blocks
 
 sequences = st.lists(st.lists(st.integers(-3, 4), min_size=1, max_size=12), min_size=1, max_size=10)
 

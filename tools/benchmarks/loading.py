@@ -30,7 +30,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from avem.tools.benchmarks.measure import show
 from avem.tools.demo.models import make_tokenizer
 from avem.train import AudiovisualConfig, AudiovisualLM, load_model
-from avem.train.avere import avere_name
+from avem.train.families.avere.checkpoint import avere_name
 
 MEDIA: dict[str, Any] = {"video_hidden_size": 1024, "audio_hidden_size": 1280}
 TOWER_TENSORS = 8
@@ -85,7 +85,7 @@ def empty_model(settings: dict[str, Any]) -> AudiovisualLM:
 
 def load_plainly(folder: Path, dtype: torch.dtype) -> AudiovisualLM:
     """Make the model with weights of its own, gather all shards, and copy them in."""
-    from avem.train.tensors import read_tensors
+    from avem.train.checkpoints.tensors import read_tensors
 
     settings = json.loads((folder / "config.json").read_text())
     torch.set_default_dtype(dtype)

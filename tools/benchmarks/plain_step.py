@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from avem.train import AudiovisualLM
-from avem.train.config import PreferenceConfig
-from avem.train.examples import PreferenceExample
-from avem.train.specs import ScoreSpec
+from avem.train.data.examples import PreferenceExample
+from avem.train.packing.specs import ScoreSpec
+from avem.train.settings.config import PreferenceConfig
 
 ANSWERS = ("w", "vr", "er")
 

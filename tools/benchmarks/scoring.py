@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from avem.tools.benchmarks.measure import alternate, show
 from avem.tools.demo.models import make_tokenizer
 from avem.train import AudiovisualConfig, AudiovisualLM, ScoredSequence
-from avem.train.prompts import SYSTEM
+from avem.train.model.prompts import SYSTEM
 
 QUESTION = (
     "Which of these sounds in the clip tells you most about how the person in it appears to feel? Answer briefly."

@@ -23,15 +23,15 @@ from avem.tools.benchmarks.loading import resident
 from avem.tools.benchmarks.measure import alternate, show
 from avem.tools.benchmarks.plain_step import PlainStep, with_plain_adapters
 from avem.tools.benchmarks.step_kit import Shape, StepKit, make_kit
-from avem.train.config import Pairing, PreferenceConfig
-from avem.train.examples import PreferenceExample
-from avem.train.features import ClipFeatures
-from avem.train.loop import Loop, Plan
-from avem.train.plan import Packing, StepPlan, group_rows, plan_epoch
-from avem.train.rows import read_preferences
-from avem.train.session import Session, prepare_model
-from avem.train.specs import ScoreSpec
-from avem.train.trainer import PreferenceObjective, PreferenceTask, score_constants
+from avem.train.data.examples import PreferenceExample
+from avem.train.data.features import ClipFeatures
+from avem.train.data.rows import read_preferences
+from avem.train.packing.epoch import Packing, StepPlan, group_rows, plan_epoch
+from avem.train.packing.specs import ScoreSpec
+from avem.train.preference import PreferenceObjective, PreferenceTask, score_constants
+from avem.train.run.loop import Loop, Plan
+from avem.train.run.session import Session, prepare_model
+from avem.train.settings.config import Pairing, PreferenceConfig
 
 ENCODERS, CACHED = "plain, encoders in the loop", "plain, cached scores and features"
 WATCHED_STEPS = 4

@@ -23,7 +23,7 @@ from avem.files import write_json_lines
 from avem.records import Modality, PreferenceRow
 from avem.tools.demo.models import make_tokenizer
 from avem.train import AudiovisualConfig, AudiovisualLM
-from avem.train.prompts import SYSTEM
+from avem.train.model.prompts import SYSTEM
 
 FRAMES, IMAGE_SIZE, PATCH_SIZE, AUDIO_STEPS = 8, 224, 14, 1500
 WORDS = 200

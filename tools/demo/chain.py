@@ -18,11 +18,11 @@ from avem.ownership import owned
 from avem.systems import peak_memory_bytes
 from avem.tools.corpus.build import Corpus, build_corpus
 from avem.tools.demo.models import make_encoders, make_untrained
-from avem.train.config import PreferenceConfig, SupervisedConfig
-from avem.train.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS
-from avem.train.rows import read_instructions, read_preferences
+from avem.train.data.rows import read_instructions, read_preferences
+from avem.train.preference import train_preferences
+from avem.train.settings.config import PreferenceConfig, SupervisedConfig
+from avem.train.settings.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS
 from avem.train.supervised import train_supervised
-from avem.train.trainer import train_preferences
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from avem.errors import DataError, MissingFileError, SettingError
 from avem.files import json_lines, write_atomic, write_new
 from avem.outputs import Reads
 from avem.records import Modality, PreferenceRow
-from avem.train.rows import REJECTED_FIELDS, read_preferences
+from avem.train.data.rows import REJECTED_FIELDS, read_preferences
 
 MEDIA_MARKS = ("<video>", "<audio>")
 """Placeholders that the reference puts before a question, one a line."""

@@ -19,9 +19,9 @@ from avem.tools.proof.rows import instructions, preferences, questions
 from avem.tools.proof.scenes import BASE, PREFERENCE, Split, draw_splits
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED
-from avem.train.config import SupervisedConfig
-from avem.train.presets import SUPERVISED_PRESETS
-from avem.train.rows import read_instructions, read_preferences
+from avem.train.data.rows import read_instructions, read_preferences
+from avem.train.settings.config import SupervisedConfig
+from avem.train.settings.presets import SUPERVISED_PRESETS
 from avem.train.supervised import train_supervised
 
 CORPUS_SEED = 0

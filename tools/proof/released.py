@@ -23,10 +23,10 @@ from avem.tools.demo.models import CONTEXT_STEPS, FRAMES
 from avem.tools.proof.ground import Ground, make_corpus, make_store, on_first_clips
 from avem.tools.proof.scenes import Split
 from avem.train import AudiovisualConfig, AudiovisualLM
-from avem.train.config import SupervisedConfig
-from avem.train.language_models import load_language_model
-from avem.train.merge import merge_model
-from avem.train.presets import SUPERVISED_PRESETS
+from avem.train.checkpoints.merge import merge_model
+from avem.train.model.language_models import load_language_model
+from avem.train.settings.config import SupervisedConfig
+from avem.train.settings.presets import SUPERVISED_PRESETS
 from avem.train.supervised import train_supervised
 
 NAME = "smollm2"

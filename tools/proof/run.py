@@ -36,7 +36,7 @@ from avem.tools.proof.verdicts import judge
 from avem.tools.sweep.grid import Grid, GridRun, read_grid
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED, RunResult, SweepOptions, run_sweeps, sweep_config
-from avem.train.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS
+from avem.train.settings.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS
 
 GRIDS = ("table3", "table5", "table17", "table18", "strengths", "pairing")
 DEEPER = ("table3", "table5", "table17", "table18", "pairing")

@@ -35,8 +35,8 @@ from typing import Any
 
 from avem.errors import AvemError, DataError, MissingFileError, SettingError
 from avem.tools.sweep.measures import MEASURES
-from avem.train.options import read_toml
-from avem.train.presets import PREFERENCE_PRESETS, preset
+from avem.train.settings.presets import PREFERENCE_PRESETS, preset
+from avem.train.settings.sources import read_toml
 
 GRIDS = files("avem.tools.sweep") / "grids"
 FIELDS = {"title", "columns", "seeds", "settings", "base", "runs", "curves"}

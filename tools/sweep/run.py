@@ -26,9 +26,9 @@ from avem.secrets import mask
 from avem.tools.sweep.grid import Grid
 from avem.tools.sweep.measures import BENCHED, bench_measures, training_measures
 from avem.tools.sweep.pool import do_all
-from avem.train.config import PreferenceConfig, RunConfig
-from avem.train.options import build_config
-from avem.train.trainer import train_preferences
+from avem.train.preference import train_preferences
+from avem.train.settings.config import PreferenceConfig, RunConfig
+from avem.train.settings.sources import build_config
 
 SEED = "{seed}"
 """Stands in a model's path for the seed of the run."""

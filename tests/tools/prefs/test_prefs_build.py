@@ -8,7 +8,7 @@ from avem.evaluate import emorealm
 from avem.records import Modality
 from avem.tools.prefs.standin import StandIn
 from avem.tools.prefs.validate import validate
-from avem.train.rows import read_preferences
+from avem.train.data.rows import read_preferences
 from tests.tools.prefs.conftest import CLIPS, json_lines
 
 

@@ -13,9 +13,9 @@ from avem.tools.demo.models import make_encoders, make_untrained
 from avem.tools.prefs.standin import StandIn
 from avem.tools.prefs.validate import validate
 from avem.train import load_model
-from avem.train.config import PreferenceConfig
-from avem.train.rows import read_preferences
-from avem.train.trainer import train_preferences
+from avem.train.data.rows import read_preferences
+from avem.train.preference import train_preferences
+from avem.train.settings.config import PreferenceConfig
 
 
 def test_the_corpus_goes_through_the_pipeline_and_its_result_validates_trains_and_benches(

@@ -14,7 +14,7 @@ from avem.tools.prefs.prompts import load_prompts
 from avem.tools.prefs.replies import Context, is_english, read_reply
 from avem.tools.prefs.standin import Fault, StandIn
 from avem.tools.prefs.steps import STEPS
-from avem.train.rows import read_preferences
+from avem.train.data.rows import read_preferences
 from tests.tools.prefs.conftest import json_lines
 
 SMALL = {"limit": 6, "tasks": ("reasoning_basic_audio", "modality_agreement"), "guess_models": ()}

@@ -17,7 +17,7 @@ from avem.records import Modality
 from avem.tools.corpus.rows import preferences
 from avem.tools.prefs.survey import ANSWERS, SurveyOptions, make_survey
 from avem.tools.prefs.votes import Vote, agreement, keep_verified, read_verdicts
-from avem.train.rows import read_preferences
+from avem.train.data.rows import read_preferences
 
 
 @pytest.fixture

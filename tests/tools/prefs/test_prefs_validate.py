@@ -19,7 +19,7 @@ from avem.tools.corpus.scene import draw_scenes
 from avem.tools.prefs.leaks import ClipFacts, leak_faults
 from avem.tools.prefs.schema import ROW_SCHEMA, faults_of, load_schema
 from avem.tools.prefs.validate import validate
-from avem.train.rows import read_preferences
+from avem.train.data.rows import read_preferences
 
 
 def row(number: int = 0, **changes):

@@ -1,0 +1,1 @@
+"""Checkpoints of every layout: loading and merging."""

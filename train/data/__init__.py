@@ -1,0 +1,1 @@
+"""From rows of a file to training examples with their rejected inputs."""

@@ -1,0 +1,217 @@
+"""Training examples: rows joined with the store, their rejected inputs chosen, and everything checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from avem.cache.records import KINDS, Kind
+from avem.cache.windows import named_windows
+from avem.errors import DataError, UnknownClipError
+from avem.records import InstructionRow, Modality, PreferenceRow
+from avem.special_tokens import refuse_special
+from avem.train.data.negatives import choose_negatives, draw
+from avem.train.data.noise import ALTERED_RECIPES, altered
+from avem.train.data.rows import REJECTED_FIELDS
+from avem.train.packing.specs import ScoreSpec, SequenceBuilder
+from avem.train.settings.config import PreferenceConfig
+
+if TYPE_CHECKING:
+    from avem.cache import FeatureStore
+
+NEEDS = {
+    Modality.AUDIO: (False, True),
+    Modality.VISUAL: (True, False),
+    Modality.AUDIOVISUAL: (True, True),
+}
+"""Whether a question of each modality is about the video and about the audio."""
+
+HELD = {needs: modality for modality, needs in NEEDS.items()}
+"""The modality that is about just what a clip has."""
+
+TABLES = {Modality.AUDIO: "audio", Modality.VISUAL: "video", Modality.AUDIOVISUAL: "audiovisual"}
+"""The store's table of negatives for each modality."""
+
+Input = tuple[int, int | None, int | None]
+"""Store rows of a clip, of its video features and of its audio features."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceExample:
+    """A preference row ready to be scored."""
+
+    row_id: str
+    clip: int
+    partner: int | None
+    """Store row of the clip that replaces the input; None without a modality term."""
+    weights: Mapping[str, float]
+    """Weight of each rejected answer, by `vr`, `er`, `irr`; those of weight 0 are left out."""
+    scores: Mapping[str, ScoreSpec]
+    """What policy and reference score: `w`, the weighted rejected answers, and `w_given_l`."""
+    texts: Mapping[str, ScoreSpec]
+    """The text prior's scores: `w` and the weighted rejected answers, on the text alone."""
+
+    @property
+    def specs(self) -> Sequence[ScoreSpec]:
+        """What the policy scores."""
+        return tuple(self.scores.values())
+
+
+@dataclass(frozen=True, slots=True)
+class InstructionExample:
+    """An instruction row ready to be scored."""
+
+    row_id: str
+    clip: int
+    spec: ScoreSpec
+    partner: None = None
+
+    @property
+    def specs(self) -> Sequence[ScoreSpec]:
+        """What the model scores."""
+        return (self.spec,)
+
+
+def preference_examples(
+    rows: Sequence[PreferenceRow], store: FeatureStore, builder: SequenceBuilder, config: PreferenceConfig
+) -> list[PreferenceExample]:
+    """Join preference rows with the store.
+
+    Raises:
+        UnknownClipError: A row's clip is not in the store.
+        DataError: A row asks about a modality that its clip lacks, has no negative of another emotion, or lacks the
+            irrelevant answer that the settings weigh.
+        PromptError: A sequence is longer than the model's context, or a text holds a special token. Every message
+            names the row.
+    """
+    refuse_special(rows, builder.special)
+    inputs = _inputs(rows, store, builder)
+    partners = _partners(rows, inputs, store, builder, config) if config.lambda_av else None
+    examples = []
+    for index, (row, (clip, video, audio)) in enumerate(zip(rows, inputs, strict=True)):
+        weights = _weights(row, config)
+        chosen = ScoreSpec(row.question, row.chosen, video, audio)
+        scores = {"w": chosen, **{name: replace(chosen, answer=_answer(row, name)) for name in weights}}
+        texts = {name: replace(spec, video=None, audio=None) for name, spec in scores.items()}
+        if partners is not None:
+            scores["w_given_l"] = _rejected_input(chosen, row.modality, partners[index], config)
+        builder.check((*scores.values(), *texts.values()), f"Row {row.row_id}")
+        partner = None if partners is None else partners[index]
+        examples.append(PreferenceExample(row.row_id, clip, partner, weights, scores, texts))
+    return examples
+
+
+def instruction_examples(
+    rows: Sequence[InstructionRow], store: FeatureStore, builder: SequenceBuilder
+) -> list[InstructionExample]:
+    """Join instruction rows with the store.
+
+    Raises:
+        UnknownClipError: A row's clip is not in the store.
+        DataError: A row asks about a modality that its clip lacks.
+        PromptError: A sequence is longer than the model's context, or a text holds a special token. Every message
+            names the row.
+    """
+    refuse_special(rows, builder.special)
+    examples = []
+    for row, (clip, video, audio) in zip(rows, _inputs(rows, store, builder), strict=True):
+        spec = ScoreSpec(row.question, row.answer, video, audio)
+        builder.check([spec], f"Row {row.row_id}")
+        examples.append(InstructionExample(row.row_id, clip, spec))
+    return examples
+
+
+def _inputs(
+    rows: Sequence[PreferenceRow | InstructionRow], store: FeatureStore, builder: SequenceBuilder
+) -> list[Input]:
+    """Each row's input; features that the clip or the model lacks are None."""
+    known = {clip_id: row for row, clip_id in enumerate(store.clips["clip_id"].to_pylist())}
+    there = [_available(store, kind, taken) for kind, taken in zip(KINDS, builder.takes, strict=True)]
+    inputs = []
+    for row in rows:
+        clip = known.get(row.clip_id)
+        if clip is None:
+            windows = named_windows(row.clip_id, known)
+            raise UnknownClipError(
+                f"Row {row.row_id} names the clip {row.clip_id}, which the store does not hold"
+                f"{f': {windows}' if windows else ''}."
+            )
+        has = tuple(bool(mask[clip]) for mask in there)
+        for kind, needed, given in zip(KINDS, NEEDS[row.modality], has, strict=True):
+            if needed and not given:
+                raise DataError(
+                    f"Row {row.row_id} asks an {row.modality} question of the clip {row.clip_id}, which has no {kind} "
+                    "features that the model can take; leave the row out."
+                )
+        inputs.append((clip, clip if has[0] else None, clip if has[1] else None))
+    return inputs
+
+
+def _available(store: FeatureStore, kind: Kind, taken: bool) -> npt.NDArray[np.bool_]:
+    if not taken:
+        return np.zeros(len(store.clips), dtype=np.bool_)
+    return np.asarray(store.available(kind), dtype=np.bool_)
+
+
+def _partners(
+    rows: Sequence[PreferenceRow],
+    inputs: Sequence[Input],
+    store: FeatureStore,
+    builder: SequenceBuilder,
+    config: PreferenceConfig,
+) -> list[int]:
+    """What replaces each row's input: a clip, or the altered features of the row's own."""
+    if config.negatives in ALTERED_RECIPES:
+        return [altered(clip) for clip, _, _ in inputs]
+    modalities = [row.modality for row in rows]
+    if config.rejected_input == "both":  # all that the clip has
+        modalities = [HELD[video is not None, audio is not None] for _, video, audio in inputs]
+    kinds = [TABLES[modality] for modality in modalities]
+    tables = {TABLES[modality]: _table(store, builder, config.negatives, modality) for modality in set(modalities)}
+    partners = choose_negatives([clip for clip, _, _ in inputs], kinds, tables, config.seed)
+    for row, partner, kind in zip(rows, partners, kinds, strict=True):
+        if partner < 0:
+            raise DataError(
+                f"Row {row.row_id}: the clip {row.clip_id} has no {kind} negative of another emotion in the recipe "
+                f"{config.negatives}; add clips of other emotions and run `avem cache negatives`, or leave the row out."
+            )
+    return partners
+
+
+def _table(store: FeatureStore, builder: SequenceBuilder, recipe: str, modality: Modality) -> npt.NDArray[np.int32]:
+    """Mined negatives, [clips, K], -1 where there is none or where it lacks what it should stand in for."""
+    table: npt.NDArray[np.int32] = np.asarray(store.negatives(recipe, TABLES[modality]))
+    usable = np.ones(len(store.clips), dtype=np.bool_)
+    for kind, taken, needed in zip(KINDS, builder.takes, NEEDS[modality], strict=True):
+        if taken and needed:
+            usable &= _available(store, kind, taken)
+    return np.where((table >= 0) & usable[table], table, -1)
+
+
+def _rejected_input(chosen: ScoreSpec, modality: Modality, partner: int, config: PreferenceConfig) -> ScoreSpec:
+    """y_w on the rejected input: Eq. 5 replaces what the prompt asks about, Eq. 4 all there is."""
+    video, audio = (True, True) if config.rejected_input == "both" else NEEDS[modality]
+    return replace(
+        chosen,
+        video=partner if video and chosen.video is not None else chosen.video,
+        audio=partner if audio and chosen.audio is not None else chosen.audio,
+    )
+
+
+def _weights(row: PreferenceRow, config: PreferenceConfig) -> dict[str, float]:
+    weights = config.rejected_weights
+    if config.rejected == "random":
+        names = sorted(weights)
+        return {names[draw(config.seed, row.row_id, choices=len(names))]: 1.0}
+    return weights
+
+
+def _answer(row: PreferenceRow, name: str) -> str:
+    answer: str | None = getattr(row, REJECTED_FIELDS[name])
+    if answer is None:
+        raise DataError(f"Row {row.row_id} has no {REJECTED_FIELDS[name]}; add one, or set beta_{name}=0.")
+    return answer

@@ -1,0 +1,1 @@
+"""Model families: how one kind of released model reads streams."""

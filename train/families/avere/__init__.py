@@ -1,0 +1,1 @@
+"""AVERE: a Video-LLaVA-7B with a speech projector."""

@@ -1,0 +1,1 @@
+"""The audiovisual language model: projectors, prompts, sequences, scoring and generation."""

@@ -1,0 +1,151 @@
+"""Log-probabilities of responses, with every distinct prefix computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from avem.errors import PromptError, SettingError
+from avem.train.model.embedding import MediaTokens, embed_atoms
+from avem.train.model.sequences import MediaBank, ScoredSequence
+from avem.train.prefix.attention import prepared_mask
+from avem.train.prefix.flex import tree_attention
+from avem.train.prefix.tree import PrefixTree, build_tree
+
+ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
+"""Layer types, as transformers names them, that can share prefixes (windows while they hold a whole sequence)."""
+OTHER_LAYERS = (
+    "{} does not run all its layers through transformers' attention interface, which prefix sharing needs; "
+    "score with share_prefixes=False."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Which logits are needed, and what is read from them."""
+
+    positions: list[int]
+    """Distinct packed positions that predict a response token."""
+    rows: list[int]
+    """For each response token the index into `positions`."""
+    tokens: list[int]
+    """Its id."""
+    owners: list[int]
+    """The sequence it belongs to."""
+
+
+def response_logprobs(model: Any, sequences: Sequence[ScoredSequence], *, share_prefixes: bool = True) -> torch.Tensor:
+    """Sum of the log-probabilities of each sequence's response tokens.
+
+    Args:
+        model: An `AudiovisualLM`.
+        sequences: At least one response token each.
+        share_prefixes: Compute common prefixes once, in one packed row; otherwise each sequence by itself.
+
+    Returns:
+        float32 `[n]` (float64 where the model is float64), differentiable.
+
+    Raises:
+        PromptError: A sequence has no response or does not fit the context.
+        SettingError: The language model's attention can't share prefixes.
+    """
+    for number, sequence in enumerate(sequences):
+        if sequence.response_start >= len(sequence.ids):
+            raise PromptError(f"Sequence {number} has no response to score.")
+    if not sequences:
+        return torch.zeros(0, device=model.device)
+    bank = MediaBank()
+    atoms = [bank.atomise(sequence) for sequence in sequences]
+    media = model.project_bank(bank)
+    for path in atoms:
+        model.check_length(sum(media.size_of(atom) for atom in path))
+    starts = [sequence.response_start for sequence in sequences]
+    if share_prefixes:
+        return _score_tree(model, atoms, starts, media)
+    return torch.cat([_score_one(model, path, start, media) for path, start in zip(atoms, starts, strict=True)])
+
+
+def _score_tree(model: Any, atoms: list[list[int]], starts: list[int], media: MediaTokens) -> torch.Tensor:
+    """Score all sequences in one packed row."""
+    _check_layers(model.language_model)
+    inputs = [path[:-1] for path in atoms]  # nothing is predicted from the last token
+    tree = build_tree(inputs, media.size_of)
+    targets = find_targets(tree, atoms, starts, media)
+    attention = tree_attention(tree, model.device)
+    row = [atom for number in tree.order for atom in tree.nodes[number].atoms]
+    places = [
+        torch.arange(node.depth, node.depth + node.size) for node in (tree.nodes[number] for number in tree.order)
+    ]
+    logits = model.language_model(
+        inputs_embeds=embed_atoms(model, row, media)[None],
+        attention_mask=prepared_mask(model.device),
+        position_ids=torch.cat(places)[None].to(model.device),
+        logits_to_keep=torch.tensor(targets.positions, device=model.device),
+        use_cache=False,
+        prefix_tree=attention,
+    ).logits[0]
+    if attention.layers != model.language_model.config.get_text_config().num_hidden_layers:
+        raise SettingError(OTHER_LAYERS.format(type(model.language_model).__name__))
+    return _sum_logprobs(logits, targets, len(atoms))
+
+
+def _check_layers(language_model: Any) -> None:
+    """Refuse layers that carry a state along the row instead of attending to positions."""
+    config = language_model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ATTENTION_LAYERS)
+    if kinds - ATTENTION_LAYERS or not getattr(config, "num_attention_heads", None):
+        raise SettingError(OTHER_LAYERS.format(type(language_model).__name__))
+
+
+def _score_one(model: Any, atoms: list[int], start: int, media: MediaTokens) -> torch.Tensor:
+    """Score one sequence by itself: `[1]`."""
+    embeddings = embed_atoms(model, atoms[:-1], media)[None]
+    count = len(atoms) - start
+    tokens = atoms[start:]
+    length = embeddings.shape[1]
+    targets = Targets(list(range(length - count, length)), list(range(count)), tokens, [0] * count)
+    logits = model.language_model(
+        inputs_embeds=embeddings,
+        logits_to_keep=torch.tensor(targets.positions, device=model.device),
+        use_cache=False,
+    ).logits[0]
+    return _sum_logprobs(logits, targets, 1)
+
+
+def find_targets(tree: PrefixTree, atoms: list[list[int]], starts: list[int], media: MediaTokens) -> Targets:
+    """Find the packed position that predicts each response token.
+
+    Args:
+        tree: Tree of the sequences without their last atom.
+        atoms: The whole sequences.
+        starts: Index of each sequence's first response atom.
+        media: Gives the size of each atom.
+    """
+    index: dict[int, int] = {}
+    rows, tokens, owners = [], [], []
+    for owner, (path, start) in enumerate(zip(atoms, starts, strict=True)):
+        for number in tree.path(tree.leaves[owner]):
+            node = tree.nodes[number]
+            place = node.start
+            for offset, atom in enumerate(node.atoms):
+                place += media.size_of(atom)
+                target = node.first_atom + offset + 1
+                if target >= start:
+                    rows.append(index.setdefault(place - 1, len(index)))
+                    tokens.append(path[target])
+                    owners.append(owner)
+    return Targets(list(index), rows, tokens, owners)
+
+
+def _sum_logprobs(logits: torch.Tensor, targets: Targets, count: int) -> torch.Tensor:
+    """From logits `[R, V]` at the targets' positions to sums `[count]`."""
+    if logits.dtype != torch.float64:
+        logits = logits.float()
+    rows = torch.tensor(targets.rows, device=logits.device)
+    tokens = torch.tensor(targets.tokens, device=logits.device)
+    owners = torch.tensor(targets.owners, device=logits.device)
+    chosen = logits[rows, tokens] - logits.logsumexp(-1)[rows]
+    return torch.zeros(count, dtype=logits.dtype, device=logits.device).index_add(0, owners, chosen)

@@ -1,0 +1,148 @@
+"""The scores of a preference row that do not depend on the trained weights: computed once, kept in the store.
+
+Of the eleven scores of a row seven are constants of the run: four of the reference policy and three of the text prior.
+They are keyed by what they depend on (model, precision, features, the prompt's token ids, the clips' content), so that
+a later run, another seed or another ablation finds them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from avem.files import json_sha256
+from avem.progress import stage
+from avem.train.data.examples import PreferenceExample
+from avem.train.data.features import ClipFeatures
+from avem.train.packing.epoch import group_rows, pack_specs
+from avem.train.packing.specs import ScoreSpec, SequenceBuilder
+from avem.train.run.fsdp import idle_pass, is_spread
+from avem.train.run.loop import DivergedError
+
+if TYPE_CHECKING:
+    from avem.cache import FeatureStore, ScoreCache
+    from avem.train.model.audiovisual import AudiovisualLM
+
+KEY_VERSION = 2
+"""Raised when the same key would mean another score; 1 keyed questions as text, which a template may render anew."""
+SAVE_EVERY_S = 20.0
+"""Scores that are not yet in the cache are at most about this old, so that a killed run loses little."""
+
+
+def score_fingerprint(model: str, store: FeatureStore, precision: str) -> dict[str, Any]:
+    """What every constant score depends on besides its own text and clips."""
+    streams = {kind: store.spec(kind) for kind in store.kinds}
+    features = {
+        kind: {"fingerprint": stream.fingerprint, "dtype": stream.dtype, "row_shape": list(stream.row_shape)}
+        for kind, stream in streams.items()
+    }
+    return {"version": KEY_VERSION, "model": model, "features": features, "precision": precision}
+
+
+def spec_key(spec: ScoreSpec, names: Mapping[int, str], builder: SequenceBuilder) -> str:
+    """Key of a score in the cache: a digest of the sequence as the model reads it.
+
+    Args:
+        spec: What is scored.
+        names: Name of each store row's content, and of what negative numbers stand for.
+        builder: Renders and tokenises; two prompts of one question are two keys if a template writes them differently.
+    """
+    ids, response_start = builder.ids(spec)
+    video = None if spec.video is None else names[spec.video]
+    audio = None if spec.audio is None else names[spec.audio]
+    return json_sha256([ids, response_start, video, audio])
+
+
+def constant_scores(
+    model: AudiovisualLM,
+    examples: Sequence[PreferenceExample],
+    builder: SequenceBuilder,
+    features: ClipFeatures,
+    cache: ScoreCache,
+    names: Mapping[int, str],
+    accelerator: Accelerator,
+    tokens_per_batch: int,
+) -> dict[ScoreSpec, float]:
+    """Score what the cache does not have yet, and return every constant of the examples.
+
+    Args:
+        model: The reference policy, that is the model before training; its language model is the text prior.
+        examples: All rows.
+        builder: Makes sequences.
+        features: Gives their media.
+        cache: Where scores are kept.
+        names: Name of each store row, and of what negative numbers stand for.
+        accelerator: Shares the work among processes.
+        tokens_per_batch: Most distinct tokens scored at once.
+
+    Returns:
+        Summed log-probability of every spec that the examples name, with and without media.
+
+    Raises:
+        DivergedError: A score is not finite; the message names the row.
+    """
+    order = [index for group in group_rows(examples, "mutual") for index in group]
+    specs = list(dict.fromkeys(spec for index in order for spec in _specs(examples[index])))
+    keys = {spec: spec_key(spec, names, builder) for spec in specs}
+    found = dict(zip(specs, cache.get(list(keys.values())).tolist(), strict=True))
+    missing = [spec for spec in specs if np.isnan(found[spec])]
+    if missing:
+        with stage("constants", len(missing), unit="scores") as bar:
+            for scores in _scored(model, missing, builder, features, accelerator, tokens_per_batch):
+                _check_finite(scores, examples)
+                if accelerator.is_main_process:
+                    cache.put([keys[spec] for spec in scores], np.array(list(scores.values()), dtype=np.float64))
+                found.update(scores)
+                bar.advance(len(scores))
+    return found
+
+
+def _check_finite(scores: Mapping[ScoreSpec, float], examples: Sequence[PreferenceExample]) -> None:
+    bad = {spec for spec, score in scores.items() if not math.isfinite(score)}
+    for example in examples if bad else ():
+        if not bad.isdisjoint(_specs(example)):
+            raise DivergedError(
+                f"The reference's score of row {example.row_id} is not finite; its features or the model are damaged, "
+                "see `avem cache verify`."
+            )
+
+
+def _specs(example: PreferenceExample) -> Iterator[ScoreSpec]:
+    yield from example.scores.values()
+    yield from example.texts.values()
+
+
+def _scored(
+    model: AudiovisualLM,
+    specs: Sequence[ScoreSpec],
+    builder: SequenceBuilder,
+    features: ClipFeatures,
+    accelerator: Accelerator,
+    tokens_per_batch: int,
+) -> Iterator[Mapping[ScoreSpec, float]]:
+    """Scores of all processes, a few seconds' worth at a time."""
+    batches = pack_specs(builder, specs, tokens_per_batch)
+    world, rank = accelerator.num_processes, accelerator.process_index
+    rounds = [batches[start : start + world] for start in range(0, len(batches), world)]
+    own = [tuple(batch[rank]) if rank < len(batch) else () for batch in rounds]
+    waiting: list[tuple[ScoreSpec, float]] = []
+    since = time.monotonic()
+    for number, media in enumerate(features.stream(own)):
+        with torch.no_grad():
+            if own[number]:
+                scores = model.response_logprobs([builder.sequence(spec, media) for spec in own[number]])
+            elif is_spread(model):
+                idle_pass(model)
+        if own[number]:
+            waiting += zip(own[number], scores.double().tolist(), strict=True)
+        together = world > 1  # every process has to come to the exchange, so it can't hang on a clock
+        if together or time.monotonic() - since > SAVE_EVERY_S or number + 1 == len(rounds):
+            yield dict(gather_object(waiting) if together else waiting)
+            waiting, since = [], time.monotonic()

@@ -1,0 +1,1 @@
+"""From examples to steps: which rows share a forward pass."""

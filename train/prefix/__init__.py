@@ -1,0 +1,1 @@
+"""Shared prefixes: the tree, and attention over it."""

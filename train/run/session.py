@@ -1,0 +1,278 @@
+"""What every training run opens first, and the steps that preference and supervised training have in common."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import LoggerType
+
+from avem.cache import FeatureStore
+from avem.errors import SettingError
+from avem.files import json_sha256
+from avem.train.checkpoints.load import load_model
+from avem.train.data.features import ClipFeatures
+from avem.train.data.noise import ALTERED_RECIPES, Alteration, altered
+from avem.train.model.audiovisual import AudiovisualLM
+from avem.train.model.config import AudiovisualConfig
+from avem.train.model.modes import train_without_dropout
+from avem.train.packing.epoch import Packing, PlanRow, StepPlan, plan_digest, plan_epoch
+from avem.train.packing.specs import ScoreSpec, SequenceBuilder
+from avem.train.run.checkpoint import load_weights, trained_parameters, whole_weights
+from avem.train.run.directory import RunDirectory
+from avem.train.run.fsdp import is_spread, settle, spread, spreading
+from avem.train.run.loop import Check, Loop, Objective, Plan
+from avem.train.settings.config import PreferenceConfig, RunConfig
+
+logger = logging.getLogger(__name__)
+
+TRACKED = "tracked"
+"""Folder of the run in which trackers that write files keep them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The opened parts of a run."""
+
+    config: RunConfig
+    store: FeatureStore
+    model: AudiovisualLM
+    builder: SequenceBuilder
+    accelerator: Accelerator
+    run: RunDirectory
+    fingerprint: str
+    """Of the model before training."""
+
+    @classmethod
+    def open(cls, config: RunConfig, model: AudiovisualLM | None = None) -> Session:
+        """Open the store and the model.
+
+        Args:
+            config: Settings.
+            model: Use this model in place of the one that the settings name.
+
+        Raises:
+            MissingFileError: The store or the model is not there.
+            FingerprintError: The model was made for other features than the store's.
+        """
+        store = FeatureStore.open(config.cache)
+        accelerator = make_accelerator(config)
+        plugin = spreading(accelerator, config)
+        if model is None:
+            half = config.precision == "bf16" and config.tune != "full"
+            dtype = torch.bfloat16 if half else torch.float32
+            four_bit = config.quantise == "4bit"
+            place = "cpu" if plugin else accelerator.device
+            model = load_model(config.model, device=place, dtype=dtype, four_bit=four_bit)
+        model.eval()
+        if config.tune != "full" and not model.source:
+            raise SettingError(
+                f"tune={config.tune} keeps a model beside its base, which is in memory only; save it first."
+            )
+        for kind in store.kinds:
+            model.check_features(kind, json_sha256(store.fingerprint(kind)))
+        fingerprint = model.fingerprint()
+        builder = SequenceBuilder(model, store, config.streams)
+        if plugin and fingerprint:
+            prepare_model(model, config)  # before the constants are scored: new adapters add nothing yet
+            spread(model, plugin, accelerator.device)
+            model.eval()
+        return cls(config, store, model, builder, accelerator, RunDirectory(config.out), fingerprint)
+
+    def plan(self, rows: Sequence[PlanRow]) -> Plan:
+        """All steps of the run."""
+        packing = Packing(self.config.pairing, self.config.rows_per_step, self.config.tokens_per_batch)
+        steps: list[StepPlan] = []
+        ends = []
+        for epoch in range(self.config.epochs):
+            steps += plan_epoch(
+                rows,
+                self.builder,
+                packing,
+                seed=self.config.seed,
+                epoch=epoch,
+                world_size=self.accelerator.num_processes,
+            )
+            ends.append(len(steps))
+            if self.config.max_steps is not None and len(steps) >= self.config.max_steps:
+                break
+        return Plan(steps[: self.config.max_steps], frozenset(ends))
+
+    def features(self, specs: Iterable[ScoreSpec]) -> ClipFeatures:
+        """Access to the features that the specs name."""
+        dtype = torch.bfloat16 if self.config.precision == "bf16" else None
+        return ClipFeatures(
+            self.store, specs, self.accelerator.device, self.config.keep_features_mb, dtype, self.alteration
+        )
+
+    @property
+    def alteration(self) -> Alteration | None:
+        """Makes rejected inputs that no clip has, where the settings ask for these."""
+        config = self.config
+        if isinstance(config, PreferenceConfig) and config.negatives in ALTERED_RECIPES:
+            return Alteration(config.negatives, config.seed)
+        return None
+
+    @property
+    def input_names(self) -> dict[int, str]:
+        """Names for the keys of scores: each store row's clip and content, and its altered features."""
+        clips = self.store.clips
+        ids, files = clips["clip_id"].to_pylist(), clips["sha256"].to_pylist()
+        names = {row: f"{name} {content}" for row, (name, content) in enumerate(zip(ids, files, strict=True))}
+        made = {altered(row): f"{name} {self.alteration} {row}" for row, name in names.items() if self.alteration}
+        return {**names, **made}  # the row's number too: it decides the noise
+
+    def plan_once(self, rows: Sequence[PlanRow]) -> list[StepPlan]:
+        """Steps that take in all rows once, in an order that does not matter."""
+        packing = Packing(self.config.pairing, len(rows), self.config.tokens_per_batch)
+        return plan_epoch(rows, self.builder, packing, seed=0, world_size=self.accelerator.num_processes)
+
+    def sources(self, digest: str, rows: Sequence[PlanRow], plan: Plan) -> dict[str, Any]:
+        """Digests of everything the run reads; it goes on only while they stay the same.
+
+        Args:
+            digest: Of the file of rows.
+            rows: All rows joined with the store.
+            plan: Of the run.
+        """
+        files = self.store.clips["sha256"].to_pylist()
+        used = sorted(
+            {clip for row in rows for spec in row.specs for clip in (spec.video, spec.audio) if clip is not None}
+        )
+        return {
+            "rows": digest,
+            "clips": json_sha256([files[clip] for clip in used]),
+            "inputs": json_sha256([[(spec.video, spec.audio) for spec in row.specs] for row in rows]),
+            "features": json_sha256({kind: self.store.fingerprint(kind) for kind in self.store.kinds}),
+            "model": self.fingerprint,
+            "plan": plan_digest(plan.steps),
+            "processes": self.accelerator.num_processes,
+        }
+
+    def train(self, objective: Objective, plan: Plan, features: ClipFeatures, checks: Sequence[Check] = ()) -> Path:
+        """Prepare the model, run the loop, and write `final/`, and `best/` if held-out rows say which that is.
+
+        Args:
+            objective: What to minimise.
+            plan: All steps.
+            features: Of all clips that are needed.
+            checks: Measured at each checkpoint.
+
+        Returns:
+            The run directory.
+        """
+        if is_spread(self.model):
+            settle(self.model)
+            train_without_dropout(self.model.language_model)
+        else:
+            prepare_model(self.model, self.config)
+        self._record_features()
+        trained = sum(parameter.numel() for parameter in trained_parameters(self.model).values())
+        logger.info(
+            "Training %.2f M weights on %d rows in %d steps", trained / 1e6, len(objective.rows), len(plan.steps)
+        )
+        if self.config.tracker_names:
+            self.accelerator.init_trackers(TRACKED)
+        try:
+            Loop(self.model, objective, features, plan, self.config, self.run, self.accelerator, checks).run()
+        except BaseException:
+            for tracker in self.accelerator.trackers:
+                tracker.finish()  # end_training would also leave the other processes, which may still wait
+            raise
+        self.model.eval()
+        if self.config.holdout:
+            self._save_best()
+        self._save(self.run.final)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+        return self.run.path
+
+    def _record_features(self) -> None:
+        """Note in the model's configuration which features it was trained on, so that others are refused later."""
+        taken = [kind for kind in self.store.kinds if getattr(self.model.config, f"{kind}_hidden_size")]
+        digests = {f"{kind}_fingerprint": json_sha256(self.store.fingerprint(kind)) for kind in taken}
+        self.model.config = AudiovisualConfig.from_json({**self.model.config.to_json(), **digests})
+
+    def _save(self, directory: Path) -> None:
+        """Write what was trained where `load_model` can read it; every process has to call."""
+        provenance = {"training": self.config.to_json()}
+        main = self.accelerator.is_main_process
+        if self.config.tune == "full":
+            weights = whole_weights(self.model.language_model, keep=main) if is_spread(self.model) else None
+            save = partial(self.model.save, provenance=provenance, language_model=weights)
+        else:
+            save = partial(self.model.save_adapter, provenance=provenance)
+        if main:
+            self.run.save_model(directory, save)
+
+    def _save_best(self) -> None:
+        """Write the model of the best checkpoint to `best/`; the model is as before afterwards."""
+        best = self.run.best_checkpoint()
+        if best is None:
+            return
+        logger.info("The best checkpoint is that of step %d", best[0])
+        source = self.model.source
+        last = {name: value.detach().clone() for name, value in trained_parameters(self.model).items()}
+        load_weights(best[1], self.model)
+        self._save(self.run.best)
+        self.model.source = source
+        with torch.no_grad():
+            for name, parameter in trained_parameters(self.model).items():
+                parameter.copy_(last[name])
+
+
+def make_accelerator(config: RunConfig) -> Accelerator:
+    """Device and processes: one CPU, one GPU, or whatever `torchrun` or `accelerate launch` started.
+
+    Raises:
+        SettingError: A tracker is unknown or not installed, or the device is none that avem knows.
+    """
+    names = config.tracker_names
+    for name in names:
+        if name not in known_trackers():
+            raise SettingError(f"trackers names {name}, which Accelerate does not know; set trackers=none or another.")
+        if importlib.util.find_spec(name) is None:
+            raise SettingError(f"trackers={name} needs the package {name}; install it, or set trackers=none.")
+    if config.device not in ("auto", "cpu") and not config.device.startswith("cuda"):
+        raise SettingError(f"device is {config.device}; it must be auto, cpu or cuda.")
+    return Accelerator(
+        cpu=config.device == "cpu",
+        log_with=names or None,
+        project_dir=str(config.out) if names else None,
+    )
+
+
+def known_trackers() -> set[str]:
+    """Names of Accelerate's trackers."""
+    return {str(tracker) for tracker in LoggerType} - {"all"}
+
+
+def prepare_model(model: AudiovisualLM, config: RunConfig) -> None:
+    """Mark what is trained, in float32, and freeze the rest.
+
+    Args:
+        model: As loaded; LoRA adapters are added if asked for.
+        config: Settings.
+    """
+    model.merge()
+    model.requires_grad_(False)
+    if config.tune == "lora":
+        model.add_lora(config.lora_rank, config.lora_scale, seed=config.seed)
+    elif config.tune == "full":
+        model.language_model.requires_grad_(True)
+    if config.train_projectors:
+        for kind, projector in (("video", model.video_projector), ("audio", model.audio_projector)):
+            if projector is not None and config.streams in ("both", kind):
+                projector.requires_grad_(True)
+    for parameter in trained_parameters(model).values():
+        parameter.data = parameter.data.float()
+    if config.gradient_checkpointing:
+        model.checkpoint_activations()
+    train_without_dropout(model.language_model)

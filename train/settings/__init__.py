@@ -1,0 +1,1 @@
+"""Settings: presets, TOML files and overrides become one checked configuration."""

@@ -1,0 +1,198 @@
+"""Settings of a training run: typed, frozen, and checked before anything is read or computed."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from avem.errors import SettingError
+from avem.train.settings.sources import typed_value
+
+Tune = Literal["lora", "full", "none"]
+Schedule = Literal["cosine", "linear", "constant"]
+Precision = Literal["float32", "bf16"]
+Streams = Literal["both", "audio", "video"]
+Quantise = Literal["none", "4bit"]
+Pairing = Literal["mutual", "grouped", "independent"]
+
+HOUSEKEEPING = frozenset({"out", "resume", "trackers", "keep_checkpoints", "save_every", "keep_features_mb"})
+"""Options that may differ when a run goes on: they do not change what is computed."""
+SOURCES = frozenset({"cache", "model", "prefs", "data"})
+"""Paths may be spelt in another way when a run goes on; what they hold is compared by its digest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What preference and supervised training have in common."""
+
+    cache: Path
+    """Folder of the feature store."""
+    model: str
+    """Checkpoint to start from: a folder or a hub id."""
+    out: Path
+    """Run directory."""
+
+    tune: Tune = "lora"
+    """What of the language model is trained: LoRA adapters, all weights, or nothing."""
+    lora_rank: int = 8
+    lora_scale: float = 4.0
+    """alpha / rank. The paper's "scale 4" (C.3) is read this way; alpha = 4 would be 0.5 here."""
+    train_projectors: bool = False
+    """Train the video and audio projectors too."""
+    streams: Streams = "both"
+    """What prompts show of a clip; the projector of a stream that is not shown stays as it is."""
+    projector_learning_rate: float | None = None
+    """Their own learning rate; `learning_rate` if absent."""
+
+    learning_rate: float = 5e-7
+    epochs: int = 1
+    max_steps: int | None = None
+    """Stop after this many optimiser steps whatever `epochs` says."""
+    batch_size: int = 2
+    """With `accumulation`, the rows of one optimiser step on each process: batch_size x accumulation."""
+    accumulation: int = 4
+    tokens_per_batch: int = 16384
+    """Most distinct tokens that go through the model at once; a single longer row goes alone."""
+    pairing: Pairing = "mutual"
+    """How rows are packed; it never changes the loss of a row."""
+    schedule: Schedule = "cosine"
+    warmup: float = 0.03
+    """Share of all steps over which the learning rate rises linearly. C.3 gives neither this nor the schedule."""
+    adam_beta2: float = 0.999
+    """Decay of AdamW's second moment; short runs learn faster with less than the usual 0.999."""
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm; 0 leaves them as they are."""
+
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "float32"
+    quantise: Quantise = "none"
+    """Keep the frozen language model's linear layers in 4 bits (bitsandbytes, on a GPU alone)."""
+    gradient_checkpointing: bool = False
+    keep_features_mb: int = 2048
+    """Features are kept in memory if those of all the run's clips fit in this many MiB."""
+
+    save_every: int = 200
+    """Optimiser steps between checkpoints; 0 saves at the end of each epoch only."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints that are kept; the best one is kept beside them."""
+    holdout: float = 0.0
+    """Share of the clips whose rows are not trained on but measured at each checkpoint; their loss decides which
+    checkpoint is the best, and `best/` then holds its model."""
+    reliance_rows: int = 8
+    """Rows on which each checkpoint measures how much the model relies on audio and on video; 0 for none."""
+    resume: bool = True
+    """Go on where an interrupted run in `out` stopped; otherwise a used `out` is refused."""
+    trackers: str = "tensorboard"
+    """Where metrics go besides `metrics.jsonl`: trackers of Accelerate by name, separated by commas, or none."""
+
+    def __post_init__(self) -> None:
+        kinds = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = typed_value(field.name, getattr(self, field.name), kinds[field.name])
+            object.__setattr__(self, field.name, value)
+        _above_zero(self, "learning_rate", "lora_scale", "epochs", "lora_rank", "batch_size", "accumulation")
+        _above_zero(self, "tokens_per_batch", "keep_checkpoints")
+        _not_negative(self, "weight_decay", "max_grad_norm", "save_every", "seed", "keep_features_mb")
+        _not_negative(self, "reliance_rows")
+        _require(0 <= self.holdout < 1, "holdout", self.holdout, "a share of the clips, from 0 up to but not 1")
+        _require(0 < self.adam_beta2 < 1, "adam_beta2", self.adam_beta2, "between 0 and 1")
+        _require(0 <= self.warmup < 1, "warmup", self.warmup, "a share of the steps, from 0 up to but not 1")
+        _require(self.max_steps is None or self.max_steps > 0, "max_steps", self.max_steps, "above 0 or left out")
+        if self.quantise == "4bit" and self.tune == "full":
+            raise SettingError("quantise=4bit freezes the weights that tune=full trains; use tune=lora or tune=none.")
+        if self.tune == "none" and not self.train_projectors:
+            raise SettingError("tune=none with train_projectors=false trains nothing; set one of the two.")
+        if self.projector_learning_rate is not None and not self.train_projectors:
+            raise SettingError("projector_learning_rate needs train_projectors=true; the projectors are frozen.")
+        if self.projector_learning_rate is not None:
+            _above_zero(self, "projector_learning_rate")
+
+    @property
+    def tracker_names(self) -> list[str]:
+        """The trackers, one by one."""
+        return [] if self.trackers == "none" else [name.strip() for name in self.trackers.split(",")]
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of one optimiser step on one process."""
+        return self.batch_size * self.accumulation
+
+    def to_json(self) -> dict[str, Any]:
+        """Every setting as a JSON value, paths as text."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide what is computed: a run goes on under the same ones only."""
+        return {name: value for name, value in self.to_json().items() if name not in HOUSEKEEPING | SOURCES}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceConfig(RunConfig):
+    """Preference training; the defaults are the paper's (C.3), and every objective of the paper is a setting."""
+
+    prefs: Path
+    """Preference rows, one JSON object a line."""
+    beta: float = 0.1
+    beta_vr: float = 0.5
+    """Weight of the video-relevant rejected answer; an answer of weight 0 is not scored. The paper's add up to 1."""
+    beta_er: float = 0.5
+    """Weight of the emotion-relevant rejected answer."""
+    beta_irr: float = 0.0
+    """Weight of the irrelevant rejected answer (Table 18 uses 0.3)."""
+    rejected: Literal["weighted", "random"] = "weighted"
+    """All weighted answers at once, or for each row one of them, drawn from the seed, with weight 1 (Naive-DPO)."""
+    gamma_tpd: float = 0.2
+    lambda_av: float = 1.0
+    rejected_input: Literal["prompt", "both"] = "prompt"
+    """Replace the modality that the prompt asks about (Eq. 5) or always both (Eq. 4)."""
+    negatives: str = "hard"
+    """Recipe of mined negatives in the store, or `random-tensor` or `diffused`, which are made while training."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _above_zero(self, "beta")
+        _not_negative(self, "beta_vr", "beta_er", "beta_irr", "gamma_tpd", "lambda_av")
+        if self.beta_vr + self.beta_er + self.beta_irr == 0:
+            raise SettingError("beta_vr, beta_er and beta_irr are all 0, so no answer is rejected; raise one of them.")
+
+    @property
+    def rejected_weights(self) -> dict[str, float]:
+        """The rejected answers in use and their weights."""
+        weights = {"vr": self.beta_vr, "er": self.beta_er, "irr": self.beta_irr}
+        return {name: weight for name, weight in weights.items() if weight > 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedConfig(RunConfig):
+    """Supervised training on questions with answers, of the projectors, the language model or both."""
+
+    data: Path
+    """Instruction rows, one JSON object a line."""
+    tune: Tune = "full"
+    train_projectors: bool = True
+    learning_rate: float = 2e-5
+    pairing: Pairing = "grouped"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pairing == "mutual":
+            raise SettingError("pairing=mutual needs rejected inputs; supervised rows have none, so use grouped.")
+
+
+def _require(holds: bool, option: str, value: Any, what: str) -> None:
+    if not holds:
+        raise SettingError(f"{option} is {value}; it must be {what}.")
+
+
+def _above_zero(config: RunConfig, *options: str) -> None:
+    for option in options:
+        _require(getattr(config, option) > 0, option, getattr(config, option), "above 0")
+
+
+def _not_negative(config: RunConfig, *options: str) -> None:
+    for option in options:
+        _require(getattr(config, option) >= 0, option, getattr(config, option), "0 or more")
