@@ -4,8 +4,8 @@
 """
 
 from avem.cache.info import StoreInfo, store_info
-from avem.cache.matching import match_all, match_mutual
-from avem.cache.negatives import MiningReport, ensure_negatives, mine_negatives
+from avem.cache.negatives.mine import MiningReport, ensure_negatives, mine_negatives
+from avem.cache.negatives.mutual import match_all, match_mutual
 from avem.cache.prefetch import FeatureBatch, Prefetcher
 from avem.cache.records import ClipRecord, DamagedFile, DamagedRow, RowDetails, Shard, StreamSpec
 from avem.cache.scores import ScoreCache, score_key

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from avem.cache.decoders import OLD, decoder_of
-from avem.cache.layout import FORMAT_VERSION, METADATA, stream_arrays
-from avem.cache.negatives import negatives_attributes
+from avem.cache.disk.layout import FORMAT_VERSION, METADATA, stream_arrays
+from avem.cache.disk.shards import CRC_BYTES
+from avem.cache.negatives.mine import negatives_attributes
+from avem.cache.negatives.staleness import is_stale, labels_digest
 from avem.cache.records import FAILED, OK, PENDING, Kind
-from avem.cache.shards import CRC_BYTES
-from avem.cache.staleness import is_stale, labels_digest
 from avem.cache.store import FeatureStore
 from avem.cache.windows import clip_spans, is_long, whole_ids
 from avem.files import json_sha256

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from avem.cache.encode import TORCH_DTYPES
+from avem.cache.disk.encode import TORCH_DTYPES
 from avem.cache.records import Kind
 from avem.cache.store import FeatureStore, RowNumbers
 from avem.errors import SettingError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from avem.cache.manifest import Columns
+from avem.cache.disk.manifest import Columns
 from avem.cache.windows import whole_id
 from avem.names import storable
 from avem.records import Clip

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from avem.cache import layout
-from avem.cache.ledger import HISTORY, read_records
-from avem.cache.location import Location
-from avem.cache.locks import store_lock
-from avem.cache.manifest import COPY, damaged_entries, manifest_columns, parse_manifest, write_manifest
-from avem.cache.manifest_file import FileState, file_state
-from avem.cache.negatives_file import FOLDER
+from avem.cache.disk import layout
+from avem.cache.disk.ledger import HISTORY, read_records
+from avem.cache.disk.location import Location
+from avem.cache.disk.locks import store_lock
+from avem.cache.disk.manifest import COPY, damaged_entries, manifest_columns, parse_manifest, write_manifest
+from avem.cache.disk.manifest_file import FileState, file_state
+from avem.cache.negatives.file import FOLDER
 from avem.cache.records import KINDS, Kind, StreamSpec
 from avem.cache.scores import SCORES, damaged_lines, parse_scores
 from avem.cache.verify_files import damaged_records_of, is_sound_line, metadata_nodes, metadata_problem

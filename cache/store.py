@@ -13,16 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from avem.cache import layout, ledger
-from avem.cache.encode import TORCH_DTYPES, byte_view
-from avem.cache.ids import RowsById
-from avem.cache.location import Location
-from avem.cache.manifest import RESTORE, SCHEMA, damaged_entries, empty_manifest, manifest_columns, parse_manifest
-from avem.cache.negatives_file import negatives_metadata, read_negatives
+from avem.cache.disk import layout, ledger
+from avem.cache.disk.encode import TORCH_DTYPES, byte_view
+from avem.cache.disk.ids import RowsById
+from avem.cache.disk.location import Location
+from avem.cache.disk.manifest import RESTORE, SCHEMA, damaged_entries, empty_manifest, manifest_columns, parse_manifest
+from avem.cache.disk.readers import ByteRangeRows, Int8Rows, RowReader, ZarrRows, read_in_parallel, row_buffer
+from avem.cache.disk.shards import RowError
+from avem.cache.negatives.file import negatives_metadata, read_negatives
+from avem.cache.negatives.staleness import LABEL_COLUMNS, refuse_stale
 from avem.cache.records import KINDS, OK, DamagedFile, DamagedRow, Kind, StreamSpec
-from avem.cache.rows import ByteRangeRows, Int8Rows, RowReader, ZarrRows, read_in_parallel, row_buffer
-from avem.cache.shards import RowError
-from avem.cache.staleness import LABEL_COLUMNS, refuse_stale
 from avem.cache.windows import named_windows
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 from avem.inside import name_fault

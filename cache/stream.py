@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from avem.cache import layout, ledger
-from avem.cache.encode import EncodedRows, encode_rows
-from avem.cache.location import Location
-from avem.cache.locks import ShardLocks, store_lock
-from avem.cache.manifest import read_manifest
+from avem.cache.disk import layout, ledger
+from avem.cache.disk.encode import EncodedRows, encode_rows
+from avem.cache.disk.location import Location
+from avem.cache.disk.locks import ShardLocks, store_lock
+from avem.cache.disk.manifest import read_manifest
+from avem.cache.disk.shards import ShardFile, write_shard
 from avem.cache.records import FAILED, OK, PENDING, RowDetails, Shard, StreamSpec
-from avem.cache.shards import ShardFile, write_shard
 from avem.errors import SettingError, StoreError
 
 UNFIT = "features hold NaN or infinity, or are too large for {dtype}"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from avem.cache.layout import MANIFEST, shard_path, stream_arrays, stream_group
-from avem.cache.manifest import edited_rows, parse_manifest
+from avem.cache.disk.layout import MANIFEST, shard_path, stream_arrays, stream_group
+from avem.cache.disk.manifest import edited_rows, parse_manifest
+from avem.cache.disk.readers import ZarrRows
+from avem.cache.disk.shards import RowError, ShardFile
 from avem.cache.records import KINDS, DamagedRow, Kind
-from avem.cache.rows import ZarrRows
-from avem.cache.shards import RowError, ShardFile
 from avem.errors import StoreError
 from avem.progress import Stage, stage
 

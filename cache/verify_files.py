@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from avem.cache import layout
-from avem.cache.ledger import HISTORY, read_records
-from avem.cache.location import Location
-from avem.cache.manifest import COPY, parse_manifest
-from avem.cache.manifest_file import FileState, file_state
-from avem.cache.negatives_file import FOLDER, negatives_metadata, read_negatives
+from avem.cache.disk import layout
+from avem.cache.disk.ledger import HISTORY, read_records
+from avem.cache.disk.location import Location
+from avem.cache.disk.manifest import COPY, parse_manifest
+from avem.cache.disk.manifest_file import FileState, file_state
+from avem.cache.negatives.file import FOLDER, negatives_metadata, read_negatives
 from avem.cache.records import KINDS, DamagedFile
 from avem.cache.scores import FINGERPRINT, SCORES, damaged_scores
 from avem.checksums import unseal

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from avem.cache import layout, ledger
 from avem.cache.decoders import as_stored, with_decoder
-from avem.cache.location import Location
-from avem.cache.locks import store_lock
-from avem.cache.manifest import (
+from avem.cache.disk import layout, ledger
+from avem.cache.disk.location import Location
+from avem.cache.disk.locks import store_lock
+from avem.cache.disk.manifest import (
     LEARNED_COLUMNS,
     RESTORE,
     Columns,
@@ -26,11 +26,11 @@ from avem.cache.manifest import (
     read_manifest,
     write_manifest,
 )
+from avem.cache.disk.sweep import sweep
+from avem.cache.negatives.staleness import date_negatives, labels_digest
 from avem.cache.records import FAILED, KINDS, OK, PENDING, ClipRecord, Kind, StreamSpec
 from avem.cache.relabel import correct, corrections
-from avem.cache.staleness import date_negatives, labels_digest
 from avem.cache.stream import StreamWriter
-from avem.cache.sweep import sweep
 from avem.errors import FingerprintError, StoreError, UnknownClipError
 from avem.records import Clip
 

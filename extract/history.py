@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from avem.cache.layout import LEDGER
+from avem.cache.disk.layout import LEDGER
 from avem.checksums import sealed_lines, unseal
 from avem.errors import DataError, MissingFileError
 from avem.extract.options import RUNS, ExtractOptions, ExtractReport

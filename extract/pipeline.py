@@ -10,11 +10,11 @@ from typing import cast
 
 import pyarrow as pa
 
-from avem.cache import layout
-from avem.cache.manifest import empty_manifest
+from avem.cache.disk import layout
+from avem.cache.disk.manifest import empty_manifest
+from avem.cache.negatives.staleness import stale_recipes
 from avem.cache.records import FAILED, ClipRecord, Kind
 from avem.cache.relabel import CELLS, corrections
-from avem.cache.staleness import stale_recipes
 from avem.cache.writer import StoreWriter
 from avem.errors import DataError
 from avem.extract import long_clips, plan

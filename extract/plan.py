@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from avem.cache.layout import stream_group
+from avem.cache.disk.layout import stream_group
 from avem.cache.records import FAILED, OK, ClipRecord, Kind, StreamSpec
 from avem.cache.windows import whole_ids
 from avem.errors import StoreError

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from avem.cache.layout import METADATA
+from avem.cache.disk.layout import METADATA
 from avem.cache.records import OK, Kind, StreamSpec
 from avem.cache.stream import StreamWriter
 from avem.errors import MissingFileError, SettingError, StoreError

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from avem.cache.decoders import OLD, decoder_of, without_decoder
-from avem.cache.layout import LEDGER
+from avem.cache.disk.layout import LEDGER
 from avem.cache.records import OK, PENDING, Kind
 from avem.cache.store import FeatureStore
 from avem.cache.windows import clip_spans

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avem.cache.decoders import OLD, decoder_of
-from avem.cache.layout import LEDGER
+from avem.cache.disk.layout import LEDGER
 from avem.cache.records import PENDING, ClipRecord, DamagedFile, DamagedRow, Kind
 from avem.cache.restore import damaged_records, restore_files
 from avem.cache.store import FeatureStore

@@ -92,7 +92,7 @@ def test_a_store_is_written_where_locks_are_of_whole_files(tmp_path):
         for name in ("F_OFD_SETLK", "F_OFD_SETLKW", "F_OFD_GETLK"):
             delattr(fcntl, name)
         from pathlib import Path
-        from avem.cache.locks import ShardLocks
+        from avem.cache.disk.locks import ShardLocks
         from tests.cache.helpers import make_store
         make_store(Path(sys.argv[1]), clips=10)
         one, other = (ShardLocks(Path(sys.argv[1]) / "ledger" / "video.lock") for _ in range(2))

@@ -122,7 +122,7 @@ def export(
     folder_target(folder, EXPORT, reads=[cache], option="FOLDER")
 
     from avem.cache import FeatureStore
-    from avem.cache.exchange import export_hdf5
+    from avem.cache.exchange.hdf5 import export_hdf5
 
     for path in export_hdf5(FeatureStore.open(cache), folder):
         show(path)
@@ -150,8 +150,8 @@ def import_(
         need_path(npy, f"--{kind}-npy", "folder of .npy files")
     folder_target(cache, STORE, reads=[*(files or ()), labels], roots=folders.values(), option="--cache")
 
-    from avem.cache.exchange import import_hdf5
-    from avem.cache.npy_import import import_npy
+    from avem.cache.exchange.hdf5 import import_hdf5
+    from avem.cache.exchange.npy import import_npy
 
     if files:
         store = import_hdf5(files, cache)

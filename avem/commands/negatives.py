@@ -15,7 +15,7 @@ from avem.terminal import show
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore, MiningReport
-    from avem.cache.population import Labels
+    from avem.cache.negatives.population import Labels
 
 
 class Recipe(StrEnum):
@@ -70,7 +70,7 @@ def negatives(
         file_target(report, PAGE, reads=[labels, *(benchmark or ())], option="--report")
 
     from avem.cache import FeatureStore, match_all, mine_negatives
-    from avem.cache.labels import read_modality_labels
+    from avem.cache.negatives.labels import read_modality_labels
 
     known = read_modality_labels(labels) if labels else None
     store = FeatureStore.open(cache)
@@ -114,7 +114,7 @@ def _benchmark_rows(store: FeatureStore, files: list[Path]) -> list[int]:
 def _write_report(
     store: FeatureStore, recipe: str, page: Path, benchmark: list[int], media_root: Path | None, labels: Labels | None
 ) -> None:
-    from avem.cache.negatives_report import write_negatives_report
+    from avem.cache.negatives.report import write_negatives_report
     from avem.evaluate.report.media import picture
 
     def strip(media: Path) -> str:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avem.cache import FeatureStore, checked_copy
+from avem.cache import FeatureStore
+from avem.cache.disk import checked_copy
 from avem.errors import StoreError
 from tests.cache.helpers import make_store
 

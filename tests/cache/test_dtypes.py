@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from avem.cache import FeatureStore, RowDetails, StoreWriter
-from avem.cache.encode import _all_finite
-from avem.cache.quantise import dequantise_tokens, quantise_tokens
+from avem.cache.disk.encode import _all_finite
+from avem.cache.disk.quantise import dequantise_tokens, quantise_tokens
 from tests.cache.helpers import clip_records, make_store, row_values, video_spec
 
 
@@ -95,7 +95,7 @@ def test_values_too_large_for_the_type_they_are_read_as_fail(tmp_path, dtype, fi
 
 
 def test_large_reads_on_several_threads_give_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("avem.cache.rows.BYTES_PER_THREAD", 100)
+    monkeypatch.setattr("avem.cache.disk.readers.BYTES_PER_THREAD", 100)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(4))
     for dtype in ("float16", "int8"):
         store = make_store(tmp_path / dtype, clips=9, dtype=dtype)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from avem.cache import FeatureStore, RowDetails, StoreWriter, mine_negatives
-from avem.cache.exchange import export_hdf5, import_hdf5
+from avem.cache.exchange.hdf5 import export_hdf5, import_hdf5
 from avem.cache.info import store_info
 from avem.errors import MissingFileError, StoreError
 from tests.cache.helpers import audio_spec, clip_records, make_store, row_values, video_spec, write_pending

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avem.cache import FeatureStore, ids
-from avem.cache.ids import RowsById
+from avem.cache import FeatureStore
+from avem.cache.disk import ids
+from avem.cache.disk.ids import RowsById
 from avem.errors import UnknownClipError
 from tests.cache.helpers import make_store
 

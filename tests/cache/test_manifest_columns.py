@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from avem.cache import FeatureStore
-from avem.cache.manifest import OPTIONAL_COLUMNS, SCHEMA, edited_rows, parse_manifest
+from avem.cache.disk.manifest import OPTIONAL_COLUMNS, SCHEMA, edited_rows, parse_manifest
 from avem.errors import StoreError
 from tests.cache.helpers import make_store
 

@@ -17,9 +17,9 @@ from avem.cache import (
     match_mutual,
     mine_negatives,
 )
-from avem.cache.labels import read_modality_labels
-from avem.cache.negatives_summary import summarise_negatives
-from avem.cache.population import population
+from avem.cache.negatives.labels import read_modality_labels
+from avem.cache.negatives.population import population
+from avem.cache.negatives.summary import summarise_negatives
 from avem.cli import app
 from avem.errors import DataError, MissingFileError, SettingError, StoreError
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from avem.cache import FeatureStore, match_all, mine_negatives
-from avem.cache.negatives import negatives_attributes, write_negatives
-from avem.cache.negatives_report import matrix_svg, write_negatives_report
-from avem.cache.negatives_summary import summarise_negatives
+from avem.cache.negatives.mine import negatives_attributes, write_negatives
+from avem.cache.negatives.report import matrix_svg, write_negatives_report
+from avem.cache.negatives.summary import summarise_negatives
 from avem.cli import main
 from avem.errors import SettingError, StoreError, UnknownClipError
 from avem.extract import ExtractOptions, extract

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from avem.cache import mine_negatives
-from avem.cache.same import same_vectors
+from avem.cache.negatives.same import same_vectors
 from avem.cli import app
 from avem.errors import StoreError
 from tests.cache.test_negatives import angles, store_of

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from avem.cache import FeatureStore
-from avem.cache.npy_import import import_npy, read_labels
+from avem.cache.exchange.npy import import_npy, read_labels
 from avem.cli import main
 from avem.errors import DataError, MissingFileError, SettingError, StoreError
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from avem.cache import FeatureStore, ScoreCache, StoreWriter, match_mutual, mine_negatives
-from avem.cache.exchange import export_hdf5
+from avem.cache.exchange.hdf5 import export_hdf5
 from avem.errors import StoreError
 from tests.cache.helpers import clip_records, make_store, video_spec
 

@@ -15,7 +15,7 @@ import pytest
 
 from avem.cache import FeatureStore, store_info
 from avem.cache.decoders import without_decoder
-from avem.cache.manifest import manifest_columns, read_manifest, write_manifest
+from avem.cache.disk.manifest import manifest_columns, read_manifest, write_manifest
 from avem.cli import main
 from avem.errors import FingerprintError, MissingFileError
 from avem.extract import ExtractOptions, extract

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from avem.cache import exact, inverted
-from avem.cache.population import Population
-from avem.cache.search import FlatSearch, InvertedSearch, TiledSearch
+from avem.cache.negatives import exact, inverted
+from avem.cache.negatives.population import Population
+from avem.cache.negatives.search import FlatSearch, InvertedSearch, TiledSearch
 
 K = 5
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avem.cache import FeatureStore, RowDetails, StoreWriter
-from avem.cache.manifest import parse_manifest
+from avem.cache.disk.manifest import parse_manifest
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 from tests.cache.helpers import audio_spec, clip_records, make_store, row_values, video_spec, write_pending
 

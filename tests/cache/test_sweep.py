@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 
 from avem.cache import FeatureStore, StoreWriter, match_all, mine_negatives
-from avem.cache.exchange import export_hdf5, import_hdf5
-from avem.cache.locks import ShardLocks
-from avem.cache.sweep import sweep
+from avem.cache.disk.locks import ShardLocks
+from avem.cache.disk.sweep import sweep
+from avem.cache.exchange.hdf5 import export_hdf5, import_hdf5
 from tests.cache.helpers import clip_records, make_store
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from avem.cache import FeatureStore, StoreWriter, mine_negatives
-from avem.cache.population import population
+from avem.cache.negatives.population import population
 from avem.cache.windows import named_windows, whole_ids
 from avem.errors import SettingError, UnknownClipError
 from avem.records import InstructionRow, Modality

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from avem.cache import FeatureStore, StoreWriter, match_all, mine_negatives, store_info
-from avem.cache.labels import read_modality_labels
-from avem.cache.negatives import ensure_negatives
-from avem.cache.staleness import DIGEST, StaleNegativesError, labels_digest
+from avem.cache.negatives.labels import read_modality_labels
+from avem.cache.negatives.mine import ensure_negatives
+from avem.cache.negatives.staleness import DIGEST, StaleNegativesError, labels_digest
 from avem.cli import app
 from avem.emotions import nearest_words, parse_emotion
 from avem.extract import ExtractOptions, extract

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from avem.cache import FeatureStore, store_info
-from avem.cache.exchange import export_hdf5, import_hdf5
+from avem.cache.exchange.hdf5 import export_hdf5, import_hdf5
 from avem.cache.windows import window_id, window_spans, windows_of
 from avem.commands.cache import cache_app
 from avem.errors import DataError, SettingError, StoreError, UnknownClipError

@@ -17,7 +17,7 @@ import pytest
 import zarr
 
 from avem.cache import FeatureStore
-from avem.cache.exchange import export_hdf5
+from avem.cache.exchange.hdf5 import export_hdf5
 from avem.errors import SettingError
 from avem.tools.demo.chain import DemoOptions, run_demo
 

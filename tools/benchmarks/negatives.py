@@ -20,8 +20,8 @@ import numpy.typing as npt
 import torch
 import typer
 
-from avem.cache.population import Population, Rows
-from avem.cache.search import InvertedSearch, TiledSearch
+from avem.cache.negatives.population import Population, Rows
+from avem.cache.negatives.search import InvertedSearch, TiledSearch
 from avem.records import Emotion
 from avem.tools.benchmarks.measure import show
 

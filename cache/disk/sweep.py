@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from avem.cache import layout
-from avem.cache.locks import ShardLocks
+from avem.cache.disk import layout
+from avem.cache.disk.locks import ShardLocks
 from avem.cache.records import KINDS
 
 FOLDER, SCORES = "negatives", "logprobs"

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from avem.cache.layout import LEDGER, METADATA, group_metadata, parse_metadata, read_metadata, write_metadata
-from avem.cache.location import Location
-from avem.cache.locks import store_lock
-from avem.cache.sweep import sweep
+from avem.cache.disk.layout import LEDGER, METADATA, group_metadata, parse_metadata, read_metadata, write_metadata
+from avem.cache.disk.location import Location
+from avem.cache.disk.locks import store_lock
+from avem.cache.disk.sweep import sweep
 from avem.errors import MissingFileError, StoreError
 from avem.files import sync_directory
 from avem.swap import exchange

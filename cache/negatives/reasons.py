@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from avem.cache.population import MODALITIES, Population
+from avem.cache.negatives.population import MODALITIES, Population
 from avem.cache.store import FeatureStore
 
 

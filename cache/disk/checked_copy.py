@@ -59,7 +59,7 @@ def has_instruction() -> bool:
 @cache
 def compiled_kernel() -> Kernel:
     """The kernel, compiled when it is first asked for; it takes and fills uint64 [words]."""
-    from avem.cache.crc_kernel import copy_words
+    from avem.cache.disk.crc_kernel import copy_words
 
     return copy_words
 

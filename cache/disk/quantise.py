@@ -1,7 +1,7 @@
 """int8 features: each token's values as multiples of its largest magnitude / 127, and back to float16.
 
 The kernels hold no lock of Python's and start no threads of their own, so that any thread, and any forked process, may
-run them; `avem.cache.rows` runs them on several threads.
+run them; `avem.cache.disk.readers` runs them on several threads.
 """
 
 from __future__ import annotations

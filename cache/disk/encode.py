@@ -85,7 +85,7 @@ def _all_finite(rows: torch.Tensor) -> torch.Tensor:
 
 def _quantised(features: torch.Tensor) -> dict[str, Bytes]:
     """The arrays of int8 features of float32 [n, *row_shape]: `features`, `scale` and `error`."""
-    from avem.cache.quantise import quantise_tokens  # compiling takes a second that other types need not wait for
+    from avem.cache.disk.quantise import quantise_tokens  # compiling takes a second that other types need not wait for
 
     quantised = torch.empty(features.shape, dtype=torch.int8)
     scale = torch.empty(features.shape[:-1], dtype=torch.float32)

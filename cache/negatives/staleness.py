@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from avem.cache.layout import METADATA, read_metadata, write_metadata
+from avem.cache.disk.layout import METADATA, read_metadata, write_metadata
 from avem.errors import StoreError
 
 DIGEST = "labels_sha256"

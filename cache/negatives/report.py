@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from avem.cache.negatives_summary import Example, summarise_negatives
-from avem.cache.population import MODALITIES, Labels
+from avem.cache.negatives.population import MODALITIES, Labels
+from avem.cache.negatives.summary import Example, summarise_negatives
 from avem.cache.store import FeatureStore
 from avem.errors import StoreError
 from avem.escaping import xml_text
@@ -54,7 +54,7 @@ def write_negatives_report(
         summarise_negatives(store, recipe, name, benchmark=benchmark, seed=seed, labels=labels) for name in mined
     ]
     page = (
-        make_environment("avem.cache")
+        make_environment("avem.cache.negatives")
         .get_template("negatives.html.jinja")
         .render(
             recipe=recipe,

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avem.cache.layout import METADATA
-from avem.cache.negatives_file import Mined, negatives_metadata, save_negatives
-from avem.cache.negatives_reasons import why_none
-from avem.cache.population import MODALITIES, Labels, Population, Rows, population
-from avem.cache.search import EXACT_UP_TO, Found, Search, at_random, prepare_search
-from avem.cache.staleness import DIGEST, StaleNegativesError, labels_digest
+from avem.cache.disk.layout import METADATA
+from avem.cache.negatives.file import Mined, negatives_metadata, save_negatives
+from avem.cache.negatives.population import MODALITIES, Labels, Population, Rows, population
+from avem.cache.negatives.reasons import why_none
+from avem.cache.negatives.search import EXACT_UP_TO, Found, Search, at_random, prepare_search
+from avem.cache.negatives.staleness import DIGEST, StaleNegativesError, labels_digest
 from avem.cache.store import FeatureStore
 from avem.errors import SettingError, StoreError
 from avem.progress import stage
@@ -85,7 +85,7 @@ def mine_negatives(
         seed: Of the random recipes; the same seed and store give the same negatives.
         min_emotion_distance: 1: another emotion; 2: also another valence; 3: the opposite valence, which surprise and
             neutral do not have; see `avem.emotions.emotion_distance`.
-        duplicate_cosine: Cosine above which clips are near-duplicates; None: see `avem.cache.population`.
+        duplicate_cosine: Cosine above which clips are near-duplicates; None: see `avem.cache.negatives.population`.
         exclude: Ids of clips to leave out, such as a benchmark's.
         labels: Modality (`video`, `audio`, `audiovisual`) to clip id to emotion, in place of the manifest's one label a
             clip. Where face and voice may differ, a clip of another label can show the very emotion in one of them.

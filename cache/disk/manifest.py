@@ -1,7 +1,7 @@
 """The manifest `clips.parquet`: one row per clip, in the order of the arrays' first axis.
 
 Its last column, `check`, is the CRC-32C of the row's number and all its other cells, so that an edited, moved, added or
-lost row is noticed and named. `avem.cache.manifest_file` keeps a checksum of the whole file, which is quicker to
+lost row is noticed and named. `avem.cache.disk.manifest_file` keeps a checksum of the whole file, which is quicker to
 compare; rows are compared where that one is missing or does not match. A copy stands in the ledger.
 """
 
@@ -14,8 +14,15 @@ from typing import Any
 import google_crc32c
 import pyarrow as pa
 
-from avem.cache.layout import LEDGER, MANIFEST
-from avem.cache.manifest_file import PARQUET_ERRORS, FileState, column_names, file_state, parquet_bytes, read_columns
+from avem.cache.disk.layout import LEDGER, MANIFEST
+from avem.cache.disk.manifest_file import (
+    PARQUET_ERRORS,
+    FileState,
+    column_names,
+    file_state,
+    parquet_bytes,
+    read_columns,
+)
 from avem.cache.records import PENDING, ClipRecord
 from avem.errors import StoreError
 from avem.files import write_atomic

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avem.cache.negatives import negatives_attributes
-from avem.cache.population import MODALITIES, Labels, Population, Rows, population
+from avem.cache.negatives.mine import negatives_attributes
+from avem.cache.negatives.population import MODALITIES, Labels, Population, Rows, population
 from avem.cache.store import FeatureStore
 from avem.errors import SettingError
 

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from avem.cache.layout import shard_path
-from avem.cache.location import Location
-from avem.cache.shards import LARGE_ROW, RowBytes, RowError, ShardFile
+from avem.cache.disk.layout import shard_path
+from avem.cache.disk.location import Location
+from avem.cache.disk.shards import LARGE_ROW, RowBytes, RowError, ShardFile
 from avem.errors import StoreError
 from avem.systems import usable_cores
 
@@ -146,7 +146,9 @@ class Int8Rows:
 
     def read_into(self, rows: npt.NDArray[np.int64], buffer: RowBytes) -> None:
         """See `RowReader`; the buffer takes float16."""
-        from avem.cache.quantise import dequantise_tokens  # compiling takes a second that other types need not wait for
+        from avem.cache.disk.quantise import (
+            dequantise_tokens,  # compiling takes a second that other types need not wait for
+        )
 
         shape = self._tokens, self._channels
         for row, out in zip(rows.tolist(), buffer, strict=True):

@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from avem.cache.population import Population, Rows, Vectors
+from avem.cache.negatives.population import Population, Rows, Vectors
 
 FLAT_UP_TO = 10_000
 """Largest population whose pools are searched by FAISS pair by pair; compiling anything better takes longer."""
@@ -84,10 +84,12 @@ class FlatSearch:
 
 
 class TiledSearch:
-    """All pairs at once, see `avem.cache.exact`."""
+    """All pairs at once, see `avem.cache.negatives.exact`."""
 
     def __init__(self, people: Population, k: int, min_distance: int) -> None:
-        from avem.cache.exact import exact_negatives  # compiling takes seconds that small stores need not wait for
+        from avem.cache.negatives.exact import (
+            exact_negatives,  # compiling takes seconds that small stores need not wait for
+        )
 
         self._positions = exact_negatives(people, k, min_distance)
 
@@ -97,10 +99,10 @@ class TiledSearch:
 
 
 class InvertedSearch:
-    """The pairs that an inverted file brings together, see `avem.cache.inverted`."""
+    """The pairs that an inverted file brings together, see `avem.cache.negatives.inverted`."""
 
     def __init__(self, people: Population, k: int, min_distance: int) -> None:
-        from avem.cache.inverted import inverted_negatives
+        from avem.cache.negatives.inverted import inverted_negatives
 
         self._positions, self.recall = inverted_negatives(people, k, min_distance)
 

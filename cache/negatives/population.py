@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from avem.cache.negatives.same import same_vectors
 from avem.cache.records import Kind
-from avem.cache.same import same_vectors
 from avem.cache.store import FeatureStore
 from avem.cache.windows import whole_ids
 from avem.emotions import emotion_distance

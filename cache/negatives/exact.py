@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from numba import njit
 
-from avem.cache.population import Population, Rows, Vectors
+from avem.cache.negatives.population import Population, Rows, Vectors
 from avem.progress import stage
 
 TILE = 2048

@@ -7,10 +7,10 @@ from collections.abc import Collection
 import numpy as np
 import numpy.typing as npt
 
-from avem.cache.negatives import write_negatives
-from avem.cache.negatives_file import Mined
-from avem.cache.population import MODALITIES, Labels, Population, Rows, label_distance, population
-from avem.cache.staleness import DIGEST, labels_digest
+from avem.cache.negatives.file import Mined
+from avem.cache.negatives.mine import write_negatives
+from avem.cache.negatives.population import MODALITIES, Labels, Population, Rows, label_distance, population
+from avem.cache.negatives.staleness import DIGEST, labels_digest
 from avem.cache.store import FeatureStore
 
 RECIPE = "mutual"

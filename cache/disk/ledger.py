@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from avem.cache.layout import LEDGER
-from avem.cache.location import Location
-from avem.cache.manifest import DETAIL_COLUMNS, Columns
+from avem.cache.disk.layout import LEDGER
+from avem.cache.disk.location import Location
+from avem.cache.disk.manifest import DETAIL_COLUMNS, Columns
 from avem.cache.records import KINDS, Kind, RowDetails
 from avem.checksums import seal, unseal
 from avem.errors import DataError, StoreError

@@ -1,4 +1,4 @@
-"""The compiled part of `avem.cache.checked_copy`, for x86 processors with SSE 4.2."""
+"""The compiled part of `avem.cache.disk.checked_copy`, for x86 processors with SSE 4.2."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from avem.cache.hdf5_file import write_hdf5
-from avem.cache.layout import FORMAT_VERSION, spec_attributes, spec_from_metadata
-from avem.cache.manifest import DETAIL_COLUMNS, OPTIONAL_COLUMNS
+from avem.cache.disk.layout import FORMAT_VERSION, spec_attributes, spec_from_metadata
+from avem.cache.disk.manifest import DETAIL_COLUMNS, OPTIONAL_COLUMNS
+from avem.cache.exchange.hdf5_file import write_hdf5
 from avem.cache.records import FAILED, OK, PENDING, ClipRecord, Kind, RowDetails, Shard, StreamSpec
 from avem.cache.store import FeatureStore
 from avem.cache.stream import StreamWriter

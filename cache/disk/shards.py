@@ -22,7 +22,7 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
-from avem.cache.checked_copy import checked_copy
+from avem.cache.disk.checked_copy import checked_copy
 from avem.errors import StoreError
 from avem.files import sync_directory
 from avem.systems import READ_BINARY, read_at, sync_data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from avem.cache.population import MODALITIES, Labels
+from avem.cache.negatives.population import MODALITIES, Labels
 from avem.errors import DataError, MissingFileError
 
 

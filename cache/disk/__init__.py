@@ -1,0 +1,1 @@
+"""The store's files: layout, shards, rows, manifest, ledger and locks."""

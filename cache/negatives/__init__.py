@@ -1,0 +1,1 @@
+"""Negatives: clips of another emotion, mined with FAISS, paired and reported."""
