@@ -16,7 +16,7 @@ from avem.evaluate.asking import STREAMS, Ask, Keep, check_style, options_of
 from avem.evaluate.clips import Clips, resolve_clips
 from avem.evaluate.questions import prompt_text
 from avem.extract.datasets.base import VIDEO_SUFFIXES
-from avem.extract.media import read_waveform, sample_frames
+from avem.extract.decode.media import read_waveform, sample_frames
 from avem.files import file_sha256, json_sha256
 from avem.records import Question
 from avem.secrets import mask

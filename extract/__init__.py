@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from avem.extract.datasets import read_dataset
-    from avem.extract.encoders import AudioEncoder, VideoEncoder, load_audio_encoder, load_video_encoder
-    from avem.extract.media import probe, read_waveform, sample_frames
+    from avem.extract.decode.media import probe, read_waveform, sample_frames
+    from avem.extract.encoders.registry import AudioEncoder, VideoEncoder, load_audio_encoder, load_video_encoder
     from avem.extract.options import ExtractOptions, ExtractReport
     from avem.extract.pipeline import extract
 
@@ -31,8 +31,8 @@ __all__ = [
 
 _MODULES = {
     "datasets": ("read_dataset",),
-    "encoders": ("AudioEncoder", "VideoEncoder", "load_audio_encoder", "load_video_encoder"),
-    "media": ("probe", "read_waveform", "sample_frames"),
+    "encoders.registry": ("AudioEncoder", "VideoEncoder", "load_audio_encoder", "load_video_encoder"),
+    "decode.media": ("probe", "read_waveform", "sample_frames"),
     "options": ("ExtractOptions", "ExtractReport"),
     "pipeline": ("extract",),
 }

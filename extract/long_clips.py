@@ -12,9 +12,9 @@ import pyarrow as pa
 from avem.cache.records import FAILED, KINDS, OK, ClipRecord
 from avem.cache.windows import Span, clip_spans, is_long, whole_id, whole_ids, window_id, window_spans
 from avem.errors import DataError, SettingError
-from avem.extract.decode_task import DecodeTask
+from avem.extract.decode.pool import DecodePool
+from avem.extract.decode.task import DecodeTask
 from avem.extract.options import CUT, WINDOWS, ExtractOptions, Remarks
-from avem.extract.pool import DecodePool
 from avem.progress import stage
 
 

@@ -110,11 +110,11 @@ def test_a_store_is_written_where_locks_are_of_whole_files(tmp_path):
 
 def test_whisper_is_imported_when_used_and_encodes_without_triton(tmp_path):
     code = """
-        import avem.extract.encoders, avem.extract.loading, avem.extract.pipeline, avem.cache, avem.cli
-        import avem.extract.media
+        import avem.extract.encoders.registry, avem.extract.engine.encoders, avem.extract.pipeline, avem.cache, avem.cli
+        import avem.extract.decode.media
         assert not {"whisper", "tiktoken", "triton"} & set(sys.modules), "imported before it is used"
         from pathlib import Path
-        from avem.extract.random_weights import make_random_whisper
+        from avem.extract.encoders.random_weights import make_random_whisper
         from avem.extract import load_audio_encoder
         encoder = load_audio_encoder(make_random_whisper(Path(sys.argv[1]), width=32, layers=1, heads=2, positions=50))
         features, pooled = encoder.encode(encoder.preprocess(numpy.zeros(16000, numpy.float32))[None])
@@ -129,7 +129,7 @@ def test_whisper_is_imported_when_used_and_encodes_without_triton(tmp_path):
 def test_a_missing_openai_whisper_is_a_sentence(tmp_path):
     code = """
         from avem.errors import MissingFileError
-        from avem.extract.whisper import WhisperShape, new_encoder
+        from avem.extract.encoders.whisper import WhisperShape, new_encoder
         try:
             new_encoder(WhisperShape(80, 50, 32, 2, 1))
         except MissingFileError as error:
@@ -156,7 +156,7 @@ def test_decord_is_a_dependency_only_where_it_has_wheels():
 def test_nothing_imports_decord_outside_of_decoding():
     code = """
         import avem.cli, avem.cache, avem.extract.pipeline, avem.extract.datasets, avem.train, avem.evaluate
-        import avem.extract.media, avem.tools.benchmarks.extraction
+        import avem.extract.decode.media, avem.tools.benchmarks.extraction
         assert "decord" not in sys.modules
     """
     run_without(("decord",), (), code)

@@ -13,7 +13,7 @@ from avem.cache.negatives.summary import summarise_negatives
 from avem.cli import main
 from avem.errors import SettingError, StoreError, UnknownClipError
 from avem.extract import ExtractOptions, extract
-from avem.extract.random_weights import make_random_languagebind, make_random_whisper
+from avem.extract.encoders.random_weights import make_random_languagebind, make_random_whisper
 from tests.cache.helpers import make_store
 from tests.extract.conftest import write_clip
 

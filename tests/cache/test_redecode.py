@@ -19,7 +19,7 @@ from avem.cache.disk.manifest import manifest_columns, read_manifest, write_mani
 from avem.cli import main
 from avem.errors import FingerprintError, MissingFileError
 from avem.extract import ExtractOptions, extract
-from avem.extract.random_weights import make_random_languagebind, make_random_whisper
+from avem.extract.encoders.random_weights import make_random_languagebind, make_random_whisper
 from avem.extract.redecode import BEGUN, is_begun, redecode
 from avem.extract.repair import repair
 from avem.files import file_sha256
@@ -191,7 +191,9 @@ def redecode_and_die(monkeypatch, tmp_path):
     import dying_run
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["avem.extract.pipeline", "avem.extract.redecode", "avem.extract.worker", "pandas"])
+    context.set_forkserver_preload(
+        ["avem.extract.pipeline", "avem.extract.redecode", "avem.extract.decode.worker", "pandas"]
+    )
 
     def start(store: Path, options: ExtractOptions, after: int) -> tuple[bool, int]:
         process = context.Process(target=dying_run.run, args=(None, store, options, after, tmp_path / "tally"))

@@ -10,7 +10,7 @@ import pytest
 from avem.cache import FeatureStore, StoreWriter
 from avem.cli import main
 from avem.extract import ExtractOptions, extract
-from avem.extract.random_weights import make_random_languagebind, make_random_whisper
+from avem.extract.encoders.random_weights import make_random_languagebind, make_random_whisper
 from avem.extract.repair import repair
 from tests.extract.conftest import write_clip
 

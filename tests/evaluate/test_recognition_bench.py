@@ -185,7 +185,7 @@ def test_unknown_streams():
 def test_ravdess_end_to_end(shared, tmp_path):
     """Real clips through random encoders into a store, and a tiny random model over it, by the command."""
     from avem.extract import ExtractOptions, extract
-    from avem.extract.random_weights import make_random_languagebind, make_random_whisper
+    from avem.extract.encoders.random_weights import make_random_languagebind, make_random_whisper
 
     root = tmp_path / "ravdess"
     shutil.copytree(shared / "data" / "ravdess", root)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from avem.extract import ExtractOptions
-from avem.extract.random_weights import make_random_languagebind, make_random_whisper
+from avem.extract.encoders.random_weights import make_random_languagebind, make_random_whisper
 
 MakeClip = Callable[..., Path]
 
@@ -106,7 +106,7 @@ def extract_and_die(monkeypatch, tmp_path):
     import dying_run
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["avem.extract.pipeline", "avem.extract.worker", "pandas"])
+    context.set_forkserver_preload(["avem.extract.pipeline", "avem.extract.decode.worker", "pandas"])
 
     def start(corpus: Path, store: Path, options: ExtractOptions, after: int) -> tuple[bool, int]:
         process = context.Process(target=dying_run.run, args=(corpus, store, options, after, tmp_path / "tally"))

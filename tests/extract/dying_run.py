@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from avem.extract import ExtractOptions, extract, pool, worker
+from avem.extract import ExtractOptions, extract
+from avem.extract.decode import pool, worker
 from avem.extract.redecode import redecode
 
 torch.set_num_threads(1)

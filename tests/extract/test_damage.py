@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from avem.errors import MediaError
-from avem.extract import media
-from avem.extract.media import read_sound, read_video
+from avem.extract.decode import media
+from avem.extract.decode.media import read_sound, read_video
 from tests.extract.barcode_kit import codes, ffmpeg, needs_ffmpeg, spread, tone, write_barcodes
 
 

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from avem.errors import CheckpointError, MediaError, MissingFileError, SettingError
 from avem.extract import load_audio_encoder, load_video_encoder
-from avem.extract.pixels import CLIP_MEAN, CLIP_STD
-from avem.extract.random_weights import make_random_languagebind, make_random_whisper
+from avem.extract.decode.pixels import CLIP_MEAN, CLIP_STD
+from avem.extract.encoders.random_weights import make_random_languagebind, make_random_whisper
 
 TOLERANCE = 1e-4
 

@@ -15,7 +15,7 @@ import pytest
 from avem.cache import FeatureStore
 from avem.errors import SettingError
 from avem.extract import ExtractOptions, extract
-from avem.extract.fill import Part
+from avem.extract.engine.device import Part
 from tests.extract.long_kit import write_long
 
 
@@ -55,7 +55,7 @@ def test_every_device_begins_at_a_place_of_its_own_and_goes_round():
 
 
 def test_several_devices_share_the_shards_and_write_the_same_bytes(corpus, settings, expected, tmp_path, monkeypatch):
-    from avem.extract import engines
+    from avem.extract.engine import local as engines
 
     parts = []
     whole_fill = engines.fill
@@ -76,7 +76,7 @@ def test_several_devices_share_the_shards_and_write_the_same_bytes(corpus, setti
 
 
 def test_each_stage_has_a_progress_line_that_counts_failures(settings, tmp_path, make_clip, monkeypatch):
-    from avem.extract import engines
+    from avem.extract.engine import local as engines
 
     shown = []
     whole_stages = engines.stages
@@ -160,7 +160,7 @@ def filling_actor() -> int | None:
 def test_a_ray_cluster_writes_the_same_bytes_though_a_worker_is_killed(
     corpus, settings, expected, tmp_path, cluster, monkeypatch, caplog
 ):
-    from avem.extract import ray_engine
+    from avem.extract.engine import ray as ray_engine
 
     store = tmp_path / "store"
     killed = []

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avem.errors import MediaError
-from avem.extract.media import read_video
+from avem.extract.decode.media import read_video
 from tests.extract.barcode_kit import codes, ffmpeg, ffmpeg_codes, needs_ffmpeg, spread, write_barcodes
 
 EXAMPLES = int(os.environ.get("AVEM_DECODE_EXAMPLES", "32"))

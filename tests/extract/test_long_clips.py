@@ -21,10 +21,10 @@ from avem.cache.windows import window_id, window_spans, windows_of
 from avem.commands.cache import cache_app
 from avem.errors import DataError, SettingError, StoreError, UnknownClipError
 from avem.extract import ExtractOptions, extract, load_audio_encoder, load_video_encoder, plan, probe
-from avem.extract.decode_task import DecodeTask
-from avem.extract.lengths import clip_length
+from avem.extract.decode.lengths import clip_length
+from avem.extract.decode.task import DecodeTask
+from avem.extract.decode.worker import decode_clip
 from avem.extract.repair import repair
-from avem.extract.worker import decode_clip
 from tests.extract.long_kit import FPS, RATE_HZ, all_frames, level, read_number, write_long
 
 SPANS = ((0.0, 30.0), (30.0, 60.0), (60.0, 70.5))

@@ -9,7 +9,7 @@ import pytest
 
 from avem.errors import MediaError
 from avem.extract import probe, read_waveform, sample_frames
-from avem.extract.media import frame_ids, read_sound, read_video
+from avem.extract.decode.media import frame_ids, read_sound, read_video
 
 
 def levels(frames):

@@ -10,7 +10,7 @@ import pytest
 from avem import locate
 from avem.cli import main
 from avem.errors import MissingFileError
-from avem.extract.random_weights import make_random_whisper
+from avem.extract.encoders.random_weights import make_random_whisper
 from avem.locate import locate_model, look_up, needed_files
 
 WHISPER = {

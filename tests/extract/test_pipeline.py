@@ -15,7 +15,7 @@ import torch
 from avem.cache import FeatureStore
 from avem.errors import CheckpointError, DataError, FingerprintError, SettingError, StoreError
 from avem.extract import ExtractOptions, extract, load_audio_encoder, load_video_encoder, read_waveform, sample_frames
-from avem.extract.random_weights import make_random_languagebind
+from avem.extract.encoders.random_weights import make_random_languagebind
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +315,7 @@ def test_the_manifest_says_which_decoder_read_a_clip(tmp_path, options, make_cli
 
 
 def test_retrying_failed_clips(corpus, tmp_path, options, monkeypatch):
-    from avem.extract import pool
+    from avem.extract.decode import pool
 
     monkeypatch.setattr(pool.DecodePool, "_collect", _crash_second(pool.DecodePool._collect))
     report = extract(corpus, tmp_path / "store", options())

@@ -12,10 +12,10 @@ import time
 import numpy as np
 import pytest
 
-from avem.extract import pool as pool_module
-from avem.extract.decode_task import DecodeTask
-from avem.extract.pool import DecodePool
-from avem.extract.worker import decode_clip
+from avem.extract.decode import pool as pool_module
+from avem.extract.decode.pool import DecodePool
+from avem.extract.decode.task import DecodeTask
+from avem.extract.decode.worker import decode_clip
 
 
 def tasks_of(paths):
@@ -109,5 +109,5 @@ def test_no_worker_outlives_the_pool(clips):
 
 
 def test_workers_do_not_load_torch():
-    code = "import sys, avem.extract.worker; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = "import sys, avem.extract.decode.worker; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

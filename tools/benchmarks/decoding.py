@@ -21,8 +21,8 @@ import av
 import numpy as np
 import typer
 
-from avem.extract.decord_reader import sound_here, video_here
-from avem.extract.media import read_sound, read_video
+from avem.extract.decode.decord_reader import sound_here, video_here
+from avem.extract.decode.media import read_sound, read_video
 from avem.tools.benchmarks.measure import show
 
 app = typer.Typer(add_completion=False)

@@ -26,12 +26,12 @@ import torch
 import typer
 
 from avem.extract import ExtractOptions, extract, read_dataset, read_waveform
-from avem.extract.decode_task import DecodeTask
-from avem.extract.fill import BATCH_ON_CPU, BATCH_ON_GPU
-from avem.extract.loading import Encoders, device_list, load_encoders
-from avem.extract.media import frame_ids
-from avem.extract.pool import DecodePool
-from avem.extract.random_weights import make_random_languagebind, make_random_whisper
+from avem.extract.decode.media import frame_ids
+from avem.extract.decode.pool import DecodePool
+from avem.extract.decode.task import DecodeTask
+from avem.extract.encoders.random_weights import make_random_languagebind, make_random_whisper
+from avem.extract.engine.device import BATCH_ON_CPU, BATCH_ON_GPU
+from avem.extract.engine.encoders import Encoders, device_list, load_encoders
 from avem.tools.benchmarks.measure import alternate, show
 from avem.tools.corpus.build import build_corpus
 from avem.tools.demo.models import make_encoders

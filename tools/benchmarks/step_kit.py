@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from avem.cache import ClipRecord, FeatureStore, RowDetails, StoreWriter, StreamSpec
 from avem.cache.records import KINDS
 from avem.extract import load_audio_encoder, load_video_encoder
-from avem.extract.random_weights import make_random_languagebind, make_random_whisper
+from avem.extract.encoders.random_weights import make_random_languagebind, make_random_whisper
 from avem.files import write_json_lines
 from avem.records import Modality, PreferenceRow
 from avem.tools.demo.models import make_tokenizer

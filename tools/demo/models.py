@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from avem.cache import FeatureStore
-from avem.extract.random_weights import make_random_languagebind, make_random_whisper
+from avem.extract.encoders.random_weights import make_random_languagebind, make_random_whisper
 from avem.files import json_sha256
 from avem.records import InstructionRow, PreferenceRow
 from avem.train import AudiovisualConfig, AudiovisualLM

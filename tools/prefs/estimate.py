@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avem.errors import MediaError
-from avem.extract.media import MediaInfo, probe
+from avem.extract.decode.media import MediaInfo, probe
 from avem.records import Clip, Modality
 from avem.tools.prefs.build import select_clips
 from avem.tools.prefs.options import BuildOptions

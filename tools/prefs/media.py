@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from avem.errors import DataError, MediaError
-from avem.extract.media import RATE_HZ, read_waveform, sample_frames
+from avem.extract.decode.media import RATE_HZ, read_waveform, sample_frames
 from avem.inside import inside
 from avem.records import Clip, Modality
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from avem.extract.checkpoints import read_json
-from avem.extract.languagebind import load_languagebind
-from avem.extract.pixels import preprocess_frames
-from avem.extract.random_weights import hf_name, save_checkpoint
-from avem.extract.whisper import HOP_LENGTH, load_whisper, openai_whisper
+from avem.extract.decode.pixels import preprocess_frames
+from avem.extract.encoders.checkpoints import read_json
+from avem.extract.encoders.languagebind import load_languagebind
+from avem.extract.encoders.random_weights import hf_name, save_checkpoint
+from avem.extract.encoders.whisper import HOP_LENGTH, load_whisper, openai_whisper
 from avem.progress import stage
 from avem.records import Modality
 from avem.tools.corpus.cues import FACE_CUES, VOICE_CUES

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from avem.errors import DataError, MissingFileError, SettingError
-from avem.extract.media import read_waveform, sample_frames
+from avem.extract.decode.media import read_waveform, sample_frames
 from avem.tools.corpus.build import clip_path
 from avem.tools.prefs.estimate import estimate
 from avem.tools.prefs.media import MediaOptions, show_frame

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from avem.cache.records import Kind, StreamSpec
 from avem.errors import SettingError
-from avem.extract.decode_task import DecodedClip
-from avem.extract.encoders import AudioEncoder, VideoEncoder, load_audio_encoder, load_video_encoder
+from avem.extract.decode.task import DecodedClip
+from avem.extract.encoders.registry import AudioEncoder, VideoEncoder, load_audio_encoder, load_video_encoder
 from avem.extract.options import ExtractOptions
 
 

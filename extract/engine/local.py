@@ -1,4 +1,4 @@
-"""Where an extraction runs: on the devices of this machine, or (`avem.extract.ray_engine`) on a Ray cluster.
+"""Where an extraction runs: on the devices of this machine, or (`avem.extract.engine.ray`) on a Ray cluster.
 
 An engine loads the encoders and fills the store's pending shards. All devices share one plan: each goes through the
 pending shards from a place of its own and claims those that no other has, so any number of them, on any number of
@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Protocol
 
 from avem.cache.records import Kind, StreamSpec
-from avem.extract.fill import FillReport, Job, Lines, Part, fill
-from avem.extract.loading import device_list, load_encoders
+from avem.extract.decode.pool import DecodePool
+from avem.extract.engine.device import FillReport, Job, Lines, Part, fill
+from avem.extract.engine.encoders import device_list, load_encoders
 from avem.extract.options import ExtractOptions, ExtractReport
-from avem.extract.pool import DecodePool
 from avem.progress import stages
 
 
@@ -108,7 +108,7 @@ def open_engine(options: ExtractOptions, clips: int) -> Engine:
         AvemError: It, a device or an encoder can't be used; the message names the option.
     """
     if options.engine == "ray":
-        from avem.extract.ray_engine import RayEngine
+        from avem.extract.engine.ray import RayEngine
 
         return RayEngine(options)
     return LocalEngine(options, clips)

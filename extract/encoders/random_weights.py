@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from avem.extract.languagebind import LanguageBindConfig, LanguageBindVideo
-from avem.extract.whisper import HF_NAMES, WhisperShape, new_encoder
+from avem.extract.encoders.languagebind import LanguageBindConfig, LanguageBindVideo
+from avem.extract.encoders.whisper import HF_NAMES, WhisperShape, new_encoder
 from avem.files import replace_directory
 from avem.output_kinds import ENCODER
 
@@ -87,7 +87,7 @@ def _randomise(module: nn.Module, seed: int) -> None:
 
 
 def hf_name(name: str) -> str:
-    """An encoder tensor's name in Hugging Face's layout: the inverse of `avem.extract.whisper.openai_name`."""
+    """An encoder tensor's name in Hugging Face's layout: the inverse of `avem.extract.encoders.whisper.openai_name`."""
     for pattern, openai in HF_NAMES:
         hf = pattern.strip("^$").replace("\\.", ".")
         head, _, tail = openai.partition(r"\1")

@@ -1,7 +1,7 @@
 """Decoding: sampled frames, 16 kHz mono sound, and what a container says of itself.
 
-PyAV decodes (`avem.extract.pictures`, `avem.extract.sounds`). decord is there for whoever wants what the reference
-implementation makes of a file, and is imported only then (`avem.extract.decord_reader`). Nothing heavy is imported
+PyAV decodes (`avem.extract.decode.pictures`, `avem.extract.decode.sounds`). decord is there for whoever wants what the reference
+implementation makes of a file, and is imported only then (`avem.extract.decode.decord_reader`). Nothing heavy is imported
 here, because every decoding worker pays for it.
 """
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import av
 
 from avem.errors import MediaError, SettingError
-from avem.extract.containers import Clock, check_file, find_picture_stream, open_media
-from avem.extract.decoded import (
+from avem.extract.decode.containers import Clock, check_file, find_picture_stream, open_media
+from avem.extract.decode.decoded import (
     MAX_SOUND_S,
     MIN_SOUND_S,
     RATE_HZ,
@@ -27,9 +27,9 @@ from avem.extract.decoded import (
     Span,
     frame_ids,
 )
+from avem.extract.decode.pictures import read_pictures
+from avem.extract.decode.sounds import read_samples
 from avem.extract.defaults import DECODERS
-from avem.extract.pictures import read_pictures
-from avem.extract.sounds import read_samples
 
 __all__ = [
     "MAX_SOUND_S",
@@ -93,7 +93,7 @@ def read_video(
     if decoder == "pyav":
         return read_pictures(path, count, span, limit_s)
     _check_decord(decoder, span)
-    from avem.extract.decord_reader import decord_video
+    from avem.extract.decode.decord_reader import decord_video
 
     return decord_video(path, count, limit_s)
 
@@ -118,7 +118,7 @@ def read_sound(
     if decoder == "pyav":
         return read_samples(path, span, limit_s)
     _check_decord(decoder, span)
-    from avem.extract.decord_reader import decord_sound
+    from avem.extract.decode.decord_reader import decord_sound
 
     return decord_sound(path, limit_s)
 

@@ -16,8 +16,8 @@ from types import ModuleType
 import numpy as np
 
 from avem.errors import MediaError, SettingError
-from avem.extract.containers import first_line
-from avem.extract.decoded import MAX_SOUND_S, MIN_SOUND_S, RATE_HZ, DecodedSound, DecodedVideo, frame_ids
+from avem.extract.decode.containers import first_line
+from avem.extract.decode.decoded import MAX_SOUND_S, MIN_SOUND_S, RATE_HZ, DecodedSound, DecodedVideo, frame_ids
 
 REFUSED = 3
 """Exit status of the process where the file is at fault; the reason is on its standard error."""
@@ -89,7 +89,7 @@ def _import_decord() -> ModuleType:
 
 
 def _in_process(path: Path, arguments: list[str], limit_s: float) -> dict[str, np.ndarray]:
-    command = [sys.executable, "-m", "avem.extract.decord_reader", *arguments]
+    command = [sys.executable, "-m", "avem.extract.decode.decord_reader", *arguments]
     environment = {**os.environ, "DECORD_EOF_RETRY_MAX": "2048"}
     try:
         done = subprocess.run(command, capture_output=True, timeout=limit_s, env=environment, check=False)

@@ -1,4 +1,4 @@
-"""A decoding worker: `python -m avem.extract.worker FD` reads tasks from a socket and answers each, until it closes.
+"""A decoding worker: `python -m avem.extract.decode.worker FD` reads tasks from a socket and answers each, until it closes.
 
 Workers are plain subprocesses rather than `multiprocessing` ones: they import neither the parent's main module nor
 torch, so they start in a fifth of a second, and scripts need no main guard.
@@ -17,10 +17,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from avem.errors import MediaError
-from avem.extract.decode_task import DecodedClip, DecodeTask, merge_parts, remaining_streams
-from avem.extract.lengths import clip_length
-from avem.extract.media import probe, read_sound, read_video
-from avem.extract.pixels import preprocess_frames
+from avem.extract.decode.lengths import clip_length
+from avem.extract.decode.media import probe, read_sound, read_video
+from avem.extract.decode.pixels import preprocess_frames
+from avem.extract.decode.task import DecodedClip, DecodeTask, merge_parts, remaining_streams
 
 
 def decode_clip(task: DecodeTask) -> DecodedClip:
@@ -46,7 +46,7 @@ def _sound(task: DecodeTask) -> DecodedClip:
     start = time.perf_counter()
     try:
         if task.decoder == "decord":
-            from avem.extract.decord_reader import sound_here
+            from avem.extract.decode.decord_reader import sound_here
 
             decoded = sound_here(Path(task.sound_path))
         else:
@@ -66,7 +66,7 @@ def _pictures(task: DecodeTask) -> DecodedClip:
     start = time.perf_counter()
     try:
         if task.decoder == "decord":
-            from avem.extract.decord_reader import video_here
+            from avem.extract.decode.decord_reader import video_here
 
             decoded = video_here(Path(task.path), task.frames)
         else:

@@ -1,7 +1,7 @@
 """Frames by PyAV: every packet is decoded in the file's order, and frames are numbered as they come out.
 
 No index is trusted, because containers' indices count packets that never become frames, and in another order. Long
-clips are the exception: there the packets' own time stamps prove which frame is which (`avem.extract.skipping`), so
+clips are the exception: there the packets' own time stamps prove which frame is which (`avem.extract.decode.skipping`), so
 only the stretches before wanted frames are decoded. What does not fit the stamps has every packet decoded after all.
 """
 
@@ -19,10 +19,10 @@ from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 
 from avem.errors import MediaError
-from avem.extract import skipping
-from avem.extract.containers import Clock, open_media, picture_stream, promised_packets, read_packets
-from avem.extract.damage import check_decoded, check_length, check_whole
-from avem.extract.decoded import TIME_LIMIT_S, DecodedVideo, Frames, Indices, Span, frame_ids
+from avem.extract.decode import skipping
+from avem.extract.decode.containers import Clock, open_media, picture_stream, promised_packets, read_packets
+from avem.extract.decode.damage import check_decoded, check_length, check_whole
+from avem.extract.decode.decoded import TIME_LIMIT_S, DecodedVideo, Frames, Indices, Span, frame_ids
 
 KEPT_BYTES = 128 * 2**20
 """Packets kept in memory between passes; those of a larger file are read from it twice."""

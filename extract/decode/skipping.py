@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import av
 
-from avem.extract.decoded import Indices
+from avem.extract.decode.decoded import Indices
 
 LONG_S = 20.0
 """Shorter clips have every packet decoded."""

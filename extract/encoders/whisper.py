@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from avem.errors import CheckpointError, MissingFileError
-from avem.extract.checkpoints import load_strict, read_json, read_tensors, read_torch_file, tensors_sha256
+from avem.extract.encoders.checkpoints import load_strict, read_json, read_tensors, read_torch_file, tensors_sha256
 
 if TYPE_CHECKING:
     from whisper.model import AudioEncoder as WhisperAudioEncoder

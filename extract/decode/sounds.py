@@ -14,9 +14,9 @@ import numpy as np
 from av.container import InputContainer
 
 from avem.errors import MediaError
-from avem.extract.containers import Clock, find_picture_stream, open_media, read_packets, sound_stream
-from avem.extract.damage import check_decoded, check_length, check_whole
-from avem.extract.decoded import MAX_SOUND_S, MIN_SOUND_S, RATE_HZ, TIME_LIMIT_S, DecodedSound, Samples, Span
+from avem.extract.decode.containers import Clock, find_picture_stream, open_media, read_packets, sound_stream
+from avem.extract.decode.damage import check_decoded, check_length, check_whole
+from avem.extract.decode.decoded import MAX_SOUND_S, MIN_SOUND_S, RATE_HZ, TIME_LIMIT_S, DecodedSound, Samples, Span
 
 GAP_S = 0.1
 """A step in time stamps up to this is how containers round; FFmpeg's own resampler corrects from here on, too."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import av
 
-from avem.extract.containers import Clock, check_file, find_picture_stream, open_media, read_packets
-from avem.extract.decoded import TIME_LIMIT_S
+from avem.extract.decode.containers import Clock, check_file, find_picture_stream, open_media, read_packets
+from avem.extract.decode.decoded import TIME_LIMIT_S
 
 
 def clip_length(path: str | Path, sound_path: str | Path, limit_s: float = TIME_LIMIT_S) -> float:

@@ -16,11 +16,18 @@ from torch.nn import functional
 
 from avem.cache.decoders import DECODER
 from avem.errors import CheckpointError, SettingError
-from avem.extract.checkpoints import read_json
+from avem.extract.decode.pixels import CLIP_MEAN, CLIP_STD, preprocess_frames
 from avem.extract.defaults import DEFAULT_DECODER
-from avem.extract.languagebind import LanguageBindVideo, load_languagebind
-from avem.extract.pixels import CLIP_MEAN, CLIP_STD, preprocess_frames
-from avem.extract.whisper import HOP_LENGTH, SAMPLE_RATE, LoadedWhisper, cast_weights, load_whisper, openai_whisper
+from avem.extract.encoders.checkpoints import read_json
+from avem.extract.encoders.languagebind import LanguageBindVideo, load_languagebind
+from avem.extract.encoders.whisper import (
+    HOP_LENGTH,
+    SAMPLE_RATE,
+    LoadedWhisper,
+    cast_weights,
+    load_whisper,
+    openai_whisper,
+)
 from avem.locate import locate_model
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from avem.errors import MediaError
-from avem.extract import layouts
-from avem.extract.decoded import WHOLE_SHARE
+from avem.extract.decode import layouts
+from avem.extract.decode.decoded import WHOLE_SHARE
 
 
 def check_whole(path: Path) -> None:

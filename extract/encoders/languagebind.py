@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avem.errors import CheckpointError
-from avem.extract.checkpoints import load_strict, read_json, read_tensors, tensors_sha256
+from avem.extract.encoders.checkpoints import load_strict, read_json, read_tensors, tensors_sha256
 
 ACTIVATIONS = ("gelu", "quick_gelu")
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from avem.cache.records import ClipRecord, Kind, RowDetails, Shard, StreamSpec
 from avem.cache.stream import StreamWriter
 from avem.cache.writer import StoreWriter
-from avem.extract.assemble import ShardWriterThread, StreamAssembler
-from avem.extract.decode_task import DecodedClip, DecodeTask
-from avem.extract.loading import Encoders
+from avem.extract.decode.pool import DecodePool
+from avem.extract.decode.task import DecodedClip, DecodeTask
+from avem.extract.engine.assemble import ShardWriterThread, StreamAssembler
+from avem.extract.engine.encoders import Encoders
 from avem.extract.options import ExtractOptions, Timings
-from avem.extract.pool import DecodePool
 from avem.progress import Stage
 
 BATCH_ON_GPU, BATCH_ON_CPU = 32, 8

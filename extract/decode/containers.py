@@ -144,7 +144,7 @@ def sound_stream(container: InputContainer, path: Path) -> av.AudioStream:
 def read_packets(container: InputContainer, streams: list[av.stream.Stream], clock: Clock) -> Iterator[av.Packet]:
     """The packets of some streams in the file's order, as far as they can be read; then an empty one for each stream.
 
-    A file that breaks off ends here without an error; `avem.extract.damage` and the callers see what is missing.
+    A file that breaks off ends here without an error; `avem.extract.decode.damage` and the callers see what is missing.
     """
     packets = container.demux(streams)
     while True:

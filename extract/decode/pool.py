@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 
-from avem.extract.decode_task import DecodedClip, DecodeTask, merge_parts, remaining_streams
+from avem.extract.decode.task import DecodedClip, DecodeTask, merge_parts, remaining_streams
 
 QUEUED_PER_WORKER = 2
 """Tasks a worker holds: the one it is at, and the next, so that it never waits for the parent."""
@@ -214,7 +214,7 @@ def _start() -> _Worker:
     ours, theirs = socket.socketpair()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "avem.extract.worker", str(theirs.fileno())],
+            [sys.executable, "-m", "avem.extract.decode.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # decoders are chatty about every oddity; what matters comes back as an error
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "DECORD_EOF_RETRY_MAX": "2048"},

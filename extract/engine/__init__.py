@@ -1,0 +1,1 @@
+"""Where shards are filled: one device, several, or a Ray cluster."""
