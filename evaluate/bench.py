@@ -9,14 +9,14 @@ from typing import Any
 
 from avem.cache.windows import whole_id
 from avem.errors import SettingError
-from avem.evaluate.answers import AnswerLog, kept_or_spare
-from avem.evaluate.asking import Asker, Questioner
-from avem.evaluate.clips import Clips, resolve_clips
-from avem.evaluate.parse import parse_reply, parse_text
-from avem.evaluate.pooling import POOLING, PooledAnswer, WindowRows, pool_records
-from avem.evaluate.questions import check_questions
-from avem.evaluate.results import WAYS, BenchResult, Item, judge
-from avem.evaluate.statistics import RESAMPLES
+from avem.evaluate.emorealm.parse import parse_reply, parse_text
+from avem.evaluate.emorealm.questions import check_questions
+from avem.evaluate.emorealm.results import WAYS, BenchResult, Item, judge
+from avem.evaluate.emorealm.statistics import RESAMPLES
+from avem.evaluate.predict.clips import Clips, resolve_clips
+from avem.evaluate.predict.feature_model import Asker, Questioner
+from avem.evaluate.predict.log import AnswerLog, kept_or_spare
+from avem.evaluate.predict.pooling import POOLING, PooledAnswer, WindowRows, pool_records
 from avem.progress import stage
 from avem.records import Question
 from avem.special_tokens import refuse_special, special_tokens
@@ -51,7 +51,7 @@ def bench_emorealm(
     Args:
         model: An `avem.train.AudiovisualLM`.
         store: An `avem.cache.FeatureStore`.
-        questions: See `avem.evaluate.emorealm.read_questions`.
+        questions: See `avem.evaluate.emorealm.scoring.read_questions`.
         style: `letters` (the reference's prompt, options shown) or `cloze` (question alone, option texts weighed).
         out_dir: Where `answers.jsonl` and `result.json` go; None keeps nothing.
         name: Short name of the model for tables.
@@ -110,7 +110,7 @@ def bench_questions(
         asker: A model over a store, over media files, or behind an endpoint.
         questions: Chosen and checked questions.
         clips: Where each question's clip is.
-        ways: Some of `avem.evaluate.results.WAYS`; those that `asker` can't answer in are left out.
+        ways: Some of `avem.evaluate.emorealm.results.WAYS`; those that `asker` can't answer in are left out.
         out_dir: Where `answers.jsonl` and `result.json` go; None keeps nothing.
         name: Short name of the model for tables.
         resamples: Bootstrap resamples for the intervals.
@@ -188,7 +188,7 @@ def hear(
         questions: What is asked.
         places: Question id to the place of its clip, or to the `WindowRows` of its windows, each of which is asked;
             questions without one are asked without media alone.
-        ways: Some of `avem.evaluate.results.WAYS`.
+        ways: Some of `avem.evaluate.emorealm.results.WAYS`.
         log: Keeps every answer as it comes.
         name: What the progress bar calls the model.
 

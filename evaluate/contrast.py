@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from avem.errors import SettingError
-from avem.evaluate.asking import STREAMS, Ask, Asker, options_of
 from avem.evaluate.bench import bench_questions, place_clips
-from avem.evaluate.questions import prompt_text
-from avem.evaluate.results import BenchResult
-from avem.evaluate.statistics import RESAMPLES
+from avem.evaluate.emorealm.questions import prompt_text
+from avem.evaluate.emorealm.results import BenchResult
+from avem.evaluate.emorealm.statistics import RESAMPLES
+from avem.evaluate.predict.feature_model import STREAMS, Ask, Asker, options_of
 from avem.files import json_sha256
 from avem.records import Question
 from avem.train.data.noise import Alteration

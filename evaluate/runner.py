@@ -12,19 +12,19 @@ from typing import Any
 
 from avem.errors import SettingError
 from avem.escaping import file_name
-from avem.evaluate.answers import read_answers
 from avem.evaluate.bench import bench_emorealm, bench_questions, chosen_ways, select_questions
 from avem.evaluate.contrast import ContrastOptions, bench_contrast
-from avem.evaluate.emorealm import score
-from avem.evaluate.loading import EndpointOptions, find_files, open_media_model, open_model, short_names
-from avem.evaluate.media_asking import MediaAsker, MediaModel, place_questions
-from avem.evaluate.parse import parse_reply
-from avem.evaluate.pooling import pooling_note
-from avem.evaluate.questions import read_questions
-from avem.evaluate.reference import is_right
+from avem.evaluate.emorealm.parse import parse_reply
+from avem.evaluate.emorealm.questions import read_questions
+from avem.evaluate.emorealm.reference import is_right
+from avem.evaluate.emorealm.results import BenchResult, Item, judge, read_result
+from avem.evaluate.emorealm.scoring import score
+from avem.evaluate.emorealm.statistics import RESAMPLES
+from avem.evaluate.predict.loading import EndpointOptions, find_files, open_media_model, open_model, short_names
+from avem.evaluate.predict.log import read_answers
+from avem.evaluate.predict.media_model import MediaAsker, MediaModel, place_questions
+from avem.evaluate.predict.pooling import pooling_note
 from avem.evaluate.report.bench import write_report
-from avem.evaluate.results import BenchResult, Item, judge, read_result
-from avem.evaluate.statistics import RESAMPLES
 from avem.inputs import is_result
 from avem.output_kinds import BENCH
 from avem.ownership import opened, owned
@@ -108,7 +108,7 @@ def judge_answers(path: Path, questions: Sequence[Question], options: BenchOptio
     """Judge answers from a file or folder and keep the result beside those of models.
 
     Args:
-        path: See `avem.evaluate.answers.read_answers`.
+        path: See `avem.evaluate.predict.log.read_answers`.
         questions: What was asked.
         options: Where the result goes, and the bootstrap's settings.
     """

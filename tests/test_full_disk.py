@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from avem.errors import WriteError
-from avem.evaluate.answers import AnswerLog
+from avem.evaluate.predict.log import AnswerLog
 from avem.files import replace_directory, write_atomic
 from avem.output_kinds import BENCH, MODEL
 from avem.outputs import folder_target

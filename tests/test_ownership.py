@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from avem.errors import SettingError
-from avem.evaluate.answers import AnswerLog
+from avem.evaluate.predict.log import AnswerLog
 from avem.output_kinds import LOCK
 from avem.ownership import owned
 

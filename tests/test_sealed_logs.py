@@ -9,7 +9,7 @@ import pytest
 
 from avem.chat import ChatReply
 from avem.errors import DataError
-from avem.evaluate.answers import AnswerLog, read_answers
+from avem.evaluate.predict.log import AnswerLog, read_answers
 from avem.sealed_log import sealed_line
 from avem.tools.prefs.journal import Journal
 

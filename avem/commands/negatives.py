@@ -104,8 +104,8 @@ def _outcome(done: MiningReport) -> str:
 
 def _benchmark_rows(store: FeatureStore, files: list[Path]) -> list[int]:
     """Rows of the clips that benchmark files ask about, with their windows; those that the store lacks can't leak."""
-    from avem.evaluate.clips import resolve_clips
-    from avem.evaluate.questions import read_questions
+    from avem.evaluate.emorealm.questions import read_questions
+    from avem.evaluate.predict.clips import resolve_clips
 
     questions = [question for file in files for question in read_questions(file)]
     return sorted(resolve_clips(store.clips, questions).all_rows)

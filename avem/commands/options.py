@@ -12,7 +12,7 @@ import typer
 from avem.errors import SettingError
 
 if TYPE_CHECKING:
-    from avem.evaluate.loading import EndpointOptions
+    from avem.evaluate.predict.loading import EndpointOptions
 
 DEFAULT_MODEL = "./runs/avem-dpo/final"
 
@@ -69,7 +69,7 @@ def endpoint_options(
     url: str | None, *, key_variable: str, parallel: int, timeout_s: float, retries: int, sound: bool
 ) -> EndpointOptions | None:
     """Settings of an endpoint, or None where none was named."""
-    from avem.evaluate.loading import EndpointOptions
+    from avem.evaluate.predict.loading import EndpointOptions
 
     if url is None:
         return None

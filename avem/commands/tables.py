@@ -10,10 +10,10 @@ from avem.cache.decoders import OLD
 from avem.cache.info import StoreInfo
 from avem.errors import SettingError
 from avem.escaping import file_name
-from avem.evaluate.results import BenchResult
+from avem.evaluate.emorealm.results import BenchResult
+from avem.evaluate.emorealm.summary import summarise, to_csv, to_json, to_latex, to_markdown, to_table
 from avem.evaluate.runner import replies_of, scoring_differences
 from avem.evaluate.sheets import Sheet
-from avem.evaluate.summary import summarise, to_csv, to_json, to_latex, to_markdown, to_table
 from avem.files import write_atomic
 from avem.terminal import plain, plain_table, show, show_block, show_table
 

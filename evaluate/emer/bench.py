@@ -11,10 +11,10 @@ from typing import Any
 
 from avem.chat import ChatClient, ChatRequest, ChatSettings, ask_each
 from avem.errors import DataError, EndpointError, SettingError
-from avem.evaluate.answers import AnswerLog
 from avem.evaluate.emer.rubric import Description, Rubric, grade_means
+from avem.evaluate.emorealm.statistics import RESAMPLES
+from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.sheets import Sheet
-from avem.evaluate.statistics import RESAMPLES
 from avem.files import json_sha256
 from avem.progress import stage
 from avem.sealed_files import write_sealed

@@ -14,8 +14,8 @@ import numpy as np
 
 from avem.chat_replies import parse_plain_json
 from avem.errors import DataError, MissingFileError
-from avem.evaluate.replies import without_thoughts
-from avem.evaluate.statistics import LEVEL, resample_sums
+from avem.evaluate.emorealm.replies import without_thoughts
+from avem.evaluate.emorealm.statistics import LEVEL, resample_sums
 from avem.files import json_sha256, read_json_lines
 
 DESCRIBE = "Describe the audiovisual content relevant to emotion in detail."

@@ -9,14 +9,14 @@ from pathlib import Path
 from avem.chat import ChatSettings
 from avem.errors import SettingError
 from avem.escaping import file_name
-from avem.evaluate.answers import AnswerLog, read_answers
-from avem.evaluate.asking import Asker
 from avem.evaluate.bench import hear, place_clips
 from avem.evaluate.emer.bench import EmerResult, Estimate, JudgeOptions, bench_emer, estimate
 from avem.evaluate.emer.report import write_emer_report
 from avem.evaluate.emer.rubric import DESCRIBE, Description, Rubric, load_rubric, read_references
-from avem.evaluate.loading import open_model, short_names
-from avem.evaluate.pooling import replies
+from avem.evaluate.predict.feature_model import Asker
+from avem.evaluate.predict.loading import open_model, short_names
+from avem.evaluate.predict.log import AnswerLog, read_answers
+from avem.evaluate.predict.pooling import replies
 from avem.output_kinds import BENCH
 from avem.ownership import opened, owned
 from avem.records import Question
@@ -32,7 +32,7 @@ class EmerOptions:
     references: Path
     judge: ChatSettings
     answers: Path | None = None
-    """The model's descriptions, see `avem.evaluate.answers.read_answers`; instead of `model`."""
+    """The model's descriptions, see `avem.evaluate.predict.log.read_answers`; instead of `model`."""
     model: str = ""
     cache: Path = Path("./cache")
     prompt: str = DESCRIBE

@@ -16,10 +16,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 from avem.errors import DataError
-from avem.evaluate.asking import Asker
-from avem.evaluate.metrics import Floats
-from avem.evaluate.questions import in_order, prompt_text
-from avem.evaluate.statistics import LEVEL, RESAMPLES, resample_sums
+from avem.evaluate.emorealm.metrics import Floats
+from avem.evaluate.emorealm.questions import in_order, prompt_text
+from avem.evaluate.emorealm.statistics import LEVEL, RESAMPLES, resample_sums
+from avem.evaluate.predict.feature_model import Asker
 from avem.progress import stage
 from avem.records import Question
 from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID

@@ -15,18 +15,18 @@ from markupsafe import Markup
 from avem import __version__
 from avem.errors import SettingError
 from avem.escaping import file_name
-from avem.evaluate.answers import AnswerLog
-from avem.evaluate.asking import Asker
 from avem.evaluate.bench import select_questions
-from avem.evaluate.clips import ResolvedClips, resolve_clips
-from avem.evaluate.loading import open_model, short_names
+from avem.evaluate.emorealm.questions import read_questions, task_name
+from avem.evaluate.emorealm.statistics import RESAMPLES
 from avem.evaluate.page import page_environment
+from avem.evaluate.predict.clips import ResolvedClips, resolve_clips
+from avem.evaluate.predict.feature_model import Asker
+from avem.evaluate.predict.loading import open_model, short_names
+from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.probes.attention import AttentionResult, attention_probe
 from avem.evaluate.probes.densities import Sample, density_svg
 from avem.evaluate.probes.swap import OTHER, SwapResult, swap_probe
-from avem.evaluate.questions import read_questions, task_name
 from avem.evaluate.sheets import Sheet
-from avem.evaluate.statistics import RESAMPLES
 from avem.files import write_atomic
 from avem.output_kinds import PROBE
 from avem.ownership import opened

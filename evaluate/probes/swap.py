@@ -15,10 +15,10 @@ import numpy as np
 
 from avem.cache.windows import whole_ids
 from avem.errors import DataError
-from avem.evaluate.answers import AnswerLog
-from avem.evaluate.asking import STREAMS, Asker, options_of
-from avem.evaluate.questions import letters, prompt_text
-from avem.evaluate.statistics import LEVEL, RESAMPLES, resample_sums
+from avem.evaluate.emorealm.questions import letters, prompt_text
+from avem.evaluate.emorealm.statistics import LEVEL, RESAMPLES, resample_sums
+from avem.evaluate.predict.feature_model import STREAMS, Asker, options_of
+from avem.evaluate.predict.log import AnswerLog
 from avem.files import json_sha256
 from avem.progress import stage
 from avem.records import Question

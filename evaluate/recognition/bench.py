@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avem.evaluate.answers import AnswerLog, kept_or_spare
-from avem.evaluate.asking import Questioner
 from avem.evaluate.bench import hear
-from avem.evaluate.pooling import POOLING, PooledAnswer, WindowRows, pool_records
+from avem.evaluate.emorealm.statistics import RESAMPLES
+from avem.evaluate.predict.feature_model import Questioner
+from avem.evaluate.predict.log import AnswerLog, kept_or_spare
+from avem.evaluate.predict.pooling import POOLING, PooledAnswer, WindowRows, pool_records
 from avem.evaluate.recognition.labelled import LabelledClip, LabelledClips
 from avem.evaluate.recognition.labels import PROMPTS, EmotionSet, parse_label, spellings
 from avem.evaluate.recognition.results import (
@@ -19,7 +20,6 @@ from avem.evaluate.recognition.results import (
     judge_labels,
     label_logprobs,
 )
-from avem.evaluate.statistics import RESAMPLES
 from avem.records import Question
 
 LABEL_TOKENS = 16

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from avem.cache.windows import clip_spans, whole_ids
 from avem.errors import DataError, SettingError
-from avem.evaluate.pooling import WindowRows
+from avem.evaluate.predict.pooling import WindowRows
 from avem.evaluate.recognition.labels import EmotionSet
 from avem.records import Question
 

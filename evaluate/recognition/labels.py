@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from avem.errors import SettingError
-from avem.evaluate.asking import STREAMS
-from avem.evaluate.replies import answer_of
+from avem.evaluate.emorealm.replies import answer_of
+from avem.evaluate.predict.feature_model import STREAMS
 
 SEVEN = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
 

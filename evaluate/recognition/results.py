@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from avem.errors import DataError, MissingFileError
+from avem.evaluate.emorealm.results import Headline
+from avem.evaluate.emorealm.statistics import RESAMPLES
 from avem.evaluate.recognition.labels import SPELLINGS
 from avem.evaluate.recognition.scoring import score_labels
-from avem.evaluate.results import Headline
-from avem.evaluate.statistics import RESAMPLES
 from avem.sealed_files import read_sealed, write_sealed
 
 FORMAT = "avem-recognition-1"
@@ -60,7 +60,7 @@ class RecognitionResult(Headline):
     model: dict[str, Any] = field(default_factory=dict)
     store: dict[str, Any] = field(default_factory=dict)
     pooling: dict[str, Any] = field(default_factory=dict)
-    """How many clips are pooled over their windows, and how (`avem.evaluate.pooling`); empty for none."""
+    """How many clips are pooled over their windows, and how (`avem.evaluate.predict.pooling`); empty for none."""
 
     def write(self, path: Path) -> None:
         """Write the result as JSON, whole or not at all."""

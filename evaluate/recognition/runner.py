@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avem.errors import SettingError
-from avem.evaluate.asking import Asker, Questioner
-from avem.evaluate.loading import EndpointOptions, open_media_model, open_model, short_names
-from avem.evaluate.media_asking import MediaAsker, MediaModel
-from avem.evaluate.pooling import pooling_note
+from avem.evaluate.emorealm.statistics import RESAMPLES
+from avem.evaluate.predict.feature_model import Asker, Questioner
+from avem.evaluate.predict.loading import EndpointOptions, open_media_model, open_model, short_names
+from avem.evaluate.predict.media_model import MediaAsker, MediaModel
+from avem.evaluate.predict.pooling import pooling_note
 from avem.evaluate.recognition.bench import LABEL_TOKENS, bench_recognition
 from avem.evaluate.recognition.labelled import LabelledClips, clips_of_folder, clips_of_store, with_files
 from avem.evaluate.recognition.labels import STREAM_CHOICES, EmotionSet, emotion_set
 from avem.evaluate.recognition.report import write_recognition_report
 from avem.evaluate.recognition.results import LABEL_WAYS, RecognitionResult
-from avem.evaluate.statistics import RESAMPLES
 from avem.output_kinds import BENCH
 from avem.ownership import opened, owned
 from avem.secrets import mask

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avem.errors import DataError
-from avem.evaluate.statistics import LEVEL, resample_sums
+from avem.evaluate.emorealm.statistics import LEVEL, resample_sums
 
 LABEL_METRICS = ("uar", "war", "weighted_f1", "macro_f1")
 

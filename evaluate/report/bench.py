@@ -9,15 +9,15 @@ from typing import Any
 
 from avem import __version__
 from avem.errors import DataError
-from avem.evaluate.metrics import group_by_task
+from avem.evaluate.emorealm.metrics import group_by_task
+from avem.evaluate.emorealm.questions import task_name
+from avem.evaluate.emorealm.results import BenchResult, read_result
+from avem.evaluate.emorealm.statistics import RESAMPLES
+from avem.evaluate.emorealm.summary import AVERAGE, METRIC_NAMES, SummaryRow, summarise
 from avem.evaluate.page import page_environment, signed
 from avem.evaluate.paper import COLUMNS, TABLE_3
-from avem.evaluate.questions import task_name
 from avem.evaluate.report.cards import make_cards
 from avem.evaluate.report.curves import read_curves
-from avem.evaluate.results import BenchResult, read_result
-from avem.evaluate.statistics import RESAMPLES
-from avem.evaluate.summary import AVERAGE, METRIC_NAMES, SummaryRow, summarise
 from avem.files import save_page
 
 PICTURES = 60

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from avem.evaluate.questions import letters, option_text, task_name
+from avem.evaluate.emorealm.questions import letters, option_text, task_name
+from avem.evaluate.emorealm.results import BenchResult, Item
 from avem.evaluate.report.media import ClipPicture, find_media, picture
-from avem.evaluate.results import BenchResult, Item
 from avem.progress import stage
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from avem.errors import CheckpointError, DataError, SettingError
-from avem.evaluate.adapters import ADAPTERS, adapter_for, load_adapter
-from avem.evaluate.adapters.vision import ready_torchvision
-from avem.evaluate.loading import open_media_model
-from avem.evaluate.media_asking import Shown
+from avem.evaluate.predict.adapters import ADAPTERS, adapter_for, load_adapter
+from avem.evaluate.predict.adapters.vision import ready_torchvision
+from avem.evaluate.predict.loading import open_media_model
+from avem.evaluate.predict.media_model import Shown
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from tests.evaluate.adapter_kit import FAMILIES, save_small
 from tests.evaluate.media_kit import write_clip
@@ -108,7 +108,7 @@ def test_models_that_no_adapter_runs(tmp_path):
 
 HALF_LOADED = """
 import sys, pathlib, torch
-from avem.evaluate.adapters.vision import UNGUARDED, ready_torchvision
+from avem.evaluate.predict.adapters.vision import UNGUARDED, ready_torchvision
 place = pathlib.Path(sys.argv[1], "torchvision", "__init__.py")
 place.write_text("raise RuntimeError('CUDA versions differ')")
 try:

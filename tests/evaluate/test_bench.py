@@ -9,8 +9,8 @@ import pytest
 
 from avem.errors import DataError, FingerprintError, SettingError
 from avem.evaluate.bench import bench_emorealm, select_questions
-from avem.evaluate.clips import resolve_clips
-from avem.evaluate.results import read_result
+from avem.evaluate.emorealm.results import read_result
+from avem.evaluate.predict.clips import resolve_clips
 from avem.records import Question
 
 

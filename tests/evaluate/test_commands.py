@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from avem.commands.bench import bench_app
 from avem.commands.report import report
 from avem.errors import AvemError, DataError, MissingFileError, SettingError
-from avem.evaluate.loading import short_names
-from avem.evaluate.results import read_result
+from avem.evaluate.emorealm.results import read_result
+from avem.evaluate.predict.loading import short_names
 from avem.evaluate.runner import BenchOptions, run_emorealm, scoring_differences
 from avem.records import Question
 

@@ -6,7 +6,7 @@ import pytest
 
 from avem.errors import DataError
 from avem.evaluate import emorealm
-from avem.evaluate.reference import is_right, parses, strip_label
+from avem.evaluate.emorealm.reference import is_right, parses, strip_label
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from avem.commands.bench import bench_app
 from avem.errors import EndpointError, MissingFileError, SettingError
-from avem.evaluate.endpoint import LONG_SIDE, jpeg_uri, messages, wav_base64
-from avem.evaluate.loading import EndpointOptions
-from avem.evaluate.media_asking import INSTRUCTION, MediaAsker, ShownMedia, files_of_folder, files_of_store
+from avem.evaluate.emorealm.results import read_result
+from avem.evaluate.predict.endpoint import LONG_SIDE, jpeg_uri, messages, wav_base64
+from avem.evaluate.predict.loading import EndpointOptions
+from avem.evaluate.predict.media_model import INSTRUCTION, MediaAsker, ShownMedia, files_of_folder, files_of_store
 from avem.evaluate.recognition.runner import RecognitionOptions, run_recognition
-from avem.evaluate.results import read_result
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from tests.endpoint_kit import completion, stand_in
 from tests.evaluate.media_kit import write_clip

@@ -17,14 +17,14 @@ from avem.escaping import CONTROL, page_text
 from avem.evaluate.emer.bench import EmerResult
 from avem.evaluate.emer.report import write_emer_report
 from avem.evaluate.emer.rubric import load_rubric
+from avem.evaluate.emorealm.results import Item, judge
+from avem.evaluate.emorealm.summary import summarise, to_csv
 from avem.evaluate.probes.densities import Sample, density_svg
 from avem.evaluate.recognition.confusion import confusion_svg
 from avem.evaluate.recognition.report import write_recognition_report
 from avem.evaluate.recognition.results import LabelItem, RecognitionResult, judge_labels
 from avem.evaluate.report.bench import write_report
-from avem.evaluate.results import Item, judge
 from avem.evaluate.sheets import read_csv
-from avem.evaluate.summary import summarise, to_csv
 from avem.pages import make_environment
 from avem.records import Question
 from avem.terminal import PlainFormatter

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avem.evaluate.emer.rubric import load_rubric
-from avem.evaluate.parse import parse_reply, parse_text
+from avem.evaluate.emorealm.parse import parse_reply, parse_text
 from avem.evaluate.recognition.labels import SEVEN, parse_label
 from avem.records import Question
 

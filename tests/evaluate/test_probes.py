@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 from avem.cache import FeatureStore
 from avem.commands.probe import probe_app
 from avem.errors import DataError, SettingError
-from avem.evaluate.answers import AnswerLog
-from avem.evaluate.asking import Asker
 from avem.evaluate.contrast import ContrastAsker, ContrastOptions, contrast
+from avem.evaluate.emorealm.questions import prompt_text
+from avem.evaluate.predict.feature_model import Asker
+from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.probes.attention import attention_probe, measuring, token_kinds
 from avem.evaluate.probes.densities import Sample, density, density_svg
 from avem.evaluate.probes.runner import ProbeOptions, attention_sheet, run_attention, run_swap
 from avem.evaluate.probes.swap import swap_numbers, swap_probe
-from avem.evaluate.questions import prompt_text
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from avem.records import Question
 from avem.train import load_model

@@ -11,7 +11,7 @@ from avem.cache import FeatureStore
 from avem.commands.bench import bench_app
 from avem.errors import FingerprintError, SettingError
 from avem.evaluate.bench import bench_emorealm
-from avem.evaluate.questions import prompt_text
+from avem.evaluate.emorealm.questions import prompt_text
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from avem.records import Question
 from avem.train import load_model

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from avem.commands.bench import bench_app
 from avem.errors import DataError, SettingError
-from avem.evaluate.asking import Asker
+from avem.evaluate.predict.feature_model import Asker
 from avem.evaluate.recognition.bench import bench_recognition
 from avem.evaluate.recognition.confusion import confusion_svg
 from avem.evaluate.recognition.labelled import clips_of_folder, clips_of_store

@@ -9,12 +9,12 @@ import pytest
 from markupsafe import Markup
 
 from avem.errors import DataError, MissingFileError
-from avem.evaluate.questions import letters
+from avem.evaluate.emorealm.questions import letters
+from avem.evaluate.emorealm.results import Item, judge
+from avem.evaluate.emorealm.summary import summarise, to_csv, to_json, to_markdown, to_table
 from avem.evaluate.report.bench import write_report
 from avem.evaluate.report.curves import make_panel, smoothed
 from avem.evaluate.report.media import frame_strip, wave_path
-from avem.evaluate.results import Item, judge
-from avem.evaluate.summary import summarise, to_csv, to_json, to_markdown, to_table
 from avem.records import Question
 from tests.evaluate.browser_kit import backgrounds, open_on_a_phone_without_scripts
 from tests.evaluate.media_kit import write_clip

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from avem.errors import DataError
-from avem.evaluate.metrics import Outcome
-from avem.evaluate.statistics import compare, intervals, mcnemar, resample_sums
+from avem.evaluate.emorealm.metrics import Outcome
+from avem.evaluate.emorealm.statistics import compare, intervals, mcnemar, resample_sums
 from avem.records import Question
 
 

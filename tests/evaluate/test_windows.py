@@ -8,19 +8,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from avem.evaluate.asking import Asker
 from avem.evaluate.bench import bench_emorealm
-from avem.evaluate.clips import resolve_clips
 from avem.evaluate.contrast import ContrastOptions, bench_contrast
-from avem.evaluate.media_asking import files_of_store, place_questions
-from avem.evaluate.pooling import WindowRows, pool_answers, pool_logprobs, pool_records, pooling_note
+from avem.evaluate.emorealm.results import read_result
+from avem.evaluate.predict.clips import resolve_clips
+from avem.evaluate.predict.feature_model import Asker
+from avem.evaluate.predict.media_model import files_of_store, place_questions
+from avem.evaluate.predict.pooling import WindowRows, pool_answers, pool_logprobs, pool_records, pooling_note
 from avem.evaluate.probes.runner import _on_windows
 from avem.evaluate.probes.swap import swap_probe
 from avem.evaluate.recognition.bench import bench_recognition
 from avem.evaluate.recognition.labelled import clips_of_store, with_files
 from avem.evaluate.recognition.labels import EMOTION_SETS
 from avem.evaluate.recognition.results import read_recognition
-from avem.evaluate.results import read_result
 from avem.records import Question
 
 RAVDESS = EMOTION_SETS["ravdess"]

@@ -13,9 +13,9 @@ import typer
 from typer.testing import CliRunner
 
 from avem.errors import DataError
-from avem.evaluate.emorealm import score_outcomes
-from avem.evaluate.metrics import Outcome
-from avem.evaluate.statistics import compare
+from avem.evaluate.emorealm.metrics import Outcome
+from avem.evaluate.emorealm.scoring import score_outcomes
+from avem.evaluate.emorealm.statistics import compare
 from avem.records import Modality, Question
 from avem.tools.corpus import rows as corpus_rows
 from avem.tools.proof.claims import AVEM, OWN, own_claims, paper_claims, probe_claims

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from avem.errors import AvemError, CheckpointError, DataError
+from avem.evaluate.emorealm.results import Item, judge, read_result
 from avem.evaluate.report.curves import read_metrics
-from avem.evaluate.results import Item, judge, read_result
 from avem.records import Question
 from avem.sealed_files import read_sealed, write_sealed
 from avem.step_log import append_step, read_steps, trim_steps

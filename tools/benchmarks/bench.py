@@ -20,10 +20,10 @@ import torch
 import typer
 
 from avem.errors import MissingFileError
-from avem.evaluate.asking import Ask, Asker
-from avem.evaluate.questions import letters, read_questions
+from avem.evaluate.emorealm.questions import letters, read_questions
+from avem.evaluate.emorealm.results import BenchResult, Item, judge
+from avem.evaluate.predict.feature_model import Ask, Asker
 from avem.evaluate.report.bench import write_report
-from avem.evaluate.results import BenchResult, Item, judge
 from avem.evaluate.runner import BenchOptions, judge_answers
 from avem.records import Question
 from avem.tools.benchmarks.measure import alternate, show

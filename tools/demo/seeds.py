@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from avem.evaluate.results import BenchResult, judge, read_result
+from avem.evaluate.emorealm.results import BenchResult, judge, read_result
+from avem.evaluate.emorealm.summary import summarise
 from avem.evaluate.sheets import markdown_table
-from avem.evaluate.summary import summarise
 
 MODELS = ("base", "avem-dpo")
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from avem.cache import FeatureStore
 from avem.cache.windows import whole_ids
-from avem.evaluate.clips import resolve_clips
-from avem.evaluate.questions import read_questions
+from avem.evaluate.emorealm.questions import read_questions
+from avem.evaluate.predict.clips import resolve_clips
 from avem.records import Modality, PreferenceRow, Question
 from avem.tools.prefs.report import Fault
 

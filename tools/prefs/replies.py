@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from avem.chat_replies import parse_plain_json
-from avem.evaluate.replies import without_thoughts
+from avem.evaluate.emorealm.replies import without_thoughts
 from avem.records import Emotion
 from avem.tools.prefs.lexicon import emotions_named, words_of
 from avem.tools.prefs.schema import faults_of

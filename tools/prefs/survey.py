@@ -14,7 +14,7 @@ import numpy as np
 from avem.checksums import seal
 from avem.errors import MissingFileError, SettingError
 from avem.escaping import script_json, xml_text
-from avem.evaluate.questions import read_questions
+from avem.evaluate.emorealm.questions import read_questions
 from avem.files import json_sha256, replace_directory, write_atomic
 from avem.inside import inside
 from avem.output_kinds import SURVEY

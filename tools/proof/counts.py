@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from avem.evaluate.questions import polarities
+from avem.evaluate.emorealm.questions import polarities
 from avem.records import Question
 from avem.tools.sweep.measures import SIDES
 

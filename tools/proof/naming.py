@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from avem.evaluate.metrics import Outcome
+from avem.evaluate.emorealm.metrics import Outcome
 from avem.records import Modality, Question
 from avem.tools.corpus.rows import kinds, sentence
 from avem.tools.corpus.scene import Scene

@@ -14,14 +14,14 @@ import numpy as np
 
 from avem.cache import FeatureStore
 from avem.errors import DataError
-from avem.evaluate.answers import AnswerLog
-from avem.evaluate.asking import STREAMS, Asker
 from avem.evaluate.bench import hear
-from avem.evaluate.clips import resolve_clips
-from avem.evaluate.loading import open_model
+from avem.evaluate.emorealm.questions import polarities
+from avem.evaluate.predict.clips import resolve_clips
+from avem.evaluate.predict.feature_model import STREAMS, Asker
+from avem.evaluate.predict.loading import open_model
+from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.probes.attention import attention_probe
 from avem.evaluate.probes.swap import ASKED, swap_probe
-from avem.evaluate.questions import polarities
 from avem.files import json_sha256, write_atomic
 from avem.records import Emotion, Question
 from avem.tools.corpus.rows import sentence

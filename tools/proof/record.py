@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avem.errors import DataError
-from avem.evaluate.metrics import Outcome
+from avem.evaluate.emorealm.metrics import Outcome
 from avem.files import write_atomic
 from avem.tools.proof.counts import CELLS, Floats, cell_of
 

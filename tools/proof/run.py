@@ -12,8 +12,8 @@ from typing import Any
 
 from avem import __version__
 from avem.errors import SettingError
-from avem.evaluate.questions import read_questions
-from avem.evaluate.results import read_result
+from avem.evaluate.emorealm.questions import read_questions
+from avem.evaluate.emorealm.results import read_result
 from avem.evaluate.sheets import Sheet
 from avem.outputs import folder_place
 from avem.ownership import owned

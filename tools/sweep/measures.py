@@ -38,7 +38,7 @@ def bench_measures(score: Mapping[str, Any]) -> dict[str, float]:
     """Table 5's columns from EmoReAlM's metrics; those whose questions the benchmark lacks are left out.
 
     Args:
-        score: As `avem.evaluate.emorealm.score` returns it.
+        score: As `avem.evaluate.emorealm.scoring.score` returns it.
 
     Returns:
         `basic`: mean accuracy of the two basic tasks; `agree`: F1 of modality agreement; `stress`: mean F1 of the two

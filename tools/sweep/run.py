@@ -12,11 +12,11 @@ from typing import Any
 
 from avem.cache import FeatureStore
 from avem.errors import SettingError
-from avem.evaluate.asking import check_style
 from avem.evaluate.bench import bench_emorealm
 from avem.evaluate.contrast import bench_contrast
-from avem.evaluate.loading import open_model
-from avem.evaluate.questions import read_questions
+from avem.evaluate.emorealm.questions import read_questions
+from avem.evaluate.predict.feature_model import check_style
+from avem.evaluate.predict.loading import open_model
 from avem.files import json_sha256
 from avem.output_kinds import SWEEP
 from avem.ownership import opened

@@ -13,10 +13,10 @@ import numpy as np
 
 from avem.checksums import CHECK, seal, unseal
 from avem.errors import DataError, MissingFileError
-from avem.evaluate.emorealm import score_letters
-from avem.evaluate.metrics import Outcome, group_by_task
-from avem.evaluate.questions import letters, to_question
-from avem.evaluate.statistics import RESAMPLES
+from avem.evaluate.emorealm.metrics import Outcome, group_by_task
+from avem.evaluate.emorealm.questions import letters, to_question
+from avem.evaluate.emorealm.scoring import score_letters
+from avem.evaluate.emorealm.statistics import RESAMPLES
 from avem.files import write_atomic
 from avem.records import Question
 from avem.sealed_files import plain
@@ -107,7 +107,7 @@ class BenchResult(Headline):
     """Short name for tables."""
     items: tuple[Item, ...]
     scores: dict[str, dict[str, Any]]
-    """Way to metrics (see `avem.evaluate.emorealm.score`), with intervals; only the ways that were run."""
+    """Way to metrics (see `avem.evaluate.emorealm.scoring.score`), with intervals; only the ways that were run."""
     benchmark: str = "emorealm"
     style: str = "letters"
     model: dict[str, Any] = field(default_factory=dict)
@@ -115,7 +115,7 @@ class BenchResult(Headline):
     unknown: tuple[str, ...] = ()
     """Ids of given answers that fit no question."""
     pooling: dict[str, Any] = field(default_factory=dict)
-    """How many questions are pooled over windows of their clips, and how (`avem.evaluate.pooling`); empty for none."""
+    """How many questions are pooled over windows of their clips, and how (`avem.evaluate.predict.pooling`); empty for none."""
 
     @property
     def remedy(self) -> str:

@@ -11,9 +11,9 @@ import torch
 
 from avem.chat_templates import frozen_date
 from avem.errors import CheckpointError, MediaError
-from avem.evaluate.adapters.vision import ready_torchvision
-from avem.evaluate.asking import STREAMS
-from avem.evaluate.media_asking import FRAMES, Shown, ShownMedia, Take
+from avem.evaluate.predict.adapters.vision import ready_torchvision
+from avem.evaluate.predict.feature_model import STREAMS
+from avem.evaluate.predict.media_model import FRAMES, Shown, ShownMedia, Take
 from avem.files import file_sha256, json_sha256
 from avem.remote_code import NO_CODE, refuse_code
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from avem.errors import DataError
-from avem.evaluate.metrics import METRICS, Floats, Outcome, count_outcomes, rates
-from avem.evaluate.questions import in_order
+from avem.evaluate.emorealm.metrics import METRICS, Floats, Outcome, count_outcomes, rates
+from avem.evaluate.emorealm.questions import in_order
 
 RESAMPLES = 2000
 LEVEL = 95.0

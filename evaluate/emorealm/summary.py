@@ -13,11 +13,11 @@ from rich.text import Text
 
 from avem.errors import DataError
 from avem.escaping import one_line
-from avem.evaluate.metrics import group_by_task
-from avem.evaluate.questions import task_name
-from avem.evaluate.results import BenchResult
+from avem.evaluate.emorealm.metrics import group_by_task
+from avem.evaluate.emorealm.questions import task_name
+from avem.evaluate.emorealm.results import BenchResult
+from avem.evaluate.emorealm.statistics import RESAMPLES, compare
 from avem.evaluate.sheets import csv_text, latex_table, markdown_table
-from avem.evaluate.statistics import RESAMPLES, compare
 
 AVERAGE = "average"
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from avem.cache.windows import whole_ids
 from avem.errors import MediaError, MissingFileError
-from avem.evaluate.asking import STREAMS, Ask, Keep, check_style, options_of
-from avem.evaluate.clips import Clips, resolve_clips
-from avem.evaluate.questions import prompt_text
+from avem.evaluate.emorealm.questions import prompt_text
+from avem.evaluate.predict.clips import Clips, resolve_clips
+from avem.evaluate.predict.feature_model import STREAMS, Ask, Keep, check_style, options_of
 from avem.extract.datasets.base import VIDEO_SUFFIXES
 from avem.extract.decode.media import read_waveform, sample_frames
 from avem.files import file_sha256, json_sha256
@@ -92,7 +92,7 @@ class MediaModel(Protocol):
     sees: tuple[str, ...]
     """Streams it can take."""
     ways: tuple[str, ...]
-    """Those of `avem.evaluate.results.WAYS` that it can answer in."""
+    """Those of `avem.evaluate.emorealm.results.WAYS` that it can answer in."""
 
     def identity(self) -> dict[str, Any]:
         """Everything besides the question and the clip that its answers depend on, as JSON."""
@@ -222,7 +222,7 @@ def files_of_store(store: Any) -> MediaFiles:
 
 
 def place_questions(files: MediaFiles, questions: Sequence[Question]) -> Clips:
-    """Find the file of every question's clip; see `avem.evaluate.clips.resolve_clips`."""
+    """Find the file of every question's clip; see `avem.evaluate.predict.clips.resolve_clips`."""
     import pyarrow as pa
 
     paths = list(files.names)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from avem.errors import DataError
-from avem.evaluate.questions import YES_NO_TASKS
+from avem.evaluate.emorealm.questions import YES_NO_TASKS
 from avem.records import Question
 
 logger = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from avem.evaluate.adapters.base import RATE_HZ, Adapter
-from avem.evaluate.media_asking import ShownMedia
+from avem.evaluate.predict.adapters.base import RATE_HZ, Adapter
+from avem.evaluate.predict.media_model import ShownMedia
 
 
 class AudioFlamingo3(Adapter):

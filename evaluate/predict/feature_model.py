@@ -11,7 +11,7 @@ import torch
 from avem.cache.windows import clip_spans
 from avem.chat_templates import DATE, frozen_date
 from avem.errors import SettingError
-from avem.evaluate.questions import letters, option_text, prompt_text
+from avem.evaluate.emorealm.questions import letters, option_text, prompt_text
 from avem.files import json_sha256
 from avem.records import Question
 from avem.secrets import mask
@@ -33,7 +33,7 @@ class Ask:
 
     question: Question
     way: str
-    """One of `avem.evaluate.results.WAYS`."""
+    """One of `avem.evaluate.emorealm.results.WAYS`."""
     place: Any
     """Where the clip is: its row of the store, or its media file; None without media."""
     key: str
@@ -52,7 +52,7 @@ class Questioner(Protocol):
 
     style: str
     ways: tuple[str, ...]
-    """Those of `avem.evaluate.results.WAYS` that it can answer in."""
+    """Those of `avem.evaluate.emorealm.results.WAYS` that it can answer in."""
 
     def ask(self, question: Question, way: str, place: Any) -> Ask:
         """Name one thing to ask."""

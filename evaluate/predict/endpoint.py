@@ -15,8 +15,8 @@ from PIL import Image
 
 from avem.chat import ChatClient, ChatRequest, ChatSettings, ask_each
 from avem.errors import EndpointError, MediaError
-from avem.evaluate.asking import STREAMS
-from avem.evaluate.media_asking import FRAMES, Shown, ShownMedia, Take
+from avem.evaluate.predict.feature_model import STREAMS
+from avem.evaluate.predict.media_model import FRAMES, Shown, ShownMedia, Take
 from avem.secrets import mask
 
 LONG_SIDE = 512

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from avem.errors import DataError
-from avem.evaluate.adapters.base import Adapter
+from avem.evaluate.predict.adapters.base import Adapter
 from avem.locate import locate_model
 
 ADAPTERS: dict[str, str] = {
@@ -19,7 +19,7 @@ ADAPTERS: dict[str, str] = {
     "internvl": "internvl.InternVL",
     "audioflamingo3": "audio_flamingo3.AudioFlamingo3",
 }
-"""`model_type` to module and class, below `avem.evaluate.adapters`."""
+"""`model_type` to module and class, below `avem.evaluate.predict.adapters`."""
 
 
 def adapter_for(name_or_path: str) -> str | None:
@@ -54,5 +54,5 @@ def load_adapter(name_or_path: str, device: str, dtype: Any) -> Adapter:
     if kind is None:
         raise DataError(f"There is no adapter for {name_or_path}; there are some for {', '.join(ADAPTERS)}.")
     module, name = ADAPTERS[kind].split(".")
-    adapter: type[Adapter] = getattr(import_module(f"avem.evaluate.adapters.{module}"), name)
+    adapter: type[Adapter] = getattr(import_module(f"avem.evaluate.predict.adapters.{module}"), name)
     return adapter.load(Path(locate_model(name_or_path, "--model")), str(name_or_path), device, dtype)

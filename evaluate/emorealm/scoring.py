@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from avem.errors import DataError
-from avem.evaluate.metrics import Outcome, group_by_task, group_metrics
-from avem.evaluate.parse import parse_reply
-from avem.evaluate.questions import check_questions, read_questions, to_question
-from avem.evaluate.reference import reference_metrics
-from avem.evaluate.statistics import intervals
+from avem.evaluate.emorealm.metrics import Outcome, group_by_task, group_metrics
+from avem.evaluate.emorealm.parse import parse_reply
+from avem.evaluate.emorealm.questions import check_questions, read_questions, to_question
+from avem.evaluate.emorealm.reference import reference_metrics
+from avem.evaluate.emorealm.statistics import intervals
 from avem.records import Question
 
 __all__ = ["read_questions", "score", "score_letters", "score_outcomes"]
@@ -40,9 +40,9 @@ def score(
     Args:
         questions: Records, or objects with the fields of the benchmark file.
         answers: Question id to raw text, as a model wrote it.
-        reference_scoring: Give the reference scorer's numbers (see `avem.evaluate.reference`) instead of ours.
+        reference_scoring: Give the reference scorer's numbers (see `avem.evaluate.emorealm.reference`) instead of ours.
         use_parse_answer: With `reference_scoring`, its other matcher; its own evaluation never uses it.
-        resamples: Bootstrap resamples for 95 % intervals (`avem.evaluate.statistics`); 0 for none.
+        resamples: Bootstrap resamples for 95 % intervals (`avem.evaluate.emorealm.statistics`); 0 for none.
         seed: Seed of the bootstrap.
 
     Returns:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from avem.cache.windows import Span, clip_spans, whole_ids
-from avem.evaluate.pooling import WindowRows
+from avem.evaluate.predict.pooling import WindowRows
 from avem.records import Question
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from avem.evaluate.questions import letters, option_text
-from avem.evaluate.replies import answer_of, plain
-from avem.evaluate.reply_patterns import (
+from avem.evaluate.emorealm.questions import letters, option_text
+from avem.evaluate.emorealm.replies import answer_of, plain
+from avem.evaluate.emorealm.reply_patterns import (
     ALSO,
     BARE,
     DECISIVE,

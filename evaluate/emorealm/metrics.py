@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from avem.evaluate.questions import in_order, polarities
+from avem.evaluate.emorealm.questions import in_order, polarities
 from avem.records import Question
 
 COUNTS = ("n", "right", "yes_n", "yes_right", "no_n", "no_right", "said_yes")
