@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from avem.errors import DataError
 from avem.evaluate.report.media import find_media
 from avem.inside import inside
-from avem.tools.prefs.survey import SurveyOptions, make_survey
+from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
 
 ESCAPES = ["../victim.txt", "../../victim.txt", "a/../../victim.txt", "/etc/passwd", "..\\victim.txt", "C:\\x", "C:x",
            "\\\\host\\x", "a\0b", "a\nb", "x" * 300, "x/" * 3000 + "x", "", ".", "..", "\ud800"]  # fmt: skip

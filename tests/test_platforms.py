@@ -156,7 +156,7 @@ def test_decord_is_a_dependency_only_where_it_has_wheels():
 def test_nothing_imports_decord_outside_of_decoding():
     code = """
         import avem.cli, avem.cache, avem.extract.pipeline, avem.extract.datasets, avem.train, avem.evaluate
-        import avem.extract.decode.media, avem.tools.benchmarks.extraction
+        import avem.extract.decode.media, avem.tools.project.benchmarks.extraction
         assert "decord" not in sys.modules
     """
     run_without(("decord",), (), code)

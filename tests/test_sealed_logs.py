@@ -11,7 +11,7 @@ from avem.chat import ChatReply
 from avem.errors import DataError
 from avem.evaluate.predict.log import AnswerLog, read_answers
 from avem.sealed_log import sealed_line
-from avem.tools.prefs.journal import Journal
+from avem.tools.prefs.asking.journal import Journal
 
 ANSWERS = {
     "k1": {"id": "q1", "way": "likelihood", "logprobs": [-0.5, -1e-05]},

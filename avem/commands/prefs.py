@@ -75,8 +75,8 @@ def build(
     """Build from a labelled dataset; the same command goes on where an earlier run stopped and pays nothing twice."""
     from avem.commands.prefs_tables import show_build, show_estimate
     from avem.errors import PartialFailure
+    from avem.tools.prefs.asking.estimate import estimate
     from avem.tools.prefs.build import build as build_data
-    from avem.tools.prefs.estimate import estimate
     from avem.tools.prefs.media import MediaOptions
     from avem.tools.prefs.options import BuildOptions, Kind
 
@@ -125,7 +125,7 @@ def validate(
 
     from avem.commands.prefs_tables import show_report
     from avem.errors import DataError
-    from avem.tools.prefs.validate import validate as validate_rows
+    from avem.tools.prefs.checks.validate import validate as validate_rows
 
     tokens: Collection[str] = ()
     if model is not None:
@@ -171,7 +171,7 @@ def survey(
     seed: Annotated[int, typer.Option(help="Of the sample and the orders.")] = 0,
 ) -> None:
     """Make a page on which people judge rows or questions; it works from a folder, without a server."""
-    from avem.tools.prefs.survey import SurveyOptions, make_survey
+    from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
 
     items = make_survey(
         SurveyOptions(
@@ -194,7 +194,7 @@ def read_votes(
     from dataclasses import asdict
 
     from avem.commands.prefs_tables import show_verdicts
-    from avem.tools.prefs.votes import keep_verified, read_verdicts
+    from avem.tools.prefs.survey.votes import keep_verified, read_verdicts
 
     verdicts = read_verdicts(survey, results, attention)
     if as_json:

@@ -8,10 +8,10 @@ from avem.terminal import plain, plain_table, show, show_table
 from avem.tools.prefs.ledger import COLUMNS
 
 if TYPE_CHECKING:
+    from avem.tools.prefs.asking.estimate import Estimate
     from avem.tools.prefs.build import BuildResult
-    from avem.tools.prefs.estimate import Estimate
-    from avem.tools.prefs.report import Report
-    from avem.tools.prefs.votes import Verdicts
+    from avem.tools.prefs.checks.report import Report
+    from avem.tools.prefs.survey.votes import Verdicts
 
 SHOWN_FAULTS = 200
 """Faults listed on a terminal; `--json` gives all."""

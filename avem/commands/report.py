@@ -48,11 +48,11 @@ def report(
 
     from avem.evaluate.report.bench import write_report
     from avem.evaluate.report.runs import is_run, write_run_report
-    from avem.tools.proof.record import Record, is_record
+    from avem.tools.project.proof.record import Record, is_record
 
     if len(paths) == 1 and is_record(paths[0]):
         from avem.errors import SettingError
-        from avem.tools.proof.page import write_page
+        from avem.tools.project.proof.page import write_page
 
         if extra := given(context, OTHER_PAGES):
             raise SettingError(f"The page on the proof is what its results are; leave --{extra[0]} out.")

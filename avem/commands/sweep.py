@@ -113,7 +113,7 @@ def _prove(
 
     folder_target(out, PROOF)
 
-    from avem.tools.proof.run import ProofOptions, choose_settings, run_proof, run_released
+    from avem.tools.project.proof.run import ProofOptions, choose_settings, run_proof, run_released
 
     if only and which != "proof":
         raise SettingError(f"avem sweep {which} does all its runs; leave --only out.")

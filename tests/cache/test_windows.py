@@ -13,7 +13,7 @@ from avem.cache.negatives.population import population
 from avem.cache.windows import named_windows, whole_ids
 from avem.errors import SettingError, UnknownClipError
 from avem.records import InstructionRow, Modality
-from avem.tools.prefs.leaks import ClipFacts, leak_faults
+from avem.tools.prefs.checks.leaks import ClipFacts, leak_faults
 from avem.train.data.examples import instruction_examples
 from avem.train.run.training import split
 from tests.cache.helpers import audio_spec, clip_records, row_values, video_spec, write_pending

@@ -28,8 +28,8 @@ from avem.evaluate.sheets import read_csv
 from avem.pages import make_environment
 from avem.records import Question
 from avem.terminal import PlainFormatter
-from avem.tools.prefs.survey import SurveyOptions, make_survey
-from avem.tools.prefs.votes import read_verdicts
+from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
+from avem.tools.prefs.survey.votes import read_verdicts
 from tests.hostile_kit import HOSTILE
 
 each = pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)

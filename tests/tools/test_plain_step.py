@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from avem.tools.benchmarks.plain_step import PlainStep, with_plain_adapters
+from avem.tools.project.benchmarks.plain_step import PlainStep, with_plain_adapters
 from avem.train.data.rows import read_preferences
 from avem.train.preference import PreferenceObjective, PreferenceTask, score_constants
 from avem.train.run.session import Session, prepare_model

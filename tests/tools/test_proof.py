@@ -18,23 +18,32 @@ from avem.evaluate.emorealm.scoring import score_outcomes
 from avem.evaluate.emorealm.statistics import compare
 from avem.records import Modality, Question
 from avem.tools.corpus import rows as corpus_rows
-from avem.tools.proof.claims import AVEM, OWN, own_claims, paper_claims, probe_claims
-from avem.tools.proof.counts import CELLS, MEASURES, cell_of, measures, resampled
-from avem.tools.proof.figure import draw_claims
-from avem.tools.proof.naming import kind_of, named
-from avem.tools.proof.page import fill
-from avem.tools.proof.page import main as page_main
-from avem.tools.proof.probing import PROBES, evenness, read_probes
-from avem.tools.proof.record import Record
-from avem.tools.proof.rewards import LAST_STEPS, last_rewards, mean_rewards
-from avem.tools.proof.rows import AFFIRMS, BLAMES, EMOTION, OTHER_ROWS, OVERLOOKS, instructions, preferences, questions
-from avem.tools.proof.run import (
+from avem.tools.project.proof.claims import AVEM, OWN, own_claims, paper_claims, probe_claims
+from avem.tools.project.proof.counts import CELLS, MEASURES, cell_of, measures, resampled
+from avem.tools.project.proof.figure import draw_claims
+from avem.tools.project.proof.naming import kind_of, named
+from avem.tools.project.proof.page import fill
+from avem.tools.project.proof.page import main as page_main
+from avem.tools.project.proof.probing import PROBES, evenness, read_probes
+from avem.tools.project.proof.record import Record
+from avem.tools.project.proof.rewards import LAST_STEPS, last_rewards, mean_rewards
+from avem.tools.project.proof.rows import (
+    AFFIRMS,
+    BLAMES,
+    EMOTION,
+    OTHER_ROWS,
+    OVERLOOKS,
+    instructions,
+    preferences,
+    questions,
+)
+from avem.tools.project.proof.run import (
     GRIDS,
     constants_a_row,
 )
-from avem.tools.proof.scenes import SPLITS, Split, draw_splits
-from avem.tools.proof.tables import TABLES, grid_results, judge_record, make_sheets
-from avem.tools.proof.verdicts import FAILS, HOLDS, OPEN, SAME, Claim, Verdict, judge
+from avem.tools.project.proof.scenes import SPLITS, Split, draw_splits
+from avem.tools.project.proof.tables import TABLES, grid_results, judge_record, make_sheets
+from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, SAME, Claim, Verdict, judge
 from avem.tools.sweep.grid import read_grid
 from avem.tools.sweep.measures import bench_measures
 from avem.tools.sweep.outcome import draw

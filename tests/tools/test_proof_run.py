@@ -12,18 +12,18 @@ from avem.cache import FeatureStore
 from avem.cli import app
 from avem.errors import DataError, SettingError
 from avem.records import Modality
-from avem.tools.proof import run as proof_run
-from avem.tools.proof.claims import probe_claims
-from avem.tools.proof.probing import PROBES
-from avem.tools.proof.record import Record
-from avem.tools.proof.run import (
+from avem.tools.project.proof import run as proof_run
+from avem.tools.project.proof.claims import probe_claims
+from avem.tools.project.proof.probing import PROBES
+from avem.tools.project.proof.record import Record
+from avem.tools.project.proof.run import (
     PROBED,
     ProofOptions,
     choose_settings,
     run_proof,
     run_released,
 )
-from avem.tools.proof.scenes import Split, draw_splits
+from avem.tools.project.proof.scenes import Split, draw_splits
 from avem.tools.sweep.grid import read_grid
 
 

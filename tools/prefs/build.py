@@ -19,13 +19,14 @@ from avem.output_kinds import PREFS
 from avem.ownership import opened
 from avem.records import Clip
 from avem.secrets import mask_json
-from avem.tools.prefs.answers import write_answers, write_descriptions
-from avem.tools.prefs.batch import Batch
-from avem.tools.prefs.engine import Engine
-from avem.tools.prefs.journal import Journal
+from avem.tools.prefs.asking.batch import Batch
+from avem.tools.prefs.asking.engine import Engine
+from avem.tools.prefs.asking.journal import Journal
+from avem.tools.prefs.asking.prompts import load_prompts
 from avem.tools.prefs.ledger import Ledger, Rejection
 from avem.tools.prefs.options import BuildOptions, Kind
-from avem.tools.prefs.outputs import (
+from avem.tools.prefs.steps.answers import write_answers, write_descriptions
+from avem.tools.prefs.steps.outputs import (
     account_for,
     balanced_items,
     balanced_rows,
@@ -33,8 +34,7 @@ from avem.tools.prefs.outputs import (
     write_captions,
     write_counts,
 )
-from avem.tools.prefs.pipeline import BatchPending, ClipState, Pipeline
-from avem.tools.prefs.prompts import load_prompts
+from avem.tools.prefs.steps.pipeline import BatchPending, ClipState, Pipeline
 
 OUTPUT: dict[Kind, str] = {"prefs": "preferences.jsonl", "emorealm": "emorealm_v1.json"}
 

@@ -9,8 +9,8 @@ from typing import Literal
 from avem.chat import ChatSettings
 from avem.errors import SettingError
 from avem.tools.prefs.media import MediaOptions
-from avem.tools.prefs.pipeline import MAIN, SOUND
-from avem.tools.prefs.steps import BENCHMARK_TASKS, PREFERENCE_TASKS, check_tasks
+from avem.tools.prefs.steps.pipeline import MAIN, SOUND
+from avem.tools.prefs.steps.steps import BENCHMARK_TASKS, PREFERENCE_TASKS, check_tasks
 
 Kind = Literal["prefs", "emorealm"]
 RESPONSE_FORMATS = ("none", "json_object")

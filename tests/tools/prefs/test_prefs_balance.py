@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avem.tools.prefs.balance import emotions_as_in_source, even_verdicts
+from avem.tools.prefs.steps.balance import emotions_as_in_source, even_verdicts
 
 KINDS = {True: ("present",), False: ("spurious", "hallucinated")}
 ITEMS = st.lists(

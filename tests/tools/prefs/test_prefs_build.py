@@ -6,8 +6,8 @@ from collections import Counter
 
 from avem.evaluate import emorealm
 from avem.records import Modality
-from avem.tools.prefs.standin import StandIn
-from avem.tools.prefs.validate import validate
+from avem.tools.prefs.checks.validate import validate
+from avem.tools.project.standin.server import StandIn
 from avem.train.data.rows import read_preferences
 from tests.tools.prefs.conftest import CLIPS, json_lines
 

@@ -10,8 +10,8 @@ from avem.evaluate import emorealm
 from avem.evaluate.bench import bench_emorealm
 from avem.extract import ExtractOptions, extract
 from avem.tools.demo.models import make_encoders, make_untrained
-from avem.tools.prefs.standin import StandIn
-from avem.tools.prefs.validate import validate
+from avem.tools.prefs.checks.validate import validate
+from avem.tools.project.standin.server import StandIn
 from avem.train import load_model
 from avem.train.data.rows import read_preferences
 from avem.train.preference import train_preferences

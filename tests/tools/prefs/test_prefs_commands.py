@@ -11,7 +11,7 @@ from avem.cli import app
 from avem.errors import DataError, PartialFailure
 from avem.files import write_json_lines
 from avem.tools.corpus.rows import preferences
-from avem.tools.prefs.standin import Fault, StandIn
+from avem.tools.project.standin.server import Fault, StandIn
 
 
 def call(*arguments, fails=None):

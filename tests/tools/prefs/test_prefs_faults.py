@@ -9,11 +9,11 @@ import pytest
 
 from avem.errors import EndpointError, SettingError
 from avem.records import Emotion
-from avem.tools.prefs.journal import Journal
-from avem.tools.prefs.prompts import load_prompts
-from avem.tools.prefs.replies import Context, is_english, read_reply
-from avem.tools.prefs.standin import Fault, StandIn
-from avem.tools.prefs.steps import STEPS
+from avem.tools.prefs.asking.journal import Journal
+from avem.tools.prefs.asking.prompts import load_prompts
+from avem.tools.prefs.steps.replies import Context, is_english, read_reply
+from avem.tools.prefs.steps.steps import STEPS
+from avem.tools.project.standin.server import Fault, StandIn
 from avem.train.data.rows import read_preferences
 from tests.tools.prefs.conftest import json_lines
 

@@ -10,8 +10,8 @@ from avem.errors import DataError, SettingError
 from avem.records import Modality
 from avem.tools.corpus.rows import preferences
 from avem.tools.corpus.scene import draw_scenes
+from avem.tools.prefs.checks.validate import validate
 from avem.tools.prefs.formats import read_rows, to_trl, write_rows
-from avem.tools.prefs.validate import validate
 
 ROWS = [row for scene in draw_scenes(8, 1) for row in preferences(scene)]
 

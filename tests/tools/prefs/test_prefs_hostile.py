@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 from avem.cli import app
 from avem.errors import AvemError, EndpointError
-from avem.tools.prefs.batch import Batch
+from avem.tools.prefs.asking.batch import Batch
+from avem.tools.prefs.asking.journal import Journal
 from avem.tools.prefs.build import build
-from avem.tools.prefs.journal import Journal
 from avem.tools.prefs.options import BuildOptions
-from avem.tools.prefs.replies import find_json
+from avem.tools.prefs.steps.replies import find_json
 from tests.endpoint_kit import completion, stand_in
 from tests.evaluate.media_kit import write_clip
 

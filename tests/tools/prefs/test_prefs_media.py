@@ -14,10 +14,10 @@ from PIL import Image
 from avem.errors import DataError, MissingFileError, SettingError
 from avem.extract.decode.media import read_waveform, sample_frames
 from avem.tools.corpus.build import clip_path
-from avem.tools.prefs.estimate import estimate
+from avem.tools.prefs.asking.estimate import estimate
 from avem.tools.prefs.media import MediaOptions, show_frame
-from avem.tools.prefs.pipeline import code_of
-from avem.tools.prefs.standin import StandIn, text_of
+from avem.tools.prefs.steps.pipeline import code_of
+from avem.tools.project.standin.server import StandIn, text_of
 from tests.tools.prefs.conftest import CLIPS, json_lines
 
 

@@ -15,13 +15,13 @@ import urllib.request
 import pytest
 
 from avem.chat import ChatClient, ChatSettings
-from avem.tools.prefs.engine import Engine, Job
-from avem.tools.prefs.journal import Journal
-from avem.tools.prefs.pipeline import code_of
-from avem.tools.prefs.prompts import load_prompts
-from avem.tools.prefs.replies import Context
-from avem.tools.prefs.standin import StandIn
-from avem.tools.prefs.steps import STEPS
+from avem.tools.prefs.asking.engine import Engine, Job
+from avem.tools.prefs.asking.journal import Journal
+from avem.tools.prefs.asking.prompts import load_prompts
+from avem.tools.prefs.steps.pipeline import code_of
+from avem.tools.prefs.steps.replies import Context
+from avem.tools.prefs.steps.steps import STEPS
+from avem.tools.project.standin.server import StandIn
 from tests.tools.prefs.conftest import json_lines
 
 KILLS = 10
@@ -199,7 +199,7 @@ def test_requests_that_a_batch_failed_are_handed_in_again(run, scenes, tmp_path)
 
 def test_a_process_can_end_while_the_log_is_open(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; from avem.tools.prefs.journal import Journal\n"
+        "import os, sys; from pathlib import Path; from avem.tools.prefs.asking.journal import Journal\n"
         "from avem.chat import ChatReply\n"
         "journal = Journal(Path(sys.argv[1])); journal.write_reply('a', ChatReply('x')); os._exit(9)"
     )

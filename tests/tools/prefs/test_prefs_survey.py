@@ -15,8 +15,8 @@ from avem.evaluate.emorealm.questions import read_questions
 from avem.files import write_json_lines
 from avem.records import Modality
 from avem.tools.corpus.rows import preferences
-from avem.tools.prefs.survey import ANSWERS, SurveyOptions, make_survey
-from avem.tools.prefs.votes import Vote, agreement, keep_verified, read_verdicts
+from avem.tools.prefs.survey.pages import ANSWERS, SurveyOptions, make_survey
+from avem.tools.prefs.survey.votes import Vote, agreement, keep_verified, read_verdicts
 from avem.train.data.rows import read_preferences
 
 

@@ -16,9 +16,9 @@ from avem.files import write_json_lines
 from avem.records import Modality, PreferenceRow
 from avem.tools.corpus import rows as corpus_rows
 from avem.tools.corpus.scene import draw_scenes
-from avem.tools.prefs.leaks import ClipFacts, leak_faults
-from avem.tools.prefs.schema import ROW_SCHEMA, faults_of, load_schema
-from avem.tools.prefs.validate import validate
+from avem.tools.prefs.asking.schema import ROW_SCHEMA, faults_of, load_schema
+from avem.tools.prefs.checks.leaks import ClipFacts, leak_faults
+from avem.tools.prefs.checks.validate import validate
 from avem.train.data.rows import read_preferences
 
 

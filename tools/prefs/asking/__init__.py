@@ -1,0 +1,1 @@
+"""Requests to models: the engine, its journal, batch files and cost estimates."""

@@ -1,0 +1,1 @@
+"""Checks on rows: faults, leaks, and what text alone gives away."""

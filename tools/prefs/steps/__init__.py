@@ -1,0 +1,1 @@
+"""The steps from labelled clips to questions and answers."""

@@ -1,0 +1,1 @@
+"""Survey pages and the votes that come back."""

