@@ -18,9 +18,9 @@ from avem.commands.probe import probe_app
 from avem.commands.report import report
 from avem.commands.sweep import sweep
 from avem.commands.train import train
-from avem.disk import os_error_sentence
 from avem.errors import AvemError
-from avem.terminal import log_to_terminal, show
+from avem.guards.disk import os_error_sentence
+from avem.text.terminal import log_to_terminal, show
 
 app = typer.Typer(name="avem", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.command()(extract)

@@ -4,7 +4,7 @@ Each error says in one sentence what is wrong, where, and what to do. The comman
 with `exit_status`; from Python they are ordinary exceptions, some of which are also the built-in that fits.
 """
 
-from avem.secrets import mask
+from avem.guards.secrets import mask
 
 
 class AvemError(Exception):

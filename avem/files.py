@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from avem.disk import writing
 from avem.errors import DataError, MissingFileError, SettingError
-from avem.output_kinds import PAGE, FileKind, FolderKind, mark
-from avem.outputs import Reads, file_target, folder_place, folder_target
-from avem.secrets import mask_distinct, mask_json
+from avem.guards.disk import writing
+from avem.guards.output_kinds import PAGE, FileKind, FolderKind, mark
+from avem.guards.outputs import Reads, file_target, folder_place, folder_target
+from avem.guards.secrets import mask_distinct, mask_json
 
 Record = TypeVar("Record")
 
@@ -103,7 +103,7 @@ def replace_directory(
         fill: Writes the content into the empty directory it is given.
         kind: What the directory is. It is then marked as such, and an older one is of this kind too. None: it is not
             marked, and an older one is anything that avem made.
-        reads: What the content is made from, see `avem.outputs.folder_target`.
+        reads: What the content is made from, see `avem.guards.outputs.folder_target`.
 
     Raises:
         SettingError: The path holds something that avem did not make, or that is read.
@@ -188,7 +188,7 @@ def write_new(path: Path, data: bytes | str, *, reads: Reads = (), option: str =
     Args:
         path: The file.
         data: The whole content.
-        reads: What it is made from, see `avem.outputs.file_target`.
+        reads: What it is made from, see `avem.guards.outputs.file_target`.
         option: What the command line calls the file.
 
     Raises:

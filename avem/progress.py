@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from avem.escaping import one_line
+from avem.text.escaping import one_line
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from avem.cache.records import FAILED, OK, PENDING, Kind
 from avem.cache.store import FeatureStore
 from avem.cache.windows import clip_spans, is_long, whole_ids
 from avem.files import json_sha256
-from avem.secrets import mask
+from avem.guards.secrets import mask
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from avem.cache.disk.manifest import Columns
 from avem.cache.windows import whole_id
-from avem.names import storable
 from avem.records import Clip
+from avem.text.names import storable
 
 CELLS = ("split", "source", "emotion", "emotions_raw")
 """Columns that a dataset may correct without its clips being decoded again."""

@@ -25,8 +25,8 @@ from avem.cache.negatives.staleness import LABEL_COLUMNS, refuse_stale
 from avem.cache.records import KINDS, OK, DamagedFile, DamagedRow, Kind, StreamSpec
 from avem.cache.windows import named_windows
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
-from avem.inside import name_fault
-from avem.names import named_path
+from avem.guards.inside import name_fault
+from avem.text.names import named_path
 
 RowNumbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
 

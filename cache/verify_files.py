@@ -14,8 +14,8 @@ from avem.cache.disk.manifest_file import FileState, file_state
 from avem.cache.negatives.file import FOLDER, negatives_metadata, read_negatives
 from avem.cache.records import KINDS, DamagedFile
 from avem.cache.scores import FINGERPRINT, SCORES, damaged_scores
-from avem.checksums import unseal
 from avem.errors import DataError, StoreError
+from avem.sealed.checksums import unseal
 
 if TYPE_CHECKING:
     from avem.cache.store import FeatureStore

@@ -17,9 +17,9 @@ from avem.evaluate.predict.clips import Clips, resolve_clips
 from avem.evaluate.predict.feature_model import Asker, Questioner
 from avem.evaluate.predict.log import AnswerLog, kept_or_spare
 from avem.evaluate.predict.pooling import POOLING, PooledAnswer, WindowRows, pool_records
+from avem.guards.special_tokens import refuse_special, special_tokens
 from avem.progress import stage
 from avem.records import Question
-from avem.special_tokens import refuse_special, special_tokens
 
 LETTER_TOKENS = 8
 TEXT_TOKENS = 32

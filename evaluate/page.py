@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from avem.pages import make_environment
+from avem.text.pages import make_environment
 
 
 def page_environment() -> Environment:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from avem.errors import SettingError
-from avem.escaping import file_name
 from avem.evaluate.bench import bench_emorealm, bench_questions, chosen_ways, select_questions
 from avem.evaluate.contrast import ContrastOptions, bench_contrast
 from avem.evaluate.emorealm.parse import parse_reply
@@ -25,10 +24,11 @@ from avem.evaluate.predict.log import read_answers
 from avem.evaluate.predict.media_model import MediaAsker, MediaModel, place_questions
 from avem.evaluate.predict.pooling import pooling_note
 from avem.evaluate.report.bench import write_report
-from avem.inputs import is_result
-from avem.output_kinds import BENCH
-from avem.ownership import opened, owned
+from avem.guards.inputs import is_result
+from avem.guards.output_kinds import BENCH
+from avem.guards.ownership import opened, owned
 from avem.records import Question
+from avem.text.escaping import file_name
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from avem.escaping import csv_cell, csv_value, latex_cell, markdown_cell
-from avem.terminal import plain, plain_table
+from avem.text.escaping import csv_cell, csv_value, latex_cell, markdown_cell
+from avem.text.terminal import plain, plain_table
 
 FORMS = ("table", "json", "csv", "markdown", "latex")
 

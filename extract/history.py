@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from avem.cache.disk.layout import LEDGER
-from avem.checksums import sealed_lines, unseal
 from avem.errors import DataError, MissingFileError
 from avem.extract.options import RUNS, ExtractOptions, ExtractReport
 from avem.files import json_sha256, write_atomic
 from avem.locate import locate_model
+from avem.sealed.checksums import sealed_lines, unseal
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from avem.emotions import nearest_words
-from avem.escaping import terminal_text
 from avem.records import Clip
+from avem.text.escaping import terminal_text
 
 MOST = 12
 """Labels, or folders, that are named; the rest is counted."""

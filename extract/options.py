@@ -9,9 +9,9 @@ from pathlib import Path
 from avem.cache.disk.layout import LEDGER
 from avem.cache.records import FEATURE_DTYPES, KINDS, Kind
 from avem.errors import SettingError
-from avem.escaping import terminal_text
 from avem.extract.defaults import DECODERS, DEFAULT_AUDIO_ENCODER, DEFAULT_DECODER, DEFAULT_VIDEO_ENCODER
 from avem.systems import usable_cores
+from avem.text.escaping import terminal_text
 
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 ENGINES = ("local", "ray")

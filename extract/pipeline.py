@@ -25,8 +25,8 @@ from avem.extract.history import finished_before, record_run
 from avem.extract.labels import label_notes
 from avem.extract.options import ClipFailure, ExtractOptions, ExtractReport
 from avem.extract.survey import survey
-from avem.output_kinds import STORE
-from avem.outputs import folder_target
+from avem.guards.output_kinds import STORE
+from avem.guards.outputs import folder_target
 from avem.records import Clip
 
 logger = logging.getLogger(__name__)

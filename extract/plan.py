@@ -14,11 +14,11 @@ from avem.cache.disk.layout import stream_group
 from avem.cache.records import FAILED, OK, ClipRecord, Kind, StreamSpec
 from avem.cache.windows import whole_ids
 from avem.errors import StoreError
-from avem.escaping import terminal_text
 from avem.extract.options import ClipFailure
 from avem.files import file_sha256, irregular
 from avem.progress import stage
 from avem.records import Clip
+from avem.text.escaping import terminal_text
 
 HASH_THREADS = 4
 RESERVE = 1.02

@@ -15,7 +15,6 @@ from avem.cache.restore import damaged_records, restore_files
 from avem.cache.store import FeatureStore
 from avem.cache.windows import whole_id, window_spans
 from avem.cache.writer import StoreWriter
-from avem.checksums import seal, unseal
 from avem.errors import DataError, StoreError
 from avem.extract.datasets import read_dataset
 from avem.extract.known_clips import known_clips
@@ -23,8 +22,9 @@ from avem.extract.long_clips import as_window, measure
 from avem.extract.options import ExtractOptions
 from avem.extract.pipeline import extract
 from avem.files import file_sha256, write_atomic
-from avem.names import named_path, storable
 from avem.records import Clip
+from avem.sealed.checksums import seal, unseal
+from avem.text.names import named_path, storable
 
 BEGUN = "repair.json"
 """Ledger file that names the clips whose rows a repair has given up and not yet extracted again."""

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from avem.emotions import parse_emotion
-from avem.escaping import terminal_text
 from avem.extract.datasets.base import SOUND_SUFFIXES, VIDEO_SUFFIXES
 from avem.extract.labels import MOST, did_you_mean
 from avem.extract.options import ClipFailure
 from avem.files import irregular
-from avem.names import storable
 from avem.records import Clip
+from avem.text.escaping import terminal_text
+from avem.text.names import storable
 
 
 def survey(root: Path, clips: Sequence[Clip], *, by_folder: bool) -> tuple[list[ClipFailure], list[str]]:

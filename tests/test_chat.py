@@ -5,8 +5,8 @@ import warnings
 
 import pytest
 
-from avem.chat import ChatClient, ChatRequest, ChatSettings, ask_each
-from avem.connections import proxy_for
+from avem.endpoint.chat import ChatClient, ChatRequest, ChatSettings, ask_each
+from avem.endpoint.connections import proxy_for
 from avem.errors import EndpointError, SettingError
 from tests.endpoint_kit import completion, stand_in
 

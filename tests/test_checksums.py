@@ -6,8 +6,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from avem.checksums import CHECKSUMS, check_folder, crc32c, file_crc32c, seal, sealed_lines, unseal, write_checksums
 from avem.errors import DataError
+from avem.sealed.checksums import (
+    CHECKSUMS,
+    check_folder,
+    crc32c,
+    file_crc32c,
+    seal,
+    sealed_lines,
+    unseal,
+    write_checksums,
+)
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
 values = scalars | st.lists(scalars, max_size=3)

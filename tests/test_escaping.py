@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from avem.escaping import (
+from avem.evaluate.sheets import Sheet, csv_text, read_csv
+from avem.progress import Stage
+from avem.text.escaping import (
     CONTROL,
     LONGEST_NAME,
     csv_cell,
@@ -26,9 +28,7 @@ from avem.escaping import (
     terminal_text,
     xml_text,
 )
-from avem.evaluate.sheets import Sheet, csv_text, read_csv
-from avem.progress import Stage
-from avem.terminal import plain_table, show, show_block
+from avem.text.terminal import plain_table, show, show_block
 from tests.hostile_kit import HOSTILE
 
 ANY = st.text(st.characters(codec=None), max_size=60)

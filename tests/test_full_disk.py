@@ -11,8 +11,8 @@ import pytest
 from avem.errors import WriteError
 from avem.evaluate.predict.log import AnswerLog
 from avem.files import replace_directory, write_atomic
-from avem.output_kinds import BENCH, MODEL
-from avem.outputs import folder_target
+from avem.guards.output_kinds import BENCH, MODEL
+from avem.guards.outputs import folder_target
 from tests.cache.helpers import make_store
 
 SIZE = 64 << 10

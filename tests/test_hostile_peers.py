@@ -13,8 +13,8 @@ import zlib
 
 import pytest
 
-from avem.chat import ChatClient, ChatReply, ChatRequest, ChatSettings, ask_each
-from avem.chat_replies import DEEPEST_JSON, LARGEST_REPLY, parse_json, reply_of
+from avem.endpoint.chat import ChatClient, ChatReply, ChatRequest, ChatSettings, ask_each
+from avem.endpoint.chat_replies import DEEPEST_JSON, LARGEST_REPLY, parse_json, reply_of
 from avem.errors import EndpointError, SettingError
 from tests.endpoint_kit import completion, stand_in
 from tests.hostile_kit import closed_port, raw_peer

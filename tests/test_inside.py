@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from avem.errors import DataError
 from avem.evaluate.report.media import find_media
-from avem.inside import inside
+from avem.guards.inside import inside
 from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
 
 ESCAPES = ["../victim.txt", "../../victim.txt", "a/../../victim.txt", "/etc/passwd", "..\\victim.txt", "C:\\x", "C:x",

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from avem.cli import app
 from avem.errors import AvemError, SettingError
 from avem.files import replace_directory, save_page, write_new
-from avem.output_kinds import BENCH, MODEL, PAGE, RUN, SURVEY, kind_of
-from avem.outputs import file_target, folder_target
-from avem.ownership import opened
+from avem.guards.output_kinds import BENCH, MODEL, PAGE, RUN, SURVEY, kind_of
+from avem.guards.outputs import file_target, folder_target
+from avem.guards.ownership import opened
 
 FOLDER_COMMANDS = {
     "train": "train --cache store --prefs rows.jsonl --model model --out TARGET",

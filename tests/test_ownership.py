@@ -11,11 +11,11 @@ import pytest
 
 from avem.errors import SettingError
 from avem.evaluate.predict.log import AnswerLog
-from avem.output_kinds import LOCK
-from avem.ownership import owned
+from avem.guards.output_kinds import LOCK
+from avem.guards.ownership import owned
 
 HOLD = (
-    "import sys, time\nfrom pathlib import Path\nfrom avem.ownership import owned\n"
+    "import sys, time\nfrom pathlib import Path\nfrom avem.guards.ownership import owned\n"
     "with owned(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(600)\n"
 )
 

@@ -7,10 +7,10 @@ import logging
 
 import pytest
 
-from avem.chat import ChatReply
+from avem.endpoint.chat import ChatReply
 from avem.errors import DataError
 from avem.evaluate.predict.log import AnswerLog, read_answers
-from avem.sealed_log import sealed_line
+from avem.sealed.log import sealed_line
 from avem.tools.prefs.asking.journal import Journal
 
 ANSWERS = {

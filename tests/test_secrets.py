@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avem import secrets
-from avem.checksums import seal, unseal
-from avem.connections import proxy_for
+from avem.endpoint.connections import proxy_for
 from avem.errors import AvemError, SettingError
 from avem.files import write_atomic
-from avem.secrets import mask, mask_json, mask_known, remember, remember_url, without_secrets
-from avem.terminal import PlainFormatter, show, show_block
+from avem.guards import secrets
+from avem.guards.secrets import mask, mask_json, mask_known, remember, remember_url, without_secrets
+from avem.sealed.checksums import seal, unseal
+from avem.text.terminal import PlainFormatter, show, show_block
 
 KEY = "s3same&<street>\"o'p/e=n é"
 
@@ -177,7 +177,7 @@ def test_words_that_are_keys_leave_a_file_s_form_alone(tmp_path):
 
 SCRIPT = """
 import logging, os, sys, warnings
-from avem.terminal import log_to_terminal
+from avem.text.terminal import log_to_terminal
 log_to_terminal()
 logging.getLogger("avem.x").info("info s3same-street \\x1b[1m")
 warnings.warn("warned s3same-street", stacklevel=1)

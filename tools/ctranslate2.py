@@ -16,7 +16,7 @@ import typer
 
 from avem.errors import AvemError, CheckpointError, MissingFileError
 from avem.files import write_new
-from avem.terminal import show
+from avem.text.terminal import show
 
 BINARY_VERSIONS = (4, 5, 6)
 """Versions of the file in which each array names its type."""

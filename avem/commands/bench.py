@@ -35,8 +35,8 @@ from avem.commands.options import (
 )
 from avem.commands.paths import check_bench
 from avem.commands.recognition import recognition_command
-from avem.inputs import need_file, need_path
-from avem.terminal import show
+from avem.guards.inputs import need_file, need_path
+from avem.text.terminal import show
 
 bench_app = typer.Typer(no_args_is_help=True, help="Judge a model on a benchmark.")
 

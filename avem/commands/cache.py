@@ -12,10 +12,10 @@ from avem.commands.logps import logps
 from avem.commands.negatives import negatives
 from avem.errors import PartialFailure, SettingError, StoreError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
-from avem.inputs import need_file, need_path, need_store
-from avem.output_kinds import EXPORT, STORE
-from avem.outputs import folder_target
-from avem.terminal import show
+from avem.guards.inputs import need_file, need_path, need_store
+from avem.guards.output_kinds import EXPORT, STORE
+from avem.guards.outputs import folder_target
+from avem.text.terminal import show
 
 if TYPE_CHECKING:
     from avem.cache.records import Kind

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from avem.escaping import csv_cell
-from avem.terminal import plain, plain_table, show, show_block, show_table
+from avem.text.escaping import csv_cell
+from avem.text.terminal import plain, plain_table, show, show_block, show_table
 
 
 class Form(StrEnum):

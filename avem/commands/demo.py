@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from avem.output_kinds import CORPUS, DEMO
-from avem.outputs import folder_target
-from avem.terminal import show
+from avem.guards.output_kinds import CORPUS, DEMO
+from avem.guards.outputs import folder_target
+from avem.text.terminal import show
 
 demo_app = typer.Typer(help="The whole chain on a small corpus of drawn faces and synthesised voices.")
 

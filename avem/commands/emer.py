@@ -23,8 +23,8 @@ from avem.commands.options import (
     Timeout,
 )
 from avem.commands.paths import check_bench
-from avem.inputs import need_file, need_path
-from avem.terminal import show
+from avem.guards.inputs import need_file, need_path
+from avem.text.terminal import show
 
 
 def emer(
@@ -59,8 +59,8 @@ def emer(
     if not dry_run:
         check_bench((model,) if model else (), cache, out, reads=(references, answers, rubric))
 
-    from avem.chat import ChatSettings
     from avem.commands.tables import show_sheet, table_form
+    from avem.endpoint.chat import ChatSettings
     from avem.evaluate.emer.bench import Estimate, JudgeOptions
     from avem.evaluate.emer.runner import EmerOptions, run_emer
 

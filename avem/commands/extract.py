@@ -10,9 +10,9 @@ import typer
 
 from avem.errors import MissingFileError, PartialFailure
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
-from avem.output_kinds import STORE
-from avem.outputs import folder_target
-from avem.terminal import show
+from avem.guards.output_kinds import STORE
+from avem.guards.outputs import folder_target
+from avem.text.terminal import show
 
 if TYPE_CHECKING:
     from avem.cache.records import Kind

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from avem.terminal import show
+from avem.text.terminal import show
 
 
 def logps(
@@ -23,7 +23,7 @@ def logps(
     ] = None,
 ) -> None:
     """Compute reference and text-prior scores and keep them in the store; `avem train` then finds them there."""
-    from avem.inputs import need_file, need_model, need_store
+    from avem.guards.inputs import need_file, need_model, need_store
     from avem.train.settings.config import PreferenceConfig
     from avem.train.stages import stage_config
 

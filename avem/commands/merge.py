@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from avem.terminal import show
+from avem.text.terminal import show
 
 
 class MergedLayout(StrEnum):
@@ -44,9 +44,9 @@ def merge(
     ] = None,
 ) -> None:
     """Write a whole model from a base and what a run trained on it."""
-    from avem.inputs import need_model
-    from avem.output_kinds import AVERE, MODEL
-    from avem.outputs import folder_target
+    from avem.guards.inputs import need_model
+    from avem.guards.output_kinds import AVERE, MODEL
+    from avem.guards.outputs import folder_target
 
     for option, name in (("RUN_OR_ADAPTER", source), ("--base", base), ("--towers", towers)):
         if name is not None:

@@ -9,7 +9,7 @@ import typer
 
 from avem.commands.merge import merge
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
-from avem.terminal import show
+from avem.text.terminal import show
 
 if TYPE_CHECKING:
     from avem.locate import ModelPlace

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avem.inputs import need_file, need_path, need_store
-from avem.output_kinds import PAGE
-from avem.outputs import file_target
-from avem.terminal import show
+from avem.guards.inputs import need_file, need_path, need_store
+from avem.guards.output_kinds import PAGE
+from avem.guards.outputs import file_target
+from avem.text.terminal import show
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore, MiningReport

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import filterfalse
 from pathlib import Path
 
-from avem.inputs import is_result, need_file, need_model, need_store
-from avem.output_kinds import BENCH, PROBE
-from avem.outputs import folder_target
+from avem.guards.inputs import is_result, need_file, need_model, need_store
+from avem.guards.output_kinds import BENCH, PROBE
+from avem.guards.outputs import folder_target
 
 
 def check_bench(

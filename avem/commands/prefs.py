@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from avem.inputs import need_file, need_path, need_store
-from avem.output_kinds import PREFS
-from avem.outputs import folder_target
-from avem.terminal import show, show_block
+from avem.guards.inputs import need_file, need_path, need_store
+from avem.guards.output_kinds import PREFS
+from avem.guards.outputs import folder_target
+from avem.text.terminal import show, show_block
 
 prefs_app = typer.Typer(no_args_is_help=True, help="Make and check preference data.")
 emorealm_app = typer.Typer(no_args_is_help=True, help="Make benchmark data.")
@@ -129,7 +129,7 @@ def validate(
 
     tokens: Collection[str] = ()
     if model is not None:
-        from avem.special_tokens import special_tokens
+        from avem.guards.special_tokens import special_tokens
         from avem.train.checkpoints.load import tokenizer_of
 
         tokens = special_tokens(tokenizer_of(model))

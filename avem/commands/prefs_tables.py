@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from avem.terminal import plain, plain_table, show, show_table
+from avem.text.terminal import plain, plain_table, show, show_table
 from avem.tools.prefs.ledger import COLUMNS
 
 if TYPE_CHECKING:

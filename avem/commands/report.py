@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from avem.commands.options import given
-from avem.inputs import need_path
-from avem.output_kinds import PAGE
-from avem.outputs import file_target
-from avem.terminal import show
+from avem.guards.inputs import need_path
+from avem.guards.output_kinds import PAGE
+from avem.guards.outputs import file_target
+from avem.text.terminal import show
 
 OTHER_PAGES = ("run", "media", "title", "pictures", "paper", "seed")
 """Options of the pages on results and runs, which that on the proof has not."""

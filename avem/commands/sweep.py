@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from avem.commands.options import given
-from avem.inputs import need_file, need_model, need_store
-from avem.output_kinds import PROOF, SWEEP
-from avem.outputs import folder_target
-from avem.terminal import show, show_table
+from avem.guards.inputs import need_file, need_model, need_store
+from avem.guards.output_kinds import PROOF, SWEEP
+from avem.guards.outputs import folder_target
+from avem.text.terminal import show, show_table
 
 if TYPE_CHECKING:
     from avem.evaluate.sheets import Sheet

@@ -9,13 +9,13 @@ from pathlib import Path
 from avem.cache.decoders import OLD
 from avem.cache.info import StoreInfo
 from avem.errors import SettingError
-from avem.escaping import file_name
 from avem.evaluate.emorealm.results import BenchResult
 from avem.evaluate.emorealm.summary import summarise, to_csv, to_json, to_latex, to_markdown, to_table
 from avem.evaluate.runner import replies_of, scoring_differences
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
-from avem.terminal import plain, plain_table, show, show_block, show_table
+from avem.text.escaping import file_name
+from avem.text.terminal import plain, plain_table, show, show_block, show_table
 
 WRITERS = {"json": to_json, "csv": to_csv, "markdown": to_markdown, "latex": to_latex}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avem.terminal import show
+from avem.text.terminal import show
 
 if TYPE_CHECKING:
     from avem.train.packing.epoch import PlanSummary
@@ -57,9 +57,9 @@ def train(
     ] = None,
 ) -> None:
     """Train a model from a feature store; the same command goes on with a run that was interrupted."""
-    from avem.inputs import need_file, need_model, need_store
-    from avem.output_kinds import RUN
-    from avem.outputs import folder_target
+    from avem.guards.inputs import need_file, need_model, need_store
+    from avem.guards.output_kinds import RUN
+    from avem.guards.outputs import folder_target
     from avem.train.run.directory import RunDirectory, run_sources
     from avem.train.stages import preview_stage, run_stage, stage_config
 

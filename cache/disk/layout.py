@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from avem.cache.records import Kind, StreamSpec
-from avem.checksums import CHECK, has_nearly, seal
 from avem.errors import StoreError
 from avem.files import write_atomic
+from avem.sealed.checksums import CHECK, has_nearly, seal
 
 FORMAT_VERSION = 1
 """Raised when an older avem could no longer read a store; readers refuse newer ones."""

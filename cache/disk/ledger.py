@@ -16,9 +16,9 @@ from avem.cache.disk.layout import LEDGER
 from avem.cache.disk.location import Location
 from avem.cache.disk.manifest import DETAIL_COLUMNS, Columns
 from avem.cache.records import KINDS, Kind, RowDetails
-from avem.checksums import seal, unseal
 from avem.errors import DataError, StoreError
 from avem.files import sync_directory, write_atomic
+from avem.sealed.checksums import seal, unseal
 
 HISTORY = "history.jsonl"
 

@@ -11,7 +11,7 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 from avem.errors import MissingFileError, StoreError
-from avem.secrets import remember_url
+from avem.guards.secrets import remember_url
 
 
 @dataclass(frozen=True, slots=True)

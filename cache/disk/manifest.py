@@ -26,7 +26,7 @@ from avem.cache.disk.manifest_file import (
 from avem.cache.records import PENDING, ClipRecord
 from avem.errors import StoreError
 from avem.files import write_atomic
-from avem.names import storable
+from avem.text.names import storable
 
 SCHEMA = pa.schema(
     [

@@ -29,12 +29,12 @@ from avem.cache.records import FAILED, OK, PENDING, ClipRecord, Kind, RowDetails
 from avem.cache.store import FeatureStore
 from avem.cache.stream import StreamWriter
 from avem.cache.writer import StoreWriter
-from avem.disk import writing
 from avem.errors import AvemError, MissingFileError, StoreError
 from avem.files import sync_directory
-from avem.output_kinds import EXPORT, STORE
-from avem.outputs import folder_target
-from avem.ownership import opened
+from avem.guards.disk import writing
+from avem.guards.output_kinds import EXPORT, STORE
+from avem.guards.outputs import folder_target
+from avem.guards.ownership import opened
 from avem.progress import stage
 
 CHECKS = "crc32c"

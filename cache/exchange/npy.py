@@ -24,8 +24,8 @@ from avem.cache.writer import StoreWriter
 from avem.emotions import parse_emotion
 from avem.errors import DataError, MissingFileError, SettingError
 from avem.files import file_sha256
-from avem.output_kinds import STORE
-from avem.outputs import folder_target
+from avem.guards.output_kinds import STORE
+from avem.guards.outputs import folder_target
 from avem.progress import stage
 
 AXES: dict[Kind, int] = {"video": 3, "audio": 2}

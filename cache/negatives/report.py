@@ -12,11 +12,11 @@ from avem.cache.negatives.population import MODALITIES, Labels
 from avem.cache.negatives.summary import Example, summarise_negatives
 from avem.cache.store import FeatureStore
 from avem.errors import StoreError
-from avem.escaping import xml_text
 from avem.files import save_page
-from avem.inside import inside
-from avem.names import named_path
-from avem.pages import make_environment
+from avem.guards.inside import inside
+from avem.text.escaping import xml_text
+from avem.text.names import named_path
+from avem.text.pages import make_environment
 
 FrameStrip = Callable[[Path], str]
 """A media file to the data URI of a picture of its frames side by side; empty where it can't be decoded."""

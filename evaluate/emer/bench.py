@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avem.chat import ChatClient, ChatRequest, ChatSettings, ask_each
+from avem.endpoint.chat import ChatClient, ChatRequest, ChatSettings, ask_each
 from avem.errors import DataError, EndpointError, SettingError
 from avem.evaluate.emer.rubric import Description, Rubric, grade_means
 from avem.evaluate.emorealm.statistics import RESAMPLES
@@ -17,7 +17,7 @@ from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.sheets import Sheet
 from avem.files import json_sha256
 from avem.progress import stage
-from avem.sealed_files import write_sealed
+from avem.sealed.files import write_sealed
 
 logger = logging.getLogger(__name__)
 

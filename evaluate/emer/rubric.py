@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from avem.chat_replies import parse_plain_json
+from avem.endpoint.chat_replies import parse_plain_json
 from avem.errors import DataError, MissingFileError
 from avem.evaluate.emorealm.replies import without_thoughts
 from avem.evaluate.emorealm.statistics import LEVEL, resample_sums

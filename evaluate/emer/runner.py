@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avem.chat import ChatSettings
+from avem.endpoint.chat import ChatSettings
 from avem.errors import SettingError
-from avem.escaping import file_name
 from avem.evaluate.bench import hear, place_clips
 from avem.evaluate.emer.bench import EmerResult, Estimate, JudgeOptions, bench_emer, estimate
 from avem.evaluate.emer.report import write_emer_report
@@ -17,9 +16,10 @@ from avem.evaluate.predict.feature_model import Asker
 from avem.evaluate.predict.loading import open_model, short_names
 from avem.evaluate.predict.log import AnswerLog, read_answers
 from avem.evaluate.predict.pooling import replies
-from avem.output_kinds import BENCH
-from avem.ownership import opened, owned
+from avem.guards.output_kinds import BENCH
+from avem.guards.ownership import opened, owned
 from avem.records import Question
+from avem.text.escaping import file_name
 
 DESCRIPTION_TOKENS = 512
 """Longest description in tokens."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from avem.checksums import CHECK, seal, unseal
 from avem.errors import DataError, MissingFileError
 from avem.evaluate.emorealm.metrics import Outcome, group_by_task
 from avem.evaluate.emorealm.questions import letters, to_question
@@ -19,7 +18,8 @@ from avem.evaluate.emorealm.scoring import score_letters
 from avem.evaluate.emorealm.statistics import RESAMPLES
 from avem.files import write_atomic
 from avem.records import Question
-from avem.sealed_files import plain
+from avem.sealed.checksums import CHECK, seal, unseal
+from avem.sealed.files import plain
 
 FORMAT = "avem-bench-1"
 

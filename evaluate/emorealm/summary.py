@@ -12,12 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from avem.errors import DataError
-from avem.escaping import one_line
 from avem.evaluate.emorealm.metrics import group_by_task
 from avem.evaluate.emorealm.questions import task_name
 from avem.evaluate.emorealm.results import BenchResult
 from avem.evaluate.emorealm.statistics import RESAMPLES, compare
 from avem.evaluate.sheets import csv_text, latex_table, markdown_table
+from avem.text.escaping import one_line
 
 AVERAGE = "average"
 

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from avem.chat import ChatClient, ChatRequest, ChatSettings, ask_each
+from avem.endpoint.chat import ChatClient, ChatRequest, ChatSettings, ask_each
 from avem.errors import EndpointError, MediaError
 from avem.evaluate.predict.feature_model import STREAMS
 from avem.evaluate.predict.media_model import FRAMES, Shown, ShownMedia, Take
-from avem.secrets import mask
+from avem.guards.secrets import mask
 
 LONG_SIDE = 512
 """Frames are scaled down to this many pixels on their longer side."""

@@ -13,8 +13,8 @@ from avem.chat_templates import DATE, frozen_date
 from avem.errors import SettingError
 from avem.evaluate.emorealm.questions import letters, option_text, prompt_text
 from avem.files import json_sha256
+from avem.guards.secrets import mask
 from avem.records import Question
-from avem.secrets import mask
 
 STYLES = ("letters", "cloze")
 STREAMS = ("video", "audio")

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avem.chat import ChatSettings
+from avem.endpoint.chat import ChatSettings
 from avem.errors import MissingFileError, SettingError
-from avem.escaping import file_name
 from avem.evaluate.predict.adapters import adapter_for, load_adapter
 from avem.evaluate.predict.endpoint import EndpointModel
 from avem.evaluate.predict.media_model import FRAMES, MediaFiles, MediaModel, files_of_folder, files_of_store
+from avem.text.escaping import file_name
 
 FOUR_BIT = "4bit"
 """The precision that keeps a language model's linear layers in 4 bits and takes products as `auto` does."""

@@ -12,14 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from avem.checksums import CHECK, unseal
-from avem.disk import writing
 from avem.errors import DataError, MissingFileError
 from avem.files import read_json_lines
-from avem.output_kinds import BENCH
-from avem.outputs import make_folders
-from avem.ownership import Owner, opened
-from avem.sealed_log import intact_records, is_torn, sealed_line
+from avem.guards.disk import writing
+from avem.guards.output_kinds import BENCH
+from avem.guards.outputs import make_folders
+from avem.guards.ownership import Owner, opened
+from avem.sealed.checksums import CHECK, unseal
+from avem.sealed.log import intact_records, is_torn, sealed_line
 
 logger = logging.getLogger(__name__)
 

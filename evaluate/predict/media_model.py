@@ -18,8 +18,8 @@ from avem.evaluate.predict.feature_model import STREAMS, Ask, Keep, check_style,
 from avem.extract.datasets.base import VIDEO_SUFFIXES
 from avem.extract.decode.media import read_waveform, sample_frames
 from avem.files import file_sha256, json_sha256
+from avem.guards.secrets import mask
 from avem.records import Question
-from avem.secrets import mask
 
 KEY_VERSION = 1
 """Raised when the same key would mean another answer."""

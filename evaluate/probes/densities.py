@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
 
-from avem.escaping import xml_text
+from avem.text.escaping import xml_text
 
 WIDTH, HEIGHT, MARGIN = 420.0, 200.0, 34.0
 POINTS = 200

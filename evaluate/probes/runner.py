@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 from avem import __version__
 from avem.errors import SettingError
-from avem.escaping import file_name
 from avem.evaluate.bench import select_questions
 from avem.evaluate.emorealm.questions import read_questions, task_name
 from avem.evaluate.emorealm.statistics import RESAMPLES
@@ -28,9 +27,10 @@ from avem.evaluate.probes.densities import Sample, density_svg
 from avem.evaluate.probes.swap import OTHER, SwapResult, swap_probe
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
-from avem.output_kinds import PROBE
-from avem.ownership import opened
+from avem.guards.output_kinds import PROBE
+from avem.guards.ownership import opened
 from avem.records import Question
+from avem.text.escaping import file_name
 
 SWAP_LEDE = (
     "Questions about sound alone, asked with another clip's picture, and about the picture alone, asked with another "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from avem.escaping import xml_text
+from avem.text.escaping import xml_text
 
 CELL, LABEL, HEAD = 46, 84, 60
 """Sizes in the picture's own units."""

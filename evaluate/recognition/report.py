@@ -8,7 +8,6 @@ from pathlib import Path
 from markupsafe import Markup
 
 from avem import __version__
-from avem.escaping import file_name
 from avem.evaluate.page import page_environment
 from avem.evaluate.paper import RECOGNITION, RECOGNITION_COLUMNS
 from avem.evaluate.recognition.confusion import confusion_svg
@@ -16,6 +15,7 @@ from avem.evaluate.recognition.labels import emotion_set
 from avem.evaluate.recognition.results import LABEL_WAYS, RecognitionResult, likeliest
 from avem.evaluate.sheets import Sheet
 from avem.files import save_page, write_atomic
+from avem.text.escaping import file_name
 
 METRIC_NAMES = {"uar": "UAR", "war": "WAR", "weighted_f1": "weighted F1", "macro_f1": "macro F1"}
 SHOWN_ITEMS = 2000

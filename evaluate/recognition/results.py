@@ -14,7 +14,7 @@ from avem.evaluate.emorealm.results import Headline
 from avem.evaluate.emorealm.statistics import RESAMPLES
 from avem.evaluate.recognition.labels import SPELLINGS
 from avem.evaluate.recognition.scoring import score_labels
-from avem.sealed_files import read_sealed, write_sealed
+from avem.sealed.files import read_sealed, write_sealed
 
 FORMAT = "avem-recognition-1"
 

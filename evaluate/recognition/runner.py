@@ -18,9 +18,9 @@ from avem.evaluate.recognition.labelled import LabelledClips, clips_of_folder, c
 from avem.evaluate.recognition.labels import STREAM_CHOICES, EmotionSet, emotion_set
 from avem.evaluate.recognition.report import write_recognition_report
 from avem.evaluate.recognition.results import LABEL_WAYS, RecognitionResult
-from avem.output_kinds import BENCH
-from avem.ownership import opened, owned
-from avem.secrets import mask
+from avem.guards.output_kinds import BENCH
+from avem.guards.ownership import opened, owned
+from avem.guards.secrets import mask
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avem.errors import DataError, MissingFileError
-from avem.step_log import read_steps
+from avem.sealed.step_log import read_steps
 
 PANELS = (
     ("Loss", ("loss", "*loss*")),

@@ -15,7 +15,7 @@ from PIL import Image
 
 from avem.errors import MediaError
 from avem.extract.decode.media import read_waveform, sample_frames
-from avem.inside import is_inside
+from avem.guards.inside import is_inside
 
 FRAMES = 4
 FRAME_HEIGHT = 108

@@ -14,7 +14,7 @@ from avem.errors import DataError
 from avem.evaluate.page import page_environment
 from avem.evaluate.report.curves import Floats, Panel, compare, last_known, read_curves, read_metrics, short, smoothed
 from avem.files import save_page
-from avem.sealed_files import read_sealed
+from avem.sealed.files import read_sealed
 
 COMPARED = {
     "loss": "Loss",

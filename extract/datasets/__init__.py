@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from avem.errors import DataError, MissingFileError, SettingError
-from avem.escaping import terminal_text
 from avem.extract.datasets import (
     clips_csv,
     cremad,
@@ -19,8 +18,9 @@ from avem.extract.datasets import (
     ravdess,
 )
 from avem.extract.datasets.base import DatasetReader
-from avem.names import storable
 from avem.records import Clip
+from avem.text.escaping import terminal_text
+from avem.text.names import storable
 
 READERS: dict[str, DatasetReader] = {
     module.READER.name: module.READER

@@ -13,7 +13,7 @@ from torch import nn
 from avem.extract.encoders.languagebind import LanguageBindConfig, LanguageBindVideo
 from avem.extract.encoders.whisper import HF_NAMES, WhisperShape, new_encoder
 from avem.files import replace_directory
-from avem.output_kinds import ENCODER
+from avem.guards.output_kinds import ENCODER
 
 MLP_RATIO = 4
 """Feed-forward width over hidden width, in both models."""

@@ -5,8 +5,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from avem.chat import ChatSettings
 from avem.commands.bench import bench_app
+from avem.endpoint.chat import ChatSettings
 from avem.errors import DataError, EndpointError, MissingFileError, SettingError
 from avem.evaluate.emer.bench import JudgeOptions, bench_emer, estimate
 from avem.evaluate.emer.rubric import grade_means, load_rubric, read_references

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from avem.cli import app
 from avem.errors import DataError
-from avem.escaping import CONTROL, page_text
 from avem.evaluate.emer.bench import EmerResult
 from avem.evaluate.emer.report import write_emer_report
 from avem.evaluate.emer.rubric import load_rubric
@@ -25,9 +24,10 @@ from avem.evaluate.recognition.report import write_recognition_report
 from avem.evaluate.recognition.results import LabelItem, RecognitionResult, judge_labels
 from avem.evaluate.report.bench import write_report
 from avem.evaluate.sheets import read_csv
-from avem.pages import make_environment
 from avem.records import Question
-from avem.terminal import PlainFormatter
+from avem.text.escaping import CONTROL, page_text
+from avem.text.pages import make_environment
+from avem.text.terminal import PlainFormatter
 from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
 from avem.tools.prefs.survey.votes import read_verdicts
 from tests.hostile_kit import HOSTILE

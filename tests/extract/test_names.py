@@ -14,11 +14,11 @@ import pytest
 
 from avem.cache import FeatureStore, StoreWriter
 from avem.errors import AvemError, DataError
-from avem.escaping import terminal_text
 from avem.extract import ExtractOptions, extract
 from avem.extract.datasets import read_dataset
 from avem.extract.datasets.tables import read_csv, read_grid
-from avem.names import named_path, storable
+from avem.text.escaping import terminal_text
+from avem.text.names import named_path, storable
 
 LATIN = os.fsdecode(b"caf\xe9")
 NAMES = {

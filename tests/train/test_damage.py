@@ -14,8 +14,8 @@ from avem.errors import AvemError, CheckpointError, DataError
 from avem.evaluate.emorealm.results import Item, judge, read_result
 from avem.evaluate.report.curves import read_metrics
 from avem.records import Question
-from avem.sealed_files import read_sealed, write_sealed
-from avem.step_log import append_step, read_steps, trim_steps
+from avem.sealed.files import read_sealed, write_sealed
+from avem.sealed.step_log import append_step, read_steps, trim_steps
 from avem.train import load_model
 from avem.train.run.checkpoint import DamagedCheckpointError, gather_state, load_state, save_state
 from avem.train.run.directory import RunDirectory

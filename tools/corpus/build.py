@@ -12,13 +12,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from avem.checksums import check_folder, write_checksums
 from avem.errors import SettingError
 from avem.files import claim_directory, write_atomic, write_json_lines
-from avem.ownership import owned
+from avem.guards.ownership import owned
 from avem.processes import end_with_parent
 from avem.progress import stage
 from avem.records import InstructionRow, PreferenceRow, Question
+from avem.sealed.checksums import check_folder, write_checksums
 from avem.tools.corpus import rows
 from avem.tools.corpus.media import write_clip
 from avem.tools.corpus.scene import Scene, draw_scenes

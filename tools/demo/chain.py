@@ -14,7 +14,7 @@ from avem.evaluate.emorealm.results import BenchResult
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from avem.extract import ExtractOptions, extract
 from avem.files import claim_directory, save_page
-from avem.ownership import owned
+from avem.guards.ownership import owned
 from avem.systems import peak_memory_bytes
 from avem.tools.corpus.build import Corpus, build_corpus
 from avem.tools.demo.models import make_encoders, make_untrained

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from avem.chat import ChatClient
+from avem.endpoint.chat import ChatClient
 from avem.errors import DataError
 from avem.extract.datasets import read_dataset
 from avem.files import write_atomic, write_json_lines
-from avem.output_kinds import PREFS
-from avem.ownership import opened
+from avem.guards.output_kinds import PREFS
+from avem.guards.ownership import opened
+from avem.guards.secrets import mask_json
 from avem.records import Clip
-from avem.secrets import mask_json
 from avem.tools.prefs.asking.batch import Batch
 from avem.tools.prefs.asking.engine import Engine
 from avem.tools.prefs.asking.journal import Journal

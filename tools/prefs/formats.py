@@ -10,7 +10,7 @@ from typing import Any
 from avem.emotions import parse_emotion
 from avem.errors import DataError, MissingFileError, SettingError
 from avem.files import json_lines, write_atomic, write_new
-from avem.outputs import Reads
+from avem.guards.outputs import Reads
 from avem.records import Modality, PreferenceRow
 from avem.train.data.rows import REJECTED_FIELDS, read_preferences
 

@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from avem.checksums import sealed_lines
-from avem.escaping import markdown_cell
 from avem.files import write_atomic
+from avem.sealed.checksums import sealed_lines
+from avem.text.escaping import markdown_cell
 
 COLUMNS = ("asked", "declined", "unusable", "unanswered", "contradicted", "written", "guessed", "balanced out", "final")
 """Of the table of counts, in the order in which an item meets them."""

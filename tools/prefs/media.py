@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 
 from avem.errors import DataError, MediaError
 from avem.extract.decode.media import RATE_HZ, read_waveform, sample_frames
-from avem.inside import inside
+from avem.guards.inside import inside
 from avem.records import Clip, Modality
 
 Parts = list[dict[str, Any]]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from avem.chat import ChatSettings
+from avem.endpoint.chat import ChatSettings
 from avem.errors import SettingError
 from avem.tools.prefs.media import MediaOptions
 from avem.tools.prefs.steps.pipeline import MAIN, SOUND

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from avem.step_log import read_steps
+from avem.sealed.step_log import read_steps
 
 SIDES = ("audio", "video")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
-from avem.sealed_files import write_sealed
+from avem.sealed.files import write_sealed
 from avem.tools.sweep.grid import Grid, GridRun
 from avem.tools.sweep.measures import BENCHED, MEASURES
 from avem.tools.sweep.run import RunResult

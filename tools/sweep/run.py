@@ -18,11 +18,11 @@ from avem.evaluate.emorealm.questions import read_questions
 from avem.evaluate.predict.feature_model import check_style
 from avem.evaluate.predict.loading import open_model
 from avem.files import json_sha256
-from avem.output_kinds import SWEEP
-from avem.ownership import opened
+from avem.guards.output_kinds import SWEEP
+from avem.guards.ownership import opened
+from avem.guards.secrets import mask
 from avem.records import Question
-from avem.sealed_files import read_sealed, write_sealed
-from avem.secrets import mask
+from avem.sealed.files import read_sealed, write_sealed
 from avem.tools.sweep.grid import Grid
 from avem.tools.sweep.measures import BENCHED, bench_measures, training_measures
 from avem.tools.sweep.pool import do_all

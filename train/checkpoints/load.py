@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 
-from avem.checksums import check_folder
 from avem.errors import CheckpointError, MissingFileError
 from avem.locate import locate_model
+from avem.sealed.checksums import check_folder
 from avem.train.checkpoints.tensors import read_safetensors, report_faults
 from avem.train.families.avere.checkpoint import empty_avere, is_avere, load_avere
 from avem.train.model.audiovisual import AudiovisualLM

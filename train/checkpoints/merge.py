@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 
 from avem.errors import MissingFileError
+from avem.guards.output_kinds import AVERE, MODEL
+from avem.guards.outputs import folder_target
 from avem.locate import locate_model
-from avem.output_kinds import AVERE, MODEL
-from avem.outputs import folder_target
 from avem.train.checkpoints.load import base_of, finished, load_model, read_settings
 from avem.train.checkpoints.tensors import read_tensors
 from avem.train.families.avere.checkpoint import IGNORED

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from avem.cache.records import KINDS, Kind
 from avem.cache.windows import named_windows
 from avem.errors import DataError, UnknownClipError
+from avem.guards.special_tokens import refuse_special
 from avem.records import InstructionRow, Modality, PreferenceRow
-from avem.special_tokens import refuse_special
 from avem.train.data.negatives import choose_negatives, draw
 from avem.train.data.noise import ALTERED_RECIPES, altered
 from avem.train.data.rows import REJECTED_FIELDS

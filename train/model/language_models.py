@@ -17,8 +17,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from transformers.utils import logging
 
 from avem.errors import AvemError, CheckpointError
+from avem.guards.remote_code import NO_CODE, refuse_code
 from avem.locate import locate_model
-from avem.remote_code import NO_CODE, refuse_code
 from avem.train.checkpoints.tensors import PICKLED, read_tensors, report_faults, tensor_shapes
 from avem.train.model.tokenizers import load_tokenizer
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from avem.chat_templates import frozen_date
 from avem.errors import CheckpointError, PromptError
-from avem.special_tokens import find_special, special_tokens
+from avem.guards.special_tokens import find_special, special_tokens
 from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID
 
 SYSTEM = {

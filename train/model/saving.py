@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import save_file
 
 from avem import __version__
-from avem.checksums import check_folder, write_checksums
 from avem.errors import SettingError
 from avem.files import json_sha256, replace_directory
-from avem.output_kinds import ADAPTER, MODEL
+from avem.guards.output_kinds import ADAPTER, MODEL
+from avem.sealed.checksums import check_folder, write_checksums
 from avem.train.model.card import model_card
 from avem.train.model.language_models import quiet_transformers
 from avem.train.model.quantise import is_four_bit

@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from avem.errors import CheckpointError
-from avem.remote_code import NO_CODE, refuse_code
+from avem.guards.remote_code import NO_CODE, refuse_code
 
 SPACE = "\u2581"
 """SentencePiece's visible space."""

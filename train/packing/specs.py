@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from avem.errors import PromptError
-from avem.special_tokens import special_tokens
+from avem.guards.special_tokens import special_tokens
 from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID, ScoredSequence
 from avem.train.settings.config import Streams
 

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from avem.checksums import check_folder
 from avem.errors import CheckpointError, DataError
+from avem.sealed.checksums import check_folder
 from avem.train.run.fsdp import like, whole
 
 

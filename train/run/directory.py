@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from avem.checksums import check_folder, write_checksums
 from avem.errors import CheckpointError, DataError, SettingError
 from avem.files import replace_directory
-from avem.outputs import folder_place
-from avem.sealed_files import read_sealed, write_sealed
-from avem.secrets import mask_json
-from avem.step_log import append_step, trim_steps
+from avem.guards.outputs import folder_place
+from avem.guards.secrets import mask_json
+from avem.sealed.checksums import check_folder, write_checksums
+from avem.sealed.files import read_sealed, write_sealed
+from avem.sealed.step_log import append_step, trim_steps
 from avem.train.settings.config import SOURCES, RunConfig
 
 logger = logging.getLogger(__name__)

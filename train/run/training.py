@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from avem.cache.windows import whole_ids
 from avem.errors import SettingError
-from avem.output_kinds import RUN
-from avem.outputs import folder_target
-from avem.ownership import is_main_process, owned
+from avem.guards.output_kinds import RUN
+from avem.guards.outputs import folder_target
+from avem.guards.ownership import is_main_process, owned
 from avem.train.checkpoints.load import load_skeleton
 from avem.train.data.features import ClipFeatures
 from avem.train.data.negatives import draw

@@ -15,7 +15,7 @@ from avem.evaluate.predict.adapters.vision import ready_torchvision
 from avem.evaluate.predict.feature_model import STREAMS
 from avem.evaluate.predict.media_model import FRAMES, Shown, ShownMedia, Take
 from avem.files import file_sha256, json_sha256
-from avem.remote_code import NO_CODE, refuse_code
+from avem.guards.remote_code import NO_CODE, refuse_code
 
 RATE_HZ = 16000
 

@@ -14,7 +14,7 @@ import urllib.request
 
 import pytest
 
-from avem.chat import ChatClient, ChatSettings
+from avem.endpoint.chat import ChatClient, ChatSettings
 from avem.tools.prefs.asking.engine import Engine, Job
 from avem.tools.prefs.asking.journal import Journal
 from avem.tools.prefs.asking.prompts import load_prompts
@@ -92,7 +92,7 @@ def test_an_interrupted_run_comes_to_rest_and_loses_no_reply(corpus, scenes, tmp
 
 
 def test_a_log_that_a_crash_cut_short_is_read_up_to_there(tmp_path):
-    from avem.chat import ChatReply
+    from avem.endpoint.chat import ChatReply
 
     path = tmp_path / "log.jsonl"
     with Journal(path) as journal:
@@ -200,7 +200,7 @@ def test_requests_that_a_batch_failed_are_handed_in_again(run, scenes, tmp_path)
 def test_a_process_can_end_while_the_log_is_open(tmp_path):
     code = (
         "import os, sys; from pathlib import Path; from avem.tools.prefs.asking.journal import Journal\n"
-        "from avem.chat import ChatReply\n"
+        "from avem.endpoint.chat import ChatReply\n"
         "journal = Journal(Path(sys.argv[1])); journal.write_reply('a', ChatReply('x')); os._exit(9)"
     )
     path = tmp_path / "log.jsonl"

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from avem.chat_replies import parse_json, reply_of
-from avem.escaping import file_name
+from avem.endpoint.chat_replies import parse_json, reply_of
 from avem.files import write_atomic
-from avem.secrets import mask
+from avem.guards.secrets import mask
+from avem.text.escaping import file_name
 from avem.tools.prefs.asking.journal import Journal
 
 logger = logging.getLogger(__name__)

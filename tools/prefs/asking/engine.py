@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from avem.chat import ChatClient, ChatRequest
-from avem.chat_replies import ChatReply
+from avem.endpoint.chat import ChatClient, ChatRequest
+from avem.endpoint.chat_replies import ChatReply
 from avem.errors import EndpointError, MediaError
 from avem.files import json_sha256
 from avem.progress import stage

@@ -11,12 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from avem.chat_replies import ChatReply
-from avem.disk import writing
+from avem.endpoint.chat_replies import ChatReply
 from avem.errors import DataError
-from avem.outputs import make_folders
-from avem.ownership import Owner
-from avem.sealed_log import intact_records, is_torn, sealed_line, warn_of_lines
+from avem.guards.disk import writing
+from avem.guards.outputs import make_folders
+from avem.guards.ownership import Owner
+from avem.sealed.log import intact_records, is_torn, sealed_line, warn_of_lines
 
 SYNC_EVERY_S = 1.0
 """A power cut loses at most the replies of this time; a killed process loses none."""

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from avem.errors import DataError
+from avem.guards.special_tokens import special_in_row
 from avem.records import Emotion, Modality, PreferenceRow
-from avem.special_tokens import special_in_row
 from avem.tools.prefs.asking.schema import ROW_SCHEMA, faults_of
 from avem.tools.prefs.checks.leaks import ClipFacts, leak_faults
 from avem.tools.prefs.checks.lexicon import emotions_named, words_of

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from avem.chat_replies import parse_plain_json
+from avem.endpoint.chat_replies import parse_plain_json
 from avem.evaluate.emorealm.replies import without_thoughts
 from avem.records import Emotion
 from avem.tools.prefs.asking.schema import faults_of

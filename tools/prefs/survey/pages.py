@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from avem.checksums import seal
 from avem.errors import MissingFileError, SettingError
-from avem.escaping import script_json, xml_text
 from avem.evaluate.emorealm.questions import read_questions
 from avem.files import json_sha256, replace_directory, write_atomic
-from avem.inside import inside
-from avem.output_kinds import SURVEY
-from avem.outputs import folder_target
+from avem.guards.inside import inside
+from avem.guards.output_kinds import SURVEY
+from avem.guards.outputs import folder_target
 from avem.records import PreferenceRow, Question
+from avem.sealed.checksums import seal
+from avem.text.escaping import script_json, xml_text
 from avem.tools.prefs.formats import mp4_of, read_rows
 
 JUDGEMENTS = (

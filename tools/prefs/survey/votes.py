@@ -12,11 +12,11 @@ from typing import Any
 import krippendorff
 import numpy as np
 
-from avem.chat_replies import parse_json
-from avem.checksums import unseal
+from avem.endpoint.chat_replies import parse_json
 from avem.errors import DataError, MissingFileError
 from avem.files import json_lines, write_new
 from avem.records import Question
+from avem.sealed.checksums import unseal
 from avem.tools.prefs.survey.pages import read_source
 
 ATTENTION = 0.75

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from avem.chat import ChatClient, ChatSettings
+from avem.endpoint.chat import ChatClient, ChatSettings
 from avem.files import write_json_lines
 from avem.tools.corpus.rows import preferences
 from avem.tools.corpus.scene import draw_scenes

@@ -21,7 +21,7 @@ from avem.errors import AvemError, DataError
 from avem.evaluate.page import page_environment
 from avem.evaluate.sheets import Sheet
 from avem.files import save_page, write_atomic
-from avem.terminal import show
+from avem.text.terminal import show
 from avem.tools.project.proof.figure import draw_claims
 from avem.tools.project.proof.record import Record
 from avem.tools.project.proof.tables import Judged, grid_results, judge_record, make_sheets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from avem.step_log import read_steps
+from avem.sealed.step_log import read_steps
 
 LAST_STEPS = 50
 REWARDS = {

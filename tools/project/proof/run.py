@@ -15,10 +15,10 @@ from avem.errors import SettingError
 from avem.evaluate.emorealm.questions import read_questions
 from avem.evaluate.emorealm.results import read_result
 from avem.evaluate.sheets import Sheet
-from avem.outputs import folder_place
-from avem.ownership import owned
-from avem.sealed_files import read_sealed, write_sealed
-from avem.step_log import read_steps
+from avem.guards.outputs import folder_place
+from avem.guards.ownership import owned
+from avem.sealed.files import read_sealed, write_sealed
+from avem.sealed.step_log import read_steps
 from avem.tools.project.proof.claims import probe_claims
 from avem.tools.project.proof.counts import resampled
 from avem.tools.project.proof.encoders import SCENES

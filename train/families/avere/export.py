@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from huggingface_hub import save_torch_state_dict
 
-from avem.checksums import write_checksums
 from avem.errors import MissingFileError, SettingError
 from avem.files import replace_directory
+from avem.guards.output_kinds import AVERE
 from avem.locate import locate_model
-from avem.output_kinds import AVERE
+from avem.sealed.checksums import write_checksums
 from avem.train.checkpoints.tensors import read_tensors
 from avem.train.families.avere.checkpoint import IGNORED, QFORMER_FIELDS, avere_name, is_avere
 

@@ -17,7 +17,7 @@ from typing import Any
 MARKER = ".avem.json"
 """File in a folder that says what avem made it as."""
 LOCK = ".lock"
-"""File that the owner of a folder holds; see `avem.ownership`."""
+"""File that the owner of a folder holds; see `avem.guards.ownership`."""
 HEAD_BYTES = 1 << 16
 """How much of a file is read to tell what it is."""
 TOKENIZER = (

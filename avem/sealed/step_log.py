@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from avem.checksums import crc32c
 from avem.errors import DataError
 from avem.files import write_atomic
+from avem.sealed.checksums import crc32c
 
 SUMS = ".crc32c"
 """Suffix of the file of checksums, in place of the log's own."""

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from avem.escaping import one_line, terminal_block
-from avem.secrets import mask
+from avem.guards.secrets import mask
+from avem.text.escaping import one_line, terminal_block
 
 
 def show(line: object, *, err: bool = False) -> None:

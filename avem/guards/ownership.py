@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from avem.disk import writing
 from avem.errors import SettingError
-from avem.output_kinds import LOCK, FolderKind, mark, unmark_empty
-from avem.outputs import Reads, folder_target, make_folders, remove_empty
+from avem.guards.disk import writing
+from avem.guards.output_kinds import LOCK, FolderKind, mark, unmark_empty
+from avem.guards.outputs import Reads, folder_target, make_folders, remove_empty
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def opened(
     """Check a folder that is filled in the course of a command, mark it as of its kind, and be its owner.
 
     Args:
-        target: The folder; see `avem.outputs.folder_target`, as for the rest.
+        target: The folder; see `avem.guards.outputs.folder_target`, as for the rest.
         kind: What it is to hold.
         reads: What the command reads.
         roots: The user's data, in which the folder may be.

@@ -7,8 +7,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from avem.escaping import page_text
-from avem.secrets import mask
+from avem.guards.secrets import mask
+from avem.text.escaping import page_text
 
 
 def make_environment(package: str) -> Environment:

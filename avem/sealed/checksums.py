@@ -17,7 +17,7 @@ import google_crc32c
 
 from avem.errors import DataError
 from avem.files import write_atomic
-from avem.secrets import mask_distinct_json
+from avem.guards.secrets import mask_distinct_json
 
 CHECK = "check"
 """Key of a sealed record's checksum; always the last."""

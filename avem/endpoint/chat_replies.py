@@ -10,8 +10,8 @@ from typing import Any
 
 import aiohttp
 
-from avem.escaping import one_line
-from avem.secrets import mask_known
+from avem.guards.secrets import mask_known
+from avem.text.escaping import one_line
 
 LARGEST_REPLY = 8 * 2**20
 """Most bytes of a reply that are read, before and after they are decompressed."""

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from avem.checksums import seal, unseal
 from avem.errors import DataError
 from avem.files import write_atomic
-from avem.secrets import mask_json
+from avem.guards.secrets import mask_json
+from avem.sealed.checksums import seal, unseal
 
 
 def write_sealed(path: Path, record: dict[str, Any], indent: int | None = 1) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from avem.checksums import CHECK, seal, unseal
 from avem.errors import DataError
+from avem.sealed.checksums import CHECK, seal, unseal
 
 logger = logging.getLogger(__name__)
 

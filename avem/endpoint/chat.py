@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import aiohttp
 
-from avem.chat_replies import (
+from avem.endpoint.chat_replies import (
     LARGEST_REPLY,
     ChatReply,
     Response,
@@ -28,9 +28,9 @@ from avem.chat_replies import (
     reply_of,
     retry_after,
 )
-from avem.connections import CONNECT_S, open_session
+from avem.endpoint.connections import CONNECT_S, open_session
 from avem.errors import EndpointError, SettingError
-from avem.secrets import mask, remember, remember_url, without_secrets
+from avem.guards.secrets import mask, remember, remember_url, without_secrets
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from avem.disk import disk_fault
 from avem.errors import MissingFileError, SettingError
+from avem.guards.disk import disk_fault
 
 
 def need_file(path: str | Path | None, option: str, what: str = "file") -> None:

@@ -11,7 +11,7 @@ import re
 from html import escape
 from typing import Any
 
-from avem.secrets import mask
+from avem.guards.secrets import mask
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 """Control codes, marks that turn the direction of writing, line separators, and halves of characters."""

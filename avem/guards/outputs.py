@@ -12,9 +12,9 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from avem.disk import disk_fault, writing
 from avem.errors import SettingError, WriteError
-from avem.output_kinds import FileKind, FolderKind, kind_of, leftovers
+from avem.guards.disk import disk_fault, writing
+from avem.guards.output_kinds import FileKind, FolderKind, kind_of, leftovers
 
 Reads = Iterable[str | Path | None]
 """What a command reads: paths, or hub ids, which are passed over where there is no such path; None is nothing."""

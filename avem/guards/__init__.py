@@ -1,0 +1,1 @@
+"""Guards: where avem may write, what it may read, and what must never be shown."""

@@ -1,0 +1,1 @@
+"""Files and records with checksums: what was written, or a sentence."""
