@@ -63,8 +63,15 @@ class Stage:
             left_s = (self.total - self.done) / max(rate, 1e-9)
             logger.info(
                 "%s %d/%d %s, %.1f/s, %.0f s left%s %s",
-                self.name, self.done, self.total, self.unit, rate, left_s, failed, note,
-            )  # fmt: skip
+                self.name,
+                self.done,
+                self.total,
+                self.unit,
+                rate,
+                left_s,
+                failed,
+                note,
+            )
 
 
 @contextmanager
@@ -81,8 +88,12 @@ def stages(*lines: tuple[str, int, str]) -> Iterator[Sequence[Stage]]:
         yield [Stage(*line, None) for line in lines]
         return
     columns = (
-        TextColumn("{task.description:<18}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
-    )  # fmt: skip
+        TextColumn("{task.description:<18}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         yield [Stage(*line, bar) for line in lines]

@@ -75,9 +75,14 @@ class Prefetcher:
     """
 
     def __init__(
-        self, store: FeatureStore, batches: Iterable[BatchRows], *, ahead: int = 2, memory_mb: int | None = None,
+        self,
+        store: FeatureStore,
+        batches: Iterable[BatchRows],
+        *,
+        ahead: int = 2,
+        memory_mb: int | None = None,
         pin: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if ahead < 1 or (memory_mb is not None and memory_mb < 1):
             raise SettingError(f"Reading ahead needs at least 1 batch and 1 MiB, not {ahead} and {memory_mb}.")
         slot_bytes = memory_mb * MIB // (ahead + 1) if memory_mb is not None else 2**62

@@ -52,11 +52,14 @@ def damaged_rows(store: FeatureStore) -> list[DamagedRow]:
                 kinds[row].add(kind)
     return [
         DamagedRow(
-            row, ids[row] if row < len(ids) else "", "; ".join(problems[row]),
-            tuple(kind for kind in KINDS if kind in kinds[row]), entry=row in entries,
+            row,
+            ids[row] if row < len(ids) else "",
+            "; ".join(problems[row]),
+            tuple(kind for kind in KINDS if kind in kinds[row]),
+            entry=row in entries,
         )
         for row in sorted(problems)
-    ]  # fmt: skip
+    ]
 
 
 def readable_arrays(store: FeatureStore, kind: Kind) -> list[str]:

@@ -34,8 +34,12 @@ def damaged_files(store: FeatureStore) -> list[DamagedFile]:
     """
     location = store.location
     checks: tuple[Callable[[Location], Iterator[DamagedFile]], ...] = (
-        manifest_problems, _metadata_problems, _ledger_problems, _negatives_problems, _scores_problems,
-    )  # fmt: skip
+        manifest_problems,
+        _metadata_problems,
+        _ledger_problems,
+        _negatives_problems,
+        _scores_problems,
+    )
     return [problem for check in checks for problem in check(location)]
 
 
@@ -43,9 +47,10 @@ def manifest_problems(location: Location) -> Iterator[DamagedFile]:
     """What is wrong with the manifest as a file, and with its copy; `avem.cache.verify` looks at its rows."""
     copy = _sound_copy(location)
     remedy = (
-        "`avem cache repair` restores it from the copy in the store's ledger" if copy else
-        "restore it from a copy of your own, or extract into a new store with `avem extract`"
-    )  # fmt: skip
+        "`avem cache repair` restores it from the copy in the store's ledger"
+        if copy
+        else "restore it from a copy of your own, or extract into a new store with `avem extract`"
+    )
     try:
         data = location.read(layout.MANIFEST)
         if data is None and copy:

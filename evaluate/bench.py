@@ -126,9 +126,14 @@ def bench_questions(
         items = [_item(question, heard[question.id], asker, clips) for question in questions]
         pooled = sum(bool(item.windows) for item in items)
         result = judge(
-            items, resamples=resamples, seed=seed, name=name, style=asker.style, **asker.about(),
+            items,
+            resamples=resamples,
+            seed=seed,
+            name=name,
+            style=asker.style,
+            **asker.about(),
             pooling={"questions": pooled, **POOLING} if pooled else {},
-        )  # fmt: skip
+        )
         result.write(folder / "result.json")
     return result
 

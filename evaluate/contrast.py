@@ -89,8 +89,10 @@ class ContrastAsker(Asker):
     def answer(self, asks: Sequence[Ask]) -> dict[str, dict[str, Any]]:
         """Ask the model, all in one call; see `Asker.answer`."""
         clean = {row: self.media(row) for row in dict.fromkeys(ask.place for ask in asks)}
-        noisy = {row: (self._diffuse("video", row, media[0]), self._diffuse("audio", row, media[1]))
-                 for row, media in clean.items()}  # fmt: skip
+        noisy = {
+            row: (self._diffuse("video", row, media[0]), self._diffuse("audio", row, media[1]))
+            for row, media in clean.items()
+        }
         prompts = [(prompt_text(ask.question, self.style), ask.place) for ask in asks]
         options = [options_of(ask.question, self.style) for ask in asks]
         shown = [(text, *media[row]) for media in (clean, noisy) for text, row in prompts]
@@ -124,6 +126,12 @@ def bench_contrast(
     strength = strength or ContrastOptions()
     asker = ContrastAsker(model.eval(), store, style, strength)
     return bench_questions(
-        asker, questions, place_clips(asker, questions), asker.ways, out_dir, name=name, resamples=resamples,
+        asker,
+        questions,
+        place_clips(asker, questions),
+        asker.ways,
+        out_dir,
+        name=name,
+        resamples=resamples,
         seed=strength.seed,
-    )  # fmt: skip
+    )

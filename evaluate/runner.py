@@ -169,9 +169,19 @@ def _bench(model_path: str, name: str, questions: Sequence[Question], options: B
             model, store, chosen, options.style, options.out / name, strength, name=name, resamples=options.resamples
         )
     return bench_emorealm(
-        model, store, questions, options.style, options.out / name, name=name, tasks=options.tasks, limit=options.limit,
-        generate=options.generate, text_only=options.text_only, resamples=options.resamples, seed=options.seed,
-    )  # fmt: skip
+        model,
+        store,
+        questions,
+        options.style,
+        options.out / name,
+        name=name,
+        tasks=options.tasks,
+        limit=options.limit,
+        generate=options.generate,
+        text_only=options.text_only,
+        resamples=options.resamples,
+        seed=options.seed,
+    )
 
 
 def _bench_media(model: MediaModel, name: str, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
@@ -181,9 +191,15 @@ def _bench_media(model: MediaModel, name: str, questions: Sequence[Question], op
     asker = MediaAsker(model, files.names, options.style, roots=files.roots, place=files.place)
     ways = chosen_ways(generate=options.generate or model.ways == ("generation",), text_only=options.text_only)
     return bench_questions(
-        asker, chosen, place_questions(files, chosen), ways, options.out / name, name=name,
-        resamples=options.resamples, seed=options.seed,
-    )  # fmt: skip
+        asker,
+        chosen,
+        place_questions(files, chosen),
+        ways,
+        options.out / name,
+        name=name,
+        resamples=options.resamples,
+        seed=options.seed,
+    )
 
 
 def _run_folder(model: str) -> list[Path]:
@@ -199,11 +215,17 @@ def _warn_absent(result: BenchResult) -> None:
         remedy = f" {result.remedy}" if result.remedy else ""
         logger.warning(
             "%s: %d of %d questions have no answer and count as wrong (%s).%s",
-            result.name, len(absent), len(result.items), shown, remedy,
-        )  # fmt: skip
+            result.name,
+            len(absent),
+            len(result.items),
+            shown,
+            remedy,
+        )
     unreadable = result.scores.get("generation", {}).get("unreadable", [])
     if unreadable and result.way == "generation":
         logger.warning(
             "%s: %d answers name no option, or several, and count as wrong (%s, ...).",
-            result.name, len(unreadable), unreadable[0],
-        )  # fmt: skip
+            result.name,
+            len(unreadable),
+            unreadable[0],
+        )

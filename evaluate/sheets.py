@@ -19,10 +19,19 @@ FORMS = ("table", "json", "csv", "markdown", "latex")
 
 LATEX_SIGNS = str.maketrans(
     {
-        "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\N{MINUS SIGN}": r"$-$",
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\N{MINUS SIGN}": r"$-$",
     }
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,9 +131,12 @@ def as_window(record: ClipRecord, span: Span, name: str = "") -> ClipRecord:
         name: The window's name; empty for the usual one.
     """
     return replace(
-        record, clip_id=name or window_id(record.clip_id, span), source=record.source or record.clip_id,
-        start_s=span[0], end_s=span[1],
-    )  # fmt: skip
+        record,
+        clip_id=name or window_id(record.clip_id, span),
+        source=record.source or record.clip_id,
+        start_s=span[0],
+        end_s=span[1],
+    )
 
 
 def measure(records: Sequence[ClipRecord], root: Path, workers: int) -> list[float]:

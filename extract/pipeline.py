@@ -33,9 +33,11 @@ logger = logging.getLogger(__name__)
 
 
 def extract(
-    root: str | Path, store_path: str | Path, options: ExtractOptions | None = None,
+    root: str | Path,
+    store_path: str | Path,
+    options: ExtractOptions | None = None,
     clips: Sequence[Clip] | None = None,
-) -> ExtractReport:  # fmt: skip
+) -> ExtractReport:
     """Turn a dataset's clips into features in a store; takes up again wherever an earlier run stopped.
 
     Args:
@@ -124,9 +126,13 @@ def _is_elsewhere(store_path: Path, records: Sequence[ClipRecord], root: Path) -
 
 
 def _run(
-    root: Path, store_path: Path, options: ExtractOptions, records: Sequence[ClipRecord], known: pa.Table,
+    root: Path,
+    store_path: Path,
+    options: ExtractOptions,
+    records: Sequence[ClipRecord],
+    known: pa.Table,
     report: ExtractReport,
-) -> None:  # fmt: skip
+) -> None:
     """Load the encoders, check that the result will fit, and fill the store."""
     begin = time.perf_counter()
     with open_engine(options, max(report.pending.values())) as engine:
@@ -136,9 +142,11 @@ def _run(
         report.bytes_free = plan.free_bytes(store_path)
         logger.info(
             "%s: %s to extract, %.2f GB of features, %.1f GB free.",
-            root, ", ".join(f"{count} {kind}" for kind, count in report.pending.items()),
-            report.bytes_needed / 1e9, report.bytes_free / 1e9,
-        )  # fmt: skip
+            root,
+            ", ".join(f"{count} {kind}" for kind, count in report.pending.items()),
+            report.bytes_needed / 1e9,
+            report.bytes_free / 1e9,
+        )
         plan.check_disk(store_path, report.bytes_needed, report.bytes_free)
         if options.dry_run:
             return

@@ -124,9 +124,7 @@ def _extract_again(
     """Extract the pending rows of one stream, folder by folder, by the decoder that the stream was made with."""
     store = FeatureStore.open(path, check=False)
     spec = store.spec(kind)
-    again = replace(
-        options, streams=(kind,), dtype=spec.dtype, limit=None, decoder=decoder_of(spec.fingerprint) or OLD
-    )  # fmt: skip
+    again = replace(options, streams=(kind,), dtype=spec.dtype, limit=None, decoder=decoder_of(spec.fingerprint) or OLD)
     for folder, known in known_clips(store, clips, root).items():
         failures = extract(folder, path, again, known).failures
         report.left |= {failure.clip_id: failure.reason for failure in failures}

@@ -50,9 +50,14 @@ def stand_in(reaction: Reaction) -> Iterator[StandIn]:
             if isinstance(result, int | float):
                 time.sleep(result)
                 result = "late"
-            status, text, headers = result if isinstance(result, tuple) and len(result) == 3 else (
-                *(result if isinstance(result, tuple) else (200, completion(result))), {},
-            )  # fmt: skip
+            status, text, headers = (
+                result
+                if isinstance(result, tuple) and len(result) == 3
+                else (
+                    *(result if isinstance(result, tuple) else (200, completion(result))),
+                    {},
+                )
+            )
             content = text.encode()
             try:
                 self.send_response(status)

@@ -23,9 +23,11 @@ def disk(tmp_path):
     """A disk of 64 KiB."""
     place = tmp_path / "disk"
     place.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", place], capture_output=True, text=True
-    ) if Path("/bin/mount").exists() else None  # fmt: skip
+    done = (
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", place], capture_output=True, text=True)
+        if Path("/bin/mount").exists()
+        else None
+    )
     if done is None or done.returncode:
         pytest.skip("a small disk can't be mounted here; that needs root")
     yield place
@@ -72,8 +74,9 @@ def test_an_export_that_does_not_fit_is_one_sentence_and_no_crash(disk, tmp_path
     make_store(tmp_path / "store", clips=400)
     done = subprocess.run(
         [sys.executable, "-m", "avem", "cache", "export", disk / "h5", "--cache", tmp_path / "store"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2, done.stderr
     assert "can't be written: the disk is full" in done.stderr
     assert "Traceback" not in done.stderr

@@ -15,8 +15,24 @@ from avem.evaluate.report.media import find_media
 from avem.guards.inside import inside
 from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
 
-ESCAPES = ["../victim.txt", "../../victim.txt", "a/../../victim.txt", "/etc/passwd", "..\\victim.txt", "C:\\x", "C:x",
-           "\\\\host\\x", "a\0b", "a\nb", "x" * 300, "x/" * 3000 + "x", "", ".", "..", "\ud800"]  # fmt: skip
+ESCAPES = [
+    "../victim.txt",
+    "../../victim.txt",
+    "a/../../victim.txt",
+    "/etc/passwd",
+    "..\\victim.txt",
+    "C:\\x",
+    "C:x",
+    "\\\\host\\x",
+    "a\0b",
+    "a\nb",
+    "x" * 300,
+    "x/" * 3000 + "x",
+    "",
+    ".",
+    "..",
+    "\ud800",
+]
 
 
 @pytest.fixture
@@ -55,9 +71,13 @@ def test_no_name_leaves(name):
 @pytest.mark.parametrize("name", [*ESCAPES[:-1], "out/victim.txt", "file"])
 def test_a_survey_neither_reads_nor_writes_outside(clips, name):
     question = {
-        "question_id": "q7", "video": name, "task": "reasoning_basic_audio", "question": "Why?",
-        "choices": ["(A) x", "(B) y"], "answer": "A",
-    }  # fmt: skip
+        "question_id": "q7",
+        "video": name,
+        "task": "reasoning_basic_audio",
+        "question": "Why?",
+        "choices": ["(A) x", "(B) y"],
+        "answer": "A",
+    }
     source = clips.parent / "q.json"
     source.write_text(json.dumps([question]))
     before = sorted(clips.parent.rglob("*"))

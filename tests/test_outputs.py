@@ -43,19 +43,37 @@ FOLDER_COMMANDS = {
 }
 """Every command that writes a folder; what each reads is in the folder `work`."""
 READS = {
-    "train": ("store", "rows.jsonl", "model"), "train-sft": ("store", "rows.jsonl", "model"), "merge": ("model",),
-    "merge-avere": ("model",), "bench": ("q.json", "store", "model"), "bench-answers": ("q.json", "rows.jsonl"),
-    "dfew": ("store", "model"), "emer": ("q.json", "rows.jsonl"), "swap": ("q.json", "store", "model"),
-    "attention": ("q.json", "store", "model"), "sweep": ("store", "rows.jsonl", "q.json", "model"),
-    "export": ("store",), "survey": ("q.json",), "prefs": ("data",), "emorealm": ("data",), "import": ("x.h5",),
-    "import-npy": ("data",), "extract": ("data",), "demo": (), "corpus": (),
-}  # fmt: skip
+    "train": ("store", "rows.jsonl", "model"),
+    "train-sft": ("store", "rows.jsonl", "model"),
+    "merge": ("model",),
+    "merge-avere": ("model",),
+    "bench": ("q.json", "store", "model"),
+    "bench-answers": ("q.json", "rows.jsonl"),
+    "dfew": ("store", "model"),
+    "emer": ("q.json", "rows.jsonl"),
+    "swap": ("q.json", "store", "model"),
+    "attention": ("q.json", "store", "model"),
+    "sweep": ("store", "rows.jsonl", "q.json", "model"),
+    "export": ("store",),
+    "survey": ("q.json",),
+    "prefs": ("data",),
+    "emorealm": ("data",),
+    "import": ("x.h5",),
+    "import-npy": ("data",),
+    "extract": ("data",),
+    "demo": (),
+    "corpus": (),
+}
 INSIDE = ("prefs", "emorealm", "import-npy", "extract")
 """What these read is the user's data, in which their folder may be."""
 QUESTION = {
-    "question_id": "q1", "video": "1.mp4", "task": "reasoning_basic_audio", "question": "Why?",
-    "choices": ["(A) x", "(B) y"], "answer": "A",
-}  # fmt: skip
+    "question_id": "q1",
+    "video": "1.mp4",
+    "task": "reasoning_basic_audio",
+    "question": "Why?",
+    "choices": ["(A) x", "(B) y"],
+    "answer": "A",
+}
 
 
 @pytest.fixture
@@ -102,8 +120,22 @@ def refused(command: str, target: str) -> str:
     return said
 
 
-FOREIGN = ["precious", "precious/", "./precious", "precious/sub/..", "file.txt", "file.txt/below", "link", "link/sub",
-           "circle", ".", "..", "/", "/proc/avem", "x" * 300]  # fmt: skip
+FOREIGN = [
+    "precious",
+    "precious/",
+    "./precious",
+    "precious/sub/..",
+    "file.txt",
+    "file.txt/below",
+    "link",
+    "link/sub",
+    "circle",
+    ".",
+    "..",
+    "/",
+    "/proc/avem",
+    "x" * 300,
+]
 
 
 @pytest.mark.parametrize("target", FOREIGN)
@@ -139,12 +171,25 @@ def test_wrong_targets_are_refused_before_torch_is_loaded(work):
     commands = [command.replace("TARGET", "precious").split() for command in FOLDER_COMMANDS.values()]
     commands += [command.replace("TARGET", "file.txt").split() for command in FILE_COMMANDS.values()]
     missing = [
-        ["train"], ["train", "--cache", "no", "--prefs", "rows.jsonl"], ["bench", "emorealm"], ["bench", "dfew"],
-        ["probe", "swap"], ["models", "merge", "no", "new"], ["cache", "info", "--cache", "no"], ["report", "no"],
-        ["cache", "verify", "--cache", "no"], ["cache", "negatives", "--cache", "no"], ["cache", "logps"],
-        ["cache", "export", "new", "--cache", "no"], ["sweep", "table3"], ["extract", "no"], ["cache", "import", "no"],
-        ["cache", "repair", "--cache", "no"], ["prefs", "validate", "no"], ["prefs", "survey", "no"],
-    ]  # fmt: skip
+        ["train"],
+        ["train", "--cache", "no", "--prefs", "rows.jsonl"],
+        ["bench", "emorealm"],
+        ["bench", "dfew"],
+        ["probe", "swap"],
+        ["models", "merge", "no", "new"],
+        ["cache", "info", "--cache", "no"],
+        ["report", "no"],
+        ["cache", "verify", "--cache", "no"],
+        ["cache", "negatives", "--cache", "no"],
+        ["cache", "logps"],
+        ["cache", "export", "new", "--cache", "no"],
+        ["sweep", "table3"],
+        ["extract", "no"],
+        ["cache", "import", "no"],
+        ["cache", "repair", "--cache", "no"],
+        ["prefs", "validate", "no"],
+        ["prefs", "survey", "no"],
+    ]
     done = subprocess.run(
         [sys.executable, "-c", code], input=json.dumps([*commands, *missing]), capture_output=True, text=True, cwd=work
     )
@@ -161,10 +206,18 @@ FILE_COMMANDS = {
 }
 """Every command that writes a file."""
 ROW = {
-    "row_id": "r", "clip_id": "c", "modality": "audio", "emotion": "anger", "task": "t", "question": "Why?",
-    "chosen": "He shouts.", "rejected_video_relevant": "He frowns.", "rejected_emotion_relevant": "He sings.",
-    "rejected_irrelevant": "It rains.", "provenance": {},
-}  # fmt: skip
+    "row_id": "r",
+    "clip_id": "c",
+    "modality": "audio",
+    "emotion": "anger",
+    "task": "t",
+    "question": "Why?",
+    "chosen": "He shouts.",
+    "rejected_video_relevant": "He frowns.",
+    "rejected_emotion_relevant": "He sings.",
+    "rejected_irrelevant": "It rains.",
+    "provenance": {},
+}
 
 
 @pytest.fixture

@@ -14,9 +14,27 @@ from tests.cache.helpers import make_store
 ROOT = Path(__file__).parents[1]
 
 ABSENT_ON_WINDOWS = (
-    "sched_getaffinity", "pread", "preadv", "pwrite", "posix_fadvise", "fdatasync", "O_DIRECTORY", "sysconf", "getuid",
-    "geteuid", "getpgid", "killpg", "fchmod", "chown", "mkfifo", "statvfs", "uname", "fork", "nice", "getloadavg",
-)  # fmt: skip
+    "sched_getaffinity",
+    "pread",
+    "preadv",
+    "pwrite",
+    "posix_fadvise",
+    "fdatasync",
+    "O_DIRECTORY",
+    "sysconf",
+    "getuid",
+    "geteuid",
+    "getpgid",
+    "killpg",
+    "fchmod",
+    "chown",
+    "mkfifo",
+    "statvfs",
+    "uname",
+    "fork",
+    "nice",
+    "getloadavg",
+)
 ABSENT_ON_MACOS = ("sched_getaffinity", "posix_fadvise", "fdatasync")
 
 WITHOUT = """
@@ -146,9 +164,12 @@ def test_decord_is_a_dependency_only_where_it_has_wheels():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     (decord,) = [Requirement(text) for text in listed if text.startswith("decord")]
     systems = {
-        ("linux", "x86_64"): True, ("linux", "aarch64"): False, ("darwin", "arm64"): False,
-        ("win32", "AMD64"): True, ("win32", "ARM64"): False,
-    }  # fmt: skip
+        ("linux", "x86_64"): True,
+        ("linux", "aarch64"): False,
+        ("darwin", "arm64"): False,
+        ("win32", "AMD64"): True,
+        ("win32", "ARM64"): False,
+    }
     for (system, machine), wanted in systems.items():
         assert decord.marker.evaluate({"sys_platform": system, "platform_machine": machine}) is wanted
 

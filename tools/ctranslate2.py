@@ -21,15 +21,25 @@ from avem.text.terminal import show
 BINARY_VERSIONS = (4, 5, 6)
 """Versions of the file in which each array names its type."""
 DTYPES = {
-    0: torch.float32, 1: torch.int8, 2: torch.int16, 3: torch.int32, 4: torch.float16, 5: torch.bfloat16,
-}  # fmt: skip
+    0: torch.float32,
+    1: torch.int8,
+    2: torch.int16,
+    3: torch.int32,
+    4: torch.float16,
+    5: torch.bfloat16,
+}
 """CTranslate2's type numbers."""
 
 BLOCK_NAMES = {
-    "self_attention/layer_norm": "attn_ln", "self_attention/linear_1": "attn.out", "ffn/layer_norm": "mlp_ln",
-    "ffn/linear_0": "mlp.0", "ffn/linear_1": "mlp.2", "attention/layer_norm": "cross_attn_ln",
-    "attention/linear_0": "cross_attn.query", "attention/linear_2": "cross_attn.out",
-}  # fmt: skip
+    "self_attention/layer_norm": "attn_ln",
+    "self_attention/linear_1": "attn.out",
+    "ffn/layer_norm": "mlp_ln",
+    "ffn/linear_0": "mlp.0",
+    "ffn/linear_1": "mlp.2",
+    "attention/layer_norm": "cross_attn_ln",
+    "attention/linear_0": "cross_attn.query",
+    "attention/linear_2": "cross_attn.out",
+}
 """Parts of a layer under CTranslate2's names, and under openai's."""
 FUSED_NAMES = {
     "self_attention/linear_0": ("attn.query", "attn.key", "attn.value"),
@@ -37,9 +47,12 @@ FUSED_NAMES = {
 }
 """Projections that CTranslate2 keeps as one matrix, stacked along the output axis."""
 END_NAMES = {
-    "encoder/conv1": "encoder.conv1", "encoder/conv2": "encoder.conv2", "encoder/layer_norm": "encoder.ln_post",
-    "decoder/layer_norm": "decoder.ln", "decoder/embeddings": "decoder.token_embedding",
-}  # fmt: skip
+    "encoder/conv1": "encoder.conv1",
+    "encoder/conv2": "encoder.conv2",
+    "encoder/layer_norm": "encoder.ln_post",
+    "decoder/layer_norm": "decoder.ln",
+    "decoder/embeddings": "decoder.token_embedding",
+}
 LEAVES = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 
 

@@ -103,13 +103,25 @@ def emorealm(
 
     form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
     options = BenchOptions(
-        questions=questions, cache=cache, models=models, answers=answers, style=style.value,
-        tasks=tuple(tasks.split(",") if tasks else ()), limit=limit, generate=generate, text_only=text_only, seed=seed,
-        device=device, precision=precision, media_root=media, out=out, contrastive=contrastive,
+        questions=questions,
+        cache=cache,
+        models=models,
+        answers=answers,
+        style=style.value,
+        tasks=tuple(tasks.split(",") if tasks else ()),
+        limit=limit,
+        generate=generate,
+        text_only=text_only,
+        seed=seed,
+        device=device,
+        precision=precision,
+        media_root=media,
+        out=out,
+        contrastive=contrastive,
         endpoint=endpoint_options(
             endpoint, key_variable=key_variable, parallel=parallel, timeout_s=timeout, retries=retries, sound=sound
         ),
-    )  # fmt: skip
+    )
     results = run_emorealm(options)
     show_results(results, form, seed=seed)
     if reference_scoring:

@@ -70,9 +70,18 @@ def emer(
     )
     judging = JudgeOptions(input_price=input_price, output_price=output_price, max_cost=max_cost, seed=seed)
     options = EmerOptions(
-        references=references, judge=settings, answers=answers, model=model, cache=cache, rubric=rubric,
-        judging=judging, device=device, precision=precision, out=out, dry_run=dry_run,
-    )  # fmt: skip
+        references=references,
+        judge=settings,
+        answers=answers,
+        model=model,
+        cache=cache,
+        rubric=rubric,
+        judging=judging,
+        device=device,
+        precision=precision,
+        out=out,
+        dry_run=dry_run,
+    )
     found = run_emer(options)
     if isinstance(found, Estimate):
         show(f"{judge} would grade {found}.")

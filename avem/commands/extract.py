@@ -103,11 +103,22 @@ def extract(
     from avem.extract import extract as run
 
     options = ExtractOptions(
-        video_encoder=video_encoder, audio_encoder=audio_encoder, dataset=dataset, limit=limit, workers=workers,
-        batch_size=_batch_size(batch_size), device=device, engine=engine.value, dtype=dtype, precision=precision,
-        streams=cast("tuple[Kind, ...]", tuple(map(str, streams or Stream))), dry_run=dry_run,
-        retry_failed=retry_failed, decoder=decoder.value, long=None if long is None else long.value,
-    )  # fmt: skip
+        video_encoder=video_encoder,
+        audio_encoder=audio_encoder,
+        dataset=dataset,
+        limit=limit,
+        workers=workers,
+        batch_size=_batch_size(batch_size),
+        device=device,
+        engine=engine.value,
+        dtype=dtype,
+        precision=precision,
+        streams=cast("tuple[Kind, ...]", tuple(map(str, streams or Stream))),
+        dry_run=dry_run,
+        retry_failed=retry_failed,
+        decoder=decoder.value,
+        long=None if long is None else long.value,
+    )
     report = run(root, cache, options)
     show(report.summary)
     if report.failures:

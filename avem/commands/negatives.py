@@ -79,9 +79,15 @@ def negatives(
     left_out = [names[row] for row in rows]
     mined = Recipe.HARD if recipe is Recipe.MUTUAL else recipe
     for done in mine_negatives(
-        store, mined.value, k, seed, min_emotion_distance=LEAST_DISTANCE[valence], duplicate_cosine=duplicate_cosine,
-        exclude=left_out, labels=known,
-    ):  # fmt: skip
+        store,
+        mined.value,
+        k,
+        seed,
+        min_emotion_distance=LEAST_DISTANCE[valence],
+        duplicate_cosine=duplicate_cosine,
+        exclude=left_out,
+        labels=known,
+    ):
         show(_outcome(done))
     if recipe is Recipe.MUTUAL:
         paired = match_all(store, duplicate_cosine=duplicate_cosine, exclude=left_out, labels=known)

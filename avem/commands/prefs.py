@@ -82,12 +82,29 @@ def build(
 
     kind: Kind = "emorealm" if context.parent and context.parent.info_name == "emorealm" else "prefs"
     options = BuildOptions(
-        root=root, out=out or Path(kind), kind=kind, dataset=dataset, split=split, limit=limit, model=model,
-        tasks=tuple(tasks.split(",") if tasks else ()), endpoint=endpoint, audio_model=audio_model,
-        guess_models=tuple(guess_model or ()), key_variable=key_variable, parallel=parallel, retries=retries,
-        timeout_s=timeout_s, temperature=temperature, response_format=response_format, prompts=prompts, batch=batch,
-        media=MediaOptions(frames=frames, blur_captions=blur_captions), emotion_tolerance=emotion_tolerance, seed=seed,
-    )  # fmt: skip
+        root=root,
+        out=out or Path(kind),
+        kind=kind,
+        dataset=dataset,
+        split=split,
+        limit=limit,
+        model=model,
+        tasks=tuple(tasks.split(",") if tasks else ()),
+        endpoint=endpoint,
+        audio_model=audio_model,
+        guess_models=tuple(guess_model or ()),
+        key_variable=key_variable,
+        parallel=parallel,
+        retries=retries,
+        timeout_s=timeout_s,
+        temperature=temperature,
+        response_format=response_format,
+        prompts=prompts,
+        batch=batch,
+        media=MediaOptions(frames=frames, blur_captions=blur_captions),
+        emotion_tolerance=emotion_tolerance,
+        seed=seed,
+    )
     need_path(root, "ROOT", "dataset")
     need_path(prompts, "--prompts", "folder of prompts")
     if dry_run:
@@ -175,10 +192,18 @@ def survey(
 
     items = make_survey(
         SurveyOptions(
-            source=source, out=out, media=media, votes=votes, per_booklet=per_booklet, attention_every=attention_every,
-            verified=verified, sample=sample, label_studio=label_studio, seed=seed,
+            source=source,
+            out=out,
+            media=media,
+            votes=votes,
+            per_booklet=per_booklet,
+            attention_every=attention_every,
+            verified=verified,
+            sample=sample,
+            label_studio=label_studio,
+            seed=seed,
         )
-    )  # fmt: skip
+    )
     show(f"{len(items)} items are in {out}; keep {out / 'key.json'}, which holds the right answers, to yourself.")
 
 

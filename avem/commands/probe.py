@@ -91,13 +91,28 @@ def attention(
 
 
 def _options(
-    models: list[str] | None, questions: Path, cache: Path, style: Style, tasks: str | None, limit: int | None,
-    seed: int, device: str, precision: str, out: Path,
-) -> ProbeOptions:  # fmt: skip
+    models: list[str] | None,
+    questions: Path,
+    cache: Path,
+    style: Style,
+    tasks: str | None,
+    limit: int | None,
+    seed: int,
+    device: str,
+    precision: str,
+    out: Path,
+) -> ProbeOptions:
     from avem.evaluate.probes.runner import ProbeOptions
 
     return ProbeOptions(
-        models=chosen_models(models), questions=questions, cache=cache, style=style.value,
-        tasks=tuple(tasks.split(",") if tasks else ()), limit=limit, seed=seed, device=device, precision=precision,
+        models=chosen_models(models),
+        questions=questions,
+        cache=cache,
+        style=style.value,
+        tasks=tuple(tasks.split(",") if tasks else ()),
+        limit=limit,
+        seed=seed,
+        device=device,
+        precision=precision,
         out=out,
-    )  # fmt: skip
+    )

@@ -78,13 +78,23 @@ def recognition_command(dataset: str, title: str) -> Callable[..., None]:
         form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
         shown = tuple(STREAM_CHOICES) if streams == "all" else tuple(streams.split(","))
         options = RecognitionOptions(
-            dataset=dataset, cache=cache, models=chosen_models(model, endpoint), streams=shown, split=split,
-            prompt=prompt, generate=generate, limit=limit, seed=seed, device=device, precision=precision, out=out,
+            dataset=dataset,
+            cache=cache,
+            models=chosen_models(model, endpoint),
+            streams=shown,
+            split=split,
+            prompt=prompt,
+            generate=generate,
+            limit=limit,
+            seed=seed,
+            device=device,
+            precision=precision,
+            out=out,
             media_root=media,
             endpoint=endpoint_options(
                 endpoint, key_variable=key_variable, parallel=parallel, timeout_s=timeout, retries=retries, sound=sound
             ),
-        )  # fmt: skip
+        )
         show_sheet(recognition_sheet(run_recognition(options)), form, out / dataset / "report.html")
 
     command.__doc__ = f"Ask which emotion each clip of {title} shows: UAR, WAR, F1, recalls and what is confused."

@@ -66,8 +66,9 @@ def sweep(
 
     seeds = tuple(dict.fromkeys(seed or ()))
     settings = {
-        **(preset_of(PREFERENCE_PRESETS, preset) if preset else {}), **dict(map(parse_override, overrides or ()))
-    }  # fmt: skip
+        **(preset_of(PREFERENCE_PRESETS, preset) if preset else {}),
+        **dict(map(parse_override, overrides or ())),
+    }
     if grid in PROOFS:
         _refuse(context, grid)
         _prove(grid, out or Path("./proof"), seeds, tuple(only or ()), workers, settings)
@@ -87,9 +88,18 @@ def sweep(
     from avem.tools.sweep.run import SweepOptions, run_sweep
 
     options = SweepOptions(
-        cache=cache, prefs=prefs, model=model, out=out, questions=questions, style=style, seeds=seeds,
-        settings=settings, only=tuple(only or ()), device=device, workers=workers,
-    )  # fmt: skip
+        cache=cache,
+        prefs=prefs,
+        model=model,
+        out=out,
+        questions=questions,
+        style=style,
+        seeds=seeds,
+        settings=settings,
+        only=tuple(only or ()),
+        device=device,
+        workers=workers,
+    )
     sheet = write_outcome(read, run_sweep(read, options), out)
     _show([sheet])
     show(f"{out / read.name}.md, .json and .svg hold the table, the raw results and the figure.")

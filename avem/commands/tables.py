@@ -86,9 +86,17 @@ def show_store(info: StoreInfo) -> None:
     for stream in info.streams:
         error = "" if stream.int8_error is None else f"{stream.int8_error:.2%}, at most {stream.int8_error_largest:.2%}"
         cells = (
-            stream.kind, stream.encoder, " x ".join(map(str, stream.row_shape)), stream.dtype, str(stream.rows),
-            str(stream.failed), str(stream.pending), f"{stream.bytes / 2**20:.1f}", error, stream.digest[:12],
-        )  # fmt: skip
+            stream.kind,
+            stream.encoder,
+            " x ".join(map(str, stream.row_shape)),
+            stream.dtype,
+            str(stream.rows),
+            str(stream.failed),
+            str(stream.pending),
+            f"{stream.bytes / 2**20:.1f}",
+            error,
+            stream.digest[:12],
+        )
         table.add_row(*map(plain, cells))
     show_table(table)
     for stream in info.streams:

@@ -64,8 +64,14 @@ def train(
     from avem.train.stages import preview_stage, run_stage, stage_config
 
     given = {
-        "cache": cache, "prefs": prefs, "data": data, "model": model, "out": out, "pairing": pairing, "resume": resume,
-    }  # fmt: skip
+        "cache": cache,
+        "prefs": prefs,
+        "data": data,
+        "model": model,
+        "out": out,
+        "pairing": pairing,
+        "resume": resume,
+    }
     settings = stage_config(stage.value, given, preset_name=preset, file=config, overrides=overrides or ())
     for option, path in (("--prefs", getattr(settings, "prefs", None)), ("--data", getattr(settings, "data", None))):
         need_file(path, option)

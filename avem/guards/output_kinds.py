@@ -125,13 +125,19 @@ def _is_export(folder: Path) -> bool:
 
 
 MODEL = FolderKind(
-    "model", "a model", _has_config("avem"),
-    rf"config\.json|projectors\.safetensors|README\.md|language_model/({TOKENIZER})", replaced=True,
-)  # fmt: skip
+    "model",
+    "a model",
+    _has_config("avem"),
+    rf"config\.json|projectors\.safetensors|README\.md|language_model/({TOKENIZER})",
+    replaced=True,
+)
 ADAPTER = FolderKind(
-    "adapter", "the result of a run", _has_config("avem-adapter"),
-    r"config\.json|projectors\.safetensors|README\.md|adapter_(model\.safetensors|config\.json)", replaced=True,
-)  # fmt: skip
+    "adapter",
+    "the result of a run",
+    _has_config("avem-adapter"),
+    r"config\.json|projectors\.safetensors|README\.md|adapter_(model\.safetensors|config\.json)",
+    replaced=True,
+)
 AVERE = FolderKind("avere", "an AVERE checkpoint", replaced=True)
 ENCODER = FolderKind("encoder", "an encoder with random weights", replaced=True)
 SURVEY = FolderKind(
@@ -139,9 +145,12 @@ SURVEY = FolderKind(
 )
 NEGATIVES = FolderKind("negatives", "a set of negatives", _is_node("array"), ".*", replaced=True)
 CHECKPOINT = FolderKind(
-    "checkpoint", "a checkpoint", lambda folder: "step" in _json(folder / "state.json"),
-    r"trained\.safetensors|optimizer\.pt|state\.json|judged\.json", replaced=True,
-)  # fmt: skip
+    "checkpoint",
+    "a checkpoint",
+    lambda folder: "step" in _json(folder / "state.json"),
+    r"trained\.safetensors|optimizer\.pt|state\.json|judged\.json",
+    replaced=True,
+)
 RUN = FolderKind("run", "a training run", _is_run)
 STORE = FolderKind("store", "a feature store", _is_node("group"))
 BENCH = FolderKind("bench", "a bench", _is_bench)
@@ -153,8 +162,25 @@ DEMO = FolderKind("demo", "a demo", lambda folder: (folder / "demo.json").is_fil
 CORPUS = FolderKind("corpus", "a corpus", lambda folder: (folder / "corpus.json").is_file())
 PROOF = FolderKind("proof", "a proof", lambda folder: (folder / "ground.json").is_file())
 
-FOLDERS = (MODEL, ADAPTER, AVERE, ENCODER, SURVEY, CHECKPOINT, RUN, NEGATIVES, STORE, BENCH, PROBE, SWEEP, PREFS,
-           EXPORT, DEMO, CORPUS, PROOF)  # fmt: skip
+FOLDERS = (
+    MODEL,
+    ADAPTER,
+    AVERE,
+    ENCODER,
+    SURVEY,
+    CHECKPOINT,
+    RUN,
+    NEGATIVES,
+    STORE,
+    BENCH,
+    PROBE,
+    SWEEP,
+    PREFS,
+    EXPORT,
+    DEMO,
+    CORPUS,
+    PROOF,
+)
 
 
 def kind_of(folder: Path, expected: FolderKind | None = None) -> FolderKind | None:

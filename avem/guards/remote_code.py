@@ -56,8 +56,10 @@ def refuse_code(folder: Path) -> None:
         )
     logger.warning(
         "%s brings Python code (auto_map in %s), which is not run; transformers' own %s is loaded.",
-        folder, ", ".join(coded), kind,
-    )  # fmt: skip
+        folder,
+        ", ".join(coded),
+        kind,
+    )
 
 
 def _is_known(kind: Any) -> bool:

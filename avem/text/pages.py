@@ -18,9 +18,13 @@ def make_environment(package: str) -> Environment:
         package: The package, such as `avem.evaluate`.
     """
     return Environment(
-        loader=PackageLoader(package), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, finalize=shown,
-    )  # fmt: skip
+        loader=PackageLoader(package),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=shown,
+    )
 
 
 def shown(value: Any) -> Any:

@@ -70,9 +70,11 @@ AFTER_TWO_LANES = _after_zeros(16 * LANE)
 @njit(nogil=True, cache=True)
 def _look_up(table: Words, register: np.uint64) -> np.uint64:
     after: np.uint64 = (
-        table[0, register & 255] ^ table[1, register >> 8 & 255]
-        ^ table[2, register >> 16 & 255] ^ table[3, register >> 24 & 255]
-    )  # fmt: skip
+        table[0, register & 255]
+        ^ table[1, register >> 8 & 255]
+        ^ table[2, register >> 16 & 255]
+        ^ table[3, register >> 24 & 255]
+    )
     return after
 
 

@@ -94,9 +94,11 @@ def _quantised(features: torch.Tensor) -> dict[str, Bytes]:
     for row, values in enumerate(features.contiguous()):
         tokens = values.reshape(-1, values.shape[-1]).numpy()
         error[row] = quantise_tokens(
-            tokens, largest[row].reshape(-1).numpy(), quantised[row].reshape(tokens.shape).numpy(),
+            tokens,
+            largest[row].reshape(-1).numpy(),
+            quantised[row].reshape(tokens.shape).numpy(),
             scale[row].reshape(-1).numpy(),
-        )  # fmt: skip
+        )
     return {"features": byte_view(quantised), "scale": byte_view(scale), "error": byte_view(error)}
 
 

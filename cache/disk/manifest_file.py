@@ -27,9 +27,16 @@ VALUE = b"\x18\x08"
 
 # What Arrow raises for a damaged file: its own errors are not one family, and some are plain OSError.
 PARQUET_ERRORS = (
-    pa.ArrowException, OSError, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError,
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    MemoryError,
     NotImplementedError,
-)  # fmt: skip
+)
 
 
 class FileState(Enum):

@@ -40,9 +40,13 @@ Labels = Mapping[str, Mapping[str, str]]
 
 
 def import_npy(
-    folders: Mapping[Kind, str | Path], path: str | Path, *, labels: str | Path | None = None, dataset: str = "npy",
+    folders: Mapping[Kind, str | Path],
+    path: str | Path,
+    *,
+    labels: str | Path | None = None,
+    dataset: str = "npy",
     dtype: str = "float16",
-) -> FeatureStore:  # fmt: skip
+) -> FeatureStore:
     """Add folders of `.npy` files to a store, which is made where there is none.
 
     A clip is in the manifest as `<dataset>/<file name without suffix>`. Its pooled vector is the mean over everything
@@ -121,9 +125,13 @@ def _npy_files(folder: Path) -> dict[str, Path]:
 
 
 def _records(
-    names: Iterable[str], files: Mapping[Kind, Mapping[str, Path]], root: Path, dataset: str, labels: Labels,
+    names: Iterable[str],
+    files: Mapping[Kind, Mapping[str, Path]],
+    root: Path,
+    dataset: str,
+    labels: Labels,
     writer: StoreWriter,
-) -> list[ClipRecord]:  # fmt: skip
+) -> list[ClipRecord]:
     """Manifest records; a clip that the store has from its other stream keeps the file it was entered with."""
     columns = {name: writer.clips[name].to_pylist() for name in ("clip_id", "path", "sha256")}
     there = {clip: cells for clip, *cells in zip(*columns.values(), strict=True)}
@@ -138,11 +146,19 @@ def _records(
         emotion = parse_emotion(raw)
         records.append(
             ClipRecord(
-                clip_id, dataset, place, file_sha256(first) if path == place else sha256, state.st_size,
-                state.st_mtime_ns, cells.get("split", ""), None if emotion is None else str(emotion), raw,
-                cells.get("source", ""), paths["audio"].relative_to(root).as_posix() if len(paths) == 2 else "",
+                clip_id,
+                dataset,
+                place,
+                file_sha256(first) if path == place else sha256,
+                state.st_size,
+                state.st_mtime_ns,
+                cells.get("split", ""),
+                None if emotion is None else str(emotion),
+                raw,
+                cells.get("source", ""),
+                paths["audio"].relative_to(root).as_posix() if len(paths) == 2 else "",
             )
-        )  # fmt: skip
+        )
     return records
 
 

@@ -116,11 +116,20 @@ class Comparison:
         self._quantised = quantised = _Quantised(people.vectors, ordered)
         self.positions = np.full((len(people.rows), k), -1, dtype=np.int64)
         self._state = (
-            groups.of, groups.far, quantised.scale, quantised.shift, quantised.slack,
-            np.full(len(ordered), NOTHING, dtype=np.float32), ordered, people.vectors, people.sources, people.same,
-            np.float32(people.duplicate_cosine), np.full((len(people.rows), k), NOTHING, dtype=np.float32),
+            groups.of,
+            groups.far,
+            quantised.scale,
+            quantised.shift,
+            quantised.slack,
+            np.full(len(ordered), NOTHING, dtype=np.float32),
+            ordered,
+            people.vectors,
+            people.sources,
+            people.same,
+            np.float32(people.duplicate_cosine),
+            np.full((len(people.rows), k), NOTHING, dtype=np.float32),
             self.positions,
-        )  # fmt: skip
+        )
         self._threads = max(1, min(torch.get_num_threads(), 8))
         self._pool = ThreadPoolExecutor(self._threads)
 
@@ -153,10 +162,11 @@ class Comparison:
             done = [
                 self._pool.submit(_scan_tile, products[r0:r1, c0:c1], rows[r0:r1], left + c0, *self._state)
                 for (r0, r1), (c0, c1) in zip(
-                    pairwise(down.tolist()), np.roll(list(pairwise(across.tolist())), turn, axis=0).tolist(),
+                    pairwise(down.tolist()),
+                    np.roll(list(pairwise(across.tolist())), turn, axis=0).tolist(),
                     strict=True,
                 )
-            ]  # fmt: skip
+            ]
             for part in done:
                 part.result()
 
@@ -222,10 +232,23 @@ def _insert(cosines: Floats, positions: Rows, cosine: np.float32, position: int)
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def _scan_tile(
-    products: npt.NDArray[np.int32], rows: Rows, left: int, groups: npt.NDArray[np.int32], far: npt.NDArray[np.bool_],
-    scale: Floats, shift: Floats, slack: Floats, limits: Floats, ordered: Rows, vectors: Vectors, sources: Rows,
-    same: Rows, duplicate_cosine: np.float32, cosines: Floats, positions: Rows,
-) -> None:  # fmt: skip
+    products: npt.NDArray[np.int32],
+    rows: Rows,
+    left: int,
+    groups: npt.NDArray[np.int32],
+    far: npt.NDArray[np.bool_],
+    scale: Floats,
+    shift: Floats,
+    slack: Floats,
+    limits: Floats,
+    ordered: Rows,
+    vectors: Vectors,
+    sources: Rows,
+    same: Rows,
+    duplicate_cosine: np.float32,
+    cosines: Floats,
+    positions: Rows,
+) -> None:
     """Enter one tile's pairs among the best of both sides; see `_Quantised` for the arrays.
 
     Args:
@@ -254,16 +277,35 @@ def _scan_tile(
             here = slice(j, j + len(part))
             if _any_matters(part, scale[i], shift[i], limits[i], scale[here], shift[here], limits[here]):
                 _enter_pairs(
-                    part, i, j, groups, far, scale, shift, slack, limits, ordered, vectors, sources, same,
-                    duplicate_cosine, cosines, positions,
-                )  # fmt: skip
+                    part,
+                    i,
+                    j,
+                    groups,
+                    far,
+                    scale,
+                    shift,
+                    slack,
+                    limits,
+                    ordered,
+                    vectors,
+                    sources,
+                    same,
+                    duplicate_cosine,
+                    cosines,
+                    positions,
+                )
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def _any_matters(
-    products: npt.NDArray[np.int32], own_scale: float, own_shift: float, own_limit: float, scale: Floats, shift: Floats,
+    products: npt.NDArray[np.int32],
+    own_scale: float,
+    own_shift: float,
+    own_limit: float,
+    scale: Floats,
+    shift: Floats,
     limits: Floats,
-) -> bool:  # fmt: skip
+) -> bool:
     """Whether any pair of a clip with a few others may matter to either; without branches, so that it is vectorised."""
     hits = np.int32(0)
     for column in range(len(products)):
@@ -274,10 +316,23 @@ def _any_matters(
 
 @njit(nogil=True, cache=True)
 def _enter_pairs(
-    products: npt.NDArray[np.int32], i: int, left: int, groups: npt.NDArray[np.int32], far: npt.NDArray[np.bool_],
-    scale: Floats, shift: Floats, slack: Floats, limits: Floats, ordered: Rows, vectors: Vectors, sources: Rows,
-    same: Rows, duplicate_cosine: np.float32, cosines: Floats, positions: Rows,
-) -> None:  # fmt: skip
+    products: npt.NDArray[np.int32],
+    i: int,
+    left: int,
+    groups: npt.NDArray[np.int32],
+    far: npt.NDArray[np.bool_],
+    scale: Floats,
+    shift: Floats,
+    slack: Floats,
+    limits: Floats,
+    ordered: Rows,
+    vectors: Vectors,
+    sources: Rows,
+    same: Rows,
+    duplicate_cosine: np.float32,
+    cosines: Floats,
+    positions: Rows,
+) -> None:
     """Compute the cosines of a clip with those of a few others that may matter to either, and enter them for both."""
     anchor, last = ordered[i], cosines.shape[1] - 1
     for column in range(len(products)):

@@ -52,9 +52,13 @@ def match_mutual(
 
 
 def _pairs(
-    store: FeatureStore, recipe: str, modality: str, duplicate_cosine: float | None, exclude: Collection[str],
+    store: FeatureStore,
+    recipe: str,
+    modality: str,
+    duplicate_cosine: float | None,
+    exclude: Collection[str],
     labels: Labels | None,
-) -> Mined:  # fmt: skip
+) -> Mined:
     """Pairs of one modality and what made them."""
     people = population(store, modality, duplicate_cosine, exclude, labels)
     partners = np.full(len(store), -1, dtype=np.int64)
@@ -64,10 +68,17 @@ def _pairs(
     labelled = people.rows[people.emotions != ""]
     unpaired = int((partners[labelled] < 0).sum())
     attributes = {
-        "recipe": RECIPE, "modality": modality, "from": recipe, "k": 1, "duplicate_cosine": people.duplicate_cosine,
-        "excluded": len(set(exclude)), "clips": len(labelled), "complete": len(labelled) - unpaired,
-        "unpaired": unpaired, DIGEST: labels_digest(store.clips),
-    }  # fmt: skip
+        "recipe": RECIPE,
+        "modality": modality,
+        "from": recipe,
+        "k": 1,
+        "duplicate_cosine": people.duplicate_cosine,
+        "excluded": len(set(exclude)),
+        "clips": len(labelled),
+        "complete": len(labelled) - unpaired,
+        "unpaired": unpaired,
+        DIGEST: labels_digest(store.clips),
+    }
     return negatives, attributes
 
 

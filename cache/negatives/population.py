@@ -176,9 +176,7 @@ def _labels(clips: pa.Table, modality: str, labels: Labels) -> list[str]:
     return [label or "" for label in clips["emotion"].to_pylist()]
 
 
-def _source_numbers(
-    datasets: Sequence[str], sources: Sequence[str], clips: Sequence[str]
-) -> npt.NDArray[np.int64]:  # fmt: skip
+def _source_numbers(datasets: Sequence[str], sources: Sequence[str], clips: Sequence[str]) -> npt.NDArray[np.int64]:
     """A number per source of a dataset; the source of a clip without one is the whole clip itself."""
     keys = [f"{dataset}\x1f{source or clip}" for dataset, source, clip in zip(datasets, sources, clips, strict=True)]
     if not keys:

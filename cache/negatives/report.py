@@ -26,9 +26,16 @@ BINS, WIDTH, HEIGHT = 48, 620, 190
 
 
 def write_negatives_report(
-    store: FeatureStore, recipe: str, path: str | Path, *, benchmark: Collection[int] = (),
-    strip: FrameStrip | None = None, media_root: str | Path | None = None, seed: int = 0, labels: Labels | None = None,
-) -> Path:  # fmt: skip
+    store: FeatureStore,
+    recipe: str,
+    path: str | Path,
+    *,
+    benchmark: Collection[int] = (),
+    strip: FrameStrip | None = None,
+    media_root: str | Path | None = None,
+    seed: int = 0,
+    labels: Labels | None = None,
+) -> Path:
     """Write one self-contained page: distances, emotion by emotion, leaks, and examples as pairs of frames.
 
     Args:

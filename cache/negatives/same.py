@@ -38,9 +38,11 @@ def same_vectors(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
 
 
 def _link(
-    vectors: npt.NDArray[np.float32], first: npt.NDArray[np.int64], second: npt.NDArray[np.int64],
+    vectors: npt.NDArray[np.float32],
+    first: npt.NDArray[np.int64],
+    second: npt.NDArray[np.int64],
     parents: npt.NDArray[np.int64],
-) -> None:  # fmt: skip
+) -> None:
     """Join the pairs that are the same; changes `parents` in place."""
     for start in range(0, len(first), BLOCK):  # bounds the gathered vectors
         some, others = first[start : start + BLOCK], second[start : start + BLOCK]

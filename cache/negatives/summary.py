@@ -125,9 +125,14 @@ def _random_cosines(people: Population, seed: int) -> npt.NDArray[np.float32]:
 
 
 def _leaks(
-    people: Population, anchors: Rows, others: Rows, cosines: npt.NDArray[np.float32], benchmark: Collection[int],
-    *, same_emotion_leaks: bool,
-) -> dict[str, int]:  # fmt: skip
+    people: Population,
+    anchors: Rows,
+    others: Rows,
+    cosines: npt.NDArray[np.float32],
+    benchmark: Collection[int],
+    *,
+    same_emotion_leaks: bool,
+) -> dict[str, int]:
     marked = np.isin(people.rows, np.fromiter(benchmark, dtype=np.int64))
     found = {
         "the clip itself": anchors == others,

@@ -87,8 +87,9 @@ class EmerResult:
         record |= {"missing": len(self.missing), "ungraded": len(self.ungraded)}
         counts = (str(len(self.items)), str(len(self.missing)), str(len(self.ungraded)))
         header = ("model", "clips", "missing", "ungraded", *self.criteria.values())
-        return Sheet(f"EMER, graded by {self.judge}, 1 to 10 [95 % interval]", header,
-                     ((self.name, *counts, *shown),), (record,))  # fmt: skip
+        return Sheet(
+            f"EMER, graded by {self.judge}, 1 to 10 [95 % interval]", header, ((self.name, *counts, *shown),), (record,)
+        )
 
 
 def estimate(
@@ -232,8 +233,10 @@ def _result(
     if missing or ungraded:
         logger.warning(
             "%s: %d clips have no description and get the worst grade; the judge graded %d clips not at all.",
-            name, len(missing), len(ungraded),
-        )  # fmt: skip
+            name,
+            len(missing),
+            len(ungraded),
+        )
     means = grade_means(counted, rubric.names, options.resamples, options.seed)
     return EmerResult(
         name, settings.model, rubric.digest, rubric.titles, means, tuple(items), missing, ungraded, tokens

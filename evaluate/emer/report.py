@@ -112,10 +112,14 @@ def cards_of(result: EmerResult, rubric: Rubric) -> list[Card]:
     for item in result.items:
         asked = item["id"] not in result.missing
         given = item["grades"] if asked else None
-        grades = () if given is None else tuple(
-            Grade(result.criteria[name], given[name], rubric.share(given[name]), str(given[f"{name}_reason"]))
-            for name in rubric.names
-        )  # fmt: skip
+        grades = (
+            ()
+            if given is None
+            else tuple(
+                Grade(result.criteria[name], given[name], rubric.share(given[name]), str(given[f"{name}_reason"]))
+                for name in rubric.names
+            )
+        )
         tags = [] if given is None else [f"{name}-{BANDS[_band(given[name], rubric)]}" for name in rubric.names]
         mean = sum(grade.value for grade in grades) / len(grades) if grades else None
         candidate = item["candidate"] or ""

@@ -65,9 +65,12 @@ class Rubric:
         scale = {"low": self.content["low"], "high": self.content["high"], "names": ", ".join(self.names)}
         criteria = "\n".join(f"- {each['name']}: {each['wording']}" for each in self.content["criteria"])
         parts = (
-            self.content["task"].format(**scale), criteria, self.content["form"].format(**scale),
-            f"<reference>\n{reference}\n</reference>", f"<candidate>\n{candidate}\n</candidate>",
-        )  # fmt: skip
+            self.content["task"].format(**scale),
+            criteria,
+            self.content["form"].format(**scale),
+            f"<reference>\n{reference}\n</reference>",
+            f"<candidate>\n{candidate}\n</candidate>",
+        )
         return [{"role": "system", "content": self.content["role"]}, {"role": "user", "content": "\n\n".join(parts)}]
 
     def reminder(self, problem: str) -> str:

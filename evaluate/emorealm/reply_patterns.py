@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import re
 
-FIELDS = ("answer", "final_answer", "choice", "option", "letter", "selected", "selection", "prediction", "response",
-          "result", "label", "答案", "选项", "选择")  # fmt: skip
+FIELDS = (
+    "answer",
+    "final_answer",
+    "choice",
+    "option",
+    "letter",
+    "selected",
+    "selection",
+    "prediction",
+    "response",
+    "result",
+    "label",
+    "答案",
+    "选项",
+    "选择",
+)
 """Where a reply in JSON may keep its option; the last three are Chinese for answer, option and choice."""
 
 DECORATION = re.compile(

@@ -84,20 +84,27 @@ def summarise(results: Sequence[BenchResult], *, resamples: int = RESAMPLES, see
     rows = [_task_row(task, results, compared) for task in group_by_task(base.outcomes())]
     chances = [row.chance for row in rows if row.chance is not None]
     average = SummaryRow(
-        AVERAGE, "Average accuracy", "accuracy", len(base.items), sum(chances) / len(chances),
+        AVERAGE,
+        "Average accuracy",
+        "accuracy",
+        len(base.items),
+        sum(chances) / len(chances),
         tuple(_average(result, "text_only") for result in results),
         tuple(_average(result, result.way) for result in results),
         (None, *(Delta(**comparison["average_accuracy"]) for comparison in compared)),
-    )  # fmt: skip
+    )
     return [*rows, average]
 
 
 def to_table(rows: Sequence[SummaryRow], names: Sequence[str], title: str = "EmoReAlM") -> Table:
     """The rows for a terminal: narrow, with intervals below their numbers."""
     table = Table(
-        title=f"{title}, percent [95 % interval]", title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
+        title=f"{title}, percent [95 % interval]",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
         collapse_padding=True,
-    )  # fmt: skip
+    )
     names = [one_line(name) for name in names]
     deltas = (f"{name}\n- {names[0]}" for name in names[1:])
     for number, column in enumerate(("", "chance", "text\nonly", *names, *deltas)):
@@ -123,9 +130,20 @@ def to_latex(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
 def to_csv(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
     """The rows as CSV, one line a task and model, full precision."""
     fields = (
-        "task", "metric", "model", "n", "chance", "text_only", "value", "low", "high", "difference", "difference_low",
-        "difference_high", "p",
-    )  # fmt: skip
+        "task",
+        "metric",
+        "model",
+        "n",
+        "chance",
+        "text_only",
+        "value",
+        "low",
+        "high",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "p",
+    )
     records = []
     for row in rows:
         for name, value, text_only, delta in zip(names, row.values, row.text_only, row.deltas, strict=True):
@@ -147,11 +165,15 @@ def _task_row(task: str, results: Sequence[BenchResult], compared: Sequence[dict
     numbers = results[0].score["tasks"][task]
     metric = "accuracy" if numbers["f1"] is None else "f1"
     return SummaryRow(
-        task, task_name(task), metric, numbers["n"], numbers["chance"],
+        task,
+        task_name(task),
+        metric,
+        numbers["n"],
+        numbers["chance"],
         tuple(_value(result, "text_only", task, metric) for result in results),
         tuple(_value(result, result.way, task, metric) for result in results),
         (None, *(_delta(comparison["tasks"][task], metric) for comparison in compared)),
-    )  # fmt: skip
+    )
 
 
 def _value(result: BenchResult, way: str, task: str, metric: str) -> Value | None:

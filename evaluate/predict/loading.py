@@ -36,9 +36,13 @@ class EndpointOptions:
     def model(self, name: str) -> EndpointModel:
         """The model of that name behind the address."""
         settings = ChatSettings(
-            endpoint=self.url, model=name, key_variable=self.key_variable, timeout_s=self.timeout_s,
-            retries=self.retries, parallel=self.parallel,
-        )  # fmt: skip
+            endpoint=self.url,
+            model=name,
+            key_variable=self.key_variable,
+            timeout_s=self.timeout_s,
+            retries=self.retries,
+            parallel=self.parallel,
+        )
         return EndpointModel(settings, self.frames, ("video", "audio") if self.sound else ("video",))
 
 

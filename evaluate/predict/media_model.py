@@ -140,11 +140,16 @@ class MediaAsker:
     def ask(self, question: Question, way: str, place: Path | None) -> Ask:
         """Name one thing to ask; the key covers model, clip file, streams, prompt, options and reply length."""
         depends = {
-            "version": KEY_VERSION, "model": self._identity, "style": self.style, "way": way,
-            "prompt": self._text(question), "options": options_of(question, self.style),
+            "version": KEY_VERSION,
+            "model": self._identity,
+            "style": self.style,
+            "way": way,
+            "prompt": self._text(question),
+            "options": options_of(question, self.style),
             "max_new_tokens": self.max_new_tokens if way == "generation" else 0,
-            "streams": self.streams if place else (), "clip": self._hash(place) if place else "",
-        }  # fmt: skip
+            "streams": self.streams if place else (),
+            "clip": self._hash(place) if place else "",
+        }
         return Ask(question, way, place, json_sha256(depends))
 
     def answer_all(self, asks: Sequence[Ask], keep: Keep) -> dict[str, str]:
@@ -156,11 +161,16 @@ class MediaAsker:
 
         requests = [
             Shown(
-                ask.key, ask.way, self._text(ask.question), options_of(ask.question, self.style), ask.place,
-                self.streams, self.max_new_tokens,
+                ask.key,
+                ask.way,
+                self._text(ask.question),
+                options_of(ask.question, self.style),
+                ask.place,
+                self.streams,
+                self.max_new_tokens,
             )
             for ask in asks
-        ]  # fmt: skip
+        ]
         return self.model.answer_all(requests, take)
 
     def clip(self, place: Path) -> tuple[str, str]:

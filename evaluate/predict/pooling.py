@@ -91,9 +91,10 @@ def replies(record: Mapping[str, Any]) -> list[str]:
 
 
 def pool_records(
-    record: Mapping[str, Any], read: Callable[[str], Answer | None],
+    record: Mapping[str, Any],
+    read: Callable[[str], Answer | None],
     weigh: Callable[[Sequence[float]], Sequence[float]] = tuple,
-) -> PooledAnswer[Answer]:  # fmt: skip
+) -> PooledAnswer[Answer]:
     """Pool what an answer log holds for one question asked in one way.
 
     Args:

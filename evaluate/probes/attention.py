@@ -123,8 +123,9 @@ def attention_numbers(
         numbers: dict[str, float] = {"n": len(members)}
         numbers |= dict(zip(("video", "audio", "media"), map(float, values.mean(axis=0)), strict=True))
         if resamples:
-            for column, (low, high) in zip(("video", "audio", "media"), _edges(members, values, resamples, seed),
-                                           strict=True):  # fmt: skip
+            for column, (low, high) in zip(
+                ("video", "audio", "media"), _edges(members, values, resamples, seed), strict=True
+            ):
                 numbers |= {f"{column}_low": low, f"{column}_high": high}
         tokens = sum(item.video_tokens + item.audio_tokens for item in members)
         numbers["audio_tokens"] = 100 * sum(item.audio_tokens for item in members) / tokens
@@ -205,9 +206,7 @@ def _recording_attention(
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         last = (query[:, :, -1:].float() @ keys.float().transpose(2, 3)) * scale
         attention_recorder.add(_weights(last, softcap, attention_mask))
-    return prefix_tree_attention(
-        module, query, key, value, attention_mask, scaling=scaling, softcap=softcap, **others
-    )  # fmt: skip
+    return prefix_tree_attention(module, query, key, value, attention_mask, scaling=scaling, softcap=softcap, **others)
 
 
 def _weights(products: torch.Tensor, softcap: float | None, mask: torch.Tensor | None) -> torch.Tensor:

@@ -17,11 +17,13 @@ POINTS = 200
 STYLE = "".join(
     f".density {rule}"
     for rule in (
-        "text{font:11px system-ui,sans-serif;fill:currentColor}", ".axis{stroke:currentColor;stroke-opacity:.4}",
-        ".own{fill:#1d5fbf;fill-opacity:.25;stroke:#1d5fbf}", ".other{fill:#d9730d;fill-opacity:.2;stroke:#d9730d}",
+        "text{font:11px system-ui,sans-serif;fill:currentColor}",
+        ".axis{stroke:currentColor;stroke-opacity:.4}",
+        ".own{fill:#1d5fbf;fill-opacity:.25;stroke:#1d5fbf}",
+        ".other{fill:#d9730d;fill-opacity:.2;stroke:#d9730d}",
         "path{stroke-width:1.6}",
     )
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,9 +84,15 @@ def _run_swap(options: ProbeOptions) -> list[SwapResult]:
                 write_atomic(options.out / file_name(f"swap-{result.name}-{asked}.svg"), svg)
                 pictures[f"{result.name}-{other}"] = Markup(svg)
     _write(
-        options.out, "swap", results, title="Adversarial modality swap", lede=SWAP_LEDE, sheet=swap_sheet(results),
-        pictures=list(pictures.values()), left_out=results[0].left_out,
-    )  # fmt: skip
+        options.out,
+        "swap",
+        results,
+        title="Adversarial modality swap",
+        lede=SWAP_LEDE,
+        sheet=swap_sheet(results),
+        pictures=list(pictures.values()),
+        left_out=results[0].left_out,
+    )
     return results
 
 
@@ -108,9 +114,15 @@ def _run_attention(options: ProbeOptions) -> list[AttentionResult]:
     tasks = results[0].tasks
     bars = [(f"{task_name(task)}, {result.name}", result.tasks[task]["video"]) for task in tasks for result in results]
     _write(
-        options.out, "attention", results, title="Attention on video and audio", lede=ATTENTION_LEDE,
-        sheet=attention_sheet(results), bars=bars, left_out=results[0].left_out,
-    )  # fmt: skip
+        options.out,
+        "attention",
+        results,
+        title="Attention on video and audio",
+        lede=ATTENTION_LEDE,
+        sheet=attention_sheet(results),
+        bars=bars,
+        left_out=results[0].left_out,
+    )
     return results
 
 
@@ -145,8 +157,9 @@ def attention_sheet(results: Sequence[AttentionResult]) -> Sheet:
                 low, high = numbers.get(f"{column}_low"), numbers.get(f"{column}_high")
                 spread = f" [{low:.1f}, {high:.1f}]" if low is not None else ""
                 shares.append(f"{numbers[column]:.1f}{spread}")
-            rows.append((f"{result.name}, {task_name(task)}", str(numbers["n"]), *shares,
-                         f"{numbers['audio_tokens']:.1f}"))  # fmt: skip
+            rows.append(
+                (f"{result.name}, {task_name(task)}", str(numbers["n"]), *shares, f"{numbers['audio_tokens']:.1f}")
+            )
             records.append({"model": result.name, "task": task, **numbers})
     header = ("model, task", "n", "on video, %", "on audio, %", "media of all, %", "audio tokens of media, %")
     return Sheet("Shares of attention where the answer begins", header, tuple(rows), tuple(records))

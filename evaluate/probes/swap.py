@@ -24,8 +24,12 @@ from avem.progress import stage
 from avem.records import Question
 
 KEY_VERSION = 1
-ASKED = {"reasoning_basic_audio": "audio", "reasoning_stress_audio": "audio",
-         "reasoning_basic_video": "video", "reasoning_stress_video": "video"}  # fmt: skip
+ASKED = {
+    "reasoning_basic_audio": "audio",
+    "reasoning_stress_audio": "audio",
+    "reasoning_basic_video": "video",
+    "reasoning_stress_video": "video",
+}
 """Task to the modality that its questions are about (Figs. 13 and 14)."""
 OTHER = {"audio": "video", "video": "audio"}
 
@@ -124,9 +128,11 @@ def swap_numbers(items: Sequence[SwapItem], resamples: int = RESAMPLES, seed: in
             continue
         shifts = np.array([item.shift for item in members])
         numbers = {
-            "n": len(members), "mean_absolute_shift": float(np.abs(shifts).mean()), "mean_shift": float(shifts.mean()),
+            "n": len(members),
+            "mean_absolute_shift": float(np.abs(shifts).mean()),
+            "mean_shift": float(shifts.mean()),
             "changed": 100 * sum(item.changed for item in members) / len(members),
-        }  # fmt: skip
+        }
         if resamples:
             numbers |= _interval([item.clip for item in members], np.abs(shifts), resamples, seed)
         found[group] = numbers

@@ -67,10 +67,18 @@ def bench_recognition(
         ]
         pooled = sum(bool(item.windows) for item in items)
         result = RecognitionResult(
-            name, dataset.name, streams, dataset.classes, tuple(items),
-            judge_labels(items, dataset.classes, resamples=resamples, seed=seed), labelled.split, labelled.left_out,
-            asked, **asker.about(), pooling={"clips": pooled, **POOLING} if pooled else {},
-        )  # fmt: skip
+            name,
+            dataset.name,
+            streams,
+            dataset.classes,
+            tuple(items),
+            judge_labels(items, dataset.classes, resamples=resamples, seed=seed),
+            labelled.split,
+            labelled.left_out,
+            asked,
+            **asker.about(),
+            pooling={"clips": pooled, **POOLING} if pooled else {},
+        )
         result.write(folder / f"{streams}.json")
     return result
 
@@ -81,9 +89,13 @@ def _names(asker: Questioner, place: Any) -> tuple[str, ...]:
 
 
 def _item(
-    question: Question, clip: LabelledClip, heard: Mapping[str, dict[str, Any]], classes: Sequence[str], streams: str,
+    question: Question,
+    clip: LabelledClip,
+    heard: Mapping[str, dict[str, Any]],
+    classes: Sequence[str],
+    streams: str,
     windows: tuple[str, ...],
-) -> LabelItem:  # fmt: skip
+) -> LabelItem:
     found = {
         way: pool_records(
             record, lambda reply: parse_label(reply, classes), lambda logprobs: label_logprobs(logprobs, classes)

@@ -12,11 +12,15 @@ CELL, LABEL, HEAD = 46, 84, 60
 STYLE = "".join(
     f".confusion {rule}"
     for rule in (
-        "text{font:12px system-ui,sans-serif;fill:currentColor}", ".n{text-anchor:middle}", ".r{text-anchor:end}",
-        ".cell{fill:#1d5fbf}", ".none{fill:#8a8f98}", ".frame{fill:none;stroke:currentColor;stroke-opacity:.25}",
+        "text{font:12px system-ui,sans-serif;fill:currentColor}",
+        ".n{text-anchor:middle}",
+        ".r{text-anchor:end}",
+        ".cell{fill:#1d5fbf}",
+        ".none{fill:#8a8f98}",
+        ".frame{fill:none;stroke:currentColor;stroke-opacity:.25}",
         ".strong{fill:#fff}",
     )
-)  # fmt: skip
+)
 """Every rule names the picture, because a page with the picture in it shares them."""
 
 

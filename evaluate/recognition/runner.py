@@ -72,9 +72,17 @@ def _run_recognition(options: RecognitionOptions, dataset: EmotionSet, folder: P
         ask, labelled = _prepare(path, dataset, options)
         for streams in options.streams:
             result = bench_recognition(
-                ask(streams), dataset, labelled, streams, folder / name, name=name, prompt=options.prompt,
-                ways=LABEL_WAYS if options.generate else LABEL_WAYS[:1], resamples=options.resamples, seed=options.seed,
-            )  # fmt: skip
+                ask(streams),
+                dataset,
+                labelled,
+                streams,
+                folder / name,
+                name=name,
+                prompt=options.prompt,
+                ways=LABEL_WAYS if options.generate else LABEL_WAYS[:1],
+                resamples=options.resamples,
+                seed=options.seed,
+            )
             warn_absent(result)
             if note := pooling_note(result.pooling):
                 logger.info("%s, %s: %s", result.name, result.streams, note)
@@ -125,9 +133,14 @@ def warn_absent(result: RecognitionResult) -> None:
     if absent:
         logger.warning(
             "%s, %s: %d of %d clips have no answer and count as wrong (%s: %s).%s",
-            result.name, result.streams, len(absent), len(result.items), absent[0].clip_id, absent[0].absent,
+            result.name,
+            result.streams,
+            len(absent),
+            len(result.items),
+            absent[0].clip_id,
+            absent[0].absent,
             _remedy(result) if "in the store" in absent[0].absent else "",
-        )  # fmt: skip
+        )
 
 
 def _remedy(result: RecognitionResult) -> str:

@@ -79,27 +79,31 @@ def write_report(
     roots = [Path(media_root)] if media_root else []
     roots += [Path(root) for result in read for root in result.store.get("roots", {}).values()]
     cards = make_cards(read, roots, path, pictures)
-    page = page_environment().get_template("report.html.jinja").render(
-        title=title,
-        names=[result.name for result in read],
-        results=read,
-        rows=rows,
-        figures=key_figures(read, rows),
-        details=_details(read),
-        subtasks=_subtasks(read),
-        ways=_ways(read),
-        runs=[read_curves(Path(run)) for run in runs],
-        cards=cards,
-        pictured=min(pictures, len(cards)),
-        tasks=[(task, task_name(task)) for task in group_by_task(read[0].outcomes())],
-        absent=[item for item in read[0].items if item.absent],
-        paper=TABLE_3 if paper and read[0].benchmark == "emorealm" else (),
-        released=RELEASED,
-        ours=_beside_paper(read, rows),
-        paper_columns=[(task_name(task), "accuracy" if "basic" in task else "F1") for task in COLUMNS],
-        resamples=resamples,
-        version=__version__,
-    )  # fmt: skip
+    page = (
+        page_environment()
+        .get_template("report.html.jinja")
+        .render(
+            title=title,
+            names=[result.name for result in read],
+            results=read,
+            rows=rows,
+            figures=key_figures(read, rows),
+            details=_details(read),
+            subtasks=_subtasks(read),
+            ways=_ways(read),
+            runs=[read_curves(Path(run)) for run in runs],
+            cards=cards,
+            pictured=min(pictures, len(cards)),
+            tasks=[(task, task_name(task)) for task in group_by_task(read[0].outcomes())],
+            absent=[item for item in read[0].items if item.absent],
+            paper=TABLE_3 if paper and read[0].benchmark == "emorealm" else (),
+            released=RELEASED,
+            ours=_beside_paper(read, rows),
+            paper_columns=[(task_name(task), "accuracy" if "basic" in task else "F1") for task in COLUMNS],
+            resamples=resamples,
+            version=__version__,
+        )
+    )
     save_page(path, page)
     return path
 
@@ -179,9 +183,13 @@ def _ways(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
             likelihood, generation = (result.scores[way]["tasks"][task] for way in ("likelihood", "generation"))
             rows.append(
                 {
-                    "task": task_name(task), "model": result.name, "tone": tone, "likelihood": likelihood["accuracy"],
-                    "generation": generation["accuracy"], "unreadable": generation["unreadable"],
+                    "task": task_name(task),
+                    "model": result.name,
+                    "tone": tone,
+                    "likelihood": likelihood["accuracy"],
+                    "generation": generation["accuracy"],
+                    "unreadable": generation["unreadable"],
                     "share": disagreement[task]["share"],
                 }
-            )  # fmt: skip
+            )
     return rows

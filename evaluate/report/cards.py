@@ -110,12 +110,14 @@ def view_question(results: Sequence[BenchResult], items: Sequence[Item]) -> Ques
     shares = [item.probabilities() for item in items]
     options = tuple(
         OptionView(
-            letter, option_text(choice), letter == question.answer.upper(),
+            letter,
+            option_text(choice),
+            letter == question.answer.upper(),
             tuple(None if share is None else 100 * share[index] for share in shares),
             tuple(letter == choice_of for choice_of in chosen),
         )
         for index, (letter, choice) in enumerate(zip(letters(question), question.choices, strict=True))
-    )  # fmt: skip
+    )
     verdicts = tuple(letter == question.answer.upper() for letter in chosen)
     return QuestionView(
         id=question.id,

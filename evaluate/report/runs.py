@@ -80,17 +80,21 @@ def write_run_report(path: Path | str, runs: Sequence[Path | str], *, title: str
     if not places:
         raise DataError("A report on training needs at least one run directory.")
     read = [_read(place, name) for place, name in zip(places, distinct_names(places), strict=True)]
-    page = page_environment().get_template("runs.html.jinja").render(
-        title=title,
-        names=[run.name for run in read],
-        states=[_state(run) for run in read],
-        panels=_panels(read),
-        endings=_endings(read),
-        differences=differences(read),
-        settings=_all_settings(read),
-        runs=[read_curves(place) for place in places],
-        version=__version__,
-    )  # fmt: skip
+    page = (
+        page_environment()
+        .get_template("runs.html.jinja")
+        .render(
+            title=title,
+            names=[run.name for run in read],
+            states=[_state(run) for run in read],
+            panels=_panels(read),
+            endings=_endings(read),
+            differences=differences(read),
+            settings=_all_settings(read),
+            runs=[read_curves(place) for place in places],
+            version=__version__,
+        )
+    )
     save_page(Path(path), page)
     return Path(path)
 

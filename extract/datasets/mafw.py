@@ -22,9 +22,18 @@ MEDIA = ("clips", "data/clips")
 SINGLE, MULTI = "single-set.xlsx", "multi-set.xlsx"
 SPLITS = "Train & Test Set"
 CODES = {
-    "1": "anger", "2": "disgust", "3": "fear", "4": "happiness", "5": "neutral", "6": "sadness", "7": "surprise",
-    "8": "contempt", "9": "anxiety", "10": "helplessness", "11": "disappointment",
-}  # fmt: skip
+    "1": "anger",
+    "2": "disgust",
+    "3": "fear",
+    "4": "happiness",
+    "5": "neutral",
+    "6": "sadness",
+    "7": "surprise",
+    "8": "contempt",
+    "9": "anxiety",
+    "10": "helplessness",
+    "11": "disappointment",
+}
 
 
 def recognises(root: Path) -> bool:

@@ -66,9 +66,13 @@ def read_pictures(path: Path, count: int, span: Span | None = None, limit_s: flo
     first, last = _bounds(times, span)
     fps = _rate(times, rate)
     return DecodedVideo(
-        np.stack([found.pixels[number] for number in numbers.tolist()]), last - first, fps, "pyav",
-        times[-1] - times[0] + (found.last_s or (1 / fps if fps else 0.0)), found.lost,
-    )  # fmt: skip
+        np.stack([found.pixels[number] for number in numbers.tolist()]),
+        last - first,
+        fps,
+        "pyav",
+        times[-1] - times[0] + (found.last_s or (1 / fps if fps else 0.0)),
+        found.lost,
+    )
 
 
 def _wanted(path: Path, times: Sequence[float], count: int, span: Span | None) -> Indices:

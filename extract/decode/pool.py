@@ -215,10 +215,12 @@ def _start() -> _Worker:
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "avem.extract.decode.worker", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # decoders are chatty about every oddity; what matters comes back as an error
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "DECORD_EOF_RETRY_MAX": "2048"},
-        )  # fmt: skip
+        )
     finally:
         theirs.close()
     return _Worker(process, Connection(ours.detach()))

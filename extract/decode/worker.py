@@ -53,13 +53,17 @@ def _sound(task: DecodeTask) -> DecodedClip:
             decoded = read_sound(task.sound_path, span=task.span)
     except MediaError as error:
         return DecodedClip(
-            sound_error=_without_folder(error, task.sound_path), has_audio=_has_audio(task),
+            sound_error=_without_folder(error, task.sound_path),
+            has_audio=_has_audio(task),
             seconds=time.perf_counter() - start,
-        )  # fmt: skip
+        )
     return DecodedClip(
-        sound=decoded.samples[: task.samples], sound_duration_s=decoded.duration_s, silent=decoded.silent,
-        has_audio=True, seconds=time.perf_counter() - start,
-    )  # fmt: skip
+        sound=decoded.samples[: task.samples],
+        sound_duration_s=decoded.duration_s,
+        silent=decoded.silent,
+        has_audio=True,
+        seconds=time.perf_counter() - start,
+    )
 
 
 def _pictures(task: DecodeTask) -> DecodedClip:
@@ -74,13 +78,18 @@ def _pictures(task: DecodeTask) -> DecodedClip:
         pixels = preprocess_frames(decoded.frames, task.size)
     except MediaError as error:
         return DecodedClip(
-            video_error=_without_folder(error, task.path), has_audio=_has_audio(task),
+            video_error=_without_folder(error, task.path),
+            has_audio=_has_audio(task),
             seconds=time.perf_counter() - start,
-        )  # fmt: skip
+        )
     return DecodedClip(
-        pixels=pixels, duration_s=decoded.duration_s, fps=decoded.fps, total_frames=decoded.total,
-        has_audio=_has_audio(task), seconds=time.perf_counter() - start,
-    )  # fmt: skip
+        pixels=pixels,
+        duration_s=decoded.duration_s,
+        fps=decoded.fps,
+        total_frames=decoded.total,
+        has_audio=_has_audio(task),
+        seconds=time.perf_counter() - start,
+    )
 
 
 def _has_audio(task: DecodeTask) -> bool | None:

@@ -22,17 +22,31 @@ POSITION_SCALE = 0.1
 
 
 def make_random_languagebind(
-    directory: Path, *, image_size: int = 56, patch_size: int = 14, hidden: int = 32, layers: int = 3, heads: int = 4,
-    frames: int = 8, projection_dim: int | None = 32, seed: int = 0,
-) -> Path:  # fmt: skip
+    directory: Path,
+    *,
+    image_size: int = 56,
+    patch_size: int = 14,
+    hidden: int = 32,
+    layers: int = 3,
+    heads: int = 4,
+    frames: int = 8,
+    projection_dim: int | None = 32,
+    seed: int = 0,
+) -> Path:
     """Write a LanguageBind-Video checkpoint (`config.json`, `model.safetensors`) and return its folder.
 
     Weights are scaled so that the residual stream keeps its size and different inputs keep different features.
     """
     config = LanguageBindConfig(
-        hidden_size=hidden, intermediate_size=MLP_RATIO * hidden, num_hidden_layers=layers, num_attention_heads=heads,
-        image_size=image_size, patch_size=patch_size, hidden_act="gelu", num_frames=frames,
-    )  # fmt: skip
+        hidden_size=hidden,
+        intermediate_size=MLP_RATIO * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        image_size=image_size,
+        patch_size=patch_size,
+        hidden_act="gelu",
+        num_frames=frames,
+    )
     model = LanguageBindVideo(config, projection_dim)
     _randomise(model, seed)
     vision: dict[str, Any] = {name: getattr(config, name) for name in LanguageBindConfig.__dataclass_fields__}
@@ -43,9 +57,15 @@ def make_random_languagebind(
 
 
 def make_random_whisper(
-    directory: Path, *, n_mels: int = 80, width: int = 64, layers: int = 2, heads: int = 4, positions: int = 1500,
+    directory: Path,
+    *,
+    n_mels: int = 80,
+    width: int = 64,
+    layers: int = 2,
+    heads: int = 4,
+    positions: int = 1500,
     seed: int = 0,
-) -> Path:  # fmt: skip
+) -> Path:
     """Write the encoder of a Whisper checkpoint in Hugging Face's layout and return its folder.
 
     Args:
@@ -61,10 +81,15 @@ def make_random_whisper(
     _randomise(module, seed)
     module.positional_embedding *= POSITION_SCALE
     config = {
-        "model_type": "whisper", "num_mel_bins": n_mels, "max_source_positions": positions, "d_model": width,
-        "encoder_layers": layers, "encoder_attention_heads": heads, "encoder_ffn_dim": MLP_RATIO * width,
+        "model_type": "whisper",
+        "num_mel_bins": n_mels,
+        "max_source_positions": positions,
+        "d_model": width,
+        "encoder_layers": layers,
+        "encoder_attention_heads": heads,
+        "encoder_ffn_dim": MLP_RATIO * width,
         "activation_function": "gelu",
-    }  # fmt: skip
+    }
     return save_checkpoint(directory, config, {f"encoder.{hf_name(n)}": t for n, t in module.state_dict().items()})
 
 

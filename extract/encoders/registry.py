@@ -88,9 +88,14 @@ class VideoEncoder:
     def fingerprint(self, decoder: str = DEFAULT_DECODER) -> dict[str, Any]:
         """Everything that decides the features' values, of clips that a decoder read."""
         preprocessing = {
-            "frames": self.frames, "sampling": "linspace-truncated", "size": self.size, "scale": "short-side-bilinear",
-            "crop": "centre", "mean": list(CLIP_MEAN), "std": list(CLIP_STD),
-        }  # fmt: skip
+            "frames": self.frames,
+            "sampling": "linspace-truncated",
+            "size": self.size,
+            "scale": "short-side-bilinear",
+            "crop": "centre",
+            "mean": list(CLIP_MEAN),
+            "std": list(CLIP_STD),
+        }
         preprocessing[DECODER] = decoder
         return _fingerprint(self.name, self.model.weights_sha256, preprocessing, self.layer, self.dtype)
 
@@ -164,9 +169,12 @@ def _fingerprint(
     name: str, weights: str, preprocessing: dict[str, Any], layer: int, dtype: torch.dtype
 ) -> dict[str, Any]:
     return {
-        "encoder": name, "weights_sha256": weights, "preprocessing": preprocessing, "layer": layer,
+        "encoder": name,
+        "weights_sha256": weights,
+        "preprocessing": preprocessing,
+        "layer": layer,
         "dtype": str(dtype).removeprefix("torch."),
-    }  # fmt: skip
+    }
 
 
 def _video_languagebind(path: Path, layer: int, device: str, dtype: torch.dtype) -> VideoEncoder:

@@ -83,9 +83,16 @@ class StreamAssembler:
     """
 
     def __init__(
-        self, encoder: Encoder, stream: StreamWriter, shards: Sequence[Shard], batch_size: int,
-        writer: ShardWriterThread, timings: Timings, encode_line: Stage, write_line: Stage,
-    ) -> None:  # fmt: skip
+        self,
+        encoder: Encoder,
+        stream: StreamWriter,
+        shards: Sequence[Shard],
+        batch_size: int,
+        writer: ShardWriterThread,
+        timings: Timings,
+        encode_line: Stage,
+        write_line: Stage,
+    ) -> None:
         self.encoded = 0
         self._encode_line, self._write_line = encode_line, write_line
         self._encoder, self._stream, self._batch_size = encoder, stream, batch_size

@@ -78,9 +78,7 @@ class FillReport:
     timings: Timings = field(default_factory=Timings)
 
 
-def fill(
-    job: Job, encoders: Encoders, pool: DecodePool, part: Part, lines: Lines, stop: threading.Event
-) -> FillReport:  # fmt: skip
+def fill(job: Job, encoders: Encoders, pool: DecodePool, part: Part, lines: Lines, stop: threading.Event) -> FillReport:
     """Decode, encode and write every pending shard that no other device has claimed.
 
     Args:
@@ -104,11 +102,17 @@ def fill(
         writers = {kind: stack.enter_context(ShardWriterThread()) for kind in streams}
         assemblers = {
             kind: StreamAssembler(
-                encoders.get(kind), stream, shards[kind], batch_size, writers[kind], report.timings, lines.encode,
+                encoders.get(kind),
+                stream,
+                shards[kind],
+                batch_size,
+                writers[kind],
+                report.timings,
+                lines.encode,
                 lines.write,
             )
             for kind, stream in streams.items()
-        }  # fmt: skip
+        }
         tasks = _tasks(job, _rows_in_order(shards, part), assemblers, encoders, stop)
         waited_since = time.perf_counter()
         for task, clip in pool.map(tasks, window=2 * batch_size + 2 * pool.workers):
@@ -132,9 +136,12 @@ def _rows_in_order(shards: Mapping[Kind, Sequence[Shard]], part: Part) -> list[i
 
 
 def _tasks(
-    job: Job, rows: Sequence[int], assemblers: Mapping[Kind, StreamAssembler], encoders: Encoders,
+    job: Job,
+    rows: Sequence[int],
+    assemblers: Mapping[Kind, StreamAssembler],
+    encoders: Encoders,
     stop: threading.Event,
-) -> Iterator[DecodeTask]:  # fmt: skip
+) -> Iterator[DecodeTask]:
     """Decoding tasks for the rows, each for the streams whose shard this device owns."""
     for row in rows:
         if stop.is_set():
@@ -148,9 +155,12 @@ def _tasks(
 
 
 def _take(
-    task: DecodeTask, clip: DecodedClip, assemblers: Mapping[Kind, StreamAssembler], encoders: Encoders,
+    task: DecodeTask,
+    clip: DecodedClip,
+    assemblers: Mapping[Kind, StreamAssembler],
+    encoders: Encoders,
     timings: Timings,
-) -> bool:  # fmt: skip
+) -> bool:
     """Hand a decoded clip to the streams it was decoded for; whether it failed in any."""
     failed = False
     for kind, assembler in assemblers.items():

@@ -57,9 +57,14 @@ class Encoders:
         for kind in options.streams:
             encoder = self.get(kind)
             specs[kind] = StreamSpec(
-                kind, encoder.name, encoder.fingerprint(options.decoder), encoder.row_shape, encoder.pooled_dim,
-                options.dtype, options.rows_per_shard,
-            )  # fmt: skip
+                kind,
+                encoder.name,
+                encoder.fingerprint(options.decoder),
+                encoder.row_shape,
+                encoder.pooled_dim,
+                options.dtype,
+                options.rows_per_shard,
+            )
         return specs
 
     def inputs(self, kind: Kind, clip: DecodedClip) -> Tensor:

@@ -167,9 +167,11 @@ class RayEngine:
             raise SettingError(f"--workers {self._workers} is more than any machine of the Ray cluster has cores.")
         self._gpus = 1 if gpus else 0
         self._options = replace(
-            options, device="cuda" if gpus else "cpu",
-            video_encoder=_absolute(options.video_encoder), audio_encoder=_absolute(options.audio_encoder),
-        )  # fmt: skip
+            options,
+            device="cuda" if gpus else "cpu",
+            video_encoder=_absolute(options.video_encoder),
+            audio_encoder=_absolute(options.audio_encoder),
+        )
 
     def _start_actor(self, index: int) -> None:
         remote = self._ray.remote(Device).options(num_gpus=self._gpus, num_cpus=self._workers, max_restarts=0)

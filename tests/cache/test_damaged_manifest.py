@@ -136,9 +136,19 @@ def test_stores_from_before_checksums_are_read(path):
     assert len(FeatureStore.open(path)) == 11
 
 
-@pytest.mark.parametrize("name", ["zarr.json", "video/zarr.json", "audio/tiny-audio/zarr.json",
-                                  "video/tiny-video/features/zarr.json", "audio/tiny-audio/pooled/zarr.json",
-                                  "ledger/clips.parquet", "ledger/root.json", "ledger/history.jsonl"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "zarr.json",
+        "video/zarr.json",
+        "audio/tiny-audio/zarr.json",
+        "video/tiny-video/features/zarr.json",
+        "audio/tiny-audio/pooled/zarr.json",
+        "ledger/clips.parquet",
+        "ledger/root.json",
+        "ledger/history.jsonl",
+    ],
+)
 @pytest.mark.parametrize("damage", ["flipped", "empty"])
 def test_other_files_are_restored(path, name, damage):
     content = (path / name).read_bytes()

@@ -76,8 +76,10 @@ def test_the_numbers_of_a_store(tmp_path):
     ]
     assert 0 < video.int8_error <= video.int8_error_largest < 0.01
     assert {(item["recipe"], item["modality"], item["k"]) for item in info.negatives} == {
-        ("hard", "audio", 2), ("hard", "video", 2), ("hard", "audiovisual", 2),
-    }  # fmt: skip
+        ("hard", "audio", 2),
+        ("hard", "video", 2),
+        ("hard", "audiovisual", 2),
+    }
     assert info.to_json()["streams"][0]["encoder"] == "tiny-video"
 
 

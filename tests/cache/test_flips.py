@@ -43,10 +43,13 @@ def everything(path: Path) -> dict[str, Any]:
     """All that avem reads of a store."""
     store = FeatureStore.open(path)
     found: dict[str, Any] = {
-        "clips": store.clips.to_pydict(), "ids": store.rows(["toy/003", "toy/000"]).tolist(),
-        "kinds": store.kinds, "roots": store.roots, "length": len(store),
+        "clips": store.clips.to_pydict(),
+        "ids": store.rows(["toy/003", "toy/000"]).tolist(),
+        "kinds": store.kinds,
+        "roots": store.roots,
+        "length": len(store),
         "scores": dict(zip("ab", ScoreCache(path, SCORES).get(["a", "b"]).tolist(), strict=True)),
-    }  # fmt: skip
+    }
     for kind in store.kinds:
         rows = np.flatnonzero(store.available(kind))
         found[f"{kind} rows"] = rows.tolist()

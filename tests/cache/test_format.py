@@ -24,14 +24,27 @@ def test_the_example_of_the_page_reads_a_row(tmp_path):
 def test_the_tree_is_what_the_page_says(tmp_path):
     make_store(tmp_path / "cache", clips=3, dtype="int8")
     files = {str(path.relative_to(tmp_path / "cache")) for path in (tmp_path / "cache").rglob("*") if path.is_file()}
-    arrays = {f"{kind}/tiny-{kind}/{name}" for kind in ("video", "audio") for name in
-              ("features", "pooled", "scale", "error")}  # fmt: skip
-    axes = {"video": {"features": 4, "pooled": 2, "scale": 3, "error": 1},
-            "audio": {"features": 3, "pooled": 2, "scale": 2, "error": 1}}  # fmt: skip
-    expected = {"zarr.json", "clips.parquet", "video/zarr.json", "audio/zarr.json", "ledger/lock",
-                "ledger/video.lock", "ledger/audio.lock", "ledger/history.jsonl",
-                "ledger/clips.parquet", "ledger/root.json",
-                "video/tiny-video/zarr.json", "audio/tiny-audio/zarr.json"}  # fmt: skip
+    arrays = {
+        f"{kind}/tiny-{kind}/{name}" for kind in ("video", "audio") for name in ("features", "pooled", "scale", "error")
+    }
+    axes = {
+        "video": {"features": 4, "pooled": 2, "scale": 3, "error": 1},
+        "audio": {"features": 3, "pooled": 2, "scale": 2, "error": 1},
+    }
+    expected = {
+        "zarr.json",
+        "clips.parquet",
+        "video/zarr.json",
+        "audio/zarr.json",
+        "ledger/lock",
+        "ledger/video.lock",
+        "ledger/audio.lock",
+        "ledger/history.jsonl",
+        "ledger/clips.parquet",
+        "ledger/root.json",
+        "video/tiny-video/zarr.json",
+        "audio/tiny-audio/zarr.json",
+    }
     for array in arrays:
         kind, _, name = array.split("/")
         expected |= {f"{array}/zarr.json", f"{array}/c" + ".0" * axes[kind][name]}

@@ -55,9 +55,15 @@ def angles(*degrees):
 
 def test_by_hand(tmp_path):
     clips = [
-        ("anger", "train", "s0"), ("fear", "train", "s0"), ("fear", "train", "s1"), ("anger", "train", "s2"),
-        ("sadness", "train", "s3"), (None, "train", "s4"), ("fear", "test", "s5"), ("sadness", "test", "s6"),
-    ]  # fmt: skip
+        ("anger", "train", "s0"),
+        ("fear", "train", "s0"),
+        ("fear", "train", "s1"),
+        ("anger", "train", "s2"),
+        ("sadness", "train", "s3"),
+        (None, "train", "s4"),
+        ("fear", "test", "s5"),
+        ("sadness", "test", "s6"),
+    ]
     vectors = angles(0, 5, 20, 10, 40, 1, 2, 3)
     store = store_of(tmp_path / "cache", clips, video=vectors)
     (report,) = mine_negatives(store, k=2, duplicate_cosine=0.99999)
@@ -91,9 +97,13 @@ def test_hard_negatives_equal_brute_force(tmp_path, modality, crowded):
     count, dim, k = 160, 6, 5
     sources = 3 if crowded else 40
     clips = [
-        (["anger", "fear", "neutral", None][rng.integers(4)], ["train", "test"][rng.integers(2)],
-         f"s{rng.integers(sources)}") for _ in range(count)
-    ]  # fmt: skip
+        (
+            ["anger", "fear", "neutral", None][rng.integers(4)],
+            ["train", "test"][rng.integers(2)],
+            f"s{rng.integers(sources)}",
+        )
+        for _ in range(count)
+    ]
     if crowded:  # one source fills every neighbourhood, so that the first neighbours never suffice
         clips = [(emotion, split, "s0" if i % 10 else source) for i, (emotion, split, source) in enumerate(clips)]
     video, audio = rng.normal(size=(2, count, dim))
@@ -109,9 +119,12 @@ def test_hard_negatives_equal_brute_force(tmp_path, modality, crowded):
         scores = {
             other: float(vectors[row] @ vectors[other])
             for other in usable
-            if row in usable and None not in (clips[row][0], clips[other][0]) and clips[row][0] != clips[other][0]
-            and clips[row][1] == clips[other][1] and clips[row][2] != clips[other][2]
-        }  # fmt: skip
+            if row in usable
+            and None not in (clips[row][0], clips[other][0])
+            and clips[row][0] != clips[other][0]
+            and clips[row][1] == clips[other][1]
+            and clips[row][2] != clips[other][2]
+        }
         best = sorted((other for other in scores if scores[other] <= limit), key=lambda other: -scores[other])[:k]
         assert found[row].tolist() == best + [-1] * (k - len(best))
 

@@ -101,14 +101,33 @@ def test_the_command_mines_leaves_out_and_shows_frames(tmp_path, monkeypatch, ca
         write_clip(tmp_path / "corpus" / ("anger", "fear")[index % 2] / f"{index}.mp4", frames=4, sound_s=1, seed=index)
     options = ExtractOptions(
         make_random_languagebind(tmp_path / "v", image_size=32, patch_size=16, layers=1, frames=2, projection_dim=8),
-        make_random_whisper(tmp_path / "a", width=16, layers=1, heads=2, positions=50), workers=1,
-    )  # fmt: skip
+        make_random_whisper(tmp_path / "a", width=16, layers=1, heads=2, positions=50),
+        workers=1,
+    )
     extract(tmp_path / "corpus", tmp_path / "cache", options)
-    question = {"id": "q", "video": "anger/0.mp4", "task": "agreement", "question": "?",
-                "choices": ["(A) yes", "(B) no"], "answer": "A"}  # fmt: skip
+    question = {
+        "id": "q",
+        "video": "anger/0.mp4",
+        "task": "agreement",
+        "question": "?",
+        "choices": ["(A) yes", "(B) no"],
+        "answer": "A",
+    }
     (tmp_path / "bench.json").write_text(json.dumps([question]))
-    given = ["--cache", tmp_path / "cache", "--recipe", "mutual", "--benchmark", tmp_path / "bench.json",
-             "--report", tmp_path / "page.html", "--duplicate-cosine", "1.1", "--k", "2"]  # fmt: skip
+    given = [
+        "--cache",
+        tmp_path / "cache",
+        "--recipe",
+        "mutual",
+        "--benchmark",
+        tmp_path / "bench.json",
+        "--report",
+        tmp_path / "page.html",
+        "--duplicate-cosine",
+        "1.1",
+        "--k",
+        "2",
+    ]
     monkeypatch.setattr("sys.argv", ["avem", "cache", "negatives", *map(str, given)])
     with pytest.raises(SystemExit) as ended:
         main()

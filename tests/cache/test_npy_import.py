@@ -59,17 +59,26 @@ def test_files_that_can_not_be_kept_are_failed_clips(tmp_path, folders):
     np.save(folders["audio"] / "f.npy", np.array([{}], dtype=object))
     store = import_npy({"audio": folders["audio"]}, tmp_path / "cache")
     assert store.available("audio").tolist() == [True] + [False] * 5
-    for status, said in zip(store.clips["audio_status"].to_pylist()[1:], [
-        "shape (9, 6), not (4, 6)", "can't be read", "NaN", "no features", "can't be read",
-    ], strict=True):  # fmt: skip
+    for status, said in zip(
+        store.clips["audio_status"].to_pylist()[1:],
+        [
+            "shape (9, 6), not (4, 6)",
+            "can't be read",
+            "NaN",
+            "no features",
+            "can't be read",
+        ],
+        strict=True,
+    ):
         assert said in status
 
 
 def test_labels_of_both_forms_and_none(tmp_path):
     (tmp_path / "a.csv").write_text("split,clip_id,emotion\ntrain,x.mp4,anger\ntest,y,\n")
     assert read_labels(tmp_path / "a.csv") == {
-        "x": {"emotion": "anger", "split": "train", "source": ""}, "y": {"emotion": "", "split": "test", "source": ""},
-    }  # fmt: skip
+        "x": {"emotion": "anger", "split": "train", "source": ""},
+        "y": {"emotion": "", "split": "test", "source": ""},
+    }
     (tmp_path / "b.txt").write_text("x 12\n")
     with pytest.raises(DataError, match="line 1"):
         read_labels(tmp_path / "b.txt")

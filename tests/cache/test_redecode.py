@@ -40,8 +40,10 @@ def made(tmp_path_factory):
             root / "video", image_size=32, patch_size=16, hidden=32, layers=1, heads=2, frames=2, projection_dim=8
         ),
         make_random_whisper(root / "audio", width=16, layers=1, heads=2, positions=50),
-        workers=1, batch_size=1, rows_per_shard=2,
-    )  # fmt: skip
+        workers=1,
+        batch_size=1,
+        rows_per_shard=2,
+    )
     for seed in (7, 0):
         for index in range(CLIPS):
             write_clip(root / "corpus" / "anger" / f"{index}.mp4", frames=5 + index + seed, sound_s=1.0, seed=seed)
@@ -107,8 +109,9 @@ def test_an_old_store_opens_and_says_so(old, capsys, monkeypatch):
 
 def test_a_new_store_says_nothing_of_the_kind(made, capsys, monkeypatch):
     assert [(s.decoder, s.decoded_old_way) for s in store_info(FeatureStore.open(made[0] / "store-0")).streams] == [
-        ("pyav", 0), ("pyav", 0)
-    ]  # fmt: skip
+        ("pyav", 0),
+        ("pyav", 0),
+    ]
     assert "old way" not in run_command(monkeypatch, capsys, "info", "--cache", str(made[0] / "store-0"))[1]
 
 
@@ -151,9 +154,16 @@ def test_nothing_is_given_up_that_can_not_be_made_again(made, old, tmp_path):
     with pytest.raises(MissingFileError, match=r"2 clips .*anger/3\.mp4.*--root"):
         redecode(old, options, tmp_path / "moved")
     other = make_random_languagebind(
-        tmp_path / "other", seed=5, image_size=32, patch_size=16, hidden=32, layers=1, heads=2, frames=2,
+        tmp_path / "other",
+        seed=5,
+        image_size=32,
+        patch_size=16,
+        hidden=32,
+        layers=1,
+        heads=2,
+        frames=2,
         projection_dim=8,
-    )  # fmt: skip
+    )
     with pytest.raises(FingerprintError, match="--video-encoder"):
         redecode(old, replace(options, video_encoder=other))
     assert files_of(old) == before

@@ -26,8 +26,10 @@ def whole(tmp_path_factory):
     options = ExtractOptions(
         make_random_languagebind(root / "video", **SIZES),
         make_random_whisper(root / "audio", width=16, layers=1, heads=2, positions=50),
-        workers=1, batch_size=1, rows_per_shard=4,  # a batch of one: sums do not depend on the neighbours
-    )  # fmt: skip
+        workers=1,
+        batch_size=1,
+        rows_per_shard=4,  # a batch of one: sums do not depend on the neighbours
+    )
     extract(root / "corpus", root / "cache", options)
     return root, options
 
@@ -98,10 +100,22 @@ def test_sources_that_are_gone_or_changed_are_left_and_said(whole, store, tmp_pa
     assert len(report.mended) == 2
     assert ["not there" in reason for reason in report.left.values()] == [True, False]
     assert "another content" in list(report.left.values())[1]
-    monkeypatch.setattr("sys.argv", [
-        "avem", "cache", "repair", "--cache", str(store), "--root", str(tmp_path / "moved"),
-        "--video-encoder", str(whole[1].video_encoder), "--audio-encoder", str(whole[1].audio_encoder),
-    ])  # fmt: skip
+    monkeypatch.setattr(
+        "sys.argv",
+        [
+            "avem",
+            "cache",
+            "repair",
+            "--cache",
+            str(store),
+            "--root",
+            str(tmp_path / "moved"),
+            "--video-encoder",
+            str(whole[1].video_encoder),
+            "--audio-encoder",
+            str(whole[1].audio_encoder),
+        ],
+    )
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 3

@@ -48,9 +48,11 @@ def bucket(tmp_path_factory):
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     options = {
-        "key": "k", "secret": "s", "client_kwargs": {"endpoint_url": f"http://127.0.0.1:{server.server_port}"},
+        "key": "k",
+        "secret": "s",
+        "client_kwargs": {"endpoint_url": f"http://127.0.0.1:{server.server_port}"},
         "config_kwargs": {"retries": {"max_attempts": 3}},
-    }  # fmt: skip
+    }
     before = dict(fsspec.config.conf)
     fsspec.config.conf["s3"] = options
     files = fsspec.filesystem("s3", **options)

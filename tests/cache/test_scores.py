@@ -37,9 +37,13 @@ def test_any_other_ingredient_misses(tmp_path, part):
 
 def test_keys_tell_rows_kinds_and_negatives_apart(tmp_path):
     keys = [
-        score_key("a", "ref_w"), score_key("a", "ref_w", "clip/1"), score_key("a", "ref_w", "clip/2"),
-        score_key("a", "text_w"), score_key('a", "ref_w', "x"), score_key("a\nb", "ref_w"),
-    ]  # fmt: skip
+        score_key("a", "ref_w"),
+        score_key("a", "ref_w", "clip/1"),
+        score_key("a", "ref_w", "clip/2"),
+        score_key("a", "text_w"),
+        score_key('a", "ref_w', "x"),
+        score_key("a\nb", "ref_w"),
+    ]
     assert len(set(keys)) == 6
     cache = ScoreCache(tmp_path, FINGERPRINT)
     cache.put(keys, range(6))

@@ -48,8 +48,9 @@ def assert_same(kind, population, exactly, other, distance):
             continue
         wanted, found = (search.nearest(anchors, pool, K).positions for search in (exactly, other))
         assert np.array_equal(found >= 0, wanted >= 0)
-        cosines = [np.einsum("nd,nkd->nk", population.vectors[anchors], population.vectors[one]) for one in
-                   (wanted, found)]  # fmt: skip
+        cosines = [
+            np.einsum("nd,nkd->nk", population.vectors[anchors], population.vectors[one]) for one in (wanted, found)
+        ]
         held = wanted >= 0
         np.testing.assert_allclose(cosines[1][held], cosines[0][held], atol=1e-6)
         assert np.isin(found[held], pool).all()

@@ -90,10 +90,15 @@ def test_only_avems_own_leftovers_without_an_owner_are_swept(tmp_path):
     path = tmp_path / "cache"
     make_store(path, clips=8)
     array = path / "video/tiny-video/features"
-    made = [".clips.parquet.0123abcd.tmp", "ledger/.root.json.0123abcd.tmp", "ledger/video/.000001.json.0123abcd.tmp",
-            "negatives/.hard.0123abcd.tmp/video/zarr.json", "video/.zarr.json.0123abcd.tmp",
-            "video/tiny-video/pooled/.zarr.json.0123abcd.tmp",
-            "video/tiny-video/features/.c.1.0.0.0.0123abcd.tmp"]  # fmt: skip
+    made = [
+        ".clips.parquet.0123abcd.tmp",
+        "ledger/.root.json.0123abcd.tmp",
+        "ledger/video/.000001.json.0123abcd.tmp",
+        "negatives/.hard.0123abcd.tmp/video/zarr.json",
+        "video/.zarr.json.0123abcd.tmp",
+        "video/tiny-video/pooled/.zarr.json.0123abcd.tmp",
+        "video/tiny-video/features/.c.1.0.0.0.0123abcd.tmp",
+    ]
     owned = "video/tiny-video/features/.c.0.0.0.0.0123abcd.tmp"
     foreign = [".notes.tmp", "thesis.tmp", ".clips.parquet.mine.tmp", "video/tiny-video/features/notes.0123abcd.tmp"]
     for name in [*made, owned, *foreign]:

@@ -24,10 +24,16 @@ def store(tmp_path):
     """Four clips without a source; the first is there whole and as three windows, the last as two windows alone."""
     whole = [replace(record, source="") for record in clip_records(4)]
     parts = [
-        replace(record, clip_id=f"{record.clip_id}@{start}-{start + 30}", source=record.clip_id, start_s=float(start),
-                end_s=float(start + 30))
-        for record, starts in ((whole[0], (0, 30, 60)), (whole[3], (0, 30))) for start in starts
-    ]  # fmt: skip
+        replace(
+            record,
+            clip_id=f"{record.clip_id}@{start}-{start + 30}",
+            source=record.clip_id,
+            start_s=float(start),
+            end_s=float(start + 30),
+        )
+        for record, starts in ((whole[0], (0, 30, 60)), (whole[3], (0, 30)))
+        for start in starts
+    ]
     writer = StoreWriter.open(tmp_path / "cache")
     writer.add_clips([*whole[:3], *parts], root=tmp_path)
     for spec in (video_spec(), audio_spec()):

@@ -28,8 +28,11 @@ def test_the_manifest_holds_what_the_dataset_said(tmp_path):
     writer.add_clips([ClipRecord.of(clip, "0" * 64, 12, 34), ClipRecord("d/b", "d", "b.mp4", "1" * 64)], root=tmp_path)
     first, second = writer.clips.to_pylist()
     assert (first["emotion"], first["emotions_raw"], first["split"], first["source"]) == (
-        "fear", "scared", "test", "film 7",
-    )  # fmt: skip
+        "fear",
+        "scared",
+        "test",
+        "film 7",
+    )
     assert (first["audio_path"], first["size_bytes"], first["modified_ns"]) == ("a.wav", 12, 34)
     assert (second["emotion"], second["duration_s"], second["video_status"]) == (None, None, "pending")
     assert FeatureStore.open(tmp_path / "cache").roots == {"d": str(tmp_path.resolve())}

@@ -14,9 +14,13 @@ TEMPLATE = (
     "{{% if add_generation_prompt %}}<|im_start|>assistant\n{{% endif %}}"
 )
 TEXT = {
-    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 8192,
-}  # fmt: skip
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 8192,
+}
 
 
 def tokenizer(**named):
@@ -30,9 +34,12 @@ def tokenizer(**named):
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     words.decoder = decoders.ByteLevel()
     return hf.PreTrainedTokenizerFast(
-        tokenizer_object=words, unk_token="<unk>", pad_token="<unk>", eos_token="<|im_end|>",
+        tokenizer_object=words,
+        unk_token="<unk>",
+        pad_token="<unk>",
+        eos_token="<|im_end|>",
         extra_special_tokens=named,
-    )  # fmt: skip
+    )
 
 
 def whisper_features(mels=80):
@@ -40,24 +47,38 @@ def whisper_features(mels=80):
 
 
 def qwen2_5_vl():
-    words = tokenizer(image_token="<|image_pad|>", video_token="<|video_pad|>", start="<|vision_start|>",
-                      end="<|vision_end|>")  # fmt: skip
+    words = tokenizer(
+        image_token="<|image_pad|>", video_token="<|video_pad|>", start="<|vision_start|>", end="<|vision_end|>"
+    )
     ids = words.convert_tokens_to_ids(["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"])
     vision = {
-        "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32,
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "out_hidden_size": 32,
         "fullatt_block_indexes": [1],
-    }  # fmt: skip
-    text = {**TEXT, "vocab_size": len(words), "rope_parameters": {"rope_type": "default", "rope_theta": 1e4,
-                                                                  "mrope_section": [1, 1, 2]}}  # fmt: skip
+    }
+    text = {
+        **TEXT,
+        "vocab_size": len(words),
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
+    }
     config = hf.Qwen2_5_VLConfig(
-        text_config=text, vision_config=vision, image_token_id=ids[0], video_token_id=ids[1],
-        vision_start_token_id=ids[2], vision_end_token_id=ids[3],
-    )  # fmt: skip
+        text_config=text,
+        vision_config=vision,
+        image_token_id=ids[0],
+        video_token_id=ids[1],
+        vision_start_token_id=ids[2],
+        vision_end_token_id=ids[3],
+    )
     size = {"shortest_edge": 56 * 56, "longest_edge": 56 * 56 * 8}
     processor = hf.Qwen2_5_VLProcessor(
-        hf.Qwen2VLImageProcessor(size=size), words, hf.Qwen2VLVideoProcessor(size=size),
+        hf.Qwen2VLImageProcessor(size=size),
+        words,
+        hf.Qwen2VLVideoProcessor(size=size),
         chat_template=TEMPLATE.format(video="<|vision_start|><|video_pad|><|vision_end|>", audio=""),
-    )  # fmt: skip
+    )
     return hf.Qwen2_5_VLForConditionalGeneration(config), processor
 
 
@@ -66,47 +87,66 @@ def internvl():
         start_image_token="<img>", end_image_token="</img>", context_image_token="<IMG_CONTEXT>", video_token="<video>"
     )
     vision = {
-        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "image_size": [56, 56], "patch_size": [14, 14],
-    }  # fmt: skip
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": [56, 56],
+        "patch_size": [14, 14],
+    }
     config = hf.InternVLConfig(
-        text_config=hf.Qwen2Config(**TEXT, vocab_size=len(words)), vision_config=vision, image_seq_length=4,
+        text_config=hf.Qwen2Config(**TEXT, vocab_size=len(words)),
+        vision_config=vision,
+        image_seq_length=4,
         image_token_id=words.convert_tokens_to_ids("<IMG_CONTEXT>"),
-    )  # fmt: skip
+    )
     size = {"height": 56, "width": 56}
     processor = hf.InternVLProcessor(
-        hf.GotOcr2ImageProcessor(size=size), words, hf.InternVLVideoProcessor(size=size), image_seq_length=4,
+        hf.GotOcr2ImageProcessor(size=size),
+        words,
+        hf.InternVLVideoProcessor(size=size),
+        image_seq_length=4,
         chat_template=TEMPLATE.format(video="<video>\n", audio=""),
-    )  # fmt: skip
+    )
     return hf.InternVLForConditionalGeneration(config), processor
 
 
 def qwen2_audio():
     words = tokenizer(audio_token="<|AUDIO|>", audio_bos_token="<|audio_bos|>", audio_eos_token="<|audio_eos|>")
     audio = {
-        "num_mel_bins": 80, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 48, "d_model": 32,
-    }  # fmt: skip
+        "num_mel_bins": 80,
+        "encoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 48,
+        "d_model": 32,
+    }
     config = hf.Qwen2AudioConfig(
-        text_config=hf.Qwen2Config(**TEXT, vocab_size=len(words)).to_dict(), audio_config=audio,
+        text_config=hf.Qwen2Config(**TEXT, vocab_size=len(words)).to_dict(),
+        audio_config=audio,
         audio_token_index=words.convert_tokens_to_ids("<|AUDIO|>"),
-    )  # fmt: skip
+    )
     processor = hf.Qwen2AudioProcessor(
-        whisper_features(), words,
+        whisper_features(),
+        words,
         chat_template=TEMPLATE.format(video="", audio="<|audio_bos|><|AUDIO|><|audio_eos|>\n"),
-    )  # fmt: skip
+    )
     return hf.Qwen2AudioForConditionalGeneration(config), processor
 
 
 def audioflamingo3():
     words = tokenizer(audio_token="<sound>")
     audio = {
-        "num_mel_bins": 80, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
+        "num_mel_bins": 80,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
         "hidden_size": 32,
-    }  # fmt: skip
+    }
     config = hf.AudioFlamingo3Config(
-        text_config=hf.Qwen2Config(**TEXT, vocab_size=len(words)), audio_config=audio,
+        text_config=hf.Qwen2Config(**TEXT, vocab_size=len(words)),
+        audio_config=audio,
         audio_token_id=words.convert_tokens_to_ids("<sound>"),
-    )  # fmt: skip
+    )
     processor = hf.AudioFlamingo3Processor(
         whisper_features(), words, chat_template=TEMPLATE.format(video="", audio="<sound>")
     )
@@ -115,35 +155,59 @@ def audioflamingo3():
 
 def qwen2_5_omni():
     named = {
-        "image_token": "<|IMAGE|>", "audio_token": "<|AUDIO|>", "video_token": "<|VIDEO|>",
-        "vision_bos_token": "<|vision_bos|>", "vision_eos_token": "<|vision_eos|>",
-        "audio_bos_token": "<|audio_bos|>", "audio_eos_token": "<|audio_eos|>",
-    }  # fmt: skip
+        "image_token": "<|IMAGE|>",
+        "audio_token": "<|AUDIO|>",
+        "video_token": "<|VIDEO|>",
+        "vision_bos_token": "<|vision_bos|>",
+        "vision_eos_token": "<|vision_eos|>",
+        "audio_bos_token": "<|audio_bos|>",
+        "audio_eos_token": "<|audio_eos|>",
+    }
     words = tokenizer(**named)
     ids = {name: words.convert_tokens_to_ids(token) for name, token in named.items()}
     vision = {
-        "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32,
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "out_hidden_size": 32,
         "fullatt_block_indexes": [1],
-    }  # fmt: skip
+    }
     audio = {
-        "num_mel_bins": 80, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 48, "d_model": 32,
+        "num_mel_bins": 80,
+        "encoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 48,
+        "d_model": 32,
         "output_dim": 32,
-    }  # fmt: skip
-    text = {**TEXT, "vocab_size": len(words), "rope_parameters": {"rope_type": "default", "rope_theta": 1e4,
-                                                                  "mrope_section": [1, 1, 2]}}  # fmt: skip
+    }
+    text = {
+        **TEXT,
+        "vocab_size": len(words),
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
+    }
     thinker = hf.Qwen2_5OmniThinkerConfig(
-        audio_config=audio, vision_config=vision, text_config=text, image_token_index=ids["image_token"],
-        video_token_index=ids["video_token"], audio_token_index=ids["audio_token"],
-        audio_start_token_id=ids["audio_bos_token"], audio_end_token_id=ids["audio_eos_token"],
-        vision_start_token_id=ids["vision_bos_token"], vision_end_token_id=ids["vision_eos_token"],
-    )  # fmt: skip
+        audio_config=audio,
+        vision_config=vision,
+        text_config=text,
+        image_token_index=ids["image_token"],
+        video_token_index=ids["video_token"],
+        audio_token_index=ids["audio_token"],
+        audio_start_token_id=ids["audio_bos_token"],
+        audio_end_token_id=ids["audio_eos_token"],
+        vision_start_token_id=ids["vision_bos_token"],
+        vision_end_token_id=ids["vision_eos_token"],
+    )
     size = {"shortest_edge": 56 * 56, "longest_edge": 56 * 56 * 8}
     processor = hf.Qwen2_5OmniProcessor(
-        hf.Qwen2VLImageProcessor(size=size), hf.Qwen2VLVideoProcessor(size=size), whisper_features(), words,
+        hf.Qwen2VLImageProcessor(size=size),
+        hf.Qwen2VLVideoProcessor(size=size),
+        whisper_features(),
+        words,
         chat_template=TEMPLATE.format(
             video="<|vision_bos|><|VIDEO|><|vision_eos|>", audio="<|audio_bos|><|AUDIO|><|audio_eos|>"
         ),
-    )  # fmt: skip
+    )
     config = hf.Qwen2_5OmniConfig(thinker_config=thinker.to_dict(), enable_audio_output=False)
     return hf.Qwen2_5OmniForConditionalGeneration(config), processor
 

@@ -19,9 +19,12 @@ from tests.evaluate.adapter_kit import FAMILIES, save_small
 from tests.evaluate.media_kit import write_clip
 
 SEEN = {
-    "qwen2_5_vl": ("video",), "internvl": ("video",), "qwen2_audio": ("audio",), "audioflamingo3": ("audio",),
+    "qwen2_5_vl": ("video",),
+    "internvl": ("video",),
+    "qwen2_audio": ("audio",),
+    "audioflamingo3": ("audio",),
     "qwen2_5_omni": ("video", "audio"),
-}  # fmt: skip
+}
 
 
 def need_torchvision(family):
@@ -71,14 +74,22 @@ def test_a_model_sees_hears_and_answers(family, folder):
 def test_bench_with_an_adapter(family, folder, tmp_path):
     place = save_small(family, tmp_path / "small-audio")
     question = {
-        "id": "1", "video": "clips/a.mp4", "task": "reasoning_basic_audio", "question": "Which sound?",
-        "choices": ["(A) a sob", "(B) a laugh"], "answer": "A",
-    }  # fmt: skip
+        "id": "1",
+        "video": "clips/a.mp4",
+        "task": "reasoning_basic_audio",
+        "question": "Which sound?",
+        "choices": ["(A) a sob", "(B) a laugh"],
+        "answer": "A",
+    }
     (tmp_path / "q.json").write_text(json.dumps([question, {**question, "id": "2", "video": "clips/c.mp4"}]))
     options = BenchOptions(
-        questions=tmp_path / "q.json", models=(str(place),), media_root=folder, out=tmp_path / "bench", resamples=20,
+        questions=tmp_path / "q.json",
+        models=(str(place),),
+        media_root=folder,
+        out=tmp_path / "bench",
+        resamples=20,
         device="cpu",
-    )  # fmt: skip
+    )
     (result,) = run_emorealm(options)
     assert set(result.scores) == {"likelihood", "generation", "text_only"}
     assert result.items[0].logprobs != result.items[0].text_logprobs
@@ -130,9 +141,11 @@ def test_torchvision_of_another_build_of_torch(tmp_path):
     (tmp_path / "torchvision").mkdir()
     places = os.pathsep.join([str(tmp_path), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-c", HALF_LOADED, str(tmp_path)], env={**os.environ, "PYTHONPATH": places},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", HALF_LOADED, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": places},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
     assert first.endswith(": CUDA versions differ")

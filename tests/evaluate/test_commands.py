@@ -73,9 +73,12 @@ def test_earlier_results_are_compared_and_reported(given):
     invoke(given)
     (given / "more.json").write_text(json.dumps({question: "(B)" for question in ("q1-0", "q3-0")}))
     options = BenchOptions(
-        questions=given / "questions.json", models=(str(given / "bench" / "others"),), answers=given / "more.json",
-        out=given / "bench", resamples=50,
-    )  # fmt: skip
+        questions=given / "questions.json",
+        models=(str(given / "bench" / "others"),),
+        answers=given / "more.json",
+        out=given / "bench",
+        resamples=50,
+    )
     assert [result.name for result in run_emorealm(options)] == ["others", "more"]
     app = typer.Typer()
     app.command()(report)

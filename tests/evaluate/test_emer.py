@@ -145,9 +145,14 @@ def test_a_model_describes_the_clips_of_a_store(tmp_path):
     (tmp_path / "refs.json").write_text(json.dumps(rows))
     with stand_in(lambda body: grades(3)) as served:
         result = run(
-            tmp_path, served, references=tmp_path / "refs.json", answers=None, model=str(kit.model), cache=kit.store,
+            tmp_path,
+            served,
+            references=tmp_path / "refs.json",
+            answers=None,
+            model=str(kit.model),
+            cache=kit.store,
             device="cpu",
-        )  # fmt: skip
+        )
     assert result.name == "model"
     assert len(served.asked) + len(result.missing) == 2
     assert (tmp_path / "out" / "emer" / "model" / "answers.jsonl").read_text().count("generation") == 2
@@ -157,9 +162,11 @@ def test_bad_input(given):
     with pytest.raises(MissingFileError, match="--references"):
         read_references(given / "none.json")
     for content, said in (
-        ("{}", "list of objects"), ("[]", "holds no descriptions"), ('[{"id": 1}]', "no text in any of"),
+        ("{}", "list of objects"),
+        ("[]", "holds no descriptions"),
+        ('[{"id": 1}]', "no text in any of"),
         ('[{"id": 1, "reference": "a"}, {"id": 1, "reference": "b"}]', "occurs twice"),
-    ):  # fmt: skip
+    ):
         (given / "bad.json").write_text(content)
         with pytest.raises(DataError, match=said):
             read_references(given / "bad.json")

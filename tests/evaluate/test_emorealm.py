@@ -56,17 +56,26 @@ def test_nothing_right_divides_by_zero_in_the_reference_only():
 
 def _yes_no(name, answer, video="v.mp4", **extra):
     return {
-        "id": name, "video": video, "task": "modality_agreement", "question": "Agree?",
-        "choices": ["(A) Yes", "(B) No"], "answer": answer, **extra,
-    }  # fmt: skip
+        "id": name,
+        "video": video,
+        "task": "modality_agreement",
+        "question": "Agree?",
+        "choices": ["(A) Yes", "(B) No"],
+        "answer": answer,
+        **extra,
+    }
 
 
 def _basic(name, answer):
     choices = ["(A) a smile", "(B) a frown", "(C) tears", "(D) wide eyes"]
     return {
-        "id": name, "video": "w.mp4", "task": "reasoning_basic_video", "question": "Why?", "choices": choices,
+        "id": name,
+        "video": "w.mp4",
+        "task": "reasoning_basic_video",
+        "question": "Why?",
+        "choices": choices,
         "answer": answer,
-    }  # fmt: skip
+    }
 
 
 def test_ours_by_hand():

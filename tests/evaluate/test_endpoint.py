@@ -36,9 +36,13 @@ def given(tmp_path, questions):
 def options(given, served, **more):
     endpoint = EndpointOptions(url=served.endpoint, retries=0, **{"timeout_s": 5, "frames": 2, **more})
     return BenchOptions(
-        questions=given / "questions.json", models=("judge-1",), media_root=given / "media", endpoint=endpoint,
-        out=given / "bench", resamples=20,
-    )  # fmt: skip
+        questions=given / "questions.json",
+        models=("judge-1",),
+        media_root=given / "media",
+        endpoint=endpoint,
+        out=given / "bench",
+        resamples=20,
+    )
 
 
 def given_questions(given):
@@ -122,10 +126,15 @@ def test_recognition_behind_an_endpoint(tmp_path, questions):
         endpoint = EndpointOptions(url=served.endpoint, retries=0, frames=1)
         results = run_recognition(
             RecognitionOptions(
-                dataset="ravdess", models=("m",), streams=("audiovisual", "audio"), media_root=tmp_path / "ravdess",
-                endpoint=endpoint, out=tmp_path / "bench", resamples=20,
+                dataset="ravdess",
+                models=("m",),
+                streams=("audiovisual", "audio"),
+                media_root=tmp_path / "ravdess",
+                endpoint=endpoint,
+                out=tmp_path / "bench",
+                resamples=20,
             )
-        )  # fmt: skip
+        )
     assert [result.score["war"] for result in results] == [50, 50]
     kinds = {tuple(part["type"] for part in body["messages"][0]["content"]) for body in served.asked}
     assert kinds == {("image_url", "input_audio", "text"), ("input_audio", "text")}

@@ -78,8 +78,14 @@ def pages_of(text, folder):
     classes = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
     classes = tuple(dict.fromkeys(("angry", "sad", *classes)))
     recognition = RecognitionResult(
-        text, "ravdess", "video", classes, labels, judge_labels(labels, classes, resamples=5), prompt=text,
-    )  # fmt: skip
+        text,
+        "ravdess",
+        "video",
+        classes,
+        labels,
+        judge_labels(labels, classes, resamples=5),
+        prompt=text,
+    )
     write_report(folder / "report.html", [hostile_result(text), hostile_result(text, "other")], title=text, resamples=5)
     write_emer_report(folder / "emer.html", emer, rubric)
     write_recognition_report(folder / "recognition.html", [recognition])
@@ -124,10 +130,16 @@ def test_reports_run_nothing_in_a_browser(browser, tmp_path):
 
 def survey_of(text, folder, **changes):
     entries = [
-        {"id": f"{number}", "video": "", "task": text, "question": f"{text} {number}",
-         "choices": [f"(A) {text}", "(B) no"], "answer": "A"}
+        {
+            "id": f"{number}",
+            "video": "",
+            "task": text,
+            "question": f"{text} {number}",
+            "choices": [f"(A) {text}", "(B) no"],
+            "answer": "A",
+        }
         for number in range(2)
-    ]  # fmt: skip
+    ]
     source = folder / "benchmark.json"
     source.write_text(json.dumps(entries))
     make_survey(SurveyOptions(source=source, out=folder / "survey", votes=1, attention_every=0, **changes))

@@ -21,18 +21,42 @@ FOUR = Question("q", "v", "t", "?", ("(A) Wide eyes", "(B) A frown", "(C) Tears 
 @pytest.mark.parametrize(
     ("reply", "letter"),
     [
-        ("A", "A"), ("  b)  ", "B"), ("[B]", "B"), ("(b).", "B"), ("B\n", "B"), ("**B**", "B"),
-        ("(B) No", "B"), ("A: Yes", "A"), ("The answer is (B) no", "B"), ("Answer:B", "B"),
+        ("A", "A"),
+        ("  b)  ", "B"),
+        ("[B]", "B"),
+        ("(b).", "B"),
+        ("B\n", "B"),
+        ("**B**", "B"),
+        ("(B) No", "B"),
+        ("A: Yes", "A"),
+        ("The answer is (B) no", "B"),
+        ("Answer:B", "B"),
         ("answer is b, because", "B"),
-        ("option A, not B", "A"), ("yes", "A"), ("No, because", "B"), ("No.", "B"), ("yes it does", "A"),
-        ("(B)</s>", "B"), ("\\boxed{B}", "B"),
-        ("a man smiles", None), ("It shows a man who is sad", None), ("Both (A) and (B)", None), ("A or B", None),
-        ("(A) No", None), ("(E)", None), ("E", None), ("", None), ("no idea", None), ("notably", None),
+        ("option A, not B", "A"),
+        ("yes", "A"),
+        ("No, because", "B"),
+        ("No.", "B"),
+        ("yes it does", "A"),
+        ("(B)</s>", "B"),
+        ("\\boxed{B}", "B"),
+        ("a man smiles", None),
+        ("It shows a man who is sad", None),
+        ("Both (A) and (B)", None),
+        ("A or B", None),
+        ("(A) No", None),
+        ("(E)", None),
+        ("E", None),
+        ("", None),
+        ("no idea", None),
+        ("notably", None),
         ("yes and no", None),
-        ("the answer is a mystery", None), ("BYes", None), ("C'est la vie", None), ("not (B)", None),
+        ("the answer is a mystery", None),
+        ("BYes", None),
+        ("C'est la vie", None),
+        ("not (B)", None),
         ("Vitamin D", None),
     ],
-)  # fmt: skip
+)
 def test_yes_no(reply, letter):
     assert parse_reply(reply, YES_NO) == letter
 
@@ -40,12 +64,19 @@ def test_yes_no(reply, letter):
 @pytest.mark.parametrize(
     ("reply", "letter"),
     [
-        ("shows a man, so (c)", "C"), ("A smile", "D"), ("A smile.", "D"), ("I think that a smile is right", "D"),
-        ("Wide eyes and a smile", "A"), ("I see wide eyes and a smile", None), ("(D) a smile", "D"),
+        ("shows a man, so (c)", "C"),
+        ("A smile", "D"),
+        ("A smile.", "D"),
+        ("I think that a smile is right", "D"),
+        ("Wide eyes and a smile", "A"),
+        ("I see wide eyes and a smile", None),
+        ("(D) a smile", "D"),
         ("(D) a frown", None),
-        ("a", "A"), ("i'd say no", None), ("Bad audio, cannot decide", None),
+        ("a", "A"),
+        ("i'd say no", None),
+        ("Bad audio, cannot decide", None),
     ],
-)  # fmt: skip
+)
 def test_four_options(reply, letter):
     assert parse_reply(reply, FOUR) == letter
 

@@ -165,9 +165,15 @@ def test_contrast_by_hand():
 def test_contrastive_bench(kit, asker, asked, tmp_path):
     (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in asked]))
     options = BenchOptions(
-        questions=tmp_path / "q.json", cache=kit.store, models=(str(kit.model),), out=tmp_path / "bench", device="cpu",
-        resamples=20, generate=False, text_only=False,
-    )  # fmt: skip
+        questions=tmp_path / "q.json",
+        cache=kit.store,
+        models=(str(kit.model),),
+        out=tmp_path / "bench",
+        device="cpu",
+        resamples=20,
+        generate=False,
+        text_only=False,
+    )
     (plain,) = run_emorealm(options)
     (contrasted,) = run_emorealm(replace(options, contrastive=True))
     assert (plain.name, contrasted.name) == ("model", "model-contrastive")
@@ -213,9 +219,14 @@ def test_commands(kit, asked, tmp_path):
     assert (tmp_path / "probe" / "swap-model-audio.svg").is_file()
     assert json.loads((tmp_path / "probe" / "attention.json").read_text())[0]["tasks"]["all"]["n"] == 8
     options = ProbeOptions(
-        questions=tmp_path / "q.json", cache=kit.store, models=(str(kit.model),), out=tmp_path / "probe", device="cpu",
-        resamples=0, limit=1,
-    )  # fmt: skip
+        questions=tmp_path / "q.json",
+        cache=kit.store,
+        models=(str(kit.model),),
+        out=tmp_path / "probe",
+        device="cpu",
+        resamples=0,
+        limit=1,
+    )
     assert "%" in attention_sheet(run_attention(options)).form("latex")
     with pytest.raises(SettingError, match="name a model"):
         run_swap(replace(options, models=()))

@@ -66,9 +66,15 @@ def test_shared_prefixes_change_no_number(kit, asked, style):
 def test_whole_bench_of_two_models(kit, asked, tmp_path):
     (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in asked]))
     options = BenchOptions(
-        questions=tmp_path / "q.json", cache=kit.store, models=(str(kit.model), str(kit.model)), style="cloze",
-        out=tmp_path / "bench", device="cpu", resamples=50, limit=4,
-    )  # fmt: skip
+        questions=tmp_path / "q.json",
+        cache=kit.store,
+        models=(str(kit.model), str(kit.model)),
+        style="cloze",
+        out=tmp_path / "bench",
+        device="cpu",
+        resamples=50,
+        limit=4,
+    )
     results = run_emorealm(options)
     assert [result.name for result in results] == ["model", "model-2"]
     assert results[0].items == results[1].items
@@ -102,9 +108,16 @@ def test_the_bench_in_4_bits(kit, asked, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "check_four_bit", lambda device: None)  # slow on a CPU, so users are refused
     (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in asked]))
     options = BenchOptions(
-        questions=tmp_path / "q.json", cache=kit.store, models=(str(kit.model),), out=tmp_path / "bench", limit=2,
-        generate=False, text_only=False, resamples=20, device="cpu",
-    )  # fmt: skip
+        questions=tmp_path / "q.json",
+        cache=kit.store,
+        models=(str(kit.model),),
+        out=tmp_path / "bench",
+        limit=2,
+        generate=False,
+        text_only=False,
+        resamples=20,
+        device="cpu",
+    )
     (whole,) = run_emorealm(options)
     (packed,) = run_emorealm(replace(options, precision="4bit"))
     assert packed.items[0].logprobs != whole.items[0].logprobs  # another model, whose answers are not taken over

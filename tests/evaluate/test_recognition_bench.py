@@ -50,9 +50,11 @@ def bench(model, store, folder, streams="audiovisual"):
 def test_clips_labels_and_what_is_left_out(labelled_store):
     found = clips_of_store(labelled_store, RAVDESS)
     assert [(clip.clip_id, clip.label) for clip in found.clips] == [
-        ("demo/clips/c0", "happiness"), ("demo/clips/c2", "anger"), ("demo/clips/c3", "anger"),
+        ("demo/clips/c0", "happiness"),
+        ("demo/clips/c2", "anger"),
+        ("demo/clips/c3", "anger"),
         ("demo/clips/c4", "sadness"),
-    ]  # fmt: skip
+    ]
     assert found.left_out == {"calm": 1}
     assert len(clips_of_store(labelled_store, RAVDESS, limit=1).clips) == 3
     with pytest.raises(DataError, match=r"no clips of DFEW, only ravdess.*avem extract"):
@@ -79,8 +81,9 @@ def test_streams_decide_what_is_shown(fake_model, labelled_store, tmp_path):
 def test_missing_and_unreadable_clips_are_wrong_and_listed(fake_model, labelled_store, tmp_path):
     result = bench(fake_model(), labelled_store, tmp_path, "audio")
     assert {item.clip_id: item.absent for item in result.items if item.absent} == {
-        "demo/clips/c3": "the clip has no audio in the store", "demo/clips/c4": "the clip has no audio in the store",
-    }  # fmt: skip
+        "demo/clips/c3": "the clip has no audio in the store",
+        "demo/clips/c4": "the clip has no audio in the store",
+    }
     assert result.scores["generation"]["unreadable"] == 4  # "(B) it is" and "no idea" name no emotion
     assert result.scores["generation"]["war"] == 0
     assert result.score["n"] == 4
@@ -196,9 +199,12 @@ def test_ravdess_end_to_end(shared, tmp_path):
     )
     assert (report.clips, report.failures) == (13, [])
     model = tiny_model(
-        dtype=torch.float32, video_hidden_size=32, audio_hidden_size=64, video_projector="linear",
+        dtype=torch.float32,
+        video_hidden_size=32,
+        audio_hidden_size=64,
+        video_projector="linear",
         audio_projector="stack-mlp",
-    )  # fmt: skip
+    )
     model.save(tmp_path / "model")
     given = ("--model", tmp_path / "model", "--cache", tmp_path / "cache", "--out", tmp_path / "bench")
     shown = CliRunner().invoke(

@@ -265,10 +265,19 @@ def test_other_pages_fit_a_phone(browser, tmp_path):
     result = RecognitionResult("small", "ravdess", "audio", classes, tuple(items), scores)
     svg = density_svg([Sample("own", np.arange(5.0), "own")], "shift", "nats")
     sheet = Sheet("Numbers", ("model", "n"), (("small", "5"),), ({"model": "small", "n": 5},))
-    probe = page_environment().get_template("probe.html.jinja").render(
-        title="Swap", lede="Why.", sheet=sheet, pictures=[Markup(svg)], bars=[("all", 60.0)], left_out={"q": "no"},
-        version="0",
-    )  # fmt: skip
+    probe = (
+        page_environment()
+        .get_template("probe.html.jinja")
+        .render(
+            title="Swap",
+            lede="Why.",
+            sheet=sheet,
+            pictures=[Markup(svg)],
+            bars=[("all", 60.0)],
+            left_out={"q": "no"},
+            version="0",
+        )
+    )
     (tmp_path / "probe.html").write_text(probe)
     size = {"width": 375, "height": 700, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

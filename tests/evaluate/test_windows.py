@@ -151,8 +151,10 @@ def test_windows_count_where_the_clip_is_whole_too(store):
 def test_recognition_counts_a_clip_once_and_pools_its_labels(store, scripted, tmp_path):
     labelled = clips_of_store(store, RAVDESS)
     assert [(clip.clip_id, clip.label, clip.source) for clip in labelled.clips] == [
-        ("demo/a", "happiness", ""), ("demo/b", "sadness", ""), ("demo/talk", "anger", "")
-    ]  # fmt: skip
+        ("demo/a", "happiness", ""),
+        ("demo/b", "sadness", ""),
+        ("demo/talk", "anger", ""),
+    ]
     assert labelled.clips[2].place == WindowRows((3, 2, 4))
     assert len(clips_of_store(store, RAVDESS, limit=1).clips) == 3
 

@@ -45,10 +45,19 @@ def spread(numbers: list[int], count: int = 8) -> list[int]:
 
 
 def write_barcodes(
-    path: Path, *, frames: int = 60, codec: str = "libx264", gop: int = 12, b_frames: int = 2, rate: int = 25,
-    options: dict[str, str] | None = None, sound: str | None = None, sound_from_s: float = 0.0,
-    container_options: dict[str, str] | None = None, cover: str = "",
-) -> Path:  # fmt: skip
+    path: Path,
+    *,
+    frames: int = 60,
+    codec: str = "libx264",
+    gop: int = 12,
+    b_frames: int = 2,
+    rate: int = 25,
+    options: dict[str, str] | None = None,
+    sound: str | None = None,
+    sound_from_s: float = 0.0,
+    container_options: dict[str, str] | None = None,
+    cover: str = "",
+) -> Path:
     """Write a clip of numbered frames; `sound` names a codec for a rising tone that starts at `sound_from_s`.
 
     `cover` puts a picture in a video stream of its own: `first` before the film's stream, `last` after it.

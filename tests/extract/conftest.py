@@ -20,10 +20,19 @@ MakeClip = Callable[..., Path]
 
 
 def write_clip(
-    path: Path, *, frames: int = 12, size: tuple[int, int] = (64, 48), fps: int = 8, sound: float | None = 0.3,
-    sound_s: float | None = None, pix_fmt: str = "yuv420p", pts: list[int] | None = None, seed: int = 0,
-    faststart: bool = False, codec: str = "aac",
-) -> Path:  # fmt: skip
+    path: Path,
+    *,
+    frames: int = 12,
+    size: tuple[int, int] = (64, 48),
+    fps: int = 8,
+    sound: float | None = 0.3,
+    sound_s: float | None = None,
+    pix_fmt: str = "yuv420p",
+    pts: list[int] | None = None,
+    seed: int = 0,
+    faststart: bool = False,
+    codec: str = "aac",
+) -> Path:
     """Write an mp4: frame i is grey of level 20 + 8 i with a noisy corner; the sound is a tone of amplitude `sound`.
 
     `sound` None means no audio stream and 0 a silent one; `pts` gives presentation times in units of 1/1000 s.

@@ -35,7 +35,7 @@ def level(second: int) -> float:
 
 def write_long(
     path: Path, seconds: float, *, sound_s: float | None = None, silent: bool = False, gop: int = 20
-) -> Path:  # fmt: skip
+) -> Path:
     """Write a clip of `seconds` with B-frames and exact sound; `sound_s` 0 leaves the sound out."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sound_s = seconds if sound_s is None else sound_s

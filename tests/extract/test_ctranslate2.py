@@ -15,9 +15,17 @@ from avem.extract import load_audio_encoder, read_waveform
 from avem.tools.ctranslate2 import BLOCK_NAMES, END_NAMES, FUSED_NAMES, LEAVES, convert
 
 DIMS = whisper.model.ModelDimensions(
-    n_mels=80, n_audio_ctx=50, n_audio_state=16, n_audio_head=2, n_audio_layer=2,
-    n_vocab=90, n_text_ctx=12, n_text_state=16, n_text_head=2, n_text_layer=2,
-)  # fmt: skip
+    n_mels=80,
+    n_audio_ctx=50,
+    n_audio_state=16,
+    n_audio_head=2,
+    n_audio_layer=2,
+    n_vocab=90,
+    n_text_ctx=12,
+    n_text_state=16,
+    n_text_head=2,
+    n_text_layer=2,
+)
 
 
 @pytest.fixture(scope="module")

@@ -37,20 +37,25 @@ def test_every_case_has_its_right_frames(cases):
 
 
 CUT = {
-    "mp4": ("libx264", "aac", {}), "fast.mp4": ("libx264", "aac", {"movflags": "faststart"}),
-    "pieces.mp4": ("libx264", "aac", {"movflags": "frag_keyframe+empty_moov"}), "mov": ("mpeg4", "aac", {}),
-    "mkv": ("libx264", "aac", {}), "webm": ("libvpx", "libopus", {}), "live.webm": ("libvpx", "libopus", {"live": "1"}),
-    "avi": ("mpeg4", "mp3", {}), "ts": ("libx264", "aac", {}), "flv": ("libx264", "aac", {}),
-    "wmv": ("msmpeg4v3", "mp3", {}), "mpg": ("mpeg2video", "mp2", {}),
-}  # fmt: skip
+    "mp4": ("libx264", "aac", {}),
+    "fast.mp4": ("libx264", "aac", {"movflags": "faststart"}),
+    "pieces.mp4": ("libx264", "aac", {"movflags": "frag_keyframe+empty_moov"}),
+    "mov": ("mpeg4", "aac", {}),
+    "mkv": ("libx264", "aac", {}),
+    "webm": ("libvpx", "libopus", {}),
+    "live.webm": ("libvpx", "libopus", {"live": "1"}),
+    "avi": ("mpeg4", "mp3", {}),
+    "ts": ("libx264", "aac", {}),
+    "flv": ("libx264", "aac", {}),
+    "wmv": ("msmpeg4v3", "mp3", {}),
+    "mpg": ("mpeg2video", "mp2", {}),
+}
 
 
 @pytest.mark.parametrize("name", CUT)
 def test_a_film_cut_off_at_60_per_cent_is_refused(tmp_path, name):
     codec, sound, options = CUT[name]
-    whole = write_barcodes(
-        tmp_path / f"whole.{name}", codec=codec, b_frames=0, sound=sound, container_options=options
-    )  # fmt: skip
+    whole = write_barcodes(tmp_path / f"whole.{name}", codec=codec, b_frames=0, sound=sound, container_options=options)
     assert codes(read_video(whole, 8).frames) == spread(list(range(60)))
     assert 2.2 < read_sound(whole).duration_s < 2.6
     data = whole.read_bytes()

@@ -34,8 +34,12 @@ def sheet(root: Path, path: str, rows: list[list[object]]) -> None:
 
 def clips_csv(root):
     touch(root, "a/1.mp4", "a/2.mp4", "a/2.wav")
-    write(root, "clips.csv", "path,emotion,clip_id,split,source,dataset,audio_path\n"
-          "a/1.mp4,Joy,one,train,film,mine,\na/2.mp4,,,,,,a/2.wav\n")  # fmt: skip
+    write(
+        root,
+        "clips.csv",
+        "path,emotion,clip_id,split,source,dataset,audio_path\n"
+        "a/1.mp4,Joy,one,train,film,mine,\na/2.mp4,,,,,,a/2.wav\n",
+    )
     return {
         "one": ("a/1.mp4", Emotion.HAPPINESS, "Joy", "train", "film", ""),
         f"{root.name}/a/2": ("a/2.mp4", None, "", "", "", "a/2.wav"),
@@ -61,9 +65,13 @@ def ferv39k(root):
 def ravdess(root):
     folder = "ravdess_videos_1/Actor_01/"
     touch(
-        root, f"{folder}01-01-03-01-01-01-01.mp4", f"{folder}02-01-03-01-01-01-01.mp4",
-        f"{folder}02-01-02-01-01-01-01.mp4", f"{folder}03-01-02-01-01-01-01.wav", f"{folder}03-01-06-01-01-01-01.wav",
-    )  # fmt: skip
+        root,
+        f"{folder}01-01-03-01-01-01-01.mp4",
+        f"{folder}02-01-03-01-01-01-01.mp4",
+        f"{folder}02-01-02-01-01-01-01.mp4",
+        f"{folder}03-01-02-01-01-01-01.wav",
+        f"{folder}03-01-06-01-01-01-01.wav",
+    )
     calm = f"{folder}02-01-02-01-01-01-01.mp4", None, "calm", "", "ravdess/actor-01"
     happy = f"{folder}01-01-03-01-01-01-01.mp4", Emotion.HAPPINESS, "happy", "", "ravdess/actor-01", ""
     fearful = f"{folder}03-01-06-01-01-01-01.wav", Emotion.FEAR, "fearful", "", "ravdess/actor-01", ""
@@ -133,8 +141,11 @@ def mer2025(root):
 
 def cremad(root):
     touch(root, "VideoFlash/1001_DFA_ANG_XX.flv", "AudioWAV/1001_DFA_ANG_XX.wav", "VideoFlash/1002_IEO_HAP_HI.flv")
-    write(root, "processedResults/summaryTable.csv",
-          '"","FileName","VoiceVote","FaceVote","MultiModalVote"\n"1","1001_DFA_ANG_XX","A","A:D","A"\n')  # fmt: skip
+    write(
+        root,
+        "processedResults/summaryTable.csv",
+        '"","FileName","VoiceVote","FaceVote","MultiModalVote"\n"1","1001_DFA_ANG_XX","A","A:D","A"\n',
+    )
     path, sound = "VideoFlash/1001_DFA_ANG_XX.flv", "AudioWAV/1001_DFA_ANG_XX.wav"
     raw = "ANG voice=A face=A:D both=A"
     happy = ("VideoFlash/1002_IEO_HAP_HI.flv", Emotion.HAPPINESS, "HAP", "", "crema-d/actor-1002", "")
@@ -145,10 +156,17 @@ def cremad(root):
 
 
 TREES = [
-    (clips_csv, "clips-csv"), (emotion_folders, "emotion-folders"), (ferv39k, "ferv39k"), (ravdess, "ravdess"),
-    (dfew, "dfew"), (dfew_24fps, "dfew"), (mafw, "mafw"), (mer2023, "mer2023"), (mer2025, "mer2025"),
+    (clips_csv, "clips-csv"),
+    (emotion_folders, "emotion-folders"),
+    (ferv39k, "ferv39k"),
+    (ravdess, "ravdess"),
+    (dfew, "dfew"),
+    (dfew_24fps, "dfew"),
+    (mafw, "mafw"),
+    (mer2023, "mer2023"),
+    (mer2025, "mer2025"),
     (cremad, "crema-d"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("make", "name"), TREES, ids=[make.__name__ for make, _ in TREES])

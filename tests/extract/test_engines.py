@@ -48,8 +48,10 @@ def arrays_of(store: Path) -> dict[str, bytes]:
 
 def test_every_device_begins_at_a_place_of_its_own_and_goes_round():
     assert [Part(index, 3).order(range(7)) for index in range(3)] == [
-        [0, 1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6, 0, 1], [4, 5, 6, 0, 1, 2, 3],
-    ]  # fmt: skip
+        [0, 1, 2, 3, 4, 5, 6],
+        [2, 3, 4, 5, 6, 0, 1],
+        [4, 5, 6, 0, 1, 2, 3],
+    ]
     assert Part(1, 3).order([]) == []
     assert Part().order([4, 9]) == [4, 9]
 

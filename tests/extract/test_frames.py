@@ -52,9 +52,13 @@ def test_no_wrong_frame(tmp_path_factory, clip):
     folder = tmp_path_factory.mktemp("clip")
     container = clip["container"]
     path = write_barcodes(
-        folder / f"{clip['codec']}.{container}", frames=clip["frames"], codec=clip["codec"], gop=clip["gop"],
-        b_frames=clip["b_frames"], sound=SOUND.get(container, "aac") if clip["sound"] else None,
-    )  # fmt: skip
+        folder / f"{clip['codec']}.{container}",
+        frames=clip["frames"],
+        codec=clip["codec"],
+        gop=clip["gop"],
+        b_frames=clip["b_frames"],
+        sound=SOUND.get(container, "aac") if clip["sound"] else None,
+    )
     if clip["cut_s"] is None:
         assert ffmpeg_codes(path) == list(range(clip["frames"]))
     else:

@@ -64,9 +64,13 @@ def labels_of(store: Path) -> dict[str, tuple[str, str, str]]:
 
 @pytest.mark.parametrize(
     ("clip", "cells"),
-    [("a", ("sad", "train", "s1")), ("a", ("happy", "test", "s1")), ("a", ("happy", "train", "s2")),
-     ("a", ("", "train", "s1"))],
-)  # fmt: skip
+    [
+        ("a", ("sad", "train", "s1")),
+        ("a", ("happy", "test", "s1")),
+        ("a", ("happy", "train", "s2")),
+        ("a", ("", "train", "s1")),
+    ],
+)
 def test_a_correction_reaches_the_store_and_makes_negatives_stale(root, run, tmp_path, clip, cells):
     run()
     store = FeatureStore.open(tmp_path / "store")
@@ -152,14 +156,18 @@ def test_relabelling_keeps_features_and_other_clips(root, run, tmp_path):
     assert (store.video([0, 3]) == features).all()
     assert store.clips["video_status"].to_pylist() == statuses
     assert {name: cells for name, cells in labels_of(tmp_path / "store").items() if name != "b"} == {
-        "a": ("happiness", "train", "s1"), "c": ("anger", "train", "s3"), "d": ("sadness", "test", "s4"),
-    }  # fmt: skip
+        "a": ("happiness", "train", "s1"),
+        "c": ("anger", "train", "s3"),
+        "d": ("sadness", "test", "s4"),
+    }
 
 
 def test_the_digest_sees_labels_and_their_order_and_nothing_else(root, run, tmp_path):
     run()
-    columns = {name: FeatureStore.open(tmp_path / "store").clips[name].to_pylist() for name in
-               ("clip_id", "dataset", "split", "source", "emotion", "emotions_raw", "path")}  # fmt: skip
+    columns = {
+        name: FeatureStore.open(tmp_path / "store").clips[name].to_pylist()
+        for name in ("clip_id", "dataset", "split", "source", "emotion", "emotions_raw", "path")
+    }
     digest = labels_digest(columns)
     assert digest == labels_digest(FeatureStore.open(tmp_path / "store").clips)
     for name in ("dataset", "split", "source", "emotion"):
@@ -169,14 +177,30 @@ def test_the_digest_sees_labels_and_their_order_and_nothing_else(root, run, tmp_
 
 
 UNDERSTOOD = {
-    "Happy": "happiness", " JOY ": "happiness", "rage": "anger", "furious": "anger", "mad": "anger", "Sad": "sadness",
-    "sorrow": "sadness", "Surprised": "surprise", "amazed": "surprise", "terrified": "fear", "afraid": "fear",
-    "disgusted": "disgust", "neutral": "neutral",
-}  # fmt: skip
+    "Happy": "happiness",
+    " JOY ": "happiness",
+    "rage": "anger",
+    "furious": "anger",
+    "mad": "anger",
+    "Sad": "sadness",
+    "sorrow": "sadness",
+    "Surprised": "surprise",
+    "amazed": "surprise",
+    "terrified": "fear",
+    "afraid": "fear",
+    "disgusted": "disgust",
+    "neutral": "neutral",
+}
 NEAR = {
-    "suprise": ["surprise"], "Happpy": ["happy"], "happy/sad": ["happy", "sad"], "angery": ["angry"],
-    "disgsut": ["disgust"], "nuetral": ["neutral"], "01_feer": ["fear"], "sadnes": ["sadness"],
-}  # fmt: skip
+    "suprise": ["surprise"],
+    "Happpy": ["happy"],
+    "happy/sad": ["happy", "sad"],
+    "angery": ["angry"],
+    "disgsut": ["disgust"],
+    "nuetral": ["neutral"],
+    "01_feer": ["fear"],
+    "sadnes": ["sadness"],
+}
 FAR = ["contempt", "worried", "calm", "other", "xyzzy", "42", "-", "😀", "\x1b[31m"]
 
 
@@ -190,8 +214,15 @@ def test_the_lexicon():
 
 
 def test_labels_that_are_not_understood_are_named_and_counted(root, run, tmp_path):
-    write_table(root, {"a": ("suprise", "train", ""), "b": ("happy/sad", "train", ""), "c": ("suprise", "train", ""),
-                       "d": ("", "test", "")})  # fmt: skip
+    write_table(
+        root,
+        {
+            "a": ("suprise", "train", ""),
+            "b": ("happy/sad", "train", ""),
+            "c": ("suprise", "train", ""),
+            "d": ("", "test", ""),
+        },
+    )
     report = run()
     assert "3 clips have a label that is none of the seven emotions" in report.summary
     assert "'suprise' (2 clips; did you mean surprise?)" in report.summary
@@ -226,10 +257,19 @@ def test_listing_clips(root, run, tmp_path):
     store = tmp_path / "store"
     assert [row["clip_id"] for row in listed(store)] == ["a", "b", "c", "d", "e"]
     for option, ids in {
-        ("--label", "sadness"): "bd", ("--label", "HAPPY"): "a", ("--label", "none"): "c", ("--label", "contempt"): "c",
-        ("--split", "test"): "d", ("--status", "failed"): "e", ("--status", "ok"): "abcd", ("--status", "pending"): "",
-        ("--dataset", "data"): "abcde", ("--dataset", "other"): "", ("--text", "E.MP4"): "e", ("--text", "CONTEM"): "c",
-    }.items():  # fmt: skip
+        ("--label", "sadness"): "bd",
+        ("--label", "HAPPY"): "a",
+        ("--label", "none"): "c",
+        ("--label", "contempt"): "c",
+        ("--split", "test"): "d",
+        ("--status", "failed"): "e",
+        ("--status", "ok"): "abcd",
+        ("--status", "pending"): "",
+        ("--dataset", "data"): "abcde",
+        ("--dataset", "other"): "",
+        ("--text", "E.MP4"): "e",
+        ("--text", "CONTEM"): "c",
+    }.items():
         assert "".join(row["clip_id"] for row in listed(store, *option)) == ids, option
     assert "".join(row["clip_id"] for row in listed(store, "--label", "sad", "--split", "train")) == "b"
     result = CliRunner().invoke(app, ["cache", "list", "--cache", str(store), "--format", "json"])

@@ -103,8 +103,9 @@ def test_each_window_has_the_frames_and_the_sound_of_its_span(corpus, divided, e
         assert store.media_path(row) == path
     others = store.clips.slice(int(rows.max()) + 1).to_pylist()
     assert [(clip["clip_id"], clip["start_s"], clip["silent"]) for clip in others] == [
-        ("talks/fear/short", None, False), ("talks/fear/still", None, True)
-    ]  # fmt: skip
+        ("talks/fear/short", None, False),
+        ("talks/fear/still", None, True),
+    ]
     assert store.verify() == []
 
 
@@ -200,9 +201,7 @@ def test_a_window_without_a_picture_is_a_failed_clip_with_its_reason(tmp_path, o
     assert report.encoded == {"video": 1, "audio": 3}
     reasons = {failure.clip_id: (failure.stream, failure.reason) for failure in report.failures}
     assert reasons.keys() == {"talks/fear/a@30-60", "talks/fear/a@60-70"}
-    assert reasons["talks/fear/a@30-60"] == (
-        "video", "a.mov has no frame that can be decoded between 30 and 60 s."
-    )  # fmt: skip
+    assert reasons["talks/fear/a@30-60"] == ("video", "a.mov has no frame that can be decoded between 30 and 60 s.")
     again = extract(tmp_path / "talks", tmp_path / "store", options(retry_failed=True))
     assert (again.clips, len(again.failures)) == (3, 2)
 

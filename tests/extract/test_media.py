@@ -104,16 +104,22 @@ def broken_files(folder, make_clip):
     whole = make_clip(folder / "whole.mp4", frames=60, size=(128, 128))
     fast = make_clip(folder / "fast.mp4", frames=60, size=(128, 128), faststart=True)
     contents = {
-        "empty": b"", "text": b"this is no film\n" * 50, "truncated": whole.read_bytes()[:3000],
+        "empty": b"",
+        "text": b"this is no film\n" * 50,
+        "truncated": whole.read_bytes()[:3000],
         "cut_inside": fast.read_bytes()[:6000],
-    }  # fmt: skip
+    }
     for name, content in contents.items():
         (folder / f"{name}.mp4").write_bytes(content)
     (folder / "folder.mp4").mkdir()
     return {
-        "empty": "empty", "text": "can't be decoded", "truncated": "can't be decoded", "cut_inside": "decoded",
-        "folder": "not a file", "missing": "can't be read",
-    }  # fmt: skip
+        "empty": "empty",
+        "text": "can't be decoded",
+        "truncated": "can't be decoded",
+        "cut_inside": "decoded",
+        "folder": "not a file",
+        "missing": "can't be read",
+    }
 
 
 def test_broken_files_are_named_with_the_reason(tmp_path, make_clip):

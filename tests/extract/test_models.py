@@ -14,14 +14,27 @@ from avem.extract.encoders.random_weights import make_random_whisper
 from avem.locate import locate_model, look_up, needed_files
 
 WHISPER = {
-    ".gitattributes": 1, "README.md": 2, "config.json": 3, "preprocessor_config.json": 4, "model.safetensors": 100,
-    "model.fp32-00001-of-00002.safetensors": 200, "model.safetensors.index.fp32.json": 5, "pytorch_model.bin": 100,
-    "flax_model.msgpack": 100, "onnx/model.onnx": 100, "tokenizer.json": 6,
-}  # fmt: skip
+    ".gitattributes": 1,
+    "README.md": 2,
+    "config.json": 3,
+    "preprocessor_config.json": 4,
+    "model.safetensors": 100,
+    "model.fp32-00001-of-00002.safetensors": 200,
+    "model.safetensors.index.fp32.json": 5,
+    "pytorch_model.bin": 100,
+    "flax_model.msgpack": 100,
+    "onnx/model.onnx": 100,
+    "tokenizer.json": 6,
+}
 SHARDED = {
-    "config.json": 1, "pytorch_model-00001-of-00002.bin": 10, "pytorch_model-00002-of-00002.bin": 10,
-    "pytorch_model.bin.index.json": 1, "tokenizer.model": 1, "training_args.bin": 1, "global_step1/optim.pt": 99,
-}  # fmt: skip
+    "config.json": 1,
+    "pytorch_model-00001-of-00002.bin": 10,
+    "pytorch_model-00002-of-00002.bin": 10,
+    "pytorch_model.bin.index.json": 1,
+    "tokenizer.model": 1,
+    "training_args.bin": 1,
+    "global_step1/optim.pt": 99,
+}
 
 
 @pytest.fixture
@@ -49,12 +62,18 @@ def hub(monkeypatch):
 
 def test_one_form_of_the_weights_is_needed():
     assert needed_files(WHISPER) == [
-        "config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json",
-    ]  # fmt: skip
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "tokenizer.json",
+    ]
     assert needed_files(SHARDED) == [
-        "config.json", "pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin",
-        "pytorch_model.bin.index.json", "tokenizer.model",
-    ]  # fmt: skip
+        "config.json",
+        "pytorch_model-00001-of-00002.bin",
+        "pytorch_model-00002-of-00002.bin",
+        "pytorch_model.bin.index.json",
+        "tokenizer.model",
+    ]
     assert needed_files(["large-v3.pt", "notes.md"]) == ["large-v3.pt"]
     ours = ["adapter_config.json", "adapter_model.safetensors", "config.json", "projectors.safetensors"]
     assert needed_files([*ours, "metrics.jsonl"]) == ours

@@ -139,10 +139,13 @@ def test_what_is_no_file_is_named_and_passed_over(tmp_path, encoders, strange_tr
     assert done.returncode == 3, done.stderr
     said = done.stdout.decode()
     for name, reason in {
-        "fifo": "is a FIFO, not a file", "socket": "is a socket, not a file", "device": "is a device, not a file",
-        "folder": "is a folder, not a file", "loop": "can't be read (Too many levels of symbolic links)",
+        "fifo": "is a FIFO, not a file",
+        "socket": "is a socket, not a file",
+        "device": "is a device, not a file",
+        "folder": "is a folder, not a file",
+        "loop": "can't be read (Too many levels of symbolic links)",
         "nothing": "can't be read (No such file or directory)",
-    }.items():  # fmt: skip
+    }.items():
         assert f"data/happiness/{name} (file): happiness/{name}.mp4 {reason}" in said
     assert "happiness/circle is a link back to a folder that it is in" in said
     assert "elsewhere.mp4 is a FIFO, not a file" in said
@@ -171,8 +174,9 @@ def test_names_that_no_file_can_have(tmp_path, encoders, clip):
     (root / "clips.csv").write_text(f"path,emotion\na\0b.mp4,sad\nb.mp4,sad\n{'long' * 100}.mp4,sad\n")
     report = extract(root, tmp_path / "store", ExtractOptions(**encoders, workers=1))
     assert [failure.reason.partition("(")[2] for failure in report.failures] == [
-        "embedded null byte)", "File name too long)"
-    ]  # fmt: skip
+        "embedded null byte)",
+        "File name too long)",
+    ]
 
 
 def test_two_names_with_one_escaped_id_are_a_sentence(tmp_path):

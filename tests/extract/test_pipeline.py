@@ -185,9 +185,12 @@ def awkward_corpus(root: Path, make_clip, make_rotated, long_clip) -> dict[str, 
     good = make_clip(root / "anger" / "a good one.mp4", frames=9)
     expected = {"a good one": ""}
     odd = {
-        "silent": {"sound": 0.0}, "one frame": {"frames": 1}, "fifth of a second": {"frames": 2, "sound_s": 0.2},
-        "odd size": {"size": (61, 37), "pix_fmt": "yuv444p"}, "varying": {"frames": 4, "pts": [0, 40, 600, 610]},
-    }  # fmt: skip
+        "silent": {"sound": 0.0},
+        "one frame": {"frames": 1},
+        "fifth of a second": {"frames": 2, "sound_s": 0.2},
+        "odd size": {"size": (61, 37), "pix_fmt": "yuv444p"},
+        "varying": {"frames": 4, "pts": [0, 40, 600, 610]},
+    }
     for name, settings in odd.items():
         make_clip(root / "anger" / f"{name}.mp4", **settings)
         expected[name] = ""

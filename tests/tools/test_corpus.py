@@ -142,9 +142,12 @@ def test_benchmark_has_all_tasks_balanced_and_test_clips_only(corpus):
     scenes = [scene for scene in draw_scenes(400, 0) if scene.split == "test"]
     made = rows.balance([q for scene in scenes for q in rows.questions(scene, clip_path(scene))], 0)
     assert {question.task for question in made} == {
-        "reasoning_basic_audio", "reasoning_basic_video", "modality_agreement", "reasoning_stress_audio",
+        "reasoning_basic_audio",
+        "reasoning_basic_video",
+        "modality_agreement",
+        "reasoning_stress_audio",
         "reasoning_stress_video",
-    }  # fmt: skip
+    }
     for task in ("modality_agreement", "reasoning_stress_audio", "reasoning_stress_video"):
         texts = Counter(
             next(choice[4:] for choice in q.choices if choice[1] == q.answer) for q in made if q.task == task

@@ -50,11 +50,18 @@ from avem.tools.sweep.outcome import draw
 from avem.train.settings.presets import PREFERENCE_PRESETS
 
 DOCS = Path(__file__).parents[2] / "docs"
-KINDS = [("reasoning_basic_audio", ""), ("reasoning_basic_video", ""), ("modality_agreement", "A"),
-         ("modality_agreement", "B"), ("reasoning_stress_audio", "no_hallucination"),
-         ("reasoning_stress_audio", "spurious"), ("reasoning_stress_audio", "hallucinated"),
-         ("reasoning_stress_video", "no_hallucination"), ("reasoning_stress_video", "spurious"),
-         ("reasoning_stress_video", "hallucinated")]  # fmt: skip
+KINDS = [
+    ("reasoning_basic_audio", ""),
+    ("reasoning_basic_video", ""),
+    ("modality_agreement", "A"),
+    ("modality_agreement", "B"),
+    ("reasoning_stress_audio", "no_hallucination"),
+    ("reasoning_stress_audio", "spurious"),
+    ("reasoning_stress_audio", "hallucinated"),
+    ("reasoning_stress_video", "no_hallucination"),
+    ("reasoning_stress_video", "spurious"),
+    ("reasoning_stress_video", "hallucinated"),
+]
 """Task, and answer or subtask, in the order of `CELLS`."""
 
 
@@ -117,8 +124,10 @@ def test_the_base_learns_to_look_without_a_bias():
     for scene in scenes:
         made = instructions(scene)
         assert len(made) == OTHER_ROWS + 1 + 12 + scene.agrees
-        names = {side: {cue.looked_for() for cue in (*scene.present(side), *scene.irrelevant(side))}
-                 for side in corpus_rows.SIDES}  # fmt: skip
+        names = {
+            side: {cue.looked_for() for cue in (*scene.present(side), *scene.irrelevant(side))}
+            for side in corpus_rows.SIDES
+        }
         for row in made:
             if row.task == "looking":
                 looking[row.answer] += 1
@@ -132,10 +141,16 @@ def test_some_of_the_bases_answers_blame_what_they_should_not():
     overlooked: list[bool] = []
     affirmed: list[bool] = []
     for scene in draw_splits({"base": Split(300, 30)}, 6):
-        right = {corpus_rows.sentence(cue.shows(scene.shown(side)))
-                 for side in corpus_rows.SIDES for cue in scene.present(side)}  # fmt: skip
-        wrong = {cue.asks(scene.shown(side)) for side in corpus_rows.SIDES
-                 for cue in (*scene.absent(side), *scene.irrelevant(side))}  # fmt: skip
+        right = {
+            corpus_rows.sentence(cue.shows(scene.shown(side)))
+            for side in corpus_rows.SIDES
+            for cue in scene.present(side)
+        }
+        wrong = {
+            cue.asks(scene.shown(side))
+            for side in corpus_rows.SIDES
+            for cue in (*scene.absent(side), *scene.irrelevant(side))
+        }
         made = instructions(scene)
         affirmed += [row.answer == "Yes." for row in made if row.task == "cue" and row.question in wrong]
         blamed += [row.answer not in right for row in made if row.task == "reasoning"]
@@ -264,10 +279,20 @@ def test_an_interval_by_hand():
 
 @pytest.mark.parametrize(
     ("expects", "shift", "outcome"),
-    [("no more", 1, HOLDS), ("no more", -9, HOLDS), ("no more", 9, FAILS), ("no more", 3, OPEN),
-     ("more", 9, HOLDS), ("more", -9, FAILS), ("less", -9, HOLDS), ("same", 9, FAILS), ("same", 1, HOLDS),
-     ("more", 0.1, OPEN), ("same", 3, OPEN)],
-)  # fmt: skip
+    [
+        ("no more", 1, HOLDS),
+        ("no more", -9, HOLDS),
+        ("no more", 9, FAILS),
+        ("no more", 3, OPEN),
+        ("more", 9, HOLDS),
+        ("more", -9, FAILS),
+        ("less", -9, HOLDS),
+        ("same", 9, FAILS),
+        ("same", 1, HOLDS),
+        ("more", 0.1, OPEN),
+        ("same", 3, OPEN),
+    ],
+)
 def test_a_verdict_follows_from_the_side_that_the_interval_lies_on(expects, shift, outcome):
     spread = np.linspace(-1, 1, 101)[:, None]
     point = {"a": {"basic": np.array([50.0, 50.0]) + shift}, "b": {"basic": np.array([50.0, 50.0])}}
@@ -320,12 +345,18 @@ def test_attention_is_even_where_both_have_the_same():
 
 
 def hand_made_verdicts() -> list[Verdict]:
-    claims = [Claim("Table 5", "a part helps", "stress", AVEM, "w/o PMP", "3 / 1"),
-              Claim("Table 17", "an input helps", "stress", "a", "b", "3 / 1"),
-              Claim("Table 5", "another helps", "stress", AVEM, "w/o ERP"),
-              Claim(OWN, "the same", "agree", "a", "b")]  # fmt: skip
-    ends = [(1.0, 5.0, HOLDS, (2.0, 3.0, 4.0)), (-4.0, -2.0, FAILS, (-3.0, -3.0, -3.0)),
-            (-3.0, 9.0, OPEN, (1.0, 2.0, 3.0, 4.0, 5.0)), (None, None, OPEN, (1.0,))]  # fmt: skip
+    claims = [
+        Claim("Table 5", "a part helps", "stress", AVEM, "w/o PMP", "3 / 1"),
+        Claim("Table 17", "an input helps", "stress", "a", "b", "3 / 1"),
+        Claim("Table 5", "another helps", "stress", AVEM, "w/o ERP"),
+        Claim(OWN, "the same", "agree", "a", "b"),
+    ]
+    ends = [
+        (1.0, 5.0, HOLDS, (2.0, 3.0, 4.0)),
+        (-4.0, -2.0, FAILS, (-3.0, -3.0, -3.0)),
+        (-3.0, 9.0, OPEN, (1.0, 2.0, 3.0, 4.0, 5.0)),
+        (None, None, OPEN, (1.0,)),
+    ]
     return [
         Verdict(claim, 10.0, 7.0, 3.0, low, high, by_seed, outcome)
         for claim, (low, high, outcome, by_seed) in zip(claims, ends, strict=True)
@@ -342,15 +373,24 @@ def test_tables_by_hand():
     judged = judge_record(hand_made_record({}))._replace(verdicts=hand_made_verdicts(), orders=[])
     sheets = make_sheets(judged)
     assert sheets["tally"].rows == (
-        ("Table 5", "1", "0", "1"), ("Table 17", "0", "1", "0"), ("the paper's claims together", "1", "1", "1"),
+        ("Table 5", "1", "0", "1"),
+        ("Table 17", "0", "1", "0"),
+        ("the paper's claims together", "1", "1", "1"),
         ("avem's own", "0", "0", "1"),
-    )  # fmt: skip
+    )
     assert sheets["widths"].header[1:] == ("3 seeds", "5 seeds")
     assert sheets["widths"].rows == (("Stress F1", "1.5", "6.0"),)  # the median of 2 and 1, and 6
     assert sheets["claims"].rows[0] == (
-        "a part helps", "Stress F1", "holds", "+3.0 [+1.0, +5.0]", "10.0 / 7.0", "3 / 1", "+2.0, +3.0, +4.0",
-        "AVEm-DPO / w/o PMP", "Table 5",
-    )  # fmt: skip
+        "a part helps",
+        "Stress F1",
+        "holds",
+        "+3.0 [+1.0, +5.0]",
+        "10.0 / 7.0",
+        "3 / 1",
+        "+2.0, +3.0, +4.0",
+        "AVEm-DPO / w/o PMP",
+        "Table 5",
+    )
     assert sheets["claims"].rows[1][2] == "does not hold; less than the paper's"
     assert sheets["said"].rows[0] == ("base", *["100.0"] * 6)
     assert sheets["said"].rows[1][1:4] == ("100.0", "0.0", "50.0")  # every second question is a yes

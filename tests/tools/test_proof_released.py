@@ -31,9 +31,14 @@ def test_the_rivals_start_from_one_base_and_are_found_again(tmp_path):
     splits = {"base": Split(14, 4), "preference": Split(14, 4), "validation": Split(7, 2), "test": Split(14, 4)}
     short = {"max_steps": 1, "batch_size": 8}
     options = ProofOptions(
-        out=tmp_path / "proof", seeds=(0, 1), workers=1, splits=splits, teaching=Split(64, 8), base_settings=short,
+        out=tmp_path / "proof",
+        seeds=(0, 1),
+        workers=1,
+        splits=splits,
+        teaching=Split(64, 8),
+        base_settings=short,
         settings=short,
-    )  # fmt: skip
+    )
     sheets = run_released(options)
     assert [row[0] for row in sheets["table3"].rows] == ["base", "Naive-DPO", "Vista-DPO", "AVEm-DPO"]
     record = Record.read(options.out / "smollm2.json")

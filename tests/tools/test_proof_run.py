@@ -32,9 +32,16 @@ def small(tmp_path_factory) -> ProofOptions:
     splits = {"base": Split(28, 4), "preference": Split(28, 4), "validation": Split(14, 2), "test": Split(28, 4)}
     short = {"max_steps": 1, "epochs": 1, "batch_size": 16, "reliance_rows": 0, "trackers": "none"}
     return ProofOptions(
-        out=tmp_path_factory.mktemp("proof") / "proof", seeds=(0,), further_seeds=(1,), only=("w/o PMP",), workers=1,
-        splits=splits, teaching=Split(64, 8), base_settings=short, settings=short,
-    )  # fmt: skip
+        out=tmp_path_factory.mktemp("proof") / "proof",
+        seeds=(0,),
+        further_seeds=(1,),
+        only=("w/o PMP",),
+        workers=1,
+        splits=splits,
+        teaching=Split(64, 8),
+        base_settings=short,
+        settings=short,
+    )
 
 
 def test_negatives_show_another_emotion_in_what_they_replace(small):
@@ -70,8 +77,11 @@ def test_further_seeds_are_of_the_grids_that_claims_need_them_for(small):
     run_proof(replace(small, only=("w/o PMP", "grouped", "lambda_av = 0.5")))
     record = Record.read(small.out / "some.json")
     assert {run: set(own) for run, own in record.right.items()} == {
-        "base": {0, 1}, "w/o PMP": {0, 1}, "grouped": {0, 1}, "lambda_av = 0.5": {0}
-    }  # fmt: skip
+        "base": {0, 1},
+        "w/o PMP": {0, 1},
+        "grouped": {0, 1},
+        "lambda_av = 0.5": {0},
+    }
     assert record.about["settings"]["further_seeds"] == [1]
     run_proof(replace(small, only=("lambda_av = 0.5",)))
     assert Record.read(small.out / "some.json").about["settings"]["further_seeds"] == []
@@ -161,12 +171,14 @@ def test_the_report_shows_raw_results_again(small, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "refusal"),
-    [(["proof", "--cache", "here"], "makes its own corpus, features and bases; leave --cache out"),
-     (["proof-settings", "--style", "cloze"], "leave --style out"),
-     (["proof-smollm2", "--only", "AVEm-DPO"], "does all its runs; leave --only out"),
-     (["proof-settings", "--seed", "0", "--seed", "1"], "give one --seed"),
-     (["storage"], "compares two stores")],
-)  # fmt: skip
+    [
+        (["proof", "--cache", "here"], "makes its own corpus, features and bases; leave --cache out"),
+        (["proof-settings", "--style", "cloze"], "leave --style out"),
+        (["proof-smollm2", "--only", "AVEm-DPO"], "does all its runs; leave --only out"),
+        (["proof-settings", "--seed", "0", "--seed", "1"], "give one --seed"),
+        (["storage"], "compares two stores"),
+    ],
+)
 def test_what_the_proof_would_pass_over_is_refused(arguments, refusal, tmp_path):
     with pytest.raises(SettingError, match=refusal):
         CliRunner().invoke(app, ["sweep", *arguments, "--out", str(tmp_path / "proof")], catch_exceptions=False)
@@ -191,9 +203,10 @@ def test_the_page_on_the_proof_takes_no_options_of_others(option, small, tmp_pat
     name = option.removeprefix("--no-").removeprefix("--").split("=")[0]
     with pytest.raises(SettingError, match=f"leave --{name} out"):
         CliRunner().invoke(
-            app, ["report", str(small.out / "some.json"), option, "--out", str(tmp_path / "page.html")],
+            app,
+            ["report", str(small.out / "some.json"), option, "--out", str(tmp_path / "page.html")],
             catch_exceptions=False,
-        )  # fmt: skip
+        )
     assert not (tmp_path / "page.html").exists()
 
 

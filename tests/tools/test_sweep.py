@@ -144,9 +144,24 @@ def test_command_writes_table_figure_and_raw_results(kit, grid_file, tmp_path):
     app = typer.Typer()
     app.command()(sweep)
     arguments = [
-        str(grid_file), "--cache", str(kit.store), "--prefs", str(kit.prefs), "--model", str(kit.model), "--out",
-        str(tmp_path / "out"), "--only", "whole", "--seed", "3", "--device", "cpu", "--set", "beta=0.2",
-    ]  # fmt: skip
+        str(grid_file),
+        "--cache",
+        str(kit.store),
+        "--prefs",
+        str(kit.prefs),
+        "--model",
+        str(kit.model),
+        "--out",
+        str(tmp_path / "out"),
+        "--only",
+        "whole",
+        "--seed",
+        "3",
+        "--device",
+        "cpu",
+        "--set",
+        "beta=0.2",
+    ]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     raw = json.loads((tmp_path / "out" / "small.json").read_text())
@@ -161,12 +176,17 @@ def test_command_writes_table_figure_and_raw_results(kit, grid_file, tmp_path):
 def questions(tmp_path) -> Path:
     rows = [
         {
-            "id": f"q{clip}-{task}", "video": f"toy/{clip:03d}", "task": task, "question": "A cue?",
-            "choices": ["(A) Yes", "(B) No"], "answer": "AB"[clip % 2], "subtask": "spurious",
+            "id": f"q{clip}-{task}",
+            "video": f"toy/{clip:03d}",
+            "task": task,
+            "question": "A cue?",
+            "choices": ["(A) Yes", "(B) No"],
+            "answer": "AB"[clip % 2],
+            "subtask": "spurious",
         }
         for clip in range(CLIPS - 1)
         for task in ("reasoning_stress_audio", "reasoning_stress_video", "modality_agreement")
-    ]  # fmt: skip
+    ]
     (tmp_path / "questions.json").write_text(json.dumps(rows))
     return tmp_path / "questions.json"
 
@@ -224,9 +244,16 @@ def test_columns_are_joined_as_the_paper_joins_them():
         },
     }
     assert bench_measures(score) == {
-        "basic": 80.0, "agree": 50.0, "stress": 50.0, "spurious": 15.0, "hallucinated": 30.0,
-        "basic_audio": 70.0, "basic_video": 90.0, "stress_audio": 40.0, "stress_video": 60.0,
-    }  # fmt: skip
+        "basic": 80.0,
+        "agree": 50.0,
+        "stress": 50.0,
+        "spurious": 15.0,
+        "hallucinated": 30.0,
+        "basic_audio": 70.0,
+        "basic_video": 90.0,
+        "stress_audio": 40.0,
+        "stress_video": 60.0,
+    }
 
 
 def test_table_has_means_deviations_and_the_papers_figures(grid_file, tmp_path):
@@ -243,9 +270,13 @@ def test_a_seed_may_have_a_model_of_its_own(kit, grid_file, tmp_path):
     for seed in (0, 1):
         (tmp_path / str(seed)).symlink_to(kit.model)
     chosen = SweepOptions(
-        cache=kit.store, prefs=kit.prefs, model=str(tmp_path / "{seed}"), out=tmp_path / "out", device="cpu",
+        cache=kit.store,
+        prefs=kit.prefs,
+        model=str(tmp_path / "{seed}"),
+        out=tmp_path / "out",
+        device="cpu",
         only=("whole",),
-    )  # fmt: skip
+    )
     run_sweep(read_grid(str(grid_file)), chosen)
     started = [json.loads(path.read_text())["settings"] for path in (tmp_path / "out").glob("runs/*/config.json")]
     assert {(run["seed"], run["model"]) for run in started} == {(0, str(tmp_path / "0")), (1, str(tmp_path / "1"))}

@@ -36,10 +36,13 @@ FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "mistral": (MistralConfig, MistralForCausalLM, {"num_key_value_heads": 2, "sliding_window": None}),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, {"num_key_value_heads": 2}),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"num_key_value_heads": 2, "head_dim": 16}),
-    "gemma2": (Gemma2Config, Gemma2ForCausalLM,
-               {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 512, "attn_logit_softcapping": 3.0}),
+    "gemma2": (
+        Gemma2Config,
+        Gemma2ForCausalLM,
+        {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 512, "attn_logit_softcapping": 3.0},
+    ),
     "gemma": (GemmaConfig, GemmaForCausalLM, {"num_key_value_heads": 1, "head_dim": 8}),
-}  # fmt: skip
+}
 VIDEO_WIDTH, AUDIO_WIDTH = 6, 10
 
 
@@ -66,20 +69,33 @@ def tiny_language_model(family: str = "llama", seed: int = 0, **changes: Any) ->
     make_config, make_model, settings = FAMILIES[family]
     torch.manual_seed(seed)
     base = {
-        "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "max_position_embeddings": 2048, "initializer_range": 0.2,
-    }  # fmt: skip
+        "vocab_size": 300,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 2048,
+        "initializer_range": 0.2,
+    }
     return make_model(make_config(**{**base, **settings, **changes})).eval()
 
 
 def tiny_config(**changes: Any) -> AudiovisualConfig:
     """Small projectors: 4 frames of video, audio windows of 5 steps with 2 queries."""
     values = {
-        "video_hidden_size": VIDEO_WIDTH, "audio_hidden_size": AUDIO_WIDTH, "video_frames": 4,
-        "qformer_num_speech_query_tokens": 2, "qformer_second_per_window": 0.1, "qformer_second_stride": 0.08,
-        "qformer_hidden_size": 12, "qformer_num_attention_heads": 3, "qformer_intermediate_size": 16,
-        "qformer_num_video_query_tokens": 2, "video_qformer_tokens_per_window": 3, "video_qformer_token_stride": 3,
-    }  # fmt: skip
+        "video_hidden_size": VIDEO_WIDTH,
+        "audio_hidden_size": AUDIO_WIDTH,
+        "video_frames": 4,
+        "qformer_num_speech_query_tokens": 2,
+        "qformer_second_per_window": 0.1,
+        "qformer_second_stride": 0.08,
+        "qformer_hidden_size": 12,
+        "qformer_num_attention_heads": 3,
+        "qformer_intermediate_size": 16,
+        "qformer_num_video_query_tokens": 2,
+        "video_qformer_tokens_per_window": 3,
+        "video_qformer_token_stride": 3,
+    }
     return AudiovisualConfig(**{**values, **changes})
 
 

@@ -185,9 +185,12 @@ def test_loading_takes_little_more_than_the_model(copied, golden, tmp_path):
     (copied / "config.json").write_text(json.dumps(settings))
     tiny = load_file(copied / "model.safetensors")
     config = AudiovisualConfig(
-        video_hidden_size=32, audio_hidden_size=64, qformer_hidden_size=36, qformer_num_attention_heads=3,
+        video_hidden_size=32,
+        audio_hidden_size=64,
+        qformer_hidden_size=36,
+        qformer_num_attention_heads=3,
         qformer_intermediate_size=96,
-    )  # fmt: skip
+    )
     model = AudiovisualLM(LlamaForCausalLM(_llama_config(settings)), None, config)
     towers = {name: tensor for name, tensor in tiny.items() if "_tower." in name}
     state = {avere_name(name): tensor.half().contiguous() for name, tensor in model.state_dict().items()}

@@ -229,9 +229,11 @@ def rewrite(path: Path, change) -> None:
 
 @pytest.mark.parametrize(
     ("file", "name"),
-    [("projectors.safetensors", "video_projector.network.0.weight"),
-     ("language_model/model.safetensors", "model.norm.weight")],
-)  # fmt: skip
+    [
+        ("projectors.safetensors", "video_projector.network.0.weight"),
+        ("language_model/model.safetensors", "model.norm.weight"),
+    ],
+)
 def test_damaged_weights_are_named(saved, file, name):
     path = saved[1] / file
     whole = path.read_bytes()
@@ -273,12 +275,14 @@ def test_pickled_code_in_a_language_model_is_never_run(saved, tmp_path, zipped):
 
 @pytest.mark.parametrize(
     ("file", "error", "message"),
-    [("config.json", MissingFileError, r"no config\.json"),
-     ("projectors.safetensors", MissingFileError, r"projectors\.safetensors"),
-     ("language_model/tokenizer.json", CheckpointError, "tokenizer"),
-     ("language_model/config.json", CheckpointError, "language model"),
-     ("language_model/model.safetensors", CheckpointError, "language model")],
-)  # fmt: skip
+    [
+        ("config.json", MissingFileError, r"no config\.json"),
+        ("projectors.safetensors", MissingFileError, r"projectors\.safetensors"),
+        ("language_model/tokenizer.json", CheckpointError, "tokenizer"),
+        ("language_model/config.json", CheckpointError, "language model"),
+        ("language_model/model.safetensors", CheckpointError, "language model"),
+    ],
+)
 def test_missing_files_are_named(saved, file, error, message):
     (saved[1] / file).unlink()
     with pytest.raises(error, match=message):

@@ -43,9 +43,10 @@ def held_out(kit, tmp_path_factory) -> Path:
     real = HeldOut.__call__
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            HeldOut, "__call__",
+            HeldOut,
+            "__call__",
             lambda self, model: {"held_real": real(self, model)["held_loss"], "held_loss": next(said)},
-        )  # fmt: skip
+        )
         return train_supervised(SupervisedConfig(**settings))
 
 

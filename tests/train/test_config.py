@@ -62,11 +62,23 @@ def test_rivals_and_ablations_differ_from_the_paper_as_the_paper_says():
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("beta", 0), ("beta", "0.1"), ("beta", float("nan")), ("beta_vr", -1), ("epochs", 1.5), ("epochs", True),
-        ("warmup", 1.0), ("schedule", "step"), ("pairing", "random"), ("resume", 1), ("lora_rank", 0),
-        ("max_steps", 0), ("keep_checkpoints", 0), ("rejected_input", "video"), ("precision", "fp16"),
+        ("beta", 0),
+        ("beta", "0.1"),
+        ("beta", float("nan")),
+        ("beta_vr", -1),
+        ("epochs", 1.5),
+        ("epochs", True),
+        ("warmup", 1.0),
+        ("schedule", "step"),
+        ("pairing", "random"),
+        ("resume", 1),
+        ("lora_rank", 0),
+        ("max_steps", 0),
+        ("keep_checkpoints", 0),
+        ("rejected_input", "video"),
+        ("precision", "fp16"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_value_is_refused_by_name(setting, value):
     with pytest.raises(SettingError, match=rf"^{setting} is "):
         PreferenceConfig(**{**PATHS, setting: value})

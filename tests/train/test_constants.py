@@ -56,8 +56,10 @@ def test_constants_are_the_scores_of_the_model_with_and_without_media(kit):
         assert example.partner is not None
         other_video, other_audio = store.video([example.partner])[0], store.audio([example.partner])[0]
         rejected = {
-            "visual": (other_video, audio), "audio": (video, other_audio), "audiovisual": (other_video, other_audio),
-        }[row.modality]  # fmt: skip
+            "visual": (other_video, audio),
+            "audio": (video, other_audio),
+            "audiovisual": (other_video, other_audio),
+        }[row.modality]
         answers = {"w": row.chosen, "vr": row.rejected_video_relevant, "er": row.rejected_emotion_relevant}
         sequences = [model.sequence(row.question, answer, video, audio) for answer in answers.values()]
         sequences.append(model.sequence(row.question, row.chosen, *rejected))

@@ -110,10 +110,18 @@ def test_margins_equal_the_reference_numbers(golden_scores, golden_losses, hyper
 
 
 HAND = {
-    "policy_w": -10.0, "policy_vr": -14.0, "policy_er": -12.0, "policy_w_given_l": -16.0,
-    "ref_w": -12.0, "ref_vr": -13.0, "ref_er": -10.0, "ref_w_given_l": -15.0,
-    "text_w": -20.0, "text_vr": -18.0, "text_er": -21.0,
-}  # fmt: skip
+    "policy_w": -10.0,
+    "policy_vr": -14.0,
+    "policy_er": -12.0,
+    "policy_w_given_l": -16.0,
+    "ref_w": -12.0,
+    "ref_vr": -13.0,
+    "ref_er": -10.0,
+    "ref_w_given_l": -15.0,
+    "text_w": -20.0,
+    "text_vr": -18.0,
+    "text_er": -21.0,
+}
 
 
 def test_avem_dpo_by_hand():
@@ -155,8 +163,11 @@ def test_weights_can_differ_from_row_to_row():
 def test_rewards_and_accuracy_by_hand():
     rewards = implicit_rewards(logprobs_of(HAND, grad=True))
     assert {name: round(value.item(), 12) for name, value in rewards.items()} == {
-        "w": 0.2, "vr": -0.1, "er": -0.2, "w_given_l": -0.1,
-    }  # fmt: skip
+        "w": 0.2,
+        "vr": -0.1,
+        "er": -0.2,
+        "w_given_l": -0.1,
+    }
     assert not any(value.requires_grad for value in rewards.values())
     assert accuracy(torch.tensor([1.0, -1.0, 0.0, 2.0])).item() == 0.5
 

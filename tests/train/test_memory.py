@@ -114,8 +114,21 @@ def test_a_dry_run_reads_no_weights(kit, tmp_path, monkeypatch):
     monkeypatch.setattr("avem.train.run.session.load_model", None)
     app = typer.Typer()
     app.command()(train)
-    command = ["--stage", "sft", "--cache", str(kit.store), "--data", str(kit.data), "--model", str(kit.model), "--out",
-               str(tmp_path / "run"), "--dry-run", "--set", "device=cpu"]  # fmt: skip
+    command = [
+        "--stage",
+        "sft",
+        "--cache",
+        str(kit.store),
+        "--data",
+        str(kit.data),
+        "--model",
+        str(kit.model),
+        "--out",
+        str(tmp_path / "run"),
+        "--dry-run",
+        "--set",
+        "device=cpu",
+    ]
     shown = CliRunner().invoke(app, command, catch_exceptions=False).output
     assert "fits in" in shown
     shown = CliRunner().invoke(app, [*command, "--gpu-memory", "0.1"], catch_exceptions=False).output

@@ -90,10 +90,17 @@ def test_float32_is_close():
 
 tokens = st.integers(5, 8)
 recipes = st.lists(
-    st.tuples(st.lists(tokens, min_size=1, max_size=6), st.integers(0, 3), st.integers(0, 3), st.booleans(),
-              st.lists(tokens, max_size=6), st.lists(tokens, min_size=1, max_size=8)),
-    min_size=1, max_size=9,
-)  # fmt: skip
+    st.tuples(
+        st.lists(tokens, min_size=1, max_size=6),
+        st.integers(0, 3),
+        st.integers(0, 3),
+        st.booleans(),
+        st.lists(tokens, max_size=6),
+        st.lists(tokens, min_size=1, max_size=8),
+    ),
+    min_size=1,
+    max_size=9,
+)
 
 
 def make_sequence(recipe) -> ScoredSequence:

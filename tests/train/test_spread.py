@@ -33,14 +33,21 @@ from avem.train.supervised import train_supervised
 from tests.train.training_kit import Kit, make_kit, weights_of
 
 SPREAD = {
-    "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
     "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
-}  # fmt: skip
+}
 """What `accelerate launch` tells its processes; the last is its default and would leave one without weights."""
 PREFERENCES = {
-    "epochs": 1, "batch_size": 6, "tokens_per_batch": 130, "train_projectors": True, "holdout": 0.2, "save_every": 2,
+    "epochs": 1,
+    "batch_size": 6,
+    "tokens_per_batch": 130,
+    "train_projectors": True,
+    "holdout": 0.2,
+    "save_every": 2,
     "learning_rate": 1e-3,
-}  # fmt: skip
+}
 FULL = {"epochs": 2, "batch_size": 5, "tune": "full", "save_every": 2, "weight_decay": 0.01, "tokens_per_batch": 150}
 ADAPTERS = {"epochs": 1, "batch_size": 5, "tune": "lora", "gradient_checkpointing": True, "train_projectors": False}
 PROJECTORS = {"epochs": 1, "batch_size": 5, "tune": "none", "tokens_per_batch": 100}
@@ -52,9 +59,13 @@ SHARES: list[float] = []
 def train_all(rank: int, port: int, jobs: list) -> None:
     torch.set_num_threads(1)
     os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }  # fmt: skip
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     Accelerator.end_training = lambda self: None  # it would take the processes apart, and more runs follow
     session.spread = spread_and_count
     for config, parts in jobs:

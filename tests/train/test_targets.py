@@ -22,8 +22,11 @@ def kit(tmp_path_factory) -> Kit:
 
 
 def test_captions_and_transcripts_become_rows(tmp_path):
-    items = [{"clip_id": "toy/000", "caption": "A dog runs."}, {"clip_id": "toy/000", "transcript": "Hello."},
-             {"row_id": "7", "clip_id": "toy/001", "caption": "Both.", "modality": "audiovisual"}]  # fmt: skip
+    items = [
+        {"clip_id": "toy/000", "caption": "A dog runs."},
+        {"clip_id": "toy/000", "transcript": "Hello."},
+        {"row_id": "7", "clip_id": "toy/001", "caption": "Both.", "modality": "audiovisual"},
+    ]
     write_json_lines(tmp_path / "rows.jsonl", items)
     rows = read_instructions(tmp_path / "rows.jsonl")
     assert [row.row_id for row in rows] == ["toy/000#caption", "toy/000#transcript", "7"]
@@ -33,9 +36,13 @@ def test_captions_and_transcripts_become_rows(tmp_path):
     assert read_instructions(tmp_path / "rows.jsonl") == rows
 
 
-@pytest.mark.parametrize(("item", "message"), [
-    ({"clip_id": "toy/000", "transcript": " "}, "empty transcript"), ({"caption": "A dog."}, "clip_id"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"clip_id": "toy/000", "transcript": " "}, "empty transcript"),
+        ({"caption": "A dog."}, "clip_id"),
+    ],
+)
 def test_targets_that_are_none(tmp_path, item, message):
     write_json_lines(tmp_path / "rows.jsonl", [item])
     with pytest.raises(DataError, match=rf"line 1.*{message}"):
@@ -74,7 +81,10 @@ def test_the_released_scripts_as_presets():
     assert (adapted.projector_learning_rate, adapted.rows_per_step) == (2e-5, 16)
     preference = stage_config("preference", {}, preset_name="avere-dpo")
     assert (preference.tune, preference.learning_rate, preference.batch_size, preference.accumulation) == (
-        "full", 5e-7, 2, 4,
-    )  # fmt: skip
+        "full",
+        5e-7,
+        2,
+        4,
+    )
     assert (preference.schedule, preference.warmup, preference.train_projectors) == ("linear", 0.1, False)
     assert (preference.beta, preference.gamma_tpd, preference.lambda_av) == (0.1, 0.2, 1.0)

@@ -211,9 +211,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_rows(kit, tmp_pat
 def train_one_rank(settings: dict, rank: int, world: int, port: int) -> None:
     torch.set_num_threads(1)
     os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }  # fmt: skip
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     train_preferences(PreferenceConfig(**settings))
 
 

@@ -33,10 +33,19 @@ class Kit:
 
     def preference_settings(self, out: Path, **changes: Any) -> dict[str, Any]:
         return {
-            "cache": self.store, "model": str(self.model), "prefs": self.prefs, "out": out, "device": "cpu",
-            "learning_rate": 1e-3, "epochs": 2, "batch_size": 4, "accumulation": 1, "tokens_per_batch": 4000,
-            "trackers": "none", **changes,
-        }  # fmt: skip
+            "cache": self.store,
+            "model": str(self.model),
+            "prefs": self.prefs,
+            "out": out,
+            "device": "cpu",
+            "learning_rate": 1e-3,
+            "epochs": 2,
+            "batch_size": 4,
+            "accumulation": 1,
+            "tokens_per_batch": 4000,
+            "trackers": "none",
+            **changes,
+        }
 
     def supervised_settings(self, out: Path, **changes: Any) -> dict[str, Any]:
         settings = self.preference_settings(out, **changes)

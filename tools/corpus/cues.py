@@ -43,65 +43,93 @@ def _heard(emotion: Emotion, *cues: tuple[str, str, bool]) -> tuple[Cue, ...]:
 FACE_CUES: dict[Emotion, tuple[Cue, ...]] = {
     Emotion.HAPPINESS: _seen(
         Emotion.HAPPINESS,
-        ("smile", "broad smile", False), ("laughing_eyes", "laughing eyes", True), ("clapping", "clapping hands", True),
+        ("smile", "broad smile", False),
+        ("laughing_eyes", "laughing eyes", True),
+        ("clapping", "clapping hands", True),
     ),
     Emotion.SADNESS: _seen(
         Emotion.SADNESS,
-        ("frown", "drooping mouth", False), ("tears", "tears", True), ("low_lids", "heavy eyelids", True),
+        ("frown", "drooping mouth", False),
+        ("tears", "tears", True),
+        ("low_lids", "heavy eyelids", True),
     ),
     Emotion.ANGER: _seen(
         Emotion.ANGER,
-        ("teeth", "bared teeth", True), ("v_brows", "lowered brows", True), ("fist", "raised fist", False),
+        ("teeth", "bared teeth", True),
+        ("v_brows", "lowered brows", True),
+        ("fist", "raised fist", False),
     ),
     Emotion.SURPRISE: _seen(
         Emotion.SURPRISE,
-        ("o_mouth", "round mouth", False), ("wide_eyes", "wide eyes", True), ("palms", "thrown-up palms", True),
+        ("o_mouth", "round mouth", False),
+        ("wide_eyes", "wide eyes", True),
+        ("palms", "thrown-up palms", True),
     ),
     Emotion.DISGUST: _seen(
         Emotion.DISGUST,
-        ("tongue", "stuck-out tongue", False), ("nose", "wrinkled nose", False), ("push", "turned-away hand", False),
+        ("tongue", "stuck-out tongue", False),
+        ("nose", "wrinkled nose", False),
+        ("push", "turned-away hand", False),
     ),
     Emotion.FEAR: _seen(
         Emotion.FEAR,
-        ("wavy_mouth", "quivering mouth", False), ("slant_brows", "slanted brows", True), ("pale", "pale skin", False),
+        ("wavy_mouth", "quivering mouth", False),
+        ("slant_brows", "slanted brows", True),
+        ("pale", "pale skin", False),
     ),
     Emotion.NEUTRAL: _seen(
         Emotion.NEUTRAL,
-        ("flat_mouth", "level mouth", False), ("flat_brows", "level brows", True), ("folded", "folded hands", True),
+        ("flat_mouth", "level mouth", False),
+        ("flat_brows", "level brows", True),
+        ("folded", "folded hands", True),
     ),
-}  # fmt: skip
+}
 """What a face or body can show, three cues an emotion; a clip shows one or two of them."""
 
 VOICE_CUES: dict[Emotion, tuple[Cue, ...]] = {
     Emotion.HAPPINESS: _heard(
         Emotion.HAPPINESS,
-        ("laughter", "laughter", False), ("high_pitch", "bright pitch", False), ("fast", "quick pace", False),
+        ("laughter", "laughter", False),
+        ("high_pitch", "bright pitch", False),
+        ("fast", "quick pace", False),
     ),
     Emotion.SADNESS: _heard(
         Emotion.SADNESS,
-        ("sobbing", "sobbing", False), ("falling", "falling pitch", False), ("quiet", "faint voice", False),
+        ("sobbing", "sobbing", False),
+        ("falling", "falling pitch", False),
+        ("quiet", "faint voice", False),
     ),
     Emotion.ANGER: _heard(
         Emotion.ANGER,
-        ("loud", "loud voice", False), ("growl", "growling", False), ("thuds", "pounding thuds", True),
+        ("loud", "loud voice", False),
+        ("growl", "growling", False),
+        ("thuds", "pounding thuds", True),
     ),
     Emotion.SURPRISE: _heard(
         Emotion.SURPRISE,
-        ("gasp", "gasp", False), ("rising", "rising pitch", False), ("long_oh", "drawn-out oh", False),
+        ("gasp", "gasp", False),
+        ("rising", "rising pitch", False),
+        ("long_oh", "drawn-out oh", False),
     ),
     Emotion.DISGUST: _heard(
         Emotion.DISGUST,
-        ("groan", "groan", False), ("cough", "retching", False), ("hiss", "hissing", False),
+        ("groan", "groan", False),
+        ("cough", "retching", False),
+        ("hiss", "hissing", False),
     ),
     Emotion.FEAR: _heard(
         Emotion.FEAR,
-        ("tremor", "trembling voice", False), ("scream", "scream", False), ("breaths", "rapid breaths", True),
+        ("tremor", "trembling voice", False),
+        ("scream", "scream", False),
+        ("breaths", "rapid breaths", True),
     ),
     Emotion.NEUTRAL: _heard(
         Emotion.NEUTRAL,
-        ("monotone", "even pitch", False), ("slow", "measured pace", False), ("hum", "calm hum", False),
+        ("monotone", "even pitch", False),
+        ("slow", "measured pace", False),
+        ("hum", "calm hum", False),
     ),
-}  # fmt: skip
+}
 """What a voice can carry, three cues an emotion; a clip carries one or two of them."""
 
 SHIRTS = tuple(

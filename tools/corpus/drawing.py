@@ -17,9 +17,11 @@ OVERSAMPLE = 2
 """Frames are drawn this much larger and scaled down, which smooths the edges."""
 INK = (40, 30, 35)
 SHIRT_COLOURS = {
-    "shirt_red": (200, 45, 45), "shirt_blue": (50, 80, 200),
-    "shirt_green": (50, 150, 70), "shirt_yellow": (225, 195, 50),
-}  # fmt: skip
+    "shirt_red": (200, 45, 45),
+    "shirt_blue": (50, 80, 200),
+    "shirt_green": (50, 150, 70),
+    "shirt_yellow": (225, 195, 50),
+}
 
 Point = tuple[float, float]
 
@@ -251,26 +253,46 @@ def _nose(pen: Pen, swing: float) -> None:
 
 
 PARTS: tuple[tuple[Callable[[Pen, float], None], dict[str, Callable[[Pen, float], None]]], ...] = (
-    (_eyes((0.05, 0.035), 0.02), {
-        "laughing_eyes": _laughing_eyes, "low_lids": _low_lids, "wide_eyes": _eyes((0.075, 0.085), 0.03),
-    }),
-    (_brows(0.34, 0.34, 0.012), {
-        "v_brows": _brows(0.37, 0.28, 0.045), "slant_brows": _brows(0.27, 0.36, 0.035, -0.01),
-        "flat_brows": _brows(0.32, 0.32, 0.045),
-    }),
+    (
+        _eyes((0.05, 0.035), 0.02),
+        {
+            "laughing_eyes": _laughing_eyes,
+            "low_lids": _low_lids,
+            "wide_eyes": _eyes((0.075, 0.085), 0.03),
+        },
+    ),
+    (
+        _brows(0.34, 0.34, 0.012),
+        {
+            "v_brows": _brows(0.37, 0.28, 0.045),
+            "slant_brows": _brows(0.27, 0.36, 0.035, -0.01),
+            "flat_brows": _brows(0.32, 0.32, 0.045),
+        },
+    ),
     (_nothing, {"nose": _nose}),
-    (_small_mouth, {
-        "smile": _smile, "frown": _frown, "teeth": _teeth, "o_mouth": _round_mouth, "tongue": _tongue,
-        "wavy_mouth": _wavy_mouth, "flat_mouth": _flat_mouth,
-    }),
+    (
+        _small_mouth,
+        {
+            "smile": _smile,
+            "frown": _frown,
+            "teeth": _teeth,
+            "o_mouth": _round_mouth,
+            "tongue": _tongue,
+            "wavy_mouth": _wavy_mouth,
+            "flat_mouth": _flat_mouth,
+        },
+    ),
     (_nothing, {"tears": _tears}),
-)  # fmt: skip
+)
 """Parts of the face in drawing order: how each looks where no cue is there, and how each cue draws it."""
 
 
 OBJECTS: dict[str, Callable[[Pen, float], None]] = {
-    "balloon": _balloon, "lamp": _lamp, "picture": _picture, "plant": _plant,
-}  # fmt: skip
+    "balloon": _balloon,
+    "lamp": _lamp,
+    "picture": _picture,
+    "plant": _plant,
+}
 """Things in the room, drawn behind the person."""
 
 
@@ -309,6 +331,10 @@ def _folded(pen: Pen, swing: float, skin: tuple[int, ...]) -> None:
 
 
 GESTURES: dict[str, Callable[[Pen, float, tuple[int, ...]], None]] = {
-    "clapping": _clapping, "fist": _fist, "palms": _palms, "push": _push, "folded": _folded,
-}  # fmt: skip
+    "clapping": _clapping,
+    "fist": _fist,
+    "palms": _palms,
+    "push": _push,
+    "folded": _folded,
+}
 """Cues of the hands, drawn over everything else."""

@@ -91,12 +91,19 @@ def preferences(scene: Scene) -> list[PreferenceRow]:
     rows.append((Modality.AUDIOVISUAL, "modality_agreement", AGREEMENT, _agreement(scene), false[0], false[1]))
     return [
         PreferenceRow(
-            f"{scene.clip_id}#{number}", scene.clip_id, modality, task, question,
-            chosen, video_relevant, emotion_relevant, emotion=scene.emotion,
+            f"{scene.clip_id}#{number}",
+            scene.clip_id,
+            modality,
+            task,
+            question,
+            chosen,
+            video_relevant,
+            emotion_relevant,
+            emotion=scene.emotion,
             provenance={"made_by": "controlled corpus"},
         )
         for number, (modality, task, question, chosen, video_relevant, emotion_relevant) in enumerate(rows)
-    ]  # fmt: skip
+    ]
 
 
 def questions(scene: Scene, video: str, options: Options | None = None) -> list[Question]:
@@ -123,7 +130,7 @@ def questions(scene: Scene, video: str, options: Options | None = None) -> list[
     return [
         _question(f"{scene.clip_id}#{number}", video, scene.emotion, *fields, rng=rng)
         for number, fields in enumerate(made)
-    ]  # fmt: skip
+    ]
 
 
 def balance(questions: Sequence[Question], seed: int) -> list[Question]:
@@ -187,9 +194,17 @@ def one_of_each(scene: Scene, side: Modality, rng: np.random.Generator) -> list[
 
 
 def _question(
-    identifier: str, video: str, emotion: Emotion, task: str, subtask: str, text: str, options: list[str], right: int,
-    *, rng: np.random.Generator,
-) -> Question:  # fmt: skip
+    identifier: str,
+    video: str,
+    emotion: Emotion,
+    task: str,
+    subtask: str,
+    text: str,
+    options: list[str],
+    right: int,
+    *,
+    rng: np.random.Generator,
+) -> Question:
     order = rng.permutation(len(options)).tolist()
     choices = tuple(f"({'ABCD'[place]}) {options[index]}" for place, index in enumerate(order))
     extra = {"emotion": str(emotion), **({"subtask": subtask} if subtask else {})}

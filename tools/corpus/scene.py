@@ -120,8 +120,10 @@ def draw_scenes(clips: int, seed: int, test_share: float = 0.25) -> list[Scene]:
         test_share: Share of the clips in the `test` split; the rest is `train`.
     """
     period = max(round(1 / test_share), 1) if test_share > 0 else 0
-    return [_draw_scene(number, seed, "test" if period and number % period == period - 1 else "train")
-            for number in range(clips)]  # fmt: skip
+    return [
+        _draw_scene(number, seed, "test" if period and number % period == period - 1 else "train")
+        for number in range(clips)
+    ]
 
 
 def _draw_scene(number: int, seed: int, split: str) -> Scene:

@@ -138,9 +138,18 @@ def _hum(time_s: Signal, rng: np.random.Generator) -> Signal:
 
 
 EVENTS = {
-    "laughter": _laughter, "sobbing": _sobbing, "thuds": _thuds, "gasp": _gasp, "long_oh": _long_oh, "groan": _groan,
-    "cough": _cough, "hiss": _hiss, "scream": _scream, "breaths": _breaths, "hum": _hum,
-}  # fmt: skip
+    "laughter": _laughter,
+    "sobbing": _sobbing,
+    "thuds": _thuds,
+    "gasp": _gasp,
+    "long_oh": _long_oh,
+    "groan": _groan,
+    "cough": _cough,
+    "hiss": _hiss,
+    "scream": _scream,
+    "breaths": _breaths,
+    "hum": _hum,
+}
 """Cues that are sounds of their own beside the speech."""
 
 
@@ -171,6 +180,11 @@ def _chirps(time_s: Signal, rng: np.random.Generator) -> Signal:
 
 
 BACKGROUNDS = {
-    "music": _music, "rain": _rain, "sonar": _sonar, "ticking": _ticking, "engine": _engine, "chirps": _chirps,
-}  # fmt: skip
+    "music": _music,
+    "rain": _rain,
+    "sonar": _sonar,
+    "ticking": _ticking,
+    "engine": _engine,
+    "chirps": _chirps,
+}
 """Background sounds, about unit peak."""

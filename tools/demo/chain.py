@@ -84,10 +84,15 @@ def _run_demo(options: DemoOptions, timings_s: dict[str, float]) -> DemoReport:
     with _timed(timings_s, "benchmark"):
         results = run_emorealm(
             BenchOptions(
-                questions=corpus.benchmark, cache=out / "cache", models=(str(base / "final"), str(trained / "final")),
-                style="cloze", seed=options.seed, media_root=corpus.root, out=out / "bench",
+                questions=corpus.benchmark,
+                cache=out / "cache",
+                models=(str(base / "final"), str(trained / "final")),
+                style="cloze",
+                seed=options.seed,
+                media_root=corpus.root,
+                out=out / "bench",
             )
-        )  # fmt: skip
+        )
     page = out / "report.html"
     save_page(page, (out / "bench" / "report.html").read_text(encoding="utf-8"))
     peak_mb = peak_memory_bytes() / 2**20
@@ -97,9 +102,13 @@ def _run_demo(options: DemoOptions, timings_s: dict[str, float]) -> DemoReport:
 def _train_base(options: DemoOptions, corpus: Corpus, store: FeatureStore) -> Path:
     """Supervised training of projectors and language model on descriptions and questions about cues that are there."""
     config = SupervisedConfig(
-        cache=options.out / "cache", model="untrained", data=corpus.instructions, out=options.out / "runs" / "base",
-        seed=options.seed, **{**SUPERVISED_PRESETS["demo"], "epochs": options.base_epochs},
-    )  # fmt: skip
+        cache=options.out / "cache",
+        model="untrained",
+        data=corpus.instructions,
+        out=options.out / "runs" / "base",
+        seed=options.seed,
+        **{**SUPERVISED_PRESETS["demo"], "epochs": options.base_epochs},
+    )
     model = make_untrained(
         read_instructions(corpus.instructions), read_preferences(corpus.preferences), store, options.seed
     )
@@ -108,10 +117,13 @@ def _train_base(options: DemoOptions, corpus: Corpus, store: FeatureStore) -> Pa
 
 def _train_preferences(options: DemoOptions, corpus: Corpus, base: Path) -> Path:
     config = PreferenceConfig(
-        cache=options.out / "cache", model=str(base / "final"), prefs=corpus.preferences,
-        out=options.out / "runs" / "avem-dpo", seed=options.seed,
+        cache=options.out / "cache",
+        model=str(base / "final"),
+        prefs=corpus.preferences,
+        out=options.out / "runs" / "avem-dpo",
+        seed=options.seed,
         **{**PREFERENCE_PRESETS["demo"], "epochs": options.epochs},
-    )  # fmt: skip
+    )
     return train_preferences(config)
 
 

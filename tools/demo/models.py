@@ -53,9 +53,16 @@ def make_encoders(directory: Path) -> tuple[Path, Path]:
     video, audio = directory / "languagebind-video", directory / "whisper"
     if not video.is_dir():
         make_random_languagebind(
-            video, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, hidden=ENCODER_WIDTH, layers=3, heads=4, frames=FRAMES,
-            projection_dim=PROJECTION_DIM, seed=ENCODER_SEED,
-        )  # fmt: skip
+            video,
+            image_size=IMAGE_SIZE,
+            patch_size=PATCH_SIZE,
+            hidden=ENCODER_WIDTH,
+            layers=3,
+            heads=4,
+            frames=FRAMES,
+            projection_dim=PROJECTION_DIM,
+            seed=ENCODER_SEED,
+        )
     if not audio.is_dir():
         make_random_whisper(audio, width=ENCODER_WIDTH, layers=2, heads=4, positions=CONTEXT_STEPS, seed=ENCODER_SEED)
     return video, audio
@@ -77,9 +84,13 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     words.pre_tokenizer = splitter
     words.decoder = decoders.Sequence([decoders.WordPiece(prefix="##", cleanup=True)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, unk_token=UNKNOWN, eos_token=END, pad_token=UNKNOWN, chat_template=CHAT_TEMPLATE,
+        tokenizer_object=words,
+        unk_token=UNKNOWN,
+        eos_token=END,
+        pad_token=UNKNOWN,
+        chat_template=CHAT_TEMPLATE,
         additional_special_tokens=["<question>", "<answer>"],
-    )  # fmt: skip
+    )
 
 
 def make_untrained(
@@ -107,16 +118,28 @@ def make_untrained(
         torch.manual_seed(seed)
         llama = LlamaForCausalLM(
             LlamaConfig(
-                vocab_size=len(tokenizer), hidden_size=size.width, intermediate_size=3 * size.width,
-                num_hidden_layers=size.layers, num_attention_heads=size.width // 32,
-                num_key_value_heads=size.width // 32, max_position_embeddings=512, tie_word_embeddings=False,
-                bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+                vocab_size=len(tokenizer),
+                hidden_size=size.width,
+                intermediate_size=3 * size.width,
+                num_hidden_layers=size.layers,
+                num_attention_heads=size.width // 32,
+                num_key_value_heads=size.width // 32,
+                max_position_embeddings=512,
+                tie_word_embeddings=False,
+                bos_token_id=None,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
             )
-        )  # fmt: skip
+        )
     config = AudiovisualConfig(
-        video_hidden_size=ENCODER_WIDTH, audio_hidden_size=ENCODER_WIDTH, video_projector="mlp2x_gelu",
-        audio_projector="stack-mlp", audio_stack=17, prompt_format="chat", video_frames=FRAMES,
+        video_hidden_size=ENCODER_WIDTH,
+        audio_hidden_size=ENCODER_WIDTH,
+        video_projector="mlp2x_gelu",
+        audio_projector="stack-mlp",
+        audio_stack=17,
+        prompt_format="chat",
+        video_frames=FRAMES,
         video_fingerprint=json_sha256(store.fingerprint("video")),
         audio_fingerprint=json_sha256(store.fingerprint("audio")),
-    )  # fmt: skip
+    )
     return AudiovisualLM.create(llama, tokenizer, config, seed=seed)

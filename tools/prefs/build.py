@@ -85,9 +85,14 @@ def build(options: BuildOptions) -> BuildResult:
             async with AsyncExitStack() as stack:
                 clients = {name: await stack.enter_async_context(ChatClient(one)) for name, one in settings.items()}
                 engine = Engine(
-                    clients, prompts, journal, seed=options.seed, options=further, temperature=options.temperature,
+                    clients,
+                    prompts,
+                    journal,
+                    seed=options.seed,
+                    options=further,
+                    temperature=options.temperature,
                     batch=batch,
-                )  # fmt: skip
+                )
                 return await _run(Pipeline(engine, ledger, options.root, options.media), clips, source, options)
 
         waiting, rows = "", 0

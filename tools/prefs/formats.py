@@ -157,8 +157,11 @@ def to_trl(row: PreferenceRow) -> Iterator[dict[str, Any]]:
             "prompt": [{"role": "user", "content": row.question}],
             "chosen": [{"role": "assistant", "content": row.chosen}],
             "rejected": [{"role": "assistant", "content": rejected}],
-            "row_id": row.row_id, "clip_id": row.clip_id, "modality": str(row.modality), "rejected_kind": kind,
-        }  # fmt: skip
+            "row_id": row.row_id,
+            "clip_id": row.clip_id,
+            "modality": str(row.modality),
+            "rejected_kind": kind,
+        }
 
 
 def to_llama_factory(row: PreferenceRow, media: MediaPath = mp4_of) -> Iterator[dict[str, Any]]:
@@ -169,9 +172,11 @@ def to_llama_factory(row: PreferenceRow, media: MediaPath = mp4_of) -> Iterator[
             "conversations": [{"from": "human", "value": "".join(MEDIA_MARKS) + row.question}],
             "chosen": {"from": "gpt", "value": row.chosen},
             "rejected": {"from": "gpt", "value": rejected},
-            "videos": [video], "audios": [str(PurePosixPath(video).with_suffix(".wav"))],
-            "row_id": row.row_id, "rejected_kind": kind,
-        }  # fmt: skip
+            "videos": [video],
+            "audios": [str(PurePosixPath(video).with_suffix(".wav"))],
+            "row_id": row.row_id,
+            "rejected_kind": kind,
+        }
 
 
 def rejected_answers(row: PreferenceRow) -> list[tuple[str, str]]:

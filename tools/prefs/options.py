@@ -76,9 +76,14 @@ class BuildOptions:
     def settings(self) -> dict[str, ChatSettings]:
         """Endpoints by the names that jobs use: the main model, the one for sound, and the guessers."""
         base = ChatSettings(
-            endpoint=self.endpoint, model=self.model, key_variable=self.key_variable, timeout_s=self.timeout_s,
-            retries=self.retries, pause_s=self.pause_s, parallel=self.parallel,
-        )  # fmt: skip
+            endpoint=self.endpoint,
+            model=self.model,
+            key_variable=self.key_variable,
+            timeout_s=self.timeout_s,
+            retries=self.retries,
+            pause_s=self.pause_s,
+            parallel=self.parallel,
+        )
         named = {MAIN: base, SOUND: replace(base, model=self.audio_model or self.model)}
         for guesser in self.guessers:
             name, _, endpoint = guesser.partition("@")

@@ -229,6 +229,9 @@ def source_stamp(model: str, store: FeatureStore) -> list[Any]:
     files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
     stats = [(str(path.relative_to(folder)), path.stat()) for path in files]
     return [
-        model, [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats], mask(store.location.url),
-        {kind: store.fingerprint(kind) for kind in store.kinds}, len(store),
-    ]  # fmt: skip
+        model,
+        [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
+        mask(store.location.url),
+        {kind: store.fingerprint(kind) for kind in store.kinds},
+        len(store),
+    ]

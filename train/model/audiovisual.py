@@ -249,8 +249,10 @@ class AudiovisualLM(nn.Module):
             logger.warning(
                 "%s does not say which %s features it was trained on, so the store's (fingerprint %s) could not be "
                 "checked; make sure that they come from the same encoder.",
-                self.source or "The model", kind, digest[:12],
-            )  # fmt: skip
+                self.source or "The model",
+                kind,
+                digest[:12],
+            )
         if expected and digest != expected:
             raise FingerprintError(
                 f"The store's {kind} features (fingerprint {digest[:12]}) are not those that the model was trained on "

@@ -37,7 +37,7 @@ def add_lora(model: Any, rank: int = 8, scale: float = 4.0, *, dropout: float = 
     alpha: Any = rank * scale  # peft's annotation says int, its arithmetic takes any number
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
-    )  # fmt: skip
+    )
     with torch.random.fork_rng(devices=[]), _quiet_peft():
         torch.manual_seed(seed)
         model.attach_adapter(get_peft_model(model.language_model, config))

@@ -46,9 +46,13 @@ def quantise_linears(language_model: Any, device: str | torch.device) -> None:
     ]
     for parent, name, linear in linears:
         made = bitsandbytes.nn.Linear4bit(
-            linear.in_features, linear.out_features, bias=linear.bias is not None, compute_dtype=linear.weight.dtype,
-            quant_type="nf4", device="meta",
-        )  # fmt: skip
+            linear.in_features,
+            linear.out_features,
+            bias=linear.bias is not None,
+            compute_dtype=linear.weight.dtype,
+            quant_type="nf4",
+            device="meta",
+        )
         made.weight = bitsandbytes.nn.Params4bit(linear.weight.data, requires_grad=False, quant_type="nf4", module=made)
         made.bias = linear.bias
         setattr(parent, name, made.to(device))

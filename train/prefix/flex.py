@@ -57,9 +57,14 @@ class FlexTreeAttention:
             raise SettingError("The language model drops attention weights; set its attention_dropout to 0.")
         cap = weighting.softcap
         output: Any = _kernel(query.device.type)(
-            query, key, value, score_mod=None if cap is None else _capped_at(cap), block_mask=self.block_mask,
-            scale=weighting.scale, enable_gqa=key.shape[1] != query.shape[1],
-        )  # fmt: skip
+            query,
+            key,
+            value,
+            score_mod=None if cap is None else _capped_at(cap),
+            block_mask=self.block_mask,
+            scale=weighting.scale,
+            enable_gqa=key.shape[1] != query.shape[1],
+        )
         result: torch.Tensor = output.transpose(1, 2)
         return result
 

@@ -31,9 +31,15 @@ def weighted_values(
     if groups > 1 and not in_kernel:  # CUDA's fast kernels for masks and for float32 know no grouped queries
         key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
     output: torch.Tensor = functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, dropout_p=weighting.dropout, is_causal=mask is None,
-        scale=weighting.scale, enable_gqa=groups > 1 and in_kernel,
-    )  # fmt: skip
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        dropout_p=weighting.dropout,
+        is_causal=mask is None,
+        scale=weighting.scale,
+        enable_gqa=groups > 1 and in_kernel,
+    )
     return output
 
 

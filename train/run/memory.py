@@ -49,9 +49,7 @@ class MemoryEstimate:
     @property
     def total(self) -> int:
         """All parts together."""
-        return (
-            self.weights + self.gradients + self.optimiser + self.activations + self.workspace + self.features
-        )  # fmt: skip
+        return self.weights + self.gradients + self.optimiser + self.activations + self.workspace + self.features
 
     @property
     def fits(self) -> bool:

@@ -30,10 +30,16 @@ def options(corpus, tmp_path):
 
     def make(standin, **changes):
         plain = {
-            "root": corpus.root, "out": tmp_path / "out", "endpoint": standin.endpoint, "model": "writer",
-            "guess_models": ("guess-a", "guess-b"), "parallel": 4, "pause_s": 0.0, "retries": 2,
+            "root": corpus.root,
+            "out": tmp_path / "out",
+            "endpoint": standin.endpoint,
+            "model": "writer",
+            "guess_models": ("guess-a", "guess-b"),
+            "parallel": 4,
+            "pause_s": 0.0,
+            "retries": 2,
             "emotion_tolerance": 1.0,
-        }  # fmt: skip
+        }
         return BuildOptions(**plain | changes)
 
     return make

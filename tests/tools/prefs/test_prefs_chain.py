@@ -34,10 +34,17 @@ def test_the_corpus_goes_through_the_pipeline_and_its_result_validates_trains_an
     make_untrained([], rows, store, 0).save(tmp_path / "base")
     trained = train_preferences(
         PreferenceConfig(
-            cache=tmp_path / "cache", model=str(tmp_path / "base"), out=tmp_path / "run", prefs=prefs, device="cpu",
-            learning_rate=1e-3, batch_size=8, accumulation=1, max_steps=4,
+            cache=tmp_path / "cache",
+            model=str(tmp_path / "base"),
+            out=tmp_path / "run",
+            prefs=prefs,
+            device="cpu",
+            learning_rate=1e-3,
+            batch_size=8,
+            accumulation=1,
+            max_steps=4,
         )
-    )  # fmt: skip
+    )
     steps = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert len(steps) >= 3
     assert all(math.isfinite(step["loss"]) for step in steps)

@@ -45,8 +45,13 @@ def run_once(corpus, scenes, tmp_path_factory):
     from avem.tools.prefs.options import BuildOptions
 
     with StandIn(scenes) as standin:
-        plain = {"root": corpus.root, "out": tmp_path_factory.mktemp("whole"), "endpoint": standin.endpoint,
-                 "model": "writer", "emotion_tolerance": 1.0}  # fmt: skip
+        plain = {
+            "root": corpus.root,
+            "out": tmp_path_factory.mktemp("whole"),
+            "endpoint": standin.endpoint,
+            "model": "writer",
+            "emotion_tolerance": 1.0,
+        }
         result = build(BuildOptions(**plain | SMALL))
         return (result.out / "preferences.jsonl").read_text(), dict(standin.steps)
 
@@ -70,9 +75,15 @@ def test_fenced_json_is_read_as_it_is(run, scenes, whole, tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
-    [("prose", "not one JSON object"), ("truncated", "cut off"), ("language", "not in English"),
-     ("few_choices", "questions/0/choices"), ("leaked", "gives the emotion away"), ("error", "declined: there is too")],
-)  # fmt: skip
+    [
+        ("prose", "not one JSON object"),
+        ("truncated", "cut off"),
+        ("language", "not in English"),
+        ("few_choices", "questions/0/choices"),
+        ("leaked", "gives the emotion away"),
+        ("error", "declined: there is too"),
+    ],
+)
 def test_what_stays_bad_is_left_out_with_its_reason(run, scenes, tmp_path, kind, reason):
     fault = Fault(kind, step="basic_audio", once=False)
     result, _, standin = build_rows(run, scenes, tmp_path / kind, [fault])
@@ -181,8 +192,12 @@ def test_a_refusal_is_not_a_fault(text):
 
 
 def test_a_question_may_not_hold_any_form_of_the_label():
-    item = {"question": "How angrily does he speak?", "choices": [f"({x}) loudly {x}" for x in "ABCD"], "answer": "A",
-            "explanation": "He speaks loudly."}  # fmt: skip
+    item = {
+        "question": "How angrily does he speak?",
+        "choices": [f"({x}) loudly {x}" for x in "ABCD"],
+        "answer": "A",
+        "explanation": "He speaks loudly.",
+    }
     reply = json.dumps({"questions": [item]})
     assert read_reply(reply, "stop", STEPS["basic_audio"], Context(Emotion.ANGER)).faults
     assert not read_reply(reply, "stop", STEPS["basic_audio"], Context(Emotion.FEAR)).faults

@@ -24,8 +24,14 @@ def test_rows_survive_a_form(tmp_path, form):
 
 
 def test_the_reference_form_as_others_write_it(tmp_path):
-    entry = {"prompt": "<video>\n<audio>\nWhy?\nSay it.", "chosen": "a", "rejected": "b", "rejected_2": "c",
-             "video": "part_1/7.mp4", "audio": "part_1/7.wav"}  # fmt: skip
+    entry = {
+        "prompt": "<video>\n<audio>\nWhy?\nSay it.",
+        "chosen": "a",
+        "rejected": "b",
+        "rejected_2": "c",
+        "video": "part_1/7.mp4",
+        "audio": "part_1/7.wav",
+    }
     path = tmp_path / "reference.json"
     path.write_text(json.dumps([entry, entry | {"video_l": "8.mp4"}, entry | {"audio_l": "8.wav"}]))
     rows = read_rows(path)
@@ -62,8 +68,10 @@ def test_each_rejected_answer_becomes_a_pair():
 
     row = replace(ROWS[0], rejected_irrelevant="The sea.")
     assert [item["rejected_kind"] for item in to_trl(row)] == [
-        "rejected_video_relevant", "rejected_emotion_relevant", "rejected_irrelevant",
-    ]  # fmt: skip
+        "rejected_video_relevant",
+        "rejected_emotion_relevant",
+        "rejected_irrelevant",
+    ]
 
 
 def test_llama_factory_finds_the_file_and_its_columns(tmp_path):

@@ -50,18 +50,35 @@ def key(monkeypatch, caplog):
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500])
 def test_a_bench_keeps_no_key(key, status, tmp_path, caplog):
     question = {
-        "id": "q", "video": "c0.mp4", "task": "reasoning_basic_video", "question": "?", "choices": ["(A) a", "(B) b"],
+        "id": "q",
+        "video": "c0.mp4",
+        "task": "reasoning_basic_video",
+        "question": "?",
+        "choices": ["(A) a", "(B) b"],
         "answer": "A",
-    }  # fmt: skip
+    }
     (tmp_path / "questions.json").write_text(json.dumps([question]))
     write_clip(tmp_path / "media" / "c0.mp4")
     with stand_in(echo(status)) as served:
         shown = CliRunner().invoke(
             app,
-            ["bench", "emorealm", "--model", "m", "--endpoint", keyed(served.endpoint), "--retries", "0",
-             "--questions", str(tmp_path / "questions.json"), "--media", str(tmp_path / "media"),
-             "--out", str(tmp_path / "out")],
-        )  # fmt: skip
+            [
+                "bench",
+                "emorealm",
+                "--model",
+                "m",
+                "--endpoint",
+                keyed(served.endpoint),
+                "--retries",
+                "0",
+                "--questions",
+                str(tmp_path / "questions.json"),
+                "--media",
+                str(tmp_path / "media"),
+                "--out",
+                str(tmp_path / "out"),
+            ],
+        )
     if status in (401, 404):
         assert isinstance(shown.exception, EndpointError)
     else:
@@ -77,9 +94,16 @@ def test_a_build_keeps_no_key_and_another_key_finds_the_same_answers(key, status
         with stand_in(echo(status)) as served:
             address = keyed(served.endpoint).replace(PASSWORD, password)
             options = BuildOptions(
-                root=corpus.root, out=tmp_path / "out", endpoint=address, model="m", guess_models=(f"g@{address}",),
-                limit=2, retries=0, pause_s=0, emotion_tolerance=1.0,
-            )  # fmt: skip
+                root=corpus.root,
+                out=tmp_path / "out",
+                endpoint=address,
+                model="m",
+                guess_models=(f"g@{address}",),
+                limit=2,
+                retries=0,
+                pause_s=0,
+                emotion_tolerance=1.0,
+            )
             said = ""
             try:
                 build(options)
@@ -98,10 +122,23 @@ def test_emer_keeps_no_key(key, tmp_path, caplog):
     with stand_in(echo(400)) as served:
         shown = CliRunner().invoke(
             app,
-            ["bench", "emer", "--references", str(tmp_path / "references.json"), "--answers",
-             str(tmp_path / "mine.json"), "--judge", "m", "--endpoint", keyed(served.endpoint), "--retries", "0",
-             "--out", str(tmp_path / "out")],
-        )  # fmt: skip
+            [
+                "bench",
+                "emer",
+                "--references",
+                str(tmp_path / "references.json"),
+                "--answers",
+                str(tmp_path / "mine.json"),
+                "--judge",
+                "m",
+                "--endpoint",
+                keyed(served.endpoint),
+                "--retries",
+                "0",
+                "--out",
+                str(tmp_path / "out"),
+            ],
+        )
     assert len(served.asked) == 1, shown.output
     assert_no_key(tmp_path / "out", shown.output, caplog.text, str(shown.exception))
 
@@ -124,9 +161,14 @@ NONSENSE = [
 def test_a_build_survives_nonsense(content, corpus, tmp_path):
     with stand_in(lambda body: (200, content)) as served:
         options = BuildOptions(
-            root=corpus.root, out=tmp_path / "out", endpoint=served.endpoint, model="m", limit=1, retries=0,
+            root=corpus.root,
+            out=tmp_path / "out",
+            endpoint=served.endpoint,
+            model="m",
+            limit=1,
+            retries=0,
             emotion_tolerance=1.0,
-        )  # fmt: skip
+        )
         result = build(options)
     assert result.rows == 0
     assert result.ledger.rejections
@@ -156,8 +198,11 @@ def test_results_of_a_batch_are_believed_in_nothing(tmp_path, caplog):
         line_of("r4", response={"body": "text"}, error=None),
         line_of("r5", response={"body": {**good, "choices": [{"message": {"content": "\ud800"}}]}}),
         line_of(["r6"], response={"body": good}),
-        "[" * 100_000, "3", "null", "not JSON",
-    ]  # fmt: skip
+        "[" * 100_000,
+        "3",
+        "null",
+        "not JSON",
+    ]
     lines = [line_of("r0", response={"body": good}), *odd, line_of("r8", response={"body": good})]
     (folder / "results" / "out.jsonl").write_bytes("\n".join(lines).encode() + b"\n\xff\xfe\n")
     with Journal(tmp_path / "log.jsonl") as journal:

@@ -157,9 +157,11 @@ def test_unfit_prompts_are_refused_before_anything_is_sent(run, scenes, tmp_path
 def test_wrong_options_are_refused(options, scenes, tmp_path, run):
     with StandIn(scenes) as standin:
         for changes, said in (
-            ({"tasks": ("singing",)}, "--tasks singing"), ({"response_format": "xml"}, "--response-format"),
-            ({"media": MediaOptions(blur_captions=1.5)}, "--blur-captions"), ({"limit": 0}, "--limit"),
-        ):  # fmt: skip
+            ({"tasks": ("singing",)}, "--tasks singing"),
+            ({"response_format": "xml"}, "--response-format"),
+            ({"media": MediaOptions(blur_captions=1.5)}, "--blur-captions"),
+            ({"limit": 0}, "--limit"),
+        ):
             with pytest.raises(SettingError, match=said):
                 options(standin, **changes)
         with pytest.raises(MissingFileError, match="prompts"):

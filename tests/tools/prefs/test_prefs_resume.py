@@ -30,9 +30,25 @@ KILLS = 10
 def start(standin, corpus, out):
     """The command in a process of its own."""
     command = [
-        sys.executable, "-m", "avem", "prefs", "build", str(corpus.root), "--endpoint", standin.endpoint, "--model",
-        "writer", "--out", str(out), "--limit", "8", "--parallel", "4", "--emotion-tolerance", "1",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "avem",
+        "prefs",
+        "build",
+        str(corpus.root),
+        "--endpoint",
+        standin.endpoint,
+        "--model",
+        "writer",
+        "--out",
+        str(out),
+        "--limit",
+        "8",
+        "--parallel",
+        "4",
+        "--emotion-tolerance",
+        "1",
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -125,11 +141,15 @@ def test_a_second_run_sends_nothing(run, scenes):
 def test_equal_requests_in_flight_are_sent_once(scenes, tmp_path):
     step, (scene, other) = STEPS["stress_audio_present"], scenes[:2]
     jobs = [
-        Job(one.clip_id, step, "writer",
+        Job(
+            one.clip_id,
+            step,
+            "writer",
             {"code": code_of(one.clip_id), "emotion": str(one.emotion), "audio_caption": "A loud voice is heard."},
-            Context(one.emotion))
+            Context(one.emotion),
+        )
         for one in (scene, other, scene, scene)
-    ]  # fmt: skip
+    ]
 
     async def ask(standin):
         settings = ChatSettings(endpoint=standin.endpoint, model="writer", parallel=4)

@@ -133,8 +133,12 @@ def test_verified_questions_serve_as_checks(rows_file, corpus, tmp_path):
 
 def test_alpha_is_the_librarys_and_what_hand_counting_gives():
     table = {"ann": [0, 1, 1, None], "bob": [0, 1, 0, 1], "cyd": [0, 1, None, 1]}
-    votes = [Vote(who, f"i{n}", choice) for who, choices in table.items()
-             for n, choice in enumerate(choices) if choice is not None]  # fmt: skip
+    votes = [
+        Vote(who, f"i{n}", choice)
+        for who, choices in table.items()
+        for n, choice in enumerate(choices)
+        if choice is not None
+    ]
     # coincidences: i0 gives 3 of (0,0), i1 3 of (1,1), i2 one each of (0,1) and (1,0), i3 2 of (1,1); n0 = 4, n1 = 6
     by_hand = 1 - (2 / 10) / (2 * 4 * 6 / (10 * 9))
     assert agreement(votes) == pytest.approx(by_hand)

@@ -24,11 +24,17 @@ from avem.train.data.rows import read_preferences
 
 def row(number: int = 0, **changes):
     base = {
-        "row_id": f"r{number}", "clip_id": f"set/{number}", "modality": "audio", "task": "reasoning_basic_audio",
-        "question": "What in the voice shows the feeling?", "chosen": "The loud voice shows it.",
-        "rejected_video_relevant": "The faint rain shows it.", "rejected_emotion_relevant": "The low growl shows it.",
-        "emotion": "anger", "provenance": {},
-    }  # fmt: skip
+        "row_id": f"r{number}",
+        "clip_id": f"set/{number}",
+        "modality": "audio",
+        "task": "reasoning_basic_audio",
+        "question": "What in the voice shows the feeling?",
+        "chosen": "The loud voice shows it.",
+        "rejected_video_relevant": "The faint rain shows it.",
+        "rejected_emotion_relevant": "The low growl shows it.",
+        "emotion": "anger",
+        "provenance": {},
+    }
     return base | changes
 
 
@@ -66,16 +72,29 @@ def test_the_fast_validator_and_the_reference_validator_agree(changes):
 def test_each_fault_stands_at_its_line(tmp_path):
     lacking = {name: value for name, value in row(2).items() if name != "chosen"}
     items = [
-        row(0), row(1, modality="smell", question=" "), lacking, row(0, clip_id="set/9"), row(4, extra=1),
-        row(5, rejected_video_relevant="The loud voice shows it. "), row(0, row_id="again"),
-    ]  # fmt: skip
+        row(0),
+        row(1, modality="smell", question=" "),
+        lacking,
+        row(0, clip_id="set/9"),
+        row(4, extra=1),
+        row(5, rejected_video_relevant="The loud voice shows it. "),
+        row(0, row_id="again"),
+    ]
     path = tmp_path / "rows.jsonl"
     text = [json.dumps(item) for item in items]
     path.write_text("\n".join([*text[:4], "", "{broken", '"text"', "[1]", *text[4:]]) + "\n")
     assert kinds(validate(path)) == [
-        (2, "schema"), (2, "schema"), (3, "schema"), (4, "duplicate-id"), (6, "not-json"), (7, "schema"), (8, "schema"),
-        (9, "schema"), (10, "equal-answers"), (11, "duplicate-row"),
-    ]  # fmt: skip
+        (2, "schema"),
+        (2, "schema"),
+        (3, "schema"),
+        (4, "duplicate-id"),
+        (6, "not-json"),
+        (7, "schema"),
+        (8, "schema"),
+        (9, "schema"),
+        (10, "equal-answers"),
+        (11, "duplicate-row"),
+    ]
 
 
 def test_missing_and_empty_files_are_named(tmp_path):
@@ -87,12 +106,15 @@ def test_missing_and_empty_files_are_named(tmp_path):
 
 
 def test_emotion_words_that_tell_the_answer(tmp_path):
-    report = checked(tmp_path, [
-        row(0, chosen="The angry shout shows it."),
-        row(1, chosen="The angry shout shows it.", rejected_video_relevant="The rain shows anger."),
-        row(2, question="What shows her ANGER?"),
-        row(3, question="What shows her anger?", task="reasoning_stress_audio"),
-    ])  # fmt: skip
+    report = checked(
+        tmp_path,
+        [
+            row(0, chosen="The angry shout shows it."),
+            row(1, chosen="The angry shout shows it.", rejected_video_relevant="The rain shows anger."),
+            row(2, question="What shows her ANGER?"),
+            row(3, question="What shows her anger?", task="reasoning_stress_audio"),
+        ],
+    )
     assert kinds(report) == [(1, "emotion-words"), (3, "label-in-question")]
     assert report.errors == 0
 
@@ -111,8 +133,14 @@ def test_text_alone_separates_what_has_a_marker_and_not_what_has_none(tmp_path):
     fair = []
     for n in range(400):
         chosen, spurious, hallucinated = rng.sample(cues, 3)
-        fair.append(row(n, chosen=f"The {chosen} does.", rejected_video_relevant=f"The {spurious} may.",
-                        rejected_emotion_relevant=f"The {hallucinated} does."))  # fmt: skip
+        fair.append(
+            row(
+                n,
+                chosen=f"The {chosen} does.",
+                rejected_video_relevant=f"The {spurious} may.",
+                rejected_emotion_relevant=f"The {hallucinated} does.",
+            )
+        )
     found = {result.kind: result for result in checked(tmp_path, fair).text_only}
     assert found["rejected_video_relevant"].share > 0.99
     assert abs(found["rejected_emotion_relevant"].share - 0.5) < 0.1
@@ -122,16 +150,31 @@ def test_verdicts_that_follow_from_the_question_are_seen(tmp_path):
     items = []
     for n in range(200):
         cue, right, wrong = ("gasp", "Yes.", "No.") if n % 2 else ("rain", "No.", "Yes.")
-        items.append(row(n, question=f"Does the {cue} show it?", chosen=right, rejected_video_relevant=wrong,
-                         rejected_emotion_relevant=wrong, task="stress"))  # fmt: skip
+        items.append(
+            row(
+                n,
+                question=f"Does the {cue} show it?",
+                chosen=right,
+                rejected_video_relevant=wrong,
+                rejected_emotion_relevant=wrong,
+                task="stress",
+            )
+        )
     assert all(result.share == 1 for result in checked(tmp_path, items).text_only)
 
 
 def benchmark(path, *videos):
     entries = [
-        {"id": str(n), "video": video, "task": "modality_agreement", "question": "?", "choices": ["(A) Yes", "(B) No"],
-         "answer": "A"} for n, video in enumerate(videos)
-    ]  # fmt: skip
+        {
+            "id": str(n),
+            "video": video,
+            "task": "modality_agreement",
+            "question": "?",
+            "choices": ["(A) Yes", "(B) No"],
+            "answer": "A",
+        }
+        for n, video in enumerate(videos)
+    ]
     path.write_text(json.dumps(entries))
     return path
 
@@ -146,11 +189,17 @@ def test_clips_of_the_benchmark_are_leaks_by_name_and_by_content(tmp_path):
 def test_a_store_tells_content_and_silence(tmp_path):
     writer = StoreWriter.open(tmp_path / "store")
     names = ["set/0", "set/1", "bench/1"]
-    writer.add_clips([ClipRecord(name, "toy", f"{name}.mp4", f"{n % 2:064x}", emotion="anger")
-                      for n, name in enumerate(names)], root=tmp_path)  # fmt: skip
+    writer.add_clips(
+        [ClipRecord(name, "toy", f"{name}.mp4", f"{n % 2:064x}", emotion="anger") for n, name in enumerate(names)],
+        root=tmp_path,
+    )
     writer.finish()
-    report = checked(tmp_path, [row(0), row(1), row(2)], stores=[tmp_path / "store"],
-                     benchmarks=[benchmark(tmp_path / "b.json", "bench/1.mp4")])  # fmt: skip
+    report = checked(
+        tmp_path,
+        [row(0), row(1), row(2)],
+        stores=[tmp_path / "store"],
+        benchmarks=[benchmark(tmp_path / "b.json", "bench/1.mp4")],
+    )
     assert kinds(report) == [(1, "leak"), (3, "unknown-clip")]
     facts = ClipFacts(silent={"set/1"}, paths={"set/1": "1.mp4"})
     rows = [(1, to_row(row(1))), (2, to_row(row(1, modality="visual")))]

@@ -81,9 +81,16 @@ class Engine:
     """
 
     def __init__(
-        self, clients: Mapping[str, ChatClient], prompts: PromptSet, journal: Journal, *, seed: int = 0,
-        options: Mapping[str, Any] | None = None, temperature: float = 0.0, batch: Batch | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        clients: Mapping[str, ChatClient],
+        prompts: PromptSet,
+        journal: Journal,
+        *,
+        seed: int = 0,
+        options: Mapping[str, Any] | None = None,
+        temperature: float = 0.0,
+        batch: Batch | None = None,
+    ) -> None:
         self.prompts, self.journal, self.batch = prompts, journal, batch
         self._clients, self._temperature = clients, temperature
         self._options = {"seed": seed, **(options or {})}
@@ -147,9 +154,13 @@ class Engine:
     def _turn(self, job: Job, messages: tuple[dict[str, str], ...], max_tokens: int = 0) -> _Turn:
         max_tokens = max_tokens or job.step.max_tokens
         identity = {
-            "model": self._clients[job.model].settings.model, "messages": messages, "max_tokens": max_tokens,
-            "media": job.media.identity if job.media else None, "temperature": self._temperature, **self._options,
-        }  # fmt: skip
+            "model": self._clients[job.model].settings.model,
+            "messages": messages,
+            "max_tokens": max_tokens,
+            "media": job.media.identity if job.media else None,
+            "temperature": self._temperature,
+            **self._options,
+        }
         return _Turn(json_sha256(identity), messages, max_tokens)
 
     def _mending(self, turn: _Turn, job: Job, reply: ChatReply, reading: Reading) -> _Turn:
@@ -187,9 +198,12 @@ class Engine:
         first = {"role": "user", "content": [{"type": "text", "text": turn.messages[0]["content"]}, *parts]}
         client = self._clients[job.model]
         request = ChatRequest(
-            (first if parts else turn.messages[0], *turn.messages[1:]), turn.max_tokens, self._temperature,
-            self._options, headers={"Idempotency-Key": turn.identity},
-        )  # fmt: skip
+            (first if parts else turn.messages[0], *turn.messages[1:]),
+            turn.max_tokens,
+            self._temperature,
+            self._options,
+            headers={"Idempotency-Key": turn.identity},
+        )
         logged = [{"attached": job.media.identity}] if job.media else []
         self.journal.write_request(
             turn.identity, job.step.name, client.settings.model, job.about, [*turn.messages, *logged]

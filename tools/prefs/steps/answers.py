@@ -21,8 +21,10 @@ DESCRIBE = (
 )
 """Questions that ask for a description; each clip gets one of them, drawn by the seed."""
 REJECTED_STEP = {
-    Modality.AUDIO: "rejected_audio", Modality.VISUAL: "rejected_video", Modality.AUDIOVISUAL: "rejected_agreement",
-}  # fmt: skip
+    Modality.AUDIO: "rejected_audio",
+    Modality.VISUAL: "rejected_video",
+    Modality.AUDIOVISUAL: "rejected_agreement",
+}
 
 
 async def write_answers(pipeline: Pipeline, items: Sequence[Item]) -> list[PreferenceRow]:
@@ -72,8 +74,10 @@ async def _alter(pipeline: Pipeline, written: Sequence[tuple[ClipState, str]], s
         drawn.append((state, text, sides[rng.integers(len(sides))], DESCRIBE[rng.integers(len(DESCRIBE))]))
     for side in SIDES:
         name, those = REJECTED_STEP[side], [entry for entry in drawn if entry[2] == side]
-        jobs = [_job(name, f"{state.clip.clip_id}#description", state, question, (), text)
-                for state, text, _, question in those]  # fmt: skip
+        jobs = [
+            _job(name, f"{state.clip.clip_id}#description", state, question, (), text)
+            for state, text, _, question in those
+        ]
         for (state, _, _, question), outcome in zip(
             those, await pipeline.ask(f"{name} of descriptions", jobs), strict=True
         ):
@@ -100,9 +104,14 @@ def _job(name: str, about: str, state: ClipState, question: str, choices: Sequen
 
 
 def _row(
-    row_id: str, state: ClipState, modality: Modality, task: str, question: str, value: dict[str, Any],
+    row_id: str,
+    state: ClipState,
+    modality: Modality,
+    task: str,
+    question: str,
+    value: dict[str, Any],
     made: dict[str, Any],
-) -> PreferenceRow:  # fmt: skip
+) -> PreferenceRow:
     told = {SIDES[side]: str(emotion) for side, emotion in state.predicted.items()}
     source = {"made_by": "avem prefs build", "path": state.clip.path, "told_from": told}
     asked = question if task == "description" else value["question"].strip()
@@ -110,6 +119,15 @@ def _row(
         value[name].strip() for name in ("correct", "video_relevant", "emotion_relevant", "irrelevant")
     )
     return PreferenceRow(
-        row_id, state.clip.clip_id, modality, task, asked, chosen, rejected[0], rejected[1], rejected[2],
-        emotion=state.emotion, provenance=source | made,
-    )  # fmt: skip
+        row_id,
+        state.clip.clip_id,
+        modality,
+        task,
+        asked,
+        chosen,
+        rejected[0],
+        rejected[1],
+        rejected[2],
+        emotion=state.emotion,
+        provenance=source | made,
+    )

@@ -46,9 +46,12 @@ def balanced_items(items: Sequence[Item], source: Sequence[Any], ledger: Ledger,
     labels = {item.state.clip.clip_id: item.state.emotion for item in items}
     clips = emotions_as_in_source(labels, source, options.emotion_tolerance, options.seed)
     kept = even_verdicts(
-        [item for item in items if item.state.clip.clip_id in clips], lambda item: item.says_yes,
-        lambda item: item.task, options.seed, lambda item: item.subtask,
-    )  # fmt: skip
+        [item for item in items if item.state.clip.clip_id in clips],
+        lambda item: item.says_yes,
+        lambda item: item.task,
+        options.seed,
+        lambda item: item.subtask,
+    )
     ids = {item.item_id for item in kept}
     left_out = [(item.state.clip.clip_id, item.item_id, item.task) for item in items if item.item_id not in ids]
     _note_left_out(left_out, ledger)
@@ -77,9 +80,12 @@ def to_question(item: Item, seed: int) -> Question:
     choices = tuple(f"({'ABCD'[place]}) {texts[number]}" for place, number in enumerate(order))
     answer = "ABCD"[order.index("ABCD".index(item.answer))]
     extra = {
-        "clip_id": item.state.clip.clip_id, "emotion": str(item.state.emotion), "category": item.category,
-        "explanation": item.explanation, **({"subtask": item.subtask} if item.subtask else {}),
-    }  # fmt: skip
+        "clip_id": item.state.clip.clip_id,
+        "emotion": str(item.state.emotion),
+        "category": item.category,
+        "explanation": item.explanation,
+        **({"subtask": item.subtask} if item.subtask else {}),
+    }
     return Question(item.item_id, item.state.clip.path, item.task, item.question, choices, answer, extra)
 
 
@@ -88,11 +94,15 @@ def write_captions(states: Sequence[ClipState], out: Path) -> None:
     write_json_lines(
         out / "captions.jsonl",
         (
-            {"clip_id": state.clip.clip_id, "emotion": state.emotion, "captions": state.captions,
-             "predicted": state.predicted}
+            {
+                "clip_id": state.clip.clip_id,
+                "emotion": state.emotion,
+                "captions": state.captions,
+                "predicted": state.predicted,
+            }
             for state in states
         ),
-    )  # fmt: skip
+    )
 
 
 def write_counts(ledger: Ledger, out: Path) -> None:

@@ -137,11 +137,15 @@ class Pipeline:
         for side, name in SIDES.items():
             step, those = STEPS[f"{name}_caption"], [state for state in states if side in state.sides]
             jobs = [
-                Job(state.clip.clip_id, step, SOUND if side == Modality.AUDIO else MAIN,
+                Job(
+                    state.clip.clip_id,
+                    step,
+                    SOUND if side == Modality.AUDIO else MAIN,
                     {"code": code_of(state.clip.clip_id)},
-                    media=attachment(state.clip, self._root, side, self._media))
+                    media=attachment(state.clip, self._root, side, self._media),
+                )
                 for state in those
-            ]  # fmt: skip
+            ]
             for state, outcome in zip(those, await self.ask(step.name, jobs), strict=True):
                 if outcome.value is None:
                     self.reject(state, step.name, outcome, "side")
@@ -255,6 +259,14 @@ def _item(
     item_id: str, state: ClipState, task: str, subtask: str, modality: Modality, question: dict[str, Any]
 ) -> Item:
     return Item(
-        item_id, state, task, subtask, modality, question["question"].strip(), tuple(question["choices"]),
-        question["answer"], question["explanation"].strip(), str(question.get("category", "")),
-    )  # fmt: skip
+        item_id,
+        state,
+        task,
+        subtask,
+        modality,
+        question["question"].strip(),
+        tuple(question["choices"]),
+        question["answer"],
+        question["explanation"].strip(),
+        str(question.get("category", "")),
+    )

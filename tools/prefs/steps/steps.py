@@ -68,9 +68,12 @@ SIDES = {Modality.AUDIO: "audio", Modality.VISUAL: "video"}
 
 PREFERENCE_TASKS = ("reasoning_basic_audio", "reasoning_basic_video", "modality_agreement", "description")
 BENCHMARK_TASKS = (
-    "reasoning_basic_audio", "reasoning_basic_video", "modality_agreement", "reasoning_stress_audio",
+    "reasoning_basic_audio",
+    "reasoning_basic_video",
+    "modality_agreement",
+    "reasoning_stress_audio",
     "reasoning_stress_video",
-)  # fmt: skip
+)
 
 
 def check_tasks(tasks: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:

@@ -112,9 +112,12 @@ def make_survey(options: SurveyOptions) -> list[SurveyItem]:
     asked = {item.id: item for item in (*items, *checks)}
     survey = json_sha256([asdict(item) for item in asked.values()])[:12]
     key = {
-        "survey": survey, "source": str(options.source), "votes": options.votes,
-        "items": [asdict(item) for item in asked.values()], "booklets": booklets,
-    }  # fmt: skip
+        "survey": survey,
+        "source": str(options.source),
+        "votes": options.votes,
+        "items": [asdict(item) for item in asked.values()],
+        "booklets": booklets,
+    }
 
     def fill(folder: Path) -> None:
         write_atomic(folder / "key.json", json.dumps(seal(key), indent=1))
@@ -162,11 +165,18 @@ def items_of(source: Question | PreferenceRow) -> list[SurveyItem]:
     video = str(source.provenance.get("path") or mp4_of(source.clip_id))
     return [
         SurveyItem(
-            _opaque(source.row_id, kind), kind, video, source.question, getattr(source, kind),
-            "What is true of this answer?", JUDGEMENTS, expected, source.row_id,
+            _opaque(source.row_id, kind),
+            kind,
+            video,
+            source.question,
+            getattr(source, kind),
+            "What is true of this answer?",
+            JUDGEMENTS,
+            expected,
+            source.row_id,
         )
         for kind, expected in ANSWERS.items()
-    ]  # fmt: skip
+    ]
 
 
 def _checks(options: SurveyOptions, items: Sequence[SurveyItem]) -> list[SurveyItem]:
@@ -180,10 +190,19 @@ def _checks(options: SurveyOptions, items: Sequence[SurveyItem]) -> list[SurveyI
         return [replace(item, id=_opaque(item.id, "attention"), group="attention", attention=True) for item in known]
     choices = ("The first option", "The second option", "The last option")
     return [
-        SurveyItem(_opaque(word, "attention"), "attention", "", CHECK.format(word), "", "Which option do you choose?",
-                   choices, number, attention=True)
+        SurveyItem(
+            _opaque(word, "attention"),
+            "attention",
+            "",
+            CHECK.format(word),
+            "",
+            "Which option do you choose?",
+            choices,
+            number,
+            attention=True,
+        )
         for number, word in enumerate(("first", "second", "last"))
-    ]  # fmt: skip
+    ]
 
 
 def _opaque(source: str, group: str) -> str:
@@ -247,11 +266,10 @@ def _write_label_studio(
         for name, item in shown.items()
     }
     tasks = [
-        {"data": {**shown[name], "survey": survey, "booklet": number, "item": name,
-                  "options": options[name]}}
+        {"data": {**shown[name], "survey": survey, "booklet": number, "item": name, "options": options[name]}}
         for number, booklet in enumerate(booklets, start=1)
         for name in booklet
-    ]  # fmt: skip
+    ]
     write_atomic(folder / "tasks.json", json.dumps(tasks, indent=1))
     text = (files("avem.tools.prefs") / "templates" / "labels.xml").read_text(encoding="utf-8")
     write_atomic(folder / "labels.xml", text)

@@ -100,8 +100,9 @@ def read_verdicts(survey: Path, results: Iterable[Path], attention: float = ATTE
             groups[items[name]["group"]].append(name)
     counts = [_count(group, names, by_item, items, right, doubtful) for group, names in groups.items()]
     counts.append(_count("total", list(by_item), by_item, items, right, doubtful))
-    return Verdicts(tuple(counts), tuple(sorted(passed)), tuple(sorted(failed)), frozenset(right - doubtful),
-                    frozenset(doubtful))  # fmt: skip
+    return Verdicts(
+        tuple(counts), tuple(sorted(passed)), tuple(sorted(failed)), frozenset(right - doubtful), frozenset(doubtful)
+    )
 
 
 def keep_verified(survey: Path, verdicts: Verdicts, out: Path) -> int:
@@ -222,15 +223,24 @@ def _majority(answers: Iterable[bool]) -> bool:
 
 
 def _count(
-    group: str, names: Sequence[str], votes: Mapping[str, Sequence[Vote]], items: Mapping[str, Any], right: set[str],
+    group: str,
+    names: Sequence[str],
+    votes: Mapping[str, Sequence[Vote]],
+    items: Mapping[str, Any],
+    right: set[str],
     doubtful: set[str],
-) -> GroupCounts:  # fmt: skip
+) -> GroupCounts:
     inside = set(names)
     one = sum(any(vote.choice == items[name]["expected"] for vote in votes[name]) for name in names)
     return GroupCounts(
-        group, len(names), one, len(inside & right), len(inside & doubtful), len(inside & right - doubtful),
+        group,
+        len(names),
+        one,
+        len(inside & right),
+        len(inside & doubtful),
+        len(inside & right - doubtful),
         agreement([vote for name in names for vote in votes[name]]),
-    )  # fmt: skip
+    )
 
 
 def agreement(votes: Sequence[Vote]) -> float | None:

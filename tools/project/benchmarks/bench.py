@@ -121,9 +121,18 @@ def time_likelihood(width: int, layers: int, frame_tokens: int, questions: int, 
         f"Weighing options of EmoReAlM-shaped questions (8 x {frame_tokens} + 88 media tokens; Llama of width {width}, "
         f"{layers} layers, float32)",
         ("questions", "clips", "options", "one forward an option", "the bench", "ratio", "largest difference"),
-        [(len(asked), len(store.clips), options, f"{seconds['plain']:.2f} s", f"{seconds['shared']:.2f} s",
-          f"{ratio:.1f}x", f"{difference:.1e}")],
-    )  # fmt: skip
+        [
+            (
+                len(asked),
+                len(store.clips),
+                options,
+                f"{seconds['plain']:.2f} s",
+                f"{seconds['shared']:.2f} s",
+                f"{ratio:.1f}x",
+                f"{difference:.1e}",
+            )
+        ],
+    )
 
 
 @torch.inference_mode()

@@ -72,10 +72,11 @@ def decode_and_encode(root: Path, options: ExtractOptions, encoders: Encoders) -
     """Decode every clip in the worker processes and encode it in batches, and keep nothing."""
     batch_size = options.batch_size or (BATCH_ON_GPU if encoders.on_gpu else BATCH_ON_CPU)
     tasks = [
-        DecodeTask(row, str(root / clip.path), str(root / (clip.audio_path or clip.path)), options.streams,
-                   *encoders.sizes)
+        DecodeTask(
+            row, str(root / clip.path), str(root / (clip.audio_path or clip.path)), options.streams, *encoders.sizes
+        )
         for row, clip in enumerate(read_dataset(root)[: options.limit])
-    ]  # fmt: skip
+    ]
     with DecodePool(options.worker_count) as pool:
         waiting = []
         for _, clip in pool.map(tasks, window=2 * batch_size + 2 * options.worker_count):
@@ -113,9 +114,10 @@ def overhead(
         extract(root, work / "store-0", options)
 
     sides: dict[str, Callable[[], object]] = {
-        "decode and encode alone": partial(decode_and_encode, root, options, encoders), "extract": fresh,
+        "decode and encode alone": partial(decode_and_encode, root, options, encoders),
+        "extract": fresh,
         "extract again": again,
-    }  # fmt: skip
+    }
     for store in work.glob("store-*"):
         shutil.rmtree(store)
     seconds = alternate(sides, repeats)
@@ -126,10 +128,13 @@ def overhead(
         [
             ("decode and encode alone", f"{alone:.2f}", ""),
             ("`avem extract` into a new store", f"{whole:.2f}", f"{100 * (whole / alone - 1):+.1f} %"),
-            ("the same command again", f"{seconds['extract again']:.3f}",
-             f"{100 * seconds['extract again'] / whole:.1f} % of the first"),
+            (
+                "the same command again",
+                f"{seconds['extract again']:.3f}",
+                f"{100 * seconds['extract again'] / whole:.1f} % of the first",
+            ),
         ],
-    )  # fmt: skip
+    )
 
 
 @app.command()
@@ -218,8 +223,11 @@ def in_sequence_by_pyav(path: Path) -> None:
 
 
 WAYS: dict[str, Callable[[Path], object]] = {
-    "seeking": by_seeking, "every frame": in_sequence, "every frame, PyAV": in_sequence_by_pyav, "sound": read_waveform,
-}  # fmt: skip
+    "seeking": by_seeking,
+    "every frame": in_sequence,
+    "every frame, PyAV": in_sequence_by_pyav,
+    "sound": read_waveform,
+}
 
 
 @app.command()
@@ -261,15 +269,34 @@ def account(
         t = report.timings
         parts = (t.plan, t.load, t.decode, t.encode, t.write, t.wait)
         rows.append(
-            (folder.name, report.clips, len(report.failures), f"{seconds:.1f}", *(f"{part:.2f}" for part in parts),
-             report.limiting_stage, f"{100 * t.encode / max(seconds - t.load, 1e-9):.0f} %")
-        )  # fmt: skip
+            (
+                folder.name,
+                report.clips,
+                len(report.failures),
+                f"{seconds:.1f}",
+                *(f"{part:.2f}" for part in parts),
+                report.limiting_stage,
+                f"{100 * t.encode / max(seconds - t.load, 1e-9):.0f} %",
+            )
+        )
     show(
         f"Seconds by stage, {shapes} shapes with random weights; decoding is the sum over {report.workers} processes",
-        ("clips", "", "failed", "total", "plan", "load", "decode", "encode", "write", "waiting for clips", "limit",
-         "share of the time without loading that the encoders work"),
+        (
+            "clips",
+            "",
+            "failed",
+            "total",
+            "plan",
+            "load",
+            "decode",
+            "encode",
+            "write",
+            "waiting for clips",
+            "limit",
+            "share of the time without loading that the encoders work",
+        ),
         rows,
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -47,11 +47,20 @@ def write_checkpoint(folder: Path, layers: int, towers_mb: int) -> None:
     """Write an AVERE checkpoint of random bfloat16 weights: one shard a layer, one for the rest, one for the towers."""
     folder.mkdir()
     settings: dict[str, Any] = {
-        "model_type": "avere", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
-        "num_hidden_layers": layers, "num_attention_heads": 32, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
-        "torch_dtype": "bfloat16", "mm_projector_type": "mlp2x_gelu", "mm_hidden_size": MEDIA["video_hidden_size"],
-        "speech_projector_type": "qformer", "speech_hidden_size": MEDIA["audio_hidden_size"],
-    }  # fmt: skip
+        "model_type": "avere",
+        "vocab_size": 32000,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 32,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+        "torch_dtype": "bfloat16",
+        "mm_projector_type": "mlp2x_gelu",
+        "mm_hidden_size": MEDIA["video_hidden_size"],
+        "speech_projector_type": "qformer",
+        "speech_hidden_size": MEDIA["audio_hidden_size"],
+    }
     (folder / "config.json").write_text(json.dumps(settings))
     make_tokenizer(["Why?"]).save_pretrained(folder)
     shards: dict[str, list[tuple[str, torch.Size]]] = {}
@@ -144,9 +153,14 @@ def main(
             forget(Path(place))
             found = json.loads(subprocess.run([*command, *arguments], capture_output=True, check=True).stdout)
             rows.append(
-                (title, f"{found['size'] / 2**30:.2f} GiB", f"{found['peak'] / 2**30:.2f} GiB",
-                 f"{found['peak'] / found['size']:.2f}x", f"{found['seconds']:.1f} s")
-            )  # fmt: skip
+                (
+                    title,
+                    f"{found['size'] / 2**30:.2f} GiB",
+                    f"{found['peak'] / 2**30:.2f} GiB",
+                    f"{found['peak'] / found['size']:.2f}x",
+                    f"{found['seconds']:.1f} s",
+                )
+            )
     show(
         f"Loading a checkpoint of a 7B Llama's shapes with {layers} of its 32 layers, and {towers_mb} MiB of encoders",
         ("way", "model", "peak", "peak / model", "time"),

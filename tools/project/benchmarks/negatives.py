@@ -129,13 +129,31 @@ def main(
     same, nearer = differences(people, queries, found[queries], np.concatenate(truth))
     show(
         f"{clips:,} x {dim}, {threads} threads, K = {k}, {kind}; numpy from {sample} clips",
-        ("search", "seconds", "of the processor", f"recall at {k}", "the same clips", "a missed one nearer by",
-         "numpy, s", "times faster", "peak GB"),
-        [(
-            name, f"{end - middle:.1f}", f"{processor_s:.1f}", f"{recall:.4f}", f"{same:.5f}", f"{nearer:.1e}",
-            f"{numpy_s:.0f}", f"{numpy_s / (end - middle):.1f}", f"{peak_gb:.1f}",
-        )],
-    )  # fmt: skip
+        (
+            "search",
+            "seconds",
+            "of the processor",
+            f"recall at {k}",
+            "the same clips",
+            "a missed one nearer by",
+            "numpy, s",
+            "times faster",
+            "peak GB",
+        ),
+        [
+            (
+                name,
+                f"{end - middle:.1f}",
+                f"{processor_s:.1f}",
+                f"{recall:.4f}",
+                f"{same:.5f}",
+                f"{nearer:.1e}",
+                f"{numpy_s:.0f}",
+                f"{numpy_s / (end - middle):.1f}",
+                f"{peak_gb:.1f}",
+            )
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -44,11 +44,15 @@ def keep_busy(requests: int, parallel: int, latency_s: float, folder: Path) -> B
     scenes = draw_scenes(requests, 0)
     caption = "In this clip the loud voice can be heard. The rain can be heard too."
     jobs = [
-        Job(scene.clip_id, STEPS["stress_audio_present"], MAIN,
+        Job(
+            scene.clip_id,
+            STEPS["stress_audio_present"],
+            MAIN,
             {"code": code_of(scene.clip_id), "emotion": str(scene.emotion), "audio_caption": caption},
-            Context(scene.emotion))
+            Context(scene.emotion),
+        )
         for scene in scenes
-    ]  # fmt: skip
+    ]
 
     async def ask(standin: RunningStandIn) -> Busy:
         settings = ChatSettings(endpoint=standin.endpoint, model="writer", parallel=parallel)

@@ -40,14 +40,22 @@ def make_model(width: int, layers: int, frames: int, frame_tokens: int) -> Audio
     torch.manual_seed(0)
     tokenizer = make_tokenizer([QUESTION, *OPTIONS, *map(str, range(100)), "( )", *SYSTEM.values()])
     shape = LlamaConfig(
-        vocab_size=32000, hidden_size=width, intermediate_size=width * 11 // 4, num_hidden_layers=layers,
-        num_attention_heads=width // 64, max_position_embeddings=frames * frame_tokens + 1024,
+        vocab_size=32000,
+        hidden_size=width,
+        intermediate_size=width * 11 // 4,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        max_position_embeddings=frames * frame_tokens + 1024,
         initializer_range=0.05,
-    )  # fmt: skip
+    )
     config = AudiovisualConfig(
-        video_hidden_size=256, audio_hidden_size=256, video_frames=frames, qformer_hidden_size=192,
-        qformer_num_attention_heads=3, qformer_intermediate_size=768,
-    )  # fmt: skip
+        video_hidden_size=256,
+        audio_hidden_size=256,
+        video_frames=frames,
+        qformer_hidden_size=192,
+        qformer_num_attention_heads=3,
+        qformer_intermediate_size=768,
+    )
     return AudiovisualLM.create(LlamaForCausalLM(shape), tokenizer, config).eval()
 
 
@@ -85,9 +93,15 @@ def main(
             )
         ratio = seconds["plain"] / seconds["shared"]
         rows.append(
-            (count, len(sequences), f"{seconds['plain']:.2f} s", f"{seconds['shared']:.2f} s", f"{ratio:.1f}x",
-             f"{difference:.1e}")
-        )  # fmt: skip
+            (
+                count,
+                len(sequences),
+                f"{seconds['plain']:.2f} s",
+                f"{seconds['shared']:.2f} s",
+                f"{ratio:.1f}x",
+                f"{difference:.1e}",
+            )
+        )
     show(
         f"Scoring 4 options a question on one clip ({frames} x {frame_tokens} + 88 media tokens; Llama of width "
         f"{width}, {layers} layers, float32)",

@@ -56,9 +56,16 @@ class Bench:
         """Score the constants and add adapters that make the policy another model than the reference."""
         count = len(read_preferences(kit.settings["prefs"]))
         config = PreferenceConfig(
-            **kit.settings, learning_rate=1e-12, batch_size=count, accumulation=1, pairing=pairing, trackers="none",
-            save_every=0, keep_features_mb=0, warmup=0.0,
-        )  # fmt: skip
+            **kit.settings,
+            learning_rate=1e-12,
+            batch_size=count,
+            accumulation=1,
+            pairing=pairing,
+            trackers="none",
+            save_every=0,
+            keep_features_mb=0,
+            warmup=0.0,
+        )
         session = Session.open(config)
         rows = PreferenceTask(config).examples(session, read_preferences(config.prefs))
         constants = score_constants(session, rows, session.features(_specs(rows)))

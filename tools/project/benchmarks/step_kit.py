@@ -62,9 +62,11 @@ class StepKit:
     def settings(self) -> dict[str, Any]:
         """Places for a `PreferenceConfig`."""
         return {
-            "cache": self.folder / "cache", "model": str(self.folder / "model"), "prefs": self.folder / "prefs.jsonl",
+            "cache": self.folder / "cache",
+            "model": str(self.folder / "model"),
+            "prefs": self.folder / "prefs.jsonl",
             "out": self.folder / "run",
-        }  # fmt: skip
+        }
 
     def encode(self, kind: str, clip: int) -> Tensor:
         """Features of a clip in the store's float16, without the clip's axis."""
@@ -78,9 +80,14 @@ def make_kit(folder: Path, shape: Shape) -> StepKit:
     video_width, audio_width = shape.width // 4, shape.width * 5 // 16
     towers = folder / "video", folder / "audio"
     make_random_languagebind(
-        towers[0], image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, hidden=video_width, heads=max(video_width // 64, 1),
-        layers=max(round(0.75 * shape.layers), 2), frames=FRAMES,
-    )  # fmt: skip
+        towers[0],
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH_SIZE,
+        hidden=video_width,
+        heads=max(video_width // 64, 1),
+        layers=max(round(0.75 * shape.layers), 2),
+        frames=FRAMES,
+    )
     make_random_whisper(towers[1], width=audio_width, heads=5, layers=shape.layers, positions=AUDIO_STEPS)
     generator = torch.Generator().manual_seed(0)
     kit = StepKit(
@@ -121,15 +128,22 @@ def make_model(shape: Shape, video_width: int, audio_width: int) -> AudiovisualL
     tokenizer = make_tokenizer([*(f"w{n}" for n in range(WORDS)), *SYSTEM.values(), "USER : ASSISTANT"])
     torch.manual_seed(0)
     llama = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=shape.width, intermediate_size=shape.width * 43 // 16,
-        num_hidden_layers=shape.layers, num_attention_heads=shape.width // 64, max_position_embeddings=4096,
+        vocab_size=len(tokenizer),
+        hidden_size=shape.width,
+        intermediate_size=shape.width * 43 // 16,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.width // 64,
+        max_position_embeddings=4096,
         initializer_range=0.05,
-    )  # fmt: skip
+    )
     config = AudiovisualConfig(
-        video_hidden_size=video_width, audio_hidden_size=audio_width, video_frames=FRAMES,
-        qformer_hidden_size=shape.width * 3 // 16, qformer_num_attention_heads=3,
+        video_hidden_size=video_width,
+        audio_hidden_size=audio_width,
+        video_frames=FRAMES,
+        qformer_hidden_size=shape.width * 3 // 16,
+        qformer_num_attention_heads=3,
         qformer_intermediate_size=shape.width * 3 // 4,
-    )  # fmt: skip
+    )
     return AudiovisualLM.create(LlamaForCausalLM(llama), tokenizer, config)
 
 

@@ -145,9 +145,11 @@ def _read_warm(place: Path, plain: npt.NDArray[np.float16], batches: list[Any], 
     show(
         f"Random rows of {size / count * 1e3:.1f} MB ({count} rows), warm",
         ("reader", "rows/s", "GB/s as float16", "of np.memmap"),
-        [(name, f"{count / taken:.0f}", f"{size / taken:.2f}", f"{seconds['np.memmap'] / taken:.2f}")
-         for name, taken in seconds.items()],
-    )  # fmt: skip
+        [
+            (name, f"{count / taken:.0f}", f"{size / taken:.2f}", f"{seconds['np.memmap'] / taken:.2f}")
+            for name, taken in seconds.items()
+        ],
+    )
 
 
 def _read_cold(place: Path, batches: list[Any]) -> None:
@@ -187,9 +189,10 @@ def _read_cold(place: Path, batches: list[Any]) -> None:
     best = {name: sorted(taken)[1] for name, taken in seconds.items()}
     in_order = best["the disk, read in order"]
     show(
-        "The same rows, cold", ("reader", "GB/s", "of the disk in order"),
+        "The same rows, cold",
+        ("reader", "GB/s", "of the disk in order"),
         [(name, f"{total / taken:.2f}", f"{in_order / taken:.2f}") for name, taken in best.items()],
-    )  # fmt: skip
+    )
     os.close(handle)
 
 
@@ -210,8 +213,10 @@ def whole(count: Rows = 128, repeats: Annotated[int, typer.Option()] = 3, folder
             {"plain file": plain, "avem": lambda: fill(place / "store", features, "float16")}, place, repeats
         )
         block = memoryview(bytearray(2**22))
-        shards = [shard_path(place / "store/video/benchmark/features", index, 4) for index in
-                  range(-(-count // ROWS_PER_SHARD))]  # fmt: skip
+        shards = [
+            shard_path(place / "store/video/benchmark/features", index, 4)
+            for index in range(-(-count // ROWS_PER_SHARD))
+        ]
 
         def read() -> None:
             for path in shards:
@@ -226,12 +231,15 @@ def whole(count: Rows = 128, repeats: Annotated[int, typer.Option()] = 3, folder
             f"Writing {size:.2f} GB in shards of {ROWS_PER_SHARD} rows, fsync after each",
             ("writer", "GB/s", "of the plain file"),
             [(name, f"{size / taken:.2f}", f"{written['plain file'] / taken:.2f}") for name, taken in written.items()],
-        )  # fmt: skip
+        )
         show(
-            f"Verifying {size:.2f} GB, warm", ("", "GB/s", "of reading"),
-            [(name, f"{size / taken:.2f}", f"{checked['reading the files'] / taken:.2f}")
-             for name, taken in checked.items()],
-        )  # fmt: skip
+            f"Verifying {size:.2f} GB, warm",
+            ("", "GB/s", "of reading"),
+            [
+                (name, f"{size / taken:.2f}", f"{checked['reading the files'] / taken:.2f}")
+                for name, taken in checked.items()
+            ],
+        )
 
 
 def _alternate_writing(sides: dict[str, Callable[[], None]], place: Path, repeats: int) -> dict[str, float]:

@@ -58,10 +58,17 @@ def make_model(width: int, layers: int) -> AudiovisualLM:
     torch.manual_seed(0)
     tokenizer = make_tokenizer([f"w{n}" for n in range(WORDS)])
     shape = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=width * 43 // 16, num_hidden_layers=layers,
-        num_attention_heads=width // 64, max_position_embeddings=4096, initializer_range=0.05,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=width * 43 // 16,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        max_position_embeddings=4096,
+        initializer_range=0.05,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
     config = AudiovisualConfig(video_hidden_size=0, audio_hidden_size=0, video_projector="none", audio_projector="none")
     model = AudiovisualLM.create(LlamaForCausalLM(shape), tokenizer, config)
     model.add_lora()
@@ -122,10 +129,18 @@ def trl_step(model: AudiovisualLM, rows: list[Row], rows_per_batch: int, folder:
     from trl import DPOConfig, DPOTrainer
 
     settings = DPOConfig(
-        output_dir=folder, beta=BETA, precompute_ref_log_probs=True, max_length=None, report_to="none", use_cpu=True,
-        per_device_train_batch_size=rows_per_batch, gradient_checkpointing=False, bf16=False,
-        dataloader_pin_memory=False, remove_unused_columns=False,
-    )  # fmt: skip
+        output_dir=folder,
+        beta=BETA,
+        precompute_ref_log_probs=True,
+        max_length=None,
+        report_to="none",
+        use_cpu=True,
+        per_device_train_batch_size=rows_per_batch,
+        gradient_checkpointing=False,
+        bf16=False,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+    )
     model = with_plain_adapters(model)
     model.language_model.set_attn_implementation("sdpa")
     trainer = DPOTrainer(
@@ -163,11 +178,15 @@ def main(
         f"{layers} layers, LoRA, float32; in brackets, of processor time)",
         ("side", "seconds", "TRL / side", "loss"),
         [
-            (name, f"{seconds[name]:.2f} s ({busy[name]:.2f} s)",
-             f"{seconds['TRL'] / seconds[name]:.1f}x ({busy['TRL'] / busy[name]:.1f}x)", f"{step.loss:.6f}")
+            (
+                name,
+                f"{seconds[name]:.2f} s ({busy[name]:.2f} s)",
+                f"{seconds['TRL'] / seconds[name]:.1f}x ({busy['TRL'] / busy[name]:.1f}x)",
+                f"{step.loss:.6f}",
+            )
             for name, step in steps.items()
         ],
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

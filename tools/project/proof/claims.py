@@ -29,22 +29,53 @@ def probe_claims() -> Sequence[Claim]:
     attention, swap, single = "Figs. 5, 15", "Figs. 5, 13, 14", "Table 19"
     shifts = {"shift_audio": "", "shift_video": ""}
     return [
-        *_each(attention, "Attention moves to the modality that is asked about", AVEM, BASE,
-               {"attention_audio": "", "attention_video": ""}),
+        *_each(
+            attention,
+            "Attention moves to the modality that is asked about",
+            AVEM,
+            BASE,
+            {"attention_audio": "", "attention_video": ""},
+        ),
         *_each(attention, "Asked about both, attention is shared more fairly", AVEM, BASE, {"attention_even": ""}),
         *_each(attention, "Attention moves from the text to the media", AVEM, BASE, {"attention_media": ""}),
         *_each(swap, "AVEm-DPO minds the other modality less than its base", AVEM, BASE, shifts, "less"),
         *_each(swap, "Without modality preference it minds it more", AVEM, "w/o PMP", shifts, "less"),
         *_each(swap, "Vista-DPO minds it more", AVEM, "Vista-DPO", shifts, "less"),
-        Claim(single, "Picture and sound together tell more than the picture", "emotion_both", AVEM, AVEM,
-              "58.7 / 46.1", against_measure="emotion_video"),
-        Claim(single, "Picture and sound together tell more than the sound", "emotion_both", AVEM, AVEM,
-              "58.7 / 44.1", against_measure="emotion_audio"),
-        Claim(single, "The picture tells more than the sound", "emotion_video", AVEM, AVEM, "46.1 / 44.1",
-              against_measure="emotion_audio"),
-        *_each(single, "AVEm-DPO tells emotions better than its base", AVEM, BASE,
-               {"emotion_both": "58.7 / 53.6", "emotion_video": "46.1 / 41.3", "emotion_audio": "44.1 / 38.2"}),
-    ]  # fmt: skip
+        Claim(
+            single,
+            "Picture and sound together tell more than the picture",
+            "emotion_both",
+            AVEM,
+            AVEM,
+            "58.7 / 46.1",
+            against_measure="emotion_video",
+        ),
+        Claim(
+            single,
+            "Picture and sound together tell more than the sound",
+            "emotion_both",
+            AVEM,
+            AVEM,
+            "58.7 / 44.1",
+            against_measure="emotion_audio",
+        ),
+        Claim(
+            single,
+            "The picture tells more than the sound",
+            "emotion_video",
+            AVEM,
+            AVEM,
+            "46.1 / 44.1",
+            against_measure="emotion_audio",
+        ),
+        *_each(
+            single,
+            "AVEm-DPO tells emotions better than its base",
+            AVEM,
+            BASE,
+            {"emotion_both": "58.7 / 53.6", "emotion_video": "46.1 / 41.3", "emotion_audio": "44.1 / 38.2"},
+        ),
+    ]
 
 
 def own_claims() -> Sequence[Claim]:
@@ -60,32 +91,95 @@ def own_claims() -> Sequence[Claim]:
 def _rivals() -> list[Claim]:
     source = "Tables 3, 13, 14"
     return [
-        *_each(source, "AVEm-DPO improves on its base", AVEM, BASE, {
-            "basic": "85.2 / 77.3", "basic_audio": "77.9 / 69.2", "basic_video": "92.5 / 85.3", "agree": "60.0 / 34.6",
-            "stress_audio": "80.9 / 50.3", "stress_video": "94.6 / 59.9", "spurious": "92.6 / 47.3",
-            "hallucinated": "97.7 / 39.2",
-        }),
-        *_each(source, "AVEm-DPO improves on Naive-DPO", AVEM, "Naive-DPO", {
-            "basic": "85.2 / 78.6", "agree": "60.0 / 41.6", "stress": "87.8 / 60.4", "spurious": "92.6 / 53.4",
-            "hallucinated": "97.7 / 48.0",
-        }),
-        *_each(source, "AVEm-DPO improves on Vista-DPO", AVEM, "Vista-DPO", {
-            "basic": "85.2 / 80.1", "agree": "60.0 / 52.1", "stress": "87.8 / 80.2", "spurious": "92.6 / 86.4",
-            "hallucinated": "97.7 / 75.9",
-        }),
-        *_each(source, "Vista-DPO improves on Naive-DPO", "Vista-DPO", "Naive-DPO", {
-            "basic": "80.1 / 78.6", "agree": "52.1 / 41.6", "stress": "80.2 / 60.4", "spurious": "86.4 / 53.4",
-            "hallucinated": "75.9 / 48.0",
-        }),
-        *_each(source, "Naive-DPO improves on the base", "Naive-DPO", BASE, {
-            "basic": "78.6 / 77.3", "agree": "41.6 / 34.6", "stress": "60.4 / 55.1", "spurious": "53.4 / 47.3",
-            "hallucinated": "48.0 / 39.2",
-        }),
-        Claim(source, "The base fails more on hallucinated cues than on spurious ones", "hallucinated", BASE, BASE,
-              "39.2 / 47.3", "less", "spurious"),
-        Claim(source, "AVEm-DPO is left weaker on spurious cues in the sound", "spurious_audio", AVEM, AVEM,
-              "88.6 / 96.5", "less", "spurious_video"),
-    ]  # fmt: skip
+        *_each(
+            source,
+            "AVEm-DPO improves on its base",
+            AVEM,
+            BASE,
+            {
+                "basic": "85.2 / 77.3",
+                "basic_audio": "77.9 / 69.2",
+                "basic_video": "92.5 / 85.3",
+                "agree": "60.0 / 34.6",
+                "stress_audio": "80.9 / 50.3",
+                "stress_video": "94.6 / 59.9",
+                "spurious": "92.6 / 47.3",
+                "hallucinated": "97.7 / 39.2",
+            },
+        ),
+        *_each(
+            source,
+            "AVEm-DPO improves on Naive-DPO",
+            AVEM,
+            "Naive-DPO",
+            {
+                "basic": "85.2 / 78.6",
+                "agree": "60.0 / 41.6",
+                "stress": "87.8 / 60.4",
+                "spurious": "92.6 / 53.4",
+                "hallucinated": "97.7 / 48.0",
+            },
+        ),
+        *_each(
+            source,
+            "AVEm-DPO improves on Vista-DPO",
+            AVEM,
+            "Vista-DPO",
+            {
+                "basic": "85.2 / 80.1",
+                "agree": "60.0 / 52.1",
+                "stress": "87.8 / 80.2",
+                "spurious": "92.6 / 86.4",
+                "hallucinated": "97.7 / 75.9",
+            },
+        ),
+        *_each(
+            source,
+            "Vista-DPO improves on Naive-DPO",
+            "Vista-DPO",
+            "Naive-DPO",
+            {
+                "basic": "80.1 / 78.6",
+                "agree": "52.1 / 41.6",
+                "stress": "80.2 / 60.4",
+                "spurious": "86.4 / 53.4",
+                "hallucinated": "75.9 / 48.0",
+            },
+        ),
+        *_each(
+            source,
+            "Naive-DPO improves on the base",
+            "Naive-DPO",
+            BASE,
+            {
+                "basic": "78.6 / 77.3",
+                "agree": "41.6 / 34.6",
+                "stress": "60.4 / 55.1",
+                "spurious": "53.4 / 47.3",
+                "hallucinated": "48.0 / 39.2",
+            },
+        ),
+        Claim(
+            source,
+            "The base fails more on hallucinated cues than on spurious ones",
+            "hallucinated",
+            BASE,
+            BASE,
+            "39.2 / 47.3",
+            "less",
+            "spurious",
+        ),
+        Claim(
+            source,
+            "AVEm-DPO is left weaker on spurious cues in the sound",
+            "spurious_audio",
+            AVEM,
+            AVEM,
+            "88.6 / 96.5",
+            "less",
+            "spurious_video",
+        ),
+    ]
 
 
 def _components() -> list[Claim]:
@@ -102,9 +196,12 @@ def _components() -> list[Claim]:
         paper = {name: f"{own} / {figure}" for (name, own), figure in zip(whole.items(), figures, strict=True)}
         made += _each(source, says, AVEM, run, paper)
     contrast = {
-        "basic": "79.1 / 77.3", "agree": "51.3 / 34.6", "stress": "61.7 / 55.1", "spurious": "50.9 / 47.3",
+        "basic": "79.1 / 77.3",
+        "agree": "51.3 / 34.6",
+        "stress": "61.7 / 55.1",
+        "spurious": "50.9 / 47.3",
         "hallucinated": "54.8 / 39.2",
-    }  # fmt: skip
+    }
     return made + _each(source, "Contrastive decoding improves on the base", "contrastive decoding", BASE, contrast)
 
 
@@ -152,18 +249,50 @@ def _answers() -> list[Claim]:
         alone = "" if " and " in run else " alone"
         made += _each(source, f"Rejecting both kinds is better than {run}{alone}", AVEM, run, paper)
     made += [
-        Claim(source, "Emotion-relevant alone does more than video-relevant alone", "hallucinated", "emotion-relevant",
-              "video-relevant", "97.9 / 90.9"),
-        Claim(source, "Video-relevant alone does more than emotion-relevant alone", "spurious", "video-relevant",
-              "emotion-relevant", "91.6 / 88.5"),
-        *_each(source, "Emotion-relevant alone improves on the base", "emotion-relevant", BASE,
-               {"spurious": "88.5 / 47.3", "hallucinated": "97.9 / 39.2"}),
-        *_each(source, "Video-relevant alone improves on the base", "video-relevant", BASE,
-               {"spurious": "91.6 / 47.3", "hallucinated": "90.9 / 39.2"}),
-        *_each(source, "Irrelevant alone still improves on the base", "irrelevant", BASE,
-               {"basic": "82.4 / 77.3", "agree": "56.7 / 34.6", "stress": "81.4 / 55.1", "spurious": "85.1 / 47.3",
-                "hallucinated": "88.9 / 39.2"}),
-    ]  # fmt: skip
+        Claim(
+            source,
+            "Emotion-relevant alone does more than video-relevant alone",
+            "hallucinated",
+            "emotion-relevant",
+            "video-relevant",
+            "97.9 / 90.9",
+        ),
+        Claim(
+            source,
+            "Video-relevant alone does more than emotion-relevant alone",
+            "spurious",
+            "video-relevant",
+            "emotion-relevant",
+            "91.6 / 88.5",
+        ),
+        *_each(
+            source,
+            "Emotion-relevant alone improves on the base",
+            "emotion-relevant",
+            BASE,
+            {"spurious": "88.5 / 47.3", "hallucinated": "97.9 / 39.2"},
+        ),
+        *_each(
+            source,
+            "Video-relevant alone improves on the base",
+            "video-relevant",
+            BASE,
+            {"spurious": "91.6 / 47.3", "hallucinated": "90.9 / 39.2"},
+        ),
+        *_each(
+            source,
+            "Irrelevant alone still improves on the base",
+            "irrelevant",
+            BASE,
+            {
+                "basic": "82.4 / 77.3",
+                "agree": "56.7 / 34.6",
+                "stress": "81.4 / 55.1",
+                "spurious": "85.1 / 47.3",
+                "hallucinated": "88.9 / 39.2",
+            },
+        ),
+    ]
     for alone in ("emotion-relevant", "video-relevant"):
         with_more = f"{alone} and irrelevant"
         pairs = zip(names, others[with_more], others[alone], strict=True)
@@ -176,16 +305,44 @@ def _strengths() -> list[Claim]:
     source = "Fig. 11"
     ratio, debiasing, modality = "beta_vr (beta_er is the rest to 1) = {}", "gamma_tpd = {}", "lambda_av = {}"
     return [
-        Claim(source, "More beta_vr: fewer spurious cues", "spurious", ratio.format("0.9/0.1"),
-              ratio.format("0.1/0.9")),
-        Claim(source, "More beta_er: fewer hallucinated cues", "hallucinated", ratio.format("0.1/0.9"),
-              ratio.format("0.9/0.1")),
-        Claim(source, "Half of the debiasing: fewer hallucinated cues", "hallucinated", debiasing.format("0.15"),
-              debiasing.format("0.0")),
-        Claim(source, "Debiasing is saturated beyond its usual strength", "hallucinated", debiasing.format("0.75"),
-              debiasing.format("0.3"), expects="same"),
-        *_each(source, "Modality preference helps more at 1 than at 0.5", modality.format("1.0"),
-               modality.format("0.5"), {"basic": "", "stress": ""}),
-        Claim(source, "Modality preference is saturated beyond 1", "stress", modality.format("2.0"),
-              modality.format("1.0"), expects="same"),
-    ]  # fmt: skip
+        Claim(
+            source, "More beta_vr: fewer spurious cues", "spurious", ratio.format("0.9/0.1"), ratio.format("0.1/0.9")
+        ),
+        Claim(
+            source,
+            "More beta_er: fewer hallucinated cues",
+            "hallucinated",
+            ratio.format("0.1/0.9"),
+            ratio.format("0.9/0.1"),
+        ),
+        Claim(
+            source,
+            "Half of the debiasing: fewer hallucinated cues",
+            "hallucinated",
+            debiasing.format("0.15"),
+            debiasing.format("0.0"),
+        ),
+        Claim(
+            source,
+            "Debiasing is saturated beyond its usual strength",
+            "hallucinated",
+            debiasing.format("0.75"),
+            debiasing.format("0.3"),
+            expects="same",
+        ),
+        *_each(
+            source,
+            "Modality preference helps more at 1 than at 0.5",
+            modality.format("1.0"),
+            modality.format("0.5"),
+            {"basic": "", "stress": ""},
+        ),
+        Claim(
+            source,
+            "Modality preference is saturated beyond 1",
+            "stress",
+            modality.format("2.0"),
+            modality.format("1.0"),
+            expects="same",
+        ),
+    ]

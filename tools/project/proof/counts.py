@@ -14,9 +14,17 @@ from avem.tools.sweep.measures import SIDES
 Floats = NDArray[np.float64]
 
 CELLS = (
-    "basic_audio", "basic_video", "agree_yes", "agree_no", "stress_audio_yes", "stress_audio_spurious",
-    "stress_audio_hallucinated", "stress_video_yes", "stress_video_spurious", "stress_video_hallucinated",
-)  # fmt: skip
+    "basic_audio",
+    "basic_video",
+    "agree_yes",
+    "agree_no",
+    "stress_audio_yes",
+    "stress_audio_spurious",
+    "stress_audio_hallucinated",
+    "stress_video_yes",
+    "stress_video_spurious",
+    "stress_video_hallucinated",
+)
 """Kinds of questions whose right answers are counted: task, and where it matters the answer or the subtask."""
 
 WRONG = ("spurious", "hallucinated")

@@ -83,13 +83,17 @@ def make_corpus(out: Path, splits: Mapping[str, Split], teaching: Split) -> tupl
     """
     plan = {
         "splits": {name: asdict(split) for name, split in splits.items()},
-        "teaching": asdict(teaching), "seed": CORPUS_SEED,
-    }  # fmt: skip
+        "teaching": asdict(teaching),
+        "seed": CORPUS_SEED,
+    }
     claim_directory(out, PLAN, plan, "proof")
     corpus = write_corpus(
-        out / "corpus", draw_splits(splits, CORPUS_SEED), plan,
-        RowRecipe(instructions, preferences, questions, BASE, PREFERENCE), CORPUS_SEED,
-    )  # fmt: skip
+        out / "corpus",
+        draw_splits(splits, CORPUS_SEED),
+        plan,
+        RowRecipe(instructions, preferences, questions, BASE, PREFERENCE),
+        CORPUS_SEED,
+    )
     return corpus, teach_encoders(out / "encoders", teaching)
 
 
@@ -119,9 +123,14 @@ def on_first_clips(questions: Sequence[Question], clips: int) -> tuple[Question,
 def _train_base(seed: int, *, corpus: Corpus, cache: Path, folder: Path, settings: Mapping[str, Any]) -> Path:
     """Supervised training of projectors and language model, both from scratch."""
     config = SupervisedConfig(
-        cache=cache, model="untrained", data=corpus.instructions, out=folder / str(seed), seed=seed, device="cpu",
+        cache=cache,
+        model="untrained",
+        data=corpus.instructions,
+        out=folder / str(seed),
+        seed=seed,
+        device="cpu",
         **{**SUPERVISED_PRESETS["proof"], **settings},
-    )  # fmt: skip
+    )
     rows, pairs = read_instructions(corpus.instructions), read_preferences(corpus.preferences)
     model = make_untrained(rows, pairs, FeatureStore.open(cache), seed, BASE_SIZE)
     return train_supervised(config, model)

@@ -52,9 +52,13 @@ def write_page(path: Path, record: Record) -> dict[str, Sheet]:
     sheets = make_sheets(judged)
     page = page_environment().get_template("sheets.html.jinja")
     content = page.render(
-        over="Proof", title="What holds of the paper, where every cue is known", lede=LEDE,
-        sheets=list(sheets.values()), pictures=list(map(Markup, draw_figures(judged).values())), version=__version__,
-    )  # fmt: skip
+        over="Proof",
+        title="What holds of the paper, where every cue is known",
+        lede=LEDE,
+        sheets=list(sheets.values()),
+        pictures=list(map(Markup, draw_figures(judged).values())),
+        version=__version__,
+    )
     save_page(path, content)
     return sheets
 

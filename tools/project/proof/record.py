@@ -92,9 +92,13 @@ class Record:
             for run, own in self.right.items()
         }
         content = {
-            "format": FORMAT, **self.about, "clips": self.clips, "cells": list(CELLS),
-            "questions": self.questions.tolist(), "right": right,
-        }  # fmt: skip
+            "format": FORMAT,
+            **self.about,
+            "clips": self.clips,
+            "cells": list(CELLS),
+            "questions": self.questions.tolist(),
+            "right": right,
+        }
         lines = [f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}" for name, value in content.items()]
         write_atomic(path, "{" + ",\n".join(lines) + "}\n")
 

@@ -78,10 +78,15 @@ def make_released_ground(
     untrained = make_untrained(gguf, FeatureStore.open(cache), folder / "untrained")
     run = train_supervised(
         SupervisedConfig(
-            cache=cache, model=str(untrained), data=corpus.instructions, out=folder / "run", seed=SEED, device="cpu",
+            cache=cache,
+            model=str(untrained),
+            data=corpus.instructions,
+            out=folder / "run",
+            seed=SEED,
+            device="cpu",
             **{**SUPERVISED_PRESETS["proof-smollm2"], **settings},
         )
-    )  # fmt: skip
+    )
     base = run / "merged"  # goes where the run goes
     if not base.is_dir():
         merge_model(run, base)
@@ -117,10 +122,15 @@ def make_untrained(gguf: Path, store: FeatureStore, folder: Path) -> Path:
         language_model, tokenizer = load_language_model(gguf, dtype=torch.bfloat16)
         widths = {kind: store.features(kind, [0]).shape[-1] for kind in store.kinds}
         config = AudiovisualConfig(
-            video_hidden_size=widths["video"], audio_hidden_size=widths["audio"], video_projector="mlp2x_gelu",
-            audio_projector="stack-mlp", audio_stack=STACK, prompt_format="chat", video_frames=FRAMES,
+            video_hidden_size=widths["video"],
+            audio_hidden_size=widths["audio"],
+            video_projector="mlp2x_gelu",
+            audio_projector="stack-mlp",
+            audio_stack=STACK,
+            prompt_format="chat",
+            video_frames=FRAMES,
             video_fingerprint=json_sha256(store.fingerprint("video")),
             audio_fingerprint=json_sha256(store.fingerprint("audio")),
-        )  # fmt: skip
+        )
         AudiovisualLM.create(language_model, tokenizer, config, seed=SEED).save(folder, licence="apache-2.0")
     return folder

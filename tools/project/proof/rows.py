@@ -117,9 +117,7 @@ def _reasoned(row: PreferenceRow, scene: Scene, rng: np.random.Generator) -> Pre
         asked = next((cue for cue in group if cue.asks(emotion) == row.question), None)
         answers.append(rows.reply(asked is not None, (asked or pick(group, rng)).shows(emotion)))
     chosen, spurious, hallucinated = answers
-    return replace(
-        row, chosen=chosen, rejected_video_relevant=spurious, rejected_emotion_relevant=hallucinated
-    )  # fmt: skip
+    return replace(row, chosen=chosen, rejected_video_relevant=spurious, rejected_emotion_relevant=hallucinated)
 
 
 def _absent(scene: Scene, side: Modality) -> list[Cue]:

@@ -108,10 +108,12 @@ def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
             results += [one for own in found for one in own]
     results += _storage(options, ground, results)
     about: dict[str, Any] = {
-        "avem": __version__, "settings": _settings(options, "proof"), "machine": platform.machine(),
+        "avem": __version__,
+        "settings": _settings(options, "proof"),
+        "machine": platform.machine(),
         "cost": _cost(options.out, ("", "-int8")),
         **({"candidates": candidates} if candidates else {}),
-    }  # fmt: skip
+    }
     if set(PROBED) <= {found.run for found in results}:
         about |= _probe(options, ground, results)
     return _publish(options, "some" if options.only else "proof", results, about)
@@ -141,9 +143,11 @@ def _run_released(options: ProofOptions) -> dict[str, Sheet]:
     base = results[0]  # one for all seeds
     results = [*(replace(base, seed=seed) for seed in options.seeds), *results[1:]]
     about = {
-        "avem": __version__, "settings": _settings(options, f"proof-{RELEASED}"), "machine": platform.machine(),
+        "avem": __version__,
+        "settings": _settings(options, f"proof-{RELEASED}"),
+        "machine": platform.machine(),
         "cost": _cost(options.out, (f"-{RELEASED}",)),
-    }  # fmt: skip
+    }
     return _publish(options, RELEASED, results, about)
 
 
@@ -169,12 +173,18 @@ def _sweep(options: ProofOptions, ground: Ground, grids: Sequence[Grid], split: 
     names = {run.name for grid in grids for run in grid.runs}
     questions = ground.questions if split == TEST else ground.corpus.benchmark_of(split)
     return SweepOptions(
-        cache=ground.cache, prefs=ground.corpus.preferences, model=ground.bases,
+        cache=ground.cache,
+        prefs=ground.corpus.preferences,
+        model=ground.bases,
         out=options.out / ground.cache.name.replace("cache", "sweep" if split == TEST else split),
-        questions=questions, style=STYLE, seeds=options.seeds, device="cpu",
-        settings={**PREFERENCE_PRESETS["proof"], **options.settings}, only=tuple(set(options.only) & names),
+        questions=questions,
+        style=STYLE,
+        seeds=options.seeds,
+        device="cpu",
+        settings={**PREFERENCE_PRESETS["proof"], **options.settings},
+        only=tuple(set(options.only) & names),
         workers=options.workers,
-    )  # fmt: skip
+    )
 
 
 def choose_settings(options: ProofOptions) -> Sheet:
@@ -192,10 +202,14 @@ def _choose_settings(options: ProofOptions) -> Sheet:
     ground, grid = _make_ground(options, options.seeds), read_grid("settings")
     results = run_sweeps([grid], _sweep(options, ground, [grid], VALIDATION))[0]
     tried = [
-        {"run": found.run, "seed": found.seed, **{column: found.measures[column] for column in grid.columns},
-         "mean": sum(found.measures[column] for column in grid.columns[:3]) / 3}
+        {
+            "run": found.run,
+            "seed": found.seed,
+            **{column: found.measures[column] for column in grid.columns},
+            "mean": sum(found.measures[column] for column in grid.columns[:3]) / 3,
+        }
         for found in results
-    ]  # fmt: skip
+    ]
     content = {"settings": dict(options.settings), "tried": tried}
     write_sealed(options.out / CANDIDATES, content)
     return candidates_sheet(tried)

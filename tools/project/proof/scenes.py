@@ -50,10 +50,15 @@ def draw_splits(splits: Mapping[str, Split], seed: int) -> list[Scene]:
     for number, (name, size) in enumerate(splits.items()):
         persons = draw_persons(name, size.persons, np.random.default_rng((seed, number, 0)))
         scenes += [
-            _draw(f"proof/{name}-{clip:05d}", name, EMOTIONS[clip % len(EMOTIONS)], persons,
-                  np.random.default_rng((seed, number, 1, clip)))
+            _draw(
+                f"proof/{name}-{clip:05d}",
+                name,
+                EMOTIONS[clip % len(EMOTIONS)],
+                persons,
+                np.random.default_rng((seed, number, 1, clip)),
+            )
             for clip in range(size.clips)
-        ]  # fmt: skip
+        ]
     return scenes
 
 

@@ -64,8 +64,9 @@ def judge_record(record: Record) -> Judged:
     verdicts += probed
     orders = [
         {run: judge(_of(run, claim), point, drawn) for run in SAME_OBJECTIVE if run in point}
-        for claim in claims if claim.run == AVEM
-    ]  # fmt: skip
+        for claim in claims
+        if claim.run == AVEM
+    ]
     return Judged(record, verdicts, point, orders)
 
 
@@ -91,9 +92,11 @@ def make_sheets(judged: Judged) -> dict[str, Sheet]:
         sheets |= {"steady": _steady(judged.orders), "orders": _orders(judged.orders)}
     about, second = judged.record.about, _second_names(judged.record)
     makers: dict[str, tuple[str, Callable[[Any], Sheet]]] = {
-        "candidates": ("settings", candidates_sheet), "named": ("named", partial(_named, passed_over=second)),
-        "rewards": ("rewards", partial(_rewards, passed_over=second)), "probes": ("probes", _probes),
-    }  # fmt: skip
+        "candidates": ("settings", candidates_sheet),
+        "named": ("named", partial(_named, passed_over=second)),
+        "rewards": ("rewards", partial(_rewards, passed_over=second)),
+        "probes": ("probes", _probes),
+    }
     for kept, (name, make) in makers.items():
         if about.get(kept):
             with intact(f"The results' `{kept}`", "run `avem sweep proof` again"):
@@ -135,8 +138,9 @@ def _rewards(found: Mapping[str, BySeed], passed_over: Collection[str]) -> Sheet
     blank = dict.fromkeys(REWARDS)
     records: list[dict[str, Any]] = [
         {"run": run, "seeds": len(own), **blank, **mean_rewards(own)}
-        for run, own in found.items() if run not in passed_over
-    ]  # fmt: skip
+        for run, own in found.items()
+        if run not in passed_over
+    ]
     rows = tuple(
         (one["run"], str(one["seeds"]), *("" if one[name] is None else f"{one[name]:.1f}" for name in REWARDS))
         for one in records
@@ -186,9 +190,12 @@ def _orders(judged: Sequence[Mapping[str, Verdict]]) -> Sheet:
     for own in judged:
         claim = own[AVEM].claim
         rows.append(
-            (claim.says, MEASURES[claim.measure],
-             *(f"{_span(own[run])}, {own[run].outcome}" if run in own else "" for run in SAME_OBJECTIVE))
-        )  # fmt: skip
+            (
+                claim.says,
+                MEASURES[claim.measure],
+                *(f"{_span(own[run])}, {own[run].outcome}" if run in own else "" for run in SAME_OBJECTIVE),
+            )
+        )
         records += [_flat(found) for found in own.values()]
     header = ("the paper's claim", "in", *SAME_OBJECTIVE)
     return Sheet("The same claims of other runs of the same objective", header, tuple(rows), tuple(records))
@@ -207,10 +214,14 @@ def _steady(judged: Sequence[Mapping[str, Verdict]]) -> Sheet:
         *(f"the same in {count} of {len(orders)} other orders" for count in range(len(orders), -1, -1)),
     )
     records = [
-        {"verdict": verdict, "claims": sum(agreeing[verdict].values()),
-         **{f"same_in_{count}": agreeing[verdict][count] for count in range(len(orders), -1, -1)}}
-        for verdict in (HOLDS, FAILS, OPEN) if verdict in agreeing
-    ]  # fmt: skip
+        {
+            "verdict": verdict,
+            "claims": sum(agreeing[verdict].values()),
+            **{f"same_in_{count}": agreeing[verdict][count] for count in range(len(orders), -1, -1)},
+        }
+        for verdict in (HOLDS, FAILS, OPEN)
+        if verdict in agreeing
+    ]
     return Sheet("The order of rows", header, tuple(tuple(map(str, one.values())) for one in records), tuple(records))
 
 
@@ -232,19 +243,23 @@ def _widths(verdicts: Sequence[Verdict]) -> Sheet:
 
 
 def _claims(verdicts: Sequence[Verdict]) -> Sheet:
-    header = (
-        "the paper's claim", "in", "verdict", "difference", "found", "paper", "by seed", "run / against", "from"
-    )  # fmt: skip
+    header = ("the paper's claim", "in", "verdict", "difference", "found", "paper", "by seed", "run / against", "from")
     rows = []
     for found in verdicts:
         claim, places = found.claim, _places(found.claim.measure)
         rows.append(
-            (claim.says, " / ".join(_title(name) for name in (claim.measure, claim.against_measure) if name),
-             "; ".join(filter(None, (found.outcome, found.beside_paper))), _span(found),
-             f"{found.run:.{places}f} / {found.against:.{places}f}", claim.paper,
-             ", ".join(f"{value:+.{places}f}" for value in found.by_seed),
-             " / ".join(dict.fromkeys((claim.run, claim.against))), claim.source)
-        )  # fmt: skip
+            (
+                claim.says,
+                " / ".join(_title(name) for name in (claim.measure, claim.against_measure) if name),
+                "; ".join(filter(None, (found.outcome, found.beside_paper))),
+                _span(found),
+                f"{found.run:.{places}f} / {found.against:.{places}f}",
+                claim.paper,
+                ", ".join(f"{value:+.{places}f}" for value in found.by_seed),
+                " / ".join(dict.fromkeys((claim.run, claim.against))),
+                claim.source,
+            )
+        )
     return Sheet("The paper's claims", header, tuple(rows), tuple(map(_flat, verdicts)))
 
 

@@ -124,9 +124,15 @@ def judge(
         half = float(student_t.ppf((1 + LEVEL) / 2, seeds - 1) * np.sqrt(variance))
         low, high = mean - half, mean + half
     return Verdict(
-        claim, float(run.mean()), float(against.mean()), mean, low, high, tuple(map(float, difference)),
+        claim,
+        float(run.mean()),
+        float(against.mean()),
+        mean,
+        low,
+        high,
+        tuple(map(float, difference)),
         _outcome(claim.expects, low, high),
-    )  # fmt: skip
+    )
 
 
 def _outcome(expects: Expects, low: float | None, high: float | None) -> str:

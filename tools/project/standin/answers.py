@@ -103,18 +103,24 @@ def _basic(scene: Scene, side: Modality) -> dict[str, Any]:
         texts = [sentence(claim.shows(scene.emotion)) for claim in claims]
         place = (scene.seed + number) % 4
         texts = texts[-place:] + texts[:-place] if place else texts
-        asked.append({
-            "question": REASONING[side], "choices": [f"({'ABCD'[n]}) {text}" for n, text in enumerate(texts)],
-            "answer": "ABCD"[place], "explanation": sentence(cue.shows(scene.emotion)), "category": "cue",
-        })  # fmt: skip
+        asked.append(
+            {
+                "question": REASONING[side],
+                "choices": [f"({'ABCD'[n]}) {text}" for n, text in enumerate(texts)],
+                "answer": "ABCD"[place],
+                "explanation": sentence(cue.shows(scene.emotion)),
+                "category": "cue",
+            }
+        )
     return {"questions": asked[: 1 + scene.seed % 2]}
 
 
 def _stress(scene: Scene, side: Modality, kind: str) -> dict[str, Any]:
     cues: Sequence[Cue] = {
-        "present": scene.present(side), "spurious": scene.irrelevant(side),
+        "present": scene.present(side),
+        "spurious": scene.irrelevant(side),
         "hallucinated": (_missing(scene, side, scene.emotion),),
-    }[kind]  # fmt: skip
+    }[kind]
     cue = cues[scene.seed % len(cues)]
     verb = "are" if cue.plural else "is"
     there = "not there" if kind == "hallucinated" else f"{VERBS[side]} in the clip"
@@ -146,9 +152,11 @@ def _rejected(scene: Scene, side: Modality, step: str, prompt: str) -> dict[str,
     else:
         there = next(cue for cue in scene.present(side) if f"the {cue.phrase}" in given(prompt, "Right answer").lower())
         cues = [
-            there, scene.irrelevant(side)[0], _missing(scene, side, scene.emotion),
+            there,
+            scene.irrelevant(side)[0],
+            _missing(scene, side, scene.emotion),
             _missing(scene, side, _other(scene.emotion)),
-        ]  # fmt: skip
+        ]
         texts = [sentence(cue.shows(scene.emotion)) for cue in cues]
         if not given(prompt, "Options"):
             texts = [_described(scene, side, cue) for cue in cues]
@@ -204,8 +212,14 @@ def spoil(kind: str, value: Any, step: str, emotion: Emotion | None) -> tuple[st
 
 def _translated(value: Any) -> Any:
     """The reply with its free texts in other languages."""
-    free = {"detailed_caption": CHINESE, "emotion_caption": SPANISH, "question": SPANISH, "explanation": CHINESE,
-            "correct": SPANISH, "description": SPANISH}  # fmt: skip
+    free = {
+        "detailed_caption": CHINESE,
+        "emotion_caption": SPANISH,
+        "question": SPANISH,
+        "explanation": CHINESE,
+        "correct": SPANISH,
+        "description": SPANISH,
+    }
     if isinstance(value, dict):
         return {name: free.get(name, _translated(item)) for name, item in value.items()}
     return [_translated(item) for item in value] if isinstance(value, list) else value

@@ -24,8 +24,10 @@ from avem.tools.project.standin.answers import Witness, spoil
 
 REASONS = {200: "OK", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
 TRANSPORT_FAULTS = {
-    "rate_limit": (429, "too many requests"), "server_error": (500, "out of order"), "wrong_key": (401, "invalid key"),
-}  # fmt: skip
+    "rate_limit": (429, "too many requests"),
+    "server_error": (500, "out of order"),
+    "wrong_key": (401, "invalid key"),
+}
 """Faults that are a status; `timeout` is a reply that comes too late."""
 
 

@@ -47,10 +47,15 @@ RENAMED = (
 """Beginnings of our names and of AVERE's; the first that fits counts."""
 
 QFORMER_FIELDS = (
-    "qformer_num_speech_query_tokens", "qformer_window_level", "qformer_second_per_window", "qformer_second_stride",
-    "qformer_num_video_query_tokens", "video_qformer_window_level", "video_qformer_tokens_per_window",
+    "qformer_num_speech_query_tokens",
+    "qformer_window_level",
+    "qformer_second_per_window",
+    "qformer_second_stride",
+    "qformer_num_video_query_tokens",
+    "video_qformer_window_level",
+    "video_qformer_tokens_per_window",
     "video_qformer_token_stride",
-)  # fmt: skip
+)
 
 
 def is_avere(settings: dict[str, Any]) -> bool:
@@ -119,10 +124,25 @@ def avere_name(name: str) -> str:
 def _llama_config(settings: dict[str, Any]) -> LlamaConfig:
     """The language model's part of an AVERE configuration."""
     names = (
-        "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-        "num_key_value_heads", "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling",
-        "attention_bias", "mlp_bias", "head_dim", "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id",
-    )  # fmt: skip
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "hidden_act",
+        "max_position_embeddings",
+        "rms_norm_eps",
+        "rope_theta",
+        "rope_scaling",
+        "attention_bias",
+        "mlp_bias",
+        "head_dim",
+        "tie_word_embeddings",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+    )
     try:
         return LlamaConfig(**{name: settings[name] for name in names if settings.get(name) is not None})
     except (TypeError, ValueError) as error:

@@ -18,8 +18,14 @@ from avem.sealed.checksums import write_checksums
 from avem.train.checkpoints.tensors import read_tensors
 from avem.train.families.avere.checkpoint import IGNORED, QFORMER_FIELDS, avere_name, is_avere
 
-COMPANIONS = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-              "added_tokens.json", "generation_config.json")  # fmt: skip
+COMPANIONS = (
+    "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "generation_config.json",
+)
 """Files that are copied as they are from the checkpoint that gives the encoders."""
 PROJECTORS = {"qformer": "qformer", "stack-mlp": "mlp"}
 
@@ -83,10 +89,20 @@ def _settings(model: Any) -> dict[str, Any]:
     theta = rope.pop("rope_theta", 10000.0)
     rope_type = rope.pop("rope_type", "default")
     names = (
-        "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-        "num_key_value_heads", "hidden_act", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings",
-        "bos_token_id", "eos_token_id", "pad_token_id",
-    )  # fmt: skip
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "hidden_act",
+        "max_position_embeddings",
+        "rms_norm_eps",
+        "tie_word_embeddings",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+    )
     return {
         **{name: getattr(language_model, name) for name in names},
         **{name: getattr(config, name) for name in QFORMER_FIELDS},
