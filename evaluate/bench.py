@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avem.cache.windows import whole_id
 from avem.errors import SettingError
@@ -21,14 +21,18 @@ from avem.guards.special_tokens import refuse_special, special_tokens
 from avem.progress import stage
 from avem.records import Question
 
+if TYPE_CHECKING:
+    from avem.cache.store import FeatureStore
+    from avem.train.model.audiovisual import AudiovisualLM
+
 LETTER_TOKENS = 8
 TEXT_TOKENS = 32
 """Longest replies by style, in tokens: a letter with its option's first words, or an option's text."""
 
 
 def bench_emorealm(
-    model: Any,
-    store: Any,
+    model: AudiovisualLM,
+    store: FeatureStore,
     questions: Sequence[Question],
     style: str = "letters",
     out_dir: Path | None = None,

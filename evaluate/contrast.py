@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,6 +24,10 @@ from avem.evaluate.predict.feature_model import STREAMS, Ask, Asker, options_of
 from avem.files import json_sha256
 from avem.records import Question
 from avem.train.data.noise import Alteration
+
+if TYPE_CHECKING:
+    from avem.cache.store import FeatureStore
+    from avem.train.model.audiovisual import AudiovisualLM
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,12 @@ class ContrastAsker(Asker):
     ways: tuple[str, ...] = ("likelihood",)
 
     def __init__(
-        self, model: Any, store: Any, style: str, options: ContrastOptions, streams: Sequence[str] = STREAMS
+        self,
+        model: AudiovisualLM,
+        store: FeatureStore,
+        style: str,
+        options: ContrastOptions,
+        streams: Sequence[str] = STREAMS,
     ) -> None:
         super().__init__(model, store, style, 1, streams)
         self.options = options
@@ -112,8 +121,8 @@ class ContrastAsker(Asker):
 
 
 def bench_contrast(
-    model: Any,
-    store: Any,
+    model: AudiovisualLM,
+    store: FeatureStore,
     questions: Sequence[Question],
     style: str,
     out_dir: Path,

@@ -19,8 +19,8 @@ from avem.cache.writer import StoreWriter
 from avem.errors import DataError
 from avem.extract import long_clips, plan
 from avem.extract.datasets import find_reader, read_dataset
+from avem.extract.engine.base import open_engine
 from avem.extract.engine.device import Job
-from avem.extract.engine.local import open_engine
 from avem.extract.history import finished_before, record_run
 from avem.extract.labels import label_notes
 from avem.extract.options import ClipFailure, ExtractOptions, ExtractReport

@@ -2,7 +2,8 @@
 
 Clips are put into lists by the nearest of the centroids that FAISS finds by k-means. A pair is compared where the list
 of either clip is among the first few of the other's, and enters the best of both. The lists are gone through one by
-one, each against all the clips that ask for it, in the integer matrix products of `avem.cache.negatives.exact`; searching clip by
+one, each against all the clips that ask for it, in the integer matrix products of
+`avem.cache.negatives.exact`; searching clip by
 clip, as FAISS does, is bound by memory at the sizes of pooled vectors. What a pair's cosine is, and whether it matters,
 is exact; only a pair that is not compared can be missed.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
 
@@ -16,8 +16,13 @@ from avem.files import json_sha256
 from avem.guards.secrets import mask
 from avem.records import Question
 
+if TYPE_CHECKING:
+    from avem.cache.records import Kind
+    from avem.cache.store import FeatureStore
+    from avem.train.model.audiovisual import AudiovisualLM
+
 STYLES = ("letters", "cloze")
-STREAMS = ("video", "audio")
+STREAMS: tuple[Kind, ...] = ("video", "audio")
 KEY_VERSION = 1
 """Raised when the same key would mean another number."""
 
@@ -116,7 +121,12 @@ class Asker:
     ways: tuple[str, ...] = ("likelihood", "generation", "text_only")
 
     def __init__(
-        self, model: Any, store: Any, style: str, max_new_tokens: int, streams: Sequence[str] = STREAMS
+        self,
+        model: AudiovisualLM,
+        store: FeatureStore,
+        style: str,
+        max_new_tokens: int,
+        streams: Sequence[str] = STREAMS,
     ) -> None:
         check_style(style)
         self.model, self.store, self.style, self.max_new_tokens = model, store, style, max_new_tokens
@@ -191,11 +201,13 @@ class Asker:
         """
         media = {row: self.media(row) for row in dict.fromkeys(ask.place for ask in asks)}
         prompts = [prompt_text(ask.question, self.style) for ask in asks]
-        about = [{"id": ask.question.id, "way": ask.way} for ask in asks]
+        about: list[dict[str, Any]] = [{"id": ask.question.id, "way": ask.way} for ask in asks]
         if asks and asks[0].way == "generation":
-            shown = [self.model.prompt(text, *media[ask.place]) for ask, text in zip(asks, prompts, strict=True)]
-            replies = self.model.generate(shown, max_new_tokens=self.max_new_tokens)
-            found = [{**known, "reply": reply} for known, reply in zip(about, replies, strict=True)]
+            asked = [self.model.prompt(text, *media[ask.place]) for ask, text in zip(asks, prompts, strict=True)]
+            replies = self.model.generate(asked, max_new_tokens=self.max_new_tokens)
+            found: list[dict[str, Any]] = [
+                {**known, "reply": reply} for known, reply in zip(about, replies, strict=True)
+            ]
         else:
             shown = [(text, *media[ask.place]) for ask, text in zip(asks, prompts, strict=True)]
             values = self.weigh(shown, [options_of(ask.question, self.style) for ask in asks])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from avem.extract.decode.media import read_waveform, sample_frames
 from avem.files import file_sha256, json_sha256
 from avem.guards.secrets import mask
 from avem.records import Question
+
+if TYPE_CHECKING:
+    from avem.cache.store import FeatureStore
 
 KEY_VERSION = 1
 """Raised when the same key would mean another answer."""
@@ -217,7 +220,7 @@ def files_of_folder(root: Path) -> MediaFiles:
     return MediaFiles(names, {"media": str(root)}, str(root))
 
 
-def files_of_store(store: Any) -> MediaFiles:
+def files_of_store(store: FeatureStore) -> MediaFiles:
     """The media files that a store was made of, where they still are; the file of windows is their whole clip's."""
     ids, paths = whole_ids(store.clips), store.clips["path"].to_pylist()
     names = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,11 @@ from avem.progress import stage
 from avem.records import Question
 from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID
 from avem.train.prefix.attention import prefix_tree_attention
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from avem.train.model.audiovisual import AudiovisualLM
 
 ATTENTION_NAME = "avem_attention_shares"
 
@@ -159,11 +164,11 @@ def _measure(asker: Asker, question: Question, row: int) -> AttentionItem:
     )
 
 
-def token_kinds(model: Any, sequence: Any) -> Any:
+def token_kinds(model: AudiovisualLM, sequence: Any) -> Any:
     """What each position of a sequence is: `video`, `audio` or `text`; an array of words, [S]."""
     frames, tokens = sequence.video_features.shape[:2]
-    video = model.video_projector.token_count(frames, tokens) // frames
-    audio = model.audio_projector.token_count(sequence.audio_features.shape[0])
+    video = model.video_token_count(frames, tokens) // frames
+    audio = model.audio_token_count(sequence.audio_features.shape[0])
     kinds: list[str] = []
     for token in sequence.ids.tolist():
         if token == VIDEO_FRAME_ID:
@@ -176,7 +181,7 @@ def token_kinds(model: Any, sequence: Any) -> Any:
 
 
 @contextmanager
-def measuring(language_model: Any) -> Iterator[None]:
+def measuring(language_model: PreTrainedModel) -> Iterator[None]:
     """While the block runs, a Hugging Face model hands its attention to the `attention_recorder` of the call."""
     AttentionInterface.register(ATTENTION_NAME, _recording_attention)
     AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)

@@ -17,6 +17,8 @@ from avem.records import Question
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from avem.cache.store import FeatureStore
+
 
 @dataclass(frozen=True, slots=True)
 class LabelledClip:
@@ -58,7 +60,9 @@ class LabelledClips:
         ]
 
 
-def clips_of_store(store: Any, dataset: EmotionSet, split: str = "", limit: int | None = None) -> LabelledClips:
+def clips_of_store(
+    store: FeatureStore, dataset: EmotionSet, split: str = "", limit: int | None = None
+) -> LabelledClips:
     """A dataset's labelled clips in a store; the place of a clip is its row, or the rows of its windows.
 
     Args:
@@ -120,7 +124,7 @@ def clips_of_folder(root: Path, dataset: EmotionSet, split: str = "", limit: int
     return _labelled(entries, dataset, split, limit)
 
 
-def with_files(labelled: LabelledClips, store: Any) -> LabelledClips:
+def with_files(labelled: LabelledClips, store: FeatureStore) -> LabelledClips:
     """Clips of a store with their media files as places, where these still are; whole, also where it has windows."""
     clips = []
     for clip in labelled.clips:

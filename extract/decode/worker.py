@@ -1,4 +1,6 @@
-"""A decoding worker: `python -m avem.extract.decode.worker FD` reads tasks from a socket and answers each, until it closes.
+"""A decoding worker: `python -m avem.extract.decode.worker FD` reads tasks from a socket and answers each.
+
+It ends when the socket closes.
 
 Workers are plain subprocesses rather than `multiprocessing` ones: they import neither the parent's main module nor
 torch, so they start in a fifth of a second, and scripts need no main guard.

@@ -68,7 +68,7 @@ class VideoEncoder:
         """
         return torch.from_numpy(preprocess_frames(np.asarray(frames), self.size))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch of clips.
 
@@ -138,7 +138,7 @@ class AudioEncoder:
         audio = openai_whisper("audio")
         return cast(Tensor, audio.log_mel_spectrogram(audio.pad_or_trim(samples, self.samples), self.shape.n_mels))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, mels: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch of clips.
 

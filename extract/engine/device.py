@@ -19,7 +19,7 @@ from avem.extract.decode.pool import DecodePool
 from avem.extract.decode.task import DecodedClip, DecodeTask
 from avem.extract.engine.assemble import ShardWriterThread, StreamAssembler
 from avem.extract.engine.encoders import Encoders
-from avem.extract.options import ExtractOptions, Timings
+from avem.extract.options import ExtractOptions, ExtractReport, Timings
 from avem.progress import Stage
 
 BATCH_ON_GPU, BATCH_ON_CPU = 32, 8
@@ -187,3 +187,10 @@ def _details(kind: Kind, clip: DecodedClip, error: str, task: DecodeTask) -> Row
     if kind == "video":
         return RowDetails(status, error, length_s, clip.fps, clip.total_frames, clip.has_audio, task.decoder)
     return RowDetails(status, error, length_s, None, None, clip.has_audio, task.decoder, clip.silent)
+
+
+def add_report(report: ExtractReport, part: FillReport) -> None:
+    """Enter what one device did."""
+    for kind, count in part.encoded.items():
+        report.encoded[kind] = report.encoded.get(kind, 0) + count
+    report.timings.add(part.timings)

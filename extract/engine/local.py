@@ -1,42 +1,24 @@
-"""Where an extraction runs: on the devices of this machine, or (`avem.extract.engine.ray`) on a Ray cluster.
-
-An engine loads the encoders and fills the store's pending shards. All devices share one plan: each goes through the
-pending shards from a place of its own and claims those that no other has, so any number of them, on any number of
-machines, write the same bytes.
-"""
+"""The engine of one machine: a thread for each device, and decoding processes that are shared out among them."""
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Protocol
 
-from avem.cache.records import Kind, StreamSpec
 from avem.extract.decode.pool import DecodePool
-from avem.extract.engine.device import FillReport, Job, Lines, Part, fill
+from avem.extract.engine.device import Job, Lines, Part, add_report, fill
 from avem.extract.engine.encoders import device_list, load_encoders
 from avem.extract.options import ExtractOptions, ExtractReport
 from avem.progress import stages
 
 
-class Engine(AbstractContextManager["Engine"], Protocol):
-    """What the pipeline needs of an engine; leaving its context frees the devices."""
-
-    specs: dict[Kind, StreamSpec]
-    """The streams that its encoders make."""
-
-    def fill(self, job: Job, report: ExtractReport) -> None:
-        """Fill the pending shards and enter what was done into the report."""
-        ...
-
-
 class LocalEngine:
-    """The devices of this machine, a thread each; decoding processes are shared out among them.
+    """The devices of this machine, a thread each.
 
-    The processes start first, so that they are ready by the time encoders are loaded and arrays are made.
+    Decoding processes start first, so that they are ready by the time encoders are loaded and arrays are made.
 
     Args:
         options: Which devices, encoders and precision.
@@ -88,27 +70,3 @@ class LocalEngine:
                         add_report(report, future.result())
                 finally:
                     stop.set()
-
-
-def add_report(report: ExtractReport, part: FillReport) -> None:
-    """Enter what one device did."""
-    for kind, count in part.encoded.items():
-        report.encoded[kind] = report.encoded.get(kind, 0) + count
-    report.timings.add(part.timings)
-
-
-def open_engine(options: ExtractOptions, clips: int) -> Engine:
-    """Start the engine that the options name.
-
-    Args:
-        options: Which engine, and what it needs.
-        clips: How many are to be decoded at most.
-
-    Raises:
-        AvemError: It, a device or an encoder can't be used; the message names the option.
-    """
-    if options.engine == "ray":
-        from avem.extract.engine.ray import RayEngine
-
-        return RayEngine(options)
-    return LocalEngine(options, clips)

@@ -23,9 +23,8 @@ from avem.cache.records import OK, Kind, StreamSpec
 from avem.cache.stream import StreamWriter
 from avem.errors import MissingFileError, SettingError, StoreError
 from avem.extract.decode.pool import DecodePool
-from avem.extract.engine.device import FillReport, Job, Lines, Part, fill
+from avem.extract.engine.device import FillReport, Job, Lines, Part, add_report, fill
 from avem.extract.engine.encoders import device_list, load_encoders
-from avem.extract.engine.local import add_report
 from avem.extract.options import ExtractOptions, ExtractReport
 from avem.progress import Stage, stage
 

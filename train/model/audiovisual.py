@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -15,13 +15,17 @@ from avem.errors import CheckpointError, FingerprintError, PromptError
 from avem.train.model import lora as adapters
 from avem.train.model import saving
 from avem.train.model.config import AudiovisualConfig
-from avem.train.model.embedding import MediaTokens, embed_atoms, project_media
+from avem.train.model.embedding import MediaTokens, embed_atoms, embedding_table, project_media
 from avem.train.model.generate import generate
 from avem.train.model.projectors import AudioProjector, VideoProjector, build_audio_projector, build_video_projector
 from avem.train.model.prompts import PromptFormat
 from avem.train.model.scoring import response_logprobs
 from avem.train.model.sequences import MediaBank, ScoredSequence, check_width
 from avem.train.prefix.attention import use_prefix_tree_attention
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +41,11 @@ class AudiovisualLM(nn.Module):
         config: Projectors, prompt format, expected features.
     """
 
-    def __init__(self, language_model: Any, tokenizer: Any, config: AudiovisualConfig) -> None:
+    def __init__(
+        self, language_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: AudiovisualConfig
+    ) -> None:
         super().__init__()
-        width = language_model.get_input_embeddings().weight.shape[1]
+        width = embedding_table(language_model).embedding_dim
         self.config = config
         self.tokenizer = tokenizer
         self.language_model = language_model
@@ -57,7 +63,13 @@ class AudiovisualLM(nn.Module):
         use_prefix_tree_attention(language_model)
 
     @classmethod
-    def create(cls, language_model: Any, tokenizer: Any, config: AudiovisualConfig, seed: int = 0) -> AudiovisualLM:
+    def create(
+        cls,
+        language_model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: AudiovisualConfig,
+        seed: int = 0,
+    ) -> AudiovisualLM:
         """Put a language model together with projectors of random weights, in its dtype and on its device.
 
         Args:
@@ -69,20 +81,18 @@ class AudiovisualLM(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = cls(language_model, tokenizer, config)
-        weight = language_model.get_input_embeddings().weight
+        weight = embedding_table(language_model).weight
         return model.to(device=weight.device, dtype=weight.dtype)
 
     @property
     def device(self) -> torch.device:
         """Where the language model's embeddings are."""
-        device: torch.device = self.language_model.get_input_embeddings().weight.device
-        return device
+        return embedding_table(self.language_model).weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Number format of the language model's embeddings."""
-        dtype: torch.dtype = self.language_model.get_input_embeddings().weight.dtype
-        return dtype
+        return embedding_table(self.language_model).weight.dtype
 
     @property
     def peft_model(self) -> Any:
@@ -116,6 +126,14 @@ class AudiovisualLM(nn.Module):
         check_width("audio", features, self.config.audio_hidden_size)
         tokens: torch.Tensor = projector(features.to(self.device, non_blocking=True))
         return tokens
+
+    def video_token_count(self, frames: int, tokens_per_frame: int) -> int:
+        """Tokens that video features `[T, N, C]` become, from T and N."""
+        return _present(self.video_projector, "video").token_count(frames, tokens_per_frame)
+
+    def audio_token_count(self, steps: int) -> int:
+        """Tokens that audio features `[S, C]` become, from S."""
+        return _present(self.audio_projector, "audio").token_count(steps)
 
     def project_bank(self, bank: MediaBank) -> MediaTokens:
         """Project every distinct medium of some sequences once."""
@@ -194,7 +212,7 @@ class AudiovisualLM(nn.Module):
         enable = getattr(self.language_model, "activation_checkpointing_enable", None)  # the newer name
         (enable or self.language_model.gradient_checkpointing_enable)({"use_reentrant": False})
 
-    def attach_adapter(self, peft_model: Any) -> None:
+    def attach_adapter(self, peft_model: PeftModel) -> None:
         """Take on peft's wrapper around this model's language model."""
         self._adapter[:] = [peft_model]
 
@@ -214,7 +232,7 @@ class AudiovisualLM(nn.Module):
         *,
         licence: str | None = None,
         provenance: dict[str, Any] | None = None,
-        language_model: Mapping[str, torch.Tensor] | None = None,
+        language_model: dict[str, torch.Tensor] | None = None,
     ) -> None:
         """Write the whole model in avem's layout; see `avem.train.model.saving.save_model`."""
         saving.save_model(
@@ -281,19 +299,17 @@ class AudiovisualLM(nn.Module):
     ) -> ScoredSequence:
         media_tokens = 0
         if video is not None:
-            projector = _present(self.video_projector, "video")
             check_width("video", video, self.config.video_hidden_size)
-            media_tokens += projector.token_count(video.shape[-3], video.shape[-2]) - video.shape[-3]
+            media_tokens += self.video_token_count(video.shape[-3], video.shape[-2]) - video.shape[-3]
         if audio is not None:
-            listener = _present(self.audio_projector, "audio")
             check_width("audio", audio, self.config.audio_hidden_size)
-            media_tokens += listener.token_count(audio.shape[-2]) - 1
+            media_tokens += self.audio_token_count(audio.shape[-2]) - 1
         frames = 0 if video is None else video.shape[-3]
         encoded = PromptFormat(self.tokenizer, prompt_format or self.config.prompt_format).encode(
             question, answer, frames=frames, audio=audio is not None
         )
         self.check_length(len(encoded.ids) + media_tokens)
-        known = self.language_model.get_input_embeddings().num_embeddings
+        known = embedding_table(self.language_model).num_embeddings
         if max(encoded.ids) >= known:
             raise CheckpointError(
                 f"The tokenizer gives the id {max(encoded.ids)} and the language model knows {known}; put the "

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avem.train.model.audiovisual import AudiovisualLM
 
 CARD = """---
 library_name: avem
@@ -36,7 +39,7 @@ not what they feel: don't use it to judge people. The licence of the base model 
 """
 
 
-def model_card(model: Any, licence: str, provenance: dict[str, Any]) -> str:
+def model_card(model: AudiovisualLM, licence: str, provenance: dict[str, Any]) -> str:
     """The card's text in Markdown with the hub's metadata block.
 
     Args:

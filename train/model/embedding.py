@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
+from torch import nn
 
 from avem.train.model.sequences import MediaBank, split_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from avem.train.model.audiovisual import AudiovisualLM
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +30,7 @@ class MediaTokens:
         return 1 if atom >= 0 else len(self.pieces[-1 - atom])
 
 
-def project_media(model: Any, bank: MediaBank) -> MediaTokens:
+def project_media(model: AudiovisualLM, bank: MediaBank) -> MediaTokens:
     """Project every distinct medium once, those of one shape together."""
     videos = _project(bank.videos, model.project_video)
     audios = _project(bank.audios, model.project_audio)
@@ -34,7 +40,7 @@ def project_media(model: Any, bank: MediaBank) -> MediaTokens:
     )
 
 
-def _project(media: list[torch.Tensor], project: Any) -> list[torch.Tensor]:
+def _project(media: list[torch.Tensor], project: Callable[[torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
     """Projected tokens `[W, H]` of each medium, in order."""
     tokens: dict[int, torch.Tensor] = {}
     by_shape: dict[tuple[int, ...], list[int]] = {}
@@ -45,9 +51,14 @@ def _project(media: list[torch.Tensor], project: Any) -> list[torch.Tensor]:
     return [tokens[number] for number in range(len(media))]
 
 
-def embed_atoms(model: Any, atoms: Sequence[int], media: MediaTokens) -> torch.Tensor:
+def embedding_table(language_model: PreTrainedModel) -> nn.Embedding:
+    """The language model's input embeddings, weight `[V, H]`."""
+    return cast("nn.Embedding", language_model.get_input_embeddings())
+
+
+def embed_atoms(model: AudiovisualLM, atoms: Sequence[int], media: MediaTokens) -> torch.Tensor:
     """Input embeddings `[S, H]` of a row of atoms."""
-    table = model.language_model.get_input_embeddings()
+    table = embedding_table(model.language_model)
     pieces = []
     for is_text, run in groupby(atoms, key=lambda atom: atom >= 0):
         if is_text:

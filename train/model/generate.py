@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import DynamicCache
@@ -13,6 +13,9 @@ from avem.errors import SettingError
 from avem.train.model.embedding import MediaTokens, embed_atoms
 from avem.train.model.prompts import PromptFormat
 from avem.train.model.sequences import MediaBank, ScoredSequence
+
+if TYPE_CHECKING:
+    from avem.train.model.audiovisual import AudiovisualLM
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Batch:
 
 @torch.no_grad()
 def generate(
-    model: Any,
+    model: AudiovisualLM,
     prompts: Sequence[ScoredSequence],
     max_new_tokens: int,
     *,
@@ -58,12 +61,12 @@ def generate(
     new = generate_ids(
         model, prompts, max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, batch_size=batch_size
     )
-    return [model.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in new]
+    return [str(model.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in new]
 
 
 @torch.no_grad()
 def generate_ids(
-    model: Any,
+    model: AudiovisualLM,
     prompts: Sequence[ScoredSequence],
     max_new_tokens: int,
     *,
@@ -133,7 +136,7 @@ class _Sampler:
 
 
 def _decode(
-    model: Any, batch: Batch, media: MediaTokens, max_new_tokens: int, ends: set[int], sampler: _Sampler
+    model: AudiovisualLM, batch: Batch, media: MediaTokens, max_new_tokens: int, ends: set[int], sampler: _Sampler
 ) -> list[list[int]]:
     """Decode one batch: the shared beginning once, then the rests padded on the left, then token by token."""
     count = len(batch.numbers)
@@ -184,7 +187,7 @@ def _common_length(paths: list[list[int]]) -> int:
     return next((i for i in range(shortest) if any(path[i] != paths[0][i] for path in paths)), shortest)
 
 
-def _end_ids(model: Any) -> set[int]:
+def _end_ids(model: AudiovisualLM) -> set[int]:
     """Ids that end an answer: the prompt format's, and those the language model's generation settings name."""
     named = getattr(model.language_model.generation_config, "eos_token_id", None)
     more = named if isinstance(named, list) else [named]

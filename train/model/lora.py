@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -14,8 +14,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from avem.errors import CheckpointError, SettingError
 from avem.train.model.lora_linear import merge_in_products
 
+if TYPE_CHECKING:
+    from avem.train.model.audiovisual import AudiovisualLM
 
-def add_lora(model: Any, rank: int = 8, scale: float = 4.0, *, dropout: float = 0.0, seed: int = 0) -> None:
+
+def add_lora(model: AudiovisualLM, rank: int = 8, scale: float = 4.0, *, dropout: float = 0.0, seed: int = 0) -> None:
     """Freeze a model and add trainable low-rank adapters to every linear layer of its language model but the output.
 
     An adapter that is already there is merged first.
@@ -44,7 +47,7 @@ def add_lora(model: Any, rank: int = 8, scale: float = 4.0, *, dropout: float = 
     merge_in_products(model.language_model)
 
 
-def load_adapter(model: Any, folder: Path, *, trainable: bool = False) -> None:
+def load_adapter(model: AudiovisualLM, folder: Path, *, trainable: bool = False) -> None:
     """Read an adapter that `save_adapter` or peft wrote.
 
     Args:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from avem.errors import SettingError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 BLOCK = 64
 """Weights that share one scale."""
+
+
+FOUR_BIT_MARK = "is_loaded_in_4bit"
+"""Attribute of a language model by which peft knows which kind of adapter to make."""
 
 
 def check_four_bit(device: str | torch.device) -> None:
@@ -26,7 +33,7 @@ def check_four_bit(device: str | torch.device) -> None:
         raise SettingError("4-bit weights need the package bitsandbytes; install it with `pip install 'avem[4bit]'`.")
 
 
-def quantise_linears(language_model: Any, device: str | torch.device) -> None:
+def quantise_linears(language_model: PreTrainedModel, device: str | torch.device) -> None:
     """Put a language model on a device with its linear layers in 4 bits, all but the output layer.
 
     One layer is converted at a time, so the whole model never is on the device in its own number format.
@@ -56,13 +63,13 @@ def quantise_linears(language_model: Any, device: str | torch.device) -> None:
         made.weight = bitsandbytes.nn.Params4bit(linear.weight.data, requires_grad=False, quant_type="nf4", module=made)
         made.bias = linear.bias
         setattr(parent, name, made.to(device))
-    language_model.to(device)
-    language_model.is_loaded_in_4bit = True  # how peft knows which kind of adapter to make
+    nn.Module.to(language_model, device)
+    setattr(language_model, FOUR_BIT_MARK, True)
 
 
-def is_four_bit(language_model: Any) -> bool:
+def is_four_bit(language_model: PreTrainedModel) -> bool:
     """Whether `quantise_linears` has been over a model."""
-    return bool(getattr(language_model, "is_loaded_in_4bit", False))
+    return bool(getattr(language_model, FOUR_BIT_MARK, False))
 
 
 def four_bit_bytes(weights: int) -> int:

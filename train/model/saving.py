@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -26,6 +25,9 @@ from avem.train.model.card import model_card
 from avem.train.model.language_models import quiet_transformers
 from avem.train.model.quantise import is_four_bit
 
+if TYPE_CHECKING:
+    from avem.train.model.audiovisual import AudiovisualLM
+
 MODEL_TYPE, ADAPTER_TYPE = "avem", "avem-adapter"
 FORMAT_VERSION = 1
 
@@ -35,12 +37,12 @@ UNKNOWN_LICENCE = "other"
 
 
 def save_model(
-    model: Any,
+    model: AudiovisualLM,
     directory: Path,
     *,
     licence: str | None,
     provenance: dict[str, Any],
-    language_model: Mapping[str, torch.Tensor] | None = None,
+    language_model: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Write a model in avem's layout; an older model in that folder is replaced whole.
 
@@ -85,7 +87,7 @@ def save_model(
     model.source = str(directory.resolve())
 
 
-def save_adapter(model: Any, directory: Path, *, provenance: dict[str, Any]) -> None:
+def save_adapter(model: AudiovisualLM, directory: Path, *, provenance: dict[str, Any]) -> None:
     """Write what a run trained beside its base: the adapter, if there is one, and the projectors that take gradients.
 
     Args:
@@ -137,7 +139,7 @@ def check_model(folder: Path) -> None:
     check_folder(folder, ignored=("README.md",))
 
 
-def fingerprint(model: Any) -> str:
+def fingerprint(model: AudiovisualLM) -> str:
     """SHA-256 over all weights (an adapter included), the configurations, the prompt format and the tokenizer."""
     weights = {}
     for name, tensor in sorted(model.state_dict().items()):
@@ -159,12 +161,12 @@ def fingerprint(model: Any) -> str:
     )
 
 
-def projector_state(model: Any) -> dict[str, torch.nn.Parameter]:
+def projector_state(model: AudiovisualLM) -> dict[str, torch.nn.Parameter]:
     """The projectors' parameters by name."""
     return {name: tensor for name, tensor in model.named_parameters() if not name.startswith("language_model.")}
 
 
-def _save_projectors(model: Any, folder: Path, *, only_trained: bool) -> None:
+def _save_projectors(model: AudiovisualLM, folder: Path, *, only_trained: bool) -> None:
     state = {
         name: tensor.detach().contiguous().cpu()
         for name, tensor in projector_state(model).items()

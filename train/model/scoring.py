@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +14,11 @@ from avem.train.model.sequences import MediaBank, ScoredSequence
 from avem.train.prefix.attention import prepared_mask
 from avem.train.prefix.flex import tree_attention
 from avem.train.prefix.tree import PrefixTree, build_tree
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from avem.train.model.audiovisual import AudiovisualLM
 
 ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 """Layer types, as transformers names them, that can share prefixes (windows while they hold a whole sequence)."""
@@ -37,7 +42,9 @@ class Targets:
     """The sequence it belongs to."""
 
 
-def response_logprobs(model: Any, sequences: Sequence[ScoredSequence], *, share_prefixes: bool = True) -> torch.Tensor:
+def response_logprobs(
+    model: AudiovisualLM, sequences: Sequence[ScoredSequence], *, share_prefixes: bool = True
+) -> torch.Tensor:
     """Sum of the log-probabilities of each sequence's response tokens.
 
     Args:
@@ -68,7 +75,7 @@ def response_logprobs(model: Any, sequences: Sequence[ScoredSequence], *, share_
     return torch.cat([_score_one(model, path, start, media) for path, start in zip(atoms, starts, strict=True)])
 
 
-def _score_tree(model: Any, atoms: list[list[int]], starts: list[int], media: MediaTokens) -> torch.Tensor:
+def _score_tree(model: AudiovisualLM, atoms: list[list[int]], starts: list[int], media: MediaTokens) -> torch.Tensor:
     """Score all sequences in one packed row."""
     _check_layers(model.language_model)
     inputs = [path[:-1] for path in atoms]  # nothing is predicted from the last token
@@ -92,7 +99,7 @@ def _score_tree(model: Any, atoms: list[list[int]], starts: list[int], media: Me
     return _sum_logprobs(logits, targets, len(atoms))
 
 
-def _check_layers(language_model: Any) -> None:
+def _check_layers(language_model: PreTrainedModel) -> None:
     """Refuse layers that carry a state along the row instead of attending to positions."""
     config = language_model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ATTENTION_LAYERS)
@@ -100,7 +107,7 @@ def _check_layers(language_model: Any) -> None:
         raise SettingError(OTHER_LAYERS.format(type(language_model).__name__))
 
 
-def _score_one(model: Any, atoms: list[int], start: int, media: MediaTokens) -> torch.Tensor:
+def _score_one(model: AudiovisualLM, atoms: list[int], start: int, media: MediaTokens) -> torch.Tensor:
     """Score one sequence by itself: `[1]`."""
     embeddings = embed_atoms(model, atoms[:-1], media)[None]
     count = len(atoms) - start

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -20,6 +20,9 @@ from transformers.masking_utils import sdpa_mask
 from avem.errors import SettingError
 from avem.train.prefix.sdpa import Weighting, capped_values, weighted_values
 from avem.train.prefix.tree import Block, PrefixTree, plan_blocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 ATTENTION_NAME = "avem_prefix_tree"
 GROUP_LIMITS = (128, 256, 512, 1024)
@@ -192,7 +195,7 @@ def prefix_tree_attention(
     return output
 
 
-def use_prefix_tree_attention(language_model: Any) -> None:
+def use_prefix_tree_attention(language_model: PreTrainedModel) -> None:
     """Make a Hugging Face model attend through `prefix_tree_attention`; without a tree it behaves as with SDPA."""
     AttentionInterface.register(ATTENTION_NAME, prefix_tree_attention)
     AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)

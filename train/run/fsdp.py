@@ -26,6 +26,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from avem.errors import SettingError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from avem.train.model.audiovisual import AudiovisualLM
     from avem.train.packing.epoch import StepPlan
     from avem.train.settings.config import RunConfig
@@ -90,7 +92,7 @@ def spread(model: AudiovisualLM, plugin: FullyShardedDataParallelPlugin, device:
         parameter.data = parameter.data.to(device)
 
 
-def _layers(language_model: Any, names: list[str] | None) -> list[Any]:
+def _layers(language_model: PreTrainedModel, names: list[str] | None) -> list[Any]:
     """The repeated layers: those of the named classes, or all that transformers can checkpoint."""
     return [
         part

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from avem.train.model.quantise import four_bit_bytes
+
+if TYPE_CHECKING:
+    from avem.train.model.audiovisual import AudiovisualLM
 
 ROOM = 0.9
 """Share of a device's memory that a run may be planned for; the rest is for its context and for fragments."""
@@ -75,7 +78,7 @@ class Kept:
         return self.outside + sum(self.layers)
 
 
-def weight_bytes(model: Any, *, four_bit: bool = False) -> int:
+def weight_bytes(model: AudiovisualLM, *, four_bit: bool = False) -> int:
     """Bytes of a model's parameters in their own number formats, with or without its linear layers in 4 bits."""
     packed: set[int] = set()
     if four_bit:
@@ -89,7 +92,7 @@ def weight_bytes(model: Any, *, four_bit: bool = False) -> int:
     )
 
 
-def make_weightless(model: Any) -> None:
+def make_weightless(model: AudiovisualLM) -> None:
     """Give a skeleton parameters that every operation takes and none computes with; what comes of them is alike.
 
     Args:
@@ -104,7 +107,7 @@ def make_weightless(model: Any) -> None:
                 setattr(module, name, made[id(old)])
 
 
-def count_kept(model: Any, forward: Callable[[], Tensor]) -> Kept:
+def count_kept(model: AudiovisualLM, forward: Callable[[], Tensor]) -> Kept:
     """Count what autograd keeps of a forward pass.
 
     Args:
@@ -152,7 +155,7 @@ def count_kept(model: Any, forward: Callable[[], Tensor]) -> Kept:
 
 
 def estimate_memory(
-    model: Any,
+    model: AudiovisualLM,
     forward: Callable[[], Tensor],
     *,
     four_bit: bool = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -16,6 +16,9 @@ from avem.evaluate.predict.feature_model import STREAMS
 from avem.evaluate.predict.media_model import FRAMES, Shown, ShownMedia, Take
 from avem.files import file_sha256, json_sha256
 from avem.guards.remote_code import NO_CODE, refuse_code
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 RATE_HZ = 16000
 
@@ -35,7 +38,7 @@ class Adapter(ABC):
     model_class: ClassVar[str]
     """Name of the model's class in transformers."""
 
-    def __init__(self, model: Any, processor: Any, source: str, fingerprint: str) -> None:
+    def __init__(self, model: PreTrainedModel, processor: Any, source: str, fingerprint: str) -> None:
         self.model, self.processor, self.source, self.fingerprint = model.eval(), processor, source, fingerprint
 
     @classmethod

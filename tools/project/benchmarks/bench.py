@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,9 @@ from avem.evaluate.runner import BenchOptions, judge_answers
 from avem.records import Question
 from avem.tools.project.benchmarks.measure import alternate, show
 from avem.tools.project.benchmarks.scoring import make_model
+
+if TYPE_CHECKING:
+    from avem.cache.store import FeatureStore
 
 CLIP_SHARE = 2649 / 4000
 """Clips a question in EmoReAlM: 1.5 questions a clip."""
@@ -99,7 +102,7 @@ def time_likelihood(width: int, layers: int, frame_tokens: int, questions: int, 
     """Weigh the options of questions as the bench does, and one forward an option."""
     asked, frames = make_questions(questions), 8
     store = MemoryStore(len({question.video for question in asked}), frames, frame_tokens)
-    asker = Asker(make_model(width, layers, frames, frame_tokens), store, "letters", 8)
+    asker = Asker(make_model(width, layers, frames, frame_tokens), cast("FeatureStore", store), "letters", 8)
     asks = [asker.ask(question, "likelihood", int(question.video[:-4])) for question in asked]
     found: dict[str, dict[str, dict[str, Any]]] = {"shared": {}, "plain": {}}
 

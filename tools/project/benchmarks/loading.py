@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import torch
 import typer
@@ -31,6 +31,9 @@ from avem.tools.demo.models import make_tokenizer
 from avem.tools.project.benchmarks.measure import show
 from avem.train import AudiovisualConfig, AudiovisualLM, load_model
 from avem.train.families.avere.checkpoint import avere_name
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MEDIA: dict[str, Any] = {"video_hidden_size": 1024, "audio_hidden_size": 1280}
 TOWER_TENSORS = 8
@@ -89,7 +92,7 @@ def empty_model(settings: dict[str, Any]) -> AudiovisualLM:
     with init_empty_weights(include_buffers=False):
         names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
         shape = LlamaConfig(**{name: settings[name] for name in names}, max_position_embeddings=4096)
-        return AudiovisualLM(LlamaForCausalLM(shape), None, AudiovisualConfig(**MEDIA))
+        return AudiovisualLM(LlamaForCausalLM(shape), cast("PreTrainedTokenizerBase", None), AudiovisualConfig(**MEDIA))
 
 
 def load_plainly(folder: Path, dtype: torch.dtype) -> AudiovisualLM:

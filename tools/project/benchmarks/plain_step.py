@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.tuners.lora.layer import LoraLayer
@@ -21,13 +21,16 @@ from avem.train.data.examples import PreferenceExample
 from avem.train.packing.specs import ScoreSpec
 from avem.train.settings.config import PreferenceConfig
 
+if TYPE_CHECKING:
+    from avem.train.model.audiovisual import AudiovisualLM
+
 ANSWERS = ("w", "vr", "er")
 
 Encode = Callable[[str, int], Tensor]
 """Features of a clip by kind (`video`, `audio`) and store row: from the store, or from an encoder."""
 
 
-def with_plain_adapters(model: Any) -> Any:
+def with_plain_adapters(model: AudiovisualLM) -> Any:
     """A copy of a model whose adapters go through peft's own code, without avem's shortcut."""
     copied = copy.deepcopy(model)
     for module in copied.modules():

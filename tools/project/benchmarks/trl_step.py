@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import typer
@@ -27,6 +27,9 @@ from avem.tools.project.benchmarks.plain_step import with_plain_adapters
 from avem.tools.project.benchmarks.step import timed
 from avem.train import AudiovisualConfig, AudiovisualLM, ScoredSequence
 from avem.train.losses import naive_dpo
+
+if TYPE_CHECKING:
+    from avem.train.model.audiovisual import AudiovisualLM
 
 WORDS = 200
 BETA = 0.1
@@ -75,7 +78,7 @@ def make_model(width: int, layers: int) -> AudiovisualLM:
     return model.train()
 
 
-def move_policy(model: Any) -> None:
+def move_policy(model: AudiovisualLM) -> None:
     """Change the trained adapters as training would, the same on both sides; the reference stays where it was."""
     generator = torch.Generator().manual_seed(3)
     for name, parameter in model.named_parameters():
@@ -86,7 +89,7 @@ def move_policy(model: Any) -> None:
 class Step:
     """What both sides do once they have a loss."""
 
-    def __init__(self, model: Any, batches: Callable[[], list[Callable[[], Tensor]]]) -> None:
+    def __init__(self, model: AudiovisualLM, batches: Callable[[], list[Callable[[], Tensor]]]) -> None:
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(self._trained, lr=1e-12, fused=True)
         self._batches = batches

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
@@ -17,6 +17,9 @@ from avem.locate import locate_model
 from avem.sealed.checksums import write_checksums
 from avem.train.checkpoints.tensors import read_tensors
 from avem.train.families.avere.checkpoint import IGNORED, QFORMER_FIELDS, avere_name, is_avere
+
+if TYPE_CHECKING:
+    from avem.train.model.audiovisual import AudiovisualLM
 
 COMPANIONS = (
     "tokenizer.model",
@@ -31,7 +34,7 @@ PROJECTORS = {"qformer": "qformer", "stack-mlp": "mlp"}
 
 
 def save_avere(
-    model: Any, directory: str | Path, towers: str | Path | None = None, dtype: torch.dtype | None = None
+    model: AudiovisualLM, directory: str | Path, towers: str | Path | None = None, dtype: torch.dtype | None = None
 ) -> None:
     """Write a model as an AVERE checkpoint; one that avem wrote there before is replaced whole.
 
@@ -82,7 +85,7 @@ def _find_donor(name: str | Path) -> tuple[Path, dict[str, Any]]:
     )
 
 
-def _settings(model: Any) -> dict[str, Any]:
+def _settings(model: AudiovisualLM) -> dict[str, Any]:
     """What an AVERE configuration says about a model that was not loaded from one."""
     language_model, config = model.language_model.config, model.config
     rope = dict(language_model.rope_parameters)
