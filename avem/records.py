@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
+
+from avem.errors import SettingError
 
 
 class Emotion(StrEnum):
@@ -25,6 +27,39 @@ class Modality(StrEnum):
     AUDIO = "audio"
     VISUAL = "visual"
     AUDIOVISUAL = "audiovisual"
+
+    @classmethod
+    def parse(cls, name: str) -> Modality:
+        """The modality of a name; `video` is another name of `visual`.
+
+        Raises:
+            SettingError: There is no such modality.
+        """
+        try:
+            return cls.VISUAL if name == "video" else cls(name)
+        except ValueError as error:
+            raise SettingError(f"There is no modality {name!r}; choose audio, visual or audiovisual.") from error
+
+    @property
+    def streams(self) -> tuple[Kind, ...]:
+        """The streams that a question of this modality is about, and that its rejected input replaces (Eq. 5)."""
+        return STREAMS[self]
+
+    @property
+    def table(self) -> str:
+        """Name of the modality's negatives in a store: `audio`, `video` or `audiovisual`."""
+        return "video" if self is Modality.VISUAL else str(self)
+
+
+Kind = Literal["video", "audio"]
+"""A stream of features."""
+
+STREAMS: dict[Modality, tuple[Kind, ...]] = {
+    Modality.AUDIO: ("audio",),
+    Modality.VISUAL: ("video",),
+    Modality.AUDIOVISUAL: ("video", "audio"),
+}
+"""The streams of each modality."""
 
 
 @dataclass(frozen=True, slots=True)

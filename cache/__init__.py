@@ -6,9 +6,8 @@
 from avem.cache.info import StoreInfo, store_info
 from avem.cache.negatives.mine import MiningReport, ensure_negatives, mine_negatives
 from avem.cache.negatives.mutual import match_all, match_mutual
-from avem.cache.prefetch import FeatureBatch, Prefetcher
 from avem.cache.records import ClipRecord, DamagedFile, DamagedRow, RowDetails, Shard, StreamSpec
-from avem.cache.scores import ScoreCache, score_key
+from avem.cache.scores import ScoreCache
 from avem.cache.store import FeatureStore
 from avem.cache.stream import StreamWriter
 from avem.cache.writer import StoreWriter
@@ -17,10 +16,8 @@ __all__ = [
     "ClipRecord",
     "DamagedFile",
     "DamagedRow",
-    "FeatureBatch",
     "FeatureStore",
     "MiningReport",
-    "Prefetcher",
     "RowDetails",
     "ScoreCache",
     "Shard",
@@ -32,6 +29,5 @@ __all__ = [
     "match_all",
     "match_mutual",
     "mine_negatives",
-    "score_key",
     "store_info",
 ]

@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from avem.errors import SettingError
-from avem.records import Clip
+from avem.records import Clip, Kind
 from avem.text.names import storable
-
-Kind = Literal["video", "audio"]
-"""The two streams of features a store can hold."""
 
 KINDS: tuple[Kind, ...] = ("video", "audio")
 

@@ -34,17 +34,6 @@ DIGITS = 32
 """Digits of a fingerprint's SHA-256 that name its folder."""
 
 
-def score_key(row_id: str, kind: str, negative: str | None = None) -> str:
-    """Key of one score: JSON of what distinguishes it within one fingerprint.
-
-    Args:
-        row_id: The preference row.
-        kind: Which of its scores, such as `ref_w` or `text_vr`.
-        negative: Clip id of the replaced media, where the score depends on it.
-    """
-    return json.dumps([row_id, kind, negative], ensure_ascii=False)
-
-
 class ScoreCache:
     """Scores under one fingerprint; any other ingredient is another cache.
 
@@ -87,10 +76,6 @@ class ScoreCache:
         """Scores of the keys, float64 [n], NaN where there is none."""
         return np.array([self._scores.get(key, math.nan) for key in keys], dtype=np.float64)
 
-    def missing(self, keys: Iterable[str]) -> list[str]:
-        """The keys that have no score yet, each once, in order."""
-        return [key for key in dict.fromkeys(keys) if key not in self._scores]
-
     def put(self, keys: Sequence[str], values: Iterable[float]) -> None:
         """Add scores, durable on return.
 
@@ -109,7 +94,7 @@ class ScoreCache:
             if not math.isfinite(number):
                 raise SettingError(f"The score of {key} is {number}; only finite scores are kept.")
             if "\n" in key or "\r" in key:
-                raise SettingError(f"The score key {key!r} holds a line break; make keys with score_key.")
+                raise SettingError(f"The score key {key!r} holds a line break; keys are one line each.")
         data = b"".join(_line(key, number) for key, number in zip(keys, numbers, strict=True))
         try:
             with self._guard, self._file.open("ab") as file:

@@ -26,6 +26,7 @@ from avem.cache.records import KINDS, OK, DamagedFile, DamagedRow, Kind, StreamS
 from avem.cache.windows import named_windows
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 from avem.guards.inside import name_fault
+from avem.records import Modality
 from avem.text.names import named_path
 
 RowNumbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
@@ -287,7 +288,7 @@ class FeatureStore:
             StoreError: They are not mined, were mined before clips were added, or are damaged.
             StaleNegativesError: They were mined before labels, splits or sources changed.
         """
-        name = "video" if modality == "visual" else str(modality)
+        name = Modality.parse(modality).table
         found = read_negatives(self.location, recipe, name)
         if len(found) != len(self):
             raise StoreError(

@@ -132,21 +132,6 @@ def naive_dpo(policy_w: Tensor, policy_l: Tensor, ref_w: Tensor, ref_l: Tensor, 
     return -logsigmoid(dpo_margin(policy_w, policy_l, ref_w, ref_l, beta))
 
 
-def debiased_dpo(
-    policy_w: Tensor,
-    policy_l: Tensor,
-    ref_w: Tensor,
-    ref_l: Tensor,
-    text_w: Tensor,
-    text_l: Tensor,
-    beta: float = 0.1,
-    gamma_tpd: float = 0.2,
-) -> Tensor:
-    """Eq. 8: DPO with one rejected answer and text-prior debiasing; arguments and result as in `naive_dpo`, [B]."""
-    margin = dpo_margin(policy_w, policy_l, ref_w, ref_l, beta) - text_prior_penalty(text_w, text_l, gamma_tpd)
-    return -logsigmoid(margin)
-
-
 def modality_dpo(logprobs: LogProbs, beta: float = 0.1) -> Tensor:
     """Eq. 4 (both inputs replaced) or Eq. 5 (those the prompt asks about), whichever the scores stand for; [B]."""
     return -logsigmoid(modality_margin(logprobs, beta))
@@ -207,8 +192,3 @@ def reward_margin(
     """Chosen reward minus the weighted rejected ones (Eq. 6's margin), without gradient, [B]."""
     with torch.no_grad():
         return response_margin(logprobs, beta, beta_vr, beta_er, 0.0, beta_irr).detach()
-
-
-def accuracy(margin: Tensor) -> Tensor:
-    """Share of rows with a positive margin, as a scalar; a margin of exactly zero is not a win."""
-    return (margin > 0).to(margin.dtype).mean()

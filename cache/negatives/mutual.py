@@ -12,6 +12,7 @@ from avem.cache.negatives.mine import write_negatives
 from avem.cache.negatives.population import MODALITIES, Labels, Population, Rows, label_distance, population
 from avem.cache.negatives.staleness import DIGEST, labels_digest
 from avem.cache.store import FeatureStore
+from avem.records import Modality
 
 RECIPE = "mutual"
 
@@ -45,7 +46,7 @@ def match_mutual(
         StoreError: The negatives are not mined, or the store can't be written.
         SettingError: There is no such modality.
     """
-    modality = "video" if modality == "visual" else str(modality)
+    modality = Modality.parse(modality).table
     negatives, attributes = _pairs(store, recipe, modality, duplicate_cosine, exclude, labels)
     write_negatives(store, RECIPE, {modality: (negatives, attributes)})
     return negatives

@@ -15,13 +15,9 @@ from avem.cache.store import FeatureStore
 from avem.cache.windows import whole_ids
 from avem.emotions import emotion_distance
 from avem.errors import SettingError
-from avem.records import Emotion
+from avem.records import Emotion, Modality
 
-MODALITIES: dict[str, tuple[Kind, ...]] = {
-    "audio": ("audio",),
-    "video": ("video",),
-    "audiovisual": ("video", "audio"),
-}
+MODALITIES: dict[str, tuple[Kind, ...]] = {modality.table: modality.streams for modality in Modality}
 """Streams that are replaced together, the m of Eq. 5."""
 
 Labels = Mapping[str, Mapping[str, str]]

@@ -6,10 +6,9 @@ modality gives the correct answer the same log-likelihood as before; the mean ab
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,16 +21,20 @@ from avem.evaluate.predict.log import AnswerLog
 from avem.files import json_sha256
 from avem.progress import stage
 from avem.records import Question
+from avem.seeds import draw
+
+if TYPE_CHECKING:
+    from avem.cache.records import Kind
 
 KEY_VERSION = 1
-ASKED = {
+ASKED: dict[str, Kind] = {
     "reasoning_basic_audio": "audio",
     "reasoning_stress_audio": "audio",
     "reasoning_basic_video": "video",
     "reasoning_stress_video": "video",
 }
 """Task to the modality that its questions are about (Figs. 13 and 14)."""
-OTHER = {"audio": "video", "video": "audio"}
+OTHER: dict[Kind, Kind] = {"audio": "video", "video": "audio"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ def swap_probe(
         if not len(others):
             left_out[question.id] = "the store has no other clip"
             continue
-        plans.append((question, asked, row, int(others[_draw(seed, question.video, asked, len(others))])))
+        plans.append((question, asked, row, int(others[draw(seed, question.video, asked, choices=len(others))])))
     if not plans:
         raise DataError("No question about sound or picture alone has a clip with both; the swap has nothing to show.")
     items = _ask(asker, plans, log, names, name)
@@ -148,12 +151,6 @@ def _interval(clips: Sequence[str], values: Any, resamples: int, seed: int) -> d
     tail = (100 - LEVEL) / 2
     low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [tail, 100 - tail])
     return {"low": float(low), "high": float(high)}
-
-
-def _draw(seed: int, clip: str, asked: str, choices: int) -> int:
-    """The same for every question on a clip, so that they share the replaced clip's computation too."""
-    digest = hashlib.blake2b(f"{seed}\x1f{clip}\x1f{asked}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % choices
 
 
 def _ask(

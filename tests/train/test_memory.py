@@ -21,7 +21,7 @@ from avem.train.model.quantise import four_bit_bytes
 from avem.train.run.memory import MemoryEstimate, count_kept, estimate_memory, make_weightless, weight_bytes
 from avem.train.run.session import prepare_model
 from avem.train.settings.config import SupervisedConfig
-from avem.train.supervised import preview_supervised
+from avem.train.stages import preview_stage
 from tests.train.training_kit import Kit, make_kit
 
 
@@ -137,13 +137,13 @@ def test_a_dry_run_reads_no_weights(kit, tmp_path, monkeypatch):
 
 def test_the_estimate_of_a_run(kit, tmp_path):
     settings = kit.supervised_settings(tmp_path / "run", epochs=1)
-    memory = preview_supervised(SupervisedConfig(**settings)).memory
+    memory = preview_stage(SupervisedConfig(**settings)).memory
     model = load_model(kit.model)
     count = sum(value.numel() for value in model.parameters())
     assert memory is not None
     assert (memory.parameters, memory.trained, memory.weights) == (count, count, 4 * count)
     assert (memory.gradients, memory.optimiser) == (4 * count, 8 * count)
-    adapted = preview_supervised(SupervisedConfig(**{**settings, "tune": "lora"})).memory
+    adapted = preview_stage(SupervisedConfig(**{**settings, "tune": "lora"})).memory
     assert adapted is not None
     assert adapted.trained < count
     assert adapted.activations > 0

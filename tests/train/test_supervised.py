@@ -18,7 +18,8 @@ from avem.train.data.rows import read_instructions
 from avem.train.packing.specs import SequenceBuilder
 from avem.train.run.optimizer import rate_factor
 from avem.train.settings.config import SupervisedConfig
-from avem.train.supervised import preview_supervised, train_supervised
+from avem.train.stages import preview_stage
+from avem.train.supervised import train_supervised
 from tests.train.model_kit import tiny_model
 from tests.train.training_kit import Kit, instruction_rows, make_kit, make_store, weights_of
 
@@ -128,7 +129,7 @@ def test_bf16_and_gradient_checkpointing_train(kit, tmp_path):
 
 
 def test_preview_counts_and_writes_nothing(kit, tmp_path):
-    summary = preview_supervised(SupervisedConfig(**kit.supervised_settings(tmp_path / "run", epochs=1)))
+    summary = preview_stage(SupervisedConfig(**kit.supervised_settings(tmp_path / "run", epochs=1)))
     assert summary.rows == len(instruction_rows())
     assert summary.saving > 1
     assert not (tmp_path / "run").exists()

@@ -11,8 +11,8 @@ from avem.train import load_model
 from avem.train.data.rows import read_instructions
 from avem.train.data.targets import REQUESTS
 from avem.train.settings.config import SupervisedConfig
-from avem.train.stages import stage_config
-from avem.train.supervised import preview_supervised, train_supervised
+from avem.train.stages import preview_stage, stage_config
+from avem.train.supervised import train_supervised
 from tests.train.training_kit import CLIPS, Kit, make_kit, weights_of
 
 
@@ -53,8 +53,8 @@ def test_transcripts_train_the_audio_projector_alone(kit, tmp_path):
     rows = tmp_path / "rows.jsonl"
     write_json_lines(rows, [{"clip_id": f"toy/{clip:03d}", "transcript": f"word {clip}"} for clip in range(CLIPS - 1)])
     settings = {**kit.supervised_settings(tmp_path / "run", epochs=1), "data": rows, "tune": "none", "streams": "audio"}
-    summary = preview_supervised(SupervisedConfig(**settings))
-    both = preview_supervised(SupervisedConfig(**{**settings, "streams": "both"}))
+    summary = preview_stage(SupervisedConfig(**settings))
+    both = preview_stage(SupervisedConfig(**{**settings, "streams": "both"}))
     assert both.tokens - summary.tokens == (CLIPS - 1) * (4 * 3 + 1)  # no video tokens and no newline after them
     before = load_model(kit.model).state_dict()
     after = weights_of(train_supervised(SupervisedConfig(**settings)))
@@ -63,7 +63,7 @@ def test_transcripts_train_the_audio_projector_alone(kit, tmp_path):
 
 
 def test_questions_on_one_clip_share_its_media(kit, tmp_path):
-    summary = preview_supervised(SupervisedConfig(**kit.supervised_settings(tmp_path / "run", epochs=1, batch_size=64)))
+    summary = preview_stage(SupervisedConfig(**kit.supervised_settings(tmp_path / "run", epochs=1, batch_size=64)))
     assert summary.prefixes == CLIPS
     assert summary.tokens < summary.plain_tokens
 

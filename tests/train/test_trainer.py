@@ -20,11 +20,12 @@ from avem.train import load_model
 from avem.train.data.examples import preference_examples
 from avem.train.data.rows import read_preferences
 from avem.train.packing.specs import SequenceBuilder
-from avem.train.preference import preview_preferences, train_preferences
+from avem.train.preference import train_preferences
 from avem.train.run.loop import DivergedError
 from avem.train.settings.config import PreferenceConfig
 from avem.train.settings.presets import PREFERENCE_PRESETS
 from avem.train.settings.sources import build_config
+from avem.train.stages import preview_stage
 from tests.train.training_kit import CLIPS, Kit, make_kit, negatives, preference_rows, weights_of, write_negatives
 
 
@@ -123,7 +124,7 @@ def test_pairings_train_the_same_rows(kit, tmp_path, pairing):
 
 
 def test_preview_says_what_sharing_saves(kit, tmp_path):
-    summary = preview_preferences(PreferenceConfig(**kit.preference_settings(tmp_path / "run", epochs=1)))
+    summary = preview_stage(PreferenceConfig(**kit.preference_settings(tmp_path / "run", epochs=1)))
     assert summary.rows == len(preference_rows())
     assert summary.saving > 3
     assert not (tmp_path / "run").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avem.train.prefix.tree import build_tree, plan_blocks
+from avem.train.prefix.tree import TreeSize, build_tree, plan_blocks, tree_nodes
 
 sequences = st.lists(st.lists(st.integers(-3, 4), min_size=1, max_size=12), min_size=1, max_size=10)
 
@@ -66,3 +66,16 @@ def test_blocks_ask_for_every_node_once_and_see_its_ancestors(paths, limit):
             assert list(block.queries) == [step for step in tree.path(block.queries[-1]) if step in set(block.queries)]
         else:
             assert sum(tree.nodes[number].size for number in block.queries) <= limit
+
+
+@given(sequences)
+def test_counting_a_tree_gives_what_building_it_lays_out(paths):
+    keyed = [[(tuple(path[: end + 1]), size_of(atom)) for end, atom in enumerate(path)] for path in paths]
+    counted, tree = TreeSize(), build_tree(paths, size_of)
+    for sequence in keyed:
+        nodes = tree_nodes([sequence])
+        expected = counted.tokens_with(nodes)
+        counted.add(nodes)
+        assert counted.tokens == expected
+    seen = sum(node.size * node.depth + node.size * (node.size + 1) // 2 for node in tree.nodes)
+    assert (counted.tokens, counted.pairs) == (tree.positions, seen)

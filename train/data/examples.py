@@ -14,7 +14,8 @@ from avem.cache.windows import named_windows
 from avem.errors import DataError, UnknownClipError
 from avem.guards.special_tokens import refuse_special
 from avem.records import InstructionRow, Modality, PreferenceRow
-from avem.train.data.negatives import choose_negatives, draw
+from avem.seeds import draw
+from avem.train.data.negatives import choose_negatives
 from avem.train.data.noise import ALTERED_RECIPES, altered
 from avem.train.data.rows import REJECTED_FIELDS
 from avem.train.packing.specs import ScoreSpec, SequenceBuilder
@@ -22,19 +23,6 @@ from avem.train.settings.config import PreferenceConfig
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
-
-NEEDS = {
-    Modality.AUDIO: (False, True),
-    Modality.VISUAL: (True, False),
-    Modality.AUDIOVISUAL: (True, True),
-}
-"""Whether a question of each modality is about the video and about the audio."""
-
-HELD = {needs: modality for modality, needs in NEEDS.items()}
-"""The modality that is about just what a clip has."""
-
-TABLES = {Modality.AUDIO: "audio", Modality.VISUAL: "video", Modality.AUDIOVISUAL: "audiovisual"}
-"""The store's table of negatives for each modality."""
 
 Input = tuple[int, int | None, int | None]
 """Store rows of a clip, of its video features and of its audio features."""
@@ -141,8 +129,8 @@ def _inputs(
                 f"{f': {windows}' if windows else ''}."
             )
         has = tuple(bool(mask[clip]) for mask in there)
-        for kind, needed, given in zip(KINDS, NEEDS[row.modality], has, strict=True):
-            if needed and not given:
+        for kind, given in zip(KINDS, has, strict=True):
+            if kind in row.modality.streams and not given:
                 raise DataError(
                     f"Row {row.row_id} asks an {row.modality} question of the clip {row.clip_id}, which has no {kind} "
                     "features that the model can take; leave the row out."
@@ -169,9 +157,9 @@ def _partners(
         return [altered(clip) for clip, _, _ in inputs]
     modalities = [row.modality for row in rows]
     if config.rejected_input == "both":  # all that the clip has
-        modalities = [HELD[video is not None, audio is not None] for _, video, audio in inputs]
-    kinds = [TABLES[modality] for modality in modalities]
-    tables = {TABLES[modality]: _table(store, builder, config.negatives, modality) for modality in set(modalities)}
+        modalities = [_held(video, audio) for _, video, audio in inputs]
+    kinds = [modality.table for modality in modalities]
+    tables = {modality.table: _table(store, builder, config.negatives, modality) for modality in set(modalities)}
     partners = choose_negatives([clip for clip, _, _ in inputs], kinds, tables, config.seed)
     for row, partner, kind in zip(rows, partners, kinds, strict=True):
         if partner < 0:
@@ -182,23 +170,30 @@ def _partners(
     return partners
 
 
+def _held(video: int | None, audio: int | None) -> Modality:
+    """The modality that is about all the features that a clip has; a checked row's clip has some."""
+    if video is not None and audio is not None:
+        return Modality.AUDIOVISUAL
+    return Modality.AUDIO if video is None else Modality.VISUAL
+
+
 def _table(store: FeatureStore, builder: SequenceBuilder, recipe: str, modality: Modality) -> npt.NDArray[np.int32]:
     """Mined negatives, [clips, K], -1 where there is none or where it lacks what it should stand in for."""
-    table: npt.NDArray[np.int32] = np.asarray(store.negatives(recipe, TABLES[modality]))
+    table: npt.NDArray[np.int32] = np.asarray(store.negatives(recipe, modality))
     usable = np.ones(len(store.clips), dtype=np.bool_)
-    for kind, taken, needed in zip(KINDS, builder.takes, NEEDS[modality], strict=True):
-        if taken and needed:
+    for kind, taken in zip(KINDS, builder.takes, strict=True):
+        if taken and kind in modality.streams:
             usable &= _available(store, kind, taken)
     return np.where((table >= 0) & usable[table], table, -1)
 
 
 def _rejected_input(chosen: ScoreSpec, modality: Modality, partner: int, config: PreferenceConfig) -> ScoreSpec:
     """y_w on the rejected input: Eq. 5 replaces what the prompt asks about, Eq. 4 all there is."""
-    video, audio = (True, True) if config.rejected_input == "both" else NEEDS[modality]
+    replaced = Modality.AUDIOVISUAL.streams if config.rejected_input == "both" else modality.streams
     return replace(
         chosen,
-        video=partner if video and chosen.video is not None else chosen.video,
-        audio=partner if audio and chosen.audio is not None else chosen.audio,
+        video=partner if "video" in replaced and chosen.video is not None else chosen.video,
+        audio=partner if "audio" in replaced and chosen.audio is not None else chosen.audio,
     )
 
 

@@ -6,41 +6,13 @@ clip's rejected input needs, so a pair in one micro-batch computes it once.
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-
-def draw(seed: int, *parts: object, choices: int) -> int:
-    """A number below `choices` that depends on the arguments alone, on every machine and in every version."""
-    digest = hashlib.blake2b("\x1f".join(map(str, (seed, *parts))).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % choices
-
-
-def match(weights: Mapping[tuple[int, int], int], seed: int) -> dict[int, int]:
-    """Pair clips greedily, heaviest pair first; ties fall as the seed says.
-
-    Args:
-        weights: How much each pair of clips would save, by ordered pair (a, b) with a < b.
-        seed: Breaks ties.
-
-    Returns:
-        Each matched clip's partner, both ways. The total weight is at least half of the best possible.
-    """
-    partner: dict[int, int] = {}
-    order = sorted(weights, key=lambda pair: (-weights[pair], draw(seed, *pair, choices=1 << 62), pair))
-    for a, b in order:
-        if a not in partner and b not in partner:
-            partner[a], partner[b] = b, a
-    return partner
-
-
-def pair_weights(links: Iterable[tuple[int, int]]) -> Counter[tuple[int, int]]:
-    """Count links between two different clips, whichever way they point."""
-    return Counter((min(a, b), max(a, b)) for a, b in links if a != b)
+from avem.seeds import draw
+from avem.train.packing.matching import match, pair_weights
 
 
 def choose_negatives(

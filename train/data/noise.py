@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avem.train.data.negatives import draw
+from avem.seeds import draw
 
 ALTERED_RECIPES = ("random-tensor", "diffused")
 """Recipes of rejected inputs that are made while training and not mined."""

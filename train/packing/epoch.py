@@ -7,7 +7,7 @@ rows are packed: the loss of a row is the same number in every plan.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from avem.files import json_sha256
-from avem.train.data.negatives import match, pair_weights
+from avem.train.packing.matching import match, pair_weights
 from avem.train.packing.specs import ScoreSpec, SequenceBuilder, plain_tokens
+from avem.train.prefix.tree import Nodes, TreeSize, tree_nodes
 from avem.train.settings.config import Pairing
 
 if TYPE_CHECKING:
@@ -166,38 +167,12 @@ def _steps(units: Iterable[list[int]], target: int) -> Iterator[list[list[int]]]
         yield step
 
 
-class _Load:
-    """What a micro-batch holds so far: the nodes of its prefix tree and their sizes."""
-
-    def __init__(self) -> None:
-        self.nodes: dict[Hashable, int] = {}
-        self.tokens = 0
-
-    def extra(self, pieces: Mapping[Hashable, int]) -> int:
-        """Tokens that more pieces would add."""
-        return sum(size for node, size in pieces.items() if node not in self.nodes)
-
-    def add(self, pieces: Mapping[Hashable, int]) -> None:
-        """Take more pieces in."""
-        self.tokens += self.extra(pieces)
-        self.nodes |= pieces
-
-
 class _Packer:
     """Spreads the units of a step over processes, and packs each process's share into micro-batches."""
 
     def __init__(self, rows: Sequence[PlanRow], builder: SequenceBuilder, budget: int) -> None:
-        self._pieces_of: list[dict[Hashable, int]] = []
-        self._depths: dict[Hashable, int] = {}
         self._budget = budget
-        for row in rows:
-            pieces: dict[Hashable, int] = {}
-            for spec in row.specs:
-                depth = 0
-                for node, size in builder.pieces(spec):
-                    pieces[node], self._depths[node] = size, depth
-                    depth += size
-            self._pieces_of.append(pieces)
+        self._nodes_of: list[Nodes] = [tree_nodes(builder.pieces(spec) for spec in row.specs) for row in rows]
 
     def step(self, units: list[list[int]], world_size: int) -> StepPlan:
         """Plan one step of these units."""
@@ -206,18 +181,15 @@ class _Packer:
         return StepPlan(
             tuple(tuple(batches) for batches, _ in packed),
             sum(load.tokens for load in loads),
-            sum(map(self._pairs, loads)),
+            sum(load.pairs for load in loads),
         )
 
-    def _pairs(self, load: _Load) -> int:
-        """Every position sees its node's prefix and, causally, its own node."""
-        return sum(size * self._depths[node] + size * (size + 1) // 2 for node, size in load.nodes.items())
-
-    def _pieces(self, indices: Iterable[int]) -> dict[Hashable, int]:
-        pieces: dict[Hashable, int] = {}
+    def _nodes(self, indices: Iterable[int]) -> Nodes:
+        """Nodes of the prefix tree of some rows."""
+        nodes: Nodes = {}
         for index in indices:
-            pieces |= self._pieces_of[index]
-        return pieces
+            nodes |= self._nodes_of[index]
+        return nodes
 
     def _spread(self, units: list[list[int]], world_size: int) -> list[list[list[int]]]:
         """Give each process units of about as many tokens, longest first."""
@@ -225,40 +197,40 @@ class _Packer:
             return [units]
         shares: list[list[list[int]]] = [[] for _ in range(world_size)]
         load = [0] * world_size
-        sizes = [sum(self._pieces(unit).values()) for unit in units]
+        sizes = [TreeSize(self._nodes(unit)).tokens for unit in units]
         for position in sorted(range(len(units)), key=lambda position: (-sizes[position], position)):
             lightest = load.index(min(load))
             shares[lightest].append(units[position])
             load[lightest] += sizes[position]
         return shares
 
-    def _pack(self, units: Iterable[list[int]]) -> tuple[list[MicroBatch], list[_Load]]:
+    def _pack(self, units: Iterable[list[int]]) -> tuple[list[MicroBatch], list[TreeSize]]:
         """Micro-batches within the budget, and what they hold; a unit above the budget is taken apart into rows."""
         batches: list[list[int]] = []
-        loads: list[_Load] = []
+        loads: list[TreeSize] = []
         for unit in units:
-            fits = sum(self._pieces(unit).values()) <= self._budget
+            fits = TreeSize(self._nodes(unit)).tokens <= self._budget
             for part in [unit] if fits else [[index] for index in unit]:
-                pieces = self._pieces(part)
-                if not loads or loads[-1].tokens + loads[-1].extra(pieces) > self._budget:
+                nodes = self._nodes(part)
+                if not loads or loads[-1].tokens_with(nodes) > self._budget:
                     batches.append([])
-                    loads.append(_Load())
+                    loads.append(TreeSize())
                 batches[-1].extend(part)
-                loads[-1].add(pieces)
+                loads[-1].add(nodes)
         return [tuple(batch) for batch in batches], loads
 
 
 def pack_specs(builder: SequenceBuilder, specs: Iterable[ScoreSpec], tokens_per_batch: int) -> list[list[ScoreSpec]]:
     """Cut specs, in their order, into batches of at most so many distinct tokens (or of a single spec)."""
     batches: list[list[ScoreSpec]] = []
-    load = _Load()
+    size = TreeSize()
     for spec in specs:
-        pieces = dict(builder.pieces(spec))
-        if not batches or load.tokens + load.extra(pieces) > tokens_per_batch:
+        nodes = tree_nodes([builder.pieces(spec)])
+        if not batches or size.tokens_with(nodes) > tokens_per_batch:
             batches.append([])
-            load = _Load()
+            size = TreeSize()
         batches[-1].append(spec)
-        load.add(pieces)
+        size.add(nodes)
     return batches
 
 

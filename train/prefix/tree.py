@@ -6,8 +6,10 @@ causally, itself. Children follow their parents, so a place never sees a later o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeAlias
 
 
 @dataclass(slots=True)
@@ -177,3 +179,60 @@ def _block(tree: PrefixTree, prefix: tuple[int, ...], tops: list[int]) -> Block:
 
 def _filled(nodes: list[Node], numbers: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(number for number in numbers if nodes[number].size)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSize:
+    """A node of a prefix tree that is counted but not built."""
+
+    size: int
+    """Positions of the node's own run."""
+    depth: int
+    """Positions before it in each sequence that holds it."""
+
+
+Nodes: TypeAlias = dict[Hashable, NodeSize]
+"""Nodes by a key that equal prefixes share."""
+
+
+def tree_nodes(sequences: Iterable[Iterable[tuple[Hashable, int]]]) -> Nodes:
+    """The nodes that sequences have in their prefix tree.
+
+    Args:
+        sequences: Each as the key and the size of its nodes, from the root on.
+    """
+    nodes: Nodes = {}
+    for sequence in sequences:
+        depth = 0
+        for key, size in sequence:
+            nodes[key] = NodeSize(size, depth)
+            depth += size
+    return nodes
+
+
+class TreeSize:
+    """Counts a prefix tree that grows node by node: what `build_tree` would lay out, without laying it out.
+
+    Args:
+        nodes: Nodes that it starts with.
+    """
+
+    def __init__(self, nodes: Mapping[Hashable, NodeSize] = MappingProxyType({})) -> None:
+        self._nodes: Nodes = {}
+        self.tokens = 0
+        """Positions of the packed row."""
+        self.add(nodes)
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of a position and one that it sees: its node's prefix and, causally, its own node."""
+        return sum(node.size * node.depth + node.size * (node.size + 1) // 2 for node in self._nodes.values())
+
+    def tokens_with(self, nodes: Mapping[Hashable, NodeSize]) -> int:
+        """Positions once further nodes are taken in."""
+        return self.tokens + sum(node.size for key, node in nodes.items() if key not in self._nodes)
+
+    def add(self, nodes: Mapping[Hashable, NodeSize]) -> None:
+        """Take further nodes in."""
+        self.tokens = self.tokens_with(nodes)
+        self._nodes |= nodes

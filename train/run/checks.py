@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from avem.seeds import draw
 from avem.train.data.features import ClipFeatures
-from avem.train.data.negatives import draw
 from avem.train.packing.epoch import PlanRow, StepPlan
 from avem.train.packing.specs import ScoreSpec, SequenceBuilder
 from avem.train.run.fsdp import idle_pass, idle_passes

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from avem.errors import AvemError, CheckpointError
 from avem.progress import stage
+from avem.seeds import draw
 from avem.train.data.features import ClipFeatures
-from avem.train.data.negatives import draw
 from avem.train.model.modes import train_without_dropout
 from avem.train.packing.epoch import MicroBatch, PlanRow, StepPlan
 from avem.train.packing.specs import Media, ScoreSpec

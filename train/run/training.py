@@ -14,9 +14,9 @@ from avem.errors import SettingError
 from avem.guards.output_kinds import RUN
 from avem.guards.outputs import folder_target
 from avem.guards.ownership import is_main_process, owned
+from avem.seeds import draw
 from avem.train.checkpoints.load import load_skeleton
 from avem.train.data.features import ClipFeatures
-from avem.train.data.negatives import draw
 from avem.train.data.rows import rows_digest
 from avem.train.model.saving import check_model
 from avem.train.packing.epoch import PlanRow, PlanSummary, summarise
