@@ -1,6 +1,15 @@
 """The feature store: features, pooled vectors, negatives and scores in one open format.
 
-`docs/store.md` writes the format down; `docs/architecture.md` shows the store's place between the other rooms.
+`docs/store.md` writes the format down.
+
+Example:
+    >>> import tempfile
+    >>> from avem.cache import ClipRecord, FeatureStore, StoreWriter
+    >>> folder = tempfile.mkdtemp()
+    >>> writer = StoreWriter.open(folder)
+    >>> rows = writer.add_clips([ClipRecord("mine/1", "mine", "1.mp4", sha256="0" * 64, emotion="anger")], folder)
+    >>> FeatureStore.open(folder).clips["emotion"].to_pylist()
+    ['anger']
 """
 
 from avem.cache.info import StoreInfo, store_info

@@ -1,6 +1,11 @@
 """Media to features: dataset readers, decoding, encoders, and the pipeline that fills a store.
 
 Names load on first use, because the decoding workers import this package and must not pay for torch.
+
+Example:
+    >>> from avem.extract import ExtractOptions
+    >>> ExtractOptions(dtype="int8", streams=("audio",)).encoder("audio")
+    'openai/whisper-large-v3'
 """
 
 from __future__ import annotations

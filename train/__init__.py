@@ -1,4 +1,11 @@
-"""Model assembly, prompts, scoring, losses and the trainers; heavy parts load when first used."""
+"""Training: models, prompts, scoring, losses and runs, over cached features. Heavy parts load when first used.
+
+Example:
+    >>> from avem.train import PreferenceConfig
+    >>> config = PreferenceConfig(cache="cache", model="base", out="run", prefs="preferences.jsonl")
+    >>> config.beta, config.gamma_tpd, config.rows_per_step
+    (0.1, 0.2, 8)
+"""
 
 from __future__ import annotations
 
@@ -10,18 +17,37 @@ if TYPE_CHECKING:
     from avem.train.model.audiovisual import AudiovisualLM
     from avem.train.model.config import AudiovisualConfig
     from avem.train.model.sequences import ScoredSequence
+    from avem.train.preference import cache_logprobs, train_preferences
+    from avem.train.settings.config import PreferenceConfig, SupervisedConfig
+    from avem.train.supervised import train_supervised
 
-_PLACES = {
-    "load_model": "avem.train.checkpoints.load",
-    "AudiovisualLM": "avem.train.model.audiovisual",
-    "AudiovisualConfig": "avem.train.model.config",
-    "ScoredSequence": "avem.train.model.sequences",
+__all__ = [
+    "AudiovisualConfig",
+    "AudiovisualLM",
+    "PreferenceConfig",
+    "ScoredSequence",
+    "SupervisedConfig",
+    "cache_logprobs",
+    "load_model",
+    "train_preferences",
+    "train_supervised",
+]
+
+_HOMES = {
+    "AudiovisualConfig": "model.config",
+    "AudiovisualLM": "model.audiovisual",
+    "PreferenceConfig": "settings.config",
+    "ScoredSequence": "model.sequences",
+    "SupervisedConfig": "settings.config",
+    "cache_logprobs": "preference",
+    "load_model": "checkpoints.load",
+    "train_preferences": "preference",
+    "train_supervised": "supervised",
 }
-
-__all__ = ["AudiovisualConfig", "AudiovisualLM", "ScoredSequence", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    """Import the module that holds a public name when the name is first used."""
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PLACES[name]), name)
+    return getattr(import_module(f"avem.train.{_HOMES[name]}"), name)

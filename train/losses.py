@@ -17,6 +17,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+__all__ = [
+    "LogProbs",
+    "avem_dpo",
+    "dpo_margin",
+    "implicit_rewards",
+    "modality_dpo",
+    "modality_margin",
+    "naive_dpo",
+    "response_margin",
+    "reward_margin",
+    "text_prior_penalty",
+    "vista_dpo",
+]
+
 
 @dataclass(frozen=True, slots=True)
 class LogProbs:

@@ -4,7 +4,7 @@ Example:
     >>> from avem.evaluate import emorealm
     >>> question = {"id": "1", "video": "1.mp4", "task": "modality_agreement", "question": "Do they agree?",
     ...             "choices": ["(A) Yes", "(B) No"], "answer": "A"}
-    >>> emorealm.score([question], {"1": "(A) Yes"})["modality_agreement"]["accuracy"]
+    >>> emorealm.score([question], {"1": "(A) Yes"})["tasks"]["modality_agreement"]["accuracy"]
     100.0
 """
 
