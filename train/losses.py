@@ -88,12 +88,12 @@ def dpo_margin(policy_w: Tensor, policy_l: Tensor, ref_w: Tensor, ref_l: Tensor,
     Returns:
         [B], positive where the policy has moved towards the preferred side.
     """
-    return beta * ((policy_w - ref_w) - (policy_l - ref_l))
+    return beta * ((policy_w - ref_w) - (policy_l - ref_l))  # Eq. 3: beta r(y_w) - beta r(y_l), [B]
 
 
 def text_prior_penalty(text_w: Tensor, text_l: Tensor, gamma_tpd: float = 0.2) -> Tensor:
     """Eq. 7's penalty as it enters Eq. 8: gamma_tpd (t(y_w) - t(y_l)), [B], to be taken off the margin."""
-    return gamma_tpd * (text_w - text_l)
+    return gamma_tpd * (text_w - text_l)  # Eq. 7: gamma_tpd [t(y_w) - t(y_l)], [B]
 
 
 def response_margin(
@@ -117,12 +117,12 @@ def response_margin(
     Returns:
         [B]. With one weight at 1 and the others at 0 it is the margin of Eq. 8 (of Eq. 3 at gamma_tpd=0).
     """
-    ratio = logprobs.policy_w - logprobs.ref_w
-    prior = logprobs.text_w
+    ratio = logprobs.policy_w - logprobs.ref_w  # r(y_w), [B]
+    prior = logprobs.text_w  # t(y_w), [B]; no gradient: pi_text is a constant of the run (section 4.2)
     for weight, rejected_ratio, rejected_prior in _rejected(logprobs, beta_vr, beta_er, beta_irr):
-        ratio = ratio - weight * rejected_ratio
-        prior = prior - weight * rejected_prior
-    return beta * ratio - gamma_tpd * prior
+        ratio = ratio - weight * rejected_ratio  # Eq. 6: - beta_i r(y_l^i)
+        prior = prior - weight * rejected_prior  # Eq. 10: the same weights on the text prior
+    return beta * ratio - gamma_tpd * prior  # Eq. 10 inside the sigmoid, [B]
 
 
 def modality_margin(logprobs: LogProbs, beta: float = 0.1) -> Tensor:
@@ -177,10 +177,10 @@ def avem_dpo(
     Returns:
         [B], one loss a row.
     """
-    response = -logsigmoid(response_margin(logprobs, beta, beta_vr, beta_er, gamma_tpd, beta_irr))
+    response = -logsigmoid(response_margin(logprobs, beta, beta_vr, beta_er, gamma_tpd, beta_irr))  # Eq. 10, [B]
     if lambda_av == 0:
         return response
-    return response + lambda_av * modality_dpo(logprobs, beta)
+    return response + lambda_av * modality_dpo(logprobs, beta)  # Eq. 9 = Eq. 10 + lambda_av Eq. 5
 
 
 def vista_dpo(

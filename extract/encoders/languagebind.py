@@ -115,9 +115,9 @@ class Layer(nn.Module):
         B, T, N, C = x.shape
         if T != 1:
             x = x + self.temporal_embedding[:, :T, None]
-        over_time = self.temporal_layer_norm1(x).transpose(1, 2).reshape(B * N, T, C)
+        over_time = self.temporal_layer_norm1(x).transpose(1, 2).reshape(B * N, T, C)  # each token over the frames
         x = x + self.temporal_attn(over_time).view(B, N, T, C).transpose(1, 2)
-        over_space = self.layer_norm1(x).reshape(B * T, N, C)
+        over_space = self.layer_norm1(x).reshape(B * T, N, C)  # the tokens of each frame
         x = x + self.self_attn(over_space).view(B, T, N, C)
         return cast(Tensor, x + self.mlp(self.layer_norm2(x)))
 
@@ -135,8 +135,9 @@ class Embeddings(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """[B, 3, T, S, S] -> [B, T, N, C]."""
         B, _, T = pixels.shape[:3]
-        patches = self.patch_embedding(pixels.transpose(1, 2).flatten(0, 1)).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.class_embedding.expand(B * T, 1, -1), patches], dim=1)
+        frames = pixels.transpose(1, 2).flatten(0, 1)  # [B * T, 3, S, S]
+        patches = self.patch_embedding(frames).flatten(2).transpose(1, 2)  # [B * T, N - 1, C]
+        tokens = torch.cat([self.class_embedding.expand(B * T, 1, -1), patches], dim=1)  # [B * T, N, C], CLS first
         return (tokens + self.position_embedding.weight).view(B, T, *tokens.shape[1:])
 
 

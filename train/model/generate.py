@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,11 +11,13 @@ import torch
 from transformers import DynamicCache
 
 from avem.errors import SettingError
-from avem.train.model.embedding import MediaTokens, embed_atoms
+from avem.train.model.embedding import MediaTokens, embed_atoms, embedding_table
 from avem.train.model.prompts import PromptFormat
 from avem.train.model.sequences import MediaBank, ScoredSequence
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from avem.train.model.audiovisual import AudiovisualLM
 
 
@@ -141,21 +144,20 @@ def _decode(
     """Decode one batch: the shared beginning once, then the rests padded on the left, then token by token."""
     count = len(batch.numbers)
     cache = DynamicCache(config=model.language_model.config)
-    if batch.prefix:
-        model.language_model(
-            inputs_embeds=embed_atoms(model, batch.prefix, media)[None], past_key_values=cache, logits_to_keep=1
-        )
+    keep = {cache_argument(model.language_model): cache}
+    if batch.prefix:  # [1, P, H]: computed once, then repeated for every answer of the batch
+        model.language_model(inputs_embeds=embed_atoms(model, batch.prefix, media)[None], logits_to_keep=1, **keep)
         cache.batch_repeat_interleave(count)
     shared = cache.get_seq_length()
     embeddings, mask = _pad_left([embed_atoms(model, rest, media) for rest in batch.rests])
     mask = torch.cat([mask.new_ones(count, shared), mask], 1)
     ids: list[list[int]] = [[] for _ in range(count)]
     open_answers = set(range(count))
-    places = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
+    places = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]  # [B, S]: padding takes no position
     for step in range(max_new_tokens):
         logits = model.language_model(
-            inputs_embeds=embeddings, attention_mask=mask, position_ids=places, past_key_values=cache, logits_to_keep=1
-        ).logits[:, -1]
+            inputs_embeds=embeddings, attention_mask=mask, position_ids=places, logits_to_keep=1, **keep
+        ).logits[:, -1]  # [B, V]
         chosen = sampler.choose(logits)
         for number, token in enumerate(chosen.tolist()):
             if number in open_answers:
@@ -165,10 +167,18 @@ def _decode(
                     ids[number].append(token)
         if not open_answers or step == max_new_tokens - 1:
             break
-        embeddings = model.language_model.get_input_embeddings()(chosen)[:, None]
+        embeddings = embedding_table(model.language_model)(chosen)[:, None]  # [B, 1, H]
         mask = torch.cat([mask, mask.new_ones(count, 1)], 1)
         places = places[:, -1:] + 1
     return ids
+
+
+def cache_argument(language_model: PreTrainedModel) -> str:
+    """What a model's forward pass calls the key-value cache.
+
+    transformers renamed `past_key_values` to `cache` and drops the old name in 5.40; models before that know only it.
+    """
+    return "cache" if "cache" in inspect.signature(language_model.forward).parameters else "past_key_values"
 
 
 def _pad_left(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

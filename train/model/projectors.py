@@ -44,7 +44,7 @@ class VideoProjector(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Project `[B, T, N, C]`, any float dtype, to `[B, W, H]` in the module's dtype."""
-        tokens: torch.Tensor = self.network(features.flatten(1, 2).to(_dtype(self)))
+        tokens: torch.Tensor = self.network(features.flatten(1, 2).to(_dtype(self)))  # [B, T * N, C] -> [B, T * N, H]
         return tokens
 
 
@@ -65,7 +65,7 @@ class StackMLP(nn.Module):
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Project `[B, S, C]` to `[B, S // stack, H]`."""
         count = self.token_count(states.shape[1])
-        stacked = states[:, : count * self.stack].reshape(states.shape[0], count, -1)
+        stacked = states[:, : count * self.stack].reshape(states.shape[0], count, -1)  # [B, W, stack * C]
         tokens: torch.Tensor = self.mlp(stacked)
         return tokens
 

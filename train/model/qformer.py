@@ -70,10 +70,10 @@ class WindowQFormer(nn.Module):
         window, stride = self._sizes(states.shape[1])
         batch = states.shape[0]
         windows = self.norm(states).unfold(1, window, stride).transpose(2, 3)  # [B, W, window, C]
-        windows = windows.reshape(-1, window, states.shape[2])
-        queries = self.queries.expand(windows.shape[0], -1, -1)
-        read = self.bert(query_embeds=queries, encoder_hidden_states=windows).last_hidden_state
-        projected: torch.Tensor = self.projection(read)
+        windows = windows.reshape(-1, window, states.shape[2])  # [B * W, window, C]
+        queries = self.queries.expand(windows.shape[0], -1, -1)  # [B * W, queries, D]
+        read = self.bert(query_embeds=queries, encoder_hidden_states=windows).last_hidden_state  # [B * W, queries, D]
+        projected: torch.Tensor = self.projection(read)  # [B * W, queries, H]
         return projected.reshape(batch, -1, projected.shape[-1])
 
     def _sizes(self, steps: int) -> tuple[int, int]:

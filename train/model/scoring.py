@@ -87,13 +87,13 @@ def _score_tree(model: AudiovisualLM, atoms: list[list[int]], starts: list[int],
         torch.arange(node.depth, node.depth + node.size) for node in (tree.nodes[number] for number in tree.order)
     ]
     logits = model.language_model(
-        inputs_embeds=embed_atoms(model, row, media)[None],
+        inputs_embeds=embed_atoms(model, row, media)[None],  # [1, S, H], every distinct prefix once
         attention_mask=prepared_mask(model.device),
-        position_ids=torch.cat(places)[None].to(model.device),
+        position_ids=torch.cat(places)[None].to(model.device),  # [1, S], positions as in each sequence by itself
         logits_to_keep=torch.tensor(targets.positions, device=model.device),
         use_cache=False,
         prefix_tree=attention,
-    ).logits[0]
+    ).logits[0]  # [R, V]: only positions that predict a response token
     if attention.layers != model.language_model.config.get_text_config().num_hidden_layers:
         raise SettingError(OTHER_LAYERS.format(type(model.language_model).__name__))
     return _sum_logprobs(logits, targets, len(atoms))
@@ -154,5 +154,5 @@ def _sum_logprobs(logits: torch.Tensor, targets: Targets, count: int) -> torch.T
     rows = torch.tensor(targets.rows, device=logits.device)
     tokens = torch.tensor(targets.tokens, device=logits.device)
     owners = torch.tensor(targets.owners, device=logits.device)
-    chosen = logits[rows, tokens] - logits.logsumexp(-1)[rows]
+    chosen = logits[rows, tokens] - logits.logsumexp(-1)[rows]  # log pi(token | before), [response tokens]
     return torch.zeros(count, dtype=logits.dtype, device=logits.device).index_add(0, owners, chosen)

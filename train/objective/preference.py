@@ -83,7 +83,7 @@ class PreferenceObjective:
         """All scores of a micro-batch, each [B]; answers that the settings leave out are zero on every side."""
         examples = [self.rows[index] for index in batch]
         specs = list(dict.fromkeys(spec for example in examples for spec in example.specs))
-        policy = model.response_logprobs([self._builder.sequence(spec, media) for spec in specs])
+        policy = model.response_logprobs([self._builder.sequence(spec, media) for spec in specs])  # [distinct specs]
         place = {spec: position for position, spec in enumerate(specs)}
         fields: dict[str, Tensor] = {}
         for answer in ANSWERS:

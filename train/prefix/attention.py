@@ -107,11 +107,11 @@ class TreeAttention:
             mask = call.mask
             if mask is not None and weighting.softcap is None:
                 mask = self._as_summand(number, mask, query.dtype)
-            output = weighted_values(
+            output = weighted_values(  # [1, H, asked, D]
                 _join(queries, call.asked), _join(keys, call.seen), _join(values, call.seen), mask, weighting
             )
-            outputs.append(output[:, :, call.dropped :].transpose(1, 2))
-        joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
+            outputs.append(output[:, :, call.dropped :].transpose(1, 2))  # [1, asked - dropped, H, D]
+        joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)  # [1, S, H, D] in the calls' order
         return joined if self.order is None else joined.index_select(1, self.order)
 
     def _as_summand(self, number: int, mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -53,10 +53,10 @@ def capped_values(
 ) -> torch.Tensor:
     """Attention with capped products; `mask` is bool and broadcasts to `[B, H, n, m]`, `causal` makes a triangle."""
     groups = query.shape[1] // key.shape[1]
-    key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
+    key, value = (part.repeat_interleave(groups, 1) for part in (key, value))  # [B, H, m, D]
     cap = weighting.softcap or 1.0
     scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if weighting.scale is None else weighting.scale)
-    scores = cap * torch.tanh(scores / cap)
+    scores = cap * torch.tanh(scores / cap)  # [B, H, n, m]
     if causal:
         mask = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
     if mask is not None:
