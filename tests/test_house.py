@@ -154,9 +154,12 @@ def test_doors_open(package):
         assert name in door.__all__
 
 
-def test_the_page_on_architecture_names_files_that_are_there():
-    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:avem|extract|cache|train|evaluate|tools|docs|tests)/[\w./-]*)`", page))
-    assert named
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+NAMED = re.compile(r"`((?:avem|extract|train|evaluate|tools|docs|tests)/[\w./-]*|cache/[\w/-]*\.py)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_name_files_that_are_there(page):
+    named = set(NAMED.findall(page.read_text(encoding="utf-8")))
     missing = sorted(name for name in named if not (REPOSITORY / name).exists())
     assert not missing

@@ -58,7 +58,7 @@ def without_thoughts(reply: str) -> str:
 
     Example:
         >>> without_thoughts("<think>(A) or (C)?</think> B")
-        ' B'
+        '  B'
     """
     _, channel, final = reply.rpartition(FINAL_CHANNEL)
     text = final if channel else OTHER_CHANNEL.split(reply, maxsplit=1)[0]

@@ -115,7 +115,9 @@ class BenchResult(Headline):
     unknown: tuple[str, ...] = ()
     """Ids of given answers that fit no question."""
     pooling: dict[str, Any] = field(default_factory=dict)
-    """How many questions are pooled over windows of their clips, and how (`avem.evaluate.predict.pooling`); empty for none."""
+    """How many questions are pooled over windows of their clips, and how (`avem.evaluate.predict.pooling`).
+
+    Empty where none is."""
 
     @property
     def remedy(self) -> str:

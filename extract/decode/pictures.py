@@ -1,8 +1,9 @@
 """Frames by PyAV: every packet is decoded in the file's order, and frames are numbered as they come out.
 
 No index is trusted, because containers' indices count packets that never become frames, and in another order. Long
-clips are the exception: there the packets' own time stamps prove which frame is which (`avem.extract.decode.skipping`), so
-only the stretches before wanted frames are decoded. What does not fit the stamps has every packet decoded after all.
+clips are the exception: there the packets' own time stamps prove which frame is which
+(`avem.extract.decode.skipping`), so only the stretches before wanted frames are decoded. What does not fit the stamps
+has every packet decoded after all.
 """
 
 from __future__ import annotations
