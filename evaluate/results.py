@@ -17,6 +17,7 @@ from avem.evaluate.metrics import Outcome, group_by_task
 from avem.evaluate.questions import letters, to_question
 from avem.evaluate.statistics import RESAMPLES
 from avem.files import write_atomic
+from avem.reading import read_json
 from avem.records import Question
 
 FORMAT = "avem-bench-1"
@@ -184,7 +185,7 @@ def read_result(path: Path | str) -> BenchResult:
     if not path.is_file():
         raise MissingFileError(f"There is no bench result at {path}; `avem bench emorealm` makes one.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, dict)
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']}, not {FORMAT}")
         items = [

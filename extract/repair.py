@@ -15,6 +15,7 @@ from avem.extract.datasets import read_dataset
 from avem.extract.options import ExtractOptions
 from avem.extract.pipeline import extract
 from avem.files import file_sha256, write_atomic
+from avem.reading import read_json
 from avem.records import Clip
 
 BEGUN = "repair.json"
@@ -58,7 +59,7 @@ def repair(store_path: str | Path, options: ExtractOptions, root: str | Path | N
     begun = path / LEDGER / BEGUN
     work: dict[Kind, set[str]] = {kind: set() for kind in store.kinds}
     if begun.is_file():
-        work |= {kind: set(clips) for kind, clips in json.loads(begun.read_bytes()).items()}
+        work |= {kind: set(clips) for kind, clips in read_json(begun, dict).items()}
     entries = _entries(store, report, roots, options.dataset)
     rows = _rows(store, report, roots)
     for kind, clips in work.items():

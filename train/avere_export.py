@@ -13,6 +13,7 @@ from huggingface_hub import save_torch_state_dict
 from avem.errors import MissingFileError, SettingError
 from avem.files import replace_directory
 from avem.locate import locate_model
+from avem.reading import read_json
 from avem.train.avere import IGNORED, QFORMER_FIELDS, avere_name, is_avere
 from avem.train.tensors import read_tensors
 
@@ -64,7 +65,7 @@ def _find_donor(name: str | Path) -> tuple[Path, dict[str, Any]]:
     if name:
         folder = locate_model(name, "towers=")
         path = folder / "config.json"
-        settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        settings = read_json(path, dict) if path.is_file() else {}
         if is_avere(settings):
             return folder, settings
     raise MissingFileError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import torch
 
 from avem.errors import MissingFileError
 from avem.locate import locate_model
+from avem.reading import read_json
 from avem.train.adapters import load_adapter
 from avem.train.avere import IGNORED
 from avem.train.avere_export import save_avere
@@ -88,7 +88,7 @@ def _load(folder: Path, options: MergeOptions) -> tuple[AudiovisualLM, str | Pat
 
 def _named_base(folder: Path) -> str | Path:
     """The base that a bare adapter names, relative to its folder where it is a relative path."""
-    named = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    named = read_json(folder / "adapter_config.json", dict).get("base_model_name_or_path")
     if not named:
         raise MissingFileError(f"The adapter in {folder} does not name its base; give it with --base.")
     return folder / named if (folder / named).exists() else str(named)

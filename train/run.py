@@ -15,6 +15,7 @@ from typing import Any
 
 from avem.errors import CheckpointError, DataError, SettingError
 from avem.files import replace_directory, write_atomic
+from avem.reading import read_json
 from avem.train.config import SOURCES, RunConfig
 
 logger = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class RunDirectory:
         if not file.is_file():
             return None
         try:
-            record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            record: dict[str, Any] = read_json(file, dict)
         except ValueError as error:
             raise DataError(f"{file} is not JSON ({error}); choose another directory with --out.") from error
         if not {"identity", "data"} <= record.keys():
@@ -216,6 +217,6 @@ class RunDirectory:
 def _judged(directory: Path) -> float:
     """The loss that a checkpoint was judged by; infinite where it is unknown."""
     try:
-        return float(json.loads((directory / JUDGED).read_text(encoding="utf-8"))["loss"])
+        return float(read_json(directory / JUDGED, dict)["loss"])
     except (OSError, ValueError, KeyError):
         return math.inf

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from avem.errors import CheckpointError
+from avem.reading import read_json
 from avem.train.spread import like, whole
 
 
@@ -85,7 +86,7 @@ def load_state(directory: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     """
     try:
         state = torch.load(directory / "optimizer.pt", map_location="cpu", weights_only=True)
-        step = int(json.loads((directory / "state.json").read_text(encoding="utf-8"))["step"])
+        step = int(read_json(directory / "state.json", dict)["step"])
     except Exception as error:  # each reader has its own errors for a damaged file
         raise _unreadable(directory, error) from error
     load_weights(directory, model)

@@ -16,6 +16,7 @@ from avem.evaluate.recognition.scoring import score_labels
 from avem.evaluate.results import Headline
 from avem.evaluate.statistics import RESAMPLES
 from avem.files import write_atomic
+from avem.reading import read_json
 
 FORMAT = "avem-recognition-1"
 
@@ -113,7 +114,7 @@ def read_recognition(path: Path | str) -> RecognitionResult:
     if not path.is_file():
         raise MissingFileError(f"There is no recognition result at {path}; `avem bench ravdess` makes one.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, dict)
         if content.pop("format") != FORMAT:
             raise ValueError("it has another format")
         items = tuple(_item(entry) for entry in content.pop("items"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from avem.errors import DataError
 from avem.evaluate.page import page_environment
 from avem.evaluate.report.curves import Floats, Panel, compare, last_known, read_curves, read_metrics, short, smoothed
 from avem.files import write_atomic
+from avem.reading import read_json
 
 COMPARED = {
     "loss": "Loss",
@@ -120,7 +120,7 @@ def differences(runs: Sequence[Run]) -> list[Line]:
 def _read(place: Path, name: str) -> Run:
     steps, metrics = read_metrics(place)
     try:
-        record = json.loads((place / "config.json").read_text(encoding="utf-8"))
+        record = read_json(place / "config.json", dict)
         settings = record["settings"]
     except (OSError, ValueError, KeyError, TypeError):
         settings = {}

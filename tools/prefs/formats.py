@@ -10,6 +10,7 @@ from typing import Any
 from avem.emotions import parse_emotion
 from avem.errors import DataError, MissingFileError, SettingError
 from avem.files import write_atomic, write_json_lines
+from avem.reading import read_json
 from avem.records import Modality, PreferenceRow
 from avem.train.rows import REJECTED_FIELDS, read_preferences
 
@@ -69,7 +70,7 @@ def load_entries(path: Path) -> list[Any]:
         DataError: The file is not JSON, or not a list.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = read_json(path)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not JSON ({error}).") from error
     if not isinstance(entries, list):
@@ -208,7 +209,7 @@ def write_rows(rows: Sequence[PreferenceRow], path: Path, form: str, media: Medi
 def _describe_for_llama_factory(path: Path) -> Path:
     """Add the file to the folder's `dataset_info.json`, which LLaMA-Factory reads."""
     info = path.with_name("dataset_info.json")
-    known = json.loads(info.read_text()) if info.is_file() else {}
+    known = read_json(info, dict) if info.is_file() else {}
     columns = {name: name for name in ("chosen", "rejected", "videos", "audios")} | {"messages": "conversations"}
     known[path.stem] = {"file_name": path.name, "formatting": "sharegpt", "ranking": True, "columns": columns}
     write_atomic(info, json.dumps(known, indent=1) + "\n")

@@ -14,6 +14,7 @@ import numpy as np
 
 from avem.errors import DataError, MissingFileError
 from avem.files import write_atomic, write_json_lines
+from avem.reading import read_json
 from avem.records import Question
 from avem.tools.prefs.survey import read_source
 
@@ -130,7 +131,7 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         raise MissingFileError(f"There is no file {path}.")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not JSON ({error}).") from error
 

@@ -16,6 +16,7 @@ from avem.evaluate.questions import read_questions
 from avem.evaluate.results import read_result
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
+from avem.reading import read_json
 from avem.tools.proof.claims import probe_claims
 from avem.tools.proof.counts import resampled
 from avem.tools.proof.encoders import SCENES
@@ -182,7 +183,7 @@ def _candidates(options: ProofOptions) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     with intact(str(file), "delete it, or run `avem sweep proof-settings`"):
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file, dict)
         found: list[dict[str, Any]] = content["tried"]
         candidates_sheet(found)
         return found if content["settings"] == dict(options.settings) else []
@@ -267,7 +268,7 @@ def _cost(out: Path, names: Sequence[str]) -> dict[str, Any]:
             continue
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         steps = [step for step in map(json.loads, lines) if step.get("rows_per_s")]
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"]
+        settings = read_json(folder / "config.json", dict)["settings"]
         seconds += sum(step["rows"] / step["rows_per_s"] for step in steps)
         looked_up += constants_a_row(settings) * sum(step["rows"] for step in steps)
         runs += 1

@@ -19,6 +19,7 @@ from avem.evaluate.contrast import bench_contrast
 from avem.evaluate.loading import open_model
 from avem.evaluate.questions import read_questions
 from avem.files import json_sha256, write_atomic
+from avem.reading import read_json
 from avem.records import Question
 from avem.tools.sweep.grid import Grid
 from avem.tools.sweep.measures import BENCHED, bench_measures, training_measures
@@ -195,7 +196,7 @@ def _judge(job: Job, questions: Sequence[Question], options: SweepOptions) -> di
     asked = json_sha256(
         [[question.to_json() for question in questions], options.style, job.decoding, source_stamp(job.model, store)]
     )
-    if file.is_file() and (known := json.loads(file.read_text(encoding="utf-8")))["asked"] == asked:
+    if file.is_file() and (known := read_json(file, dict))["asked"] == asked:
         return dict(known["measures"])
     model = open_model(job.model, options.device)
     if job.decoding == "contrastive":
