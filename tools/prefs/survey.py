@@ -14,6 +14,7 @@ import numpy as np
 from avem.errors import MissingFileError, SettingError
 from avem.evaluate.questions import read_questions
 from avem.files import json_sha256, replace_directory, write_atomic
+from avem.reading import read_text
 from avem.records import PreferenceRow, Question
 from avem.tools.prefs.formats import mp4_of, read_rows
 
@@ -139,7 +140,7 @@ def read_source(path: Path) -> Sequence[Question | PreferenceRow]:
     """
     if not path.is_file():
         raise MissingFileError(f"There is no file {path}; give a benchmark or preference rows.")
-    if path.suffix == ".json" and '"choices"' in path.read_text(encoding="utf-8")[:20000]:
+    if path.suffix == ".json" and '"choices"' in read_text(path)[:20000]:
         return read_questions(path)
     return read_rows(path)
 

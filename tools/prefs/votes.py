@@ -82,7 +82,7 @@ def read_verdicts(survey: Path, results: Iterable[Path], attention: float = ATTE
         MissingFileError: The key or a file is not there.
         DataError: A file is of another survey, or no file of answers.
     """
-    key = _load(survey / "key.json")
+    key = _key(survey / "key.json")
     items = {item["id"]: item for item in key["items"]}
     votes = [vote for path in results for vote in _votes(path, key["survey"], items)]
     latest = {(vote.annotator, vote.item): vote for vote in votes}
@@ -109,7 +109,7 @@ def keep_verified(survey: Path, verdicts: Verdicts, out: Path) -> int:
     Returns:
         How many were written.
     """
-    key = _load(survey / "key.json")
+    key = _key(survey / "key.json")
     asked: dict[str, set[str]] = defaultdict(set)
     for item in key["items"]:
         if not item["attention"]:
@@ -125,6 +125,18 @@ def keep_verified(survey: Path, verdicts: Verdicts, out: Path) -> int:
 
 def _id(entry: Any) -> str:
     return str(entry.id if isinstance(entry, Question) else entry.row_id)
+
+
+def _key(path: Path) -> Any:
+    """A survey's key, once it has all that is read of it."""
+    key = read_json(path, dict)
+    try:
+        str(key["survey"]), Path(key["source"])
+        for item in key["items"]:
+            hash(item["id"]), hash(item["group"]), hash(item["source"]), item["attention"], item["expected"]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path} is not the key of a survey ({error}); make the survey again.") from error
+    return key
 
 
 def _load(path: Path) -> Any:
