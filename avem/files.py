@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from avem.errors import DataError, MissingFileError, SettingError
+from avem.errors import DataError, SettingError
 from avem.guards.disk import writing
 from avem.guards.output_kinds import PAGE, FileKind, FolderKind, mark
 from avem.guards.outputs import Reads, file_target, folder_place, folder_target
 from avem.guards.secrets import mask_distinct, mask_json
+from avem.reading import parse_json, read_bytes
 
 Record = TypeVar("Record")
 
@@ -215,18 +216,16 @@ def read_json_lines(path: Path, parse: Callable[[dict[str, Any]], Record]) -> li
 
 
 def _records(path: Path, parse: Callable[[dict[str, Any]], Record]) -> Iterator[Record]:
-    if not path.is_file():
-        raise MissingFileError(f"There is no file {path}.")
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield parse(json.loads(line))
-            except KeyError as error:
-                raise DataError(f"{path} line {number} lacks the field {error}.") from error
-            except (TypeError, ValueError) as error:
-                raise DataError(f"{path} line {number}: {error}.") from error
+    for number, line in enumerate(read_bytes(path).split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        item = parse_json(line, f"{path} line {number}", dict)
+        try:
+            yield parse(item)
+        except KeyError as error:
+            raise DataError(f"{path} line {number} lacks the field {error}.") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{path} line {number}: {error}.") from error
 
 
 def save_page(path: Path, text: str) -> None:

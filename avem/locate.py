@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from avem.errors import MissingFileError
+from avem.reading import read_json
 
 WEIGHTS = (
     r"model\.safetensors",
@@ -164,6 +164,6 @@ def _on_disk(name: str, place: str, path: Path) -> ModelPlace:
 def _indexed(index: Path) -> list[str]:
     """The shards that an index of weights names; none where it can't be read, which loading will say."""
     try:
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        return sorted(set(read_json(index, dict)["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []

@@ -18,6 +18,7 @@ import google_crc32c
 from avem.errors import DataError
 from avem.files import write_atomic
 from avem.guards.secrets import mask_distinct_json
+from avem.reading import read_json
 
 CHECK = "check"
 """Key of a sealed record's checksum; always the last."""
@@ -97,7 +98,7 @@ def check_folder(folder: Path, names: Collection[str] | None = None, ignored: Co
     if not list_file.is_file():
         return
     try:
-        files = dict(unseal(json.loads(list_file.read_bytes()), str(list_file))["files"])
+        files = dict(unseal(read_json(list_file, dict), str(list_file))["files"])
         expected = {name: (int(entry["bytes"]), str(entry["crc32c"])) for name, entry in files.items()}
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(str(list_file)) from error

@@ -17,6 +17,7 @@ from avem.errors import DataError, MissingFileError
 from avem.evaluate.emorealm.replies import without_thoughts
 from avem.evaluate.emorealm.statistics import LEVEL, resample_sums
 from avem.files import json_sha256, read_json_lines
+from avem.reading import read_json
 
 DESCRIBE = "Describe the audiovisual content relevant to emotion in detail."
 """What models are asked (Appendix F)."""
@@ -146,7 +147,7 @@ def read_references(path: Path) -> list[Description]:
         found = read_json_lines(path, _description)
     else:
         try:
-            entries = json.loads(path.read_text(encoding="utf-8"))
+            entries = read_json(path)
             if not isinstance(entries, list):
                 raise ValueError("it should hold a list of objects with id and reference")
             found = [_description(entry) for entry in entries]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from avem.errors import DataError, MissingFileError
+from avem.reading import read_json
 from avem.records import Question
 
 TASKS = {
@@ -45,7 +46,7 @@ def read_questions(path: Path | str) -> list[Question]:
     if not path.is_file():
         raise MissingFileError(f"There is no benchmark file {path}; name one with --questions.")
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = read_json(path)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not JSON ({error}); it should be a list of questions.") from error
     if not isinstance(entries, list) or not entries:

@@ -12,6 +12,7 @@ from openpyxl.utils.exceptions import InvalidFileException
 
 from avem.errors import DataError
 from avem.files import irregular
+from avem.reading import read_bytes
 
 Row = dict[str, str]
 """A table's row: column name to text."""
@@ -20,7 +21,7 @@ Row = dict[str, str]
 def read_text(path: Path) -> str:
     """A text file in UTF-8 or, failing that, Windows' cp1252, in which some lists were saved."""
     refuse_irregular(path)
-    data = path.read_bytes()
+    data = read_bytes(path)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

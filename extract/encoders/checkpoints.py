@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from avem import reading
 from avem.errors import CheckpointError, MissingFileError
 
 WEIGHT_FILES = (
@@ -21,6 +21,11 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
 )
 """Names looked for in a checkpoint folder, in this order."""
+
+UNREADABLE = (
+    pickle.UnpicklingError, RuntimeError, LookupError, EOFError, ValueError, OSError, TypeError, AttributeError,
+)  # fmt: skip
+"""What PyTorch raises on damaged files."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -33,7 +38,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingFileError(f"There is no {path.name} in {path.parent}; give the folder of a whole checkpoint.")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = reading.read_json(path)
     except ValueError as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); fetch the checkpoint again.") from error
     if not isinstance(value, dict):
@@ -49,7 +54,16 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     """
     try:
         value = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        LookupError,
+        EOFError,
+        ValueError,
+        OSError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise CheckpointError(f"{path} can't be read as tensors; it is damaged or not a PyTorch file.") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} does not hold a state dictionary.")

@@ -11,6 +11,7 @@ from avem.emotions import parse_emotion
 from avem.errors import DataError, MissingFileError, SettingError
 from avem.files import json_lines, write_atomic, write_new
 from avem.guards.outputs import Reads
+from avem.reading import read_json
 from avem.records import Modality, PreferenceRow
 from avem.train.data.rows import REJECTED_FIELDS, read_preferences
 
@@ -73,7 +74,7 @@ def load_entries(path: Path) -> list[Any]:
         DataError: The file is not JSON, or not a list.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = read_json(path)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not JSON ({error}).") from error
     if not isinstance(entries, list):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from accelerate import init_empty_weights
 
 from avem.errors import CheckpointError, MissingFileError
 from avem.locate import locate_model
+from avem.reading import read_json
 from avem.sealed.checksums import check_folder
 from avem.train.checkpoints.tensors import read_safetensors, report_faults
 from avem.train.families.avere.checkpoint import empty_avere, is_avere, load_avere
@@ -184,7 +184,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingFileError(f"{folder} has no config.json, so it is not a model; give a model's folder.")
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = read_json(path, dict)
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON ({error}); fetch the checkpoint again.") from error
     if not isinstance(settings, dict):

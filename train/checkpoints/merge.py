@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from avem.errors import MissingFileError
 from avem.guards.output_kinds import AVERE, MODEL
 from avem.guards.outputs import folder_target
 from avem.locate import locate_model
+from avem.reading import read_json
 from avem.train.checkpoints.load import base_of, finished, load_model, read_settings
 from avem.train.checkpoints.tensors import read_tensors
 from avem.train.families.avere.checkpoint import IGNORED
@@ -94,7 +94,7 @@ def _load(folder: Path, options: MergeOptions) -> tuple[AudiovisualLM, str | Pat
 
 def _named_base(folder: Path) -> str | Path:
     """The base that a bare adapter names, relative to its folder where it is a relative path."""
-    named = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    named = read_json(folder / "adapter_config.json", dict).get("base_model_name_or_path")
     if not named:
         raise MissingFileError(f"The adapter in {folder} does not name its base; give it with --base.")
     return folder / named if (folder / named).exists() else str(named)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from avem.errors import CheckpointError, MissingFileError
+from avem.reading import read_json
 
 LAYOUTS = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
 """Where a folder may keep its weights, best first."""
@@ -34,7 +34,7 @@ def weight_files(folder: Path) -> list[Path]:
         if not name.endswith(".index.json"):
             return [path]
         try:
-            names = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+            names = sorted(set(read_json(path, dict)["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path} is not an index of shards ({error}); fetch the checkpoint again.") from error
         files = [folder / Path(shard).name for shard in names]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from avem.errors import CheckpointError
 from avem.guards.remote_code import NO_CODE, refuse_code
+from avem.reading import read_json
 
 SPACE = "\u2581"
 """SentencePiece's visible space."""
@@ -82,6 +82,6 @@ def _merges(pieces: Any, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
 def _is_llama(folder: Path) -> bool:
     """Whether `tokenizer.model` is there and no configuration says that it is another family's."""
     path = folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    settings = read_json(path, dict) if path.is_file() else {}
     named = settings.get("tokenizer_class", "LlamaTokenizer")
     return (folder / "tokenizer.model").is_file() and named in ("LlamaTokenizer", "LlamaTokenizerFast")

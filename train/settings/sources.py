@@ -11,7 +11,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from avem.errors import DataError, MissingFileError, SettingError
+from avem import reading
+from avem.errors import MissingFileError, SettingError
 
 Config = TypeVar("Config")
 
@@ -64,6 +65,8 @@ def parse_override(text: str) -> tuple[str, Any]:
         return option.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return option.strip(), value.strip()
+    except (ValueError, RecursionError) as error:
+        raise SettingError(f"--set {option.strip()} has a value that can't be used; give a shorter one.") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -75,10 +78,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise MissingFileError(f"There is no settings file {path}; name an existing one with --config.")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{path} is not TOML: {error}.") from error
+    return reading.read_toml(path)
 
 
 def build_config(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from avem.errors import DataError
 from avem.evaluate.predict.adapters.base import Adapter
 from avem.locate import locate_model
+from avem.reading import read_json
 
 ADAPTERS: dict[str, str] = {
     "qwen2_5_omni": "qwen2_5_omni.Qwen25Omni",
@@ -33,7 +33,7 @@ def adapter_for(name_or_path: str) -> str | None:
     if not config.is_file():
         return None
     try:
-        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+        kind = read_json(config, dict).get("model_type")
     except (ValueError, AttributeError) as error:
         raise DataError(f"{config} is not a model's configuration ({error}); fetch the model again.") from error
     return kind if kind in ADAPTERS else None

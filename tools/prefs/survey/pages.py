@@ -17,6 +17,7 @@ from avem.files import json_sha256, replace_directory, write_atomic
 from avem.guards.inside import inside
 from avem.guards.output_kinds import SURVEY
 from avem.guards.outputs import folder_target
+from avem.reading import read_text
 from avem.records import PreferenceRow, Question
 from avem.sealed.checksums import seal
 from avem.text.escaping import script_json, xml_text
@@ -147,7 +148,7 @@ def read_source(path: Path) -> Sequence[Question | PreferenceRow]:
     """
     if not path.is_file():
         raise MissingFileError(f"There is no file {path}; give a benchmark or preference rows.")
-    if path.suffix == ".json" and '"choices"' in path.read_text(encoding="utf-8")[:20000]:
+    if path.suffix == ".json" and '"choices"' in read_text(path)[:20000]:
         return read_questions(path)
     return read_rows(path)
 

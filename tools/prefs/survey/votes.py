@@ -15,6 +15,7 @@ import numpy as np
 from avem.endpoint.chat_replies import parse_json
 from avem.errors import DataError, MissingFileError
 from avem.files import json_lines, write_new
+from avem.reading import read_json
 from avem.records import Question
 from avem.sealed.checksums import unseal
 from avem.tools.prefs.survey.pages import read_source
@@ -149,6 +150,18 @@ def read_key(survey: Path) -> dict[str, Any]:
 
 def _id(entry: Any) -> str:
     return str(entry.id if isinstance(entry, Question) else entry.row_id)
+
+
+def _key(path: Path) -> Any:
+    """A survey's key, once it has all that is read of it."""
+    key = read_json(path, dict)
+    try:
+        str(key["survey"]), Path(key["source"])
+        for item in key["items"]:
+            hash(item["id"]), hash(item["group"]), hash(item["source"]), item["attention"], item["expected"]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path} is not the key of a survey ({error}); make the survey again.") from error
+    return key
 
 
 def _load(path: Path) -> Any:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from avem.errors import DataError
 from avem.evaluate.emorealm.metrics import Outcome
 from avem.files import write_atomic
+from avem.reading import read_json
 from avem.tools.project.proof.counts import CELLS, Floats, cell_of
 
 FORMAT = "avem-proof-1"
@@ -110,7 +111,7 @@ class Record:
             DataError: It is something else.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, dict)
             if content.pop("format") != FORMAT or tuple(content.pop("cells")) != CELLS:
                 raise ValueError("its format or its cells are others")
             clips, questions = content.pop("clips"), np.array(content.pop("questions"), dtype=np.int64)

@@ -6,7 +6,6 @@ carry are not needed here: features come from the store.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from accelerate import init_empty_weights
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from avem.errors import CheckpointError, MissingFileError
+from avem.reading import read_json
 from avem.train.checkpoints.tensors import check_shapes, fill, tensor_shapes
 from avem.train.model.audiovisual import AudiovisualLM
 from avem.train.model.config import AudiovisualConfig
@@ -188,7 +188,7 @@ def _qformer_sizes(folder: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str
 def _bert_heads(folder: Path, width: int) -> int:
     """Attention heads of the Q-Former's BERT: from its configuration beside the checkpoint, or bert-base's 64 wide."""
     for path in _bert_configs(folder):
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path, dict)
         if config.get("hidden_size") == width:
             return int(config["num_attention_heads"])
     if width % 64 == 0:

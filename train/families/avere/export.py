@@ -14,6 +14,7 @@ from avem.errors import MissingFileError, SettingError
 from avem.files import replace_directory
 from avem.guards.output_kinds import AVERE
 from avem.locate import locate_model
+from avem.reading import read_json
 from avem.sealed.checksums import write_checksums
 from avem.train.checkpoints.tensors import read_tensors
 from avem.train.families.avere.checkpoint import IGNORED, QFORMER_FIELDS, avere_name, is_avere
@@ -76,7 +77,7 @@ def _find_donor(name: str | Path) -> tuple[Path, dict[str, Any]]:
     if name:
         folder = locate_model(name, "towers=")
         path = folder / "config.json"
-        settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        settings = read_json(path, dict) if path.is_file() else {}
         if is_avere(settings):
             return folder, settings
     raise MissingFileError(
