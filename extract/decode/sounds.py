@@ -97,6 +97,7 @@ class _Piece:
     start_s: float
     """Time stamp of its first sample."""
     samples: list[Samples] = field(default_factory=list)
+    length: int = 0
 
 
 class _Track:
@@ -196,8 +197,11 @@ class _Track:
             self._resampler = None
 
     def _resample(self, frame: av.AudioFrame | None) -> None:
-        assert self._resampler is not None
+        if self._resampler is None:
+            return
         piece = self.pieces[-1]
-        piece.samples += [part.to_ndarray()[0] for part in self._resampler.resample(frame)]
-        ended = piece.start_s + sum(map(len, piece.samples)) / RATE_HZ
-        self.end_s = max(self.end_s, ended)
+        for part in self._resampler.resample(frame):
+            samples = np.frombuffer(part.planes[0], np.float32, part.samples)  # a view; to_ndarray takes as long as AAC
+            piece.samples.append(samples.copy())
+            piece.length += part.samples
+        self.end_s = max(self.end_s, piece.start_s + piece.length / RATE_HZ)
