@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -141,7 +142,7 @@ def sound_stream(container: InputContainer, path: Path) -> av.AudioStream:
     return container.streams.audio[0]
 
 
-def read_packets(container: InputContainer, streams: list[av.stream.Stream], clock: Clock) -> Iterator[av.Packet]:
+def read_packets(container: InputContainer, streams: list[av.stream.Stream], clock: Clock) -> Iterator[av.Packet[Any]]:
     """The packets of some streams in the file's order, as far as they can be read; then an empty one for each stream.
 
     A file that breaks off ends here without an error; `avem.extract.decode.damage` and the callers see what is missing.

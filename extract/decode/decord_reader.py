@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def _import_decord() -> ModuleType:
     return decord
 
 
-def _in_process(path: Path, arguments: list[str], limit_s: float) -> dict[str, np.ndarray]:
+def _in_process(path: Path, arguments: list[str], limit_s: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "avem.extract.decode.decord_reader", *arguments]
     environment = {**os.environ, "DECORD_EOF_RETRY_MAX": "2048"}
     try:
@@ -105,6 +106,7 @@ def _in_process(path: Path, arguments: list[str], limit_s: float) -> dict[str, n
 
 def _main(kind: str, path: str, count: str = "0") -> None:
     """Decode and write the result to standard output as an .npz file."""
+    arrays: dict[str, Any]
     try:
         if kind == "video":
             video = video_here(Path(path), int(count))

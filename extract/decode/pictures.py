@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import av
 import numpy as np
@@ -134,7 +134,7 @@ class _Packets:
         """All of them, also empty ones and those outside of the edit list."""
         self.stamps: list[skipping.Stamp] | None = [] if skipping.can_prove(container, stream) else None
         self._shown: list[int | None] = []
-        self._kept: list[av.Packet] | None = []
+        self._kept: list[av.Packet[Any]] | None = []
         size = 0
         for packet in read_packets(container, [stream], clock):
             self.count += packet.size > 0 or packet.dts is not None
@@ -161,11 +161,11 @@ class _Packets:
         """How many frames must come out: one for each packet where that is sure; else 0."""
         return len(self._shown) if self.stamps and self.stamps[0].key and not found.interlaced else 0
 
-    def between(self, start: int, stop: int) -> Iterator[av.Packet]:
+    def between(self, start: int, stop: int) -> Iterator[av.Packet[Any]]:
         """Some of the packets, by number."""
         yield from islice(self, start, stop)
 
-    def __iter__(self) -> Iterator[av.Packet]:
+    def __iter__(self) -> Iterator[av.Packet[Any]]:
         if self._kept is not None:
             for packet in self._kept:
                 self._clock.check()
@@ -175,7 +175,7 @@ class _Packets:
             yield from _not_empty(read_packets(container, [container.streams[self._index]], self._clock))
 
 
-def _not_empty(packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
+def _not_empty(packets: Iterable[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
     return (packet for packet in packets if packet.size)
 
 
@@ -189,7 +189,7 @@ class _Decoder:
         self._size: tuple[int, int] | None = None
         self.lost = 0
 
-    def frames(self, packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame]:
+    def frames(self, packets: Iterable[av.Packet[Any]]) -> Iterator[av.VideoFrame]:
         """Every frame that comes out; packets that can't be decoded are counted in `lost`."""
         self.lost = 0
         self._context.flush_buffers()
@@ -200,14 +200,14 @@ class _Decoder:
                 started = True
                 yield frame
 
-    def _decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
+    def _decode(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
         try:
             return list(self._context.decode(packet))
         except av.FFmpegError:
             self.lost += 1
             return []
 
-    def decode(self, packets: Iterable[av.Packet], wanted: set[int]) -> _Found:
+    def decode(self, packets: Iterable[av.Packet[Any]], wanted: set[int]) -> _Found:
         """Decode all packets and keep the wanted frames."""
         found = _Found(self._time_base)
         for number, frame in enumerate(self.frames(packets)):
@@ -248,5 +248,5 @@ def _skipping(decoder: _Decoder, packets: _Packets, wanted: Indices, expected: S
                 break
     if found.pixels.keys() < set(wanted.tolist()):
         return None
-    found.times = sorted(stamp.pts for stamp in packets.stamps if stamp.pts is not None and not stamp.discarded)
+    found.times = [*sorted(stamp.pts for stamp in packets.stamps if stamp.pts is not None and not stamp.discarded)]
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import av
 
@@ -58,7 +59,7 @@ def can_prove(container: av.container.InputContainer, stream: av.VideoStream) ->
     return named and stream.codec_context.codec.canonical_name in KEY_TYPES and _length_bytes(stream) > 0
 
 
-def stamp(packet: av.Packet, stream: av.VideoStream) -> Stamp:
+def stamp(packet: av.Packet[Any], stream: av.VideoStream) -> Stamp:
     """Look at a packet of a stream that `can_prove`."""
     codec = stream.codec_context.codec.canonical_name
     types = _nal_types(memoryview(packet), _length_bytes(stream), codec)

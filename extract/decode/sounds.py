@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -77,7 +78,7 @@ def _decode(container: InputContainer, stream: av.AudioStream, track: _Track, cl
     return shown_at
 
 
-def _shown_at(key: av.Packet, container: InputContainer) -> float:
+def _shown_at(key: av.Packet[Any], container: InputContainer) -> float:
     """When the picture's first frame is shown, from the packet of its first key frame.
 
     An edit list drops what lies before the stream's own start. AVI has no times but counts packets, so FFmpeg's
@@ -122,7 +123,7 @@ class _Track:
         self.end_s = 0.0
         """Time stamp of its end, as far as it was decoded or its packets say."""
 
-    def add(self, packet: av.Packet, shown_at: float | None) -> None:
+    def add(self, packet: av.Packet[Any], shown_at: float | None) -> None:
         """Decode a packet, or note when it ends where that is beyond what is wanted.
 
         Args:
@@ -160,7 +161,7 @@ class _Track:
             part[:] = sound[: len(part)]
         return samples
 
-    def _frames(self, packet: av.Packet | None) -> None:
+    def _frames(self, packet: av.Packet[Any] | None) -> None:
         try:
             frames = self._context.decode(packet)
         except av.FFmpegError:
