@@ -46,7 +46,7 @@ def _is_unchanged(source: Path, entry: Entry) -> bool:
         state = source.stat()
         if (state.st_size, state.st_mtime_ns) == (entry["size_bytes"], entry["modified_ns"]):
             return True
-        return file_sha256(source) == entry["sha256"]
+        return bool(file_sha256(source) == entry["sha256"])
     except OSError:
         return False
 

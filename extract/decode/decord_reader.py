@@ -86,7 +86,8 @@ def _import_decord() -> ModuleType:
             "for Linux on arm64); use --decoder pyav."
         ) from error
     decord.logging.set_level(decord.logging.QUIET)
-    return decord
+    module: ModuleType = decord
+    return module
 
 
 def _in_process(path: Path, arguments: list[str], limit_s: float) -> dict[str, Any]:

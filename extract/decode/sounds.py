@@ -202,7 +202,9 @@ class _Track:
             return
         piece = self.pieces[-1]
         for part in self._resampler.resample(frame):
-            samples = np.frombuffer(part.planes[0], np.float32, part.samples)  # a view; to_ndarray takes as long as AAC
+            samples = np.frombuffer(
+                memoryview(part.planes[0]), np.float32, part.samples
+            )  # a view; to_ndarray takes as long as AAC
             piece.samples.append(samples.copy())
             piece.length += part.samples
         self.end_s = max(self.end_s, piece.start_s + piece.length / RATE_HZ)
