@@ -13,7 +13,7 @@ import threading
 from avem.errors import StoreError
 
 try:
-    import fcntl
+    import fcntl as fcntl  # `cache.locks` takes it from here
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
