@@ -108,8 +108,8 @@ def list_clips(store: FeatureStore, wanted: ListFilter | None = None) -> Iterato
     names += [f"{kind}_status" for kind in store.kinds]
     table = store.clips.select(names)
     for cells in zip(*(table[name].to_pylist() for name in names), strict=True):
-        texts = [cell or "" for cell in cells]
-        statuses: dict[Kind, str] = dict(zip(store.kinds, texts[7:], strict=True))
-        line = ClipLine(*texts[:7], statuses=statuses)
+        clip_id, label, raw_label, split, dataset, source, path, *rest = [str(cell or "") for cell in cells]
+        statuses: dict[Kind, str] = dict(zip(store.kinds, rest, strict=True))
+        line = ClipLine(clip_id, label, raw_label, split, dataset, source, path, statuses)
         if wanted is None or wanted.takes(line):
             yield line
