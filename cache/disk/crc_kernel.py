@@ -101,5 +101,4 @@ def copy_words(source: Words, target: Words) -> int:
         target[position] = source[position]
         first = _next(first, source[position])  # type: ignore[call-arg]
         position += 1
-    checksum: int = first ^ np.uint64(0xFFFFFFFF)
-    return checksum
+    return first ^ np.uint64(0xFFFFFFFF)  # type: ignore[no-any-return]
