@@ -20,7 +20,7 @@ LANE = 512
 
 
 @intrinsic
-def _next(typingctx: Any, checksum: Any, word: Any) -> Any:
+def _next_register(typingctx: Any, checksum: Any, word: Any) -> Any:
     """The checksum register after eight more bytes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -31,6 +31,9 @@ def _next(typingctx: Any, checksum: Any, word: Any) -> Any:
         return builder.call(function, arguments)
 
     return types.uint64(types.uint64, types.uint64), generate
+
+
+_next: Any = _next_register  # called in compiled code alone, with the arguments that remain there
 
 
 def _after_zeros(count: int) -> Words:
@@ -94,11 +97,12 @@ def copy_words(source: Words, target: Words) -> int:
         for place in range(position, position + LANE):
             a, b, c = source[place], source[place + LANE], source[place + 2 * LANE]
             target[place], target[place + LANE], target[place + 2 * LANE] = a, b, c
-            first, second, third = _next(first, a), _next(second, b), _next(third, c)  # type: ignore[call-arg]
+            first, second, third = _next(first, a), _next(second, b), _next(third, c)
         first = _look_up(AFTER_TWO_LANES, first) ^ _look_up(AFTER_LANE, second) ^ third
         position += 3 * LANE
     while position < len(source):
         target[position] = source[position]
-        first = _next(first, source[position])  # type: ignore[call-arg]
+        first = _next(first, source[position])
         position += 1
-    return first ^ np.uint64(0xFFFFFFFF)  # type: ignore[no-any-return]
+    checksum: int = first ^ np.uint64(0xFFFFFFFF)
+    return checksum
