@@ -6,15 +6,17 @@ from pathlib import Path
 
 from jinja2 import Environment
 
+from avem.evaluate.predict.pooling import pooling_note
 from avem.text.pages import make_environment
 
 
 def page_environment() -> Environment:
-    """Templates of this package with the filters `one`, `signed` and `place`."""
+    """Templates of this package with the filters `one`, `signed`, `place` and `pooling_note`."""
     environment = make_environment("avem.evaluate")
     environment.filters["one"] = lambda value: "" if value is None else f"{value:.1f}"
     environment.filters["signed"] = signed
     environment.filters["place"] = short_place
+    environment.filters["pooling_note"] = pooling_note
     return environment
 
 

@@ -16,6 +16,7 @@ from avem.extract.decode.pool import DecodePool
 from avem.extract.decode.task import DecodeTask
 from avem.extract.options import CUT, WINDOWS, ExtractOptions, Remarks
 from avem.progress import stage
+from avem.text.names import storable
 
 
 @dataclass(slots=True)
@@ -107,7 +108,7 @@ def _held_forms(record: ClipRecord, forms: KnownForms, long: str | None) -> list
     """The forms that the store holds a clip in and that are asked for; None where that is to be decided anew."""
     clip_id = record.clip_id
     span, path = forms.spans.get(clip_id, (None, ""))
-    if span is not None and path == record.path:  # an entry of the manifest that is extracted again
+    if span is not None and path == storable(record.path):  # an entry of the manifest that is extracted again
         return [as_window(record, span, clip_id)]
     whole, windows = forms.whole.get(clip_id), forms.windows.get(clip_id, {})
     same = all(sha256 == record.sha256 for _, sha256 in windows.values()) or not forms.may_be_replaced(clip_id)

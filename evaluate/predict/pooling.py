@@ -18,8 +18,9 @@ def pooling_note(pooling: Mapping[str, Any]) -> str:
     """What a result's `pooling` says, in a sentence; empty where nothing was pooled."""
     for what in ("questions", "clips"):
         if number := pooling.get(what):
+            subject = f"1 {what[:-1]} is" if number == 1 else f"{number} {what} are"
             return (
-                f"{number} {what} are answered over the windows of a clip: log-probabilities by their "
+                f"{subject} answered over the windows of a clip: log-probabilities by their "
                 f"{pooling['logprobs']}, written answers by the {pooling['answers']}."
             )
     return ""

@@ -20,7 +20,9 @@ from avem.evaluate.probes.swap import swap_probe
 from avem.evaluate.recognition.bench import bench_recognition
 from avem.evaluate.recognition.labelled import clips_of_store, with_files
 from avem.evaluate.recognition.labels import EMOTION_SETS
+from avem.evaluate.recognition.report import write_recognition_report
 from avem.evaluate.recognition.results import read_recognition
+from avem.evaluate.report.bench import write_report
 from avem.records import Question
 
 RAVDESS = EMOTION_SETS["ravdess"]
@@ -101,11 +103,13 @@ def test_a_question_is_pooled_over_the_windows_with_media(store, scripted, tmp_p
     assert item.windows == ("demo/talk@0-30", "demo/talk@30-60")
     assert result.pooling["questions"] == 1
     assert pooling_note(result.pooling) == (
-        "1 questions are answered over the windows of a clip: log-probabilities by their mean over windows, written "
+        "1 question is answered over the windows of a clip: log-probabilities by their mean over windows, written "
         "answers by the majority of the windows whose answer can be read, ties to the earliest window."
     )
     read = read_result(tmp_path)
     assert (read.items[0].windows, read.pooling) == (item.windows, result.pooling)
+    page = write_report(tmp_path / "report.html", [result], paper=False, pictures=0, resamples=10).read_text()
+    assert pooling_note(result.pooling) in page
     calls = len(model.calls)
     assert bench_emorealm(model, store, [QUESTION], out_dir=tmp_path, resamples=0).items == result.items
     assert len(model.calls) == calls
@@ -177,6 +181,8 @@ def test_recognition_counts_a_clip_once_and_pools_its_labels(store, scripted, tm
     assert item.windows == ("demo/talk@0-30", "demo/talk@30-60")
     assert result.pooling["clips"] == 1
     assert read_recognition(tmp_path / "audiovisual.json").items[2] == item
+    page = write_recognition_report(tmp_path / "report.html", [result]).read_text()
+    assert "1 clip is answered over the windows" in page
 
 
 def test_contrastive_decoding_pools_as_well(store, fake_model, tmp_path):
