@@ -25,7 +25,7 @@ from avem.cache.negatives.staleness import LABEL_COLUMNS, refuse_stale
 from avem.cache.records import KINDS, OK, DamagedFile, DamagedRow, Kind, StreamSpec
 from avem.cache.windows import named_windows
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
-from avem.guards.inside import name_fault
+from avem.guards.inside import outside_fault
 from avem.records import Modality
 from avem.text.names import named_path
 
@@ -186,7 +186,7 @@ class FeatureStore:
         clip: dict[str, str] = self.clips.slice(row, 1).to_pylist()[0]
         last = self._attributes.get("roots", {}).get(clip["dataset"], ".")
         earlier: list[str] = self._attributes.get("earlier_roots", {}).get(clip["dataset"], [])
-        if fault := name_fault(clip["path"]):
+        if fault := outside_fault(clip["path"]):
             raise StoreError(f"{self.location.url}: the path of {clip['clip_id']}{fault}; make the store anew.")
         paths = [named_path(Path(root), clip["path"]) for root in (last, *earlier)]
         return next((path for path in paths if path.is_file()), paths[0])

@@ -138,7 +138,7 @@ def test_whisper_is_imported_when_used_and_encodes_without_triton(tmp_path):
         features, pooled = encoder.encode(encoder.preprocess(numpy.zeros(16000, numpy.float32))[None])
         assert features.shape == (1, 50, 32) and "whisper" in sys.modules and "triton" not in sys.modules
         from whisper.audio import HOP_LENGTH, SAMPLE_RATE
-        from avem.extract import whisper
+        from avem.extract.encoders import whisper
         assert (whisper.HOP_LENGTH, whisper.SAMPLE_RATE) == (HOP_LENGTH, SAMPLE_RATE)
     """
     run_without(("triton",), (), code, tmp_path / "whisper")

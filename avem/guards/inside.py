@@ -52,17 +52,28 @@ def is_inside(folder: Path, name: str) -> bool:
 
 def name_fault(name: str) -> str:
     """Why a name is no relative path that stays below its folder, for the middle of a sentence; empty if it is one."""
+    posix = PurePosixPath(name)
+    if any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) <= 0xDFFF for letter in name):
+        return " holds characters that no file name has"
+    if fault := outside_fault(name):
+        return fault
+    if len(name.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in posix.parts):
+        return " is too long"
+    return ""
+
+
+def outside_fault(name: str) -> str:
+    """Why a name does not stay below its folder, for the middle of a sentence; empty if it does.
+
+    The name may hold any character, as names that a disk gave do.
+    """
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     if not posix.parts:
         return " is empty"
-    if any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) <= 0xDFFF for letter in name):
-        return " holds characters that no file name has"
     if posix.is_absolute() or windows.drive or windows.root:
         return " is absolute"
     if ".." in posix.parts or ".." in windows.parts:
         return " leads out of its folder"
-    if len(name.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in posix.parts):
-        return " is too long"
     return ""
 
 

@@ -209,8 +209,8 @@ def mark(folder: Path, kind: FolderKind) -> None:
 
 
 def unmark_empty(folder: Path) -> None:
-    """Remove the marker of a folder into which nothing was written."""
-    if all(item.name in (MARKER, LOCK) for item in folder.iterdir()):
+    """Remove the marker of a folder into which nothing was written; hidden files, such as `.DS_Store`, do not count."""
+    if all(item.name.startswith(".") for item in folder.iterdir()):
         (folder / MARKER).unlink(missing_ok=True)
 
 

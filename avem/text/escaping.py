@@ -135,6 +135,8 @@ def _code(found: re.Match[str]) -> str:
     sign = found.group()
     named = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
     code = ord(sign)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
     return named.get(sign) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
 
 

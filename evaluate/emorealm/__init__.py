@@ -8,7 +8,7 @@ Example:
     100.0
 """
 
-from avem.evaluate.emorealm.questions import read_questions
-from avem.evaluate.emorealm.scoring import score, score_letters
+from avem.evaluate.emorealm.questions import read_questions, to_question
+from avem.evaluate.emorealm.scoring import score, score_letters, score_outcomes
 
-__all__ = ["read_questions", "score", "score_letters"]
+__all__ = ["read_questions", "score", "score_letters", "score_outcomes", "to_question"]

@@ -15,6 +15,7 @@ import pytest
 
 from avem.cache import FeatureStore, store_info
 from avem.cache.decoders import without_decoder
+from avem.cache.disk.layout import write_metadata
 from avem.cache.disk.manifest import manifest_columns, read_manifest, write_manifest
 from avem.cli import main
 from avem.errors import FingerprintError, MissingFileError
@@ -57,7 +58,7 @@ def make_old(store: Path, right: Path) -> None:
     for file in store.glob("*/*/*/zarr.json"):
         content = json.loads(file.read_text())
         content["attributes"]["avem"]["fingerprint"] = without_decoder(content["attributes"]["avem"]["fingerprint"])
-        file.write_text(json.dumps(content))
+        write_metadata(file.parent, content)
     columns = manifest_columns(read_manifest(store / "clips.parquet"))
     now = read_manifest(right / "clips.parquet")
     columns |= {name: now[name].to_pylist() for name in ("sha256", "size_bytes", "modified_ns")}

@@ -7,7 +7,7 @@ import signal
 import pyarrow as pa
 import pytest
 
-from avem.errors import DataError, FingerprintError, SettingError
+from avem.errors import FingerprintError, SettingError
 from avem.evaluate.bench import bench_emorealm, select_questions
 from avem.evaluate.emorealm.results import read_result
 from avem.evaluate.predict.clips import resolve_clips
@@ -123,10 +123,11 @@ def test_killed_bench_goes_on(fake_model, fake_store, questions, tmp_path):
     assert [kind for kind, _ in again.calls] == ["generate", "logprobs"]
 
 
-def test_damaged_log_is_named(fake_model, fake_store, questions, tmp_path):
+def test_damaged_log_is_named(fake_model, fake_store, questions, tmp_path, caplog):
     (tmp_path / "answers.jsonl").write_text('{"key": "a", "id": "q0"}\n[]\n')
-    with pytest.raises(DataError, match=r"answers.jsonl line 2"):
-        run(fake_model(), fake_store, questions, tmp_path)
+    result = run(fake_model(), fake_store, questions, tmp_path)
+    assert "answers.jsonl: line 2" in caplog.text
+    assert result == run(fake_model(), fake_store, questions, tmp_path / "fresh")
 
 
 def test_features_of_another_encoder(fake_model, fake_store, questions, tmp_path):

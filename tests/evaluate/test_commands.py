@@ -101,8 +101,9 @@ def test_what_is_missing_is_said(given):
     (given / "others.json").write_text("<html>")
     with pytest.raises(DataError, match="not JSON"):
         invoke(given)
+    (given / "model").mkdir()
     with pytest.raises(AvemError, match="store"):
-        run_emorealm(BenchOptions(**options, models=(str(given),), cache=given / "nothing"))
+        run_emorealm(BenchOptions(**options, models=(str(given / "model"),), cache=given / "nothing"))
 
 
 def test_short_names():

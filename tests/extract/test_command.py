@@ -55,7 +55,7 @@ def test_what_the_user_can_mend_is_one_sentence_and_status_2(tmp_path, make_clip
     assert (status, out) == (2, "")
     assert err.startswith("avem: There is no folder")
     (tmp_path / "empty").mkdir()
-    status, _, err = avem(tmp_path / "empty")
+    status, _, err = avem(tmp_path / "empty", "--cache", tmp_path / "none")
     assert status == 2
     assert "No dataset is recognised" in err
     make_clip(tmp_path / "d" / "anger" / "1.mp4")
@@ -63,7 +63,7 @@ def test_what_the_user_can_mend_is_one_sentence_and_status_2(tmp_path, make_clip
     (tmp_path / "store" / "precious").touch()
     status, _, err = avem(tmp_path / "d", "--cache", tmp_path / "store")
     assert status == 2
-    assert "precious" in err
+    assert "not a feature store made by avem" in err
     status, _, err = avem(tmp_path / "d", "--cache", tmp_path / "new", "--dtype", "float8")
     assert (status, "--dtype" in err) == (2, True)
 

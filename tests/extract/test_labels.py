@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from avem.cache import FeatureStore, StoreWriter, match_all, mine_negatives, store_info
+from avem.cache.disk import layout
 from avem.cache.negatives.labels import read_modality_labels
 from avem.cache.negatives.mine import ensure_negatives
 from avem.cache.negatives.staleness import DIGEST, StaleNegativesError, labels_digest
@@ -136,7 +137,7 @@ def test_negatives_from_before_digests_work_until_labels_change(root, run, tmp_p
     for path in (tmp_path / "store" / "negatives").glob("*/*/zarr.json"):
         metadata = json.loads(path.read_text())
         del metadata["attributes"]["avem"][DIGEST]
-        path.write_text(json.dumps({name: value for name, value in metadata.items() if name != "check"}))
+        layout.write_metadata(path.parent, metadata)
     store.refresh()
     store.negatives("hard", "audio")
     write_table(root, {**ROWS, "a": ("fear", "train", "s1")})

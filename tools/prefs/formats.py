@@ -219,8 +219,8 @@ def write_rows(
     write_new(path, content, reads=reads)
     if described is None:
         return [path]
-    write_atomic(path.with_name(LLAMA_FACTORY), described)
-    return [path, path.with_name(LLAMA_FACTORY)]
+    write_atomic(path.parent / LLAMA_FACTORY, described)
+    return [path, path.parent / LLAMA_FACTORY]
 
 
 def _description(path: Path) -> str:
@@ -230,7 +230,7 @@ def _description(path: Path) -> str:
         DataError: There is one that is not a JSON object.
         SettingError: It describes another file under this name.
     """
-    info = path.with_name(LLAMA_FACTORY)
+    info = path.parent / LLAMA_FACTORY
     try:
         known = json.loads(info.read_text(encoding="utf-8")) if info.is_file() else {}
     except (ValueError, RecursionError) as error:

@@ -176,8 +176,12 @@ def test_faults_of_surveys_and_answers_are_named(rows_file, tmp_path):
         read_verdicts(tmp_path / "survey", [tmp_path / "other.json"])
     with pytest.raises(MissingFileError, match="nothing"):
         read_verdicts(tmp_path / "survey", [tmp_path / "nothing.json"])
-    with pytest.raises(SettingError, match="not a survey"):
+    with pytest.raises(SettingError, match="which this command reads"):
         made(rows_file, tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("precious")
+    with pytest.raises(SettingError, match="not a survey"):
+        made(rows_file, tmp_path / "mine")
     with pytest.raises(MissingFileError, match="--media"):
         made(rows_file, tmp_path / "new", media=tmp_path)
     assert not (tmp_path / "new").exists()

@@ -14,6 +14,7 @@ from model_kit import byte_tokenizer, random_audio, random_video, tiny_config, t
 from safetensors.torch import load_file, save_file
 
 from avem.errors import CheckpointError, FingerprintError, MissingFileError, SettingError
+from avem.sealed.checksums import CHECKSUMS
 from avem.train import AudiovisualLM, load_model
 from avem.train.model.language_models import load_language_model
 
@@ -25,6 +26,13 @@ def saved(tmp_path: Path) -> tuple[AudiovisualLM, Path]:
     model = tiny_model("llama-gqa", torch.float32)
     model.save(tmp_path / "base", provenance={"data": "made up"})
     return model, tmp_path / "base"
+
+
+@pytest.fixture
+def unsealed(saved) -> Path:
+    """The saved folder as one from before checksums, so that what is wrong with a file itself is found."""
+    (saved[1] / CHECKSUMS).unlink()
+    return saved[1]
 
 
 def score(model: AudiovisualLM) -> torch.Tensor:
@@ -234,42 +242,42 @@ def rewrite(path: Path, change) -> None:
         ("language_model/model.safetensors", "model.norm.weight"),
     ],
 )
-def test_damaged_weights_are_named(saved, file, name):
-    path = saved[1] / file
+def test_damaged_weights_are_named(unsealed, file, name):
+    path = unsealed / file
     whole = path.read_bytes()
     rewrite(path, lambda state: state.pop(name))
     with pytest.raises(CheckpointError, match=f"missing: {name}"):
-        load_model(saved[1])
+        load_model(unsealed)
     path.write_bytes(whole)
     rewrite(path, lambda state: state.update({name: torch.zeros(5)}))
     with pytest.raises(CheckpointError, match=f"misshapen: {name}"):
-        load_model(saved[1])
+        load_model(unsealed)
     path.write_bytes(whole)
     rewrite(path, lambda state: state.update({"model.surprise": torch.zeros(5)}))
     with pytest.raises(CheckpointError, match=r"unknown: model\.surprise"):
-        load_model(saved[1])
+        load_model(unsealed)
     path.write_bytes(whole[:-8])
     with pytest.raises(CheckpointError):
-        load_model(saved[1])
+        load_model(unsealed)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("zipped", [True, False])
-def test_pickled_code_in_a_language_model_is_never_run(saved, tmp_path, zipped):
+def test_pickled_code_in_a_language_model_is_never_run(unsealed, tmp_path, zipped):
     witness = tmp_path / "witness"
 
     class Attack:
         def __reduce__(self):
             return (Path.touch, (witness,))
 
-    weights = saved[1] / "language_model" / "pytorch_model.bin"
-    (saved[1] / "language_model" / "model.safetensors").unlink()
+    weights = unsealed / "language_model" / "pytorch_model.bin"
+    (unsealed / "language_model" / "model.safetensors").unlink()
     if zipped:
         torch.save({"model.norm.weight": Attack()}, weights)
     else:
         weights.write_bytes(pickle.dumps({"model.norm.weight": Attack()}))
     with pytest.raises(CheckpointError, match="pickle can run code"):
-        load_model(saved[1])
+        load_model(unsealed)
     assert not witness.exists()
 
 
@@ -283,17 +291,17 @@ def test_pickled_code_in_a_language_model_is_never_run(saved, tmp_path, zipped):
         ("language_model/model.safetensors", CheckpointError, "language model"),
     ],
 )
-def test_missing_files_are_named(saved, file, error, message):
-    (saved[1] / file).unlink()
+def test_missing_files_are_named(unsealed, file, error, message):
+    (unsealed / file).unlink()
     with pytest.raises(error, match=message):
-        load_model(saved[1])
+        load_model(unsealed)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"model_type": "avem", "format_version": 99}'])
-def test_broken_configuration(saved, content):
-    (saved[1] / "config.json").write_text(content)
+def test_broken_configuration(unsealed, content):
+    (unsealed / "config.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"not JSON|not a JSON object|format version 99"):
-        load_model(saved[1])
+        load_model(unsealed)
 
 
 def test_importing_the_room_loads_nothing_heavy():
