@@ -86,6 +86,7 @@ def redecode(store_path: str | Path, options: ExtractOptions, root: str | Path |
         if decoder_of(store.fingerprint(kind)) != options.decoder:
             writer.change_decoder(kind, options.decoder)
     _extract_pending(FeatureStore.open(path), kinds, root, options, report)
+    writer.finish()  # where a killed run had committed every shard, nothing above folded its records
     waiting = [clip for clip in FeatureStore.open(path).clips.to_pylist() if _has(clip, kinds, PENDING)]
     report.left |= {clip["clip_id"]: f"its source {clip['path']} is gone or changed; give --root" for clip in waiting}
     if not waiting:
