@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from avem.errors import DataError, MissingFileError
 
-_NAMES = {dict: "an object", list: "a list", str: "a text"}
+_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
 
 
 def read_bytes(path: Path) -> bytes:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from avem.errors import SettingError
-from avem.records import Clip, Kind
+from avem.records import Clip
+from avem.records import Kind as Kind
 from avem.text.names import storable
 
 KINDS: tuple[Kind, ...] = ("video", "audio")

@@ -39,6 +39,7 @@ class Owner:
 
     def __init__(self, lock: Path, what: Path) -> None:
         self._lock = lock
+        self._handle = -1
         with writing(lock):
             while not self._open(what):
                 pass

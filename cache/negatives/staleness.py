@@ -48,7 +48,7 @@ def labels_digest(columns: pa.Table | Mapping[str, Sequence[Any]]) -> str:
 
 def is_stale(attributes: Mapping[str, Any], digest: str) -> bool:
     """Whether negatives with these attributes were mined from other labels than those of the digest."""
-    return attributes.get(DIGEST, digest) != digest
+    return bool(attributes.get(DIGEST, digest) != digest)
 
 
 def refuse_stale(attributes: Mapping[str, Any], clips: pa.Table, recipe: str, where: str) -> None:

@@ -29,7 +29,7 @@ def load_tokenizer(folder: Path) -> Any:
     refuse_code(folder)
     try:
         if (folder / "tokenizer.json").is_file():
-            return PreTrainedTokenizerFast.from_pretrained(folder, **NO_CODE)
+            return PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
         if _is_llama(folder):
             return read_llama_sentencepiece(folder / "tokenizer.model")
         return AutoTokenizer.from_pretrained(folder, **NO_CODE)

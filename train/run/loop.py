@@ -169,9 +169,9 @@ class Loop:
                 f"No checkpoint of the run in {self._run.path} is whole ({damaged[0][1]}); restore one from a copy, or "
                 "start anew with --out."
             )
-        for directory, error in damaged if self._accelerator.is_main_process else ():
+        for directory, fault in damaged if self._accelerator.is_main_process else ():
             aside = self._run.set_aside(directory)
-            logger.warning("%s It is now %s, and step %d is used instead.", error, aside.name, done)
+            logger.warning("%s It is now %s, and step %d is used instead.", fault, aside.name, done)
         return done
 
     def _is_due(self, done: int) -> bool:
