@@ -11,8 +11,8 @@ from typing import Any
 
 from avem.endpoint.chat import ChatClient, ChatRequest, ChatSettings, ask_each
 from avem.errors import DataError, EndpointError, SettingError
+from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emer.rubric import Description, Rubric, grade_means
-from avem.evaluate.emorealm.statistics import RESAMPLES
 from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.sheets import Sheet
 from avem.files import json_sha256

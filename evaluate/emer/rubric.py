@@ -14,8 +14,8 @@ import numpy as np
 
 from avem.endpoint.chat_replies import parse_plain_json
 from avem.errors import DataError, MissingFileError
+from avem.evaluate.bootstrap import mean_intervals
 from avem.evaluate.emorealm.replies import without_thoughts
-from avem.evaluate.emorealm.statistics import LEVEL, resample_sums
 from avem.files import json_sha256, read_json_lines
 from avem.reading import read_json
 
@@ -174,8 +174,7 @@ def grade_means(
     values = np.array([[grade[name] for name in names] for grade in grades], dtype=np.float64)
     result = {name: {"mean": float(mean)} for name, mean in zip(names, values.mean(axis=0), strict=True)}
     if resamples:
-        drawn = resample_sums(values, resamples, np.random.default_rng(seed)) / len(values)
-        tail = (100 - LEVEL) / 2
-        for name, edges in zip(names, np.percentile(drawn, [tail, 100 - tail], axis=0).T, strict=True):
-            result[name] |= {"low": float(edges[0]), "high": float(edges[1])}
+        clips = [f"{number:09d}" for number in range(len(values))]  # each clip is graded once
+        for name, (low, high) in zip(names, mean_intervals(values, clips, resamples, seed), strict=True):
+            result[name] |= {"low": low, "high": high}
     return result

@@ -15,11 +15,11 @@ from markupsafe import Markup
 from avem import __version__
 from avem.errors import SettingError
 from avem.evaluate.bench import select_questions
+from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.questions import read_questions, task_name
-from avem.evaluate.emorealm.statistics import RESAMPLES
 from avem.evaluate.page import page_environment
 from avem.evaluate.predict.clips import ResolvedClips, resolve_clips
-from avem.evaluate.predict.feature_model import Asker
+from avem.evaluate.predict.feature_model import FeaturePredictor
 from avem.evaluate.predict.loading import open_model, short_names
 from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.probes.attention import AttentionResult, attention_probe
@@ -72,10 +72,10 @@ def run_swap(options: ProbeOptions) -> list[SwapResult]:
 
 def _run_swap(options: ProbeOptions) -> list[SwapResult]:
     results = []
-    for name, asker, questions, rows in _askers(options):
+    for name, predictor, questions, rows in _predictors(options):
         with AnswerLog(options.out / name / "swap.jsonl") as log:
             results.append(
-                swap_probe(asker, questions, rows, log, name=name, resamples=options.resamples, seed=options.seed)
+                swap_probe(predictor, questions, rows, log, name=name, resamples=options.resamples, seed=options.seed)
             )
     pictures = {}
     for result in results:
@@ -108,8 +108,8 @@ def run_attention(options: ProbeOptions) -> list[AttentionResult]:
 
 def _run_attention(options: ProbeOptions) -> list[AttentionResult]:
     results = [
-        attention_probe(asker, questions, rows, name=name, resamples=options.resamples, seed=options.seed)
-        for name, asker, questions, rows in _askers(options)
+        attention_probe(predictor, questions, rows, name=name, resamples=options.resamples, seed=options.seed)
+        for name, predictor, questions, rows in _predictors(options)
     ]
     tasks = results[0].tasks
     bars = [(f"{task_name(task)}, {result.name}", result.tasks[task]["video"]) for task in tasks for result in results]
@@ -180,7 +180,7 @@ def swap_svg(result: SwapResult, asked: str) -> str:
     return density_svg(samples, title, "log-likelihood of the correct answer, nats")
 
 
-def _askers(options: ProbeOptions) -> Iterator[tuple[str, Asker, list[Question], Mapping[str, int]]]:
+def _predictors(options: ProbeOptions) -> Iterator[tuple[str, FeaturePredictor, list[Question], Mapping[str, int]]]:
     """Every model with its name, the questions, and where their clips are."""
     from avem.cache import FeatureStore
 
@@ -191,7 +191,7 @@ def _askers(options: ProbeOptions) -> Iterator[tuple[str, Asker, list[Question],
         model = open_model(path, options.device, options.precision).eval()
         store = FeatureStore.open(options.cache)
         asked, rows = _on_windows(questions, resolve_clips(store.clips, questions))
-        yield name, Asker(model, store, options.style, 1), asked, rows
+        yield name, FeaturePredictor(model, store, options.style, 1), asked, rows
 
 
 def _on_windows(questions: Sequence[Question], resolved: ResolvedClips) -> tuple[list[Question], dict[str, int]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from avem.errors import SettingError
 from avem.evaluate.emorealm.replies import answer_of
-from avem.evaluate.predict.feature_model import STREAMS
+from avem.evaluate.predict.predictor import STREAMS
 
 SEVEN = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
 

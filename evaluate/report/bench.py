@@ -9,10 +9,10 @@ from typing import Any
 
 from avem import __version__
 from avem.errors import DataError
+from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.metrics import group_by_task
 from avem.evaluate.emorealm.questions import task_name
 from avem.evaluate.emorealm.results import BenchResult, read_result
-from avem.evaluate.emorealm.statistics import RESAMPLES
 from avem.evaluate.emorealm.summary import AVERAGE, METRIC_NAMES, SummaryRow, summarise
 from avem.evaluate.page import page_environment, signed
 from avem.evaluate.paper import COLUMNS, TABLE_3
@@ -90,7 +90,7 @@ def write_report(
             figures=key_figures(read, rows),
             details=_details(read),
             subtasks=_subtasks(read),
-            ways=_ways(read),
+            methods=_methods(read),
             runs=[read_curves(Path(run)) for run in runs],
             cards=cards,
             pictured=min(pictures, len(cards)),
@@ -174,13 +174,13 @@ def _subtasks(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
     ]
 
 
-def _ways(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
-    """Likelihood beside generation, for models that were asked both ways."""
+def _methods(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
+    """Likelihood beside generation, for models that were asked both methods."""
     rows = []
     for tone, result in enumerate(results):
         disagreement = result.disagreement()
         for task in disagreement:
-            likelihood, generation = (result.scores[way]["tasks"][task] for way in ("likelihood", "generation"))
+            likelihood, generation = (result.scores[method]["tasks"][task] for method in ("likelihood", "generation"))
             rows.append(
                 {
                     "task": task_name(task),

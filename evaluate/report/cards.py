@@ -106,7 +106,7 @@ def make_cards(
 def view_question(results: Sequence[BenchResult], items: Sequence[Item]) -> QuestionView:
     """One question and every model's item on it, as shown."""
     question = items[0].question
-    chosen = [item.letter(result.way) for result, item in zip(results, items, strict=True)]
+    chosen = [item.letter(result.method) for result, item in zip(results, items, strict=True)]
     shares = [item.probabilities() for item in items]
     options = tuple(
         OptionView(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from avem.evaluate.predict.adapters.base import RATE_HZ, Adapter
-from avem.evaluate.predict.media_model import ShownMedia
+from avem.evaluate.predict.media_model import ClipMedia
 
 
 class AudioFlamingo3(Adapter):
@@ -14,6 +14,6 @@ class AudioFlamingo3(Adapter):
     model_class = "AudioFlamingo3ForConditionalGeneration"
     sees = ("audio",)
 
-    def media_arguments(self, media: ShownMedia) -> dict[str, Any]:
+    def media_arguments(self, media: ClipMedia) -> dict[str, Any]:
         """Sound at 16 kHz."""
         return {} if media.samples is None else {"audio": [media.samples], "sampling_rate": RATE_HZ}

@@ -95,10 +95,17 @@ def test_command_writes_the_page(tmp_path):
     (tmp_path / "refs.jsonl").write_text(json.dumps({"id": "a", "reference": "A sigh."}) + "\n")
     (tmp_path / "mine.json").write_text(json.dumps({"a": "A sad sigh."}))
     with stand_in(lambda body: json.dumps(make_item(6)["grades"])) as served:
-        paths = ("--references", tmp_path / "refs.jsonl", "--answers", tmp_path / "mine.json", "--out", tmp_path)
+        paths = (
+            "--references",
+            tmp_path / "refs.jsonl",
+            "--answers",
+            tmp_path / "mine.json",
+            "--out",
+            tmp_path / "bench",
+        )
         who = ("--judge", "j", "--endpoint", served.endpoint)
         shown = CliRunner().invoke(bench_app, ["emer", *map(str, paths), *who], catch_exceptions=False)
-    place = tmp_path / "emer" / "mine" / "report.html"
+    place = tmp_path / "bench" / "emer" / "mine" / "report.html"
     assert "The report is" in shown.stdout
     assert "report.html" in "".join(shown.stdout.split())
     assert "A sad sigh." in place.read_text()

@@ -6,7 +6,9 @@ import pytest
 
 from avem.errors import DataError
 from avem.evaluate import emorealm
+from avem.evaluate.emorealm.questions import to_question
 from avem.evaluate.emorealm.reference import is_right, parses, strip_label
+from avem.records import Question
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def test_reference_items(reference):
     questions, answers, expected = reference
     for entry in questions:
         if entry["id"] in answers:
-            question = emorealm.to_question(entry, "here")
+            question = to_question(entry, "here")
             got = {
                 "match": is_right(question, answers[question.id]),
                 "parse": is_right(question, answers[question.id], True),
@@ -41,7 +43,7 @@ def test_reference_items(reference):
 
 def test_reference_matcher_cases(reference):
     for case in reference[2]["matcher_cases"]:
-        question = emorealm.Question("q", "v", "t", "?", tuple(case["choices"]), case["answer"])
+        question = Question("q", "v", "t", "?", tuple(case["choices"]), case["answer"])
         assert is_right(question, case["prediction"]) == case["match"], case
         assert parses(case["prediction"], case["answer"], case["choices"]) == case["parse"], case
     for case in reference[2]["rstrip_cases"]:
