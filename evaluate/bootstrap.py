@@ -43,6 +43,15 @@ def resample_counts(counts: Floats, resamples: int, seed: int) -> Floats:
     return np.asarray(resample_sums(flat, resamples, np.random.default_rng(seed))).reshape(resamples, *counts.shape[1:])
 
 
+def resample_weights(clusters: int, resamples: int, seed: int) -> Floats:
+    """How often each cluster is drawn, float64 [resamples, clusters].
+
+    The same bootstrap as a matrix: `weights @ values` sums any number of arrays over the same draws.
+    """
+    draws = np.random.default_rng(seed).multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples)
+    return draws.astype(np.float64)
+
+
 def percentiles(drawn: Floats) -> list[float]:
     """The interval `[low, high]` that holds `LEVEL` percent of float64 [resamples]; nan is left out."""
     tail = (100 - LEVEL) / 2

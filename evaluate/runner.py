@@ -94,8 +94,8 @@ def run_emorealm(options: BenchOptions) -> list[BenchResult]:
         for result in results:
             _log_result(result)
         runs = [folder for model in options.models for folder in _run_folder(model)]
-        page, settings = options.out / "report.html", {"resamples": options.resamples, "seed": options.seed}
-        write_report(page, results, runs, options.media_root, **settings)
+        page, resamples, seed = options.out / "report.html", options.resamples, options.seed
+        write_report(page, results, runs, options.media_root, resamples=resamples, seed=seed)
     return results
 
 
@@ -124,12 +124,12 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
             predictor = FeaturePredictor(model, store, options.style, longest_reply(options.style))
         clips = resolve_clips(store.clips, chosen).with_media(predictor.has_media)
     methods = chosen_methods(generate=generate, text_only=options.text_only)
-    settings = {"resamples": options.resamples, "seed": seed}
-    return bench_questions(predictor, chosen, clips, methods, options.out / name, name=name, **settings)
+    out, resamples = options.out / name, options.resamples
+    return bench_questions(predictor, chosen, clips, methods, out, name=name, resamples=resamples, seed=seed)
 
 
 def score_answers(path: Path, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
-    """Score answers from a file or folder and keep the result beside those of models.
+    """Score answers from a file or folder and write the result in its own folder, like those of models.
 
     Args:
         path: See `avem.evaluate.predict.answers.read_answers`.

@@ -44,7 +44,7 @@ class Item:
     text_logprobs: tuple[float, ...] | None = None
     """The same without media."""
     windows: tuple[str, ...] = ()
-    """Ids of the windows that the answer is pooled over; empty where the clip was asked as one."""
+    """Ids of the windows that the answer is pooled over; empty where the clip is one row."""
 
     def letter(self, method: str) -> str | None:
         """The chosen option: `method` is one of `METHODS`; None where there is none."""

@@ -110,7 +110,7 @@ def kept_or_temporary(out_dir: Path | None) -> Iterator[Path]:
     """A bench's folder, or where nothing is to be kept a temporary one.
 
     Raises:
-        SettingError: The folder holds something that is no bench.
+        SettingError: The folder holds something other than a bench.
         WriteError: It can't be written.
     """
     if out_dir is None:

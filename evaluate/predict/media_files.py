@@ -1,4 +1,4 @@
-"""The media files that questions or labels are about: below a folder, or where a store says they were."""
+"""The media files that questions or labels are about: below a folder, or the ones that a store names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MediaFiles:
 
 
 def find_files(media_root: Path | None, cache: Path) -> MediaFiles:
-    """The clips' files: below a folder if one is named, else where a store says they were.
+    """The clips' files: below a folder if one is named, else the ones that a store names.
 
     Raises:
         MissingFileError: There are none.

@@ -11,7 +11,7 @@ from avem.evaluate.emorealm.questions import letters, option_text
 from avem.records import Question
 
 if TYPE_CHECKING:
-    from avem.cache.records import Kind
+    from avem.records import Kind
 
 STYLES = ("letters", "cloze")
 STREAMS: tuple[Kind, ...] = ("video", "audio")

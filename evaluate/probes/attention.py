@@ -193,7 +193,7 @@ def _recording_attention(
     attention_recorder: Recorder | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """The language model's usual attention, the last position's weights computed beside it."""
+    """The language model's usual attention, the last position's weights computed in addition."""
     if attention_recorder is not None:
         keys = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling

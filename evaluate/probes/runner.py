@@ -1,4 +1,4 @@
-"""Whole probes from paths: models, a store and questions in, numbers, pictures and a page out."""
+"""Probes from paths: models, a store and questions in, numbers, pictures and a page out."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from avem.records import Question
 from avem.text.escaping import file_name
 
 SWAP_LEDE = (
-    "Questions about sound alone, asked with another clip's picture, and about the picture alone, asked with another "
+    "Questions about sound are paired with another clip's picture, and questions about the picture with another "
     "clip's sound. A model that reasons from the right modality gives the correct answer the same log-likelihood."
 )
 SWAPPED = {"audio": "audio questions, other video", "video": "visual questions, other sound"}
 ATTENTION_LEDE = (
-    "How the attention from the position where the answer begins, the mean over layers and heads, is shared out "
-    "between video and audio tokens."
+    "How attention is divided between video and audio tokens, at the position where the answer begins: the mean over "
+    "layers and heads."
 )
 
 
@@ -97,7 +97,7 @@ def _run_swap(options: ProbeOptions) -> list[SwapResult]:
 
 
 def run_attention(options: ProbeOptions) -> list[AttentionResult]:
-    """Share out the attention of every model; writes `attention.json` and `attention.html`.
+    """Measure the attention of every model; writes `attention.json` and `attention.html`.
 
     Raises:
         AvemError: Something is missing or wrong; the message says what and which option supplies it.
@@ -127,7 +127,7 @@ def _run_attention(options: ProbeOptions) -> list[AttentionResult]:
 
 
 def _opened(options: ProbeOptions) -> AbstractContextManager[None]:
-    """Be the owner of a folder that may be written."""
+    """Own the output folder while a probe runs."""
     return opened(options.out, PROBE, reads=[options.questions, options.cache, *options.models])
 
 
@@ -139,8 +139,8 @@ def swap_sheet(results: Sequence[SwapResult]) -> Sheet:
             about = {"audio": "audio questions, other video", "video": "visual questions, other sound"}.get(
                 asked, asked
             )
-            spread = f" [{numbers['low']:.3f}, {numbers['high']:.3f}]" if "low" in numbers else ""
-            shown = (f"{numbers['mean_absolute_shift']:.3f}{spread}", f"{numbers['mean_shift']:+.3f}")
+            interval = f" [{numbers['low']:.3f}, {numbers['high']:.3f}]" if "low" in numbers else ""
+            shown = (f"{numbers['mean_absolute_shift']:.3f}{interval}", f"{numbers['mean_shift']:+.3f}")
             rows.append((f"{result.name}, {about}", str(numbers["n"]), *shown, f"{numbers['changed']:.1f}"))
             records.append({"model": result.name, "asked": asked, **numbers})
     header = ("model, questions", "n", "mean |shift| in nats", "mean shift", "answers changed, %")
@@ -155,8 +155,8 @@ def attention_sheet(results: Sequence[AttentionResult]) -> Sheet:
             shares = []
             for column in ("video", "audio", "media"):
                 low, high = numbers.get(f"{column}_low"), numbers.get(f"{column}_high")
-                spread = f" [{low:.1f}, {high:.1f}]" if low is not None else ""
-                shares.append(f"{numbers[column]:.1f}{spread}")
+                interval = f" [{low:.1f}, {high:.1f}]" if low is not None else ""
+                shares.append(f"{numbers[column]:.1f}{interval}")
             rows.append(
                 (f"{result.name}, {task_name(task)}", str(numbers["n"]), *shares, f"{numbers['audio_tokens']:.1f}")
             )

@@ -25,7 +25,7 @@ from avem.records import Question
 from avem.seeds import draw
 
 if TYPE_CHECKING:
-    from avem.cache.records import Kind
+    from avem.records import Kind
 
 KEY_VERSION = 1
 ASKED: dict[str, Kind] = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from avem.cache.windows import whole_ids
 from avem.errors import DataError, SettingError
-from avem.evaluate.predict.clips import ClipPosition, WindowRows, clip_positions, single_positions
+from avem.evaluate.predict.clips import ClipPosition, WindowRows, clip_positions
 from avem.evaluate.recognition.labels import EmotionSet
 from avem.records import Question
 
@@ -105,11 +105,19 @@ def with_files(labelled: LabelledClips, store: FeatureStore) -> LabelledClips:
     """A store's clips with their media files as positions, where these exist; a clip in windows becomes whole again."""
     clips = []
     for clip in labelled.clips:
-        path = store.media_path(single_positions(clip.position)[0])
+        path = store.media_path(_first_row(clip.position))
         found = path.is_file()
         reason = "" if found else f"its media file {clip.path} does not exist; name the dataset's folder with --media"
         clips.append(replace(clip, position=path if found else None, absent=reason))
     return replace(labelled, clips=tuple(clips))
+
+
+def _first_row(position: ClipPosition | None) -> int:
+    """Row of a clip of a store, of windows the first one's."""
+    if isinstance(position, WindowRows):
+        return position.rows[0]
+    assert isinstance(position, int), "clips of a store have rows"
+    return position
 
 
 def _labelled(

@@ -32,13 +32,13 @@ def recognition_sheet(results: Sequence[RecognitionResult]) -> Sheet:
             if (score := result.scores.get(method)) is None:
                 continue
             recalls = [score["recall"][label] for label in classes]
-            spread = score.get("intervals", {})
-            shown = [_with_interval(score[name], spread.get(name)) for name in metrics]
+            intervals = score.get("intervals", {})
+            shown = [_with_interval(score[name], intervals.get(name)) for name in metrics]
             cells = ["" if recall is None else f"{recall:.1f}" for recall in recalls]
             rows.append((f"{result.name}, {result.streams}, {method}", str(score["n"]), *shown, *cells))
             record = {"model": result.name, "dataset": result.dataset, "streams": result.streams, "way": method}
             for name in METRIC_NAMES:
-                low, high = spread.get(name, (None, None))
+                low, high = intervals.get(name, (None, None))
                 record |= {name: score[name], f"{name}_low": low, f"{name}_high": high}
             record |= {f"recall_{label}": recall for label, recall in zip(classes, recalls, strict=True)}
             records.append(record | {"n": score["n"], "unreadable": score["unreadable"]})
@@ -48,7 +48,7 @@ def recognition_sheet(results: Sequence[RecognitionResult]) -> Sheet:
 
 
 def write_recognition_report(path: Path, results: Sequence[RecognitionResult]) -> Path:
-    """Write one self-contained page on one or several results of one dataset, and the confusion pictures beside it."""
+    """Write one self-contained page on results of one dataset, and the confusion pictures in its folder."""
     dataset = emotion_set(results[0].dataset)
     pictures = {}
     for result in results:

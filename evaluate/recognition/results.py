@@ -38,7 +38,7 @@ class LabelItem:
     reply_label: str | None = None
     """The one label that the reply names; None where it can't be read."""
     windows: tuple[str, ...] = ()
-    """Ids of the windows that the answer is pooled over; empty where the clip was asked as one."""
+    """Ids of the windows that the answer is pooled over; empty where the clip is one row."""
 
 
 @dataclass(frozen=True, slots=True)

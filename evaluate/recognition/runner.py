@@ -61,7 +61,7 @@ def run_recognition(options: RecognitionOptions) -> list[RecognitionResult]:
     check_streams(options.streams)
     if not options.models:
         raise SettingError("There is nothing to bench; name a model with --model.")
-    reads = [options.cache, *options.models]
+    reads: list[str | Path] = [options.cache, *options.models]
     folder = options.out / dataset.name
     with opened(options.out, BENCH, reads=reads, roots=[options.media_root], alone=False), owned(folder):
         return _run_recognition(options, dataset, folder)

@@ -21,7 +21,7 @@ def recognition_metrics(labels: Sequence[str], predictions: Sequence[str]) -> di
     """Metrics of single-label emotion recognition, as fractions.
 
     Classes are the union of labels seen in truth and predictions, so a label that is only ever predicted has recall 0
-    and weighs on the unweighted averages, as in scikit-learn and the reference.
+    and lowers the unweighted averages, as in scikit-learn and the reference.
 
     Args:
         labels: True label of each clip.

@@ -60,7 +60,7 @@ class Adapter(ABC):
         except ImportError as error:
             said = " ".join(str(error).split())[:160]
             raise CheckpointError(
-                f"{source} needs more than is installed; pip install 'avem[media]' ({said})."
+                f"{source} needs packages that are not installed; pip install 'avem[media]' ({said})."
             ) from error
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__

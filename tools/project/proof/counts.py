@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from avem.evaluate.bootstrap import Floats
+from avem.evaluate.bootstrap import Floats, resample_weights
 from avem.evaluate.emorealm.metrics import harmonic_mean
 from avem.evaluate.emorealm.questions import polarities
 from avem.records import Question
@@ -118,11 +118,11 @@ def resampled(
         clips drawn.
     """
     clips = next(iter(runs.values())).shape[1]
-    weights = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=resamples)
+    weights = resample_weights(clips, resamples, seed)
     point, drawn = {}, {}
     for name, counts in runs.items():
         point[name] = measured(counts.sum(axis=1))
         flat = counts.reshape(*counts.shape[:2], -1)
-        sums = np.stack([weights.astype(np.float64) @ one for one in flat], axis=1)
+        sums = np.stack([weights @ one for one in flat], axis=1)
         drawn[name] = measured(sums.reshape(resamples, *counts.shape[:1], *counts.shape[2:]))
     return point, drawn

@@ -114,10 +114,11 @@ def _emotions(
             positions[own.id] = rows[question.id]
     with AnswerLog(folder / "answers.jsonl") as log:
         answers = predict_all(predictor, asked, positions, ("likelihood",), log, "emotions")
-    return [
-        (question, "ABCDEFG"[int(np.argmax(answers[question.id]["likelihood"][0].logprobs))] == question.answer)
-        for question in asked
-    ]
+    found = []
+    for question in asked:
+        [answer] = answers[question.id]["likelihood"]
+        found.append((question, "ABCDEFG"[int(np.argmax(answer.logprobs or ()))] == question.answer))
+    return found
 
 
 def _npz(clips: Sequence[str], digest: str, sums: Mapping[str, Floats]) -> bytes:
