@@ -17,12 +17,12 @@ from avem.endpoint.chat import ChatClient, ChatRequest, ChatSettings, ask_each
 from avem.errors import EndpointError, MediaError
 from avem.evaluate.predict.media_model import FRAMES, ClipMedia, MediaRequest, Take
 from avem.evaluate.predict.predictor import STREAMS, Answer
+from avem.extract.decode.decoded import RATE_HZ
 from avem.guards.secrets import mask
 
 LONG_SIDE = 512
 """Frames are scaled down to this many pixels on their longer side."""
 JPEG_QUALITY = 85
-RATE_HZ = 16000
 
 
 class EndpointModel:
