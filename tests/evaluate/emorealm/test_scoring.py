@@ -149,7 +149,7 @@ def test_broken_files(tmp_path):
         ("[]", "an empty list"),
         ("{}", "an object"),
         ("[1]", "should be an object"),
-        (json.dumps([{"id": "a", "video": "v"}]), "lacks task, question, choices, answer"),
+        (json.dumps([{"id": "a", "video": "v"}]), "has no task, question, choices, answer"),
         (json.dumps([_yes_no("a", "A")] * 2), "occurs 2 times"),
     ]:
         path.write_text(text)

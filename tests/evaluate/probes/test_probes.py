@@ -215,7 +215,7 @@ def test_commands(kit, asked, tmp_path):
         assert (tmp_path / "probe" / f"{command}.html").is_file()
     text = (tmp_path / "probe" / "swap.html").read_text()
     assert text.count('class="density"') == 2
-    assert "2 questions could not be asked" in text
+    assert "2 questions were left out" in text
     assert (tmp_path / "probe" / "swap-model-audio.svg").is_file()
     assert json.loads((tmp_path / "probe" / "attention.json").read_text())[0]["tasks"]["all"]["n"] == 8
     options = ProbeOptions(

@@ -106,7 +106,7 @@ def test_scores_by_hand():
     assert score["confusion"][0] == [2, 1, 0, 0, 0, 0, 0, 1]
     low, high = score["intervals"]["war"]
     assert low < score["war"] < high
-    with pytest.raises(DataError, match="1 and 0"):
+    with pytest.raises(DataError, match="1 labels and 0 predictions"):
         score_labels(["fear"], [], SEVEN)
 
 
