@@ -14,7 +14,7 @@ from avem.cache.disk.layout import FORMAT_VERSION, METADATA, stream_arrays
 from avem.cache.disk.shards import CRC_BYTES
 from avem.cache.negatives.mine import negatives_attributes
 from avem.cache.negatives.staleness import is_stale, labels_digest
-from avem.cache.records import FAILED, OK, PENDING, Kind
+from avem.cache.records import FAILED, OK, PENDING, ClipFailure, Kind
 from avem.cache.store import FeatureStore
 from avem.cache.windows import clip_spans, is_long, whole_ids
 from avem.files import json_sha256
@@ -50,15 +50,6 @@ class StreamInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """A clip that has no features, and why."""
-
-    clip_id: str
-    kind: Kind
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class StoreInfo:
     """A store in numbers."""
 
@@ -72,7 +63,7 @@ class StoreInfo:
     raw_labels: dict[str, int]
     """Clips per label that is none of the seven emotions, as the dataset spells it; without a label at all, ``."""
     streams: tuple[StreamInfo, ...]
-    failures: tuple[Failure, ...]
+    failures: tuple[ClipFailure, ...]
     negatives: tuple[dict[str, Any], ...]
     """Attributes of each array of mined negatives: recipe, modality, k, seed, how mining went, and whether labels
     have changed since, as `stale`."""
@@ -97,7 +88,7 @@ def store_info(store: FeatureStore) -> StoreInfo:
         StoreError: The store is damaged.
     """
     failures = [
-        Failure(clip_id, kind, status.removeprefix(f"{FAILED}: "))
+        ClipFailure(clip_id, kind, status.removeprefix(f"{FAILED}: "))
         for kind in store.kinds
         for clip_id, status in zip(_column(store, "clip_id"), _column(store, f"{kind}_status"), strict=True)
         if status.startswith(FAILED)

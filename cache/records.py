@@ -143,6 +143,17 @@ class RowDetails:
 
 
 @dataclass(frozen=True, slots=True)
+class ClipFailure:
+    """A clip that has no features of a kind, and why."""
+
+    clip_id: str
+    """Or a folder that can't be listed, with a slash at its end."""
+    kind: str
+    """`video`, `audio`, or `file` where the file itself could not be read."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Shard:
     """Rows of one shard that are still to be written, ascending: the unit of work and of commit."""
 

@@ -1,8 +1,8 @@
-"""Contrastive decoding (Leng et al., 2024) on diffused features: the training-free rival in Table 5's last row.
+"""Contrastive decoding (Leng et al., 2024) on diffused features: the training-free baseline in Table 5's last row.
 
-An option gains what it owes to the clip: `(1 + alpha) log p(y | a, v, x) - alpha log p(y | a', v', x)`, where a' and v'
-are the clip's features under noise. Options that are far from plausible on the clip itself are out of the question.
-Noise is added to features, since encoders are not in the loop; the paper adds it to frames and sound.
+An option is scored by `(1 + alpha) log p(y | a, v, x) - alpha log p(y | a', v', x)`, where a' and v' are the clip's
+features under noise: what the option owes to the clip counts more. Options that are implausible on the clip itself are
+excluded. Noise is added to features, because the bench runs no encoders; the paper adds it to frames and sound.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from avem.errors import SettingError
-from avem.evaluate.bench import bench_questions, place_clips
+from avem.evaluate.bench import bench_questions
+from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.questions import prompt_text
 from avem.evaluate.emorealm.results import BenchResult
-from avem.evaluate.emorealm.statistics import RESAMPLES
-from avem.evaluate.predict.feature_model import STREAMS, Ask, Asker, options_of
+from avem.evaluate.predict.clips import resolve_clips
+from avem.evaluate.predict.feature_model import FeaturePredictor, FeaturePrompt
+from avem.evaluate.predict.predictor import STREAMS, Answer, PredictionRequest, options_of
 from avem.files import json_sha256
 from avem.records import Question
 from avem.train.data.noise import Alteration
 
 if TYPE_CHECKING:
-    from avem.cache.store import FeatureStore
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.cache import FeatureStore
+    from avem.train import AudiovisualLM
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,14 @@ class ContrastOptions:
     """Strength of the contrast; the defaults are VCD's."""
 
     alpha: float = 1.0
-    """How much of the diffused clip's preference is taken away."""
+    """How strongly the diffused clip's scores are subtracted."""
     beta: float = 0.1
-    """An option stays in only with at least this share of the likeliest option's probability."""
+    """Options below this share of the likeliest option's probability are excluded."""
     seed: int = 0
-    """Of the noise."""
+    """Seed of the noise."""
 
     def __post_init__(self) -> None:
-        """Refuse values that mean nothing.
+        """Refuse values outside their range.
 
         Raises:
             SettingError: `alpha` is negative, or `beta` is not a share.
@@ -70,13 +72,13 @@ def contrast(clean: Sequence[float], noisy: Sequence[float], options: ContrastOp
     ]
 
 
-class ContrastAsker(Asker):
-    """Weighs options by contrast with the diffused clip; takes the arguments of `Asker`, and the strength.
+class ContrastPredictor(FeaturePredictor):
+    """Scores options by contrast with the diffused clip; takes the arguments of `FeaturePredictor`, and the strength.
 
-    The clip and its diffused twin go through one call, the questions on a clip share both.
+    The clip and its diffused copy go through one call; the questions on a clip share both.
     """
 
-    ways: tuple[str, ...] = ("likelihood",)
+    methods: tuple[str, ...] = ("likelihood",)
 
     def __init__(
         self,
@@ -90,32 +92,34 @@ class ContrastAsker(Asker):
         self.options = options
         self._alter = Alteration("diffused", options.seed)
 
-    def ask(self, question: Question, way: str, place: int | None) -> Ask:
-        """Name one thing to ask; the key covers the strength and the noise too."""
-        plain = super().ask(question, way, place)
-        return Ask(question, way, place, json_sha256({"plain": plain.key, "contrast": asdict(self.options)}))
+    def request(self, question: Question, method: str, position: int | None) -> PredictionRequest:
+        """Describe one prediction; the key covers the strength and the noise too."""
+        plain = super().request(question, method, position)
+        key = json_sha256({"plain": plain.key, "contrast": asdict(self.options)})
+        return PredictionRequest(question, method, position, key)
 
-    def answer(self, asks: Sequence[Ask]) -> dict[str, dict[str, Any]]:
-        """Ask the model, all in one call; see `Asker.answer`."""
-        clean = {row: self.media(row) for row in dict.fromkeys(ask.place for ask in asks)}
+    def predict_batch(self, requests: Sequence[PredictionRequest]) -> dict[str, Answer]:
+        """Predict with one call of the model; see `FeaturePredictor.predict_batch`."""
+        clean = {row: self.media(row) for row in dict.fromkeys(request.position for request in requests)}
         noisy = {
             row: (self._diffuse("video", row, media[0]), self._diffuse("audio", row, media[1]))
             for row, media in clean.items()
         }
-        prompts = [(prompt_text(ask.question, self.style), ask.place) for ask in asks]
-        options = [options_of(ask.question, self.style) for ask in asks]
-        shown = [(text, *media[row]) for media in (clean, noisy) for text, row in prompts]
-        values = self.weigh(shown, [*options, *options])
+        texts = [(prompt_text(request.question, self.style), request.position) for request in requests]
+        options = [options_of(request.question, self.style) for request in requests]
+        prompts = [FeaturePrompt(text, *media[row]) for media in (clean, noisy) for text, row in texts]
+        values = self.option_logprobs(prompts, [*options, *options])
+        half = len(requests)
         return {
-            ask.key: {"id": ask.question.id, "way": ask.way, "logprobs": contrast(own, other, self.options)}
-            for ask, own, other in zip(asks, values[: len(asks)], values[len(asks) :], strict=True)
+            request.key: Answer(logprobs=tuple(contrast(own, other, self.options)))
+            for request, own, other in zip(requests, values[:half], values[half:], strict=True)
         }
 
     def _diffuse(self, kind: str, row: int, features: torch.Tensor | None) -> torch.Tensor | None:
         return None if features is None else self._alter(kind, row, features)
 
     def about(self) -> dict[str, dict[str, Any]]:
-        """As of the plain questioner, with the strength."""
+        """As of the plain predictor, with the strength."""
         known = super().about()
         return {**known, "model": {**known["model"], "contrast": asdict(self.options)}}
 
@@ -133,14 +137,8 @@ def bench_contrast(
 ) -> BenchResult:
     """Bench a model under contrastive decoding (Table 5's last row); see `avem.evaluate.bench.bench_emorealm`."""
     strength = strength or ContrastOptions()
-    asker = ContrastAsker(model.eval(), store, style, strength)
+    predictor = ContrastPredictor(model.eval(), store, style, strength)
+    clips = resolve_clips(store.clips, questions).with_media(predictor.has_media)
     return bench_questions(
-        asker,
-        questions,
-        place_clips(asker, questions),
-        asker.ways,
-        out_dir,
-        name=name,
-        resamples=resamples,
-        seed=strength.seed,
+        predictor, questions, clips, predictor.methods, out_dir, name=name, resamples=resamples, seed=strength.seed
     )

@@ -11,17 +11,17 @@ from avem.text.pages import make_environment
 
 
 def page_environment() -> Environment:
-    """Templates of this package with the filters `one`, `signed`, `place` and `pooling_note`."""
+    """Templates of this package with the filters `one`, `signed`, `short_path` and `pooling_note`."""
     environment = make_environment("avem.evaluate")
     environment.filters["one"] = lambda value: "" if value is None else f"{value:.1f}"
     environment.filters["signed"] = signed
-    environment.filters["place"] = short_place
+    environment.filters["short_path"] = short_path
     environment.filters["pooling_note"] = pooling_note
     return environment
 
 
-def short_place(path: str) -> str:
-    """An absolute path's last three parts, so that a page sent around does not tell where its maker keeps things."""
+def short_path(path: str) -> str:
+    """An absolute path's last three parts, so that a shared page does not reveal the folders of its author."""
     return str(Path(*Path(path).parts[-3:])) if Path(path).is_absolute() else path
 
 

@@ -1,4 +1,4 @@
-"""The paper's figures (Tables 2, 3, 13 and 19), as facts to stand beside a result and never as our own."""
+"""The paper's figures (Tables 2, 3, 13 and 19), shown next to results and marked as the paper's."""
 
 from __future__ import annotations
 

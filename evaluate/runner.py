@@ -1,4 +1,4 @@
-"""A whole bench from paths: models or given answers in, results, tables and the report out."""
+"""A bench from paths: models or given answers in, results, tables and the report out."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from avem.errors import SettingError
-from avem.evaluate.bench import bench_emorealm, bench_questions, chosen_ways, select_questions
-from avem.evaluate.contrast import ContrastOptions, bench_contrast
+from avem.evaluate.bench import bench_questions, chosen_methods, longest_reply, select_questions
+from avem.evaluate.bootstrap import RESAMPLES
+from avem.evaluate.contrast import ContrastOptions, ContrastPredictor
 from avem.evaluate.emorealm.parse import parse_reply
 from avem.evaluate.emorealm.questions import read_questions
 from avem.evaluate.emorealm.reference import is_right
-from avem.evaluate.emorealm.results import BenchResult, Item, judge, read_result
+from avem.evaluate.emorealm.results import BenchResult, Item, read_result, score_items
 from avem.evaluate.emorealm.scoring import score
-from avem.evaluate.emorealm.statistics import RESAMPLES
-from avem.evaluate.predict.loading import EndpointOptions, find_files, open_media_model, open_model, short_names
-from avem.evaluate.predict.log import read_answers
-from avem.evaluate.predict.media_model import MediaAsker, MediaModel, place_questions
+from avem.evaluate.predict.answers import read_answers
+from avem.evaluate.predict.clips import resolve_clips
+from avem.evaluate.predict.feature_model import FeaturePredictor
+from avem.evaluate.predict.loading import EndpointOptions, open_media_model, open_model, short_names
+from avem.evaluate.predict.media_files import find_files
+from avem.evaluate.predict.media_model import MediaPredictor
 from avem.evaluate.predict.pooling import pooling_note
+from avem.evaluate.predict.predictor import Predictor
 from avem.evaluate.report.bench import write_report
 from avem.guards.inputs import is_result
 from avem.guards.output_kinds import BENCH
@@ -45,7 +49,7 @@ class BenchOptions:
     models: tuple[str, ...] = ()
     """Models, or folders of earlier results; the first is what the others are compared with."""
     answers: Path | None = None
-    """Given answers to judge; instead of a model."""
+    """Given answers to score, instead of a model."""
     style: str = "letters"
     tasks: tuple[str, ...] = ()
     limit: int | None = None
@@ -58,58 +62,78 @@ class BenchOptions:
     media_root: Path | None = None
     """Folder of the clips, for the report's pictures and for models that are shown media files."""
     contrastive: bool = False
-    """Weigh options by contrast with the clip's diffused features; for models that read features."""
+    """Score options by contrast with the clip's diffused features; for models that read features."""
     contrast_alpha: float = 1.0
     endpoint: EndpointOptions | None = None
-    """Where the models answer, if they are not run here."""
+    """The endpoint that runs the models; None to run them here."""
     out: Path = Path("./bench")
 
 
 def run_emorealm(options: BenchOptions) -> list[BenchResult]:
-    """Bench every model, or judge given answers; write `<out>/<name>/result.json` and `<out>/report.html`.
+    """Bench every model, or score given answers; write `<out>/<name>/result.json` and `<out>/report.html`.
 
     Raises:
         AvemError: Something is missing or wrong; the message says what and which option supplies it.
     """
     reads = [options.questions, options.cache, options.answers, *filterfalse(is_result, options.models)]
-    names = short_names(options.models)
-    own = [options.out / name for name, model in zip(names, options.models, strict=True) if not is_result(model)]
+    named = list(zip(short_names(options.models), options.models, strict=True))
     with ExitStack() as stack:
         stack.enter_context(opened(options.out, BENCH, reads=reads, roots=[options.media_root], alone=False))
-        for folder in own:
-            stack.enter_context(owned(folder))
-        return _run_emorealm(options, names)
-
-
-def _run_emorealm(options: BenchOptions, names: Sequence[str]) -> list[BenchResult]:
-    questions = read_questions(options.questions)
-    results = [
-        read_result(model) if is_result(model) else _bench(model, name, questions, options)
-        for model, name in zip(options.models, names, strict=True)
-    ]
-    if options.answers is not None:
-        results.append(
-            judge_answers(options.answers, select_questions(questions, options.tasks, options.limit), options)
-        )
-    if not results:
-        raise SettingError("There is nothing to bench; name a model with --model or answers with --answers.")
-    for result in results:
-        _warn_absent(result)
-        if note := pooling_note(result.pooling):
-            logger.info("%s: %s", result.name, note)
-    runs = [folder for model in options.models for folder in _run_folder(model)]
-    write_report(
-        options.out / "report.html", results, runs, options.media_root, resamples=options.resamples, seed=options.seed
-    )
+        for name, model in named:
+            if not is_result(model):
+                stack.enter_context(owned(options.out / name))
+        questions = read_questions(options.questions)
+        results = [
+            read_result(model) if is_result(model) else _bench(model, name, questions, options) for name, model in named
+        ]
+        if options.answers is not None:
+            chosen = select_questions(questions, options.tasks, options.limit)
+            results.append(score_answers(options.answers, chosen, options))
+        if not results:
+            raise SettingError("There is nothing to bench; name a model with --model or answers with --answers.")
+        for result in results:
+            _log_result(result)
+        runs = [folder for model in options.models for folder in _run_folder(model)]
+        page, resamples, seed = options.out / "report.html", options.resamples, options.seed
+        write_report(page, results, runs, options.media_root, resamples=resamples, seed=seed)
     return results
 
 
-def judge_answers(path: Path, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
-    """Judge answers from a file or folder and keep the result beside those of models.
+def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
+    """Bench one model: open it as a predictor, find the questions' clips, and answer."""
+    from avem.cache import FeatureStore
+
+    media_model = open_media_model(path, options.endpoint, options.device, options.precision)
+    generate, seed = options.generate, options.seed
+    predictor: Predictor
+    if media_model is not None:
+        chosen = select_questions(questions, options.tasks, options.limit)
+        files = find_files(options.media_root, options.cache)
+        predictor = MediaPredictor(media_model, files.names, options.style, roots=files.roots, source=files.source)
+        clips = files.resolve(chosen)
+        generate = generate or media_model.methods == ("generation",)
+    else:
+        store = FeatureStore.open(options.cache)
+        model = open_model(path, options.device, options.precision).eval()
+        chosen = select_questions(questions, options.tasks, options.limit)
+        if options.contrastive:
+            name = f"{name}-contrastive"
+            strength = ContrastOptions(alpha=options.contrast_alpha, seed=seed)
+            predictor = ContrastPredictor(model, store, options.style, strength)
+        else:
+            predictor = FeaturePredictor(model, store, options.style, longest_reply(options.style))
+        clips = resolve_clips(store.clips, chosen).with_media(predictor.has_media)
+    methods = chosen_methods(generate=generate, text_only=options.text_only)
+    out, resamples = options.out / name, options.resamples
+    return bench_questions(predictor, chosen, clips, methods, out, name=name, resamples=resamples, seed=seed)
+
+
+def score_answers(path: Path, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
+    """Score answers from a file or folder and write the result in its own folder, like those of models.
 
     Args:
-        path: See `avem.evaluate.predict.log.read_answers`.
-        questions: What was asked.
+        path: See `avem.evaluate.predict.answers.read_answers`.
+        questions: The questions that they answer.
         options: Where the result goes, and the bootstrap's settings.
     """
     answers = read_answers(path)
@@ -125,8 +149,8 @@ def judge_answers(path: Path, questions: Sequence[Question], options: BenchOptio
     known = {question.id for question in questions}
     unknown = tuple(name for name in answers if name not in known)
     if unknown:
-        logger.warning("%d answers fit no question asked (%s, ...).", len(unknown), unknown[0])
-    result = judge(items, resamples=options.resamples, seed=options.seed, name=path.stem, unknown=unknown)
+        logger.warning("%d answers match no question (%s, ...).", len(unknown), unknown[0])
+    result = score_items(items, resamples=options.resamples, seed=options.seed, name=path.stem, unknown=unknown)
     result.write(options.out / file_name(path.stem) / "result.json")
     return result
 
@@ -154,61 +178,16 @@ def replies_of(result: BenchResult) -> tuple[list[Question], dict[str, str | Non
     return [item.question for item in result.items], {item.question.id: item.reply for item in result.items}
 
 
-def _bench(model_path: str, name: str, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
-    from avem.cache import FeatureStore
-
-    if (shown := open_media_model(model_path, options.endpoint, options.device, options.precision)) is not None:
-        return _bench_media(shown, name, questions, options)
-    store = FeatureStore.open(options.cache)
-    model = open_model(model_path, options.device, options.precision)
-    if options.contrastive:
-        strength = ContrastOptions(alpha=options.contrast_alpha, seed=options.seed)
-        chosen = select_questions(questions, options.tasks, options.limit)
-        name = f"{name}-contrastive"
-        return bench_contrast(
-            model, store, chosen, options.style, options.out / name, strength, name=name, resamples=options.resamples
-        )
-    return bench_emorealm(
-        model,
-        store,
-        questions,
-        options.style,
-        options.out / name,
-        name=name,
-        tasks=options.tasks,
-        limit=options.limit,
-        generate=options.generate,
-        text_only=options.text_only,
-        resamples=options.resamples,
-        seed=options.seed,
-    )
-
-
-def _bench_media(model: MediaModel, name: str, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
-    """Bench a model that is shown media files."""
-    chosen = select_questions(questions, options.tasks, options.limit)
-    files = find_files(options.media_root, options.cache)
-    asker = MediaAsker(model, files.names, options.style, roots=files.roots, place=files.place)
-    ways = chosen_ways(generate=options.generate or model.ways == ("generation",), text_only=options.text_only)
-    return bench_questions(
-        asker,
-        chosen,
-        place_questions(files, chosen),
-        ways,
-        options.out / name,
-        name=name,
-        resamples=options.resamples,
-        seed=options.seed,
-    )
-
-
 def _run_folder(model: str) -> list[Path]:
     """The run directory that a model came from, where it has metrics to draw."""
     path = Path(model)
     return [folder for folder in (path, path.parent) if (folder / "metrics.jsonl").is_file()][:1]
 
 
-def _warn_absent(result: BenchResult) -> None:
+def _log_result(result: BenchResult) -> None:
+    """Log how windows were pooled, and warn of questions without a usable answer."""
+    if note := pooling_note(result.pooling):
+        logger.info("%s: %s", result.name, note)
     absent = [item for item in result.items if item.absent]
     if absent:
         shown = "; ".join(f"{item.question.id}: {item.absent}" for item in absent[:SHOWN_ABSENT])
@@ -222,7 +201,7 @@ def _warn_absent(result: BenchResult) -> None:
             remedy,
         )
     unreadable = result.scores.get("generation", {}).get("unreadable", [])
-    if unreadable and result.way == "generation":
+    if unreadable and result.method == "generation":
         logger.warning(
             "%s: %d answers name no option, or several, and count as wrong (%s, ...).",
             result.name,

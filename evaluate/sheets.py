@@ -36,7 +36,7 @@ LATEX_SIGNS = str.maketrans(
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A table for people, and its numbers for programs."""
+    """A table to show, and its numbers for programs."""
 
     title: str
     header: tuple[str, ...]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avem.cache.disk.layout import LEDGER
-from avem.cache.records import FEATURE_DTYPES, KINDS, Kind
+from avem.cache.records import FEATURE_DTYPES, KINDS, ClipFailure, Kind
 from avem.errors import SettingError
 from avem.extract.defaults import DECODERS, DEFAULT_AUDIO_ENCODER, DEFAULT_DECODER, DEFAULT_VIDEO_ENCODER
 from avem.systems import usable_cores
@@ -99,17 +99,6 @@ class ExtractOptions:
     def encoder(self, kind: Kind) -> str | Path:
         """Name or path of a stream's encoder."""
         return self.video_encoder if kind == "video" else self.audio_encoder
-
-
-@dataclass(frozen=True, slots=True)
-class ClipFailure:
-    """A clip that has no features in a stream, and why."""
-
-    clip_id: str
-    """Or a folder that can't be listed, with a slash at its end."""
-    stream: str
-    """`video`, `audio`, or `file` where the file itself could not be read."""
-    reason: str
 
 
 @dataclass(slots=True)
@@ -239,7 +228,7 @@ class ExtractReport:
             lines.append(f"Another run has claimed {others}; once it has ended, the same command sees to what is left.")
         lines += self.notes
         lines += [
-            f"  {terminal_text(failure.clip_id)} ({failure.stream}): {terminal_text(failure.reason)}"
+            f"  {terminal_text(failure.clip_id)} ({failure.kind}): {terminal_text(failure.reason)}"
             for failure in self.failures[:10]
         ]
         if len(self.failures) > 10:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from avem.cache.disk import layout
 from avem.cache.disk.manifest import empty_manifest
 from avem.cache.negatives.staleness import stale_recipes
-from avem.cache.records import FAILED, ClipRecord, Kind
+from avem.cache.records import FAILED, ClipFailure, ClipRecord, Kind
 from avem.cache.relabel import CELLS, corrections
 from avem.cache.writer import StoreWriter
 from avem.errors import DataError
@@ -23,7 +23,7 @@ from avem.extract.engine.base import open_engine
 from avem.extract.engine.device import Job
 from avem.extract.history import finished_before, record_run
 from avem.extract.labels import label_notes
-from avem.extract.options import ClipFailure, ExtractOptions, ExtractReport
+from avem.extract.options import ExtractOptions, ExtractReport
 from avem.extract.survey import survey
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target

@@ -11,10 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from avem.cache.disk.layout import stream_group
-from avem.cache.records import FAILED, OK, ClipRecord, Kind, StreamSpec
+from avem.cache.records import FAILED, OK, ClipFailure, ClipRecord, Kind, StreamSpec
 from avem.cache.windows import whole_ids
 from avem.errors import StoreError
-from avem.extract.options import ClipFailure
 from avem.files import file_sha256, irregular
 from avem.progress import stage
 from avem.records import Clip

@@ -9,7 +9,8 @@ import pytest
 
 from avem.endpoint.chat import ChatReply
 from avem.errors import DataError
-from avem.evaluate.predict.log import AnswerLog, read_answers
+from avem.evaluate.predict.answers import read_answers
+from avem.evaluate.predict.log import AnswerLog
 from avem.sealed.log import sealed_line
 from avem.tools.prefs.asking.journal import Journal
 

@@ -110,7 +110,7 @@ def _outcome(done: MiningReport) -> str:
 
 def _benchmark_rows(store: FeatureStore, files: list[Path]) -> list[int]:
     """Rows of the clips that benchmark files ask about, with their windows; those that the store lacks can't leak."""
-    from avem.evaluate.emorealm.questions import read_questions
+    from avem.evaluate.emorealm import read_questions
     from avem.evaluate.predict.clips import resolve_clips
 
     questions = [question for file in files for question in read_questions(file)]

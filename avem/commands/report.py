@@ -46,7 +46,7 @@ def report(
     need_path(media, "--media", "folder of clips")
     file_target(out, PAGE, reads=[*paths, *(run or ())])
 
-    from avem.evaluate.report.bench import write_report
+    from avem.evaluate import write_report
     from avem.evaluate.report.runs import is_run, write_run_report
     from avem.tools.project.proof.record import Record, is_record
 

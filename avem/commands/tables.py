@@ -9,7 +9,7 @@ from pathlib import Path
 from avem.cache.decoders import OLD
 from avem.cache.info import StoreInfo
 from avem.errors import SettingError
-from avem.evaluate.emorealm.results import BenchResult
+from avem.evaluate import BenchResult
 from avem.evaluate.emorealm.summary import summarise, to_csv, to_json, to_latex, to_markdown, to_table
 from avem.evaluate.runner import replies_of, scoring_differences
 from avem.evaluate.sheets import Sheet

@@ -1,4 +1,4 @@
-"""`avem bench emer`: descriptions in, a judge's grades out; every grade is kept, so that none is paid for twice."""
+"""`avem bench emer`: descriptions in, a judge's grades out; every grade is kept, and none is paid for twice."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from avem.endpoint.chat import ChatClient, ChatRequest, ChatSettings, ask_each
 from avem.errors import DataError, EndpointError, SettingError
+from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emer.rubric import Description, Rubric, grade_means
-from avem.evaluate.emorealm.statistics import RESAMPLES
 from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.sheets import Sheet
 from avem.files import json_sha256
@@ -25,15 +25,15 @@ REPLY_TOKENS = 600
 """Longest reply of the judge; four grades and four sentences take about 200."""
 EXPECTED_REPLY_TOKENS = 200
 CHARACTERS_PER_TOKEN = 4.0
-"""About, for English."""
+"""Approximate, for English."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeOptions:
-    """How the judge is asked, and what it may cost."""
+    """How often the judge is called, and what it may cost."""
 
     attempts: int = 3
-    """Replies to ask for until one is the JSON object that was asked for."""
+    """Most requests for one description; a reply that is not the required JSON object is requested again."""
     input_price: float = 0.0
     """Price of a million tokens read, in any currency."""
     output_price: float = 0.0
@@ -46,7 +46,7 @@ class JudgeOptions:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What the grades that are still lacking will take, about."""
+    """Approximate requests, tokens and cost of the grades that are missing."""
 
     requests: int
     input_tokens: int
@@ -100,18 +100,18 @@ def estimate(
     options: JudgeOptions,
     log: AnswerLog | None = None,
 ) -> Estimate:
-    """What the grades that the log does not hold yet will take."""
-    lacking = [
+    """Requests, tokens and cost of the grades that the log does not hold yet."""
+    ungraded = [
         rubric.messages(each.reference, candidates[each.id])
         for each in descriptions
         if candidates.get(each.id, "").strip()
         and (log is None or log.get(_key(each, candidates[each.id], rubric, settings)) is None)
     ]
-    characters = sum(len(message["content"]) for messages in lacking for message in messages)
+    characters = sum(len(message["content"]) for messages in ungraded for message in messages)
     tokens = int(characters / CHARACTERS_PER_TOKEN)
-    written = EXPECTED_REPLY_TOKENS * len(lacking)
+    written = EXPECTED_REPLY_TOKENS * len(ungraded)
     cost = (tokens * options.input_price + written * options.output_price) / 1e6
-    return Estimate(len(lacking), tokens, written, cost)
+    return Estimate(len(ungraded), tokens, written, cost)
 
 
 def bench_emer(
@@ -127,7 +127,7 @@ def bench_emer(
     """Have a judge grade a model's descriptions; writes `grades.jsonl` (kept grades) and `emer.json`.
 
     Args:
-        descriptions: What people wrote.
+        descriptions: The reference descriptions.
         candidates: Clip id to what the model wrote.
         rubric: The judge's instructions.
         settings: The judge.
@@ -136,7 +136,7 @@ def bench_emer(
         options: Attempts, prices, bootstrap.
 
     Raises:
-        DataError: No candidate fits a description, or the judge graded nothing.
+        DataError: No candidate matches a description, or the judge graded nothing.
         EndpointError: Every further request would fail too; grades so far are kept.
         SettingError: The estimate exceeds `max_cost`.
     """
@@ -150,8 +150,8 @@ def bench_emer(
         if options.max_cost is not None and expected.cost > options.max_cost:
             raise SettingError(f"The estimate is {expected.cost:.2f}, above --max-cost {options.max_cost:.2f}.")
         keys = {each.id: _key(each, candidates[each.id], rubric, settings) for each in present}
-        lacking = [each for each in present if log.get(keys[each.id]) is None]
-        problems = asyncio.run(_grade(lacking, candidates, keys, rubric, settings, options, log)) if lacking else {}
+        ungraded = [each for each in present if log.get(keys[each.id]) is None]
+        problems = asyncio.run(_grade(ungraded, candidates, keys, rubric, settings, options, log)) if ungraded else {}
         records = {each.id: log.get(keys[each.id]) for each in present}
     result = _result(descriptions, candidates, records, problems, rubric, settings, name, options)
     write_sealed(out_dir / "emer.json", asdict(result))
@@ -164,7 +164,7 @@ def _key(each: Description, candidate: str, rubric: Rubric, settings: ChatSettin
 
 
 async def _grade(
-    lacking: Sequence[Description],
+    ungraded: Sequence[Description],
     candidates: Mapping[str, str],
     keys: Mapping[str, str],
     rubric: Rubric,
@@ -172,8 +172,8 @@ async def _grade(
     options: JudgeOptions,
     log: AnswerLog,
 ) -> dict[str, str]:
-    """Ask in rounds: replies that are not what was asked for are asked again with a reminder. Gives the problems."""
-    waiting = {each.id: rubric.messages(each.reference, candidates[each.id]) for each in lacking}
+    """Grade in rounds: an invalid reply is requested again with a reminder. Returns the remaining problems."""
+    waiting = {each.id: rubric.messages(each.reference, candidates[each.id]) for each in ungraded}
     problems: dict[str, str] = {}
     async with ChatClient(settings) as judge:
         with stage("grades", len(waiting), "clips") as bar:
@@ -222,7 +222,7 @@ def _result(
             tokens = {kind: count + record["tokens"][kind] for kind, count in tokens.items()}
         else:
             grades = None
-            item |= {"grades": None, "problem": problems.get(each.id, "the judge was not asked")}
+            item |= {"grades": None, "problem": problems.get(each.id, "the judge was not called")}
         items.append(item)
         if grades is not None:
             counted.append(grades)
@@ -232,7 +232,7 @@ def _result(
     ungraded = tuple(key for key, record in records.items() if record is None)
     if missing or ungraded:
         logger.warning(
-            "%s: %d clips have no description and get the worst grade; the judge graded %d clips not at all.",
+            "%s: %d clips have no description and get the worst grade; %d clips were not graded by the judge.",
             name,
             len(missing),
             len(ungraded),

@@ -21,14 +21,14 @@ TICKS = 4
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One criterion's numbers, places on the scale in percent of its length."""
+    """One criterion's numbers; positions on the scale are in percent of its length."""
 
     name: str
     title: str
     wording: str
     mean: float
     interval: tuple[float, float] | None
-    place: float
+    position: float
     span: tuple[float, float] | None
     """Where the interval begins and how long it is."""
     counts: tuple[int, ...]
@@ -37,7 +37,7 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What the judge says of one description on one criterion."""
+    """The judge's grade and reason for one description on one criterion."""
 
     title: str
     value: int
@@ -91,7 +91,7 @@ def write_emer_report(path: Path, result: EmerResult, rubric: Rubric) -> Path:
 
 
 def criteria_of(result: EmerResult, rubric: Rubric) -> list[Criterion]:
-    """Mean, interval and spread of every criterion; clips without a description count with the worst grade."""
+    """Mean, interval and grade counts of every criterion; clips without a description get the worst grade."""
     wordings = {each["name"]: str(each["wording"]) for each in rubric.content["criteria"]}
     found = []
     for name, mean in result.means.items():
@@ -99,9 +99,9 @@ def criteria_of(result: EmerResult, rubric: Rubric) -> list[Criterion]:
         interval = (mean["low"], mean["high"]) if "low" in mean else None
         left, right = (rubric.share(edge) * 100 for edge in interval or (0.0, 0.0))
         counts = tuple(given[grade] for grade in range(rubric.low, rubric.high + 1))
-        place, span = rubric.share(mean["mean"]) * 100, (left, right - left) if interval else None
+        position, span = rubric.share(mean["mean"]) * 100, (left, right - left) if interval else None
         found.append(
-            Criterion(name, result.criteria[name], wordings[name], mean["mean"], interval, place, span, counts)
+            Criterion(name, result.criteria[name], wordings[name], mean["mean"], interval, position, span, counts)
         )
     return found
 

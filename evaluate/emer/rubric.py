@@ -14,16 +14,16 @@ import numpy as np
 
 from avem.endpoint.chat_replies import parse_plain_json
 from avem.errors import DataError, MissingFileError
+from avem.evaluate.bootstrap import mean_intervals
 from avem.evaluate.emorealm.replies import without_thoughts
-from avem.evaluate.emorealm.statistics import LEVEL, resample_sums
 from avem.files import json_sha256, read_json_lines
 from avem.reading import read_json
 
 DESCRIBE = "Describe the audiovisual content relevant to emotion in detail."
-"""What models are asked (Appendix F)."""
+"""The prompt for models (Appendix F)."""
 
 REFERENCE_FIELDS = ("reference", "description", "reason", "caption", "text")
-"""Where an entry may keep the people's description; the first one present counts."""
+"""Fields that may hold the reference description; the first one present counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Rubric:
         return json_sha256(dict(self.content))
 
     def messages(self, reference: str, candidate: str) -> list[dict[str, str]]:
-        """What the judge is sent on one clip."""
+        """The messages to the judge for one clip."""
         scale = {"low": self.content["low"], "high": self.content["high"], "names": ", ".join(self.names)}
         criteria = "\n".join(f"- {each['name']}: {each['wording']}" for each in self.content["criteria"])
         parts = (
@@ -75,11 +75,11 @@ class Rubric:
         return [{"role": "system", "content": self.content["role"]}, {"role": "user", "content": "\n\n".join(parts)}]
 
     def reminder(self, problem: str) -> str:
-        """What the judge is told after a reply that can't be used."""
+        """The message to the judge after a reply that can't be used."""
         return str(self.content["reminder"].format(problem=problem))
 
     def read(self, reply: str) -> dict[str, Any]:
-        """A judge's reply as grades and reasons; nothing but the one object that was asked for is taken.
+        """A judge's reply as grades and reasons; only the one required object is accepted.
 
         Raises:
             ValueError: It is something else; the message says what is wrong.
@@ -108,10 +108,10 @@ def load_rubric(path: Path | None = None) -> Rubric:
 
     Raises:
         MissingFileError: There is no such file.
-        DataError: It is no rubric.
+        DataError: It is not a rubric.
     """
     if path is not None and not path.is_file():
-        raise MissingFileError(f"There is no rubric {path}; leave --rubric out for the usual one.")
+        raise MissingFileError(f"There is no rubric {path}; leave out --rubric to use the default one.")
     source = path or files("avem.evaluate") / "templates" / "emer_rubric.json"
     try:
         rubric = Rubric(json.loads(source.read_text(encoding="utf-8")))
@@ -120,22 +120,22 @@ def load_rubric(path: Path | None = None) -> Rubric:
         if not (rubric.low < rubric.high and rubric.titles):
             raise ValueError("it has no criteria, or its scale no length")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{source} is no rubric ({error}); copy the usual one and change its wording.") from error
+        raise DataError(f"{source} is not a rubric ({error}); copy the default one and change its wording.") from error
     return rubric
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A clip and how people describe it."""
+    """A clip and its reference description."""
 
     id: str
     reference: str
     video: str
-    """Clip file or id, for models that are asked over a store; the id where the file names none."""
+    """Clip file or id, for models that read a store; the id where the file names none."""
 
 
 def read_references(path: Path) -> list[Description]:
-    """Read people's descriptions: a JSON list or JSON Lines of objects with `id` and one of `REFERENCE_FIELDS`.
+    """Read reference descriptions: a JSON list or JSON Lines of objects with `id` and one of `REFERENCE_FIELDS`.
 
     Raises:
         MissingFileError: There is no such file.
@@ -170,12 +170,11 @@ def _description(entry: Mapping[str, Any]) -> Description:
 def grade_means(
     grades: Sequence[Mapping[str, float]], names: Sequence[str], resamples: int = 0, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """Mean of each criterion over clips, with a 95 % bootstrap interval (`low`, `high`) if asked for."""
+    """Mean of each criterion over clips, with a 95 % bootstrap interval (`low`, `high`) if `resamples` is positive."""
     values = np.array([[grade[name] for name in names] for grade in grades], dtype=np.float64)
     result = {name: {"mean": float(mean)} for name, mean in zip(names, values.mean(axis=0), strict=True)}
     if resamples:
-        drawn = resample_sums(values, resamples, np.random.default_rng(seed)) / len(values)
-        tail = (100 - LEVEL) / 2
-        for name, edges in zip(names, np.percentile(drawn, [tail, 100 - tail], axis=0).T, strict=True):
-            result[name] |= {"low": float(edges[0]), "high": float(edges[1])}
+        clips = [f"{number:09d}" for number in range(len(values))]  # each clip is graded once
+        for name, (low, high) in zip(names, mean_intervals(values, clips, resamples, seed), strict=True):
+            result[name] |= {"low": low, "high": high}
     return result

@@ -1,4 +1,4 @@
-"""A whole EMER bench from paths: descriptions of people, and of a model or a file, to grades."""
+"""An EMER bench from paths: reference descriptions, and those of a model or a file, to grades."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pathlib import Path
 
 from avem.endpoint.chat import ChatSettings
 from avem.errors import SettingError
-from avem.evaluate.bench import hear, place_clips
 from avem.evaluate.emer.bench import EmerResult, Estimate, JudgeOptions, bench_emer, estimate
 from avem.evaluate.emer.report import write_emer_report
 from avem.evaluate.emer.rubric import DESCRIBE, Description, Rubric, load_rubric, read_references
-from avem.evaluate.predict.feature_model import Asker
+from avem.evaluate.predict.answers import read_answers
+from avem.evaluate.predict.clips import resolve_clips
+from avem.evaluate.predict.feature_model import FeaturePredictor
 from avem.evaluate.predict.loading import open_model, short_names
-from avem.evaluate.predict.log import AnswerLog, read_answers
+from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.predict.pooling import replies
+from avem.evaluate.predict.predictions import predict_all
 from avem.guards.output_kinds import BENCH
 from avem.guards.ownership import opened, owned
 from avem.records import Question
@@ -32,7 +34,7 @@ class EmerOptions:
     references: Path
     judge: ChatSettings
     answers: Path | None = None
-    """The model's descriptions, see `avem.evaluate.predict.log.read_answers`; instead of `model`."""
+    """The model's descriptions, see `avem.evaluate.predict.answers.read_answers`; instead of `model`."""
     model: str = ""
     cache: Path = Path("./cache")
     prompt: str = DESCRIBE
@@ -42,11 +44,11 @@ class EmerOptions:
     precision: str = "auto"
     out: Path = Path("./bench")
     dry_run: bool = False
-    """Estimate alone."""
+    """Only estimate requests, tokens and cost."""
 
 
 def run_emer(options: EmerOptions) -> EmerResult | Estimate:
-    """Grade a model's descriptions and write a page of it, or with `dry_run` say what that would take.
+    """Grade a model's descriptions and write a page, or with `dry_run` estimate what that would take.
 
     Raises:
         AvemError: Something is missing or wrong; the message says what and which option supplies it.
@@ -75,18 +77,18 @@ def _run_emer(
 
 
 def describe(options: EmerOptions, descriptions: Sequence[Description], folder: Path, name: str) -> Mapping[str, str]:
-    """Let a model describe the clips that a store holds; what it wrote is kept and never asked again.
+    """Let a model describe the clips that a store holds; what it wrote is kept, so that a resumed run repeats nothing.
 
-    The descriptions of a clip's windows are put together in the order of time, a line each.
+    The descriptions of a clip's windows are joined in the order of time, one a line.
     """
     from avem.cache import FeatureStore
 
     store = FeatureStore.open(options.cache)
     model = open_model(options.model, options.device, options.precision).eval()
-    asker = Asker(model, store, "cloze", DESCRIPTION_TOKENS)
+    predictor = FeaturePredictor(model, store, "cloze", DESCRIPTION_TOKENS)
     questions = [Question(each.id, each.video, "emer", options.prompt, (), "") for each in descriptions]
-    places = place_clips(asker, questions).places
+    positions = resolve_clips(store.clips, questions).with_media(predictor.has_media).positions
     with AnswerLog(folder / "answers.jsonl") as log:
-        heard = hear(asker, questions, places, ("generation",), log, name)
-    written = {key: replies(ways.get("generation", {})) for key, ways in heard.items()}
+        answers = predict_all(predictor, questions, positions, ("generation",), log, name)
+    written = {key: replies(methods.get("generation", [])) for key, methods in answers.items()}
     return {key: "\n".join(texts) for key, texts in written.items() if texts}

@@ -1,4 +1,4 @@
-"""EmoReAlM (section 3): questions in, one number per task out, whoever gave the answers.
+"""EmoReAlM (section 3): questions in, one number per task out, for answers of any model.
 
 Example:
     >>> from avem.evaluate import emorealm

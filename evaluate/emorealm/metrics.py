@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from avem.evaluate.bootstrap import Floats
 from avem.evaluate.emorealm.questions import in_order, polarities
 from avem.records import Question
 
@@ -16,8 +16,6 @@ COUNTS = ("n", "right", "yes_n", "yes_right", "no_n", "no_right", "said_yes")
 replies."""
 
 METRICS = ("accuracy", "yes_accuracy", "no_accuracy", "f1", "yes_share")
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +65,20 @@ def rates(counts: Floats) -> dict[str, Floats]:
     n, right, yes_n, yes_right, no_n, no_right, said_yes = np.moveaxis(counts, -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         yes, no = 100 * yes_right / yes_n, 100 * no_right / no_n
-        f1 = np.where(yes + no == 0, 0.0, 2 * yes * no / (yes + no))
         share = 100 * said_yes / (yes_n + no_n)
-        return {"accuracy": 100 * right / n, "yes_accuracy": yes, "no_accuracy": no, "f1": f1, "yes_share": share}
+        return {
+            "accuracy": 100 * right / n,
+            "yes_accuracy": yes,
+            "no_accuracy": no,
+            "f1": harmonic_mean(yes, no),
+            "yes_share": share,
+        }
+
+
+def harmonic_mean(yes: Floats, no: Floats) -> Floats:
+    """F1 as D.1 defines it: the harmonic mean of the accuracies on Yes and on No, float64 [...]; 0 where both are 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(yes + no == 0, 0.0, 2 * yes * no / (yes + no))
 
 
 def chance(questions: Sequence[Question]) -> float:

@@ -28,7 +28,7 @@ from avem.records import Question
 def parse_reply(reply: str, question: Question) -> str | None:
     """The option that a reply names, or None where it names none, several, or contradicts itself.
 
-    What a thinking model wrote to itself is taken off first, and an answer in tags or JSON is unpacked. Then read in
+    The thoughts of a reasoning model are removed first, and an answer in tags or JSON is unpacked. Then read in
     this order: a letter as the whole reply; marked letters, which must agree with each other and with the option's text
     if that follows; an option's text as the reply's beginning; an option's text of two words or more anywhere in the
     reply. A letter that is merely a word ("a man smiles") names nothing. Where a reply that marks several letters says
@@ -47,7 +47,7 @@ def parse_reply(reply: str, question: Question) -> str | None:
         return _valid(bare.group(1), question)
     marked = _marked_letters(text, answer)
     if marked is not None and len(marked) > 1:
-        marked = _settled(answer) or marked
+        marked = _final_letter(answer) or marked
     if marked is not None:
         letter = _valid(marked, question) if len(marked) == 1 else None
         return None if letter and _contradicts(text, letter, question) else letter
@@ -57,7 +57,7 @@ def parse_reply(reply: str, question: Question) -> str | None:
 def parse_text(reply: str, question: Question) -> str | None:
     """The option whose text a reply begins with, or whose beginning the whole reply is; for prompts without options.
 
-    Case, punctuation and spaces do not count, nor does what a thinking model wrote to itself. Where several fit, the
+    Case, punctuation and spaces do not count, nor do the thoughts of a reasoning model. Where several fit, the
     longest text wins; a reply cut short must fit one option alone.
     """
     return _parse_text(_undecorated(answer_of(reply, FIELDS)), question)
@@ -110,7 +110,7 @@ def _alone(answer: str) -> list[str]:
     return [match.group(1) for line in ends if (match := BARE.fullmatch(line))]
 
 
-def _settled(answer: str) -> str | None:
+def _final_letter(answer: str) -> str | None:
     """The one letter that a reply calls its final answer, or None."""
     found = {next(filter(None, match.groups())).upper() for match in DECISIVE.finditer(answer)}
     return found.pop() if len(found) == 1 else None
@@ -139,7 +139,7 @@ def _polarity(text: str) -> str | None:
 
 
 def _contained(text: str, question: Question) -> str | None:
-    """The one option whose text of two words or more stands in the reply."""
+    """The one option whose text of two words or more occurs in the reply."""
     said = f" {' '.join(_words(text))} "
     held = []
     for letter, choice in _options(question):

@@ -68,7 +68,7 @@ def to_question(entry: Question | Mapping[str, Any], where: str) -> Question:
         raise DataError(f"{where} should be an object with the fields {', '.join(FIELDS)}, not {_kind(entry)}.")
     missing = [name for name in FIELDS if name not in entry]
     if missing:
-        raise DataError(f"{where} ({entry.get('id', 'no id')}) lacks {', '.join(missing)}.")
+        raise DataError(f"{where} ({entry.get('id', 'no id')}) has no {', '.join(missing)}.")
     choices = entry["choices"]
     if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
         raise DataError(f"{where} ({entry['id']}): choices should be a list of strings such as '(A) Yes'.")
@@ -78,7 +78,7 @@ def to_question(entry: Question | Mapping[str, Any], where: str) -> Question:
 
 
 def check_questions(questions: Iterable[Question], where: str) -> None:
-    """Refuse questions that can't be judged.
+    """Refuse questions that can't be scored.
 
     Raises:
         DataError: There is none, an id occurs twice, or `check_question` refuses one.
@@ -140,7 +140,7 @@ def polarities(question: Question) -> dict[str, str]:
 
 
 def prompt_text(question: Question, style: str = "letters") -> str:
-    """What the model is asked: with its options (the reference's prompt), or alone for `style="cloze"`."""
+    """The prompt: with its options (the reference's prompt), or alone for `style="cloze"`."""
     return question.question if style == "cloze" else " ".join((question.question, *question.choices))
 
 

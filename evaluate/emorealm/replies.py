@@ -1,4 +1,4 @@
-"""Replies made plain before they are parsed: thoughts taken off, one spelling of letters and marks, JSON unpacked."""
+"""Replies made plain before they are parsed: thoughts removed, one spelling of letters and marks, JSON unpacked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAMES = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analys
 TAG = re.compile(
     rf"<(/?){_NAMES}>|\u25c1(/?){_NAMES}\u25b7|\[(/?)think(?:ing)?\]|<\|(begin|end)_of_thought\|>", re.IGNORECASE
 )
-"""What thinking models put around their thoughts; a slash, or `end`, closes one."""
+"""Tags that reasoning models put around their thoughts; a slash, or `end`, closes one."""
 FINAL_CHANNEL, OTHER_CHANNEL = "<|channel|>final<|message|>", re.compile(r"<\|channel\|>(?:analysis|commentary)")
 """Where gpt-oss writes its answer, and where its thoughts begin."""
 LONGEST = 1 << 16
@@ -51,7 +51,7 @@ MARKS = str.maketrans(
 
 
 def without_thoughts(reply: str) -> str:
-    """A reply without what a thinking model wrote to itself.
+    """A reply without the thoughts of a reasoning model.
 
     A closing tag without its opening one, which some prompts hold, ends a thought; one that is never closed was cut
     short and holds no answer.

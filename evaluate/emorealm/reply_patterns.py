@@ -70,7 +70,7 @@ DECISIVE = re.compile(
     rf"|\bfinal\s+(?:answer|choice)\b(?:\s+{_IS})?[\s*_`:=]*(?:option\s+)?[\[(]?([a-z])(?:[\])]|{END}|[*_`])",
     re.IGNORECASE,
 )
-"""Where a reply that weighs several letters says that it settles on one."""
+"""Where a reply that discusses several letters names its final answer."""
 
 NO_PHRASE = re.compile(r"\s*no\s+(?!it\b|he\b|she\b|they\b|there\b|this\b|that\b|the\b|i\b|because\b|not\b)\w", re.I)
 """A no that belongs to the next word ("no idea", "no sound") and answers nothing."""
@@ -93,10 +93,10 @@ LEAD_IN = re.compile(
     rf"(?:{_WORDS})\s*(?:{_IS}\s*:?|[:=])|答案(?:是|为|:))\s*",
     re.IGNORECASE,
 )
-"""What stands before an option's text: `The answer is`, `Answer:`."""
+"""What precedes an option's text: `The answer is`, `Answer:`."""
 
 YES = ("yes", "yeah", "yep", "sí", "oui", "ja", "sim", "да", "是", "是的", "对", "对的", "有", "はい", "예", "네")
 NO = ("no", "nope", "nein", "non", "não", "нет", "否", "不", "不是", "不是的", "不对", "没有", "いいえ", "아니요")
 POLAR = re.compile(rf"({'|'.join(sorted((*YES, *NO), key=len, reverse=True))})(?=$|\s*[.,:;!?-])", re.IGNORECASE)
-"""A first word, ended by punctuation, that says yes or no: English, Chinese, Japanese, Korean, Spanish, French, German,
-Russian, Portuguese."""
+"""A first word, ended by punctuation, that means yes or no: English, Chinese, Japanese, Korean, Spanish, French,
+German, Russian, Portuguese."""

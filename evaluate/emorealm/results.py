@@ -1,4 +1,4 @@
-"""What a bench found: every item with everything needed to judge it again, and the numbers."""
+"""The result of a bench: every item with everything needed to score it again, and the numbers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from avem.errors import DataError, MissingFileError
+from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.metrics import Outcome, group_by_task
 from avem.evaluate.emorealm.questions import letters, to_question
 from avem.evaluate.emorealm.scoring import score_letters
-from avem.evaluate.emorealm.statistics import RESAMPLES
 from avem.files import write_atomic
 from avem.records import Question
 from avem.sealed.checksums import CHECK, seal, unseal
@@ -23,13 +23,13 @@ from avem.sealed.files import plain
 
 FORMAT = "avem-bench-1"
 
-WAYS = ("likelihood", "generation", "text_only")
+METHODS = ("likelihood", "generation", "text_only")
 """How an option is chosen: the likeliest one, the one the model writes, the likeliest one without media."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question and everything a model said to it."""
+    """One question and all answers of a model to it."""
 
     question: Question
     clip_id: str | None = None
@@ -44,18 +44,18 @@ class Item:
     text_logprobs: tuple[float, ...] | None = None
     """The same without media."""
     windows: tuple[str, ...] = ()
-    """Ids of the windows that the answer is pooled over; empty where the clip was asked as one."""
+    """Ids of the windows that the answer is pooled over; empty where the clip is one row."""
 
-    def letter(self, way: str) -> str | None:
-        """The chosen option: `way` is one of `WAYS`; None where there is none."""
-        if way == "generation":
+    def letter(self, method: str) -> str | None:
+        """The chosen option: `method` is one of `METHODS`; None where there is none."""
+        if method == "generation":
             return self.reply_letter
-        values = self.logprobs if way == "likelihood" else self.text_logprobs
+        values = self.logprobs if method == "likelihood" else self.text_logprobs
         return None if values is None else letters(self.question)[int(np.argmax(values))]
 
-    def probabilities(self, way: str = "likelihood") -> list[float] | None:
+    def probabilities(self, method: str = "likelihood") -> list[float] | None:
         """Softmax over the options' log-probabilities, or None."""
-        values = self.logprobs if way == "likelihood" else self.text_logprobs
+        values = self.logprobs if method == "likelihood" else self.text_logprobs
         if values is None:
             return None
         weights = np.exp(np.array(values) - max(values))
@@ -83,20 +83,20 @@ class Item:
 
 
 class Headline:
-    """What results of every benchmark share: which of their ways the headline numbers come from."""
+    """What results of every benchmark share: the method that the headline numbers come from."""
 
     __slots__ = ()
     scores: dict[str, dict[str, Any]]
 
     @property
-    def way(self) -> str:
-        """The way that headline numbers come from: likelihood where it was run, else generation."""
+    def method(self) -> str:
+        """The method that headline numbers come from: likelihood where it was run, else generation."""
         return "likelihood" if "likelihood" in self.scores else "generation"
 
     @property
     def score(self) -> dict[str, Any]:
         """The headline numbers."""
-        return self.scores[self.way]
+        return self.scores[self.method]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class BenchResult(Headline):
     """Short name for tables."""
     items: tuple[Item, ...]
     scores: dict[str, dict[str, Any]]
-    """Way to metrics (see `avem.evaluate.emorealm.scoring.score`), with intervals; only the ways that were run."""
+    """Method to metrics (see `avem.evaluate.emorealm.scoring.score`), with intervals; only those that were run."""
     benchmark: str = "emorealm"
     style: str = "letters"
     model: dict[str, Any] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class BenchResult(Headline):
 
     @property
     def remedy(self) -> str:
-        """The command that would extract the clips that the store lacks, in a sentence; empty where none is lacking."""
+        """A sentence with the command that extracts the clips missing from the store; empty where none is missing."""
         videos = dict.fromkeys(item.question.video for item in self.items if item.absent and item.clip_id is None)
         if not videos or "fingerprint" not in self.model:  # only models that read features need a store
             return ""
@@ -129,11 +129,11 @@ class BenchResult(Headline):
         root = roots[0] if len(roots) == 1 else "<folder of the clips>"
         command = f"avem extract {shlex.quote(root) if len(roots) == 1 else root} --cache {self.store['path']}"
         again = " --retry-failed" if any("neither video" in item.absent for item in self.items) else ""
-        return f"`{command}{again}` extracts them, {len(videos)} clips, once they lie in that folder."
+        return f"`{command}{again}` extracts these {len(videos)} clips, once they are in that folder."
 
-    def outcomes(self, way: str | None = None) -> list[Outcome]:
+    def outcomes(self, method: str | None = None) -> list[Outcome]:
         """Every question with the chosen option, in the file's order."""
-        return [Outcome(item.question, item.letter(way or self.way)) for item in self.items]
+        return [Outcome(item.question, item.letter(method or self.method)) for item in self.items]
 
     def disagreement(self) -> dict[str, dict[str, float | int]]:
         """How often the likeliest and the written option differ, in percent of items with both, per task."""
@@ -163,8 +163,8 @@ class BenchResult(Headline):
         write_atomic(path, f'{head[:-1]}, "items": [\n{items}\n], {check[1:]}\n')
 
 
-def judge(items: Sequence[Item], *, resamples: int = RESAMPLES, seed: int = 0, **about: Any) -> BenchResult:
-    """Score items in every way they allow.
+def score_items(items: Sequence[Item], *, resamples: int = RESAMPLES, seed: int = 0, **about: Any) -> BenchResult:
+    """Score items by every method that they have answers of.
 
     Args:
         items: One a question.
@@ -175,11 +175,11 @@ def judge(items: Sequence[Item], *, resamples: int = RESAMPLES, seed: int = 0, *
     questions = [item.question for item in items]
     scores: dict[str, dict[str, Any]] = {}
     present = {"likelihood": "logprobs", "generation": "reply", "text_only": "text_logprobs"}
-    for way in WAYS:
-        absent = [item.question.id for item in items if getattr(item, present[way]) is None]
-        if len(absent) < len(items) or (way == "generation" and not scores):
-            chosen = {item.question.id: item.letter(way) for item in items}
-            scores[way] = score_letters(questions, chosen, missing=absent, resamples=resamples, seed=seed)
+    for method in METHODS:
+        absent = [item.question.id for item in items if getattr(item, present[method]) is None]
+        if len(absent) < len(items) or (method == "generation" and not scores):
+            chosen = {item.question.id: item.letter(method) for item in items}
+            scores[method] = score_letters(questions, chosen, missing=absent, resamples=resamples, seed=seed)
     return BenchResult(items=tuple(items), scores=scores, **about)
 
 

@@ -1,4 +1,4 @@
-"""EmoReAlM (section 3): questions in, one number per task out, whoever gave the answers."""
+"""EmoReAlM (section 3): questions in, one number per task out, for answers of any model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def score(
     resamples: int = 0,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Judge answers, all numbers in percent.
+    """Score answers, all numbers in percent.
 
     Args:
         questions: Records, or objects with the fields of the benchmark file.
@@ -47,12 +47,12 @@ def score(
 
     Returns:
         With `reference_scoring`, exactly its metrics: `<task>_overall_accuracy`, ..., `average_accuracy`. Otherwise the
-        same names, judged strictly (an answer that is missing or names no option is wrong), and beside them `tasks` and
+        same names, scored strictly (an answer that is missing or names no option is wrong), and in addition `tasks` and
         `subtasks` with `n, accuracy, yes_accuracy, no_accuracy, f1, yes_share, chance, missing, unreadable`,
-        the ids `missing`, `unreadable` and `unknown` (answers to no question), and `intervals` if asked for.
+        the ids `missing`, `unreadable` and `unknown` (answers to no question), and `intervals` with `resamples`.
 
     Raises:
-        DataError: A question can't be judged (see `read_questions`).
+        DataError: A question can't be scored (see `read_questions`).
     """
     records = [to_question(entry, f"question {number}") for number, entry in enumerate(questions, start=1)]
     if reference_scoring:
@@ -78,7 +78,7 @@ def score_letters(
     resamples: int = 0,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Judge chosen options; see `score`.
+    """Score chosen options; see `score`.
 
     Args:
         questions: Checked questions.

@@ -1,4 +1,4 @@
-"""Uncertainty: bootstrap over clips, because questions on one clip stand or fall together, and paired comparison."""
+"""Uncertainty: bootstrap over clips, because questions on one clip are correlated, and paired comparison."""
 
 from __future__ import annotations
 
@@ -6,39 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from avem.errors import DataError
-from avem.evaluate.emorealm.metrics import METRICS, Floats, Outcome, count_outcomes, rates
+from avem.evaluate.bootstrap import LEVEL, RESAMPLES, Floats, percentiles, resample_counts
+from avem.evaluate.emorealm.metrics import METRICS, Outcome, count_outcomes, rates
 from avem.evaluate.emorealm.questions import in_order
-
-RESAMPLES = 2000
-LEVEL = 95.0
-"""Percent of the resamples inside an interval."""
-
-
-@njit(cache=True)
-def resample_sums(values: Floats, resamples: int, generator: np.random.Generator) -> Floats:
-    """Sum rows drawn with replacement, many times over.
-
-    Args:
-        values: float64 [clusters, K].
-        resamples: How often to draw as many rows as there are.
-        generator: Where the draws come from.
-
-    Returns:
-        float64 [resamples, K].
-    """
-    clusters, width = values.shape
-    sums = np.zeros((resamples, width))
-    for resample in range(resamples):
-        for _ in range(clusters):
-            row = generator.integers(0, clusters)
-            for column in range(width):
-                sums[resample, column] += values[row, column]
-    return sums
 
 
 def cluster_counts(outcomes: Sequence[Outcome], tasks: Sequence[str]) -> Floats:
@@ -63,13 +37,13 @@ def intervals(outcomes: Sequence[Outcome], resamples: int = RESAMPLES, seed: int
         `tasks` (task to metric to `[low, high]`), `average_accuracy` (`[low, high]`), `level`, `resamples`.
     """
     tasks = in_order(outcome.question.task for outcome in outcomes)
-    drawn = _resampled(cluster_counts(outcomes, tasks), resamples, seed)
+    drawn = resample_counts(cluster_counts(outcomes, tasks), resamples, seed)
     values = rates(drawn)
     return {
         "tasks": {
-            task: _spread({name: values[name][:, index] for name in METRICS}) for index, task in enumerate(tasks)
+            task: _intervals({name: values[name][:, index] for name in METRICS}) for index, task in enumerate(tasks)
         },
-        "average_accuracy": _percentiles(values["accuracy"].mean(axis=1)),
+        "average_accuracy": percentiles(values["accuracy"].mean(axis=1)),
         "level": LEVEL,
         "resamples": resamples,
     }
@@ -83,7 +57,7 @@ def compare(
     Args:
         base: Outcomes of the first model.
         other: Outcomes of the second, on the same questions in any order.
-        resamples: Bootstrap resamples over clips; both models are judged on the same draws.
+        resamples: Bootstrap resamples over clips; both models are scored on the same draws.
         seed: The same seed gives the same numbers.
 
     Returns:
@@ -91,13 +65,13 @@ def compare(
         p`); `average_accuracy` (`difference, low, high`); `mcnemar` over all questions.
 
     Raises:
-        DataError: The two did not answer the same questions.
+        DataError: The two answered different questions.
     """
     paired = _pair(base, other)
     tasks = in_order(outcome.question.task for outcome in base)
     counts = np.stack([cluster_counts(base, tasks), cluster_counts([second for _, second in paired], tasks)], axis=1)
     point = {name: value[1] - value[0] for name, value in rates(counts.sum(axis=0)).items()}
-    drawn = {name: value[:, 1] - value[:, 0] for name, value in rates(_resampled(counts, resamples, seed)).items()}
+    drawn = {name: value[:, 1] - value[:, 0] for name, value in rates(resample_counts(counts, resamples, seed)).items()}
     result: dict[str, Any] = {"tasks": {}, "resamples": resamples, "level": LEVEL}
     for index, task in enumerate(tasks):
         metrics = {name: _difference(point[name][index], drawn[name][:, index]) for name in METRICS}
@@ -124,33 +98,22 @@ def mcnemar(pairs: Sequence[tuple[Outcome, Outcome]]) -> dict[str, float | int]:
 
 def _pair(base: Sequence[Outcome], other: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
     by_id = {outcome.question.id: outcome for outcome in other}
-    lacking = [outcome.question.id for outcome in base if outcome.question.id not in by_id]
-    if lacking or len(by_id) != len(base):
-        named = f", {lacking[0]} for one" if lacking else ""
+    missing = [outcome.question.id for outcome in base if outcome.question.id not in by_id]
+    if missing or len(by_id) != len(base):
+        named = f", {missing[0]} for one" if missing else ""
         raise DataError(
             f"The two results cover different questions ({len(base)} and {len(by_id)}{named}); run both again."
         )
     return [(outcome, by_id[outcome.question.id]) for outcome in base]
 
 
-def _resampled(counts: Floats, resamples: int, seed: int) -> Floats:
-    """Resample the clips of float64 [clips, ...]; gives float64 [resamples, ...]."""
-    flat = np.ascontiguousarray(counts.reshape(len(counts), -1))
-    return np.asarray(resample_sums(flat, resamples, np.random.default_rng(seed))).reshape(resamples, *counts.shape[1:])
-
-
-def _spread(values: dict[str, Floats]) -> dict[str, list[float]]:
-    return {name: _percentiles(drawn) for name, drawn in values.items() if not np.isnan(drawn).all()}
-
-
-def _percentiles(drawn: NDArray[np.float64]) -> list[float]:
-    tail = (100 - LEVEL) / 2
-    return [float(edge) for edge in np.nanpercentile(drawn, [tail, 100 - tail])]
+def _intervals(values: dict[str, Floats]) -> dict[str, list[float]]:
+    return {name: percentiles(drawn) for name, drawn in values.items() if not np.isnan(drawn).all()}
 
 
 def _difference(point: float, drawn: NDArray[np.float64]) -> dict[str, float]:
     """Empty where the metric does not apply."""
     if np.isnan(point):
         return {}
-    low, high = _percentiles(drawn)
+    low, high = percentiles(drawn)
     return {"difference": float(point), "low": low, "high": high}

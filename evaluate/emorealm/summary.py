@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from avem.errors import DataError
+from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.metrics import group_by_task
 from avem.evaluate.emorealm.questions import task_name
 from avem.evaluate.emorealm.results import BenchResult
-from avem.evaluate.emorealm.statistics import RESAMPLES, compare
+from avem.evaluate.emorealm.statistics import compare
 from avem.evaluate.sheets import csv_text, latex_table, markdown_table
 from avem.text.escaping import one_line
 
@@ -90,7 +91,7 @@ def summarise(results: Sequence[BenchResult], *, resamples: int = RESAMPLES, see
         len(base.items),
         sum(chances) / len(chances),
         tuple(_average(result, "text_only") for result in results),
-        tuple(_average(result, result.way) for result in results),
+        tuple(_average(result, result.method) for result in results),
         (None, *(Delta(**comparison["average_accuracy"]) for comparison in compared)),
     )
     return [*rows, average]
@@ -171,21 +172,21 @@ def _task_row(task: str, results: Sequence[BenchResult], compared: Sequence[dict
         numbers["n"],
         numbers["chance"],
         tuple(_value(result, "text_only", task, metric) for result in results),
-        tuple(_value(result, result.way, task, metric) for result in results),
+        tuple(_value(result, result.method, task, metric) for result in results),
         (None, *(_delta(comparison["tasks"][task], metric) for comparison in compared)),
     )
 
 
-def _value(result: BenchResult, way: str, task: str, metric: str) -> Value | None:
-    score = result.scores.get(way)
+def _value(result: BenchResult, method: str, task: str, metric: str) -> Value | None:
+    score = result.scores.get(method)
     value = score["tasks"][task][metric] if score else None
     if score is None or value is None:
         return None
     return Value(value, *score.get("intervals", {}).get("tasks", {}).get(task, {}).get(metric, ()))
 
 
-def _average(result: BenchResult, way: str) -> Value | None:
-    score = result.scores.get(way)
+def _average(result: BenchResult, method: str) -> Value | None:
+    score = result.scores.get(method)
     if score is None:
         return None
     return Value(score["average_accuracy"], *score.get("intervals", {}).get("average_accuracy", ()))

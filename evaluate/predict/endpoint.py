@@ -15,66 +15,66 @@ from PIL import Image
 
 from avem.endpoint.chat import ChatClient, ChatRequest, ChatSettings, ask_each
 from avem.errors import EndpointError, MediaError
-from avem.evaluate.predict.feature_model import STREAMS
-from avem.evaluate.predict.media_model import FRAMES, Shown, ShownMedia, Take
+from avem.evaluate.predict.media_model import FRAMES, ClipMedia, MediaRequest, Take
+from avem.evaluate.predict.predictor import STREAMS, Answer
+from avem.extract.decode.decoded import RATE_HZ
 from avem.guards.secrets import mask
 
 LONG_SIDE = 512
 """Frames are scaled down to this many pixels on their longer side."""
 JPEG_QUALITY = 85
-RATE_HZ = 16000
 
 
 class EndpointModel:
-    """Asks a model behind an endpoint, several requests at once.
+    """A model behind an endpoint; several requests are in flight at once.
 
     Args:
-        settings: Where and how patiently.
+        settings: Address, model, timeout and retries.
         frames: Frames of a clip that are sent.
         sees: What is sent: `video` for frames as images, `audio` for sound; not every server takes sound.
     """
 
-    ways: tuple[str, ...] = ("generation",)
+    methods: tuple[str, ...] = ("generation",)
 
     def __init__(self, settings: ChatSettings, frames: int = FRAMES, sees: Sequence[str] = STREAMS) -> None:
         self.settings, self.frames, self.sees = settings, frames, tuple(sees)
         self.source = mask(f"{settings.model} at {settings.endpoint}")
 
     def identity(self) -> dict[str, Any]:
-        """Address, model and how frames are sent; patience changes no answer."""
+        """Address, model and how frames are sent; timeout and retries change no answer."""
         known = {"endpoint": self.settings.identity, "model": self.settings.model}
         return {**known, "frames": self.frames, "long_side": LONG_SIDE, "jpeg_quality": JPEG_QUALITY}
 
-    def answer_all(self, requests: Sequence[Shown], take: Take) -> dict[str, str]:
-        """Ask all; answers are taken as they come, so that whatever happens later loses none.
+    def predict(self, requests: Sequence[MediaRequest], take: Take) -> dict[str, str]:
+        """Send all requests; each answer is taken as it arrives, so that a later failure loses none.
 
         Raises:
             EndpointError: Every further request would fail too.
         """
-        return asyncio.run(self._ask_all(requests, take)) if requests else {}
+        return asyncio.run(self._predict_all(requests, take)) if requests else {}
 
-    async def _ask_all(self, requests: Sequence[Shown], take: Take) -> dict[str, str]:
+    async def _predict_all(self, requests: Sequence[MediaRequest], take: Take) -> dict[str, str]:
         failed: dict[str, str] = {}
 
         def prepared() -> Iterator[tuple[str, ChatRequest]]:
-            for shown in requests:
+            for request in requests:
                 try:
-                    media = shown.media(self.frames)
+                    media = request.media(self.frames)
                 except MediaError as error:
-                    failed[shown.key] = str(error)
+                    failed[request.key] = str(error)
                     continue
-                yield shown.key, ChatRequest(messages(shown.text, media), shown.max_new_tokens)
+                yield request.key, ChatRequest(messages(request.text, media), request.max_new_tokens)
 
         async with ChatClient(self.settings) as client:
             async for key, reply in ask_each(client, prepared()):
                 if isinstance(reply, EndpointError):
                     failed[key] = str(reply)
                 else:
-                    take(key, {"reply": reply.text})
+                    take(key, Answer(reply=reply.text))
         return failed
 
 
-def messages(text: str, media: ShownMedia) -> list[dict[str, Any]]:
+def messages(text: str, media: ClipMedia) -> list[dict[str, Any]]:
     """One user message: frames as images, sound as WAV, then the text."""
     parts: list[dict[str, Any]] = []
     for frame in media.frames if media.frames is not None else ():

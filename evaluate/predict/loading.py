@@ -1,18 +1,21 @@
-"""From a model's name on the command line to something that can be asked."""
+"""From a model's name on the command line to a model that can predict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avem.endpoint.chat import ChatSettings
 from avem.errors import MissingFileError, SettingError
 from avem.evaluate.predict.adapters import adapter_for, load_adapter
 from avem.evaluate.predict.endpoint import EndpointModel
-from avem.evaluate.predict.media_model import FRAMES, MediaFiles, MediaModel, files_of_folder, files_of_store
+from avem.evaluate.predict.media_model import FRAMES, MediaModel
 from avem.text.escaping import file_name
+
+if TYPE_CHECKING:
+    from avem.train import AudiovisualLM
 
 FOUR_BIT = "4bit"
 """The precision that keeps a language model's linear layers in 4 bits and takes products as `auto` does."""
@@ -20,7 +23,7 @@ FOUR_BIT = "4bit"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointOptions:
-    """Where models answer that are not run here, and what they are sent."""
+    """An endpoint that runs models, and what they are sent."""
 
     url: str
     """Base address, such as `http://localhost:8000/v1`."""
@@ -68,18 +71,7 @@ def open_media_model(
     return load_adapter(name_or_path, device, choose_dtype(precision, device))
 
 
-def find_files(media_root: Path | None, cache: Path) -> MediaFiles:
-    """The clips' files: below a folder if one is named, else where a store says they were.
-
-    Raises:
-        MissingFileError: There are none.
-    """
-    from avem.cache import FeatureStore
-
-    return files_of_folder(media_root) if media_root else files_of_store(FeatureStore.open(cache))
-
-
-def open_model(name_or_path: str, device: str = "auto", precision: str = "auto") -> Any:
+def open_model(name_or_path: str, device: str = "auto", precision: str = "auto") -> AudiovisualLM:
     """Load a model that reads features.
 
     Args:
@@ -89,7 +81,7 @@ def open_model(name_or_path: str, device: str = "auto", precision: str = "auto")
 
     Raises:
         MissingFileError: There is no model.
-        SettingError: There is no such precision, or 4 bits can't be had here.
+        SettingError: There is no such precision, or 4 bits are not supported here.
     """
     from avem.train import load_model
 
@@ -100,10 +92,10 @@ def open_model(name_or_path: str, device: str = "auto", precision: str = "auto")
 
 
 def check_model(name_or_path: str) -> None:
-    """Refuse a path where nothing is.
+    """Refuse a path that does not exist.
 
     Raises:
-        MissingFileError: There is nothing at the path.
+        MissingFileError: The path does not exist.
     """
     if name_or_path.startswith((".", "/")) and not Path(name_or_path).exists():
         raise MissingFileError(

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from avem.evaluate.predict.predictor import Answer
+
 POOLING = {
     "logprobs": "mean over windows",
     "answers": "majority of the windows whose answer can be read, ties to the earliest window",
 }
-"""How windows are pooled, as results say it."""
+"""How windows are pooled, as results describe it."""
 
 
 def pooling_note(pooling: Mapping[str, Any]) -> str:
@@ -26,14 +28,7 @@ def pooling_note(pooling: Mapping[str, Any]) -> str:
     return ""
 
 
-Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class WindowRows:
-    """The windows of one clip: rows of a store, in the order of time."""
-
-    rows: tuple[int, ...]
+Choice = TypeVar("Choice")
 
 
 def pool_logprobs(windows: Sequence[Sequence[float]]) -> list[float]:
@@ -52,7 +47,7 @@ def pool_logprobs(windows: Sequence[Sequence[float]]) -> list[float]:
     return [sum(values) / len(windows) for values in zip(*windows, strict=True)]
 
 
-def pool_answers(windows: Sequence[Answer | None]) -> Answer | None:
+def pool_answers(windows: Sequence[Choice | None]) -> Choice | None:
     """The answer that most windows give.
 
     A window whose answer can't be read (None) does not count. Where two answers are given equally often, the one that
@@ -73,46 +68,44 @@ def pool_answers(windows: Sequence[Answer | None]) -> Answer | None:
 
 
 @dataclass(frozen=True, slots=True)
-class PooledAnswer(Generic[Answer]):
-    """What a model said to one question on a clip, its windows pooled."""
+class PooledAnswer(Generic[Choice]):
+    """A model's answer to one question on a clip, pooled over the clip's windows."""
 
     logprobs: tuple[float, ...] | None = None
-    """Log-probability of each option in nats; None where the question was not asked this way."""
+    """Log-probability of each option in nats; None where the options were not scored."""
     reply: str | None = None
     """What the model wrote for the whole clip; of windows, the first reply that gives the pooled answer."""
-    answer: Answer | None = None
+    answer: Choice | None = None
     """What `reply` says; None where it can't be read."""
     failed: str = ""
     """Why there is no answer at all."""
 
 
-def replies(record: Mapping[str, Any]) -> list[str]:
-    """What a model wrote, of a clip in windows for each window in the order of time; see `pool_records`."""
-    return [window["reply"] for window in record.get("windows", [record]) if "reply" in window]
+def replies(answers: Sequence[Answer]) -> list[str]:
+    """What a model wrote for a clip, or for each of its windows in the order of time."""
+    return [answer.reply for answer in answers if answer.reply is not None]
 
 
-def pool_records(
-    record: Mapping[str, Any],
-    read: Callable[[str], Answer | None],
-    weigh: Callable[[Sequence[float]], Sequence[float]] = tuple,
-) -> PooledAnswer[Answer]:
-    """Pool what an answer log holds for one question asked in one way.
+def pool(
+    answers: Sequence[Answer],
+    read: Callable[[str], Choice | None],
+    combine: Callable[[Sequence[float]], Sequence[float]] = tuple,
+) -> PooledAnswer[Choice]:
+    """One answer from those for a clip's windows; the answer for a whole clip is a list of one.
 
     Args:
-        record: `{"logprobs": [...]}`, `{"reply": text}` or `{"failed": reason}`; of a clip in windows,
-            `{"windows": [...]}` with one of these a window. Windows without an answer do not count.
-        read: Finds the answer in a reply; None where it can't be read.
-        weigh: Makes the options' log-probabilities of those in the log.
+        answers: One a window, in the order of time. Windows without an answer do not count.
+        read: Finds the choice in a reply; None where it can't be read.
+        combine: Turns the log-probabilities of what was scored into those of the options.
     """
-    windows: Sequence[Mapping[str, Any]] = record.get("windows", [record])
-    logprobs = [weigh(window["logprobs"]) for window in windows if "logprobs" in window]
-    written = replies(record)
-    answers = [read(reply) for reply in written]
-    answer = pool_answers(answers)
-    failed = [window["failed"] for window in windows if "failed" in window]
+    logprobs = [combine(answer.logprobs) for answer in answers if answer.logprobs is not None]
+    written = replies(answers)
+    choices = [read(reply) for reply in written]
+    choice = pool_answers(choices)
+    failed = [answer.failed for answer in answers if answer.failed]
     return PooledAnswer(
         logprobs=tuple(pool_logprobs(logprobs)) if logprobs else None,
-        reply=written[answers.index(answer)] if written else None,
-        answer=answer,
-        failed="; ".join(dict.fromkeys(failed)) if len(failed) == len(windows) else "",
+        reply=written[choices.index(choice)] if written else None,
+        answer=choice,
+        failed="; ".join(dict.fromkeys(failed)) if len(failed) == len(answers) else "",
     )

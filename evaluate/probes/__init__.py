@@ -1,1 +1,1 @@
-"""Probes: what answers hang on, beside whether they are right (Figs. 5, 13, 14, 15)."""
+"""Probes: which modality answers depend on (Figs. 5, 13, 14, 15)."""

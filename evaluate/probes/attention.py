@@ -16,10 +16,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 from avem.errors import DataError
-from avem.evaluate.emorealm.metrics import Floats
+from avem.evaluate.bootstrap import RESAMPLES, Floats, mean_intervals
 from avem.evaluate.emorealm.questions import in_order, prompt_text
-from avem.evaluate.emorealm.statistics import LEVEL, RESAMPLES, resample_sums
-from avem.evaluate.predict.feature_model import Asker
+from avem.evaluate.predict.feature_model import FeaturePredictor
 from avem.progress import stage
 from avem.records import Question
 from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID
@@ -80,7 +79,7 @@ class AttentionResult:
 
 
 def attention_probe(
-    asker: Asker,
+    predictor: FeaturePredictor,
     questions: Sequence[Question],
     rows: Mapping[str, int],
     *,
@@ -91,27 +90,27 @@ def attention_probe(
     """Measure the attention on video and audio tokens while a model is about to answer.
 
     Args:
-        asker: A model over a store.
-        questions: What is asked.
+        predictor: A model over a store.
+        questions: The questions.
         rows: Question id to its clip's row.
         name: Short name of the model.
         resamples: Bootstrap resamples over clips.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Raises:
         DataError: No question's clip has both streams, or the language model's attention can't be measured.
     """
     items, left_out = [], {}
-    with measuring(asker.model.language_model), stage(f"attention {name}", len(questions), "questions") as bar:
+    with measuring(predictor.model.language_model), stage(f"attention {name}", len(questions), "questions") as bar:
         for question in questions:
             row = rows.get(question.id)
-            if row is None or not (asker.available["video"][row] and asker.available["audio"][row]):
-                left_out[question.id] = "its clip lacks video or audio in the store"
+            if row is None or not (predictor.available["video"][row] and predictor.available["audio"][row]):
+                left_out[question.id] = "its clip has no video or no audio in the store"
             else:
-                items.append(_measure(asker, question, row))
+                items.append(_measure(predictor, question, row))
             bar.advance()
     if not items:
-        raise DataError("No question has a clip with video and audio in the store; there is no attention to share.")
+        raise DataError("No question has a clip with video and audio in the store; the probe needs at least one.")
     return AttentionResult(name, tuple(items), attention_numbers(items, resamples, seed), left_out)
 
 
@@ -128,9 +127,8 @@ def attention_numbers(
         numbers: dict[str, float] = {"n": len(members)}
         numbers |= dict(zip(("video", "audio", "media"), map(float, values.mean(axis=0)), strict=True))
         if resamples:
-            for column, (low, high) in zip(
-                ("video", "audio", "media"), _edges(members, values, resamples, seed), strict=True
-            ):
+            edges = mean_intervals(values, [item.clip for item in members], resamples, seed)
+            for column, (low, high) in zip(("video", "audio", "media"), edges, strict=True):
                 numbers |= {f"{column}_low": low, f"{column}_high": high}
         tokens = sum(item.video_tokens + item.audio_tokens for item in members)
         numbers["audio_tokens"] = 100 * sum(item.audio_tokens for item in members) / tokens
@@ -138,20 +136,10 @@ def attention_numbers(
     return found
 
 
-def _edges(items: Sequence[AttentionItem], values: Floats, resamples: int, seed: int) -> list[tuple[float, float]]:
-    _, cluster = np.unique([item.clip for item in items], return_inverse=True)
-    sums = np.zeros((int(cluster.max()) + 1, 4))
-    np.add.at(sums, cluster, np.column_stack([values, np.ones(len(values))]))
-    drawn = resample_sums(sums, resamples, np.random.default_rng(seed))
-    tail = (100 - LEVEL) / 2
-    edges = np.percentile(drawn[:, :3] / drawn[:, 3:], [tail, 100 - tail], axis=0)
-    return [(float(low), float(high)) for low, high in edges.T]
-
-
 @torch.inference_mode()
-def _measure(asker: Asker, question: Question, row: int) -> AttentionItem:
-    model, recorder = asker.model, Recorder()
-    sequence = model.prompt(prompt_text(question, asker.style), *asker.media(row))
+def _measure(predictor: FeaturePredictor, question: Question, row: int) -> AttentionItem:
+    model, recorder = predictor.model, Recorder()
+    sequence = model.prompt(prompt_text(question, predictor.style), *predictor.media(row))
     model.language_model(
         inputs_embeds=model.embed(sequence)[None], use_cache=False, logits_to_keep=1, attention_recorder=recorder
     )
@@ -205,7 +193,7 @@ def _recording_attention(
     attention_recorder: Recorder | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """The language model's usual attention, the last position's weights computed beside it."""
+    """The language model's usual attention, the last position's weights computed in addition."""
     if attention_recorder is not None:
         keys = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling

@@ -37,14 +37,14 @@ class Sample:
 
 
 def density(values: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gaussian kernel density of a sample, with Scott's bandwidth; a sample without spread becomes a narrow peak.
+    """Gaussian kernel density of a sample, with Scott's bandwidth; a sample of equal values becomes a narrow peak.
 
     Args:
         values: float64 [n], at least one.
         at: float64 [m].
     """
-    spread = float(np.ptp(values))
-    if len(values) < 3 or spread < 1e-9:
+    extent = float(np.ptp(values))
+    if len(values) < 3 or extent < 1e-9:
         width = max((float(at[-1]) - float(at[0])) / 50, 1e-9)
         peaks = np.exp(-0.5 * ((at[:, None] - values) / width) ** 2).mean(axis=1)
         return np.asarray(peaks / (width * np.sqrt(2 * np.pi)))

@@ -1,4 +1,4 @@
-"""Whole probes from paths: models, a store and questions in, numbers, pictures and a page out."""
+"""Probes from paths: models, a store and questions in, numbers, pictures and a page out."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from markupsafe import Markup
 from avem import __version__
 from avem.errors import SettingError
 from avem.evaluate.bench import select_questions
+from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.questions import read_questions, task_name
-from avem.evaluate.emorealm.statistics import RESAMPLES
 from avem.evaluate.page import page_environment
 from avem.evaluate.predict.clips import ResolvedClips, resolve_clips
-from avem.evaluate.predict.feature_model import Asker
+from avem.evaluate.predict.feature_model import FeaturePredictor
 from avem.evaluate.predict.loading import open_model, short_names
 from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.probes.attention import AttentionResult, attention_probe
@@ -33,13 +33,13 @@ from avem.records import Question
 from avem.text.escaping import file_name
 
 SWAP_LEDE = (
-    "Questions about sound alone, asked with another clip's picture, and about the picture alone, asked with another "
+    "Questions about sound are paired with another clip's picture, and questions about the picture with another "
     "clip's sound. A model that reasons from the right modality gives the correct answer the same log-likelihood."
 )
 SWAPPED = {"audio": "audio questions, other video", "video": "visual questions, other sound"}
 ATTENTION_LEDE = (
-    "How the attention from the position where the answer begins, the mean over layers and heads, is shared out "
-    "between video and audio tokens."
+    "How attention is divided between video and audio tokens, at the position where the answer begins: the mean over "
+    "layers and heads."
 )
 
 
@@ -72,10 +72,10 @@ def run_swap(options: ProbeOptions) -> list[SwapResult]:
 
 def _run_swap(options: ProbeOptions) -> list[SwapResult]:
     results = []
-    for name, asker, questions, rows in _askers(options):
+    for name, predictor, questions, rows in _predictors(options):
         with AnswerLog(options.out / name / "swap.jsonl") as log:
             results.append(
-                swap_probe(asker, questions, rows, log, name=name, resamples=options.resamples, seed=options.seed)
+                swap_probe(predictor, questions, rows, log, name=name, resamples=options.resamples, seed=options.seed)
             )
     pictures = {}
     for result in results:
@@ -97,7 +97,7 @@ def _run_swap(options: ProbeOptions) -> list[SwapResult]:
 
 
 def run_attention(options: ProbeOptions) -> list[AttentionResult]:
-    """Share out the attention of every model; writes `attention.json` and `attention.html`.
+    """Measure the attention of every model; writes `attention.json` and `attention.html`.
 
     Raises:
         AvemError: Something is missing or wrong; the message says what and which option supplies it.
@@ -108,8 +108,8 @@ def run_attention(options: ProbeOptions) -> list[AttentionResult]:
 
 def _run_attention(options: ProbeOptions) -> list[AttentionResult]:
     results = [
-        attention_probe(asker, questions, rows, name=name, resamples=options.resamples, seed=options.seed)
-        for name, asker, questions, rows in _askers(options)
+        attention_probe(predictor, questions, rows, name=name, resamples=options.resamples, seed=options.seed)
+        for name, predictor, questions, rows in _predictors(options)
     ]
     tasks = results[0].tasks
     bars = [(f"{task_name(task)}, {result.name}", result.tasks[task]["video"]) for task in tasks for result in results]
@@ -127,7 +127,7 @@ def _run_attention(options: ProbeOptions) -> list[AttentionResult]:
 
 
 def _opened(options: ProbeOptions) -> AbstractContextManager[None]:
-    """Be the owner of a folder that may be written."""
+    """Own the output folder while a probe runs."""
     return opened(options.out, PROBE, reads=[options.questions, options.cache, *options.models])
 
 
@@ -139,8 +139,8 @@ def swap_sheet(results: Sequence[SwapResult]) -> Sheet:
             about = {"audio": "audio questions, other video", "video": "visual questions, other sound"}.get(
                 asked, asked
             )
-            spread = f" [{numbers['low']:.3f}, {numbers['high']:.3f}]" if "low" in numbers else ""
-            shown = (f"{numbers['mean_absolute_shift']:.3f}{spread}", f"{numbers['mean_shift']:+.3f}")
+            interval = f" [{numbers['low']:.3f}, {numbers['high']:.3f}]" if "low" in numbers else ""
+            shown = (f"{numbers['mean_absolute_shift']:.3f}{interval}", f"{numbers['mean_shift']:+.3f}")
             rows.append((f"{result.name}, {about}", str(numbers["n"]), *shown, f"{numbers['changed']:.1f}"))
             records.append({"model": result.name, "asked": asked, **numbers})
     header = ("model, questions", "n", "mean |shift| in nats", "mean shift", "answers changed, %")
@@ -155,8 +155,8 @@ def attention_sheet(results: Sequence[AttentionResult]) -> Sheet:
             shares = []
             for column in ("video", "audio", "media"):
                 low, high = numbers.get(f"{column}_low"), numbers.get(f"{column}_high")
-                spread = f" [{low:.1f}, {high:.1f}]" if low is not None else ""
-                shares.append(f"{numbers[column]:.1f}{spread}")
+                interval = f" [{low:.1f}, {high:.1f}]" if low is not None else ""
+                shares.append(f"{numbers[column]:.1f}{interval}")
             rows.append(
                 (f"{result.name}, {task_name(task)}", str(numbers["n"]), *shares, f"{numbers['audio_tokens']:.1f}")
             )
@@ -180,7 +180,7 @@ def swap_svg(result: SwapResult, asked: str) -> str:
     return density_svg(samples, title, "log-likelihood of the correct answer, nats")
 
 
-def _askers(options: ProbeOptions) -> Iterator[tuple[str, Asker, list[Question], Mapping[str, int]]]:
+def _predictors(options: ProbeOptions) -> Iterator[tuple[str, FeaturePredictor, list[Question], Mapping[str, int]]]:
     """Every model with its name, the questions, and where their clips are."""
     from avem.cache import FeatureStore
 
@@ -191,7 +191,7 @@ def _askers(options: ProbeOptions) -> Iterator[tuple[str, Asker, list[Question],
         model = open_model(path, options.device, options.precision).eval()
         store = FeatureStore.open(options.cache)
         asked, rows = _on_windows(questions, resolve_clips(store.clips, questions))
-        yield name, Asker(model, store, options.style, 1), asked, rows
+        yield name, FeaturePredictor(model, store, options.style, 1), asked, rows
 
 
 def _on_windows(questions: Sequence[Question], resolved: ResolvedClips) -> tuple[list[Question], dict[str, int]]:

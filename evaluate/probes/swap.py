@@ -1,7 +1,7 @@
-"""Adversarial modality swap (E.9, Figs. 5, 13, 14): does a question about sound hang on the picture?
+"""Adversarial modality swap (E.9, Figs. 5, 13, 14): does the answer to a question about sound depend on the picture?
 
 In a question about one modality, the other one is replaced by a random clip's. A model that reasons from the right
-modality gives the correct answer the same log-likelihood as before; the mean absolute shift is the model's number.
+modality gives the correct answer the same log-likelihood as before. The measure is the mean absolute shift.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ import numpy as np
 
 from avem.cache.windows import whole_ids
 from avem.errors import DataError
+from avem.evaluate.bootstrap import RESAMPLES, mean_intervals
 from avem.evaluate.emorealm.questions import letters, prompt_text
-from avem.evaluate.emorealm.statistics import LEVEL, RESAMPLES, resample_sums
-from avem.evaluate.predict.feature_model import STREAMS, Asker, options_of
+from avem.evaluate.predict.feature_model import FeaturePredictor, FeaturePrompt
 from avem.evaluate.predict.log import AnswerLog
+from avem.evaluate.predict.predictor import STREAMS, options_of
 from avem.files import json_sha256
 from avem.progress import stage
 from avem.records import Question
 from avem.seeds import draw
 
 if TYPE_CHECKING:
-    from avem.cache.records import Kind
+    from avem.records import Kind
 
 KEY_VERSION = 1
 ASKED: dict[str, Kind] = {
@@ -71,11 +72,11 @@ class SwapResult:
     """For `audio` and `video` questions and `all`: `n`, `mean_absolute_shift` with `low` and `high` (95 %, bootstrap
     over clips), `mean_shift`, and `changed` (percent of answers that became others)."""
     left_out: dict[str, str]
-    """Question id to the reason why it could not be asked."""
+    """Question id to the reason why it was left out."""
 
 
 def swap_probe(
-    asker: Asker,
+    predictor: FeaturePredictor,
     questions: Sequence[Question],
     rows: Mapping[str, int],
     log: AnswerLog,
@@ -84,41 +85,41 @@ def swap_probe(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> SwapResult:
-    """Weigh every question's options on its clip and with the other modality replaced.
+    """Score every question's options on its clip and with the other modality replaced.
 
     Args:
-        asker: A model over a store, shown both streams.
-        questions: Those of the tasks in `ASKED` are taken.
+        predictor: A model over a store, shown both streams.
+        questions: Those whose task is in `ASKED` are used.
         rows: Question id to its clip's row.
-        log: Keeps what the model said.
+        log: Keeps the scores.
         name: Short name of the model.
         resamples: Bootstrap resamples over clips.
         seed: Decides the replacements and the bootstrap.
 
     Raises:
-        DataError: No question can be asked.
+        DataError: No question can be used.
     """
-    names = asker.store.clips["clip_id"].to_pylist()
-    owners = np.array(whole_ids(asker.store.clips))
-    pools = {kind: np.flatnonzero(asker.available[kind]) for kind in STREAMS}
-    both = pools["video"][asker.available["audio"][pools["video"]]]
+    names = predictor.store.clips["clip_id"].to_pylist()
+    owners = np.array(whole_ids(predictor.store.clips))
+    pools = {kind: np.flatnonzero(predictor.available[kind]) for kind in STREAMS}
+    both = pools["video"][predictor.available["audio"][pools["video"]]]
     plans, left_out = [], {}
     for question in questions:
         asked, row = ASKED.get(question.task), rows.get(question.id)
         if asked is None:
             continue
         if row is None or row not in both:
-            left_out[question.id] = "its clip lacks video or audio in the store"
+            left_out[question.id] = "its clip has no video or no audio in the store"
             continue
         others = pools[OTHER[asked]]
-        others = others[owners[others] != owners[row]]  # another window of the clip is no adversary
+        others = others[owners[others] != owners[row]]  # another window of the same clip does not count
         if not len(others):
             left_out[question.id] = "the store has no other clip"
             continue
         plans.append((question, asked, row, int(others[draw(seed, question.video, asked, choices=len(others))])))
     if not plans:
-        raise DataError("No question about sound or picture alone has a clip with both; the swap has nothing to show.")
-    items = _ask(asker, plans, log, names, name)
+        raise DataError("No question about one modality has a clip with both streams; the swap needs at least one.")
+    items = _predict(predictor, plans, log, names, name)
     return SwapResult(name, tuple(items), swap_numbers(items, resamples, seed), left_out)
 
 
@@ -137,39 +138,30 @@ def swap_numbers(items: Sequence[SwapItem], resamples: int = RESAMPLES, seed: in
             "changed": 100 * sum(item.changed for item in members) / len(members),
         }
         if resamples:
-            numbers |= _interval([item.clip for item in members], np.abs(shifts), resamples, seed)
+            clips = [item.clip for item in members]
+            [(low, high)] = mean_intervals(np.abs(shifts)[:, None], clips, resamples, seed)
+            numbers |= {"low": low, "high": high}
         found[group] = numbers
     return found
 
 
-def _interval(clips: Sequence[str], values: Any, resamples: int, seed: int) -> dict[str, float]:
-    """95 % interval of a mean, whole clips resampled."""
-    _, cluster = np.unique(clips, return_inverse=True)
-    sums = np.zeros((int(cluster.max()) + 1, 2))
-    np.add.at(sums, cluster, np.stack([values, np.ones(len(values))], axis=1))
-    drawn = resample_sums(sums, resamples, np.random.default_rng(seed))
-    tail = (100 - LEVEL) / 2
-    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [tail, 100 - tail])
-    return {"low": float(low), "high": float(high)}
-
-
-def _ask(
-    asker: Asker,
+def _predict(
+    predictor: FeaturePredictor,
     plans: Sequence[tuple[Question, str, int, int]],
     log: AnswerLog,
     names: Sequence[str],
     name: str,
 ) -> list[SwapItem]:
-    """Ask clip by clip: the questions on a clip, before and after, go through one call."""
-    keys = [_key(asker, *plan) for plan in plans]
+    """Predict clip by clip: the questions on a clip, before and after, go through one call."""
+    keys = [_key(predictor, *plan) for plan in plans]
     groups: dict[int, list[int]] = {}
     for number, (plan, key) in enumerate(zip(plans, keys, strict=True)):
         if log.get(key) is None:
             groups.setdefault(plan[2], []).append(number)
     with stage(f"swap {name}", sum(map(len, groups.values())), "questions") as bar:
         for numbers in groups.values():
-            shown, options = _sequences(asker, [plans[number] for number in numbers])
-            values = asker.weigh(shown, options)
+            shown, options = _sequences(predictor, [plans[number] for number in numbers])
+            values = predictor.option_logprobs(shown, options)
             records = {
                 keys[number]: {"id": plans[number][0].id, "logprobs": own, "swapped": other}
                 for number, own, other in zip(numbers, values[: len(numbers)], values[len(numbers) :], strict=True)
@@ -179,21 +171,23 @@ def _ask(
     return [_item(plan, log.get(key) or {}, names) for plan, key in zip(plans, keys, strict=True)]
 
 
-def _sequences(asker: Asker, plans: Sequence[tuple[Question, str, int, int]]) -> tuple[list[Any], list[Any]]:
+def _sequences(
+    predictor: FeaturePredictor, plans: Sequence[tuple[Question, str, int, int]]
+) -> tuple[list[Any], list[Any]]:
     """Prompts with their media, before and after, and the options of each."""
-    media = {row: asker.media(row) for row in {row for _, _, *pair in plans for row in pair}}
+    media = {row: predictor.media(row) for row in {row for _, _, *pair in plans for row in pair}}
     before, after = [], []
     for question, asked, row, other in plans:
-        text = prompt_text(question, asker.style)
-        before.append((text, *media[row]))
+        text = prompt_text(question, predictor.style)
+        before.append(FeaturePrompt(text, *media[row]))
         video, audio = (media[other][0], media[row][1]) if asked == "audio" else (media[row][0], media[other][1])
-        after.append((text, video, audio))
-    options = [options_of(question, asker.style) for question, *_ in plans]
+        after.append(FeaturePrompt(text, video, audio))
+    options = [options_of(question, predictor.style) for question, *_ in plans]
     return [*before, *after], [*options, *options]
 
 
-def _key(asker: Asker, question: Question, asked: str, row: int, other: int) -> str:
-    plain, twin = (asker.ask(question, "likelihood", place).key for place in (row, other))
+def _key(predictor: FeaturePredictor, question: Question, asked: str, row: int, other: int) -> str:
+    plain, twin = (predictor.request(question, "likelihood", position).key for position in (row, other))
     return json_sha256({"probe": "swap", "version": KEY_VERSION, "own": plain, "adversary": twin, "asked": asked})
 
 

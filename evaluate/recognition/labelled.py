@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avem.cache.windows import clip_spans, whole_ids
+from avem.cache.windows import whole_ids
 from avem.errors import DataError, SettingError
-from avem.evaluate.predict.pooling import WindowRows
+from avem.evaluate.predict.clips import ClipPosition, WindowRows, clip_positions
 from avem.evaluate.recognition.labels import EmotionSet
 from avem.records import Question
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from avem.cache.store import FeatureStore
+    from avem.cache import FeatureStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +28,15 @@ class LabelledClip:
     """One of the dataset's classes."""
     source: str
     """Speaker or source video; empty where unknown."""
-    place: Any
+    position: ClipPosition | None
     """Row of the store, `WindowRows` of a clip in windows, or media file; None where there is none."""
     absent: str = ""
-    """Why there is no place."""
-
-    def shown(self, has_media: Callable[[Any], bool]) -> Any:
-        """The place, of windows those with media; None where there is no media."""
-        if not isinstance(self.place, WindowRows):
-            return self.place if has_media(self.place) else None
-        rows = tuple(row for row in self.place.rows if has_media(row))
-        return WindowRows(rows) if rows else None
+    """Why there is no position."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledClips:
-    """The clips a dataset is judged on."""
+    """The clips of a dataset that are scored."""
 
     clips: tuple[LabelledClip, ...]
     split: str
@@ -63,23 +54,24 @@ class LabelledClips:
 def clips_of_store(
     store: FeatureStore, dataset: EmotionSet, split: str = "", limit: int | None = None
 ) -> LabelledClips:
-    """A dataset's labelled clips in a store; the place of a clip is its row, or the rows of its windows.
+    """A dataset's labelled clips in a store; a clip's position is its row, or the rows of its windows.
 
     Args:
         store: An `avem.cache.FeatureStore`.
         dataset: Which clips.
         split: Only those of this split; empty for the dataset's own choice.
-        limit: At most so many clips a label, the first of the manifest.
+        limit: Largest number of clips of each label, from the start of the manifest.
 
     Raises:
         DataError: The store holds no clip of the dataset with one of its labels.
         SettingError: No clip has the split, or the limit is not positive.
     """
     columns = store.clips.select(["clip_id", "path", "dataset", "split", "emotion", "emotions_raw", "source"])
-    entries = [entry | {"place": row} for row, entry in enumerate(columns.to_pylist())]
-    own = [entry for entry in _join_windows(entries, store.clips) if entry["dataset"] == dataset.name]
+    rows, owners = columns.to_pylist(), whole_ids(store.clips)
+    entries = [_entry(rows[row], owners[row], position) for row, position in clip_positions(store.clips).items()]
+    own = [entry for entry in entries if entry["dataset"] == dataset.name]
     if not own:
-        names = ", ".join(dict.fromkeys(entry["dataset"] for entry in entries)) or "nothing"
+        names = ", ".join(dict.fromkeys(row["dataset"] for row in rows)) or "nothing"
         raise DataError(
             f"{store.location.url} holds no clips of {dataset.title}, only {names}; "
             f"`avem extract <its folder> --dataset {dataset.name}` adds them."
@@ -87,31 +79,16 @@ def clips_of_store(
     return _labelled(own, dataset, split, limit)
 
 
-def _join_windows(entries: Sequence[dict[str, Any]], clips: pa.Table) -> list[dict[str, Any]]:
-    """One entry a clip: windows become one at the first window's position, and take the clip's place where it is whole.
-
-    Args:
-        entries: One a row of the manifest.
-        clips: The manifest.
-    """
-    owners, spans = whole_ids(clips), clip_spans(clips)
-    windows: dict[str, list[int]] = defaultdict(list)
-    for row, (owner, span) in enumerate(zip(owners, spans, strict=True)):
-        if span is not None:
-            windows[owner].append(row)
-    joined = []
-    for row, (entry, owner, span) in enumerate(zip(entries, owners, spans, strict=True)):
-        rows = sorted(windows.get(owner, ()), key=lambda each: spans[each] or (0.0, 0.0))
-        if not rows:
-            joined.append(entry)
-        elif span is not None and row == min(rows):
-            source = "" if entry["source"] == owner else entry["source"]
-            joined.append(entry | {"clip_id": owner, "source": source, "place": WindowRows(tuple(rows))})
-    return joined
+def _entry(row: Mapping[str, Any], owner: str, position: ClipPosition) -> dict[str, Any]:
+    """A clip's columns with its position; windows become their whole clip."""
+    entry = {**row, "position": position}
+    if not isinstance(position, WindowRows):
+        return entry
+    return entry | {"clip_id": owner, "source": "" if row["source"] == owner else row["source"]}
 
 
 def clips_of_folder(root: Path, dataset: EmotionSet, split: str = "", limit: int | None = None) -> LabelledClips:
-    """A dataset's labelled clips in its own folder; the place of a clip is its media file.
+    """A dataset's labelled clips in its own folder; a clip's position is its media file.
 
     Raises:
         AvemError: The folder is not the dataset's, or see `clips_of_store`.
@@ -120,26 +97,34 @@ def clips_of_folder(root: Path, dataset: EmotionSet, split: str = "", limit: int
 
     read = read_dataset(root, dataset.name)
     names = ("clip_id", "path", "split", "emotion", "emotions_raw", "source")
-    entries = [{name: getattr(clip, name) for name in names} | {"place": root / clip.path} for clip in read]
+    entries = [{name: getattr(clip, name) for name in names} | {"position": root / clip.path} for clip in read]
     return _labelled(entries, dataset, split, limit)
 
 
 def with_files(labelled: LabelledClips, store: FeatureStore) -> LabelledClips:
-    """Clips of a store with their media files as places, where these still are; whole, also where it has windows."""
+    """A store's clips with their media files as positions, where these exist; a clip in windows becomes whole again."""
     clips = []
     for clip in labelled.clips:
-        path = store.media_path(clip.place.rows[0] if isinstance(clip.place, WindowRows) else clip.place)
+        path = store.media_path(_first_row(clip.position))
         found = path.is_file()
-        reason = "" if found else f"its media file {clip.path} is not there; name the dataset's folder with --media"
-        clips.append(replace(clip, place=path if found else None, absent=reason))
+        reason = "" if found else f"its media file {clip.path} does not exist; name the dataset's folder with --media"
+        clips.append(replace(clip, position=path if found else None, absent=reason))
     return replace(labelled, clips=tuple(clips))
+
+
+def _first_row(position: ClipPosition | None) -> int:
+    """Row of a clip of a store, of windows the first one's."""
+    if isinstance(position, WindowRows):
+        return position.rows[0]
+    assert isinstance(position, int), "clips of a store have rows"
+    return position
 
 
 def _labelled(
     entries: Sequence[Mapping[str, Any]], dataset: EmotionSet, split: str, limit: int | None
 ) -> LabelledClips:
     if limit is not None and limit < 1:
-        raise SettingError(f"--limit is {limit}; it has to be at least 1.")
+        raise SettingError(f"--limit is {limit}; it must be at least 1.")
     present = dict.fromkeys(str(entry["split"] or "") for entry in entries)
     if split and split not in present:
         raise SettingError(f"No clip of {dataset.title} has the split {split!r}; there are {_named(present)}.")
@@ -155,7 +140,7 @@ def _labelled(
             continue
         taken[label] += 1
         if limit is None or taken[label] <= limit:
-            clip = LabelledClip(entry["clip_id"], entry["path"], label, str(entry["source"] or ""), entry["place"])
+            clip = LabelledClip(entry["clip_id"], entry["path"], label, str(entry["source"] or ""), entry["position"])
             clips.append(clip)
     if not clips:
         raise DataError(f"No clip of {dataset.title} has one of its labels ({', '.join(dataset.classes)}).")

@@ -1,4 +1,4 @@
-"""Emotion labels: which ones a dataset is judged on, how they are asked for, and a strict reader of replies."""
+"""Emotion labels: the classes of each dataset, their prompts, and a strict reader of replies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from avem.errors import SettingError
 from avem.evaluate.emorealm.replies import answer_of
-from avem.evaluate.predict.feature_model import STREAMS
+from avem.evaluate.predict.predictor import STREAMS
 
 SEVEN = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
 
@@ -21,7 +21,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "disgust": ("disgust", "disgusted"),
     "fear": ("fear", "fearful"),
 }
-"""The words whose likelihoods make up a label's: the noun and the adjective."""
+"""The words whose likelihoods are summed for a label: the noun and the adjective."""
 
 READ_AS: dict[str, tuple[str, ...]] = {
     "happiness": ("happily", "joy", "joyful", "joyous", "cheerful", "delighted", "amused", "amusement", "excited"),
@@ -50,7 +50,7 @@ FIELDS = ("emotion", "label", "answer", "final_answer", "prediction", "category"
 
 NEGATIONS = frozenset(("not", "no", "never", "neither", "nor", "without", "isn't", "doesn't", "hardly"))
 NEGATION_REACH = 3
-"""A negation takes back label words up to so many words after it."""
+"""A negation cancels label words up to this many words after it."""
 
 STREAM_CHOICES: dict[str, tuple[str, ...]] = {"audiovisual": STREAMS, "video": ("video",), "audio": ("audio",)}
 """What a model is shown of each clip: the columns of Table 19."""
@@ -64,7 +64,7 @@ PROMPTS = {
 
 @dataclass(frozen=True, slots=True)
 class EmotionSet:
-    """A dataset of labelled clips, as the paper judges on it (C.4, D.1)."""
+    """A dataset of labelled clips, as the paper evaluates on it (C.4, D.1)."""
 
     name: str
     """As the dataset's reader calls it, and the store's manifest."""
@@ -73,7 +73,7 @@ class EmotionSet:
     headline: tuple[str, ...]
     """The metrics its table leads with."""
     splits: tuple[str, ...] = ()
-    """The split to judge on: the first of these that the store has; otherwise all clips."""
+    """The split to score: the first of these that the store has; otherwise all clips."""
 
 
 EMOTION_SETS: dict[str, EmotionSet] = {
@@ -99,16 +99,16 @@ def emotion_set(name: str) -> EmotionSet:
 
 
 def spellings(classes: Sequence[str]) -> tuple[str, ...]:
-    """The words that are weighed, label by label."""
+    """The words that are scored, label by label."""
     return tuple(word for label in classes for word in SPELLINGS[label])
 
 
 def parse_label(reply: str, classes: Sequence[str]) -> str | None:
     """The one label that a reply names, or None.
 
-    What a thinking model wrote to itself is taken off first, and a label in tags or JSON is unpacked. The first
+    The thoughts of a reasoning model are removed first, and a label in tags or JSON is unpacked. The first
     sentence that names any label decides; if it names several, the reply names none. A label word shortly after a
-    negation ("not angry") does not count. Labels outside `classes` are read too, and then chosen by nobody. Chinese is
+    negation ("not angry") does not count. Labels outside `classes` are read too, but give no prediction. Chinese is
     read as well.
 
     Args:
@@ -119,8 +119,8 @@ def parse_label(reply: str, classes: Sequence[str]) -> str | None:
         words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", sentence)
         named = {
             label
-            for place, word in enumerate(words)
-            if (label := _LABEL_OF.get(word)) and not NEGATIONS & set(words[max(0, place - NEGATION_REACH) : place])
+            for index, word in enumerate(words)
+            if (label := _LABEL_OF.get(word)) and not NEGATIONS & set(words[max(0, index - NEGATION_REACH) : index])
         }
         named |= {label for label, words in CHINESE.items() for word in words if _affirmed(word, sentence)}
         if named:

@@ -1,4 +1,4 @@
-"""What an emotion recognition bench found: every clip with the model's answer, and the numbers."""
+"""The result of an emotion recognition bench: every clip with the model's answer, and the numbers."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 
 from avem.errors import DataError, MissingFileError
+from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.results import Headline
-from avem.evaluate.emorealm.statistics import RESAMPLES
 from avem.evaluate.recognition.labels import SPELLINGS
 from avem.evaluate.recognition.scoring import score_labels
 from avem.sealed.files import read_sealed, write_sealed
 
 FORMAT = "avem-recognition-1"
 
-LABEL_WAYS = ("likelihood", "generation")
+LABEL_METHODS = ("likelihood", "generation")
 """The likeliest label, and the one the model writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelItem:
-    """One clip and what the model said."""
+    """One clip and the model's answers."""
 
     clip_id: str
     clip_path: str
@@ -38,7 +38,7 @@ class LabelItem:
     reply_label: str | None = None
     """The one label that the reply names; None where it can't be read."""
     windows: tuple[str, ...] = ()
-    """Ids of the windows that the answer is pooled over; empty where the clip was asked as one."""
+    """Ids of the windows that the answer is pooled over; empty where the clip is one row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,10 @@ class RecognitionResult(Headline):
     classes: tuple[str, ...]
     items: tuple[LabelItem, ...]
     scores: dict[str, dict[str, Any]]
-    """Way to numbers (see `avem.evaluate.recognition.scoring.score_labels`); only the ways that were run."""
+    """Method to numbers (see `avem.evaluate.recognition.scoring.score_labels`); only the methods that were run."""
     split: str = ""
     left_out: dict[str, int] = field(default_factory=dict)
-    """Raw label to clips that carry none of the classes and are not judged."""
+    """Raw label to clips that carry none of the classes and are not scored."""
     prompt: str = ""
     model: dict[str, Any] = field(default_factory=dict)
     store: dict[str, Any] = field(default_factory=dict)
@@ -82,10 +82,10 @@ def likeliest(item: LabelItem, classes: Sequence[str]) -> str | None:
     return None if item.logprobs is None else classes[int(np.argmax(item.logprobs))]
 
 
-def judge_labels(
+def score_clips(
     items: Sequence[LabelItem], classes: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """Score clips in every way they allow; a clip without an answer is wrong in each."""
+    """Score clips by every method that they have answers of; a clip without an answer is wrong."""
     predictions = {
         "likelihood": [likeliest(item, classes) for item in items],
         "generation": [item.reply_label for item in items],
@@ -94,11 +94,11 @@ def judge_labels(
         "likelihood": any(item.logprobs is not None for item in items),
         "generation": any(item.reply is not None for item in items),
     }
-    chosen = [way for way in LABEL_WAYS if present[way]] or ["generation"]
+    chosen = [method for method in LABEL_METHODS if present[method]] or ["generation"]
     labels, sources = [item.label for item in items], [item.source for item in items]
     return {
-        way: score_labels(labels, predictions[way], classes, sources=sources, resamples=resamples, seed=seed)
-        for way in chosen
+        method: score_labels(labels, predictions[method], classes, sources=sources, resamples=resamples, seed=seed)
+        for method in chosen
     }
 
 

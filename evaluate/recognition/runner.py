@@ -1,4 +1,4 @@
-"""A whole emotion recognition bench from paths: models and a store in, results, tables and the page out."""
+"""An emotion recognition bench from paths: models and a store in, results, tables and the page out."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avem.errors import SettingError
-from avem.evaluate.emorealm.statistics import RESAMPLES
-from avem.evaluate.predict.feature_model import Asker, Questioner
+from avem.evaluate.bootstrap import RESAMPLES
+from avem.evaluate.predict.feature_model import FeaturePredictor
 from avem.evaluate.predict.loading import EndpointOptions, open_media_model, open_model, short_names
-from avem.evaluate.predict.media_model import MediaAsker, MediaModel
+from avem.evaluate.predict.media_model import MediaModel, MediaPredictor
 from avem.evaluate.predict.pooling import pooling_note
+from avem.evaluate.predict.predictor import Predictor
 from avem.evaluate.recognition.bench import LABEL_TOKENS, bench_recognition
 from avem.evaluate.recognition.labelled import LabelledClips, clips_of_folder, clips_of_store, with_files
 from avem.evaluate.recognition.labels import STREAM_CHOICES, EmotionSet, emotion_set
 from avem.evaluate.recognition.report import write_recognition_report
-from avem.evaluate.recognition.results import LABEL_WAYS, RecognitionResult
+from avem.evaluate.recognition.results import LABEL_METHODS, RecognitionResult
 from avem.guards.output_kinds import BENCH
 from avem.guards.ownership import opened, owned
 from avem.guards.secrets import mask
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecognitionOptions:
-    """Settings of `avem bench dfew` and its kin."""
+    """Settings of `avem bench dfew|ravdess|mer2023|crema-d`."""
 
     dataset: str
     cache: Path = Path("./cache")
@@ -38,13 +39,13 @@ class RecognitionOptions:
     prompt: str | None = None
     generate: bool = True
     limit: int | None = None
-    """At most so many clips a label."""
+    """Largest number of clips of each label."""
     seed: int = 0
     resamples: int = RESAMPLES
     media_root: Path | None = None
-    """The dataset's folder, for models that are shown media files; by default where the store says it was."""
+    """The dataset's folder, for models that are shown media files; by default the one that the store names."""
     endpoint: EndpointOptions | None = None
-    """Where the models answer, if they are not run here."""
+    """The endpoint that runs the models; None to run them here."""
     device: str = "auto"
     precision: str = "auto"
     out: Path = Path("./bench")
@@ -69,17 +70,17 @@ def run_recognition(options: RecognitionOptions) -> list[RecognitionResult]:
 def _run_recognition(options: RecognitionOptions, dataset: EmotionSet, folder: Path) -> list[RecognitionResult]:
     results = []
     for name, path in zip(short_names(options.models), options.models, strict=True):
-        ask, labelled = _prepare(path, dataset, options)
+        make_predictor, labelled = _prepare(path, dataset, options)
         for streams in options.streams:
             result = bench_recognition(
-                ask(streams),
+                make_predictor(streams),
                 dataset,
                 labelled,
                 streams,
                 folder / name,
                 name=name,
                 prompt=options.prompt,
-                ways=LABEL_WAYS if options.generate else LABEL_WAYS[:1],
+                methods=LABEL_METHODS if options.generate else LABEL_METHODS[:1],
                 resamples=options.resamples,
                 seed=options.seed,
             )
@@ -93,30 +94,30 @@ def _run_recognition(options: RecognitionOptions, dataset: EmotionSet, folder: P
 
 def _prepare(
     path: str, dataset: EmotionSet, options: RecognitionOptions
-) -> tuple[Callable[[str], Questioner], LabelledClips]:
-    """What makes a questioner for some streams, and the clips in the form it takes."""
+) -> tuple[Callable[[str], Predictor], LabelledClips]:
+    """A function that makes a predictor for some streams, and the clips in the form it takes."""
     from avem.cache import FeatureStore
 
-    shown = open_media_model(path, options.endpoint, options.device, options.precision)
-    if shown is not None and options.media_root is not None:
+    media_model = open_media_model(path, options.endpoint, options.device, options.precision)
+    if media_model is not None and options.media_root is not None:
         labelled = clips_of_folder(options.media_root, dataset, options.split, options.limit)
-        return _media_asker(shown, labelled, str(options.media_root)), labelled
+        return _media_predictor(media_model, labelled, str(options.media_root)), labelled
     store = FeatureStore.open(options.cache)
     labelled = clips_of_store(store, dataset, options.split, options.limit)
-    if shown is not None:
+    if media_model is not None:
         labelled = with_files(labelled, store)
-        return _media_asker(shown, labelled, mask(store.location.url)), labelled
+        return _media_predictor(media_model, labelled, mask(store.location.url)), labelled
     model = open_model(path, options.device, options.precision).eval()
-    return lambda streams: Asker(model, store, "cloze", LABEL_TOKENS, STREAM_CHOICES[streams]), labelled
+    return lambda streams: FeaturePredictor(model, store, "cloze", LABEL_TOKENS, STREAM_CHOICES[streams]), labelled
 
 
-def _media_asker(model: MediaModel, labelled: LabelledClips, place: str) -> Callable[[str], Questioner]:
-    names = {clip.place: (clip.clip_id, clip.path) for clip in labelled.clips}
-    return lambda streams: MediaAsker(model, names, "cloze", LABEL_TOKENS, STREAM_CHOICES[streams], place=place)
+def _media_predictor(model: MediaModel, labelled: LabelledClips, source: str) -> Callable[[str], Predictor]:
+    names = {clip.position: (clip.clip_id, clip.path) for clip in labelled.clips if isinstance(clip.position, Path)}
+    return lambda streams: MediaPredictor(model, names, "cloze", LABEL_TOKENS, STREAM_CHOICES[streams], source=source)
 
 
 def check_streams(streams: tuple[str, ...]) -> None:
-    """Refuse streams that can't be shown.
+    """Refuse unknown or repeated streams.
 
     Raises:
         SettingError: None is given, or one is unknown or given twice.
@@ -128,7 +129,7 @@ def check_streams(streams: tuple[str, ...]) -> None:
 
 
 def warn_absent(result: RecognitionResult) -> None:
-    """Say on the log how many clips went without an answer, and name one."""
+    """Warn of clips without an answer, and name one."""
     absent = [item for item in result.items if item.absent]
     if absent:
         logger.warning(
@@ -144,6 +145,6 @@ def warn_absent(result: RecognitionResult) -> None:
 
 
 def _remedy(result: RecognitionResult) -> str:
-    """The command that would try the clips without features again, in a sentence."""
+    """A sentence with the command that retries clips without features."""
     root = result.store.get("roots", {}).get(result.dataset, f"<folder of {emotion_set(result.dataset).title}>")
     return f" `avem extract {root} --cache {result.store.get('path', './cache')} --retry-failed` tries them again."

@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avem.errors import DataError
-from avem.evaluate.emorealm.statistics import LEVEL, resample_sums
+from avem.evaluate.bootstrap import percentiles, resample_counts
 
 LABEL_METRICS = ("uar", "war", "weighted_f1", "macro_f1")
 
 ENOUGH_SOURCES = 10
-"""With so many speakers or sources, intervals are over them: clips of one speaker stand or fall together."""
+"""From this many speakers or sources on, intervals resample them: clips of one speaker are correlated."""
 
 
 def recognition_metrics(labels: Sequence[str], predictions: Sequence[str]) -> dict[str, Any]:
     """Metrics of single-label emotion recognition, as fractions.
 
     Classes are the union of labels seen in truth and predictions, so a label that is only ever predicted has recall 0
-    and weighs on the unweighted averages, as in scikit-learn and the reference.
+    and lowers the unweighted averages, as in scikit-learn and the reference.
 
     Args:
         labels: True label of each clip.
@@ -36,7 +36,9 @@ def recognition_metrics(labels: Sequence[str], predictions: Sequence[str]) -> di
         DataError: The two differ in length, or there is nothing to score.
     """
     if not labels or len(labels) != len(predictions):
-        raise DataError(f"Recognition needs one prediction a label; there are {len(labels)} and {len(predictions)}.")
+        raise DataError(
+            f"There are {len(labels)} labels and {len(predictions)} predictions; give one prediction for each label."
+        )
     classes, codes = np.unique([*labels, *predictions], return_inverse=True)
     truth, said = codes[: len(labels)], codes[len(labels) :]
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
@@ -80,10 +82,10 @@ def label_counts(labels: Sequence[str], predictions: Sequence[str | None], class
         predictions: Predicted label, or None where there is none or it can't be read: the last column.
         classes: C labels.
     """
-    place: dict[str | None, int] = {label: index for index, label in enumerate(classes)}
+    column: dict[str | None, int] = {label: index for index, label in enumerate(classes)}
     counts = np.zeros((len(labels), len(classes), len(classes) + 1), dtype=np.int64)
-    rows = [place[label] for label in labels]
-    columns = [place.get(label, len(classes)) for label in predictions]
+    rows = [column[label] for label in labels]
+    columns = [column.get(label, len(classes)) for label in predictions]
     counts[np.arange(len(labels)), rows, columns] = 1
     return counts
 
@@ -128,7 +130,7 @@ def score_labels(
     resamples: int = 0,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Judge predicted labels; a missing or unreadable one is wrong. All numbers in percent.
+    """Score predicted labels; a missing or unreadable one is wrong. All numbers in percent.
 
     Args:
         labels: True label of each clip, one of `classes`.
@@ -144,10 +146,12 @@ def score_labels(
         prediction), `unreadable`, and `intervals` (metric to `[low, high]`) with `resampled` (clips or sources).
 
     Raises:
-        DataError: There is nothing to judge, or the two differ in length.
+        DataError: There is nothing to score, or the two differ in length.
     """
     if not labels or len(labels) != len(predictions):
-        raise DataError(f"Recognition needs one prediction a label; there are {len(labels)} and {len(predictions)}.")
+        raise DataError(
+            f"There are {len(labels)} labels and {len(predictions)} predictions; give one prediction for each label."
+        )
     counts = label_counts(labels, predictions, classes)
     confusion = counts.sum(axis=0)
     rates = label_rates(confusion)
@@ -171,15 +175,12 @@ def _label_intervals(counts: NDArray[np.int64], sources: Sequence[str], resample
     known = sources if len(sources) == len(counts) else [""] * len(counts)
     names, cluster = np.unique(known, return_inverse=True)
     by_source = len(names) >= ENOUGH_SOURCES
-    flat = counts.reshape(len(counts), -1).astype(np.float64)
+    drawn_from = counts.astype(np.float64)
     if by_source:
-        sums = np.zeros((len(names), flat.shape[1]))
-        np.add.at(sums, cluster, flat)
-        flat = sums
-    drawn = resample_sums(flat, resamples, np.random.default_rng(seed)).reshape(resamples, *counts.shape[1:])
-    rates = label_rates(drawn)
-    tail = (100 - LEVEL) / 2
-    edges = {name: np.nanpercentile(rates[name], [tail, 100 - tail]).tolist() for name in LABEL_METRICS}
+        drawn_from = np.zeros((len(names), *counts.shape[1:]))
+        np.add.at(drawn_from, cluster, counts)
+    rates = label_rates(resample_counts(drawn_from, resamples, seed))
+    edges = {name: percentiles(rates[name]) for name in LABEL_METRICS}
     return {"intervals": edges, "resampled": "sources" if by_source else "clips"}
 
 

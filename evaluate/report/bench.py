@@ -9,10 +9,10 @@ from typing import Any
 
 from avem import __version__
 from avem.errors import DataError
+from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.metrics import group_by_task
 from avem.evaluate.emorealm.questions import task_name
 from avem.evaluate.emorealm.results import BenchResult, read_result
-from avem.evaluate.emorealm.statistics import RESAMPLES
 from avem.evaluate.emorealm.summary import AVERAGE, METRIC_NAMES, SummaryRow, summarise
 from avem.evaluate.page import page_environment, signed
 from avem.evaluate.paper import COLUMNS, TABLE_3
@@ -57,10 +57,10 @@ def write_report(
         path: The HTML file to write.
         results: Bench results, or where `result.json` lies; the first is what the others are compared with.
         runs: Run directories whose `metrics.jsonl` is drawn.
-        media_root: Folder that clips' paths are relative to; without it, where the store says they were.
+        media_root: Folder that clips' paths are relative to; without it, the folders that the store names.
         title: Name of the benchmark or occasion.
         pictures: How many clips get frames and sound outlines.
-        paper: Whether to set the paper's Table 3 beside.
+        paper: Whether to show the paper's Table 3 next to the results.
         resamples: Bootstrap resamples for differences between models.
         seed: Seed of the bootstrap.
 
@@ -90,7 +90,7 @@ def write_report(
             figures=key_figures(read, rows),
             details=_details(read),
             subtasks=_subtasks(read),
-            ways=_ways(read),
+            methods=_methods(read),
             runs=[read_curves(Path(run)) for run in runs],
             cards=cards,
             pictured=min(pictures, len(cards)),
@@ -113,13 +113,13 @@ def _beside_paper(results: Sequence[BenchResult], rows: Sequence[SummaryRow]) ->
     by_task = {row.task: row for row in rows}
     order = [*COLUMNS, AVERAGE]
     return [
-        {"name": result.name, "values": [by_task[t].values[place] if t in by_task else None for t in order]}
-        for place, result in enumerate(results)
+        {"name": result.name, "values": [by_task[t].values[index] if t in by_task else None for t in order]}
+        for index, result in enumerate(results)
     ]
 
 
 def key_figures(results: Sequence[BenchResult], rows: Sequence[SummaryRow]) -> list[KeyFigure]:
-    """The numbers that stand at the top: average accuracy, then F1 of the stress tests, or of whatever is yes/no."""
+    """The numbers at the top: average accuracy, then F1 of the stress tests, or else of all yes/no tasks."""
     chosen = [row for row in rows if row.task == AVERAGE]
     chosen += [row for row in rows if row.metric == "f1" and "stress" in row.task] or [
         row for row in rows if row.metric == "f1"
@@ -131,9 +131,9 @@ def key_figures(results: Sequence[BenchResult], rows: Sequence[SummaryRow]) -> l
             continue
         label = row.name if row.task == AVERAGE else f"{row.name}, {METRIC_NAMES[row.metric]}"
         delta = row.deltas[-1] if len(results) > 1 else None
-        spread = "" if last.low is None or last.high is None else f"95 % interval {last.low:.1f} to {last.high:.1f}"
+        interval = "" if last.low is None or last.high is None else f"95 % interval {last.low:.1f} to {last.high:.1f}"
         note = (
-            spread
+            interval
             if delta is None
             else f"{signed(delta.difference)} points ({signed(delta.low)} to {signed(delta.high)})"
         )
@@ -174,13 +174,13 @@ def _subtasks(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
     ]
 
 
-def _ways(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
-    """Likelihood beside generation, for models that were asked both ways."""
+def _methods(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
+    """Likelihood next to generation, for models with both."""
     rows = []
     for tone, result in enumerate(results):
         disagreement = result.disagreement()
         for task in disagreement:
-            likelihood, generation = (result.scores[way]["tasks"][task] for way in ("likelihood", "generation"))
+            likelihood, generation = (result.scores[method]["tasks"][task] for method in ("likelihood", "generation"))
             rows.append(
                 {
                     "task": task_name(task),

@@ -64,7 +64,7 @@ class CardView:
 
     clip: str
     link: str
-    """Address of the media file relative to the page; empty where it does not lie beside or below it."""
+    """Address of the media file relative to the page; empty where it is not in the page's folder or below."""
     picture: ClipPicture
     questions: tuple[QuestionView, ...]
 
@@ -72,29 +72,29 @@ class CardView:
 def make_cards(
     results: Sequence[BenchResult], roots: Sequence[Path], page: Path, pictures: int
 ) -> tuple[CardView, ...]:
-    """One card a clip, the clips that tell the models apart first.
+    """One card a clip, the clips on which the models differ first.
 
     Args:
         results: On the same questions.
         roots: Folders that clips' paths may be relative to.
-        page: Where the page will be, for links to clips that lie beside it.
+        page: Where the page will be, for links to clips in its folder or below.
         pictures: How many cards, from the first, get pictures.
     """
     items = [{item.question.id: item for item in result.items} for result in results]
     clips: dict[str, list[QuestionView]] = {}
-    places: dict[str, tuple[str, str]] = {}
+    sources: dict[str, tuple[str, str]] = {}
     for item in results[0].items:
         views = [found[item.question.id] for found in items]
         video = item.question.video
         clips.setdefault(video, []).append(view_question(results, views))
         for view in views:
             if view.clip_path:
-                places[video] = (view.clip_id or video, view.clip_path)
+                sources[video] = (view.clip_id or video, view.clip_path)
     ordered = sorted(clips, key=lambda clip: -_interest(clips[clip]))
     cards = []
     with stage("report", min(pictures, len(ordered))) as bar:
         for number, clip in enumerate(ordered):
-            name, media_path = places.get(clip, (clip, clip))
+            name, media_path = sources.get(clip, (clip, clip))
             media = find_media(media_path, roots)
             shown = picture(media) if number < pictures else ClipPicture()
             cards.append(CardView(name, _link(media, page), shown, tuple(clips[clip])))
@@ -106,7 +106,7 @@ def make_cards(
 def view_question(results: Sequence[BenchResult], items: Sequence[Item]) -> QuestionView:
     """One question and every model's item on it, as shown."""
     question = items[0].question
-    chosen = [item.letter(result.way) for result, item in zip(results, items, strict=True)]
+    chosen = [item.letter(result.method) for result, item in zip(results, items, strict=True)]
     shares = [item.probabilities() for item in items]
     options = tuple(
         OptionView(

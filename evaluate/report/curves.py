@@ -92,7 +92,7 @@ def read_metrics(run: Path) -> tuple[Floats, dict[str, Floats]]:
     """Read a run directory's `metrics.jsonl`, one object a step.
 
     Returns:
-        Numbers of the steps, float64 [steps], and each metric likewise, nan where a step lacks it.
+        Numbers of the steps, float64 [steps], and each metric likewise, nan where a step has none.
 
     Raises:
         MissingFileError: The run has none.
@@ -162,7 +162,7 @@ def smoothed(values: Floats) -> Floats:
 
 
 def _columns(records: Sequence[dict[str, Any]]) -> dict[str, Floats]:
-    """Metrics that are numbers: float64 [steps], nan where a step lacks one."""
+    """Metrics that are numbers: float64 [steps], nan where a step has none."""
     names = dict.fromkeys(name for record in records for name, value in record.items() if _isshort(value))
     return {
         name: np.array([record[name] if _isshort(record.get(name)) else np.nan for record in records], dtype=float)

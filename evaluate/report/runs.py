@@ -1,4 +1,4 @@
-"""One page on training runs: the same metric of every run on common axes, and in what their settings differ."""
+"""One page on training runs: the same metric of every run on common axes, and which settings differ."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ COMPARED = {
 SPEEDS = {"rows_per_s": "Rows a second", "tokens_per_s": "Tokens a second", "share_of_peak": "Share of matmul peak"}
 """Metrics of which the median over the run counts."""
 
-PLACES = frozenset({"out", "cache", "model", "prefs", "data", "resume", "trackers"})
-"""Settings that say where things lie and not what is computed."""
+PATHS = frozenset({"out", "cache", "model", "prefs", "data", "resume", "trackers"})
+"""Settings that name paths and do not change what is computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +74,12 @@ def write_run_report(path: Path | str, runs: Sequence[Path | str], *, title: str
 
     Raises:
         DataError: No run is given, or one has logged no step yet.
-        MissingFileError: A directory is no run.
+        MissingFileError: A directory is not a run.
     """
-    places = [Path(run) for run in runs]
-    if not places:
+    folders = [Path(run) for run in runs]
+    if not folders:
         raise DataError("A report on training needs at least one run directory.")
-    read = [_read(place, name) for place, name in zip(places, distinct_names(places), strict=True)]
+    read = [_read(folder, name) for folder, name in zip(folders, distinct_names(folders), strict=True)]
     page = (
         page_environment()
         .get_template("runs.html.jinja")
@@ -91,7 +91,7 @@ def write_run_report(path: Path | str, runs: Sequence[Path | str], *, title: str
             endings=_endings(read),
             differences=differences(read),
             settings=_all_settings(read),
-            runs=[read_curves(place) for place in places],
+            runs=[read_curves(folder) for folder in folders],
             version=__version__,
         )
     )
@@ -104,36 +104,36 @@ def is_run(path: Path) -> bool:
     return (path / "metrics.jsonl").is_file()
 
 
-def distinct_names(places: Sequence[Path]) -> list[str]:
-    """The directories' names, with as many of their parents as it takes to tell them apart."""
-    parts = [place.resolve().parts for place in places]
+def distinct_names(folders: Sequence[Path]) -> list[str]:
+    """The directories' names, with as many of their parents as are needed to make them distinct."""
+    parts = [folder.resolve().parts for folder in folders]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):
             return names
-    return [f"{place.name} ({number})" for number, place in enumerate(places, 1)]
+    return [f"{folder.name} ({number})" for number, folder in enumerate(folders, 1)]
 
 
 def differences(runs: Sequence[Run]) -> list[Line]:
     """Settings in which runs differ; an option that a run does not have is empty there."""
-    names = dict.fromkeys(name for run in runs for name in run.settings if name not in PLACES)
+    names = dict.fromkeys(name for run in runs for name in run.settings if name not in PATHS)
     lines = [Line(name, tuple(_text(run.settings.get(name)) for run in runs)) for name in names]
     return [line for line in lines if len(set(line.values)) > 1]
 
 
-def _read(place: Path, name: str) -> Run:
-    steps, metrics = read_metrics(place)
-    file = place / "config.json"
+def _read(folder: Path, name: str) -> Run:
+    steps, metrics = read_metrics(folder)
+    file = folder / "config.json"
     settings = read_sealed(file).get("settings") if file.is_file() else None
-    return Run(name, steps, metrics, settings if isinstance(settings, dict) else {}, (place / "final").is_dir())
+    return Run(name, steps, metrics, settings if isinstance(settings, dict) else {}, (folder / "final").is_dir())
 
 
 def _state(run: Run) -> str:
-    return f"{run.steps[-1]:.0f} steps" + ("" if run.finished else ", not at its end")
+    return f"{run.steps[-1]:.0f} steps" + ("" if run.finished else ", not finished")
 
 
 def _panels(runs: Sequence[Run]) -> list[Panel]:
-    """A panel for each metric that any of several runs has; runs that lack it are left out of it."""
+    """A panel for each metric that any of several runs has; runs without it are left out."""
     if len(runs) == 1:
         return []
     panels = []
@@ -161,7 +161,7 @@ def _endings(runs: Sequence[Run]) -> list[Line]:
 
 
 def _all_settings(runs: Sequence[Run]) -> list[Line]:
-    names = sorted({name for run in runs for name in run.settings if name not in PLACES})
+    names = sorted({name for run in runs for name in run.settings if name not in PATHS})
     return [Line(name, tuple(_text(run.settings.get(name)) for run in runs)) for name in names]
 
 

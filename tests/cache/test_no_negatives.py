@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tests.cache.test_negatives import angles, store_of
 from typer.testing import CliRunner
 
 from avem.cache import mine_negatives

@@ -30,7 +30,7 @@ def test_every_question_is_counted(fake_model, fake_store, questions, tmp_path):
     assert result.scores["text_only"]["missing"] == []
     assert result.scores["generation"]["tasks"]["reasoning_basic_video"]["missing"] == 2
     assert "intervals" in result.scores["likelihood"]
-    assert "`avem extract media --cache memory://store --retry-failed` extracts them, 2 clips" in result.remedy
+    assert "`avem extract media --cache memory://store --retry-failed` extracts these 2 clips" in result.remedy
 
 
 def test_letters_style_shows_the_options(fake_model, fake_store, questions, tmp_path):
@@ -125,9 +125,11 @@ def test_killed_bench_goes_on(fake_model, fake_store, questions, tmp_path):
 
 def test_damaged_log_is_named(fake_model, fake_store, questions, tmp_path, caplog):
     (tmp_path / "answers.jsonl").write_text('{"key": "a", "id": "q0"}\n[]\n')
-    result = run(fake_model(), fake_store, questions, tmp_path)
+    run(fake_model(), fake_store, questions, tmp_path)
     assert "answers.jsonl: line 2" in caplog.text
-    assert result == run(fake_model(), fake_store, questions, tmp_path / "fresh")
+    (tmp_path / "answers.jsonl").write_text('{"id": "q0"}\n')
+    with pytest.raises(DataError, match=r"answers.jsonl line 1 is not a kept answer"):
+        run(fake_model(), fake_store, questions, tmp_path)
 
 
 def test_features_of_another_encoder(fake_model, fake_store, questions, tmp_path):

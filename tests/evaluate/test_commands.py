@@ -34,12 +34,12 @@ def test_given_answers(given):
     assert shown.exit_code == 0
     assert "Average accuracy" in shown.output
     result = read_result(given / "bench" / "others")
-    assert result.way == "generation"
+    assert result.method == "generation"
     assert result.unknown == ("stranger",)
     assert result.scores["generation"]["missing"] == ["q0-0"]
     assert result.scores["generation"]["tasks"]["reasoning_basic_video"]["accuracy"] == 50
     page = (given / "bench" / "report.html").read_text()
-    assert "others: 1 answers fit no question" in page
+    assert "others: 1 answers match no question" in page
     assert "<li>stranger</li>" in page
     assert "<h1>others</h1>" in (given / "bench" / "report.html").read_text()
 
@@ -98,6 +98,7 @@ def test_what_is_missing_is_said(given):
             run_emorealm(BenchOptions(**options, models=models))
     with pytest.raises(MissingFileError, match="--questions"):
         run_emorealm(BenchOptions(questions=given / "none.json"))
+    (given / "model").mkdir()
     (given / "others.json").write_text("<html>")
     with pytest.raises(DataError, match="not JSON"):
         invoke(given)

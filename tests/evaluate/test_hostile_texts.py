@@ -13,16 +13,16 @@ from typer.testing import CliRunner
 
 from avem.cli import app
 from avem.errors import DataError
+from avem.evaluate import write_report
 from avem.evaluate.emer.bench import EmerResult
 from avem.evaluate.emer.report import write_emer_report
 from avem.evaluate.emer.rubric import load_rubric
-from avem.evaluate.emorealm.results import Item, judge
+from avem.evaluate.emorealm.results import Item, score_items
 from avem.evaluate.emorealm.summary import summarise, to_csv
 from avem.evaluate.probes.densities import Sample, density_svg
 from avem.evaluate.recognition.confusion import confusion_svg
 from avem.evaluate.recognition.report import write_recognition_report
-from avem.evaluate.recognition.results import LabelItem, RecognitionResult, judge_labels
-from avem.evaluate.report.bench import write_report
+from avem.evaluate.recognition.results import LabelItem, RecognitionResult, score_clips
 from avem.evaluate.sheets import read_csv
 from avem.records import Question
 from avem.text.escaping import CONTROL, page_text
@@ -62,7 +62,7 @@ def hostile_result(text, name=None):
         Item(hostile_question(text, 0), clip_id=text, clip_path=f"{text}.mp4", reply=text, reply_letter="A"),
         Item(hostile_question(text, 1), absent=f"refused: {text}"),
     ]
-    return judge(items, name=name or f"model {text}", resamples=5)
+    return score_items(items, name=name or f"model {text}", resamples=5)
 
 
 def pages_of(text, folder):
@@ -83,7 +83,7 @@ def pages_of(text, folder):
         "video",
         classes,
         labels,
-        judge_labels(labels, classes, resamples=5),
+        score_clips(labels, classes, resamples=5),
         prompt=text,
     )
     write_report(folder / "report.html", [hostile_result(text), hostile_result(text, "other")], title=text, resamples=5)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from avem.cache import FeatureStore
 from avem.commands.bench import bench_app
 from avem.errors import FingerprintError, SettingError
-from avem.evaluate.bench import bench_emorealm
+from avem.evaluate import bench_emorealm
 from avem.evaluate.emorealm.questions import prompt_text
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from avem.records import Question

@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from avem.evaluate.bench import bench_emorealm
+from avem.evaluate import bench_emorealm
 from avem.evaluate.contrast import ContrastOptions, bench_contrast
 from avem.evaluate.emorealm.results import read_result
-from avem.evaluate.predict.clips import resolve_clips
-from avem.evaluate.predict.feature_model import Asker
-from avem.evaluate.predict.media_model import files_of_store, place_questions
-from avem.evaluate.predict.pooling import WindowRows, pool_answers, pool_logprobs, pool_records, pooling_note
+from avem.evaluate.predict.clips import WindowRows, resolve_clips
+from avem.evaluate.predict.feature_model import FeaturePredictor
+from avem.evaluate.predict.media_files import files_of_store
+from avem.evaluate.predict.pooling import pool, pool_answers, pool_logprobs, pooling_note
+from avem.evaluate.predict.predictor import Answer
 from avem.evaluate.probes.runner import _on_windows
 from avem.evaluate.probes.swap import swap_probe
 from avem.evaluate.recognition.bench import bench_recognition
@@ -78,12 +79,12 @@ def test_pooling_by_hand():
     assert pool_answers(["C", "B", "B", "C"]) == "C"
     assert pool_answers([None, None]) is None
     read = {"it is b": "B", "c": "C", "b!": "B"}.get
-    windows = [{"reply": "?"}, {"reply": "c"}, {"reply": "b!"}, {"failed": "gone"}, {"reply": "it is b"}]
-    found = pool_records({"windows": windows}, read)
+    windows = [Answer(reply="?"), Answer(reply="c"), Answer(reply="b!"), Answer(failed="gone"), Answer(reply="it is b")]
+    found = pool(windows, read)
     assert (found.reply, found.answer, found.failed, found.logprobs) == ("b!", "B", "", None)
-    assert pool_records({"windows": [{"failed": "gone"}, {"failed": "gone"}]}, read).failed == "gone"
-    assert pool_records({"reply": "?"}, read).reply == "?"
-    assert pool_records({"logprobs": [-1, -2]}, read).logprobs == (-1, -2)
+    assert pool([Answer(failed="gone"), Answer(failed="gone")], read).failed == "gone"
+    assert pool([Answer(reply="?")], read).reply == "?"
+    assert pool([Answer(logprobs=(-1, -2))], read).logprobs == (-1, -2)
 
 
 def test_a_question_is_pooled_over_the_windows_with_media(store, scripted, tmp_path):
@@ -116,8 +117,8 @@ def test_a_question_is_pooled_over_the_windows_with_media(store, scripted, tmp_p
 
 
 def test_windows_of_one_file_are_never_each_others_answers(store, fake_model):
-    asker = Asker(fake_model(), store, "letters", 8)
-    keys = {asker.ask(QUESTION, "likelihood", row).key for row in (2, 3)}
+    predictor = FeaturePredictor(fake_model(), store, "letters", 8)
+    keys = {predictor.request(QUESTION, "likelihood", row).key for row in (2, 3)}
     assert len(keys) == 2
 
 
@@ -159,7 +160,7 @@ def test_recognition_counts_a_clip_once_and_pools_its_labels(store, scripted, tm
         ("demo/b", "sadness", ""),
         ("demo/talk", "anger", ""),
     ]
-    assert labelled.clips[2].place == WindowRows((3, 2, 4))
+    assert labelled.clips[2].position == WindowRows((3, 2, 4))
     assert len(clips_of_store(store, RAVDESS, limit=1).clips) == 3
 
     class Words(dict):
@@ -170,8 +171,8 @@ def test_recognition_counts_a_clip_once_and_pools_its_labels(store, scripted, tm
     weights[2] |= {"anger": -1.0, "sadness": -2.0}
     weights[3] |= {"anger": -6.0, "sadness": -3.0}
     model = scripted(weights, {0: "happy", 1: "joy and anger", 2: "furious anger", 3: "nothing"})
-    asker = Asker(model, store, "cloze", 8)
-    result = bench_recognition(asker, RAVDESS, labelled, "audiovisual", tmp_path, resamples=0)
+    predictor = FeaturePredictor(model, store, "cloze", 8)
+    result = bench_recognition(predictor, RAVDESS, labelled, "audiovisual", tmp_path, resamples=0)
     item = result.items[2]
     by_label = dict(zip(result.classes, item.logprobs, strict=True))
     # log(e^a + e^b) over a label's spellings in each window, then the mean over windows
@@ -201,8 +202,8 @@ def test_models_on_media_files_see_the_whole_clip(store, tmp_path):
     store.media_path = lambda row: tmp_path / store.clips["path"][row].as_py()
     files = files_of_store(store)
     assert files.names[tmp_path / "clips" / "talk.mp4"] == ("demo/talk", "clips/talk.mp4")
-    assert place_questions(files, [QUESTION]).places == {"q": tmp_path / "clips" / "talk.mp4"}
-    assert with_files(clips_of_store(store, RAVDESS), store).clips[2].place == tmp_path / "clips" / "talk.mp4"
+    assert files.resolve([QUESTION]).positions == {"q": tmp_path / "clips" / "talk.mp4"}
+    assert with_files(clips_of_store(store, RAVDESS), store).clips[2].position == tmp_path / "clips" / "talk.mp4"
 
 
 def test_probes_measure_each_window_and_swap_in_no_other_one(store, fake_model):
@@ -212,6 +213,8 @@ def test_probes_measure_each_window_and_swap_in_no_other_one(store, fake_model):
     kept = {}
     log = SimpleNamespace(get=kept.get, append=kept.update)
     for seed in range(8):
-        result = swap_probe(Asker(fake_model(), store, "letters", 1), questions, rows, log, resamples=0, seed=seed)
+        result = swap_probe(
+            FeaturePredictor(fake_model(), store, "letters", 1), questions, rows, log, resamples=0, seed=seed
+        )
         assert {item.adversary for item in result.items} <= {"demo/a", "demo/b"}
         assert {item.clip for item in result.items} == {"clips/talk.mp4"}

@@ -219,7 +219,7 @@ def test_odd_and_broken_clips_are_recorded_and_the_rest_is_complete(
     report = extract(root, store_path, options(workers=2))
     reasons: dict[str, dict[str, str]] = {}
     for failure in report.failures:
-        reasons.setdefault(failure.clip_id.removeprefix("odd/anger/"), {})[failure.stream] = failure.reason
+        reasons.setdefault(failure.clip_id.removeprefix("odd/anger/"), {})[failure.kind] = failure.reason
     assert set(reasons) == {name for name, words in expected.items() if words}
     assert reasons.pop("mute") == {"audio": "mute.mp4 has no audio stream."}
     assert set(reasons.pop("dangling")) == {"file"}
@@ -253,7 +253,7 @@ def test_a_folder_that_can_not_be_read_is_named_and_the_rest_is_complete(tmp_pat
         patch.setattr(os, "scandir", refuse)
         report = extract(root, store_path, options())
     assert report.encoded == {"video": 2, "audio": 2}
-    assert [(failure.clip_id, failure.stream) for failure in report.failures] == [("fear/", "file")]
+    assert [(failure.clip_id, failure.kind) for failure in report.failures] == [("fear/", "file")]
     assert "fear can't be read (Permission denied)" in report.summary
     report = extract(root, store_path, options())
     assert (report.encoded, report.failures) == ({"video": 1, "audio": 1}, [])
@@ -323,7 +323,7 @@ def test_retrying_failed_clips(corpus, tmp_path, options, monkeypatch):
     monkeypatch.setattr(pool.DecodePool, "_collect", _crash_second(pool.DecodePool._collect))
     report = extract(corpus, tmp_path / "store", options())
     monkeypatch.undo()
-    assert [(failure.stream, failure.reason) for failure in report.failures] == [
+    assert [(failure.kind, failure.reason) for failure in report.failures] == [
         ("audio", "the decoder crashed (SIGKILL)")
     ]
     report = extract(corpus, tmp_path / "store", options())

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from avem.errors import AvemError, CheckpointError, DataError
-from avem.evaluate.emorealm.results import Item, judge, read_result
+from avem.evaluate.emorealm.results import Item, read_result, score_items
 from avem.evaluate.report.curves import read_metrics
 from avem.records import Question
 from avem.sealed.files import read_sealed, write_sealed
@@ -166,7 +166,7 @@ def test_a_log_that_a_kill_cut_off_anywhere_loses_one_line_at_most(tmp_path):
 
 def test_no_flip_in_a_bench_result_is_read(tmp_path):
     question = Question("q1", "v.mp4", "modality_agreement", "Why? 为什么", ("(A) Yes", "(B) No"), "A", {"n": 1.5})
-    result = judge([Item(question, "c", "v.mp4", "", (-0.25, -1.5), "(A)", "A")], resamples=10, name="m")
+    result = score_items([Item(question, "c", "v.mp4", "", (-0.25, -1.5), "(A)", "A")], resamples=10, name="m")
     file = tmp_path / "result.json"
     result.write(file)
     wanted = read_result(file)

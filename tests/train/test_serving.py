@@ -14,7 +14,7 @@ import transformers.utils.chat_template_utils as templates
 from model_kit import CHAT_TEMPLATE, byte_tokenizer, tiny_config, tiny_language_model, tiny_model
 
 from avem.errors import CheckpointError, FingerprintError, PromptError
-from avem.evaluate.bench import bench_emorealm
+from avem.evaluate import bench_emorealm
 from avem.files import json_sha256, write_json_lines
 from avem.records import Question
 from avem.train import AudiovisualLM, load_model

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from avem.cache import FeatureStore, ensure_negatives
-from avem.evaluate.emorealm.results import BenchResult
+from avem.evaluate import BenchResult
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from avem.extract import ExtractOptions, extract
 from avem.files import claim_directory, save_page

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from avem.evaluate.emorealm.results import BenchResult, judge, read_result
+from avem.evaluate import BenchResult
+from avem.evaluate.emorealm.results import read_result, score_items
 from avem.evaluate.emorealm.summary import summarise
 from avem.evaluate.sheets import markdown_table
 
@@ -24,7 +25,7 @@ def pool(results: Sequence[BenchResult]) -> BenchResult:
             asked = item.question
             own = replace(asked, id=f"{number}/{asked.id}", video=f"{number}/{asked.video}")
             items.append(replace(item, question=own))
-    return judge(items, name=results[0].name, style=results[0].style)
+    return score_items(items, name=results[0].name, style=results[0].style)
 
 
 def main(demos: Annotated[list[Path], typer.Argument(help="Folders that `avem demo` made.")]) -> None:

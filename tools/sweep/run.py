@@ -12,11 +12,11 @@ from typing import Any
 
 from avem.cache import FeatureStore
 from avem.errors import SettingError
-from avem.evaluate.bench import bench_emorealm
+from avem.evaluate import bench_emorealm
 from avem.evaluate.contrast import bench_contrast
-from avem.evaluate.emorealm.questions import read_questions
-from avem.evaluate.predict.feature_model import check_style
+from avem.evaluate.emorealm import read_questions
 from avem.evaluate.predict.loading import open_model
+from avem.evaluate.predict.predictor import check_style
 from avem.files import json_sha256
 from avem.guards.output_kinds import SWEEP
 from avem.guards.ownership import opened

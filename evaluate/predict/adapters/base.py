@@ -12,15 +12,13 @@ import torch
 from avem.chat_templates import frozen_date
 from avem.errors import CheckpointError, MediaError
 from avem.evaluate.predict.adapters.vision import ready_torchvision
-from avem.evaluate.predict.feature_model import STREAMS
-from avem.evaluate.predict.media_model import FRAMES, Shown, ShownMedia, Take
+from avem.evaluate.predict.media_model import FRAMES, ClipMedia, MediaRequest, Take
+from avem.evaluate.predict.predictor import STREAMS, Answer
 from avem.files import file_sha256, json_sha256
 from avem.guards.remote_code import NO_CODE, refuse_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-RATE_HZ = 16000
 
 
 class Adapter(ABC):
@@ -34,7 +32,7 @@ class Adapter(ABC):
     """
 
     sees: tuple[str, ...] = STREAMS
-    ways: tuple[str, ...] = ("likelihood", "generation", "text_only")
+    methods: tuple[str, ...] = ("likelihood", "generation", "text_only")
     model_class: ClassVar[str]
     """Name of the model's class in transformers."""
 
@@ -60,7 +58,7 @@ class Adapter(ABC):
         except ImportError as error:
             said = " ".join(str(error).split())[:160]
             raise CheckpointError(
-                f"{source} needs more than is installed; pip install 'avem[media]' ({said})."
+                f"{source} needs packages that are not installed; pip install 'avem[media]' ({said})."
             ) from error
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -72,23 +70,23 @@ class Adapter(ABC):
         dtype = str(self.model.dtype).removeprefix("torch.")
         return {"adapter": type(self).__name__, "files": self.fingerprint, "frames": FRAMES, "dtype": dtype}
 
-    def answer_all(self, requests: Sequence[Shown], take: Take) -> dict[str, str]:
-        """Answer one request after another; a clip that can't be decoded goes without an answer."""
+    def predict(self, requests: Sequence[MediaRequest], take: Take) -> dict[str, str]:
+        """Answer one request after another; a clip that can't be decoded fails."""
         failed = {}
-        for shown in requests:
+        for request in requests:
             try:
-                media = shown.media(FRAMES)
+                media = request.media(FRAMES)
             except MediaError as error:
-                failed[shown.key] = str(error)
+                failed[request.key] = str(error)
                 continue
-            inputs = self.encode(shown.text, media)
-            if shown.way == "generation":
-                take(shown.key, {"reply": self.reply(inputs, shown.max_new_tokens)})
+            inputs = self.encode(request.text, media)
+            if request.method == "generation":
+                take(request.key, Answer(reply=self.reply(inputs, request.max_new_tokens)))
             else:
-                take(shown.key, {"logprobs": self.option_logprobs(inputs, shown.options)})
+                take(request.key, Answer(logprobs=tuple(self.option_logprobs(inputs, request.options))))
         return failed
 
-    def encode(self, text: str, media: ShownMedia) -> dict[str, Any]:
+    def encode(self, text: str, media: ClipMedia) -> dict[str, Any]:
         """A user turn with a clip, and the open turn of the assistant, as the model's inputs."""
         parts = [*self.media_parts(media), {"type": "text", "text": text}]
         today = frozen_date(getattr(self.processor, "chat_template", None))
@@ -98,13 +96,13 @@ class Adapter(ABC):
         encoded = self.processor(text=[prompt], return_tensors="pt", **self.media_arguments(media))
         return dict(encoded.to(self.model.device, self.model.dtype))
 
-    def media_parts(self, media: ShownMedia) -> list[dict[str, Any]]:
-        """The media's places in the chat template's content, video before audio."""
+    def media_parts(self, media: ClipMedia) -> list[dict[str, Any]]:
+        """The media's parts of the chat template's content, video before audio."""
         kinds = (("video", media.frames), ("audio", media.samples))
         return [{"type": kind} for kind, shown in kinds if shown is not None]
 
     @abstractmethod
-    def media_arguments(self, media: ShownMedia) -> dict[str, Any]:
+    def media_arguments(self, media: ClipMedia) -> dict[str, Any]:
         """The media as the processor's arguments."""
 
     @torch.inference_mode()
@@ -141,7 +139,7 @@ GROWING = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 
 
 def _grown(name: str, value: torch.Tensor, ids: list[int]) -> torch.Tensor:
-    """What an input is continued with for text tokens: the ids, ones in the mask, zeros elsewhere."""
+    """What extends an input by text tokens: the ids, ones in the mask, zeros elsewhere."""
     if name == "input_ids":
         return torch.tensor([ids], dtype=value.dtype, device=value.device)
     return torch.full((1, len(ids)), int(name == "attention_mask"), dtype=value.dtype, device=value.device)

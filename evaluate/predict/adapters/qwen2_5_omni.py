@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from avem.evaluate.predict.adapters.base import RATE_HZ, Adapter
-from avem.evaluate.predict.media_model import ShownMedia
+from avem.evaluate.predict.adapters.base import Adapter
+from avem.evaluate.predict.media_model import ClipMedia
+from avem.extract.decode.decoded import RATE_HZ
 
 
 class Qwen25Omni(Adapter):
@@ -13,7 +14,7 @@ class Qwen25Omni(Adapter):
 
     model_class = "Qwen2_5OmniThinkerForConditionalGeneration"
 
-    def media_arguments(self, media: ShownMedia) -> dict[str, Any]:
+    def media_arguments(self, media: ClipMedia) -> dict[str, Any]:
         """Frames as one video that is not sampled again; sound at 16 kHz."""
         given: dict[str, Any] = {}
         if media.frames is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from avem.evaluate.predict.adapters.base import Adapter
-from avem.evaluate.predict.media_model import ShownMedia
+from avem.evaluate.predict.media_model import ClipMedia
 
 
 class Qwen25VL(Adapter):
@@ -14,6 +14,6 @@ class Qwen25VL(Adapter):
     model_class = "Qwen2_5_VLForConditionalGeneration"
     sees = ("video",)
 
-    def media_arguments(self, media: ShownMedia) -> dict[str, Any]:
+    def media_arguments(self, media: ClipMedia) -> dict[str, Any]:
         """Frames as one video that is not sampled again."""
         return {} if media.frames is None else {"videos": [media.frames], "do_sample_frames": False}

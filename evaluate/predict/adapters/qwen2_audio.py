@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from avem.evaluate.predict.adapters.base import RATE_HZ, Adapter
-from avem.evaluate.predict.media_model import ShownMedia
+from avem.evaluate.predict.adapters.base import Adapter
+from avem.evaluate.predict.media_model import ClipMedia
+from avem.extract.decode.decoded import RATE_HZ
 
 
 class Qwen2Audio(Adapter):
@@ -14,6 +15,6 @@ class Qwen2Audio(Adapter):
     model_class = "Qwen2AudioForConditionalGeneration"
     sees = ("audio",)
 
-    def media_arguments(self, media: ShownMedia) -> dict[str, Any]:
+    def media_arguments(self, media: ClipMedia) -> dict[str, Any]:
         """Sound at 16 kHz."""
         return {} if media.samples is None else {"audio": [media.samples], "sampling_rate": RATE_HZ}

@@ -23,10 +23,10 @@ ADAPTERS: dict[str, str] = {
 
 
 def adapter_for(name_or_path: str) -> str | None:
-    """The `model_type` that an adapter runs, of a model on this machine or in the hub; None for any other model.
+    """The `model_type` that an adapter runs, for a model on this machine or in the hub; None for any other model.
 
     Raises:
-        DataError: The model's `config.json` is no JSON object.
+        DataError: The model's `config.json` is not a JSON object.
         MissingFileError: There is no such model.
     """
     config = locate_model(name_or_path, "--model") / "config.json"

@@ -1,4 +1,4 @@
-"""torchvision beside a torch that it was not built for: its transforms are Python alone, and work all the same."""
+"""torchvision next to a build of torch that it was not made for: its transforms are plain Python and still work."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from importlib import import_module
 import torch
 
 UNGUARDED = ("nms", "qnms")
-"""Operators of object detection that torchvision takes for granted when it is imported; it looks for all others."""
+"""Operators of object detection that torchvision expects when it is imported; it checks for all others."""
 SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def ready_torchvision() -> None:
     """Import torchvision, for the video processors of transformers.
 
-    Its compiled operators load only beside the build of torch that they were made for: PyPI's wheel, made for CUDA,
-    does not load them beside a CPU build of torch, and then fails on import. Here the two names that it misses are
-    declared, with nothing behind them: calling them still fails, but resizing and normalising need no operator.
+    Its compiled operators load only with the build of torch that they were made for. PyPI's wheel is made for CUDA:
+    with a CPU build of torch it does not load them, and the import fails. This declares the two missing names without
+    an implementation: calling them still fails, but resizing and normalising need no operator.
 
     Raises:
         ImportError: It is not installed, or does not fit this torch for another reason.

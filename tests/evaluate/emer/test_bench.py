@@ -171,7 +171,7 @@ def test_bad_input(given):
         with pytest.raises(DataError, match=said):
             read_references(given / "bad.json")
     (given / "rubric.json").write_text('{"criteria": []}')
-    with pytest.raises(DataError, match="no rubric"):
+    with pytest.raises(DataError, match="not a rubric"):
         load_rubric(given / "rubric.json")
     with stand_in(lambda body: "") as served, pytest.raises(SettingError, match="--model, or its descriptions"):
         run(given, served, answers=None)

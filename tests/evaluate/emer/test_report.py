@@ -56,7 +56,7 @@ def page(tmp_path, result):
 def test_numbers_of_the_page(result):
     clue, label = criteria_of(result, RUBRIC)[:2]
     assert label.mean == pytest.approx((9 + 1 + 5 + 1) / 4)
-    assert label.place == pytest.approx(100 * (4 - 1) / 9)
+    assert label.position == pytest.approx(100 * (4 - 1) / 9)
     assert label.counts == (2, 0, 0, 0, 1, 0, 0, 0, 1, 0), "the clip without a description counts, with the worst grade"
     assert clue.counts == (1, 1, 0, 0, 0, 1, 0, 0, 0, 1)
     assert label.interval == (result.means[LABEL]["low"], result.means[LABEL]["high"])
@@ -85,7 +85,7 @@ def test_words_are_shown_as_they_are(page):
     assert "&lt;b&gt;slow&lt;/b&gt;" in text
     assert "It leaves out &lt;the sigh&gt; &amp; the &#34;broken&#34; voice." in text
     assert "<b>slow</b>" not in text
-    assert "1 of 5 clips have no description and count with the worst grade." in text
+    assert "1 of 5 clips have no description and get the worst grade." in text
     assert "1 of 5 descriptions got no grades" in text
     assert "12,345 tokens read" in text
     assert "http" not in text

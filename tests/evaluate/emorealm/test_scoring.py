@@ -6,6 +6,7 @@ import pytest
 
 from avem.errors import DataError
 from avem.evaluate import emorealm
+from avem.evaluate.emorealm.questions import to_question
 from avem.evaluate.emorealm.reference import is_right, parses, strip_label
 from avem.records import Question
 
@@ -32,7 +33,7 @@ def test_reference_items(reference):
     questions, answers, expected = reference
     for entry in questions:
         if entry["id"] in answers:
-            question = emorealm.to_question(entry, "here")
+            question = to_question(entry, "here")
             got = {
                 "match": is_right(question, answers[question.id]),
                 "parse": is_right(question, answers[question.id], True),
@@ -148,7 +149,7 @@ def test_broken_files(tmp_path):
         ("[]", "an empty list"),
         ("{}", "an object"),
         ("[1]", "should be an object"),
-        (json.dumps([{"id": "a", "video": "v"}]), "lacks task, question, choices, answer"),
+        (json.dumps([{"id": "a", "video": "v"}]), "has no task, question, choices, answer"),
         (json.dumps([_yes_no("a", "A")] * 2), "occurs 2 times"),
     ]:
         path.write_text(text)

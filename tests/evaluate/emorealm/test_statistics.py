@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from avem.errors import DataError
+from avem.evaluate.bootstrap import resample_sums
 from avem.evaluate.emorealm.metrics import Outcome
-from avem.evaluate.emorealm.statistics import compare, intervals, mcnemar, resample_sums
+from avem.evaluate.emorealm.statistics import compare, intervals, mcnemar
 from avem.records import Question
 
 

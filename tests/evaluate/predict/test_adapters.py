@@ -13,7 +13,7 @@ from avem.errors import CheckpointError, DataError, SettingError
 from avem.evaluate.predict.adapters import ADAPTERS, adapter_for, load_adapter
 from avem.evaluate.predict.adapters.vision import ready_torchvision
 from avem.evaluate.predict.loading import open_media_model
-from avem.evaluate.predict.media_model import Shown
+from avem.evaluate.predict.media_model import MediaRequest
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from tests.evaluate.adapter_kit import FAMILIES, save_small
 from tests.evaluate.media_kit import write_clip
@@ -52,22 +52,22 @@ def test_a_model_sees_hears_and_answers(family, folder):
     assert model.sees == SEEN[family]
     clips = {name: folder / "clips" / f"{name}.mp4" for name in "ab"}
     asked = {
-        "a": Shown("a", "likelihood", "Which? ", ("A", "B"), clips["a"], model.sees, 4),
-        "b": Shown("b", "likelihood", "Which? ", ("A", "B"), clips["b"], model.sees, 4),
-        "text": Shown("text", "text_only", "Which? ", ("A", "B"), None, model.sees, 4),
-        "long": Shown("long", "likelihood", "Which? ", ("smile", "A"), clips["a"], model.sees, 4),
-        "reply": Shown("reply", "generation", "Which? ", ("A", "B"), clips["a"], model.sees, 4),
-        "broken": Shown("broken", "generation", "Which? ", ("A", "B"), folder / "none.mp4", model.sees, 4),
+        "a": MediaRequest("a", "likelihood", "Which? ", ("A", "B"), clips["a"], model.sees, 4),
+        "b": MediaRequest("b", "likelihood", "Which? ", ("A", "B"), clips["b"], model.sees, 4),
+        "text": MediaRequest("text", "text_only", "Which? ", ("A", "B"), None, model.sees, 4),
+        "long": MediaRequest("long", "likelihood", "Which? ", ("smile", "A"), clips["a"], model.sees, 4),
+        "reply": MediaRequest("reply", "generation", "Which? ", ("A", "B"), clips["a"], model.sees, 4),
+        "broken": MediaRequest("broken", "generation", "Which? ", ("A", "B"), folder / "none.mp4", model.sees, 4),
     }
     found = {}
-    failed = model.answer_all(list(asked.values()), found.__setitem__)
+    failed = model.predict(list(asked.values()), found.__setitem__)
     assert failed.keys() == {"broken"}
     assert "none.mp4" in failed["broken"]
-    values = {name: found[name]["logprobs"] for name in ("a", "b", "text", "long")}
+    values = {name: found[name].logprobs for name in ("a", "b", "text", "long")}
     assert all(math.isfinite(value) and value < 0 for pair in values.values() for value in pair)
     assert values["a"] != values["b"] != values["text"], "what is shown matters"
     assert values["long"][1] == pytest.approx(values["a"][0], abs=1e-4), "one pass for all options changes nothing"
-    assert isinstance(found["reply"]["reply"], str)
+    assert isinstance(found["reply"].reply, str)
 
 
 @pytest.mark.parametrize("family", ["qwen2_audio"])

@@ -16,7 +16,8 @@ from avem.errors import EndpointError, MissingFileError, SettingError
 from avem.evaluate.emorealm.results import read_result
 from avem.evaluate.predict.endpoint import LONG_SIDE, jpeg_uri, messages, wav_base64
 from avem.evaluate.predict.loading import EndpointOptions
-from avem.evaluate.predict.media_model import INSTRUCTION, MediaAsker, ShownMedia, files_of_folder, files_of_store
+from avem.evaluate.predict.media_files import files_of_folder, files_of_store
+from avem.evaluate.predict.media_model import INSTRUCTION, ClipMedia, MediaPredictor
 from avem.evaluate.recognition.runner import RecognitionOptions, run_recognition
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from tests.endpoint_kit import completion, stand_in
@@ -114,7 +115,7 @@ def test_command_with_an_endpoint(given):
         more = ("--endpoint", served.endpoint, "--model", "judge-1", "--retries", "0", "--no-sound", "--csv")
         shown = CliRunner().invoke(bench_app, ["emorealm", *map(str, paths), *more], catch_exceptions=False)
         assert shown.stdout.startswith("task,metric,model")
-        assert read_result(given / "bench" / "judge-1").way == "generation"
+        assert read_result(given / "bench" / "judge-1").method == "generation"
         with pytest.raises(SettingError, match="--endpoint needs --model"):
             CliRunner().invoke(bench_app, ["emorealm", "--endpoint", served.endpoint], catch_exceptions=False)
 
@@ -149,7 +150,7 @@ def test_media_as_parts():
     with wave.open(io.BytesIO(base64.b64decode(wav_base64(tone)))) as file:
         assert file.getframerate() == 16000
         assert np.frombuffer(file.readframes(3), "<i2").tolist() == [0, 16383, -32767]
-    assert messages("Why?", ShownMedia()) == [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}]
+    assert messages("Why?", ClipMedia()) == [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}]
 
 
 def test_files_that_are_not_there(tmp_path, fake_store):
@@ -171,7 +172,7 @@ def test_keys_cover_what_is_shown(tmp_path, questions):
 
     def key(streams=("video", "audio"), tokens=64, frames=8, url="http://a/v1", style="letters"):
         model = EndpointOptions(url=url, frames=frames).model("m")
-        return MediaAsker(model, files.names, style, tokens, streams).ask(questions[0], "generation", path).key
+        return MediaPredictor(model, files.names, style, tokens, streams).request(questions[0], "generation", path).key
 
     keys = [key(), key(("video",)), key(tokens=8), key(frames=4), key(url="http://b/v1"), key(style="cloze")]
     assert len(set(keys)) == 6

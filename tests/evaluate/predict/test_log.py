@@ -5,7 +5,7 @@ import json
 import pytest
 
 from avem.errors import DataError, MissingFileError
-from avem.evaluate.predict.log import read_answers
+from avem.evaluate.predict.answers import read_answers
 
 WANTED = {"1": "(A) Yes", "2": "b"}
 

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from avem.cache import FeatureStore
 from avem.commands.probe import probe_app
 from avem.errors import DataError, SettingError
-from avem.evaluate.contrast import ContrastAsker, ContrastOptions, contrast
+from avem.evaluate.contrast import ContrastOptions, ContrastPredictor, contrast
 from avem.evaluate.emorealm.questions import prompt_text
-from avem.evaluate.predict.feature_model import Asker
+from avem.evaluate.predict.feature_model import FeaturePredictor
 from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.probes.attention import attention_probe, measuring, token_kinds
 from avem.evaluate.probes.densities import Sample, density, density_svg
@@ -45,20 +45,20 @@ def asked():
 
 
 @pytest.fixture(scope="module")
-def asker(kit):
-    return Asker(load_model(kit.model).eval(), FeatureStore.open(kit.store), "letters", 1)
+def predictor(kit):
+    return FeaturePredictor(load_model(kit.model).eval(), FeatureStore.open(kit.store), "letters", 1)
 
 
-def rows_of(asker, asked):
+def rows_of(predictor, asked):
     return {question.id: int(question.video[:3]) for question in asked}
 
 
-def test_swap_replaces_the_other_modality_alone(asker, asked, tmp_path):
+def test_swap_replaces_the_other_modality_alone(predictor, asked, tmp_path):
     with AnswerLog(tmp_path / "log.jsonl") as log:
-        result = swap_probe(asker, asked, rows_of(asker, asked), log, resamples=50)
+        result = swap_probe(predictor, asked, rows_of(predictor, asked), log, resamples=50)
     assert len(result.items) == 8
     assert set(result.left_out) == {"7-audio", "7-video"}, "the silent clip can't be asked"
-    store, model = asker.store, asker.model
+    store, model = predictor.store, predictor.model
     for item in result.items[:4]:
         question = next(question for question in asked if question.id == item.id)
         row, other = int(question.video[:3]), int(store.rows([item.adversary])[0])
@@ -76,20 +76,20 @@ def test_swap_replaces_the_other_modality_alone(asker, asked, tmp_path):
         assert item.shift != 0
 
 
-def test_swap_goes_on_where_it_was(asker, asked, tmp_path, monkeypatch):
-    rows = rows_of(asker, asked)
+def test_swap_goes_on_where_it_was(predictor, asked, tmp_path, monkeypatch):
+    rows = rows_of(predictor, asked)
     with AnswerLog(tmp_path / "log.jsonl") as log:
-        first = swap_probe(asker, asked, rows, log, resamples=20)
-    monkeypatch.setattr(asker, "weigh", None)
+        first = swap_probe(predictor, asked, rows, log, resamples=20)
+    monkeypatch.setattr(predictor, "option_logprobs", None)
     with AnswerLog(tmp_path / "log.jsonl") as log:
-        assert swap_probe(asker, asked, rows, log, resamples=20) == first
-    with AnswerLog(tmp_path / "other.jsonl") as log, pytest.raises(DataError, match="nothing to show"):
-        swap_probe(asker, asked[-2:], rows, log)
+        assert swap_probe(predictor, asked, rows, log, resamples=20) == first
+    with AnswerLog(tmp_path / "other.jsonl") as log, pytest.raises(DataError, match="at least one"):
+        swap_probe(predictor, asked[-2:], rows, log)
 
 
-def test_swap_numbers_by_hand(asker, asked, tmp_path):
+def test_swap_numbers_by_hand(predictor, asked, tmp_path):
     with AnswerLog(tmp_path / "log.jsonl") as log:
-        items = swap_probe(asker, asked, rows_of(asker, asked), log, resamples=0).items
+        items = swap_probe(predictor, asked, rows_of(predictor, asked), log, resamples=0).items
     numbers = swap_numbers(items, resamples=100)
     shifts = [item.swapped - item.logprob for item in items if item.asked == "audio"]
     assert numbers["audio"]["mean_absolute_shift"] == pytest.approx(np.mean(np.abs(shifts)))
@@ -104,7 +104,7 @@ def test_shares_equal_eager_attention(family):
     torch.manual_seed(1)
     model = tiny_model(family, dtype=torch.float32).eval()
     video, audio = torch.randn(4, 3, model.config.video_hidden_size), torch.randn(1500, model.config.audio_hidden_size)
-    store_free = Asker.__new__(Asker)
+    store_free = FeaturePredictor.__new__(FeaturePredictor)
     store_free.model, store_free.style = model, "cloze"
     store_free.available = {"video": np.array([True]), "audio": np.array([True])}
     store_free.media = lambda row: (video, audio)
@@ -126,9 +126,9 @@ def test_shares_equal_eager_attention(family):
     assert (item.video_tokens, item.audio_tokens) == ((kinds == "video").sum(), (kinds == "audio").sum())
 
 
-def test_measuring_changes_no_output(asker):
-    model = asker.model
-    sequence = model.prompt("Which?", *asker.media(0))
+def test_measuring_changes_no_output(predictor):
+    model = predictor.model
+    sequence = model.prompt("Which?", *predictor.media(0))
     with torch.no_grad():
         embedded = model.embed(sequence)[None]
         plain = model.language_model(inputs_embeds=embedded).logits
@@ -137,16 +137,16 @@ def test_measuring_changes_no_output(asker):
     torch.testing.assert_close(plain, measured, atol=1e-5, rtol=1e-5)
 
 
-def test_attention_by_task(asker, asked):
-    result = attention_probe(asker, asked, rows_of(asker, asked), resamples=50)
+def test_attention_by_task(predictor, asked):
+    result = attention_probe(predictor, asked, rows_of(predictor, asked), resamples=50)
     assert list(result.tasks) == ["reasoning_basic_audio", "reasoning_stress_video", "all"]
     for numbers in result.tasks.values():
         assert numbers["video"] + numbers["audio"] == pytest.approx(100)
         assert 0 < numbers["media"] < 100
         assert numbers["video_low"] <= numbers["video"] <= numbers["video_high"]
     assert set(result.left_out) == {"7-audio", "7-video"}
-    with pytest.raises(DataError, match="no attention to share"):
-        attention_probe(asker, asked[-2:], rows_of(asker, asked))
+    with pytest.raises(DataError, match="at least one"):
+        attention_probe(predictor, asked[-2:], rows_of(predictor, asked))
 
 
 def test_contrast_by_hand():
@@ -162,7 +162,7 @@ def test_contrast_by_hand():
             ContrastOptions(**wrong)
 
 
-def test_contrastive_bench(kit, asker, asked, tmp_path):
+def test_contrastive_bench(kit, predictor, asked, tmp_path):
     (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in asked]))
     options = BenchOptions(
         questions=tmp_path / "q.json",
@@ -179,10 +179,10 @@ def test_contrastive_bench(kit, asker, asked, tmp_path):
     assert (plain.name, contrasted.name) == ("model", "model-contrastive")
     assert contrasted.model["contrast"]["alpha"] == 1.0
     assert plain.items[0].logprobs != contrasted.items[0].logprobs
-    weak = ContrastAsker(asker.model, asker.store, "letters", ContrastOptions(alpha=0.0, beta=0.0))
-    found = weak.answer([weak.ask(asked[0], "likelihood", 0)])
-    assert next(iter(found.values()))["logprobs"] == pytest.approx(plain.items[0].logprobs, abs=1e-4)
-    assert weak.ask(asked[0], "likelihood", 0).key != asker.ask(asked[0], "likelihood", 0).key
+    weak = ContrastPredictor(predictor.model, predictor.store, "letters", ContrastOptions(alpha=0.0, beta=0.0))
+    found = weak.predict_batch([weak.request(asked[0], "likelihood", 0)])
+    assert next(iter(found.values())).logprobs == pytest.approx(plain.items[0].logprobs, abs=1e-4)
+    assert weak.request(asked[0], "likelihood", 0).key != predictor.request(asked[0], "likelihood", 0).key
 
 
 def test_pictures_of_distributions():
@@ -215,7 +215,7 @@ def test_commands(kit, asked, tmp_path):
         assert (tmp_path / "probe" / f"{command}.html").is_file()
     text = (tmp_path / "probe" / "swap.html").read_text()
     assert text.count('class="density"') == 2
-    assert "2 questions could not be asked" in text
+    assert "2 questions were left out" in text
     assert (tmp_path / "probe" / "swap-model-audio.svg").is_file()
     assert json.loads((tmp_path / "probe" / "attention.json").read_text())[0]["tasks"]["all"]["n"] == 8
     options = ProbeOptions(

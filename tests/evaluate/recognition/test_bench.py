@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from avem.commands.bench import bench_app
 from avem.errors import DataError, SettingError
-from avem.evaluate.predict.feature_model import Asker
+from avem.evaluate.predict.feature_model import FeaturePredictor
 from avem.evaluate.recognition.bench import bench_recognition
 from avem.evaluate.recognition.confusion import confusion_svg
 from avem.evaluate.recognition.labelled import clips_of_folder, clips_of_store
@@ -43,8 +43,8 @@ def labelled_store(fake_store):
 
 
 def bench(model, store, folder, streams="audiovisual"):
-    asker = Asker(model, store, "cloze", 8, STREAM_CHOICES[streams])
-    return bench_recognition(asker, RAVDESS, clips_of_store(store, RAVDESS), streams, folder, resamples=50)
+    predictor = FeaturePredictor(model, store, "cloze", 8, STREAM_CHOICES[streams])
+    return bench_recognition(predictor, RAVDESS, clips_of_store(store, RAVDESS), streams, folder, resamples=50)
 
 
 def test_clips_labels_and_what_is_left_out(labelled_store):
@@ -106,7 +106,7 @@ def test_scores_by_hand():
     assert score["confusion"][0] == [2, 1, 0, 0, 0, 0, 0, 1]
     low, high = score["intervals"]["war"]
     assert low < score["war"] < high
-    with pytest.raises(DataError, match="1 and 0"):
+    with pytest.raises(DataError, match="1 labels and 0 predictions"):
         score_labels(["fear"], [], SEVEN)
 
 

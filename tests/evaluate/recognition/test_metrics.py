@@ -29,5 +29,5 @@ def test_label_only_ever_predicted_weighs_on_the_mean():
 
 
 def test_lengths_differ():
-    with pytest.raises(DataError, match="1 and 0"):
+    with pytest.raises(DataError, match="1 labels and 0 predictions"):
         recognition_metrics(["a"], [])

@@ -9,10 +9,10 @@ import pytest
 from markupsafe import Markup
 
 from avem.errors import DataError, MissingFileError
+from avem.evaluate import write_report
 from avem.evaluate.emorealm.questions import letters
-from avem.evaluate.emorealm.results import Item, judge
+from avem.evaluate.emorealm.results import Item, score_items
 from avem.evaluate.emorealm.summary import summarise, to_csv, to_json, to_markdown, to_table
-from avem.evaluate.report.bench import write_report
 from avem.evaluate.report.curves import make_panel, smoothed
 from avem.evaluate.report.media import frame_strip, wave_path
 from avem.records import Question
@@ -46,8 +46,8 @@ def make_items(right_every, clips=6):
 @pytest.fixture
 def results(tmp_path):
     about = {"style": "letters", "store": {"path": "./cache", "clips": 6, "roots": {"demo": str(tmp_path)}}}
-    base = judge(make_items(3), resamples=100, name="base", model={"source": "runs/base"}, **about)
-    return [base, judge(make_items(1), resamples=100, name="trained", model={"source": "runs/new"}, **about)]
+    base = score_items(make_items(3), resamples=100, name="base", model={"source": "runs/base"}, **about)
+    return [base, score_items(make_items(1), resamples=100, name="trained", model={"source": "runs/new"}, **about)]
 
 
 @pytest.fixture
@@ -256,12 +256,12 @@ def test_other_pages_fit_a_phone(browser, tmp_path):
     from avem.evaluate.page import page_environment
     from avem.evaluate.probes.densities import Sample, density_svg
     from avem.evaluate.recognition.report import write_recognition_report
-    from avem.evaluate.recognition.results import LabelItem, RecognitionResult, judge_labels
+    from avem.evaluate.recognition.results import LabelItem, RecognitionResult, score_clips
     from avem.evaluate.sheets import Sheet
 
     classes = ("happiness", "anger")
     items = [LabelItem(f"ravdess/{n}", f"{n}.mp4", classes[n % 2], "", "", (-1.0, -2.0), "sad", None) for n in range(6)]
-    scores = judge_labels(items, classes, resamples=20)
+    scores = score_clips(items, classes, resamples=20)
     result = RecognitionResult("small", "ravdess", "audio", classes, tuple(items), scores)
     svg = density_svg([Sample("own", np.arange(5.0), "own")], "shift", "nats")
     sheet = Sheet("Numbers", ("model", "n"), (("small", "5"),), ({"model": "small", "n": 5},))

@@ -62,7 +62,7 @@ def test_runs_are_compared(runs, tmp_path):
     text = write_run_report(tmp_path / "page.html", runs).read_text()
     page = Cells(text)
     assert "<h1>2 runs</h1>" in text
-    assert "a/run: 20 steps; b/run: 5 steps, not at its end." in text
+    assert "a/run: 20 steps; b/run: 5 steps, not finished." in text
     assert ["Option", "a/run", "b/run"] in page.rows
     differing = [row for row in page.rows if row[0] in ("gamma_tpd", "beta", "out")]
     assert differing == [["gamma_tpd", "0.2", "0.0"], ["beta", "0.1", "0.1"], ["gamma_tpd", "0.2", "0.0"]]

@@ -6,8 +6,7 @@ import json
 import math
 
 from avem.cache import FeatureStore, mine_negatives
-from avem.evaluate import emorealm
-from avem.evaluate.bench import bench_emorealm
+from avem.evaluate import bench_emorealm, emorealm
 from avem.extract import ExtractOptions, extract
 from avem.tools.demo.models import make_encoders, make_untrained
 from avem.tools.prefs.checks.validate import validate

@@ -11,7 +11,7 @@ import krippendorff
 import pytest
 
 from avem.errors import DataError, MissingFileError, SettingError
-from avem.evaluate.emorealm.questions import read_questions
+from avem.evaluate.emorealm import read_questions
 from avem.files import write_json_lines
 from avem.records import Modality
 from avem.tools.corpus.rows import preferences

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from avem.cache import FeatureStore
 from avem.cache.windows import whole_ids
-from avem.evaluate.emorealm.questions import read_questions
+from avem.evaluate.emorealm import read_questions
 from avem.evaluate.predict.clips import resolve_clips
 from avem.records import Modality, PreferenceRow, Question
 from avem.tools.prefs.checks.report import Fault

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from avem.errors import MissingFileError, SettingError
-from avem.evaluate.emorealm.questions import read_questions
+from avem.evaluate.emorealm import read_questions
 from avem.files import json_sha256, replace_directory, write_atomic
 from avem.guards.inside import inside
 from avem.guards.output_kinds import SURVEY

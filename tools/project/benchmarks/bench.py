@@ -20,11 +20,13 @@ import torch
 import typer
 
 from avem.errors import MissingFileError
-from avem.evaluate.emorealm.questions import letters, read_questions
-from avem.evaluate.emorealm.results import BenchResult, Item, judge
-from avem.evaluate.predict.feature_model import Ask, Asker
-from avem.evaluate.report.bench import write_report
-from avem.evaluate.runner import BenchOptions, judge_answers
+from avem.evaluate import BenchResult, write_report
+from avem.evaluate.emorealm import read_questions
+from avem.evaluate.emorealm.questions import letters
+from avem.evaluate.emorealm.results import Item, score_items
+from avem.evaluate.predict.feature_model import FeaturePredictor
+from avem.evaluate.predict.predictor import Answer, PredictionRequest
+from avem.evaluate.runner import BenchOptions, score_answers
 from avem.records import Question
 from avem.tools.project.benchmarks.measure import alternate, show
 from avem.tools.project.benchmarks.scoring import make_model
@@ -99,29 +101,31 @@ def letters_of(choices: tuple[str, ...]) -> str:
 
 
 def time_likelihood(width: int, layers: int, frame_tokens: int, questions: int, repeats: int) -> None:
-    """Weigh the options of questions as the bench does, and one forward an option."""
+    """Score the options of questions as the bench does, and one forward an option."""
     asked, frames = make_questions(questions), 8
     store = MemoryStore(len({question.video for question in asked}), frames, frame_tokens)
-    asker = Asker(make_model(width, layers, frames, frame_tokens), cast("FeatureStore", store), "letters", 8)
-    asks = [asker.ask(question, "likelihood", int(question.video[:-4])) for question in asked]
-    found: dict[str, dict[str, dict[str, Any]]] = {"shared": {}, "plain": {}}
+    predictor = FeaturePredictor(
+        make_model(width, layers, frames, frame_tokens), cast("FeatureStore", store), "letters", 8
+    )
+    requests = [predictor.request(question, "likelihood", int(question.video[:-4])) for question in asked]
+    found: dict[str, dict[str, Answer]] = {"shared": {}, "plain": {}}
 
     def shared() -> None:
-        asker.answer_all(asks, found["shared"].update)
+        predictor.predict(requests, found["shared"].update)
 
     def plain() -> None:
-        found["plain"].update({ask.key: {"logprobs": one_by_one(asker, ask)} for ask in asks})
+        found["plain"].update({request.key: Answer(logprobs=one_by_one(predictor, request)) for request in requests})
 
     seconds = alternate({"shared": shared, "plain": plain}, repeats)
     difference = max(
         abs(own - other)
-        for key, record in found["shared"].items()
-        for own, other in zip(record["logprobs"], found["plain"][key]["logprobs"], strict=True)
+        for key, answer in found["shared"].items()
+        for own, other in zip(answer.logprobs or (), found["plain"][key].logprobs or (), strict=True)
     )
     options = sum(len(question.choices) for question in asked)
     ratio = seconds["plain"] / seconds["shared"]
     show(
-        f"Weighing options of EmoReAlM-shaped questions (8 x {frame_tokens} + 88 media tokens; Llama of width {width}, "
+        f"Scoring options of EmoReAlM-shaped questions (8 x {frame_tokens} + 88 media tokens; Llama of width {width}, "
         f"{layers} layers, float32)",
         ("questions", "clips", "options", "one forward an option", "the bench", "ratio", "largest difference"),
         [
@@ -139,21 +143,21 @@ def time_likelihood(width: int, layers: int, frame_tokens: int, questions: int, 
 
 
 @torch.inference_mode()
-def one_by_one(asker: Asker, ask: Ask) -> list[float]:
+def one_by_one(predictor: FeaturePredictor, request: PredictionRequest) -> tuple[float, ...]:
     """One forward an option, nothing shared."""
     values = []
-    for option in letters(ask.question):
-        text = " ".join((ask.question.question, *ask.question.choices))
-        whole = asker.model.sequence(text, option, *asker.media(ask.place))
-        ends = set(asker.model.tokenizer.all_special_ids)
+    for option in letters(request.question):
+        text = " ".join((request.question.question, *request.question.choices))
+        whole = predictor.model.sequence(text, option, *predictor.media(request.position))
+        ends = set(predictor.model.tokenizer.all_special_ids)
         ids = whole.ids[:-1] if int(whole.ids[-1]) in ends else whole.ids
         sequence = type(whole)(ids, whole.video_features, whole.audio_features, whole.response_start)
-        values.append(float(asker.model.response_logprobs([sequence], share_prefixes=False)))
-    return values
+        values.append(float(predictor.model.response_logprobs([sequence], share_prefixes=False)))
+    return tuple(values)
 
 
 def time_answers(count: int, folder: Path, repeats: int) -> None:
-    """Read a benchmark and answers to it, judge them with intervals, and write the result."""
+    """Read a benchmark and answers to it, score them with intervals, and write the result."""
     asked = make_questions(count)
     (folder / "questions.json").write_text(json.dumps([question.to_json() for question in asked]))
     replies = {question.id: f"({'ABCD'[number % len(question.choices)]})" for number, question in enumerate(asked)}
@@ -161,12 +165,12 @@ def time_answers(count: int, folder: Path, repeats: int) -> None:
     options = BenchOptions(questions=folder / "questions.json", answers=folder / "answers.json", out=folder / "bench")
 
     def run() -> BenchResult:
-        return judge_answers(folder / "answers.json", read_questions(folder / "questions.json"), options)
+        return score_answers(folder / "answers.json", read_questions(folder / "questions.json"), options)
 
     first = timed(run)
-    again = alternate({"judge": run}, repeats, warmup=0)["judge"]
+    again = alternate({"score": run}, repeats, warmup=0)["score"]
     show(
-        f"Judging {count} given answers, 2000 bootstrap resamples over clips, from files to result.json",
+        f"Scoring {count} given answers, 2000 bootstrap resamples over clips, from files to result.json",
         ("questions", "first time in a process", "again"),
         [(count, f"{first:.2f} s", f"{again:.2f} s")],
     )
@@ -183,7 +187,7 @@ def time_page(count: int, folder: Path, repeats: int) -> None:
             values = tuple(map(float, rng.normal(size=len(question.choices))))
             letter = letters(question)[int(np.argmax(values))]
             items.append(Item(question, question.video[:-4], question.video, "", values, f"({letter})", letter))
-        results.append(judge(items, resamples=100, name=name))
+        results.append(score_items(items, resamples=100, name=name))
     page = folder / "page.html"
     written = timed(lambda: write_report(page, results, resamples=100))
     with browser(folder) as chromium:

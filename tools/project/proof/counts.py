@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
+from avem.evaluate.bootstrap import Floats, resample_weights
+from avem.evaluate.emorealm.metrics import harmonic_mean
 from avem.evaluate.emorealm.questions import polarities
 from avem.records import Question
 from avem.tools.sweep.measures import SIDES
-
-Floats = NDArray[np.float64]
 
 CELLS = (
     "basic_audio",
@@ -75,9 +74,9 @@ def measures(sums: Floats) -> dict[str, Floats]:
         rate = 100 * sums[..., 1, :] / sums[..., 0, :]
         pooled = {side: _no_rate(sums, side) for side in SIDES}
     by = dict(zip(CELLS, np.moveaxis(rate, -1, 0), strict=True))
-    found: dict[str, Floats] = {"agree": _f1(by["agree_yes"], by["agree_no"])}
+    found: dict[str, Floats] = {"agree": harmonic_mean(by["agree_yes"], by["agree_no"])}
     for side in SIDES:
-        found[f"stress_{side}"] = _f1(by[f"stress_{side}_yes"], pooled[side])
+        found[f"stress_{side}"] = harmonic_mean(by[f"stress_{side}_yes"], pooled[side])
         found[f"basic_{side}"] = by[f"basic_{side}"]
         for kind in WRONG:
             found[f"{kind}_{side}"] = by[f"stress_{side}_{kind}"]
@@ -96,11 +95,6 @@ def _no_rate(sums: Floats, side: str) -> Floats:
     places = [CELLS.index(f"stress_{side}_{kind}") for kind in WRONG]
     asked, right = np.moveaxis(sums[..., places].sum(axis=-1), -1, 0)
     return np.asarray(100 * right / asked)
-
-
-def _f1(yes: Floats, no: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(yes + no == 0, 0.0, 2 * yes * no / (yes + no))
 
 
 def resampled(
@@ -124,11 +118,11 @@ def resampled(
         clips drawn.
     """
     clips = next(iter(runs.values())).shape[1]
-    weights = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=resamples)
+    weights = resample_weights(clips, resamples, seed)
     point, drawn = {}, {}
     for name, counts in runs.items():
         point[name] = measured(counts.sum(axis=1))
         flat = counts.reshape(*counts.shape[:2], -1)
-        sums = np.stack([weights.astype(np.float64) @ one for one in flat], axis=1)
+        sums = np.stack([weights @ one for one in flat], axis=1)
         drawn[name] = measured(sums.reshape(resamples, *counts.shape[:1], *counts.shape[2:]))
     return point, drawn

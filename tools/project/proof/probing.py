@@ -14,18 +14,19 @@ import numpy as np
 
 from avem.cache import FeatureStore
 from avem.errors import DataError
-from avem.evaluate.bench import hear
+from avem.evaluate.bootstrap import Floats
 from avem.evaluate.emorealm.questions import polarities
 from avem.evaluate.predict.clips import resolve_clips
-from avem.evaluate.predict.feature_model import STREAMS, Asker
+from avem.evaluate.predict.feature_model import FeaturePredictor
 from avem.evaluate.predict.loading import open_model
 from avem.evaluate.predict.log import AnswerLog
+from avem.evaluate.predict.predictions import predict_all
+from avem.evaluate.predict.predictor import STREAMS
 from avem.evaluate.probes.attention import attention_probe
 from avem.evaluate.probes.swap import ASKED, swap_probe
 from avem.files import json_sha256, write_atomic
 from avem.records import Emotion, Question
 from avem.tools.corpus.rows import sentence
-from avem.tools.project.proof.counts import Floats
 from avem.tools.project.proof.rows import EMOTION
 from avem.tools.sweep.run import source_stamp
 
@@ -67,11 +68,11 @@ def probe(model_path: str, cache: Path, questions: Sequence[Question], folder: P
     clips = sorted({question.video for question in questions})
     sums = {name: np.zeros((len(clips), 2)) for name in PROBES}
     place = {clip: number for number, clip in enumerate(clips)}
-    asker = Asker(model, store, STYLE, 1)
+    predictor = FeaturePredictor(model, store, STYLE, 1)
     with AnswerLog(folder / "swap.jsonl") as log:
-        for swapped in swap_probe(asker, questions, rows, log, resamples=0).items:
+        for swapped in swap_probe(predictor, questions, rows, log, resamples=0).items:
             sums[f"shift_{swapped.asked}"][place[swapped.clip]] += (1, abs(swapped.shift))
-    for seen in attention_probe(asker, questions, rows, resamples=0).items:
+    for seen in attention_probe(predictor, questions, rows, resamples=0).items:
         media = seen.video + seen.audio
         sums["attention_media"][place[seen.clip]] += (1, 100 * media)
         if asked := ASKED.get(seen.task):
@@ -80,7 +81,9 @@ def probe(model_path: str, cache: Path, questions: Sequence[Question], folder: P
         else:
             sums["attention_even"][place[seen.clip]] += (1, evenness(seen.video, seen.audio))
     for streams, shown in {"both": STREAMS, "video": ("video",), "audio": ("audio",)}.items():
-        for question, right in _emotions(Asker(model, store, STYLE, 1, shown), questions, rows, folder / streams):
+        for question, right in _emotions(
+            FeaturePredictor(model, store, STYLE, 1, shown), questions, rows, folder / streams
+        ):
             sums[f"emotion_{streams}"][place[question.video]] += (1, 100 * right)
     write_atomic(file, _npz(clips, digest, sums))
     return file
@@ -97,24 +100,25 @@ def evenness(first: float, second: float) -> float:
 
 
 def _emotions(
-    asker: Asker, questions: Sequence[Question], rows: Mapping[str, int], folder: Path
+    predictor: FeaturePredictor, questions: Sequence[Question], rows: Mapping[str, int], folder: Path
 ) -> list[tuple[Question, bool]]:
     """What the person shows, asked where face and voice agree, and whether the likeliest answer is right."""
     letters = dict(zip(Emotion, "ABCDEFG", strict=True))
     options = tuple(f"({letter}) {sentence(f'the person shows {one}')}" for one, letter in letters.items())
-    asked, places = [], {}
+    asked, positions = [], {}
     for question in questions:
         if question.task == "modality_agreement" and polarities(question)[question.answer.upper()] == "yes":
             letter = letters[Emotion(question.extra["emotion"])]
             own = Question(f"{question.id}#emotion", question.video, "emotion", EMOTION, options, letter)
             asked.append(own)
-            places[own.id] = rows[question.id]
+            positions[own.id] = rows[question.id]
     with AnswerLog(folder / "answers.jsonl") as log:
-        heard = hear(asker, asked, places, ("likelihood",), log, "emotions")
-    return [
-        (question, "ABCDEFG"[int(np.argmax(heard[question.id]["likelihood"]["logprobs"]))] == question.answer)
-        for question in asked
-    ]
+        answers = predict_all(predictor, asked, positions, ("likelihood",), log, "emotions")
+    found = []
+    for question in asked:
+        [answer] = answers[question.id]["likelihood"]
+        found.append((question, "ABCDEFG"[int(np.argmax(answer.logprobs or ()))] == question.answer))
+    return found
 
 
 def _npz(clips: Sequence[str], digest: str, sums: Mapping[str, Floats]) -> bytes:

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avem.errors import DataError
+from avem.evaluate.bootstrap import Floats
 from avem.evaluate.emorealm.metrics import Outcome
 from avem.files import write_atomic
 from avem.reading import read_json
-from avem.tools.project.proof.counts import CELLS, Floats, cell_of
+from avem.tools.project.proof.counts import CELLS, cell_of
 
 FORMAT = "avem-proof-1"
 

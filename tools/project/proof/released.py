@@ -16,7 +16,7 @@ import torch
 
 from avem.cache import FeatureStore
 from avem.errors import MissingFileError
-from avem.evaluate.emorealm.questions import read_questions
+from avem.evaluate.emorealm import read_questions
 from avem.files import json_sha256, write_atomic
 from avem.tools.ctranslate2 import read_model_bin, to_openai
 from avem.tools.demo.models import CONTEXT_STEPS, FRAMES

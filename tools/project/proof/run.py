@@ -12,7 +12,7 @@ from typing import Any
 
 from avem import __version__
 from avem.errors import SettingError
-from avem.evaluate.emorealm.questions import read_questions
+from avem.evaluate.emorealm import read_questions
 from avem.evaluate.emorealm.results import read_result
 from avem.evaluate.sheets import Sheet
 from avem.guards.outputs import folder_place

@@ -10,9 +10,10 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
+from avem.evaluate.bootstrap import Floats
 from avem.evaluate.sheets import Sheet
 from avem.tools.project.proof.claims import AVEM, OWN, own_claims, paper_claims
-from avem.tools.project.proof.counts import MEASURES, Floats, resampled
+from avem.tools.project.proof.counts import MEASURES, resampled
 from avem.tools.project.proof.naming import NAMED
 from avem.tools.project.proof.probing import PROBES
 from avem.tools.project.proof.record import Record, intact

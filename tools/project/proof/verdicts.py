@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.stats import t as student_t
 
-from avem.tools.project.proof.counts import Floats
+from avem.evaluate.bootstrap import Floats
 
 LEVEL = 0.95
 SAME = 3.0
