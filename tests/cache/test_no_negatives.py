@@ -9,7 +9,6 @@ from avem.cache import mine_negatives
 from avem.cache.negatives.same import same_vectors
 from avem.cli import app
 from avem.errors import StoreError
-from tests.cache.negatives.test_mine import angles, store_of
 
 EMOTIONS = ("anger", "fear", "sadness", "happiness")
 

@@ -7,7 +7,7 @@ import signal
 import pyarrow as pa
 import pytest
 
-from avem.errors import FingerprintError, SettingError
+from avem.errors import DataError, FingerprintError, SettingError
 from avem.evaluate.bench import bench_emorealm, select_questions
 from avem.evaluate.emorealm.results import read_result
 from avem.evaluate.predict.clips import resolve_clips
