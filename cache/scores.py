@@ -22,6 +22,7 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
+from avem.cache.disk.locks import unswept
 from avem.errors import SettingError, StoreError
 from avem.files import json_sha256, write_atomic
 
@@ -63,7 +64,8 @@ class ScoreCache:
         try:
             kept = self.folder / FINGERPRINT
             if not (kept.is_file() and _is_fingerprint(kept.read_bytes(), self.folder.name)):
-                write_atomic(kept, json.dumps(fingerprint, indent=2, sort_keys=True) + "\n")
+                with unswept(Path(store_path)):
+                    write_atomic(kept, json.dumps(fingerprint, indent=2, sort_keys=True) + "\n")
             for path in sorted(self.folder.glob("scores-*.tsv")):
                 self._load(path)
         except OSError as error:

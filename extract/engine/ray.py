@@ -8,6 +8,7 @@ claimed shards pending; the others, and the actor that Ray starts in its place, 
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import threading
 import time
@@ -34,6 +35,9 @@ POLL_S = 1.0
 """How often the driver looks what became of the actors, and at the ledger to show progress."""
 LOSSES_PER_ACTOR = 3
 """Actors may die this many times their number before the run gives up."""
+ENDS_SOON = {"DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "1", "RAY_PARENT_DEATH_THREASHOLD": "2"}
+"""Ray's settings for a cluster of our own. The kernel ends Ray's servers when this process is killed, and the workers
+end with them; the agents, which look for their server only now and then, look each second and end the second time."""
 FRUITLESS_ROUNDS = 30
 """Rounds of `POLL_S` in which no shard is free, before the run gives up: locks of a lost machine take time to lapse."""
 
@@ -102,6 +106,8 @@ class RayEngine:
         self._ray = _import_ray()
         self._started = not self._ray.is_initialized()
         if self._started:
+            for name, value in ENDS_SOON.items():
+                os.environ.setdefault(name, value)
             self._ray.init(log_to_driver=False, logging_level=logging.WARNING)
         try:
             self._plan_actors(options)

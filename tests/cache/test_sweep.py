@@ -128,7 +128,7 @@ def test_exports_are_replaced_at_once(tmp_path):
                 assert len(file["features"]) in (6, 9)
     assert deaths
     export_hdf5(larger, out)
-    assert sorted(item.name for item in out.iterdir()) == ["audio.h5", "video.h5"]
+    assert sorted(item.name for item in out.iterdir()) == [".avem.json", "audio.h5", "video.h5"]
 
 
 def test_a_killed_import_is_finished_by_the_next(tmp_path):
