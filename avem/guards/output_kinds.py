@@ -250,4 +250,11 @@ def is_page(path: Path) -> bool:
     return b'<meta name="generator" content="avem' in head or b"<title>Negatives: " in head
 
 
+def _is_figure(path: Path) -> bool:
+    """Whether a file is an SVG whose metadata names avem as its creator."""
+    head = _head(path)[:4096]
+    return b"<svg" in head and b"<dc:title>avem" in head
+
+
 PAGE = FileKind("a page", is_page)
+FIGURE = FileKind("a figure", _is_figure)

@@ -35,9 +35,9 @@ POLL_S = 1.0
 """How often the driver looks what became of the actors, and at the ledger to show progress."""
 LOSSES_PER_ACTOR = 3
 """Actors may die this many times their number before the run gives up."""
-ENDS_SOON = {"DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "1", "RAY_PARENT_DEATH_THREASHOLD": "2"}
-"""Ray's settings for a cluster of our own. The kernel ends Ray's servers when this process is killed, and the workers
-end with them; the agents, which look for their server only now and then, look each second and end the second time."""
+ENDS_SOON = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5", "RAY_gcs_server_request_timeout_seconds": "10"}
+"""Ray's settings for a cluster of our own. Where this process is killed, the kernel ends Ray's servers, and workers end
+with them; Ray's agents first try to reach the lost server again, by default for a minute."""
 FRUITLESS_ROUNDS = 30
 """Rounds of `POLL_S` in which no shard is free, before the run gives up: locks of a lost machine take time to lapse."""
 

@@ -214,20 +214,19 @@ def test_what_ray_started_ends_with_a_killed_driver(corpus, encoders, tmp_path):
     pytest.importorskip("ray", reason="the extra avem[ray] is not installed")
     words = [f"--{name.replace('_', '-')}={value}" for name, value in encoders.items()]
     command = [sys.executable, "-m", "avem", "extract", corpus, "--cache", tmp_path / "store", *words]
-    command += ["--engine=ray", "--device=cpu", "--workers=1", "--batch-size=1", "--rows-per-shard=1"]
+    command += ["--engine=ray", "--device=cpu", "--workers=1"]
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
     environment.pop("RAY_ADDRESS", None)
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as driver:
-        while not list((tmp_path / "store" / "ledger" / "video").glob("0*.json")):
+        while not any("ray::Device" in command_of(pid) for pid in descendants(driver.pid)):
             if driver.poll() is not None:
                 pytest.skip(f"Ray does not start here: {driver.stderr.read().decode()[-300:]}")
             time.sleep(0.05)
         started = descendants(driver.pid)
-        assert any("raylet" in command_of(pid) for pid in started)
-        assert any("ray::Device" in command_of(pid) for pid in started)
         driver.kill()
+    assert len(started) >= 5
     left = started
-    for _ in range(300):
+    for _ in range(900):
         if not (left := {pid for pid in left if command_of(pid)}):
             break
         time.sleep(0.1)

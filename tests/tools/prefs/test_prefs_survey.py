@@ -176,7 +176,7 @@ def test_faults_of_surveys_and_answers_are_named(rows_file, tmp_path):
         read_verdicts(tmp_path / "survey", [tmp_path / "other.json"])
     with pytest.raises(MissingFileError, match="nothing"):
         read_verdicts(tmp_path / "survey", [tmp_path / "nothing.json"])
-    with pytest.raises(SettingError, match="not a survey"):
+    with pytest.raises(SettingError, match="which this command reads"):
         made(rows_file, tmp_path)
     with pytest.raises(MissingFileError, match="--media"):
         made(rows_file, tmp_path / "new", media=tmp_path)
