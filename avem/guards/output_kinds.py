@@ -204,8 +204,11 @@ def mark(folder: Path, kind: FolderKind) -> None:
     if kind.replaced:
         content["files"] = sorted(_files(folder))
     fresh = folder / f"{MARKER}.{os.getpid()}.tmp"
-    fresh.write_text(json.dumps(content, ensure_ascii=True, indent=1) + "\n", encoding="utf-8")
-    fresh.replace(folder / MARKER)
+    try:
+        fresh.write_text(json.dumps(content, ensure_ascii=True, indent=1) + "\n", encoding="utf-8")
+        fresh.replace(folder / MARKER)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def unmark_empty(folder: Path) -> None:

@@ -3,12 +3,14 @@
 The actors share the local engine's plan and the store's claims, so the store is the only thing they have to agree on:
 it and the dataset lie on a file system that every machine has under the same path. An actor that dies leaves its
 claimed shards pending; the others, and the actor that Ray starts in its place, take them.
+
+A cluster that this process started ends with it, even where it is killed: the kernel ends Ray's servers, the workers
+end with them, and Ray's two agents end within about a minute, when they have given up reporting the loss.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import threading
 import time
@@ -35,9 +37,6 @@ POLL_S = 1.0
 """How often the driver looks what became of the actors, and at the ledger to show progress."""
 LOSSES_PER_ACTOR = 3
 """Actors may die this many times their number before the run gives up."""
-ENDS_SOON = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5", "RAY_gcs_server_request_timeout_seconds": "10"}
-"""Ray's settings for a cluster of our own. Where this process is killed, the kernel ends Ray's servers, and workers end
-with them; Ray's agents first try to reach the lost server again, by default for a minute."""
 FRUITLESS_ROUNDS = 30
 """Rounds of `POLL_S` in which no shard is free, before the run gives up: locks of a lost machine take time to lapse."""
 
@@ -106,8 +105,6 @@ class RayEngine:
         self._ray = _import_ray()
         self._started = not self._ray.is_initialized()
         if self._started:
-            for name, value in ENDS_SOON.items():
-                os.environ.setdefault(name, value)
             self._ray.init(log_to_driver=False, logging_level=logging.WARNING)
         try:
             self._plan_actors(options)

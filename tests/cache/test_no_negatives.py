@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from tests.cache.test_negatives import angles, store_of
 from typer.testing import CliRunner
 
 from avem.cache import mine_negatives
 from avem.cache.negatives.same import same_vectors
 from avem.cli import app
 from avem.errors import StoreError
-from tests.cache.test_negatives import angles, store_of
 
 EMOTIONS = ("anger", "fear", "sadness", "happiness")
 

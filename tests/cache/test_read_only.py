@@ -62,5 +62,5 @@ def test_everything_is_read(read_only):
     ],
 )
 def test_every_change_is_refused_in_one_sentence(read_only, change):
-    with pytest.raises(StoreError, match="Read-only file system"):
+    with pytest.raises(StoreError, match="the disk is read-only"):
         change(read_only, read_only.location.local)
