@@ -22,6 +22,7 @@ from avem.cache.scores import SCORES, damaged_lines, parse_scores
 from avem.cache.verify_files import damaged_records_of, is_sound_line, metadata_nodes, metadata_problem
 from avem.errors import StoreError
 from avem.files import write_atomic
+from avem.guards.disk import disk_reason
 
 
 def restore_files(store: Path) -> list[str]:
@@ -48,7 +49,7 @@ def restore_files(store: Path) -> list[str]:
                 *_scores(store),
             ]
     except OSError as error:
-        raise StoreError(f"The store {store} can't be written ({error.strerror or error}).") from error
+        raise StoreError(f"The store {store} can't be written: {disk_reason(error)}.") from error
 
 
 def _root(store: Path, location: Location) -> Iterator[str]:

@@ -22,8 +22,10 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
+from avem.cache.disk.locks import unswept
 from avem.errors import SettingError, StoreError
 from avem.files import json_sha256, write_atomic
+from avem.guards.disk import disk_reason
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +65,12 @@ class ScoreCache:
         try:
             kept = self.folder / FINGERPRINT
             if not (kept.is_file() and _is_fingerprint(kept.read_bytes(), self.folder.name)):
-                write_atomic(kept, json.dumps(fingerprint, indent=2, sort_keys=True) + "\n")
+                with unswept(Path(store_path)):
+                    write_atomic(kept, json.dumps(fingerprint, indent=2, sort_keys=True) + "\n")
             for path in sorted(self.folder.glob("scores-*.tsv")):
                 self._load(path)
         except OSError as error:
-            raise StoreError(f"Scores can't be kept in {self.folder} ({error.strerror or error}).") from error
+            raise StoreError(f"Scores can't be kept in {self.folder}: {disk_reason(error)}.") from error
 
     def __len__(self) -> int:
         return len(self._scores)
@@ -103,7 +106,7 @@ class ScoreCache:
                 os.fsync(file.fileno())
         except OSError as error:
             self._file = self._new_file()  # the old one may end inside a line
-            raise StoreError(f"Scores can't be kept in {self.folder} ({error.strerror or error}).") from error
+            raise StoreError(f"Scores can't be kept in {self.folder}: {disk_reason(error)}.") from error
         self._scores.update(zip(keys, numbers, strict=True))
 
     def _new_file(self) -> Path:

@@ -19,6 +19,7 @@ from avem.cache.disk.manifest import read_manifest
 from avem.cache.disk.shards import ShardFile, write_shard
 from avem.cache.records import FAILED, OK, PENDING, RowDetails, Shard, StreamSpec
 from avem.errors import SettingError, StoreError
+from avem.guards.disk import disk_reason
 
 UNFIT = "features hold NaN or infinity, or are too large for {dtype}"
 
@@ -33,7 +34,7 @@ class StreamWriter:
         try:
             self._locks = ShardLocks(self._ledger / f"{spec.kind}.lock")
         except OSError as error:
-            raise StoreError(f"The store {path} can't be written ({error.strerror}).") from error
+            raise StoreError(f"The store {path} can't be written: {disk_reason(error)}.") from error
 
     def statuses(self) -> list[str]:
         """Status of every row in this stream: `pending`, `ok`, or `failed: reason`."""
@@ -117,7 +118,7 @@ class StreamWriter:
             self._write_arrays(shard, encoded, committed)
             self._commit(shard, committed)
         except OSError as error:
-            raise StoreError(f"The store {self.path} can't be written ({error.strerror or error}).") from error
+            raise StoreError(f"The store {self.path} can't be written: {disk_reason(error)}.") from error
         finally:
             self._locks.release(shard.index)
         return committed

@@ -32,6 +32,7 @@ from avem.cache.records import FAILED, KINDS, OK, PENDING, ClipRecord, Kind, Str
 from avem.cache.relabel import correct, corrections
 from avem.cache.stream import StreamWriter
 from avem.errors import FingerprintError, StoreError, UnknownClipError
+from avem.guards.disk import disk_reason
 from avem.records import Clip
 
 
@@ -64,7 +65,7 @@ class StoreWriter:
                     if not (path / layout.METADATA).is_file():  # another writer may have made it meanwhile
                         layout.write_root(path, layout.group_metadata(attributes))
             except OSError as error:
-                raise StoreError(f"A feature store can't be made at {path} ({error.strerror}).") from error
+                raise StoreError(f"A feature store can't be made at {path}: {disk_reason(error)}.") from error
         layout.store_attributes(layout.read_metadata(path), str(path))
         return cls(path)
 
@@ -259,7 +260,7 @@ class StoreWriter:
                 sweep(self.path)
                 yield
         except OSError as error:
-            raise StoreError(f"The store {self.path} can't be written ({error.strerror or error}).") from error
+            raise StoreError(f"The store {self.path} can't be written: {disk_reason(error)}.") from error
 
     def _fold(self) -> Columns:
         """Fold the ledger into the manifest; the store is held exclusively."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avem.cache.disk.layout import LEDGER
+from avem.cache.disk.locks import unswept
 from avem.errors import DataError, MissingFileError
 from avem.extract.options import RUNS, ExtractOptions, ExtractReport
 from avem.files import json_sha256, write_atomic
@@ -43,7 +44,8 @@ def record_run(store: Path, options: ExtractOptions, report: ExtractReport) -> N
         "limiting_stage": report.limiting_stage,
         "seconds": {name: round(value, 3) for name, value in asdict(report.timings).items()},
     }
-    write_atomic(store / LEDGER / RUNS, sealed_lines([*_runs(store), entry]))
+    with unswept(store, exclusive=True):
+        write_atomic(store / LEDGER / RUNS, sealed_lines([*_runs(store), entry]))
 
 
 def _runs(store: Path) -> list[dict[str, Any]]:

@@ -124,6 +124,6 @@ def check_disk(path: Path, needed: int, free: int) -> None:
     """
     if needed > free:
         raise StoreError(
-            f"The features take {needed / 1e9:.1f} GB and the disk of {path} has {free / 1e9:.1f} GB free; give "
+            f"The features take {needed / 1e6:,.1f} MB and the disk of {path} has {free / 1e6:,.1f} MB free; give "
             "--cache on a larger disk, or use --dtype int8 or --limit."
         )

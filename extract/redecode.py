@@ -15,6 +15,7 @@ from typing import Any
 
 from avem.cache.decoders import OLD, decoder_of, without_decoder
 from avem.cache.disk.layout import LEDGER
+from avem.cache.disk.locks import unswept
 from avem.cache.records import OK, PENDING, Kind
 from avem.cache.store import FeatureStore
 from avem.cache.windows import clip_spans
@@ -80,7 +81,8 @@ def redecode(store_path: str | Path, options: ExtractOptions, root: str | Path |
             raise SettingError(f"{path} holds windows of long clips, and decord decodes whole clips only.")
         _check_sources(store, kinds, root)
         _check_encoders(store, options)
-        write_atomic(begun, json.dumps({"streams": kinds, "decoder": options.decoder}))
+        with unswept(path):
+            write_atomic(begun, json.dumps({"streams": kinds, "decoder": options.decoder}))
     writer = StoreWriter.open(path)
     for kind in kinds:
         if decoder_of(store.fingerprint(kind)) != options.decoder:

@@ -10,6 +10,7 @@ from typing import Any
 
 from avem.cache.decoders import OLD, decoder_of
 from avem.cache.disk.layout import LEDGER
+from avem.cache.disk.locks import unswept
 from avem.cache.records import PENDING, ClipRecord, DamagedFile, DamagedRow, Kind
 from avem.cache.restore import damaged_records, restore_files
 from avem.cache.store import FeatureStore
@@ -81,7 +82,8 @@ def repair(store_path: str | Path, options: ExtractOptions, root: str | Path | N
         clips |= {store.clips["clip_id"][row].as_py() for row in rows[kind]}
         clips |= _pending(store, kind, shards[kind])
     if any(work.values()):
-        write_atomic(begun, json.dumps(seal({kind: sorted(clips) for kind, clips in work.items()})))
+        with unswept(path):
+            write_atomic(begun, json.dumps(seal({kind: sorted(clips) for kind, clips in work.items()})))
         writer = StoreWriter.open(path)
         if entries:
             writer.enter_again(entries)

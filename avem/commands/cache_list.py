@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from avem.guards.inputs import need_store
 from avem.text.escaping import csv_cell
 from avem.text.terminal import plain, plain_table, show, show_block, show_table
 
@@ -35,6 +36,7 @@ def list_clips(
     form: Annotated[Form, typer.Option("--format", help="How to list them.")] = Form.TABLE,
 ) -> None:
     """List the clips of a store: id, label, split and status."""
+    need_store(cache)
     from avem.cache import FeatureStore
     from avem.cache.listing import ListFilter
     from avem.cache.listing import list_clips as select

@@ -53,7 +53,7 @@ def emer(
     as_latex: AsLatex = False,
 ) -> None:
     """Have a judge grade emotion descriptions after a rubric; a stopped run goes on and pays for nothing twice."""
-    need_path(references, "--references", "descriptions")
+    need_path(references, "--references", "file of descriptions")
     need_path(answers, "--answers", "answers")
     need_file(rubric, "--rubric", "rubric")
     if not dry_run:

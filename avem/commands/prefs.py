@@ -6,12 +6,12 @@ import json
 from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from avem.guards.inputs import need_file, need_path, need_store
-from avem.guards.output_kinds import PREFS
+from avem.guards.output_kinds import PREFS, SURVEY
 from avem.guards.outputs import folder_target
 from avem.text.terminal import show, show_block
 
@@ -73,17 +73,24 @@ def build(
     seed: Annotated[int, typer.Option(help="Of every draw, and sent with every request.")] = 0,
 ) -> None:
     """Build from a labelled dataset; the same command goes on where an earlier run stopped and pays nothing twice."""
+    kind: Literal["prefs", "emorealm"]
+    kind = "emorealm" if context.parent and context.parent.info_name == "emorealm" else "prefs"
+    out = out or Path(kind)
+    need_path(root, "ROOT", "dataset")
+    need_path(prompts, "--prompts", "folder of prompts")
+    if not dry_run:
+        folder_target(out, PREFS, reads=[prompts], roots=[root])
+
     from avem.commands.prefs_tables import show_build, show_estimate
     from avem.errors import PartialFailure
     from avem.tools.prefs.asking.estimate import estimate
     from avem.tools.prefs.build import build as build_data
     from avem.tools.prefs.media import MediaOptions
-    from avem.tools.prefs.options import BuildOptions, Kind
+    from avem.tools.prefs.options import BuildOptions
 
-    kind: Kind = "emorealm" if context.parent and context.parent.info_name == "emorealm" else "prefs"
     options = BuildOptions(
         root=root,
-        out=out or Path(kind),
+        out=out,
         kind=kind,
         dataset=dataset,
         split=split,
@@ -105,12 +112,9 @@ def build(
         emotion_tolerance=emotion_tolerance,
         seed=seed,
     )
-    need_path(root, "ROOT", "dataset")
-    need_path(prompts, "--prompts", "folder of prompts")
     if dry_run:
         show_estimate(estimate(options, price_in, price_out))
         return
-    folder_target(options.out, PREFS, reads=[prompts], roots=[root])
     result = build_data(options)
     show_build(result)
     if failed := result.ledger.passing:
@@ -167,6 +171,7 @@ def convert(
     media: Annotated[str, typer.Option(help="How a clip's file is called, for forms that name files.")] = "{clip}.mp4",
 ) -> None:
     """Write preference rows in another form: the reference's JSON, TRL's or LLaMA-Factory's."""
+    need_file(rows, "ROWS")
     from avem.tools.prefs.formats import read_rows, write_rows
 
     read = read_rows(rows)
@@ -188,6 +193,11 @@ def survey(
     seed: Annotated[int, typer.Option(help="Of the sample and the orders.")] = 0,
 ) -> None:
     """Make a page on which people judge rows or questions; it works from a folder, without a server."""
+    need_file(source, "SOURCE", "benchmark or preference rows")
+    need_file(verified, "--verified", "benchmark file")
+    need_path(media, "--media", "folder of clips")
+    folder_target(out, SURVEY, reads=[source, verified], roots=[media])
+
     from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
 
     items = make_survey(
@@ -216,6 +226,9 @@ def read_votes(
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Read votes back: majorities, discrepancies and Krippendorff's alpha, as in Tables 6 and 7."""
+    need_file(survey / "key.json", "SURVEY", "key of a survey")
+    for file in results:
+        need_file(file, "RESULTS", "file of votes")
     from dataclasses import asdict
 
     from avem.commands.prefs_tables import show_verdicts

@@ -51,6 +51,11 @@ def disk_fault(error: BaseException) -> str | None:
     return None
 
 
+def disk_reason(error: OSError) -> str:
+    """Why something can't be written or read and what to do, as the second half of a sentence without its stop."""
+    return disk_fault(error) or str(error.strerror or error)
+
+
 def os_error_sentence(error: OSError) -> str | None:
     """A sentence for an `OSError` that nothing else caught; None where it is a fault of the program.
 

@@ -204,8 +204,11 @@ def mark(folder: Path, kind: FolderKind) -> None:
     if kind.replaced:
         content["files"] = sorted(_files(folder))
     fresh = folder / f"{MARKER}.{os.getpid()}.tmp"
-    fresh.write_text(json.dumps(content, ensure_ascii=True, indent=1) + "\n", encoding="utf-8")
-    fresh.replace(folder / MARKER)
+    try:
+        fresh.write_text(json.dumps(content, ensure_ascii=True, indent=1) + "\n", encoding="utf-8")
+        fresh.replace(folder / MARKER)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def unmark_empty(folder: Path) -> None:
@@ -250,4 +253,11 @@ def is_page(path: Path) -> bool:
     return b'<meta name="generator" content="avem' in head or b"<title>Negatives: " in head
 
 
+def _is_figure(path: Path) -> bool:
+    """Whether a file is an SVG whose metadata names avem as its creator."""
+    head = _head(path)[:4096]
+    return b"<svg" in head and b"<dc:title>avem" in head
+
+
 PAGE = FileKind("a page", is_page)
+FIGURE = FileKind("a figure", _is_figure)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from avem.cache.disk.layout import LEDGER
 from avem.systems import fcntl, lock_file
 
 
@@ -28,6 +29,23 @@ def store_lock(ledger: Path, *, exclusive: bool) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def unswept(store: Path, *, exclusive: bool = False) -> Iterator[None]:
+    """Hold a store while one of its small files is replaced, so that no other writer sweeps the temporary file away.
+
+    Where the system has no file locks, no store is written and so none is swept.
+
+    Args:
+        store: The store's folder.
+        exclusive: Whether others may not do the same at once: the file's new content depends on the old one.
+    """
+    if fcntl is None:
+        yield
+        return
+    with store_lock(store / LEDGER, exclusive=exclusive):
+        yield
 
 
 class ShardLocks:

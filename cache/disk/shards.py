@@ -25,6 +25,7 @@ import numpy.typing as npt
 from avem.cache.disk.checked_copy import checked_copy
 from avem.errors import StoreError
 from avem.files import sync_directory
+from avem.guards.disk import disk_reason
 from avem.systems import READ_BINARY, read_at, sync_data
 
 CRC_BYTES = 4
@@ -265,6 +266,6 @@ def write_shard(path: Path, slots: int, row_bytes: int, rows: Rows) -> None:
         temporary.replace(path)
         sync_directory(path.parent)
     except OSError as error:
-        raise StoreError(f"The shard {path} can't be written ({error.strerror}); free some room and go on.") from error
+        raise StoreError(f"The shard {path} can't be written: {disk_reason(error)}.") from error
     finally:
         temporary.unlink(missing_ok=True)

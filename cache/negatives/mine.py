@@ -22,6 +22,7 @@ from avem.cache.negatives.search import EXACT_UP_TO, Found, Search, at_random, p
 from avem.cache.negatives.staleness import DIGEST, StaleNegativesError, labels_digest
 from avem.cache.store import FeatureStore
 from avem.errors import SettingError, StoreError
+from avem.guards.disk import disk_reason
 from avem.progress import stage
 
 RECIPES = ("hard", "random-emotion", "random-clip")
@@ -211,8 +212,7 @@ def write_negatives(store: FeatureStore, recipe: str, mined: Mapping[str, Mined]
     try:
         save_negatives(store.location.local, recipe, mined)
     except OSError as error:
-        reason = error.strerror or error
-        raise StoreError(f"Negatives can't be written to {store.location.local} ({reason}).") from error
+        raise StoreError(f"Negatives can't be written to {store.location.local}: {disk_reason(error)}.") from error
 
 
 def _mine(people: Population, negatives: npt.NDArray[np.int32], report: MiningReport, exact_up_to: int) -> MiningReport:

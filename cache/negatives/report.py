@@ -13,6 +13,7 @@ from avem.cache.negatives.summary import Example, summarise_negatives
 from avem.cache.store import FeatureStore
 from avem.errors import StoreError
 from avem.files import save_page
+from avem.guards.disk import disk_reason
 from avem.guards.inside import inside
 from avem.text.escaping import xml_text
 from avem.text.names import named_path
@@ -81,7 +82,7 @@ def write_negatives_report(
     try:
         save_page(Path(path), page)
     except OSError as error:
-        raise StoreError(f"The page {path} can't be written ({error.strerror or error}).") from error
+        raise StoreError(f"The page {path} can't be written: {disk_reason(error)}.") from error
     return Path(path)
 
 

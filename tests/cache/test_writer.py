@@ -195,7 +195,7 @@ def test_a_full_disk_leaves_what_was_there_and_the_rest_to_be_written(tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full_disk)
         if at < 6:
-            with pytest.raises(StoreError, match="No space left"):
+            with pytest.raises(StoreError, match="the disk is full; make room"):
                 stream.write(second, *row_values(spec, second.rows), [RowDetails()] * 2)
         else:
             stream.write(second, *row_values(spec, second.rows), [RowDetails()] * 2)

@@ -272,7 +272,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(corpus, tmp_path, o
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fill_up)
-        with pytest.raises(StoreError, match="No space left on device"):
+        with pytest.raises(StoreError, match="the disk is full; make room"):
             extract(corpus, store, options())
     assert 0 < FeatureStore.open(store).available("video").sum() < 10
     report = extract(corpus, store, options())

@@ -472,6 +472,26 @@ def test_a_pages_tables_and_figures_are_made_from_a_file(tmp_path):
     assert page.read_text() == filled
 
 
+def test_a_page_without_marks_and_a_figure_of_somebody_else_stay_as_they_are(tmp_path):
+    command = typer.Typer()
+    command.command()(page_main)
+    hand_made_record({}).write(tmp_path / "small.json")
+    page, thesis = tmp_path / "page.md", tmp_path / "thesis.md"
+    page.write_text("<!-- small tally -->\n<!-- end -->\n")
+    thesis.write_text("years of work\n")
+    (tmp_path / "small-claims.svg").write_text("<svg>drawn by hand</svg>")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    asked = [str(tmp_path / "small.json"), str(page), "--prefix", "small", "--figures", str(tmp_path)]
+    for arguments, said in ((asked, "not a figure made by avem"), ([asked[0], str(thesis)], "has no mark")):
+        result = CliRunner().invoke(command, arguments)
+        assert (result.exit_code, result.output.count("\n")) == (2, 1)
+        assert said in result.output
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "small-claims.svg").unlink()
+    for _ in range(2):
+        assert CliRunner().invoke(command, asked).exit_code == 0
+
+
 def test_the_record_keeps_every_answer(tmp_path):
     rng = np.random.default_rng(2)
     right = {run: {seed: rng.random(70) < 0.5 for seed in (0, 1)} for run in ("base", "AVEm-DPO")}

@@ -215,6 +215,8 @@ def write_rows(
         content = json_lines(item for row in rows for item in to_llama_factory(row, media))
     else:
         raise SettingError(f"--to {form} is not known; known are rows, reference, trl and llama-factory.")
+    if form == "llama-factory" and not path.name:
+        raise SettingError(f"{path} is a folder; give a file with OUT.")
     described = _description(path) if form == "llama-factory" else None
     write_new(path, content, reads=reads)
     if described is None:

@@ -94,7 +94,7 @@ def svg_text(figure: Figure, salt: str) -> str:
 
     sink = io.StringIO()
     with rc_context({"svg.hashsalt": salt}):
-        figure.savefig(sink, format="svg", metadata={"Date": None})
+        figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": "avem, with Matplotlib"})
     return sink.getvalue()
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from avem.errors import CheckpointError, DataError, SettingError
 from avem.files import replace_directory
+from avem.guards.disk import disk_reason
 from avem.guards.outputs import folder_place
 from avem.guards.secrets import mask_json
 from avem.sealed.checksums import check_folder, write_checksums
@@ -221,8 +222,7 @@ class RunDirectory:
             yield
         except OSError as error:
             raise CheckpointError(
-                f"{directory} could not be written ({error.strerror or error}); make room, and the same command goes "
-                "on from the last checkpoint."
+                f"{directory} can't be written: {disk_reason(error)}; it resumes from the last checkpoint."
             ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -183,6 +184,53 @@ def test_a_ray_cluster_writes_the_same_bytes_though_a_worker_is_killed(
     assert arrays_of(store) == expected
     assert (report.devices, report.encoded, report.failures) == (2, {"video": 12, "audio": 12}, [])
     assert FeatureStore.open(store).verify() == []
+
+
+def descendants(pid: int) -> set[int]:
+    """Processes that a process started, and those that these started."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):  # it ended in between
+            continue
+    found, last = set(), {pid}
+    while last := {child for child, parent in parents.items() if parent in last} - found:
+        found |= last
+    return found
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process; empty where it has ended, or waits for its parent to take note."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it reads /proc")
+def test_what_ray_started_ends_with_a_killed_driver(corpus, encoders, tmp_path):
+    pytest.importorskip("ray", reason="the extra avem[ray] is not installed")
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in encoders.items()]
+    command = [sys.executable, "-m", "avem", "extract", corpus, "--cache", tmp_path / "store", *words]
+    command += ["--engine=ray", "--device=cpu", "--workers=1"]
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    environment.pop("RAY_ADDRESS", None)
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as driver:
+        while not any("ray::Device" in command_of(pid) for pid in descendants(driver.pid)):
+            if driver.poll() is not None:
+                pytest.skip(f"Ray does not start here: {driver.stderr.read().decode()[-300:]}")
+            time.sleep(0.05)
+        started = descendants(driver.pid)
+        driver.kill()
+    assert len(started) >= 5
+    left = started
+    for _ in range(900):
+        if not (left := {pid for pid in left if command_of(pid)}):
+            break
+        time.sleep(0.1)
+    assert {pid: command_of(pid) for pid in left} == {}
 
 
 @pytest.mark.slow

@@ -110,7 +110,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(settings, tmp_path, monkeyp
 
     monkeypatch.setattr(loop, "save_state", full)
     out = tmp_path / "run"
-    with pytest.raises(CheckpointError, match="No space left"):
+    with pytest.raises(CheckpointError, match="the disk is full"):
         train_supervised(SupervisedConfig(**{**settings, "out": out}))
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-3"]
     monkeypatch.undo()

@@ -32,6 +32,7 @@ from avem.extract.decode.task import DecodeTask
 from avem.extract.encoders.random_weights import make_random_languagebind, make_random_whisper
 from avem.extract.engine.device import BATCH_ON_CPU, BATCH_ON_GPU
 from avem.extract.engine.encoders import Encoders, device_list, load_encoders
+from avem.guards.output_kinds import STORE, kind_of
 from avem.tools.corpus.build import build_corpus
 from avem.tools.demo.models import make_encoders
 from avem.tools.project.benchmarks.measure import alternate, show
@@ -53,6 +54,12 @@ SHAPES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     ),
 }
 """LanguageBind-Video's and Whisper's: ViT-B/32 with tiny, and ViT-L/14 with large-v3, which are the released ones."""
+
+
+def remove_store(path: Path) -> None:
+    """Remove what an earlier run left; anything but a feature store stays, and `extract` then refuses it."""
+    if path.is_dir() and kind_of(path, STORE) is STORE:
+        shutil.rmtree(path)
 
 
 def options_of(work: Path, shapes: str, limit: int | None = None, device: str = "auto") -> ExtractOptions:
@@ -119,7 +126,7 @@ def overhead(
         "extract again": again,
     }
     for store in work.glob("store-*"):
-        shutil.rmtree(store)
+        remove_store(store)
     seconds = alternate(sides, repeats)
     alone, whole = seconds["decode and encode alone"], seconds["extract"]
     show(
@@ -148,7 +155,7 @@ def memory(
         (root / "anger").mkdir(parents=True)
         for index in range(clips):
             os.link(sources[index % len(sources)], root / "anger" / f"{index:05}.mp4")
-    shutil.rmtree(work / "store-memory", ignore_errors=True)
+    remove_store(work / "store-memory")
     options = options_of(work, "demo")
     with sampled_memory() as samples:
         report = extract(root, work / "store-memory", options)
@@ -260,7 +267,7 @@ def account(
 ) -> None:
     """The time account of extracting real clips; with `--shapes released --device cuda`, what share the GPU works."""
     rows = []
-    shutil.rmtree(work / "store-account", ignore_errors=True)
+    remove_store(work / "store-account")
     for folder in folders:
         options = options_of(work, shapes, limit, device)
         start = time.perf_counter()

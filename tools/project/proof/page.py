@@ -21,6 +21,9 @@ from avem.errors import AvemError, DataError
 from avem.evaluate.page import page_environment
 from avem.evaluate.sheets import Sheet
 from avem.files import save_page, write_atomic
+from avem.guards.output_kinds import FIGURE, FileKind
+from avem.guards.outputs import file_target
+from avem.reading import read_text
 from avem.text.terminal import show
 from avem.tools.project.proof.figure import draw_claims
 from avem.tools.project.proof.record import Record
@@ -85,6 +88,11 @@ def fill(text: str, blocks: Mapping[str, str], prefix: str = "") -> str:
     return re.sub(rf"<!-- {before}(?!end -->)(\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
 
 
+def _marks(blocks: Mapping[str, str], prefix: str) -> list[str]:
+    """The marks that a page may have for these blocks."""
+    return [f"<!-- {prefix} {name} -->" if prefix else f"<!-- {name} -->" for name in blocks]
+
+
 def main(
     results: Annotated[Path, typer.Argument(help="Raw results, as `avem sweep proof` writes them.")],
     page: Annotated[Path, typer.Argument(help="Markdown page whose tables are made again.")],
@@ -98,12 +106,20 @@ def main(
     try:
         judged = judge_record(Record.read(results))
         blocks = {name: sheet.form("markdown") for name, sheet in make_sheets(judged).items()}
-        filled = fill(page.read_text(encoding="utf-8"), blocks, prefix)
-        if figures is not None:
-            for name, svg in draw_figures(judged).items():
-                write_atomic(figures / f"{prefix or 'proof'}-{name}.svg", svg)
-        write_atomic(page, filled)
-    except (AvemError, OSError, UnicodeDecodeError) as error:
+        text = read_text(page)
+        filled = fill(text, blocks, prefix)
+        if filled == text and not any(mark in text for mark in _marks(blocks, prefix)):
+            raise DataError(f"{page} has no mark such as {_marks(blocks, prefix)[0]} for these results; add one.")
+        pictures = {} if figures is None else draw_figures(judged)
+        targets = {
+            name: file_target(Path(figures or "") / f"{prefix or 'proof'}-{name}.svg", FIGURE, option="--figures")
+            for name in pictures
+        }
+        target = file_target(page, FileKind("a page with marks", Path.is_file), reads=[results], option="PAGE")
+        for name, path in targets.items():
+            write_atomic(path, pictures[name])
+        write_atomic(target, filled)
+    except AvemError as error:
         show(error, err=True)
         raise typer.Exit(2) from error
 

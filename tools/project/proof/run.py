@@ -15,8 +15,8 @@ from avem.errors import SettingError
 from avem.evaluate.emorealm import read_questions
 from avem.evaluate.emorealm.results import read_result
 from avem.evaluate.sheets import Sheet
-from avem.guards.outputs import folder_place
-from avem.guards.ownership import owned
+from avem.guards.output_kinds import PROOF
+from avem.guards.ownership import opened
 from avem.sealed.files import read_sealed, write_sealed
 from avem.sealed.step_log import read_steps
 from avem.tools.project.proof.claims import probe_claims
@@ -86,8 +86,7 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
 @contextmanager
 def _opened(options: ProofOptions) -> Iterator[None]:
     """Be the owner of the proof's folder."""
-    folder_place(options.out)
-    with owned(options.out):
+    with opened(options.out, PROOF):
         yield
 
 
