@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from avem.evaluate.predict.adapters.base import RATE_HZ, Adapter
+from avem.evaluate.predict.adapters.base import Adapter
 from avem.evaluate.predict.media_model import ShownMedia
+from avem.records import RATE_HZ
 
 
 class AudioFlamingo3(Adapter):

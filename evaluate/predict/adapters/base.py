@@ -20,8 +20,6 @@ from avem.guards.remote_code import NO_CODE, refuse_code
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-RATE_HZ = 16000
-
 
 class Adapter(ABC):
     """Runs one family of multimodal models on media files.

@@ -131,7 +131,8 @@ def test_presets_of_the_demo_and_the_proof_are_not_among_the_users():
     for presets in (PREFERENCE_PRESETS, SUPERVISED_PRESETS):
         with pytest.raises(SettingError) as refused:
             preset(presets, "proof")
-        assert "proof," not in str(refused.value) and "demo" not in str(refused.value)
+        assert "proof," not in str(refused.value)
+        assert "demo" not in str(refused.value)
 
 
 @pytest.mark.parametrize("values", [demo.PREFERENCE, *proof.PREFERENCE.values()])
