@@ -1,4 +1,4 @@
-"""The `avem` command: parse, call, show. Errors a user can mend end in one sentence and their exit status."""
+"""The `avem` command: parse, call, show. Errors that a user can fix end in one sentence and an exit status."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from avem.commands.extract import extract
 from avem.commands.models import models_app
 from avem.commands.prefs import emorealm_app, prefs_app
 from avem.commands.probe import probe_app
+from avem.commands.proof import proof_app
 from avem.commands.report import report
 from avem.commands.sweep import sweep
 from avem.commands.train import train
@@ -22,7 +23,14 @@ from avem.errors import AvemError
 from avem.guards.disk import os_error_sentence
 from avem.text.terminal import log_to_terminal, show
 
-app = typer.Typer(name="avem", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(
+    name="avem",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,  # Rich would take brackets in a help text for markup, and cut long words at 80 columns
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 app.command()(extract)
 app.add_typer(cache_app, name="cache")
 app.command()(train)
@@ -30,6 +38,7 @@ app.command()(sweep)
 app.add_typer(bench_app, name="bench")
 app.add_typer(probe_app, name="probe")
 app.command()(report)
+app.add_typer(proof_app, name="proof")
 app.add_typer(models_app, name="models")
 app.add_typer(demo_app, name="demo")
 app.add_typer(prefs_app, name="prefs")
@@ -47,9 +56,11 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def avem(
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and exit.")
+    ] = False,
 ) -> None:
-    """Audiovisual emotion models, trained and judged from a feature store."""
+    """Train and evaluate audiovisual emotion models from a feature store."""
 
 
 def main() -> None:
@@ -62,15 +73,15 @@ def main() -> None:
         sys.exit(error.exit_status)
     except OSError as error:
         if (sentence := os_error_sentence(error)) is None:
-            raise  # a fault of the program, whose traceback is wanted
+            raise  # a bug, so the traceback is wanted
         typer.echo(f"avem: {sentence}", err=True)
         sys.exit(AvemError.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except typer.TyperException as error:
-        if said := error.format_message().rstrip("."):  # nothing is said where the help itself was the answer
+        if said := error.format_message().rstrip("."):  # empty where the help was shown instead
             show(f"avem: {said}; try --help.", err=True)
         sys.exit(AvemError.exit_status)
-    if status == INTERRUPTED:  # Typer turns some interrupts into this status without a word
-        typer.echo("avem: stopped; the same command goes on from here.", err=True)
+    if status == INTERRUPTED:  # Typer turns some interrupts into this status silently
+        typer.echo("avem: stopped; run the same command again to resume.", err=True)
     sys.exit(status if isinstance(status, int) else 0)

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from avem.errors import SettingError
 
+RATE_HZ = 16000
+"""Samples per second of all sound in avem."""
+
 
 class Emotion(StrEnum):
     """The seven labels of the paper: neutral and the six basic emotions (Ekman, 2005)."""

@@ -1,4 +1,4 @@
-"""`avem bench`: models and given answers judged on benchmarks."""
+"""`avem bench`: evaluate models, or answers from a file, on benchmarks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import typer
 from avem.commands.emer import emer
 from avem.commands.options import (
     DEFAULT_MODEL,
-    AsCsv,
-    AsJson,
-    AsLatex,
-    AsMarkdown,
+    NO_LIMIT,
+    NONE,
+    BootstrapSeed,
     Device,
     EndpointOption,
     GenerateOption,
@@ -32,13 +31,14 @@ from avem.commands.options import (
     Timeout,
     chosen_models,
     endpoint_options,
+    prints_table,
 )
-from avem.commands.paths import check_bench
 from avem.commands.recognition import recognition_command
+from avem.guards.evaluation import check_bench
 from avem.guards.inputs import need_file, need_path
 from avem.text.terminal import show
 
-bench_app = typer.Typer(no_args_is_help=True, help="Judge a model on a benchmark.")
+bench_app = typer.Typer(no_args_is_help=True, help="Evaluate a model on a benchmark.")
 
 
 bench_app.command()(emer)
@@ -48,32 +48,48 @@ for _dataset, _title in (("dfew", "DFEW"), ("ravdess", "RAVDESS"), ("mer2023", "
 
 @bench_app.callback()
 def bench() -> None:
-    """Judge a model on a benchmark."""
+    """Evaluate a model on a benchmark."""
 
 
 @bench_app.command()
+@prints_table()
 def emorealm(
     model: Annotated[
-        str | None, typer.Option(help=f"Model's folder or hub id, or an earlier result. [default: {DEFAULT_MODEL}]")
+        str | None,
+        typer.Option(help="Model folder or hub id, or an earlier result.", show_default=f"{DEFAULT_MODEL}"),
     ] = None,
     compare: Annotated[
-        list[str] | None, typer.Option(help="Compare with this model or earlier result; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Compare with this model or earlier result; may be repeated.", show_default=NONE),
     ] = None,
     questions: QuestionsOption = Path("./emorealm_v1.json"),
     cache: StorePath = Path("./cache"),
     answers: Annotated[
-        Path | None, typer.Option(help="Judge these answers: JSON, JSON Lines or a folder of <id>.txt.")
+        Path | None,
+        typer.Option(
+            help="Evaluate these answers instead of a model: JSON, JSON Lines or a folder of <id>.txt.",
+            show_default=NONE,
+        ),
     ] = None,
     style: StyleOption = Style.LETTERS,
     tasks: TasksOption = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many questions a task.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Maximum number of questions per task.", show_default=NO_LIMIT)
+    ] = None,
     generate: GenerateOption = True,
-    text_only: Annotated[bool, typer.Option(help="Also ask without media.")] = True,
+    text_only: Annotated[bool, typer.Option(help="Also ask every question without media.")] = True,
     reference_scoring: Annotated[
-        bool, typer.Option("--reference-scoring", help="Also score written answers as the reference does.")
+        bool,
+        typer.Option(
+            "--reference-scoring", help="Also score written answers with the reference implementation's method."
+        ),
     ] = False,
     contrastive: Annotated[
-        bool, typer.Option("--contrastive", help="Weigh options by contrast with the diffused clip (VCD).")
+        bool,
+        typer.Option(
+            "--contrastive",
+            help="Score with visual contrastive decoding (VCD): against the same clip with noise added.",
+        ),
     ] = False,
     media: MediaOption = None,
     endpoint: EndpointOption = None,
@@ -82,26 +98,26 @@ def emorealm(
     timeout: Timeout = 120.0,
     retries: Retries = 5,
     sound: Sound = True,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    seed: BootstrapSeed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
     out: OutOption = Path("./bench"),
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-    as_markdown: AsMarkdown = False,
-    as_latex: AsLatex = False,
+    *,
+    form: str,
 ) -> None:
-    """Ask the questions of EmoReAlM over a feature store and judge the answers; a killed bench goes on."""
+    """Evaluate models on EmoReAlM, from a feature store.
+
+    Run the same command again to resume a run that was stopped.
+    """
     models = (*(compare or ()), *(() if answers and not model else chosen_models([model] if model else None, endpoint)))
     need_file(questions, "--questions", "benchmark file")
     need_path(answers, "--answers", "answers")
     need_path(media, "--media", "folder of clips")
     check_bench(models, cache, out, reads=(questions, answers), media=media, endpoint=endpoint)
 
-    from avem.commands.tables import show_differences, show_results, table_form
+    from avem.commands.tables import show_differences, show_results
     from avem.evaluate.runner import BenchOptions, run_emorealm
 
-    form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
     options = BenchOptions(
         questions=questions,
         cache=cache,

@@ -1,4 +1,4 @@
-"""`avem cache`: what a store holds, whether it is sound, its negatives and its constant scores."""
+"""`avem cache`: inspect, check and repair a feature store; mine negatives; compute constant scores."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from avem.commands.cache_list import list_clips
 from avem.commands.logps import logps
 from avem.commands.negatives import negatives
+from avem.commands.options import NONE, Device, StorePath
 from avem.errors import PartialFailure, SettingError, StoreError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 from avem.guards.inputs import need_file, need_path, need_store
@@ -21,17 +22,18 @@ if TYPE_CHECKING:
     from avem.cache.records import Kind
     from avem.extract import ExtractOptions
 
-cache_app = typer.Typer(no_args_is_help=True, help="Look at a feature store, check it, and mine negatives in it.")
+cache_app = typer.Typer(no_args_is_help=True, help="Inspect, check and repair a feature store, and mine negatives.")
 cache_app.command()(logps)
 cache_app.command()(negatives)
 cache_app.command("list")(list_clips)
 
-StorePath = Annotated[Path, typer.Option("--cache", help="The feature store.")]
-
 
 @cache_app.command()
 def verify(cache: StorePath = Path("./cache")) -> None:
-    """Read everything in the store and compare it with its checksums; exit status 2 if anything is damaged."""
+    """Compare the whole store with its checksums.
+
+    Exit status 2 if anything is damaged.
+    """
     need_store(cache)
     from avem.cache import FeatureStore
 
@@ -43,28 +45,40 @@ def verify(cache: StorePath = Path("./cache")) -> None:
         show(f"row {row.row} ({row.clip_id}): {row.problem}")
     if files:
         raise StoreError(
-            f"{len(files)} files and {len(rows)} rows of {cache} are damaged; what to do is said with each file, and "
-            "`avem cache repair` does what it can."
+            f"{len(files)} files and {len(rows)} rows of {cache} are damaged; see above what to do for each "
+            "file; `avem cache repair` repairs what it can."
         )
     if rows:
         raise StoreError(f"{len(rows)} rows of {cache} are damaged; `avem cache repair` extracts them again.")
-    show(f"Every row and every other file of {cache} is sound.")
+    show(f"Every row and every other file of {cache} is intact.")
 
 
 @cache_app.command()
 def repair(
     cache: StorePath = Path("./cache"),
-    root: Annotated[Path | None, typer.Option(help="Where the clips are now, if they were moved.")] = None,
-    video_encoder: Annotated[str, typer.Option(help="The one that made the store.")] = DEFAULT_VIDEO_ENCODER,
-    audio_encoder: Annotated[str, typer.Option(help="The one that made the store.")] = DEFAULT_AUDIO_ENCODER,
-    dataset: Annotated[str | None, typer.Option(help="Layout to read, if it is not recognised.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")] = "auto",
-    precision: Annotated[str, typer.Option(help="What the encoders compute in.")] = "auto",
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the clips, if they were moved.", show_default="as recorded in the store"),
+    ] = None,
+    video_encoder: Annotated[str, typer.Option(help="Video encoder that made the store.")] = DEFAULT_VIDEO_ENCODER,
+    audio_encoder: Annotated[str, typer.Option(help="Audio encoder that made the store.")] = DEFAULT_AUDIO_ENCODER,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Name of the dataset's layout, if it is not recognised.", show_default="recognised"),
+    ] = None,
+    device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Number format the encoders compute in: auto, float32, float16 or bfloat16.")
+    ] = "auto",
     redecode: Annotated[
-        bool, typer.Option("--redecode", help="Decode every clip again that an older avem decoded by decord's index.")
+        bool,
+        typer.Option("--redecode", help="Also decode the clips again that an older avem decoded by decord's index."),
     ] = False,
 ) -> None:
-    """Verify the store and extract its damaged rows, and only these, again; exit status 3 if some are left."""
+    """Verify the store and extract its damaged rows again.
+
+    Exit status 3 if some could not be repaired.
+    """
     need_store(cache)
     need_path(root, "--root", "folder")
     from avem.extract import ExtractOptions
@@ -76,36 +90,39 @@ def repair(
         _redecode(cache, options, root)
         return
     report = run(cache, options, root)
-    show(f"{len(report.damaged)} rows were damaged; {len(report.mended)} clips are extracted again.")
+    show(f"{len(report.damaged)} rows were damaged; {len(report.mended)} clips were extracted again.")
     for name in report.restored:
         show(f"written again: {name}")
     for left in [*(f"{clip_id}: {reason}" for clip_id, reason in report.left.items()), *map(str, report.files_left)]:
-        show(f"left as it is: {left}")
+        show(f"not repaired: {left}")
     if report.left:
-        raise PartialFailure(f"{len(report.left)} rows of {cache} could not be mended.")
+        raise PartialFailure(f"{len(report.left)} rows of {cache} could not be repaired.")
     if report.files_left:
-        raise PartialFailure(f"{len(report.files_left)} files of {cache} are still damaged; what to do is said above.")
+        raise PartialFailure(f"{len(report.files_left)} files of {cache} are still damaged; see above what to do.")
 
 
 def _redecode(cache: Path, options: ExtractOptions, root: Path | None) -> None:
-    """Make the features new that an older avem made, and say what came of it."""
+    """Decode and encode the clips of an older avem again, and show the outcome."""
     from avem.extract.redecode import redecode
 
     report = redecode(cache, options, root)
     if not report.redecoded:
-        typer.echo(f"Every clip of {cache} was decoded by {options.decoder} already.")
+        typer.echo(f"Every clip of {cache} was already decoded by {options.decoder}.")
         return
     done = ", ".join(f"{count} {kind}" for kind, count in report.redecoded.items())
     typer.echo(f"Decoded and encoded again: {done}. Mine negatives again with `avem cache negatives`.")
     for clip_id, reason in report.left.items():
         typer.echo(f"no features: {clip_id}: {reason}")
     if report.left:
-        raise PartialFailure(f"{len(report.left)} clips of {cache} can't be decoded; the manifest says why.")
+        raise PartialFailure(f"{len(report.left)} clips of {cache} can't be decoded; the manifest gives the reasons.")
 
 
 @cache_app.command()
 def info(cache: StorePath = Path("./cache")) -> None:
-    """Show what a store holds: clips, streams, sizes, fingerprints, failures and negatives."""
+    """Show the contents of a store.
+
+    These are its clips, streams, sizes, fingerprints, failures and negatives.
+    """
     need_store(cache)
     from avem.cache import FeatureStore, store_info
     from avem.commands.tables import show_store
@@ -115,9 +132,9 @@ def info(cache: StorePath = Path("./cache")) -> None:
 
 @cache_app.command()
 def export(
-    folder: Annotated[Path, typer.Argument(help="Where the HDF5 files go.")], cache: StorePath = Path("./cache")
+    folder: Annotated[Path, typer.Argument(help="Folder for the HDF5 files.")], cache: StorePath = Path("./cache")
 ) -> None:
-    """Write the store as HDF5, one file a stream."""
+    """Export the store as HDF5, one file per stream."""
     need_store(cache)
     folder_target(folder, EXPORT, reads=[cache], option="FOLDER")
 
@@ -130,15 +147,32 @@ def export(
 
 @cache_app.command("import")
 def import_(
-    files: Annotated[list[Path] | None, typer.Argument(help="HDF5 files as `avem cache export` writes them.")] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="HDF5 files as `avem cache export` writes them.", show_default=NONE),
+    ] = None,
     cache: StorePath = Path("./cache"),
-    video_npy: Annotated[Path | None, typer.Option(help="Folder with one .npy of video features per clip.")] = None,
-    audio_npy: Annotated[Path | None, typer.Option(help="Folder with one .npy of audio features per clip.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="CSV (clip_id, emotion) or `<clip> <frames> <emotion>`.")] = None,
-    dataset: Annotated[str, typer.Option(help="What the .npy clips are called together.")] = "npy",
-    dtype: Annotated[str, typer.Option(help="How .npy features are kept: float16, bfloat16 or int8.")] = "float16",
+    video_npy: Annotated[
+        Path | None, typer.Option(help="Folder with one .npy file of video features per clip.", show_default=NONE)
+    ] = None,
+    audio_npy: Annotated[
+        Path | None, typer.Option(help="Folder with one .npy file of audio features per clip.", show_default=NONE)
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labels: CSV (clip_id, emotion), or lines of `<clip> <frames> <emotion>`.", show_default=NONE
+        ),
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="Dataset name to give the .npy clips.")] = "npy",
+    dtype: Annotated[
+        str, typer.Option(help="Number format of the stored features: float16, bfloat16 or int8.")
+    ] = "float16",
 ) -> None:
-    """Make a store of HDF5 files, or of folders with one .npy per clip."""
+    """Make a store from HDF5 or .npy files.
+
+    Give HDF5 files, or folders with one .npy file per clip.
+    """
     given = {"video": video_npy, "audio": audio_npy}
     folders = {kind: folder for kind, folder in given.items() if folder is not None}
     if bool(files) == bool(folders):

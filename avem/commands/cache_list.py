@@ -11,13 +11,14 @@ from typing import Annotated
 
 import typer
 
+from avem.commands.options import ALL
 from avem.guards.inputs import need_store
 from avem.text.escaping import csv_cell
 from avem.text.terminal import plain, plain_table, show, show_block, show_table
 
 
 class Form(StrEnum):
-    """How clips are listed."""
+    """Formats of the list."""
 
     TABLE = "table"
     CSV = "csv"
@@ -27,13 +28,20 @@ class Form(StrEnum):
 def list_clips(
     cache: Annotated[Path, typer.Option("--cache", help="The feature store.")] = Path("./cache"),
     label: Annotated[
-        str | None, typer.Option(help="Only clips of this emotion, or of this label of the dataset; or none.")
+        str | None,
+        typer.Option(
+            help="Only clips with this emotion or this label of the dataset; none: without a label.", show_default=ALL
+        ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Only clips of this split.")] = None,
-    status: Annotated[str | None, typer.Option(help="Only clips that are ok, failed or pending.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Only clips of this dataset.")] = None,
-    text: Annotated[str | None, typer.Option(help="Only clips with this in their id, path or label.")] = None,
-    form: Annotated[Form, typer.Option("--format", help="How to list them.")] = Form.TABLE,
+    split: Annotated[str | None, typer.Option(help="Only clips of this split.", show_default=ALL)] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only clips that are ok, failed or pending.", show_default=ALL)
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only clips of this dataset.", show_default=ALL)] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Only clips with this text in their id, path or label.", show_default=ALL)
+    ] = None,
+    form: Annotated[Form, typer.Option("--format", help="How to print the list.")] = Form.TABLE,
 ) -> None:
     """List the clips of a store: id, label, split and status."""
     need_store(cache)
@@ -60,7 +68,7 @@ def list_clips(
 
 
 def _raw(label: str) -> str:
-    """A label that is none of the seven, as the table shows it."""
+    """A label other than the seven emotions, as the table shows it."""
     return f"({label})" if label else ""
 
 

@@ -1,4 +1,4 @@
-"""`avem demo`: the whole chain on a corpus made on the spot."""
+"""`avem demo`: every step, from clips to a report, on a small generated corpus."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from avem.guards.output_kinds import CORPUS, DEMO
 from avem.guards.outputs import folder_target
 from avem.text.terminal import show
 
-demo_app = typer.Typer(help="The whole chain on a small corpus of drawn faces and synthesised voices.")
+demo_app = typer.Typer(help="Run every step on a small generated corpus.")
 
 
 @demo_app.callback(invoke_without_command=True)
 def demo(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("./demo"),
-    clips: Annotated[int, typer.Option(help="Clips to draw; a quarter is for testing.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the corpus, the weights and the order of training.")] = 0,
-    base_epochs: Annotated[int | None, typer.Option(help="Passes over the supervised questions.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the preference rows.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("./demo"),
+    clips: Annotated[int, typer.Option(help="Number of clips to draw; a quarter of them are test clips.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Random seed of the corpus, the weights and the training order.")] = 0,
+    base_epochs: Annotated[int | None, typer.Option(help="Epochs of supervised training.", show_default="8")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of preference training.", show_default="3")] = None,
 ) -> None:
-    """Make a corpus, extract, mine, train and judge; the same command goes on where an earlier run stopped."""
+    """Make a corpus, extract features, mine negatives, train, evaluate and write a report.
+
+    Run the same command again to resume a run that was stopped.
+    """
     if context.invoked_subcommand is not None:
         return
     folder_target(out, DEMO)
@@ -41,11 +44,14 @@ def demo(
 @demo_app.command()
 def corpus(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
-    clips: Annotated[int, typer.Option(help="Clips to draw; a quarter is for testing.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Same seed, same clips.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes that draw and encode.", min=1)] = 2,
+    clips: Annotated[int, typer.Option(help="Number of clips to draw; a quarter of them are test clips.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same clips.")] = 0,
+    workers: Annotated[int, typer.Option(help="Number of processes.", min=1)] = 2,
 ) -> None:
-    """Make the controlled corpus alone: clips, ground truth, instructions, preference rows and benchmark."""
+    """Make the corpus only.
+
+    It holds clips, ground truth, instruction rows, preference rows and a benchmark.
+    """
     folder_target(out, CORPUS, option="OUT")
 
     from avem.tools.corpus.build import build_corpus

@@ -1,4 +1,4 @@
-"""`avem bench emer`: descriptions graded by a judge."""
+"""`avem bench emer`: emotion descriptions graded by a judge model."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from avem.commands.options import (
-    AsCsv,
-    AsJson,
-    AsLatex,
-    AsMarkdown,
+    NO_LIMIT,
+    NONE,
     Device,
     KeyVariable,
     OutOption,
@@ -21,24 +19,38 @@ from avem.commands.options import (
     Seed,
     StorePath,
     Timeout,
+    prints_table,
 )
-from avem.commands.paths import check_bench
+from avem.guards.evaluation import check_bench
 from avem.guards.inputs import need_file, need_path
 from avem.text.terminal import show
 
 
+@prints_table()
 def emer(
-    references: Annotated[Path, typer.Option(help="People's descriptions: objects with id and reference.")],
-    judge: Annotated[str, typer.Option(help="The judge's name at the endpoint.")],
-    endpoint: Annotated[str, typer.Option(help="OpenAI-compatible address of the judge (.../v1).")],
-    answers: Annotated[Path | None, typer.Option(help="The model's descriptions: id and text.")] = None,
-    model: Annotated[str, typer.Option(help="Or the model that is to describe the store's clips.")] = "",
+    references: Annotated[
+        Path, typer.Option(help="Reference descriptions by humans: JSON objects with id and reference.")
+    ],
+    judge: Annotated[str, typer.Option(help="Name of the judge model at the endpoint.")],
+    endpoint: Annotated[str, typer.Option(help="OpenAI-compatible address (.../v1) of the judge model.")],
+    answers: Annotated[
+        Path | None, typer.Option(help="Descriptions to grade: JSON objects with id and text.", show_default=NONE)
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Model that describes the store's clips, if there is no --answers.", show_default=NONE)
+    ] = "",
     cache: StorePath = Path("./cache"),
-    rubric: Annotated[Path | None, typer.Option(help="Another rubric than the usual one.")] = None,
-    input_price: Annotated[float, typer.Option(help="Of a million tokens read, for the estimate.")] = 0.0,
-    output_price: Annotated[float, typer.Option(help="Of a million tokens written.")] = 0.0,
-    max_cost: Annotated[float | None, typer.Option(help="Refuse to start above this estimate.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and stop.")] = False,
+    rubric: Annotated[
+        Path | None, typer.Option(help="File with your own rubric.", show_default="the built-in one")
+    ] = None,
+    input_price: Annotated[float, typer.Option(help="Price of a million input tokens, for the cost estimate.")] = 0.0,
+    output_price: Annotated[float, typer.Option(help="Price of a million output tokens.")] = 0.0,
+    max_cost: Annotated[
+        float | None, typer.Option(help="Do not start if the estimated cost is higher.", show_default=NO_LIMIT)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the number of requests and the estimated cost, and exit.")
+    ] = False,
     key_variable: KeyVariable = "OPENAI_API_KEY",
     parallel: Parallel = 8,
     timeout: Timeout = 120.0,
@@ -47,24 +59,24 @@ def emer(
     device: Device = "auto",
     precision: Precision = "auto",
     out: OutOption = Path("./bench"),
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-    as_markdown: AsMarkdown = False,
-    as_latex: AsLatex = False,
+    *,
+    form: str,
 ) -> None:
-    """Have a judge grade emotion descriptions after a rubric; a stopped run goes on and pays for nothing twice."""
-    need_path(references, "--references", "file of descriptions")
+    """Grade emotion descriptions with a judge model and a rubric.
+
+    Run the same command again to resume a run that was stopped; no grade is paid for twice.
+    """
+    need_path(references, "--references", "descriptions")
     need_path(answers, "--answers", "answers")
     need_file(rubric, "--rubric", "rubric")
     if not dry_run:
         check_bench((model,) if model else (), cache, out, reads=(references, answers, rubric))
 
-    from avem.commands.tables import show_sheet, table_form
+    from avem.commands.tables import show_sheet
     from avem.endpoint.chat import ChatSettings
     from avem.evaluate.emer.bench import Estimate, JudgeOptions
     from avem.evaluate.emer.runner import EmerOptions, run_emer
 
-    form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
     settings = ChatSettings(
         endpoint=endpoint, model=judge, key_variable=key_variable, timeout_s=timeout, retries=retries, parallel=parallel
     )

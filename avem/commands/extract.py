@@ -1,4 +1,4 @@
-"""`avem extract`: clips to features."""
+"""`avem extract`: turn clips into features."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from avem.commands.options import ALL
 from avem.errors import MissingFileError, PartialFailure
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 from avem.guards.output_kinds import STORE
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Engine(StrEnum):
-    """Where the work is done."""
+    """Where extraction runs."""
 
     LOCAL = "local"
     RAY = "ray"
 
 
 class Decoder(StrEnum):
-    """What reads the media files."""
+    """Libraries that decode media files."""
 
     PYAV = "pyav"
     DECORD = "decord"
@@ -40,14 +41,14 @@ class Stream(StrEnum):
 
 
 class Long(StrEnum):
-    """What becomes of clips longer than 30 s."""
+    """How to treat clips longer than 30 s."""
 
     CUT = "cut"
     WINDOWS = "windows"
 
 
 def _batch_size(text: str) -> int | None:
-    """`auto`, which is None, or a number."""
+    """Read a number, or `auto` as None."""
     if text == "auto":
         return None
     try:
@@ -57,43 +58,61 @@ def _batch_size(text: str) -> int | None:
 
 
 def extract(
-    root: Annotated[Path, typer.Argument(help="Root folder of a dataset, or any folder with a clips.csv.")],
-    cache: Annotated[Path, typer.Option(help="The feature store; made if it is not there.")] = Path("./cache"),
-    video_encoder: Annotated[str, typer.Option(help="Folder or hub id.")] = DEFAULT_VIDEO_ENCODER,
-    audio_encoder: Annotated[str, typer.Option(help="Folder, openai .pt file or hub id.")] = DEFAULT_AUDIO_ENCODER,
-    dataset: Annotated[str | None, typer.Option(help="Layout to read, if it is not recognised.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many clips.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Decoding processes; one a core by default.")] = None,
-    batch_size: Annotated[
-        str, typer.Option(help="Clips encoded at once; auto is what the device's memory allows, up to 32.")
-    ] = "auto",
+    root: Annotated[Path, typer.Argument(help="Root folder of a dataset, or any folder with a clips.csv file.")],
+    cache: Annotated[Path, typer.Option(help="The feature store; created if it does not exist.")] = Path("./cache"),
+    video_encoder: Annotated[str, typer.Option(help="Video encoder: folder or hub id.")] = DEFAULT_VIDEO_ENCODER,
+    audio_encoder: Annotated[
+        str, typer.Option(help="Audio encoder: folder, openai .pt file or hub id.")
+    ] = DEFAULT_AUDIO_ENCODER,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Name of the dataset's layout, if it is not recognised.", show_default="recognised"),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Number of clips to extract, from the first on.", show_default=ALL)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of decoding processes.", show_default="one per core")
+    ] = None,
+    batch_size: Annotated[str, typer.Option(help="Clips per batch; auto fits the device's memory, up to 32.")] = "auto",
     device: Annotated[
-        str, typer.Option(help="cpu, cuda, or several as cuda:0,cuda:1; auto takes every GPU if there is one.")
+        str,
+        typer.Option(help="cpu, cuda, or several as cuda:0,cuda:1; auto uses every GPU, or the CPU if there is none."),
     ] = "auto",
-    engine: Annotated[Engine, typer.Option(help="This machine, or a Ray cluster (pip install avem\\[ray]).")] = (
-        Engine.LOCAL
-    ),
-    dtype: Annotated[str, typer.Option(help="How features are kept: float16, bfloat16 or int8.")] = "float16",
+    engine: Annotated[
+        Engine, typer.Option(help="Run on this machine, or on a Ray cluster (pip install avem[ray]).")
+    ] = (Engine.LOCAL),
+    dtype: Annotated[
+        str, typer.Option(help="Number format of the stored features: float16, bfloat16 or int8.")
+    ] = "float16",
     precision: Annotated[
-        str, typer.Option(help="What encoders compute in: auto, float32, float16, bfloat16.")
+        str, typer.Option(help="Number format the encoders compute in: auto, float32, float16 or bfloat16.")
     ] = "auto",
     decoder: Annotated[
-        Decoder, typer.Option(help="pyav, or decord: as the reference implementation decodes, its errors included.")
+        Decoder,
+        typer.Option(help="pyav, or decord, which decodes as the reference implementation does, including its errors."),
     ] = Decoder.PYAV,
     streams: Annotated[
-        list[Stream] | None, typer.Option(help="Streams to extract; may be repeated. Both by default.")
+        list[Stream] | None, typer.Option(help="Stream to extract; may be repeated.", show_default="both")
     ] = None,
     long: Annotated[
         Long | None,
         typer.Option(
-            help="Clips longer than 30 s: whole with their sound cut, or windows of 30 s.",
-            show_default="what the store was made with, else cut",
+            help="Clips longer than 30 s: cut their sound at 30 s, or extract windows of 30 s.",
+            show_default="as the store was made; cut for a new one",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how large it is.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed clips again.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be extracted and its size, and exit.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Retry clips that failed in an earlier run.")
+    ] = False,
 ) -> None:
-    """Turn clips into features, once; the same command goes on where an earlier run stopped."""
+    """Turn clips into features, once.
+
+    Run the same command again to resume a run that was stopped.
+    """
     if not root.expanduser().is_dir():
         raise MissingFileError(f"There is no folder {root}; give the root folder of a dataset.")
     if not dry_run:
@@ -123,5 +142,5 @@ def extract(
     show(report.summary)
     if report.failures:
         raise PartialFailure(
-            f"{len(report.failures)} clips failed; the manifest says why, and --retry-failed tries them again."
+            f"{len(report.failures)} clips failed; the manifest gives the reasons, and --retry-failed retries them."
         )

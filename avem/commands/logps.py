@@ -1,4 +1,4 @@
-"""`avem cache logps`: the scores of preference rows that training does not change, computed ahead of it."""
+"""`avem cache logps`: compute the scores of preference rows that stay constant during training."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ from typing import Annotated
 
 import typer
 
+from avem.commands.options import ConfigOption, SetOption
 from avem.text.terminal import show
 
 
 def logps(
-    cache: Annotated[Path | None, typer.Option(help="Feature store. [default: ./cache]")] = None,
-    prefs: Annotated[Path | None, typer.Option(help="Preference rows. [default: ./preferences.jsonl]")] = None,
+    cache: Annotated[Path | None, typer.Option(help="The feature store.", show_default="./cache")] = None,
+    prefs: Annotated[
+        Path | None, typer.Option(help="File of preference rows.", show_default="./preferences.jsonl")
+    ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Reference model: a folder or a hub id. [default: chaubeyG/AVERE-7B]")
+        str | None, typer.Option(help="Reference model: a folder or a hub id.", show_default="chaubeyG/AVERE-7B")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Named settings, as for `avem train`.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting as option=value; may be repeated.")
+    preset: Annotated[
+        str | None, typer.Option(help="Named settings, as for `avem train`.", show_default="paper")
     ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
 ) -> None:
-    """Compute reference and text-prior scores and keep them in the store; `avem train` then finds them there."""
+    """Compute reference and text-prior scores once.
+
+    The store keeps them, and `avem train` reads them from there.
+    """
     from avem.guards.inputs import need_file, need_model, need_store
     from avem.train.settings.config import PreferenceConfig
     from avem.train.stages import stage_config

@@ -1,4 +1,4 @@
-"""`avem models merge`: fold what a run trained into its base."""
+"""`avem models merge`: merge trained weights into their base model."""
 
 from __future__ import annotations
 
@@ -27,23 +27,33 @@ class MergedFormat(StrEnum):
 
 
 def merge(
-    source: Annotated[str, typer.Argument(metavar="RUN_OR_ADAPTER", help="A run, its final/, or peft's adapter.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write; a model that avem wrote there before is replaced.")],
+    source: Annotated[
+        str, typer.Argument(metavar="RUN_OR_ADAPTER", help="Run directory, its final/ folder, or a peft adapter.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write; replaces a model that avem wrote there before.")],
     base: Annotated[
-        str | None, typer.Option(help="Model that a bare adapter belongs to. [default: as it says]")
+        str | None,
+        typer.Option(help="Base model of a peft adapter.", show_default="the one named in the adapter"),
     ] = None,
-    layout: Annotated[MergedLayout, typer.Option(help="avem's own, or AVERE's for its tools.")] = MergedLayout.AVEM,
+    layout: Annotated[
+        MergedLayout, typer.Option(help="Layout of the files: avem's own, or AVERE's, which its tools read.")
+    ] = MergedLayout.AVEM,
     towers: Annotated[
-        str | None, typer.Option(help="AVERE checkpoint to take the encoders from, for --layout avere. [default: base]")
+        str | None,
+        typer.Option(
+            help="For --layout avere: AVERE checkpoint to take the encoders from.", show_default="the base model"
+        ),
     ] = None,
     dtype: Annotated[
-        MergedFormat | None, typer.Option(help="Number format of the weights. [default: the base's]")
+        MergedFormat | None,
+        typer.Option(help="Number format of the weights.", show_default="the base model's"),
     ] = None,
     licence: Annotated[
-        str | None, typer.Option(help="For the model card, such as cc-by-nc-4.0. [default: the base's]")
+        str | None,
+        typer.Option(help="Licence for the model card, such as cc-by-nc-4.0.", show_default="the base model's"),
     ] = None,
 ) -> None:
-    """Write a whole model from a base and what a run trained on it."""
+    """Merge trained weights into their base model."""
     from avem.guards.inputs import need_model
     from avem.guards.output_kinds import AVERE, MODEL
     from avem.guards.outputs import folder_target

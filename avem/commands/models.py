@@ -1,4 +1,4 @@
-"""`avem models`: the models that the commands use, what each needs, where it is, and how large."""
+"""`avem models`: the models that the commands use: their files, where they are and how large they are."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from avem.text.terminal import show
 if TYPE_CHECKING:
     from avem.locate import ModelPlace
 
-models_app = typer.Typer(help="The models that avem uses: what they need, where they are, and how large they are.")
+models_app = typer.Typer(help="Show the models that avem uses; merge trained weights.")
 models_app.command()(merge)
 
-Hub = Annotated[bool, typer.Option("--hub/--no-hub", help="Ask the hub for what is not on this machine.")]
+Hub = Annotated[
+    bool, typer.Option("--hub/--no-hub", help="Look on the Hugging Face hub for models that are not on this machine.")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class _Released:
     name: str
     role: str
     size: str
-    """As far as it follows from the number of weights; shown where the hub can't be asked."""
+    """Estimated from the number of weights; shown if the hub can't be reached."""
 
 
 def _released() -> tuple[_Released, ...]:
@@ -36,13 +38,13 @@ def _released() -> tuple[_Released, ...]:
     return (
         _Released(DEFAULT_VIDEO_ENCODER, "video encoder of `avem extract` (--video-encoder)", "about 2.1 GB"),
         _Released(DEFAULT_AUDIO_ENCODER, "audio encoder of `avem extract` (--audio-encoder)", "about 3.1 GB"),
-        _Released(MODEL, "model that `avem train` starts from and `avem bench` asks (--model)", "about 16 GB"),
+        _Released(MODEL, "model that `avem train` starts from and `avem bench` evaluates (--model)", "about 16 GB"),
     )
 
 
 @models_app.callback(invoke_without_command=True)
 def models(context: typer.Context, hub: Hub = True) -> None:
-    """List the released models; `avem models list NAME` looks for others."""
+    """List the released models; `avem models list NAME` looks up others."""
     if context.invoked_subcommand is None:
         list_models(None, hub)
 
@@ -50,11 +52,11 @@ def models(context: typer.Context, hub: Hub = True) -> None:
 @models_app.command("list")
 def list_models(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Folders or hub ids; the released models by default.")
+        list[str] | None, typer.Argument(help="Folders or hub ids.", show_default="the released models")
     ] = None,
     hub: Hub = True,
 ) -> None:
-    """Say what each model needs, where it is looked for and found, and how large it is."""
+    """Show each model's files, path and size."""
     from avem.locate import look_up
 
     released = {model.name: model for model in _released()}
@@ -66,13 +68,13 @@ def list_models(
 
 
 def _lines(place: ModelPlace, size: str) -> list[str]:
-    """What to say of one model."""
+    """Lines to show about one model."""
     size = f"{place.size_bytes / 1e9:.2f} GB" if place.size_bytes else size
     needs = ", ".join(_shortened(place.files)) or "config.json and its weights (safetensors or pytorch_model.bin)"
     found = {
         "path": f"found at {place.path}",
         "cache": f"found in the Hugging Face cache: {place.path}",
-        "hub": f"not on this machine; fetched from the hub when first used, or by `hf download {place.name}`",
+        "hub": f"not on this machine; downloaded from the hub when first used, or by `hf download {place.name}`",
         "nowhere": f"not found: looked for a folder of that name, in the Hugging Face cache and on the hub; "
         f"run `hf download {place.name}` on a connected machine",
     }[place.place]

@@ -1,4 +1,4 @@
-"""`avem cache negatives`: mine clips of other emotions, and show what was mined on a page."""
+"""`avem cache negatives`: mine clips of other emotions, and write a page about them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avem.commands.options import NONE
 from avem.guards.inputs import need_file, need_path, need_store
 from avem.guards.output_kinds import PAGE
 from avem.guards.outputs import file_target
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Recipe(StrEnum):
-    """How negatives are chosen."""
+    """Methods of choosing negatives."""
 
     HARD = "hard"
     RANDOM_EMOTION = "random-emotion"
@@ -28,7 +29,7 @@ class Recipe(StrEnum):
 
 
 class Valence(StrEnum):
-    """What the valence of a negative's emotion has to be, beside the emotion being another."""
+    """Which valence a negative's emotion must have; the emotion always differs."""
 
     ANY = "any"
     OTHER = "other"
@@ -42,25 +43,46 @@ LEAST_DISTANCE = {Valence.ANY: 1, Valence.OTHER: 2, Valence.OPPOSITE: 3}
 def negatives(
     cache: Annotated[Path, typer.Option("--cache", help="The feature store.")] = Path("./cache"),
     recipe: Annotated[
-        Recipe, typer.Option(help="Nearest of another emotion, any of one, any clip, or pairs of the nearest.")
+        Recipe,
+        typer.Option(
+            help="hard: nearest clips of another emotion; random-emotion: any clips of another emotion; random-clip: "
+            "any clips; mutual: pairs of hard negatives."
+        ),
     ] = Recipe.HARD,
-    k: Annotated[int, typer.Option("--k", help="Negatives a clip; pairs have one.", min=1)] = 4,
-    seed: Annotated[int, typer.Option(help="Of the random recipes.")] = 0,
-    valence: Annotated[Valence, typer.Option(help="What a negative's valence has to be.")] = Valence.ANY,
+    k: Annotated[int, typer.Option("--k", help="Negatives per clip; mutual gives one.", min=1)] = 4,
+    seed: Annotated[int, typer.Option(help="Random seed of the random recipes.")] = 0,
+    valence: Annotated[
+        Valence, typer.Option(help="Valence of a negative: any, another, or the opposite.")
+    ] = Valence.ANY,
     duplicate_cosine: Annotated[
         float | None,
-        typer.Option(help="Cosine above which clips are near-duplicates; from the store's spread if unset."),
+        typer.Option(
+            help="Clips with a higher cosine similarity count as near-duplicates.",
+            show_default="from the similarities in the store",
+        ),
     ] = None,
     benchmark: Annotated[
-        list[Path] | None, typer.Option(help="Benchmark file, whose clips are left out; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="Leave out the clips of this benchmark file; may be repeated.", show_default=NONE),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="CSV (clip_id, video, audio) of what face and voice show where they may differ.")
+        Path | None,
+        typer.Option(
+            help="CSV file (clip_id, video, audio) with separate emotions for face and voice.", show_default=NONE
+        ),
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Also write this HTML page on what was mined.")] = None,
-    media_root: Annotated[Path | None, typer.Option(help="Where the clips are now, for the page's pictures.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write an HTML page about the negatives to this file.", show_default=NONE)
+    ] = None,
+    media_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the clips, for the page's pictures.", show_default="as recorded in the store"),
+    ] = None,
 ) -> None:
-    """Mine clips of other emotions, per modality and for both together."""
+    """Mine clips of other emotions.
+
+    Negatives are mined for each modality and for both together.
+    """
     need_store(cache)
     for file in benchmark or ():
         need_file(file, "--benchmark", "benchmark file")
@@ -92,13 +114,13 @@ def negatives(
     if recipe is Recipe.MUTUAL:
         paired = match_all(store, duplicate_cosine=duplicate_cosine, exclude=left_out, labels=known)
         for modality, pairs in paired.items():
-            show(f"{modality}: {int((pairs >= 0).sum())} clips are paired.")
+            show(f"{modality}: {int((pairs >= 0).sum())} clips have a partner.")
     if report is not None:
         _write_report(store, recipe.value, report, rows, media_root, known)
 
 
 def _outcome(done: MiningReport) -> str:
-    """What was mined in one modality, in one sentence."""
+    """One sentence about what was mined for one modality."""
     if done.why_none:
         return f"{done.modality}: 0 of {done.clips} clips have a negative ({done.why_none})."
     fewer = done.clips - done.complete - sum(done.without.values())
@@ -109,7 +131,7 @@ def _outcome(done: MiningReport) -> str:
 
 
 def _benchmark_rows(store: FeatureStore, files: list[Path]) -> list[int]:
-    """Rows of the clips that benchmark files ask about, with their windows; those that the store lacks can't leak."""
+    """Rows of the benchmark files' clips and of their windows; clips that are not in the store can't leak."""
     from avem.evaluate.emorealm import read_questions
     from avem.evaluate.predict.clips import resolve_clips
 

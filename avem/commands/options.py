@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -17,52 +19,67 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "./runs/avem-dpo/final"
 
 
-def given(context: typer.Context, names: Iterable[str]) -> list[str]:
-    """Which of a command's options stand on the command line."""
-    sources = {name: context.get_parameter_source(name) for name in names}
-    return [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
-
-
 class Style(StrEnum):
-    """How a question is put."""
+    """How a question is asked."""
 
     LETTERS = "letters"
     CLOZE = "cloze"
 
 
+ALL, NO_LIMIT, NONE = "all", "no limit", "none"
+"""What `--help` shows as the default of an option that is unset."""
+
 StorePath: TypeAlias = Annotated[Path, typer.Option("--cache", help="The feature store.")]
 ModelsOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--model", help=f"Model's folder or hub id; may be repeated. [default: {DEFAULT_MODEL}]"),
+    typer.Option("--model", help="Model folder or hub id; repeat for several.", show_default=DEFAULT_MODEL),
 ]
-QuestionsOption: TypeAlias = Annotated[Path, typer.Option("--questions", help="The benchmark file.")]
-StyleOption: TypeAlias = Annotated[Style, typer.Option(help="Show the options and weigh letters, or weigh texts.")]
-TasksOption: TypeAlias = Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")]
+QuestionsOption: TypeAlias = Annotated[Path, typer.Option("--questions", help="The EmoReAlM benchmark file.")]
+StyleOption: TypeAlias = Annotated[
+    Style, typer.Option(help="letters: list the options and score their letters; cloze: score the options' texts.")
+]
+TasksOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="Only these tasks, separated by commas.", show_default=ALL)
+]
 GenerateOption: TypeAlias = Annotated[bool, typer.Option(help="Also let the model write its answers.")]
-Seed: TypeAlias = Annotated[int, typer.Option(help="Seed of everything random.")]
-Device: TypeAlias = Annotated[str, typer.Option(help="cpu, cuda, ...; auto takes a GPU if there is one.")]
-Precision: TypeAlias = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16, or 4bit on a GPU.")]
-OutOption: TypeAlias = Annotated[Path, typer.Option(help="Where answers, results and the report go.")]
-LimitOption: TypeAlias = Annotated[int | None, typer.Option(help="At most so many of each label or task.")]
+Seed: TypeAlias = Annotated[int, typer.Option(help="Random seed.")]
+BootstrapSeed: TypeAlias = Annotated[int, typer.Option("--seed", help="Random seed of the bootstrap.")]
+Device: TypeAlias = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto uses a GPU if there is one.")]
+Precision: TypeAlias = Annotated[
+    str, typer.Option(help="Number format to compute in: auto, float32, bfloat16, float16, or 4bit on a GPU.")
+]
+OutOption: TypeAlias = Annotated[Path, typer.Option(help="Folder for answers, results and the report.")]
+LimitOption: TypeAlias = Annotated[
+    int | None, typer.Option(help="Maximum number of items for each label or task.", show_default=NO_LIMIT)
+]
+PresetOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="Named settings of every run, as for `avem train`.", show_default=NONE)
+]
+ConfigOption: TypeAlias = Annotated[Path | None, typer.Option(help="TOML file of settings.", show_default=NONE)]
+SetOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one setting, as option=value; may be repeated.", show_default=NONE),
+]
 
 MediaOption: TypeAlias = Annotated[
-    Path | None, typer.Option("--media", help="Folder of the clips, for pictures and for models shown media files.")
+    Path | None,
+    typer.Option(
+        "--media", help="Folder of the clips, for pictures and for models that read media files.", show_default=NONE
+    ),
 ]
 EndpointOption: TypeAlias = Annotated[
-    str | None, typer.Option("--endpoint", help="Ask --model behind this OpenAI-compatible address (.../v1).")
+    str | None,
+    typer.Option(
+        "--endpoint", help="OpenAI-compatible address (.../v1) that serves --model.", show_default="run the model here"
+    ),
 ]
 KeyVariable: TypeAlias = Annotated[
     str, typer.Option("--key-variable", help="Environment variable that holds the endpoint's key.")
 ]
-Parallel: TypeAlias = Annotated[int, typer.Option(help="Requests in flight at an endpoint.", min=1)]
+Parallel: TypeAlias = Annotated[int, typer.Option(help="Number of requests to an endpoint at a time.", min=1)]
 Timeout: TypeAlias = Annotated[float, typer.Option("--timeout", help="Seconds to wait for an endpoint's reply.")]
-Retries: TypeAlias = Annotated[int, typer.Option(help="Further tries at an endpoint.", min=0)]
-Sound: TypeAlias = Annotated[bool, typer.Option(help="Send sound to the endpoint beside the frames.")]
-
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the table as JSON.")]
-AsCsv: TypeAlias = Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")]
-AsMarkdown: TypeAlias = Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")]
-AsLatex: TypeAlias = Annotated[bool, typer.Option("--latex", help="Print the table as LaTeX.")]
+Retries: TypeAlias = Annotated[int, typer.Option(help="How often to retry a failed request.", min=0)]
+Sound: TypeAlias = Annotated[bool, typer.Option(help="Send the clip's sound to the endpoint along with its frames.")]
 
 
 def endpoint_options(
@@ -87,3 +104,67 @@ def chosen_models(models: list[str] | None, endpoint: str | None = None) -> tupl
     if endpoint is not None and not models:
         raise SettingError("--endpoint needs --model with the model's name at that address.")
     return tuple(models or (DEFAULT_MODEL,))
+
+
+class TableFormat(StrEnum):
+    """Formats of a result table."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+
+
+class ReportFormat(StrEnum):
+    """Formats of a report that is more than one table."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def prints_table(formats: type[StrEnum] = TableFormat) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command `--format`, and its older spellings (`--json`, `--csv`, ...) as hidden flags.
+
+    The command has a keyword `form: str`, which receives the name of the format: `table` where none was chosen.
+
+    Args:
+        formats: The formats to choose from; one of them is `table`.
+
+    Raises:
+        SettingError: From the command, when two formats are chosen.
+    """
+    flags = [form.value for form in formats if form.value != "table"]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def with_format(**given: Any) -> None:
+            chosen = given.pop("form")
+            asked = [] if chosen is None else [f"--format {chosen.value}"]
+            asked += [f"--{flag}" for flag in flags if given.pop(f"as_{flag}")]
+            if len(asked) > 1:
+                raise SettingError(f"{asked[0]} and {asked[1]} exclude each other; choose one.")
+            command(form=asked[0].removeprefix("--").removeprefix("format ") if asked else "table", **given)
+
+        option = typer.Option("--format", help="How to print the results.", show_default="table")
+        added = [_parameter("form", Annotated[formats | None, option], None)]
+        added += [
+            _parameter(f"as_{flag}", Annotated[bool, typer.Option(f"--{flag}", hidden=True)], False) for flag in flags
+        ]
+        own = inspect.signature(command, eval_str=True)
+        kept = [parameter for name, parameter in own.parameters.items() if name != "form"]
+        signature = own.replace(parameters=[_keyword(parameter) for parameter in (*kept, *added)])
+        # Typer reads the options from these two
+        with_format.__signature__ = signature  # type: ignore[attr-defined]
+        with_format.__annotations__ = {name: each.annotation for name, each in signature.parameters.items()}
+        return with_format
+
+    return decorate
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _keyword(parameter: inspect.Parameter) -> inspect.Parameter:
+    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)

@@ -1,4 +1,4 @@
-"""`avem prefs`: preference data made, checked, converted and judged by people."""
+"""`avem prefs`: make, check and convert preference data, and have people rate it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from avem.commands.options import ALL, NONE, ReportFormat, TasksOption, prints_table
 from avem.guards.inputs import need_file, need_path, need_store
 from avem.guards.output_kinds import PREFS, SURVEY
 from avem.guards.outputs import folder_target
@@ -22,7 +23,7 @@ ROWS_FILE = Path("./preferences.jsonl")
 
 
 class Form(StrEnum):
-    """Files that preference rows are written as."""
+    """File formats of preference rows."""
 
     ROWS = "rows"
     REFERENCE = "reference"
@@ -44,35 +45,63 @@ def emorealm() -> None:
 @prefs_app.command("build")
 def build(
     context: typer.Context,
-    root: Annotated[Path, typer.Argument(help="A labelled dataset, in a layout that avem extract knows.")],
+    root: Annotated[Path, typer.Argument(help="A labelled dataset, in a layout that `avem extract` knows.")],
     model: Annotated[str, typer.Option(help="Model that writes captions, questions and answers.")],
-    endpoint: Annotated[str, typer.Option(help="OpenAI-compatible address.")] = "http://localhost:8000/v1",
-    audio_model: Annotated[str, typer.Option(help="Model that hears. [default: the model]")] = "",
+    endpoint: Annotated[str, typer.Option(help="OpenAI-compatible address of the model.")] = "http://localhost:8000/v1",
+    audio_model: Annotated[
+        str, typer.Option(help="Model that writes the captions of the sound.", show_default="the same as --model")
+    ] = "",
     guess_model: Annotated[
-        list[str] | None, typer.Option(help="NAME or NAME@ADDRESS of a text-only guesser; repeat it for several.")
+        list[str] | None,
+        typer.Option(
+            help="Text-only model that guesses answers, as NAME or NAME@ADDRESS; repeat for several.",
+            show_default=NONE,
+        ),
     ] = None,
-    key_variable: Annotated[str, typer.Option(help="Environment variable that holds the key.")] = "OPENAI_API_KEY",
-    out: Annotated[Path | None, typer.Option(help="Folder for everything. [default: ./prefs or ./emorealm]")] = None,
-    dataset: Annotated[str | None, typer.Option(help="The layout, where it is not recognised.")] = None,
-    split: Annotated[str | None, typer.Option(help="Only clips of this split.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many clips, drawn by the seed.", min=1)] = None,
-    tasks: Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="Folder of prompts that replace ours.")] = None,
-    frames: Annotated[int, typer.Option(help="Frames shown of a clip.", min=1)] = 8,
-    blur_captions: Annotated[float, typer.Option(help="Blur this share of each frame, from the bottom.")] = 0.0,
-    parallel: Annotated[int, typer.Option(help="Requests in flight.", min=1)] = 8,
-    retries: Annotated[int, typer.Option(help="Further tries of a failed request.", min=0)] = 5,
-    timeout_s: Annotated[float, typer.Option(help="Longest wait for a reply, in seconds.")] = 120.0,
-    temperature: Annotated[float, typer.Option(help="Of every request.", min=0.0)] = 0.0,
-    response_format: Annotated[str, typer.Option(help="none or json_object, if the server knows it.")] = "none",
-    batch: Annotated[bool, typer.Option("--batch", help="Write files for the provider's batch service.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; count requests and estimate cost.")] = False,
+    key_variable: Annotated[
+        str, typer.Option(help="Environment variable that holds the endpoint's key.")
+    ] = "OPENAI_API_KEY",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for all results.", show_default="./prefs or ./emorealm")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Name of the dataset's layout, if it is not recognised.", show_default="recognised"),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Only clips of this split.", show_default=ALL)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Number of clips to use, drawn with the seed.", min=1, show_default=ALL)
+    ] = None,
+    tasks: TasksOption = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Folder with your own prompts.", show_default="the built-in ones")
+    ] = None,
+    frames: Annotated[int, typer.Option(help="Number of frames to send per clip.", min=1)] = 8,
+    blur_captions: Annotated[
+        float, typer.Option(help="Share of each frame to blur, from the bottom, to hide captions.")
+    ] = 0.0,
+    parallel: Annotated[int, typer.Option(help="Number of requests at a time.", min=1)] = 8,
+    retries: Annotated[int, typer.Option(help="How often to retry a failed request.", min=0)] = 5,
+    timeout_s: Annotated[float, typer.Option(help="Seconds to wait for a reply.")] = 120.0,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature of every request.", min=0.0)] = 0.0,
+    response_format: Annotated[str, typer.Option(help="none, or json_object if the server supports it.")] = "none",
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Write request files for the provider's batch service instead of sending.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count the requests, estimate the cost, and exit; sends nothing.")
+    ] = False,
     price_in: Annotated[float, typer.Option(help="Price of a million prompt tokens.", min=0.0)] = 0.0,
     price_out: Annotated[float, typer.Option(help="Price of a million reply tokens.", min=0.0)] = 0.0,
-    emotion_tolerance: Annotated[float, typer.Option(help="How far emotions may stray from the source.")] = 0.05,
-    seed: Annotated[int, typer.Option(help="Of every draw, and sent with every request.")] = 0,
+    emotion_tolerance: Annotated[
+        float, typer.Option(help="Allowed difference in emotion shares between the rows and the dataset.")
+    ] = 0.05,
+    seed: Annotated[int, typer.Option(help="Random seed, which is also sent with every request.")] = 0,
 ) -> None:
-    """Build from a labelled dataset; the same command goes on where an earlier run stopped and pays nothing twice."""
+    """Build data from a labelled dataset with a model.
+
+    Run the same command again to resume a run that was stopped; no request is paid for twice.
+    """
     kind: Literal["prefs", "emorealm"]
     kind = "emorealm" if context.parent and context.parent.info_name == "emorealm" else "prefs"
     out = out or Path(kind)
@@ -118,26 +147,40 @@ def build(
     result = build_data(options)
     show_build(result)
     if failed := result.ledger.passing:
-        raise PartialFailure(f"{failed} requests got no answer; the same command asks them again.")
+        raise PartialFailure(f"{failed} requests failed; run the same command again to retry them.")
 
 
 @prefs_app.command()
+@prints_table(ReportFormat)
 def validate(
-    rows: Annotated[Path, typer.Argument(help="Preference rows: JSON Lines, or the reference's JSON.")] = ROWS_FILE,
+    rows: Annotated[
+        Path, typer.Argument(help="Preference rows: JSON Lines, or JSON as the reference implementation has it.")
+    ] = ROWS_FILE,
     benchmark: Annotated[
-        list[Path] | None, typer.Option(help="A benchmark that must share no clip with the rows; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="Benchmark file that must share no clip with the rows; may be repeated.", show_default=NONE),
     ] = None,
     cache: Annotated[
-        list[Path] | None, typer.Option(help="A feature store that knows the clips; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="Feature store that must hold the clips; may be repeated.", show_default=NONE),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="The model to be trained; its tokenizer's special tokens are faults in rows.")
+        str | None,
+        typer.Option(
+            help="Model that you will train: reports its tokenizer's special tokens in rows as errors.",
+            show_default=NONE,
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Count warnings as errors.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the sample that the text-only classifier sees.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    seed: Annotated[int, typer.Option(help="Random seed of the text-only classifier's sample.")] = 0,
+    *,
+    form: str,
 ) -> None:
-    """Report every fault with its line, and what a model could tell the answers apart by; exit status 2 on errors."""
+    """Check preference rows.
+
+    Reports every error with its line, and what gives the chosen answer away, such as its length.
+    Exit status 2 if there are errors.
+    """
     need_file(rows, "ROWS")
     for file in benchmark or ():
         need_file(file, "--benchmark", "benchmark file")
@@ -155,22 +198,29 @@ def validate(
 
         tokens = special_tokens(tokenizer_of(model))
     report = validate_rows(rows, benchmark or (), cache or (), seed, tokens)
-    if as_json:
+    if form == "json":
         show_block(json.dumps(report.to_json(), indent=1))
     else:
         show_report(report)
     if bad := report.errors or (strict and len(report.faults)):
-        raise DataError(f"{rows} has {bad} faults that are to be mended before training.")
+        raise DataError(f"{rows} has {bad} errors; fix them before training.")
 
 
 @prefs_app.command()
 def convert(
-    rows: Annotated[Path, typer.Argument(help="Preference rows: JSON Lines, or the reference's JSON.")],
+    rows: Annotated[
+        Path, typer.Argument(help="Preference rows: JSON Lines, or JSON as the reference implementation has it.")
+    ],
     out: Annotated[Path, typer.Argument(help="File to write.")],
-    to: Annotated[Form, typer.Option(help="The form to write.")] = Form.ROWS,
-    media: Annotated[str, typer.Option(help="How a clip's file is called, for forms that name files.")] = "{clip}.mp4",
+    to: Annotated[Form, typer.Option(help="Format to write.")] = Form.ROWS,
+    media: Annotated[
+        str, typer.Option(help="Name pattern of a clip's file, for formats that name files.")
+    ] = "{clip}.mp4",
 ) -> None:
-    """Write preference rows in another form: the reference's JSON, TRL's or LLaMA-Factory's."""
+    """Convert preference rows to another format.
+
+    rows: avem's JSON Lines; reference: the reference implementation's JSON; trl; llama-factory.
+    """
     need_file(rows, "ROWS")
     from avem.tools.prefs.formats import read_rows, write_rows
 
@@ -183,16 +233,28 @@ def convert(
 def survey(
     source: Annotated[Path, typer.Argument(help="Preference rows or a benchmark file.")],
     out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("./survey"),
-    media: Annotated[Path | None, typer.Option(help="Folder of the clips; those asked about are copied.")] = None,
-    votes: Annotated[int, typer.Option(help="People who judge each item.")] = 3,
-    per_booklet: Annotated[int, typer.Option(help="Items that one person gets.")] = 40,
-    attention_every: Annotated[int, typer.Option(help="One of so many items is an attention check; 0: none.")] = 10,
-    verified: Annotated[Path | None, typer.Option(help="Benchmark questions known to be right, as checks.")] = None,
-    sample: Annotated[int | None, typer.Option(help="At most so many rows or questions.", min=1)] = None,
-    label_studio: Annotated[bool, typer.Option("--label-studio", help="Write Label Studio tasks instead.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the sample and the orders.")] = 0,
+    media: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the clips, from which the survey's clips are copied.", show_default=NONE),
+    ] = None,
+    votes: Annotated[int, typer.Option(help="Number of people who rate each item.")] = 3,
+    per_booklet: Annotated[int, typer.Option(help="Number of items per person.")] = 40,
+    attention_every: Annotated[int, typer.Option(help="Number of items per attention check; 0 for no checks.")] = 10,
+    verified: Annotated[
+        Path | None, typer.Option(help="Verified benchmark questions to use as attention checks.", show_default=NONE)
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="Number of rows or questions to sample.", min=1, show_default=ALL)
+    ] = None,
+    label_studio: Annotated[
+        bool, typer.Option("--label-studio", help="Write Label Studio tasks instead of a page.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Random seed of the sample and the item order.")] = 0,
 ) -> None:
-    """Make a page on which people judge rows or questions; it works from a folder, without a server."""
+    """Make a web page on which people rate rows or questions.
+
+    The page works from a folder and needs no server.
+    """
     need_file(source, "SOURCE", "benchmark or preference rows")
     need_file(verified, "--verified", "benchmark file")
     need_path(media, "--media", "folder of clips")
@@ -214,18 +276,27 @@ def survey(
             seed=seed,
         )
     )
-    show(f"{len(items)} items are in {out}; keep {out / 'key.json'}, which holds the right answers, to yourself.")
+    show(f"{len(items)} items are in {out}; keep {out / 'key.json'} private, for it holds the correct answers.")
 
 
 @prefs_app.command("votes")
+@prints_table(ReportFormat)
 def read_votes(
     survey: Annotated[Path, typer.Argument(help="The survey's folder.")],
-    results: Annotated[list[Path], typer.Argument(help="Files that people saved, or Label Studio exports.")],
-    out: Annotated[Path | None, typer.Option(help="Write what was found right here.")] = None,
-    attention: Annotated[float, typer.Option(help="Share of attention checks to pass.", min=0.0, max=1.0)] = 0.75,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+    results: Annotated[list[Path], typer.Argument(help="Files saved from the page, or Label Studio exports.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File for the rows or questions found correct.", show_default=NONE)
+    ] = None,
+    attention: Annotated[
+        float, typer.Option(help="Share of attention checks that a person must pass.", min=0.0, max=1.0)
+    ] = 0.75,
+    *,
+    form: str,
 ) -> None:
-    """Read votes back: majorities, discrepancies and Krippendorff's alpha, as in Tables 6 and 7."""
+    """Count the votes of a survey.
+
+    Shows majorities, discrepancies and Krippendorff's alpha, as in Tables 6 and 7.
+    """
     need_file(survey / "key.json", "SURVEY", "key of a survey")
     for file in results:
         need_file(file, "RESULTS", "file of votes")
@@ -235,7 +306,7 @@ def read_votes(
     from avem.tools.prefs.survey.votes import keep_verified, read_verdicts
 
     verdicts = read_verdicts(survey, results, attention)
-    if as_json:
+    if form == "json":
         show_block(json.dumps([asdict(group) for group in verdicts.groups], indent=1))
     else:
         show_verdicts(verdicts)

@@ -1,4 +1,4 @@
-"""What checking and making preference data found, on standard output."""
+"""Tables about preference data, on standard output."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from avem.tools.prefs.survey.votes import Verdicts
 
 SHOWN_FAULTS = 200
-"""Faults listed on a terminal; `--json` gives all."""
+"""Maximum number of faults in a table; `--format json` lists all."""
 
 
 def show_report(report: Report) -> None:
     """Show faults first, then the file's figures."""
     for fault in report.faults[:SHOWN_FAULTS]:
-        place = f"line {fault.line}" if fault.line else "whole file"
-        show(f"{place}: {'error' if fault.error else 'warning'} {fault.kind}: {fault.message}")
+        where = f"line {fault.line}" if fault.line else "whole file"
+        show(f"{where}: {'error' if fault.error else 'warning'} {fault.kind}: {fault.message}")
     if len(report.faults) > SHOWN_FAULTS:
-        show(f"... and {len(report.faults) - SHOWN_FAULTS} more; --json lists them all.")
+        show(f"... and {len(report.faults) - SHOWN_FAULTS} more; --format json lists them all.")
     for name, counts in report.counts.items():
         show(f"{name}: " + ", ".join(f"{value} {count}" for value, count in counts.items()))
     _show_answers(report)
@@ -32,8 +32,10 @@ def show_report(report: Report) -> None:
 
 
 def _show_answers(report: Report) -> None:
-    header = ("rejected answer", "pairs", "length ratio", "chosen longer", "rejected longer", "told apart by text")
-    table = plain_table(header, (), title="Chosen against rejected (words; text alone: 50 % is chance)")
+    header = ("rejected answer", "pairs", "length ratio", "chosen longer", "rejected longer", "text-only accuracy")
+    table = plain_table(
+        header, (), title="Chosen and rejected answers (lengths in words; text-only accuracy: 50 % is chance)"
+    )
     shares = {result.kind: f"{result.share:.1%}" for result in report.text_only}
     for item in report.lengths:
         ratios = (f"{item.median_ratio:.2f}", f"{item.chosen_longer:.1%}", f"{item.rejected_longer:.1%}")
@@ -42,18 +44,18 @@ def _show_answers(report: Report) -> None:
 
 
 def show_build(result: BuildResult) -> None:
-    """Show how many clips and items were left after each step."""
+    """Show how many clips and items remain after each step."""
     clips = ", ".join(f"{count} {name}" for name, count in result.ledger.clips.items())
     show_table(plain_table(("task", *COLUMNS), result.ledger.table()))
     prompt, completion = result.tokens
-    show(f"Clips: {clips}. Tokens of all replies so far: {prompt} prompt, {completion} reply.")
+    show(f"Clips: {clips}. Tokens so far: {prompt} in prompts, {completion} in replies.")
     for path in result.batch_files:
-        show(f"Hand in {path}.")
+        show(f"Submit {path} to the provider's batch service.")
     if result.waiting:
         folder = result.out / "batch" / "results"
         show(f"{result.waiting}: put the result files into {folder} and run the same command again.")
     else:
-        show(f"{result.rows} rows are in {result.out}; what was left out is in {result.out / 'rejected.jsonl'}.")
+        show(f"{result.rows} rows are in {result.out}; rejected ones are in {result.out / 'rejected.jsonl'}.")
 
 
 def show_estimate(estimate: Estimate) -> None:
@@ -76,6 +78,6 @@ def show_verdicts(verdicts: Verdicts) -> None:
         counts = (row.verified, row.one_correct, row.majority_correct, row.discrepancies, row.final)
         table.add_row(*map(plain, (row.group, *counts, "-" if row.alpha is None else f"{row.alpha:.3f}")))
     show_table(table)
-    show(f"Votes of {len(verdicts.passed)} people count.")
+    show(f"Counted the votes of {len(verdicts.passed)} participants.")
     if verdicts.failed:
         show(f"Attention checks failed: {', '.join(verdicts.failed)}.")

@@ -1,4 +1,4 @@
-"""`avem probe`: what a model's answers hang on."""
+"""`avem probe`: measure which modality a model's answers depend on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avem.commands.options import (
-    AsCsv,
-    AsJson,
-    AsLatex,
-    AsMarkdown,
     Device,
     LimitOption,
     ModelsOption,
@@ -23,18 +19,20 @@ from avem.commands.options import (
     StyleOption,
     TasksOption,
     chosen_models,
+    prints_table,
 )
-from avem.commands.paths import check_probe
+from avem.guards.evaluation import check_probe
 
 if TYPE_CHECKING:
     from avem.evaluate.probes.runner import ProbeOptions
 
-probe_app = typer.Typer(no_args_is_help=True, help="Look at what a model's answers hang on.")
+probe_app = typer.Typer(no_args_is_help=True, help="Measure which modality a model's answers depend on.")
 
-ProbeOut = Annotated[Path, typer.Option(help="Where numbers, pictures and the page go.")]
+ProbeOut = Annotated[Path, typer.Option(help="Folder for numbers, figures and the page.")]
 
 
 @probe_app.command()
+@prints_table()
 def swap(
     model: ModelsOption = None,
     questions: QuestionsOption = Path("./emorealm_v1.json"),
@@ -46,23 +44,24 @@ def swap(
     device: Device = "auto",
     precision: Precision = "auto",
     out: ProbeOut = Path("./probe"),
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-    as_markdown: AsMarkdown = False,
-    as_latex: AsLatex = False,
+    *,
+    form: str,
 ) -> None:
-    """Replace the modality that a question is not about, and see how far the correct answer's likelihood shifts."""
+    """Measure the effect of the other modality on answers.
+
+    Replaces the modality that a question is not about, and measures the change in the correct answer's likelihood.
+    """
     check_probe(chosen_models(model), questions, cache, out)
 
-    from avem.commands.tables import show_sheet, table_form
+    from avem.commands.tables import show_sheet
     from avem.evaluate.probes.runner import run_swap, swap_sheet
 
-    form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
     options = _options(model, questions, cache, style, tasks, limit, seed, device, precision, out)
     show_sheet(swap_sheet(run_swap(options)), form, out / "swap.html")
 
 
 @probe_app.command()
+@prints_table()
 def attention(
     model: ModelsOption = None,
     questions: QuestionsOption = Path("./emorealm_v1.json"),
@@ -74,18 +73,15 @@ def attention(
     device: Device = "auto",
     precision: Precision = "auto",
     out: ProbeOut = Path("./probe"),
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-    as_markdown: AsMarkdown = False,
-    as_latex: AsLatex = False,
+    *,
+    form: str,
 ) -> None:
-    """Share out the attention on video and audio tokens, task by task."""
+    """Measure attention on video and audio tokens, by task."""
     check_probe(chosen_models(model), questions, cache, out)
 
-    from avem.commands.tables import show_sheet, table_form
+    from avem.commands.tables import show_sheet
     from avem.evaluate.probes.runner import attention_sheet, run_attention
 
-    form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
     options = _options(model, questions, cache, style, tasks, limit, seed, device, precision, out)
     show_sheet(attention_sheet(run_attention(options)), form, out / "attention.html")
 

@@ -9,10 +9,6 @@ from typing import Annotated
 import typer
 
 from avem.commands.options import (
-    AsCsv,
-    AsJson,
-    AsLatex,
-    AsMarkdown,
     Device,
     EndpointOption,
     GenerateOption,
@@ -30,26 +26,31 @@ from avem.commands.options import (
     Timeout,
     chosen_models,
     endpoint_options,
+    prints_table,
 )
-from avem.commands.paths import check_bench
+from avem.guards.evaluation import check_bench
 
 
 def recognition_command(dataset: str, title: str) -> Callable[..., None]:
     """The command of one dataset.
 
     Args:
-        dataset: As its reader calls it.
-        title: As people call it.
+        dataset: Name of its reader.
+        title: Its usual name.
     """
 
     def command(
         model: ModelsOption = None,
         cache: StorePath = Path("./cache"),
-        streams: Annotated[str, typer.Option(help="audiovisual, video, audio, or several with commas; all.")] = (
-            "audiovisual"
-        ),
-        split: Annotated[str, typer.Option(help="Only this split of the dataset.")] = "",
-        prompt: Annotated[str | None, typer.Option(help="Another question than the usual one.")] = None,
+        streams: Annotated[
+            str, typer.Option(help="What the model gets: audiovisual, video, audio, several with commas, or all.")
+        ] = "audiovisual",
+        split: Annotated[
+            str, typer.Option(help="Only this split of the dataset.", show_default="its test split, if there is one")
+        ] = "",
+        prompt: Annotated[
+            str | None, typer.Option(help="Your own question.", show_default="the benchmark's own")
+        ] = None,
         generate: GenerateOption = True,
         limit: LimitOption = None,
         media: MediaOption = None,
@@ -63,19 +64,16 @@ def recognition_command(dataset: str, title: str) -> Callable[..., None]:
         device: Device = "auto",
         precision: Precision = "auto",
         out: OutOption = Path("./bench"),
-        as_json: AsJson = False,
-        as_csv: AsCsv = False,
-        as_markdown: AsMarkdown = False,
-        as_latex: AsLatex = False,
+        *,
+        form: str,
     ) -> None:
         check_bench(chosen_models(model, endpoint), cache, out, media=media, endpoint=endpoint)
 
-        from avem.commands.tables import show_sheet, table_form
+        from avem.commands.tables import show_sheet
         from avem.evaluate.recognition.labels import STREAM_CHOICES
         from avem.evaluate.recognition.report import recognition_sheet
         from avem.evaluate.recognition.runner import RecognitionOptions, run_recognition
 
-        form = table_form(as_json=as_json, as_csv=as_csv, as_markdown=as_markdown, as_latex=as_latex)
         shown = tuple(STREAM_CHOICES) if streams == "all" else tuple(streams.split(","))
         options = RecognitionOptions(
             dataset=dataset,
@@ -97,5 +95,7 @@ def recognition_command(dataset: str, title: str) -> Callable[..., None]:
         )
         show_sheet(recognition_sheet(run_recognition(options)), form, out / dataset / "report.html")
 
-    command.__doc__ = f"Ask which emotion each clip of {title} shows: UAR, WAR, F1, recalls and what is confused."
-    return command
+    command.__doc__ = (
+        f"Evaluate emotion recognition on {title}.\n\nReports UAR, WAR, F1, recall by emotion and the confusion matrix."
+    )
+    return prints_table()(command)

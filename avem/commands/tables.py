@@ -1,4 +1,4 @@
-"""Result tables on standard output, in the form that was asked for."""
+"""Result tables on standard output, in the chosen format."""
 
 from __future__ import annotations
 
@@ -20,21 +20,8 @@ from avem.text.terminal import plain, plain_table, show, show_block, show_table
 WRITERS = {"json": to_json, "csv": to_csv, "markdown": to_markdown, "latex": to_latex}
 
 
-def table_form(*, as_json: bool, as_csv: bool, as_markdown: bool, as_latex: bool = False) -> str:
-    """`json`, `csv`, `markdown`, `latex`, or `table` for the terminal.
-
-    Raises:
-        SettingError: More than one was asked for.
-    """
-    flags = (("json", as_json), ("csv", as_csv), ("markdown", as_markdown), ("latex", as_latex))
-    asked = [name for name, on in flags if on]
-    if len(asked) > 1:
-        raise SettingError(f"--{asked[0]} and --{asked[1]} exclude each other; choose one.")
-    return asked[0] if asked else "table"
-
-
 def show_sheet(sheet: Sheet, form: str, page: Path | None = None) -> None:
-    """Show a table in the form that was asked for, and on a terminal where the page is."""
+    """Show a table in the chosen format; with `table`, also say where the page is."""
     if form != "table":
         show_block(sheet.form(form), nl=False)
         return
@@ -53,7 +40,7 @@ def show_results(results: Sequence[BenchResult], form: str, seed: int = 0) -> No
 
 
 def show_differences(results: Sequence[BenchResult], out: Path, form: str) -> None:
-    """Write `reference.json` for every result with written answers; on a terminal, show both scorings side by side."""
+    """Write `reference.json` for every result with written answers; with `table`, show both scorings side by side."""
     for result in results:
         if "generation" not in result.scores:
             raise SettingError(f"{result.name} has no written answers to score as the reference does; use --generate.")
@@ -68,7 +55,7 @@ def show_differences(results: Sequence[BenchResult], out: Path, form: str) -> No
             for name, pair in found["metrics"].items()
         ]
         show_table(plain_table(header, metrics, title=title))
-        show(f"The two judge {len(found['items'])} answers differently; {path} names them.")
+        show(f"The two score {len(found['items'])} answers differently; {path} lists them.")
 
 
 SHOWN_FAILURES = 20
@@ -102,8 +89,8 @@ def show_store(info: StoreInfo) -> None:
     for stream in info.streams:
         if stream.decoded_old_way:
             show(
-                f"{stream.kind}: {stream.decoded_old_way} of {stream.rows} clips were decoded the old way, by decord's "
-                "index, which takes wrong frames of some files; `avem cache repair --redecode` makes them new."
+                f"{stream.kind}: {stream.decoded_old_way} of {stream.rows} clips were decoded by decord's index, which "
+                "takes wrong frames from some files; `avem cache repair --redecode` decodes them again."
             )
         elif stream.decoder == OLD:
             show(f"{stream.kind}: decoded by decord, as the reference implementation decodes.")
@@ -114,7 +101,7 @@ def show_store(info: StoreInfo) -> None:
     if info.silent:
         show(f"silent, every sample is zero: {_some(info.silent)}")
     for mined in info.negatives:
-        stale = "; stale, labels have changed since: mine them again" if mined.get("stale") else ""
+        stale = "; outdated, because labels have changed: mine them again" if mined.get("stale") else ""
         show(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}{stale}")
     for failure in info.failures[:SHOWN_FAILURES]:
         show(f"failed: {failure.clip_id} ({failure.kind}): {failure.reason}")
@@ -129,17 +116,17 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _label_lines(info: StoreInfo) -> list[str]:
-    """Clips of each label, of labels that are none of the seven, and of each split."""
+    """Number of clips for each label, for labels other than the seven, and for each split."""
     labels = {name: count for name, count in sorted(info.emotions.items(), key=lambda item: -item[1]) if name}
     lines = [f"labels: {_counted(labels) or 'none'}"]
     unknown = {f"'{name}'": count for name, count in info.raw_labels.items() if name}
     if unknown:
         first = dict(sorted(unknown.items(), key=lambda item: -item[1])[:SHOWN_FAILURES])
         more = f" and {len(unknown) - len(first)} more" if len(unknown) > len(first) else ""
-        lines.append(f"labels that are none of the seven emotions: {_counted(first)}{more}")
+        lines.append(f"labels other than the seven emotions: {_counted(first)}{more}")
     if info.raw_labels.get(""):
         lines.append(f"without a label: {info.raw_labels['']}")
-    if splits := {name or "without one": count for name, count in info.splits.items()}:
+    if splits := {name or "without a split": count for name, count in info.splits.items()}:
         lines.append(f"splits: {_counted(splits)}")
     return lines
 

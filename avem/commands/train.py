@@ -1,4 +1,4 @@
-"""`avem train`: AVEm-DPO, its ablations and rivals, and supervised training, over a feature store."""
+"""`avem train`: AVEm-DPO, its ablations and baselines, and supervised training, from a feature store."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avem.commands.options import ConfigOption, SetOption
 from avem.text.terminal import show
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ GIB = 1 << 30
 
 
 class TrainingStage(StrEnum):
-    """What is trained, and on which rows."""
+    """Kinds of training."""
 
     PREFERENCE = "preference"
     SFT = "sft"
@@ -28,35 +29,60 @@ class TrainingStage(StrEnum):
 
 
 def train(
-    cache: Annotated[Path | None, typer.Option(help="Feature store. [default: ./cache]")] = None,
-    prefs: Annotated[Path | None, typer.Option(help="Preference rows. [default: ./preferences.jsonl]")] = None,
+    cache: Annotated[Path | None, typer.Option(help="The feature store.", show_default="./cache")] = None,
+    prefs: Annotated[
+        Path | None, typer.Option(help="File of preference rows.", show_default="./preferences.jsonl")
+    ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Instruction rows, for sft and projector. [default: ./instructions.jsonl]")
+        Path | None,
+        typer.Option(
+            help="File of instruction rows, for the stages sft and projector.", show_default="./instructions.jsonl"
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model to start from: a folder or a hub id. [default: chaubeyG/AVERE-7B]")
+        str | None,
+        typer.Option(help="Model to start from: a folder or a hub id.", show_default="chaubeyG/AVERE-7B"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory. [default: ./runs/avem-dpo]")] = None,
-    stage: Annotated[TrainingStage, typer.Option(help="What is trained.")] = TrainingStage.PREFERENCE,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run directory.", show_default="./runs/avem-dpo, ./runs/sft or ./runs/projector, by the stage"
+        ),
+    ] = None,
+    stage: Annotated[TrainingStage, typer.Option(help="Kind of training.")] = TrainingStage.PREFERENCE,
     preset: Annotated[
-        str | None, typer.Option(help="Named settings: paper, no-pmp, no-erp, no-tpd, naive-dpo, vista-dpo, ...")
+        str | None,
+        typer.Option(
+            help="Named settings: paper, no-pmp, no-erp, no-tpd, naive-dpo, vista-dpo, ...",
+            show_default="paper, sft or projector, by the stage",
+        ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting as option=value; may be repeated.")
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    pairing: Annotated[
+        str | None,
+        typer.Option(help="Which rows share a step: mutual, grouped or independent.", show_default="mutual"),
     ] = None,
-    pairing: Annotated[str | None, typer.Option(help="mutual, grouped or independent packing.")] = None,
     resume: Annotated[
-        bool | None, typer.Option("--resume/--no-resume", help="Go on with an interrupted run in --out, or refuse it.")
+        bool | None,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Resume an interrupted run in --out, or stop with an error if there is one.",
+            show_default="resume",
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and the memory it takes without reading weights, and stop.")
+        bool, typer.Option("--dry-run", help="Show the plan and the memory it needs, and exit; reads no weights.")
     ] = False,
     gpu_memory: Annotated[
-        float | None, typer.Option(min=0.1, help="For --dry-run: GiB of the GPU to plan for. [default: this machine's]")
+        float | None,
+        typer.Option(min=0.1, help="For --dry-run: GiB of GPU memory to plan for.", show_default="this machine's"),
     ] = None,
 ) -> None:
-    """Train a model from a feature store; the same command goes on with a run that was interrupted."""
+    """Train a model from a feature store.
+
+    Run the same command again to resume a run that was stopped.
+    """
     from avem.guards.inputs import need_file, need_model, need_store
     from avem.guards.output_kinds import RUN
     from avem.guards.outputs import folder_target
@@ -86,11 +112,11 @@ def train(
 
 
 def show_plan(summary: PlanSummary, gpu_memory: float | None = None) -> None:
-    """Print what a run amounts to.
+    """Print the size of a run and the memory it needs.
 
     Args:
-        summary: Its plan.
-        gpu_memory: GiB of the GPU that it is planned for; None for the device here.
+        summary: The run's plan.
+        gpu_memory: GiB of GPU memory to plan for; None for this machine's device.
     """
     show(f"rows              {summary.rows:>14,}")
     show(f"optimiser steps   {summary.steps:>14,}")
@@ -105,7 +131,7 @@ def show_plan(summary: PlanSummary, gpu_memory: float | None = None) -> None:
 
 
 def _show_memory(memory: MemoryEstimate) -> None:
-    show(f"parameters        {memory.parameters:>14,}, of which {memory.trained:,} learn")
+    show(f"parameters        {memory.parameters:>14,}, {memory.trained:,} of them trained")
     show("memory on each device:")
     for part in ("weights", "gradients", "optimiser", "activations", "workspace", "features", "total"):
         show(f"  {part:<16}{getattr(memory, part) / GIB:>10.2f} GiB")

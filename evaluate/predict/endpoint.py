@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
-import wave
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from avem.endpoint.chat import ChatClient, ChatRequest, ChatSettings, ask_each
+from avem.endpoint.media_parts import JPEG_QUALITY, LONG_SIDE, image_part, scaled, sound_part
 from avem.errors import EndpointError, MediaError
 from avem.evaluate.predict.media_model import FRAMES, ClipMedia, MediaRequest, Take
 from avem.evaluate.predict.predictor import STREAMS, Answer
-from avem.extract.decode.decoded import RATE_HZ
 from avem.guards.secrets import mask
-
-LONG_SIDE = 512
-"""Frames are scaled down to this many pixels on their longer side."""
-JPEG_QUALITY = 85
 
 
 class EndpointModel:
@@ -76,29 +67,8 @@ class EndpointModel:
 
 def messages(text: str, media: ClipMedia) -> list[dict[str, Any]]:
     """One user message: frames as images, sound as WAV, then the text."""
-    parts: list[dict[str, Any]] = []
-    for frame in media.frames if media.frames is not None else ():
-        parts.append({"type": "image_url", "image_url": {"url": jpeg_uri(frame)}})
+    frames = media.frames if media.frames is not None else ()
+    parts = [image_part(scaled(Image.fromarray(frame))) for frame in frames]
     if media.samples is not None:
-        parts.append({"type": "input_audio", "input_audio": {"data": wav_base64(media.samples), "format": "wav"}})
+        parts.append(sound_part(media.samples))
     return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
-
-
-def jpeg_uri(frame: npt.NDArray[np.uint8]) -> str:
-    """A frame, uint8 [H, W, 3], as the data URI of a JPEG."""
-    image = Image.fromarray(frame)
-    image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
-    sink = io.BytesIO()
-    image.save(sink, "JPEG", quality=JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}"
-
-
-def wav_base64(samples: npt.NDArray[np.float32]) -> str:
-    """Sound, float32 [samples] at 16 kHz, as a 16-bit WAV file in base64."""
-    sink = io.BytesIO()
-    with wave.open(sink, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE_HZ)
-        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
-    return base64.b64encode(sink.getvalue()).decode()

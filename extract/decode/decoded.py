@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from avem.records import RATE_HZ as RATE_HZ
+
 Frames = npt.NDArray[np.uint8]
 Samples = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
-RATE_HZ = 16000
 MIN_SOUND_S = 1
 """Shorter sound is padded with zeros to this length."""
 MAX_SOUND_S = 30

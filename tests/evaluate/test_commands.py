@@ -55,12 +55,17 @@ def test_forms(given):
     assert invoke(given, "--csv").stdout.startswith("task,metric,model")
     assert invoke(given, "--markdown").stdout.startswith("| task |")
     assert invoke(given, "--latex").stdout.startswith("\\begin{tabular}{l")
+    for form in ("table", "json", "csv", "markdown", "latex"):
+        older = [] if form == "table" else [f"--{form}"]
+        assert invoke(given, "--format", form).stdout == invoke(given, *older).stdout
     with pytest.raises(SettingError, match="--json and --csv"):
         invoke(given, "--json", "--csv")
+    with pytest.raises(SettingError, match="--format csv and --json"):
+        invoke(given, "--format", "csv", "--json")
 
 
 def test_reference_scoring_says_where_the_two_differ(given):
-    assert "judge 0 answers differently" in invoke(given, "--reference-scoring").output
+    assert "score 0 answers differently" in invoke(given, "--reference-scoring").output
     kept = json.loads((given / "bench" / "others" / "reference.json").read_text())
     assert kept["metrics"]["reasoning_basic_video_overall_accuracy"] == {"ours": 50.0, "reference": 50.0}
     question = Question("q", "v", "modality_agreement", "?", ("(A) Yes", "(B) No"), "A")

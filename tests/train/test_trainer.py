@@ -74,7 +74,7 @@ def test_only_the_adapter_is_trained_and_saved(kit, trained):
         assert torch.equal(after[inside], value), name
 
 
-@pytest.mark.parametrize("name", [name for name in PREFERENCE_PRESETS if name not in ("paper", "demo")])
+@pytest.mark.parametrize("name", [name for name in PREFERENCE_PRESETS if name != "paper"])
 def test_every_preset_trains(kit, tmp_path, name):
     settings = kit.preference_settings(tmp_path / "run", epochs=1, max_steps=2)
     run = train_preferences(build_config(PreferenceConfig, settings, preset=PREFERENCE_PRESETS[name]))

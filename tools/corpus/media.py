@@ -8,9 +8,10 @@ from pathlib import Path
 import av
 import numpy as np
 
+from avem.records import RATE_HZ
 from avem.tools.corpus.drawing import SIZE, draw_frames
 from avem.tools.corpus.scene import Scene
-from avem.tools.corpus.voice import RATE_HZ, synthesise
+from avem.tools.corpus.voice import synthesise
 
 FPS = 8
 DURATION_S = 2.5

@@ -6,12 +6,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import butter, sosfilt
 
-from avem.records import Modality
+from avem.records import RATE_HZ, Modality
 from avem.tools.corpus.scene import Person, Scene
 
 Signal = npt.NDArray[np.float64]
 
-RATE_HZ = 16000
 VOWELS_HZ = ((730, 1090), (270, 2290), (530, 1840), (570, 840))
 """First and second formants of four vowels."""
 

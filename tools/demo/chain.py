@@ -18,10 +18,10 @@ from avem.guards.ownership import owned
 from avem.systems import peak_memory_bytes
 from avem.tools.corpus.build import Corpus, build_corpus
 from avem.tools.demo.models import make_encoders, make_untrained
+from avem.tools.demo.presets import PREFERENCE, SUPERVISED
 from avem.train.data.rows import read_instructions, read_preferences
 from avem.train.preference import train_preferences
 from avem.train.settings.config import PreferenceConfig, SupervisedConfig
-from avem.train.settings.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS
 from avem.train.supervised import train_supervised
 
 logger = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ class DemoOptions:
     out: Path = Path("./demo")
     clips: int = 1000
     seed: int = 0
-    base_epochs: int = int(SUPERVISED_PRESETS["demo"]["epochs"])
-    epochs: int = int(PREFERENCE_PRESETS["demo"]["epochs"])
+    base_epochs: int = int(SUPERVISED["epochs"])
+    epochs: int = int(PREFERENCE["epochs"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def _train_base(options: DemoOptions, corpus: Corpus, store: FeatureStore) -> Pa
         data=corpus.instructions,
         out=options.out / "runs" / "base",
         seed=options.seed,
-        **{**SUPERVISED_PRESETS["demo"], "epochs": options.base_epochs},
+        **{**SUPERVISED, "epochs": options.base_epochs},
     )
     model = make_untrained(
         read_instructions(corpus.instructions), read_preferences(corpus.preferences), store, options.seed
@@ -122,7 +122,7 @@ def _train_preferences(options: DemoOptions, corpus: Corpus, base: Path) -> Path
         prefs=corpus.preferences,
         out=options.out / "runs" / "avem-dpo",
         seed=options.seed,
-        **{**PREFERENCE_PRESETS["demo"], "epochs": options.epochs},
+        **{**PREFERENCE, "epochs": options.epochs},
     )
     return train_preferences(config)
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from PIL import Image, ImageFilter
 
+from avem.endpoint.media_parts import LONG_SIDE, Part, image_part, scaled, sound_part
 from avem.errors import DataError, MediaError
-from avem.extract.decode.media import RATE_HZ, read_waveform, sample_frames
+from avem.extract.decode.media import read_waveform, sample_frames
 from avem.guards.inside import inside
 from avem.records import Clip, Modality
 
-Parts = list[dict[str, Any]]
+Parts = list[Part]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +23,7 @@ class MediaOptions:
 
     frames: int = 8
     """Frames spread evenly over the clip (B.1)."""
-    longest_side: int = 512
+    longest_side: int = LONG_SIDE
     """Larger frames are scaled down to this, in pixels."""
     blur_captions: float = 0.0
     """Share of the frame's height, from the bottom, blurred so that burnt-in captions can't be read; 0: none."""
@@ -79,41 +75,23 @@ def sound_parts(path: Path) -> Parts:
     Raises:
         MediaError: It has no readable sound.
     """
-    samples = np.round(np.clip(read_waveform(path), -1, 1) * 32767).astype("<i2")
-    data = io.BytesIO()
-    with wave.open(data, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE_HZ)
-        file.writeframes(samples.tobytes())
-    return [{"type": "input_audio", "input_audio": {"data": _base64(data.getvalue()), "format": "wav"}}]
+    return [sound_part(read_waveform(path))]
 
 
 def frame_parts(path: Path, options: MediaOptions) -> Parts:
-    """Frames spread over a clip, in order, as JPEG.
+    """Frames at even distances over a clip, in order, as JPEG.
 
     Raises:
         MediaError: It has no readable video.
     """
-    parts: Parts = []
-    for pixels in sample_frames(path, options.frames):
-        data = io.BytesIO()
-        show_frame(Image.fromarray(pixels), options).save(data, "JPEG", quality=90)
-        url = f"data:image/jpeg;base64,{_base64(data.getvalue())}"
-        parts.append({"type": "image_url", "image_url": {"url": url}})
-    return parts
+    return [image_part(show_frame(Image.fromarray(pixels), options)) for pixels in sample_frames(path, options.frames)]
 
 
 def show_frame(image: Image.Image, options: MediaOptions) -> Image.Image:
     """A frame as it is shown: scaled down, and its lower part blurred if asked for."""
-    image = image.copy()
-    image.thumbnail((options.longest_side, options.longest_side))
+    image = scaled(image, options.longest_side)
     if options.blur_captions > 0:
         band = (0, round(image.height * (1 - options.blur_captions)), image.width, image.height)
         radius = max(image.height / 30, 4)  # about half a caption's letters, which leaves none of them legible
         image.paste(image.crop(band).filter(ImageFilter.GaussianBlur(radius)), band[:2])
     return image
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

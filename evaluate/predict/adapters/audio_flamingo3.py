@@ -6,7 +6,7 @@ from typing import Any
 
 from avem.evaluate.predict.adapters.base import Adapter
 from avem.evaluate.predict.media_model import ClipMedia
-from avem.extract.decode.decoded import RATE_HZ
+from avem.records import RATE_HZ
 
 
 class AudioFlamingo3(Adapter):

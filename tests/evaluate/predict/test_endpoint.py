@@ -12,9 +12,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from avem.commands.bench import bench_app
+from avem.endpoint.media_parts import LONG_SIDE, image_part, scaled, sound_part
 from avem.errors import EndpointError, MissingFileError, SettingError
 from avem.evaluate.emorealm.results import read_result
-from avem.evaluate.predict.endpoint import LONG_SIDE, jpeg_uri, messages, wav_base64
+from avem.evaluate.predict.endpoint import messages
 from avem.evaluate.predict.loading import EndpointOptions
 from avem.evaluate.predict.media_files import files_of_folder, files_of_store
 from avem.evaluate.predict.media_model import INSTRUCTION, ClipMedia, MediaPredictor
@@ -144,12 +145,13 @@ def test_recognition_behind_an_endpoint(tmp_path, questions):
 
 def test_media_as_parts():
     frames = np.full((1, 40, 2 * LONG_SIDE, 3), 200, np.uint8)
-    picture = Image.open(io.BytesIO(base64.b64decode(jpeg_uri(frames[0]).split(",")[1])))
+    url = image_part(scaled(Image.fromarray(frames[0])))["image_url"]["url"]
+    picture = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
     assert picture.size == (LONG_SIDE, 20)
     tone = np.array([0, 0.5, -2.0], np.float32)
-    with wave.open(io.BytesIO(base64.b64decode(wav_base64(tone)))) as file:
+    with wave.open(io.BytesIO(base64.b64decode(sound_part(tone)["input_audio"]["data"]))) as file:
         assert file.getframerate() == 16000
-        assert np.frombuffer(file.readframes(3), "<i2").tolist() == [0, 16383, -32767]
+        assert np.frombuffer(file.readframes(3), "<i2").tolist() == [0, 16384, -32767]  # rounded, and clipped
     assert messages("Why?", ClipMedia()) == [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}]
 
 

@@ -102,7 +102,7 @@ def test_an_interrupted_run_comes_to_rest_and_loses_no_reply(corpus, scenes, tmp
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "goes on from here" in said
+    assert "run the same command again to resume" in said
     assert "Traceback" not in said
     assert sorted(answered(out)) == sorted(standin.billed)
 

@@ -8,6 +8,8 @@ import json
 import pytest
 
 from avem.errors import DataError, MissingFileError, SettingError
+from avem.tools.demo import presets as demo
+from avem.tools.project.proof import presets as proof
 from avem.train.settings.config import PreferenceConfig, SupervisedConfig
 from avem.train.settings.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS, preset
 from avem.train.settings.sources import build_config, parse_override
@@ -123,3 +125,21 @@ def test_a_run_may_go_on_with_other_housekeeping_but_not_with_other_mathematics(
     config = PreferenceConfig(**PATHS)
     assert dataclasses.replace(config, keep_checkpoints=9, save_every=1).identity() == config.identity()
     assert dataclasses.replace(config, beta=0.2).identity() != config.identity()
+
+
+def test_presets_of_the_demo_and_the_proof_are_not_among_the_users():
+    for presets in (PREFERENCE_PRESETS, SUPERVISED_PRESETS):
+        with pytest.raises(SettingError) as refused:
+            preset(presets, "proof")
+        assert "proof," not in str(refused.value)
+        assert "demo" not in str(refused.value)
+
+
+@pytest.mark.parametrize("values", [demo.PREFERENCE, *proof.PREFERENCE.values()])
+def test_preference_settings_of_the_demo_and_the_proof_are_valid(values):
+    assert build_config(PreferenceConfig, PATHS, preset=values).learning_rate > 0
+
+
+@pytest.mark.parametrize("values", [demo.SUPERVISED, *proof.SUPERVISED.values()])
+def test_supervised_settings_of_the_demo_and_the_proof_are_valid(values):
+    assert build_config(SupervisedConfig, SUPERVISED_PATHS, preset=values).learning_rate > 0

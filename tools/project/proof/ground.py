@@ -15,13 +15,13 @@ from avem.records import Question
 from avem.tools.corpus.build import Corpus, RowRecipe, write_corpus
 from avem.tools.demo.models import LlamaSize, make_untrained
 from avem.tools.project.proof.encoders import teach_encoders
+from avem.tools.project.proof.presets import SUPERVISED
 from avem.tools.project.proof.rows import instructions, preferences, questions
 from avem.tools.project.proof.scenes import BASE, PREFERENCE, Split, draw_splits
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED
 from avem.train.data.rows import read_instructions, read_preferences
 from avem.train.settings.config import SupervisedConfig
-from avem.train.settings.presets import SUPERVISED_PRESETS
 from avem.train.supervised import train_supervised
 
 CORPUS_SEED = 0
@@ -129,7 +129,7 @@ def _train_base(seed: int, *, corpus: Corpus, cache: Path, folder: Path, setting
         out=folder / str(seed),
         seed=seed,
         device="cpu",
-        **{**SUPERVISED_PRESETS["proof"], **settings},
+        **{**SUPERVISED["proof"], **settings},
     )
     rows, pairs = read_instructions(corpus.instructions), read_preferences(corpus.preferences)
     model = make_untrained(rows, pairs, FeatureStore.open(cache), seed, BASE_SIZE)

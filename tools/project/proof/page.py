@@ -94,7 +94,7 @@ def _marks(blocks: Mapping[str, str], prefix: str) -> list[str]:
 
 
 def main(
-    results: Annotated[Path, typer.Argument(help="Raw results, as `avem sweep proof` writes them.")],
+    results: Annotated[Path, typer.Argument(help="Raw results, as `avem proof run` writes them.")],
     page: Annotated[Path, typer.Argument(help="Markdown page whose tables are made again.")],
     prefix: Annotated[str, typer.Option(help="What stands before the names in the marks of these results.")] = "",
     figures: Annotated[

@@ -21,12 +21,12 @@ from avem.files import json_sha256, write_atomic
 from avem.tools.ctranslate2 import read_model_bin, to_openai
 from avem.tools.demo.models import CONTEXT_STEPS, FRAMES
 from avem.tools.project.proof.ground import Ground, make_corpus, make_store, on_first_clips
+from avem.tools.project.proof.presets import SUPERVISED
 from avem.tools.project.proof.scenes import Split
 from avem.train import AudiovisualConfig, AudiovisualLM
 from avem.train.checkpoints.merge import merge_model
 from avem.train.model.language_models import load_language_model
 from avem.train.settings.config import SupervisedConfig
-from avem.train.settings.presets import SUPERVISED_PRESETS
 from avem.train.supervised import train_supervised
 
 NAME = "smollm2"
@@ -84,7 +84,7 @@ def make_released_ground(
             out=folder / "run",
             seed=SEED,
             device="cpu",
-            **{**SUPERVISED_PRESETS["proof-smollm2"], **settings},
+            **{**SUPERVISED["proof-smollm2"], **settings},
         )
     )
     base = run / "merged"  # goes where the run goes

@@ -1,4 +1,4 @@
-"""`avem sweep proof`: everything from nothing, or what is left of it, to the raw results and the tables."""
+"""`avem proof run`: everything from nothing, or what is left of it, to the raw results and the tables."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from avem.tools.project.proof.encoders import SCENES
 from avem.tools.project.proof.ground import CORPUS_SEED, Ground, make_ground, make_store, on_first_clips
 from avem.tools.project.proof.naming import named
 from avem.tools.project.proof.page import write_page
+from avem.tools.project.proof.presets import PREFERENCE, SUPERVISED
 from avem.tools.project.proof.probing import STYLE, probe, probe_measures, read_probes
 from avem.tools.project.proof.record import Record, intact
 from avem.tools.project.proof.released import NAME as RELEASED
@@ -36,7 +37,6 @@ from avem.tools.project.proof.verdicts import judge
 from avem.tools.sweep.grid import Grid, GridRun, read_grid
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED, RunResult, SweepOptions, run_sweeps, sweep_config
-from avem.train.settings.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS
 
 GRIDS = ("table3", "table5", "table17", "table18", "strengths", "pairing")
 DEEPER = ("table3", "table5", "table17", "table18", "pairing")
@@ -51,7 +51,7 @@ PROBE_CLIPS = 280
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProofOptions:
-    """Settings of `avem sweep proof`."""
+    """Settings of `avem proof run`."""
 
     out: Path = Path("./proof")
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -134,7 +134,7 @@ def run_released(options: ProofOptions) -> dict[str, Sheet]:
 
 def _run_released(options: ProofOptions) -> dict[str, Sheet]:
     grid = read_grid("table3")
-    settings = {**PREFERENCE_PRESETS[f"proof-{RELEASED}"], **options.settings}
+    settings = {**PREFERENCE[f"proof-{RELEASED}"], **options.settings}
     options = replace(options, settings=settings, further_seeds=())
     _check(options)
     ground = make_released_ground(options.out, options.splits, options.teaching, options.base_settings)
@@ -180,7 +180,7 @@ def _sweep(options: ProofOptions, ground: Ground, grids: Sequence[Grid], split: 
         style=STYLE,
         seeds=options.seeds,
         device="cpu",
-        settings={**PREFERENCE_PRESETS["proof"], **options.settings},
+        settings={**PREFERENCE["proof"], **options.settings},
         only=tuple(set(options.only) & names),
         workers=options.workers,
     )
@@ -219,7 +219,7 @@ def _candidates(options: ProofOptions) -> list[dict[str, Any]]:
     file = options.out / CANDIDATES
     if not file.is_file():
         return []
-    with intact(str(file), "delete it, or run `avem sweep proof-settings`"):
+    with intact(str(file), "delete it, or run `avem proof run --part settings`"):
         content = read_sealed(file)
         found: list[dict[str, Any]] = content["tried"]
         candidates_sheet(found)
@@ -233,7 +233,7 @@ def _make_ground(options: ProofOptions, seeds: Sequence[int]) -> Ground:
 
 def _check(options: ProofOptions) -> None:
     """Refuse settings and seeds that no run can have, before the ground is made for them."""
-    settings = {**PREFERENCE_PRESETS["proof"], **options.settings}
+    settings = {**PREFERENCE["proof"], **options.settings}
     for seed in options.seeds:
         sweep_config(settings, seed, SweepOptions(out=options.out))
 
@@ -284,8 +284,8 @@ def _probe_one(
 
 def _settings(options: ProofOptions, preset: str) -> dict[str, Any]:
     return {
-        "base": {**SUPERVISED_PRESETS[preset], **options.base_settings},
-        "preferences": {**PREFERENCE_PRESETS["proof"], **options.settings},
+        "base": {**SUPERVISED[preset], **options.base_settings},
+        "preferences": {**PREFERENCE["proof"], **options.settings},
         "splits": {name: [split.clips, split.persons] for name, split in options.splits.items()},
         "seeds": list(options.seeds),
         "further_seeds": list(options.further_seeds),

@@ -1,0 +1,53 @@
+"""Settings of the proof's trainings: `proof` on the small bases, `proof-smollm2` from released weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PREFERENCE: dict[str, dict[str, Any]] = {
+    "proof": {
+        "beta": 3.0,
+        "gamma_tpd": 0.3,
+        "learning_rate": 1e-3,
+        "batch_size": 32,
+        "accumulation": 1,
+        "warmup": 0.1,
+        "epochs": 2,
+        "adam_beta2": 0.98,
+        "reliance_rows": 0,
+        "trackers": "none",
+        "save_every": 0,
+    },
+    "proof-smollm2": {"precision": "bf16", "epochs": 1, "max_steps": 120},
+}
+"""Settings of `PreferenceConfig`."""
+
+SUPERVISED: dict[str, dict[str, Any]] = {
+    "proof": {
+        "learning_rate": 1e-3,
+        "batch_size": 48,
+        "accumulation": 1,
+        "epochs": 4,
+        "warmup": 0.05,
+        "weight_decay": 0.01,
+        "adam_beta2": 0.98,
+        "trackers": "none",
+    },
+    "proof-smollm2": {
+        "tune": "lora",
+        "lora_rank": 32,
+        "lora_scale": 2.0,
+        "learning_rate": 1e-3,
+        "projector_learning_rate": 2e-3,
+        "batch_size": 48,
+        "accumulation": 1,
+        "epochs": 1,
+        "max_steps": 1000,
+        "warmup": 0.05,
+        "adam_beta2": 0.98,
+        "precision": "bf16",
+        "reliance_rows": 0,
+        "trackers": "none",
+    },
+}
+"""Settings of `SupervisedConfig`, for the bases."""
