@@ -27,6 +27,7 @@ from avem.files import file_sha256
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
 from avem.progress import stage
+from avem.reading import read_text
 
 AXES: dict[Kind, int] = {"video": 3, "audio": 2}
 """Axes of one clip's features in the store."""
@@ -92,10 +93,13 @@ def read_labels(path: Path) -> Labels:
     """
     if not path.is_file():
         raise MissingFileError(f"There is no file {path} with labels.")
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    if lines and "clip_id" in next(csv.reader(lines[:1])):
-        table = csv.DictReader(lines)
-        return {_stem(row["clip_id"]): {name: row.get(name) or "" for name in LABELS} for row in table}
+    lines = read_text(path).splitlines()
+    try:
+        if lines and "clip_id" in next(csv.reader(lines[:1])):
+            table = csv.DictReader(lines)
+            return {_stem(row["clip_id"] or ""): {name: row.get(name) or "" for name in LABELS} for row in table}
+    except csv.Error as error:
+        raise DataError(f"{path} is not valid CSV ({error}); correct it.") from error
     labels = {}
     for number, line in enumerate(lines, start=1):
         cells = line.split()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import tempfile
@@ -18,6 +17,7 @@ from avem.guards.disk import writing
 from avem.guards.output_kinds import BENCH
 from avem.guards.outputs import make_folders
 from avem.guards.ownership import Owner, opened
+from avem.reading import parse_json, read_bytes, read_text
 from avem.sealed.checksums import CHECK, unseal
 from avem.sealed.log import intact_records, is_torn, sealed_line
 
@@ -44,7 +44,7 @@ def read_answers(path: Path | str) -> dict[str, str]:
     """
     path = Path(path)
     if path.is_dir():
-        pairs = [(file.stem, _read_text(file)) for file in sorted(path.glob("*.txt"))]
+        pairs = [(file.stem, read_text(file)) for file in sorted(path.glob("*.txt"))]
     elif path.suffix == ".jsonl":
         pairs = read_json_lines(path, _pair)
     elif path.is_file():
@@ -166,9 +166,7 @@ def kept_or_spare(out_dir: Path | None) -> Iterator[Path]:
 
 def _read_json(path: Path) -> list[tuple[str, str]]:
     try:
-        content = json.loads(_read_text(path), object_pairs_hook=_no_key_twice)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON ({error}).") from error
+        content = parse_json(read_bytes(path), str(path), pairs=_no_key_twice)
     except _KeyTwiceError as error:
         raise DataError(f"{path} holds two different answers for {error}; keep one.") from error
     if isinstance(content, dict):
@@ -209,10 +207,3 @@ def _pair(entry: dict[str, Any]) -> tuple[str, str]:
     if not isinstance(text, str):
         raise ValueError(f"there is no text in any of {', '.join(TEXT_FIELDS)}")
     return str(entry["id"]), text
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text.") from error

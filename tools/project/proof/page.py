@@ -21,6 +21,7 @@ from avem.errors import AvemError, DataError
 from avem.evaluate.page import page_environment
 from avem.evaluate.sheets import Sheet
 from avem.files import save_page, write_atomic
+from avem.reading import read_text
 from avem.text.terminal import show
 from avem.tools.project.proof.figure import draw_claims
 from avem.tools.project.proof.record import Record
@@ -98,7 +99,7 @@ def main(
     try:
         judged = judge_record(Record.read(results))
         blocks = {name: sheet.form("markdown") for name, sheet in make_sheets(judged).items()}
-        filled = fill(page.read_text(encoding="utf-8"), blocks, prefix)
+        filled = fill(read_text(page), blocks, prefix)
         if figures is not None:
             for name, svg in draw_figures(judged).items():
                 write_atomic(figures / f"{prefix or 'proof'}-{name}.svg", svg)
