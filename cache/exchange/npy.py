@@ -12,7 +12,9 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -177,12 +179,18 @@ def _spec(kind: Kind, folder: Path, files: Mapping[str, Path], dtype: str) -> St
     raise DataError(f"None of the .npy files in {folder} holds a clip's features; they need 1 to {AXES[kind]} axes.")
 
 
+NPY_ERRORS = (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError, BadZipFile, TokenError)
+"""What numpy says of a damaged file: its header is Python, its shape may be larger than memory."""
+
+
 def _read(file: Path, kind: Kind) -> npt.NDArray[np.float32] | str:
     """One clip's features with all the axes of its stream, or why they can't be had."""
     try:
         values = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        return f"{file.name} can't be read ({str(error).splitlines()[0]})"
+    except NPY_ERRORS as error:
+        return f"{file.name} can't be read ({next(iter(str(error).splitlines()), type(error).__name__)})"
+    if not isinstance(values, np.ndarray):
+        return f"{file.name} is an .npz archive; save one array a file with numpy.save"
     if values.dtype.kind not in "fiu" or not 1 <= values.ndim <= AXES[kind] or not values.size:
         return f"{file.name} holds {values.dtype} {values.shape} and no features of a clip"
     missing = AXES[kind] - values.ndim

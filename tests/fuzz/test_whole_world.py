@@ -68,13 +68,11 @@ def test_a_broken_file_is_one_sentence(pattern, filled, tmp_path, monkeypatch, c
             check(*run(arguments, monkeypatch, capsys))
             assert _files(folder) == before
         except BaseException as error:  # every fault of a kind is shown at once  # noqa: BLE001
-            name = path.relative_to(folder)
+            name, head = path.relative_to(folder), path.read_bytes()[:60]
             where = error.__traceback__
             while where and where.tb_next:
                 where = where.tb_next
             line = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where else ""
-            faults.append(
-                f"{case} {name} {path.read_bytes()[:60]!r} {arguments}: {type(error).__name__} {str(error)[:300]} {line}"
-            )
+            faults.append(f"{case} {name} {head!r} {arguments}: {type(error).__name__} {str(error)[:250]} {line}")
         shutil.rmtree(folder)
     assert not faults, "\n".join(faults)
