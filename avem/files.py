@@ -17,7 +17,7 @@ from avem.guards.disk import writing
 from avem.guards.output_kinds import PAGE, FileKind, FolderKind, mark
 from avem.guards.outputs import Reads, file_target, folder_place, folder_target
 from avem.guards.secrets import mask_distinct, mask_json
-from avem.reading import parse_json, read_bytes
+from avem.reading import advise, parse_json, read_bytes, read_json
 
 Record = TypeVar("Record")
 
@@ -68,9 +68,9 @@ def claim_directory(directory: Path, name: str, settings: Mapping[str, Any], wha
     path, settings = directory / name, mask_json(settings)
     if path.is_file():
         try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{path} is damaged ({error}); give a new folder with --out.") from error
+            known = read_json(path, surrogates=True)
+        except DataError as error:
+            raise DataError(advise(error, "give a new folder with --out")) from error
         if known != settings:
             raise SettingError(f"{directory} holds a {what} of other settings; give another folder with --out.")
     elif directory.exists() and not directory.is_dir():
@@ -145,21 +145,6 @@ def _apply_umask(fresh: Path) -> None:
             path = Path(place) / name
             if not path.is_symlink():
                 path.chmod(mode & 0o666)
-
-
-def irregular(mode: int) -> str:
-    """What a file's mode says that it is other than a file, as the end of a sentence; empty for a file.
-
-    Reading a FIFO or a device may never end, so whoever reads what a user names looks here first.
-    """
-    kinds = {
-        stat.S_IFIFO: "is a FIFO, not a file",
-        stat.S_IFSOCK: "is a socket, not a file",
-        stat.S_IFCHR: "is a device, not a file",
-        stat.S_IFBLK: "is a device, not a file",
-        stat.S_IFDIR: "is a folder, not a file",
-    }
-    return "" if stat.S_ISREG(mode) else kinds.get(stat.S_IFMT(mode), "is not a file")
 
 
 def file_sha256(path: Path) -> str:

@@ -10,12 +10,42 @@ import json
 import math
 import stat
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from avem.errors import DataError, MissingFileError
 
 _NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
+
+
+def irregular(mode: int) -> str:
+    """What a file's mode says that it is other than a file, as the end of a sentence; empty for a file.
+
+    Reading a FIFO or a device may never end, so whoever reads what a user names looks here first.
+
+    Example:
+        >>> irregular(0o010644)
+        'is a FIFO, not a file'
+    """
+    kinds = {
+        stat.S_IFIFO: "is a FIFO, not a file",
+        stat.S_IFSOCK: "is a socket, not a file",
+        stat.S_IFCHR: "is a device, not a file",
+        stat.S_IFBLK: "is a device, not a file",
+        stat.S_IFDIR: "is a folder, not a file",
+    }
+    return "" if stat.S_ISREG(mode) else kinds.get(stat.S_IFMT(mode), "is not a file")
+
+
+def advise(error: Exception, advice: str) -> str:
+    """An error's sentence with what to do about it.
+
+    Example:
+        >>> advise(DataError("a.json is not JSON."), "fetch the checkpoint again")
+        'a.json is not JSON; fetch the checkpoint again.'
+    """
+    return f"{str(error).removesuffix('.')}; {advice}."
 
 
 def read_bytes(path: Path) -> bytes:
@@ -26,8 +56,8 @@ def read_bytes(path: Path) -> bytes:
         DataError: It is not a regular file, or it can't be read.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise DataError(f"{path} is not a regular file; name a file.")
+        if problem := irregular(path.stat().st_mode):
+            raise DataError(f"{path} {problem}; name a file.")
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingFileError(f"There is no file {path}.") from error
@@ -56,7 +86,15 @@ def decode(data: bytes, where: str) -> str:
         raise DataError(f"{where} is not UTF-8 text (line {line}); save it as UTF-8.") from error
 
 
-def parse_json(text: str | bytes, where: str, expect: type | None = None, *, finite: bool = False) -> Any:
+def parse_json(
+    text: str | bytes,
+    where: str,
+    expect: type | None = None,
+    *,
+    finite: bool = False,
+    surrogates: bool = False,
+    pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
     """Parse JSON.
 
     Args:
@@ -64,6 +102,8 @@ def parse_json(text: str | bytes, where: str, expect: type | None = None, *, fin
         where: The file, and the line in it, for the message.
         expect: `dict` or `list` where only that will do.
         finite: Refuse NaN and infinite numbers.
+        surrogates: Accept lone surrogates. avem's own records have them where a file's name is not UTF-8.
+        pairs: Makes an object of its keys and values, as `object_pairs_hook` of `json.loads`.
 
     Raises:
         DataError: It is not JSON, is of another type, is nested too deeply, or holds a number or a text that can't be
@@ -75,8 +115,13 @@ def parse_json(text: str | bytes, where: str, expect: type | None = None, *, fin
     """
     text = decode(text, where) if isinstance(text, bytes) else text
     try:
-        value = json.loads(text, parse_constant=_refuse if finite else None, parse_float=_finite if finite else None)
-        if "\\ud" in text.lower():
+        value = json.loads(
+            text,
+            parse_constant=_refuse if finite else None,
+            parse_float=_finite if finite else None,
+            object_pairs_hook=pairs,
+        )
+        if not surrogates and "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise DataError(f"{where} is not JSON ({error}).") from error
@@ -91,9 +136,9 @@ def parse_json(text: str | bytes, where: str, expect: type | None = None, *, fin
     return value
 
 
-def read_json(path: Path, expect: type | None = None, *, finite: bool = False) -> Any:
+def read_json(path: Path, expect: type | None = None, *, finite: bool = False, surrogates: bool = False) -> Any:
     """Parse a JSON file; see `parse_json` and `read_bytes`."""
-    return parse_json(read_bytes(path), str(path), expect, finite=finite)
+    return parse_json(read_bytes(path), str(path), expect, finite=finite, surrogates=surrogates)
 
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ Rows of features are not made here: what is missing of them is extracted again, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from avem.cache.verify_files import damaged_records_of, is_sound_line, metadata_
 from avem.errors import StoreError
 from avem.files import write_atomic
 from avem.guards.disk import disk_reason
+from avem.reading import read_json
 
 
 def restore_files(store: Path) -> list[str]:
@@ -57,8 +57,7 @@ def _root(store: Path, location: Location) -> Iterator[str]:
     if not metadata_problem(location, ""):
         return
     with suppress(ValueError, FileNotFoundError):
-        found = json.loads((store / layout.METADATA).read_bytes())
-        layout.refuse_newer(found if isinstance(found, dict) else {}, str(store))
+        layout.refuse_newer(read_json(store / layout.METADATA, dict, surrogates=True), str(store))
     copy = location.read(layout.ROOT_COPY)
     if copy is not None:
         layout.write_root(store, layout.parse_metadata(copy, f"{store}/{layout.ROOT_COPY}"))

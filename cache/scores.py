@@ -23,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from avem.cache.disk.locks import unswept
-from avem.errors import SettingError, StoreError
+from avem.errors import DataError, SettingError, StoreError
 from avem.files import json_sha256, write_atomic
 from avem.guards.disk import disk_reason
+from avem.reading import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -164,8 +165,8 @@ def damaged_lines(data: bytes) -> list[bytes]:
 def _is_fingerprint(data: bytes, folder: str) -> bool:
     """Whether JSON text is what a folder is named after."""
     try:
-        return json_sha256(json.loads(data))[:DIGITS] == folder
-    except (ValueError, RecursionError):
+        return json_sha256(parse_json(data, folder, surrogates=True))[:DIGITS] == folder
+    except DataError:
         return False
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from avem.cache.negatives.file import FOLDER, negatives_metadata, read_negatives
 from avem.cache.records import KINDS, DamagedFile
 from avem.cache.scores import FINGERPRINT, SCORES, damaged_scores
 from avem.errors import DataError, StoreError
+from avem.reading import parse_json
 from avem.sealed.checksums import unseal
 
 if TYPE_CHECKING:
@@ -150,8 +150,8 @@ def damaged_records_of(data: bytes) -> int:
 def is_sound_line(line: bytes) -> bool:
     """Whether JSON text is a record as it was sealed, or one from before there were checksums."""
     try:
-        unseal(json.loads(line), "")
-    except (DataError, ValueError, RecursionError):
+        unseal(parse_json(line, "", dict, surrogates=True), "")
+    except DataError:
         return False
     return True
 

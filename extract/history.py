@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from avem.errors import DataError, MissingFileError
 from avem.extract.options import RUNS, ExtractOptions, ExtractReport
 from avem.files import json_sha256, write_atomic
 from avem.locate import locate_model
+from avem.reading import parse_json
 from avem.sealed.checksums import sealed_lines, unseal
 
 logger = logging.getLogger(__name__)
@@ -59,8 +59,8 @@ def _runs(store: Path) -> list[dict[str, Any]]:
 def _run(line: bytes, where: str) -> dict[str, Any] | None:
     """An earlier run, or None where its record is damaged: encoders are then loaded to be compared."""
     try:
-        return unseal(json.loads(line), where)
-    except (DataError, ValueError, RecursionError):
+        return unseal(parse_json(line, where, dict, surrogates=True), where)
+    except DataError:
         logger.warning("%s holds a damaged record; it is left out.", where)
         return None
 

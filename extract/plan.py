@@ -14,8 +14,9 @@ from avem.cache.disk.layout import stream_group
 from avem.cache.records import FAILED, OK, ClipFailure, ClipRecord, Kind, StreamSpec
 from avem.cache.windows import whole_ids
 from avem.errors import StoreError
-from avem.files import file_sha256, irregular
+from avem.files import file_sha256
 from avem.progress import stage
+from avem.reading import irregular
 from avem.records import Clip
 from avem.text.escaping import terminal_text
 

@@ -16,16 +16,17 @@ from typing import Any
 from avem.cache.decoders import OLD, decoder_of, without_decoder
 from avem.cache.disk.layout import LEDGER
 from avem.cache.disk.locks import unswept
-from avem.cache.records import OK, PENDING, Kind
+from avem.cache.records import KINDS, OK, PENDING, Kind
 from avem.cache.store import FeatureStore
 from avem.cache.windows import clip_spans
 from avem.cache.writer import StoreWriter
-from avem.errors import FingerprintError, MissingFileError, SettingError
+from avem.errors import DataError, FingerprintError, MissingFileError, SettingError, StoreError
 from avem.extract.engine.base import open_engine
 from avem.extract.known_clips import folder_of, known_clips
 from avem.extract.options import ExtractOptions
 from avem.extract.pipeline import extract
 from avem.files import write_atomic
+from avem.reading import read_json
 
 BEGUN = "redecode.json"
 """Ledger file that names the streams whose clips are being decoded again, and by which decoder."""
@@ -68,8 +69,8 @@ def redecode(store_path: str | Path, options: ExtractOptions, root: str | Path |
     begun = path / LEDGER / BEGUN
     kinds: list[Kind]
     if begun.is_file():
-        plan = json.loads(begun.read_bytes())
-        kinds, options = plan["streams"], replace(options, decoder=plan["decoder"])
+        kinds, decoder = _begun(begun)
+        options = replace(options, decoder=decoder)
     else:
         kinds = [kind for kind in store.kinds if decoder_of(store.fingerprint(kind)) not in (None, options.decoder)]
     options = replace(options, streams=tuple(kinds) or options.streams, limit=None)
@@ -94,6 +95,21 @@ def redecode(store_path: str | Path, options: ExtractOptions, root: str | Path |
     if not waiting:
         begun.unlink()
     return report
+
+
+def _begun(path: Path) -> tuple[list[Kind], str]:
+    """The streams and the decoder of an earlier command that did not end."""
+    try:
+        plan = read_json(path, dict)
+        kinds = [kind for kind in KINDS if kind in plan["streams"]]
+        if not kinds or not isinstance(plan["decoder"], str):
+            raise DataError(f"{path} names no stream or no decoder.")
+    except (KeyError, TypeError, DataError) as error:
+        raise StoreError(
+            f"{path} is damaged, which names the streams that an earlier command began to decode again; delete it and "
+            "run the command again."
+        ) from error
+    return kinds, plan["decoder"]
 
 
 def _check_sources(store: FeatureStore, kinds: list[Kind], root: str | Path | None) -> None:

@@ -23,6 +23,7 @@ from avem.extract.long_clips import as_window, measure
 from avem.extract.options import ExtractOptions
 from avem.extract.pipeline import extract
 from avem.files import file_sha256, write_atomic
+from avem.reading import read_json
 from avem.records import Clip
 from avem.sealed.checksums import seal, unseal
 from avem.text.names import named_path, storable
@@ -104,9 +105,9 @@ def _begun(path: Path) -> dict[Kind, set[str]]:
         StoreError: Its record is damaged.
     """
     try:
-        clips = unseal(json.loads(path.read_bytes()), str(path))
+        clips = unseal(read_json(path, dict, surrogates=True), str(path))
         return {"video": set(clips.get("video", ())), "audio": set(clips.get("audio", ()))}
-    except (DataError, ValueError, TypeError, RecursionError) as error:
+    except (DataError, TypeError) as error:
         raise StoreError(
             f"{path} is damaged, which names the clips of a repair that did not end; delete it and run `avem extract`, "
             "which extracts them again."

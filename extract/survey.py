@@ -11,7 +11,7 @@ from avem.cache.records import ClipFailure
 from avem.emotions import parse_emotion
 from avem.extract.datasets.base import SOUND_SUFFIXES, VIDEO_SUFFIXES
 from avem.extract.labels import MOST, did_you_mean
-from avem.files import irregular
+from avem.reading import irregular
 from avem.records import Clip
 from avem.text.escaping import terminal_text
 from avem.text.names import storable

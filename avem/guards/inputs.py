@@ -7,17 +7,21 @@ from pathlib import Path
 
 from avem.errors import MissingFileError, SettingError
 from avem.guards.disk import disk_fault
+from avem.reading import irregular
 
 
 def need_file(path: str | Path | None, option: str, what: str = "file") -> None:
     """Refuse a path where no file is; None passes.
 
     Raises:
-        MissingFileError: There is nothing, or a folder.
+        MissingFileError: There is nothing, or a folder, a FIFO or a device.
     """
-    if path is not None and not _there(Path(path).is_file, path):
-        found = f"{path} is a folder" if Path(path).is_dir() else f"There is no {what} {path}"
-        raise MissingFileError(f"{found}; name a file with {option}.")
+    if path is None:
+        return
+    if not _there(Path(path).exists, path):
+        raise MissingFileError(f"There is no {what} {path}; name a file with {option}.")
+    if problem := irregular(Path(path).stat().st_mode):
+        raise MissingFileError(f"{path} {problem}; name a file with {option}.")
 
 
 def need_path(path: str | Path | None, option: str, what: str) -> None:
@@ -36,7 +40,7 @@ def need_store(path: str | Path) -> None:
     Raises:
         MissingFileError: There is nothing.
     """
-    if ":/" not in str(path) and not _there(Path(path).expanduser().is_dir, path):
+    if ":/" not in str(path) and not _there(lambda: Path(path).expanduser().is_dir(), path):
         raise MissingFileError(f"There is no feature store at {path}; make one with `avem extract`.")
 
 
@@ -48,7 +52,7 @@ def need_model(name: str | Path, option: str = "--model") -> None:
     """
     text = str(name)
     on_hub = text.count("/") == 1 and not text.startswith((".", "/", "~"))
-    if not on_hub and not _there(Path(text).expanduser().exists, name):
+    if not on_hub and not _there(lambda: Path(text).expanduser().exists(), name):
         raise MissingFileError(
             f"There is no model at {name}; `avem train` makes one, or give a folder that holds one with {option}."
         )
@@ -63,5 +67,6 @@ def is_result(model: str) -> bool:
 def _there(look: Callable[[], bool], path: str | Path) -> bool:
     try:
         return look()
-    except OSError as error:
-        raise SettingError(f"{path} can't be used: {disk_fault(error) or error.strerror}.") from error
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name; "~nobody", whose home is unknown
+        reason = disk_fault(error) if isinstance(error, OSError) else None
+        raise SettingError(f"{path} can't be used: {reason or getattr(error, 'strerror', None) or error}.") from error

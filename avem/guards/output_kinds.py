@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avem.errors import DataError
+from avem.reading import read_json
+
 MARKER = ".avem.json"
 """File in a folder that says what avem made it as."""
 LOCK = ".lock"
@@ -55,10 +58,10 @@ class FileKind:
 def _json(path: Path) -> dict[str, Any]:
     """A JSON object of a file; empty where there is none."""
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found: dict[str, Any] = read_json(path, dict, surrogates=True)
+    except (OSError, DataError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found
 
 
 def _has_config(*model_types: str) -> Callable[[Path], bool]:

@@ -18,6 +18,7 @@ from avem.errors import SettingError
 from avem.guards.disk import writing
 from avem.guards.output_kinds import LOCK, FolderKind, mark, unmark_empty
 from avem.guards.outputs import Reads, folder_target, make_folders, remove_empty
+from avem.reading import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ def _named(handle: int) -> str:
     """Who holds the lock, as far as the file says."""
     try:
         os.lseek(handle, 0, os.SEEK_SET)
-        found = json.loads(os.read(handle, 1024))
+        found = parse_json(os.read(handle, 1024), "the lock", dict)
         return f" (process {int(found['pid'])} on {found['host']})"
     except (OSError, ValueError, KeyError, TypeError):  # it has the lock and has not written its name yet
         return ""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any, Final
 
-from avem.errors import CheckpointError
+from avem.errors import CheckpointError, DataError
+from avem.reading import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def _is_known(kind: Any) -> bool:
 def _read(path: Path) -> dict[str, Any]:
     """A JSON object, or an empty one: whoever loads the checkpoint says what else is wrong with it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content: dict[str, Any] = read_json(path, dict)
+    except (OSError, DataError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return content

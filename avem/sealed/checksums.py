@@ -98,7 +98,7 @@ def check_folder(folder: Path, names: Collection[str] | None = None, ignored: Co
     if not list_file.is_file():
         return
     try:
-        files = dict(unseal(read_json(list_file, dict), str(list_file))["files"])
+        files = dict(unseal(read_json(list_file, dict, surrogates=True), str(list_file))["files"])
         expected = {name: (int(entry["bytes"]), str(entry["crc32c"])) for name, entry in files.items()}
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(str(list_file)) from error

@@ -10,6 +10,7 @@ from typing import Any
 from avem.errors import DataError
 from avem.files import write_atomic
 from avem.guards.secrets import mask_json
+from avem.reading import advise, read_json
 from avem.sealed.checksums import seal, unseal
 
 
@@ -41,7 +42,7 @@ def read_sealed(path: Path, error: Callable[[str], Exception] = DataError) -> di
         DataError: It is not what was written; the message names the file.
     """
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as fault:
-        raise error(f"{path} is not JSON ({fault}); restore it from a copy, or make it again.") from fault
+        content = read_json(path, dict, surrogates=True)
+    except DataError as fault:
+        raise error(advise(fault, "restore it from a copy, or make it again")) from fault
     return unseal(content, str(path))

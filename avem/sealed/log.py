@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avem.errors import DataError
+from avem.reading import parse_json
 from avem.sealed.checksums import CHECK, seal, unseal
 
 logger = logging.getLogger(__name__)
@@ -43,9 +44,9 @@ def intact_records(lines: Iterable[bytes], path: Path) -> Iterator[tuple[int, di
         if not line.strip():
             continue
         try:
-            content = json.loads(line)
+            content = parse_json(line, f"{path} line {number}", dict, surrogates=True)
             record = unseal(content, f"{path} line {number}")
-        except (ValueError, RecursionError):
+        except DataError:
             damaged.append(number)
             continue
         if CHECK in content:

@@ -12,6 +12,7 @@ from typing import Any
 
 from avem.errors import DataError
 from avem.files import write_atomic
+from avem.reading import parse_json, read_bytes
 from avem.sealed.checksums import crc32c
 
 SUMS = ".crc32c"
@@ -40,7 +41,7 @@ def read_steps(path: Path) -> list[dict[str, Any]]:
     Raises:
         DataError: A line is not what was written, or no object; the message names it.
     """
-    return [json.loads(line) for line in _checked_lines(path)]
+    return [_parse(line, path) for line in _checked_lines(path)]
 
 
 def trim_steps(path: Path, last: int) -> None:
@@ -52,13 +53,13 @@ def trim_steps(path: Path, last: int) -> None:
     if not path.is_file():
         path.with_suffix(SUMS).unlink(missing_ok=True)
         return
-    kept = [line for line in _checked_lines(path) if json.loads(line).get("step", 0) <= last]
+    kept = [line for line in _checked_lines(path) if _parse(line, path).get("step", 0) <= last]
     write_atomic(path.with_suffix(SUMS), "".join(crc32c(line) + "\n" for line in kept))
     write_atomic(path, b"".join(line + b"\n" for line in kept))
 
 
 def _checked_lines(path: Path) -> list[bytes]:
-    *lines, rest = path.read_bytes().split(b"\n")
+    *lines, rest = read_bytes(path).split(b"\n")
     file = path.with_suffix(SUMS)
     sums = file.read_bytes().split(b"\n")[:-1] if file.is_file() else None
     if rest and sums is not None and len(sums) > len(lines):
@@ -69,16 +70,20 @@ def _checked_lines(path: Path) -> list[bytes]:
     for number, line in enumerate(lines, start=1):
         if sums is not None and (number > len(sums) or crc32c(line).encode() != sums[number - 1]):
             raise _damaged(path, number)
-        if not _is_object(line):
+        if not _is_object(line, path):
             raise _damaged(path, number)
     return [line for line in lines if line.strip()]
 
 
-def _is_object(line: bytes) -> bool:
+def _is_object(line: bytes, path: Path) -> bool:
     try:
-        return not line.strip() or isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
+        return not line.strip() or isinstance(_parse(line, path), dict)
+    except DataError:
         return False
+
+
+def _parse(line: bytes, path: Path) -> Any:
+    return parse_json(line, str(path), dict, surrogates=True)
 
 
 def _damaged(path: Path, number: int) -> DataError:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from avem.cache.records import Kind, StreamSpec
-from avem.errors import StoreError
+from avem.errors import DataError, StoreError
 from avem.files import write_atomic
+from avem.reading import advise, parse_json
 from avem.sealed.checksums import CHECK, has_nearly, seal
 
 FORMAT_VERSION = 1
@@ -127,11 +128,9 @@ def parse_metadata(data: bytes, where: str) -> dict[str, Any]:
         StoreError: It is no JSON object, or does not match its checksum.
     """
     try:
-        metadata = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{where}/{METADATA} is not JSON ({error}); {RECOVER}.") from error
-    if not isinstance(metadata, dict):
-        raise StoreError(f"{where}/{METADATA} is not a JSON object; {RECOVER}.")
+        metadata: dict[str, Any] = parse_json(data, f"{where}/{METADATA}", dict, surrogates=True)
+    except DataError as error:
+        raise StoreError(advise(error, RECOVER)) from error
     if not _matches(metadata, "core"):
         refuse_newer(metadata, where)
         raise StoreError(f"{where}/{METADATA} does not match its checksum; {RECOVER}.")

@@ -18,6 +18,7 @@ from avem.cache.disk.manifest import DETAIL_COLUMNS, Columns
 from avem.cache.records import KINDS, Kind, RowDetails
 from avem.errors import DataError, StoreError
 from avem.files import sync_directory, write_atomic
+from avem.reading import parse_json
 from avem.sealed.checksums import seal, unseal
 
 HISTORY = "history.jsonl"
@@ -51,12 +52,16 @@ class ShardRecord:
             StoreError: It is not a ledger record, or does not match its checksum.
         """
         try:
-            content = unseal(json.loads(data), where)
+            read = parse_json(data, where, dict, surrogates=True)
+        except DataError as error:
+            raise StoreError(f"The ledger record {where} can't be read ({error}); {REMOVE}.") from error
+        try:
+            content = unseal(read, where)
             rows = {int(item.pop("row")): RowDetails(**item) for item in content["rows"]}
             return cls(content["kind"], int(content["shard"]), rows)
         except DataError as error:
             raise StoreError(f"The ledger record {where} does not match its checksum; {REMOVE}.") from error
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"The ledger record {where} can't be read ({error}); {REMOVE}.") from error
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avem.errors import StoreError
+from avem.reading import parse_json
 
 KEY = b"avem_file_crc32c"
 EDITED = "avem_edited_rows"
@@ -89,7 +90,7 @@ def read_columns(data: bytes, wanted: Sequence[str]) -> tuple[pa.Table, int, lis
     held = set(file.schema_arrow.names)
     # Without Arrow's threads: beside torch, one still starting when a short process ends aborts it.
     table = file.read([name for name in wanted if name in held], use_threads=False)
-    edited = json.loads((file.metadata.metadata or {}).get(EDITED.encode(), b"[]"))
+    edited = parse_json((file.metadata.metadata or {}).get(EDITED.encode(), b"[]"), "The list of edited rows", list)
     return table, file.metadata.num_rows, [int(row) for row in edited]
 
 

@@ -29,13 +29,14 @@ from avem.cache.records import FAILED, OK, PENDING, ClipRecord, Kind, RowDetails
 from avem.cache.store import FeatureStore
 from avem.cache.stream import StreamWriter
 from avem.cache.writer import StoreWriter
-from avem.errors import AvemError, MissingFileError, StoreError
+from avem.errors import AvemError, DataError, MissingFileError, StoreError
 from avem.files import sync_directory
 from avem.guards.disk import writing
 from avem.guards.output_kinds import EXPORT, STORE
 from avem.guards.outputs import folder_target
 from avem.guards.ownership import opened
 from avem.progress import stage
+from avem.reading import advise, parse_json
 
 CHECKS = "crc32c"
 """Dataset with the CRC-32C of each row of features, uint32 [clips]."""
@@ -189,9 +190,14 @@ def _description(file: h5py.File, name: str) -> tuple[StreamSpec, list[dict[str,
     """The stream, the clips and the datasets' folders that a file tells of."""
     if file.attrs["format_version"] > FORMAT_VERSION:
         raise StoreError(f"{name} is of format {file.attrs['format_version']}; install a newer avem.")
-    spec = spec_from_metadata({"attributes": {"avem": json.loads(file.attrs["avem"])}}, name)
-    clips = [json.loads(text) for text in file["clip"].asstr()[:]]
-    return spec, clips, json.loads(file.attrs["roots"])
+    try:
+        described = parse_json(file.attrs["avem"], f"The description in {name}", dict)
+        texts = enumerate(file["clip"].asstr()[:])
+        clips = [parse_json(text, f"Clip {number} of {name}", dict, surrogates=True) for number, text in texts]
+        roots = parse_json(file.attrs["roots"], f"The folders in {name}", dict, surrogates=True)
+    except DataError as error:
+        raise StoreError(advise(error, "export the stream again")) from error
+    return spec_from_metadata({"attributes": {"avem": described}}, name), clips, roots
 
 
 def _import_stream(writer: StoreWriter, file: h5py.File, name: str) -> None:

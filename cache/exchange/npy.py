@@ -12,7 +12,9 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,7 @@ from avem.files import file_sha256
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
 from avem.progress import stage
+from avem.reading import read_text
 
 AXES: dict[Kind, int] = {"video": 3, "audio": 2}
 """Axes of one clip's features in the store."""
@@ -92,10 +95,13 @@ def read_labels(path: Path) -> Labels:
     """
     if not path.is_file():
         raise MissingFileError(f"There is no file {path} with labels.")
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    if lines and "clip_id" in next(csv.reader(lines[:1])):
-        table = csv.DictReader(lines)
-        return {_stem(row["clip_id"]): {name: row.get(name) or "" for name in LABELS} for row in table}
+    lines = read_text(path).splitlines()
+    try:
+        if lines and "clip_id" in next(csv.reader(lines[:1])):
+            table = csv.DictReader(lines)
+            return {_stem(row["clip_id"] or ""): {name: row.get(name) or "" for name in LABELS} for row in table}
+    except csv.Error as error:
+        raise DataError(f"{path} is not valid CSV ({error}); correct it.") from error
     labels = {}
     for number, line in enumerate(lines, start=1):
         cells = line.split()
@@ -173,12 +179,18 @@ def _spec(kind: Kind, folder: Path, files: Mapping[str, Path], dtype: str) -> St
     raise DataError(f"None of the .npy files in {folder} holds a clip's features; they need 1 to {AXES[kind]} axes.")
 
 
+NPY_ERRORS = (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError, BadZipFile, TokenError)
+"""What numpy says of a damaged file: its header is Python, its shape may be larger than memory."""
+
+
 def _read(file: Path, kind: Kind) -> npt.NDArray[np.float32] | str:
     """One clip's features with all the axes of its stream, or why they can't be had."""
     try:
         values = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        return f"{file.name} can't be read ({str(error).splitlines()[0]})"
+    except NPY_ERRORS as error:
+        return f"{file.name} can't be read ({next(iter(str(error).splitlines()), type(error).__name__)})"
+    if not isinstance(values, np.ndarray):
+        return f"{file.name} is an .npz archive; save one array a file with numpy.save"
     if values.dtype.kind not in "fiu" or not 1 <= values.ndim <= AXES[kind] or not values.size:
         return f"{file.name} holds {values.dtype} {values.shape} and no features of a clip"
     missing = AXES[kind] - values.ndim

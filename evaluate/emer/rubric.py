@@ -17,7 +17,7 @@ from avem.errors import DataError, MissingFileError
 from avem.evaluate.bootstrap import mean_intervals
 from avem.evaluate.emorealm.replies import without_thoughts
 from avem.files import json_sha256, read_json_lines
-from avem.reading import read_json
+from avem.reading import parse_json, read_json
 
 DESCRIBE = "Describe the audiovisual content relevant to emotion in detail."
 """The prompt for models (Appendix F)."""
@@ -114,11 +114,13 @@ def load_rubric(path: Path | None = None) -> Rubric:
         raise MissingFileError(f"There is no rubric {path}; leave out --rubric to use the default one.")
     source = path or files("avem.evaluate") / "templates" / "emer_rubric.json"
     try:
-        rubric = Rubric(json.loads(source.read_text(encoding="utf-8")))
+        rubric = Rubric(read_json(path, dict) if path else parse_json(source.read_bytes(), str(source), dict))
         rubric.messages("", "")
         rubric.reminder("")
         if not (rubric.low < rubric.high and rubric.titles):
             raise ValueError("it has no criteria, or its scale no length")
+    except DataError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{source} is not a rubric ({error}); copy the default one and change its wording.") from error
     return rubric

@@ -17,6 +17,7 @@ from avem.evaluate.emorealm.metrics import Outcome, group_by_task
 from avem.evaluate.emorealm.questions import letters, to_question
 from avem.evaluate.emorealm.scoring import score_letters
 from avem.files import write_atomic
+from avem.reading import read_json
 from avem.records import Question
 from avem.sealed.checksums import CHECK, seal, unseal
 from avem.sealed.files import plain
@@ -198,7 +199,7 @@ def read_result(path: Path | str) -> BenchResult:
     if not path.is_file():
         raise MissingFileError(f"There is no bench result at {path}; `avem bench emorealm` makes one.")
     try:
-        content = unseal(json.loads(path.read_bytes()), str(path))
+        content = unseal(read_json(path, dict, surrogates=True), str(path))
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']}, not {FORMAT}")
         items = [
@@ -207,7 +208,7 @@ def read_result(path: Path | str) -> BenchResult:
         known = {name: content[name] for name in ("name", "benchmark", "style", "model", "store", "scores")}
     except DataError:
         raise
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a bench result ({error}); `avem bench emorealm` makes one.") from error
     return BenchResult(
         items=tuple(items), unknown=tuple(content.get("unknown", ())), pooling=content.get("pooling", {}), **known

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from avem.errors import DataError, MissingFileError
 from avem.files import read_json_lines
+from avem.reading import parse_json, read_bytes, read_text
 from avem.sealed.checksums import CHECK, unseal
 
 TEXT_FIELDS = ("prediction", "response", "output", "reply", "text", "answer")
@@ -31,7 +31,7 @@ def read_answers(path: Path | str) -> dict[str, str]:
     """
     path = Path(path)
     if path.is_dir():
-        pairs = [(file.stem, _read_text(file)) for file in sorted(path.glob("*.txt"))]
+        pairs = [(file.stem, read_text(file)) for file in sorted(path.glob("*.txt"))]
     elif path.suffix == ".jsonl":
         pairs = read_json_lines(path, _pair)
     elif path.is_file():
@@ -53,9 +53,7 @@ def read_answers(path: Path | str) -> dict[str, str]:
 
 def _read_json(path: Path) -> list[tuple[str, str]]:
     try:
-        content = json.loads(_read_text(path), object_pairs_hook=_no_key_twice)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON ({error}).") from error
+        content = parse_json(read_bytes(path), str(path), pairs=_no_key_twice)
     except _KeyTwiceError as error:
         raise DataError(f"{path} holds two different answers for {error}; keep one.") from error
     if isinstance(content, dict):
@@ -96,10 +94,3 @@ def _pair(entry: dict[str, Any]) -> tuple[str, str]:
     if not isinstance(text, str):
         raise ValueError(f"there is no text in any of {', '.join(TEXT_FIELDS)}")
     return str(entry["id"]), text
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text.") from error

@@ -5,22 +5,21 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 from openpyxl import load_workbook
-from openpyxl.utils.exceptions import InvalidFileException
 
 from avem.errors import DataError
-from avem.files import irregular
 from avem.reading import read_bytes
 
 Row = dict[str, str]
 """A table's row: column name to text."""
+LARGEST_UNPACKED = 1 << 28
+"""Bytes that an Excel file may unpack to; the largest table of a known dataset has some 10 MB."""
 
 
 def read_text(path: Path) -> str:
     """A text file in UTF-8 or, failing that, Windows' cp1252, in which some lists were saved."""
-    refuse_irregular(path)
     data = read_bytes(path)
     try:
         return data.decode("utf-8-sig")
@@ -62,25 +61,27 @@ def read_grid(path: Path) -> list[list[str]]:
     Raises:
         DataError: It is not an Excel file.
     """
-    refuse_irregular(path)
+    data = read_bytes(path)
     try:
-        book = load_workbook(path, read_only=True, data_only=True)
-    except (BadZipFile, InvalidFileException, KeyError, OSError, ValueError) as error:
-        raise DataError(f"{path} can't be read as an Excel file ({error}); fetch it again.") from error
-    try:
-        return [[_text(cell) for cell in row] for row in book.worksheets[0].iter_rows(values_only=True)]
-    finally:
-        book.close()
+        _refuse_bomb(data, path)
+        book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+        try:
+            return [[_text(cell) for cell in row] for row in book.worksheets[0].iter_rows(values_only=True)]
+        finally:
+            book.close()
+    except DataError:
+        raise
+    except Exception as error:  # openpyxl lets every error of zipfile, expat and its own descriptors through
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{path} can't be read as an Excel file ({reason}); fetch it again.") from error
 
 
-def refuse_irregular(path: Path) -> None:
-    """Refuse to read a table from a FIFO or a device, which may never end.
-
-    Raises:
-        DataError: It is no ordinary file.
-    """
-    if problem := irregular(path.stat().st_mode):
-        raise DataError(f"{path} {problem}; put the dataset's table there.")
+def _refuse_bomb(data: bytes, path: Path) -> None:
+    """Refuse a small archive that unpacks to more than a table can be; zipfile reads no more than is declared."""
+    with ZipFile(io.BytesIO(data)) as archive:
+        size = sum(item.file_size for item in archive.infolist())
+    if size > LARGEST_UNPACKED:
+        raise DataError(f"{path} unpacks to {size:,} bytes, which is no dataset's table; fetch it again.")
 
 
 def _text(cell: object) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from avem.errors import SettingError
-from avem.files import claim_directory, write_atomic, write_json_lines
+from avem.files import claim_directory, read_json_lines, write_atomic, write_json_lines
 from avem.guards.ownership import owned
 from avem.processes import end_with_parent
 from avem.progress import stage
@@ -64,7 +64,7 @@ class Corpus:
         would mostly be one whose voice shows the same as this one's, and the rejected input as right as the chosen one.
         """
         check_folder(self.root, names=(self.truth.name,))
-        scenes = [json.loads(line) for line in self.truth.read_text(encoding="utf-8").splitlines()]
+        scenes = read_json_lines(self.truth, dict)
         fields = {"video": "face_emotion", "audio": "voice_emotion"}
         return {kind: {scene["clip_id"]: scene[field] for scene in scenes} for kind, field in fields.items()}
 

@@ -11,7 +11,7 @@ from avem.emotions import parse_emotion
 from avem.errors import DataError, MissingFileError, SettingError
 from avem.files import json_lines, write_atomic, write_new
 from avem.guards.outputs import Reads
-from avem.reading import read_json
+from avem.reading import advise, read_json
 from avem.records import Modality, PreferenceRow
 from avem.train.data.rows import REJECTED_FIELDS, read_preferences
 
@@ -73,10 +73,7 @@ def load_entries(path: Path) -> list[Any]:
     Raises:
         DataError: The file is not JSON, or not a list.
     """
-    try:
-        entries = read_json(path)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not JSON ({error}).") from error
+    entries = read_json(path)
     if not isinstance(entries, list):
         raise DataError(f"{path} should hold a list of preference entries.")
     return entries
@@ -234,11 +231,9 @@ def _description(path: Path) -> str:
     """
     info = path.parent / LLAMA_FACTORY
     try:
-        known = json.loads(info.read_text(encoding="utf-8")) if info.is_file() else {}
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{info} is not JSON ({error}); repair it, or write into another folder.") from error
-    if not isinstance(known, dict):
-        raise DataError(f"{info} is not a JSON object; repair it, or write into another folder.")
+        known: dict[str, Any] = read_json(info, dict) if info.is_file() else {}
+    except DataError as error:
+        raise DataError(advise(error, "repair it, or write into another folder")) from error
     columns = {name: name for name in ("chosen", "rejected", "videos", "audios")} | {"messages": "conversations"}
     entry = {"file_name": path.name, "formatting": "sharegpt", "ranking": True, "columns": columns}
     if known.get(path.stem, entry) != entry:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 
-from avem.errors import CheckpointError, MissingFileError
+from avem.errors import CheckpointError, DataError, MissingFileError
 from avem.locate import locate_model
-from avem.reading import read_json
+from avem.reading import advise, read_json
 from avem.sealed.checksums import check_folder
 from avem.train.checkpoints.tensors import read_safetensors, report_faults
 from avem.train.families.avere.checkpoint import empty_avere, is_avere, load_avere
@@ -184,11 +184,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingFileError(f"{folder} has no config.json, so it is not a model; give a model's folder.")
     try:
-        settings = read_json(path, dict)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON ({error}); fetch the checkpoint again.") from error
-    if not isinstance(settings, dict):
-        raise CheckpointError(f"{path} is not a JSON object; fetch the checkpoint again.")
+        settings: dict[str, Any] = read_json(path, dict)
+    except DataError as error:
+        raise CheckpointError(advise(error, "fetch the checkpoint again")) from error
     return settings
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from avem.errors import CheckpointError, MissingFileError
-from avem.reading import read_json
+from avem.errors import CheckpointError, DataError, MissingFileError
+from avem.reading import advise, read_json
 
 LAYOUTS = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
 """Where a folder may keep its weights, best first."""
@@ -35,7 +35,9 @@ def weight_files(folder: Path) -> list[Path]:
             return [path]
         try:
             names = sorted(set(read_json(path, dict)["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except DataError as error:
+            raise CheckpointError(advise(error, "fetch the checkpoint again")) from error
+        except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path} is not an index of shards ({error}); fetch the checkpoint again.") from error
         files = [folder / Path(shard).name for shard in names]
         for file in files:

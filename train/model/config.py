@@ -76,6 +76,8 @@ class AudiovisualConfig:
         Raises:
             CheckpointError: A field is unknown, missing or out of range.
         """
+        if not isinstance(values, dict):
+            raise CheckpointError(f"{where} does not describe an audiovisual model: it should hold an object.")
         unknown = sorted(values.keys() - {field.name for field in fields(cls)})
         if unknown:
             raise CheckpointError(f"{where} has fields that this version of avem does not know: {', '.join(unknown)}.")

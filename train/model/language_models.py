@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from io import StringIO
@@ -21,6 +20,21 @@ from avem.guards.remote_code import NO_CODE, refuse_code
 from avem.locate import locate_model
 from avem.train.checkpoints.tensors import PICKLED, read_tensors, report_faults, tensor_shapes
 from avem.train.model.tokenizers import load_tokenizer
+
+UNREADABLE = (
+    AvemError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    StopIteration,
+    SafetensorError,
+    UnpicklingError,
+    ArithmeticError,
+)
+"""What transformers and safetensors raise of a configuration of wrong types and of damaged weights."""
 
 
 def load_language_model(
@@ -57,7 +71,9 @@ def load_language_model(
         raise CheckpointError(f"{path} needs a package that is not installed: {str(error).strip()}") from error
     except UnpicklingError as error:
         raise CheckpointError(PICKLED.format(path)) from error
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, struct.error) as error:
+    except AvemError:
+        raise
+    except Exception as error:  # a configuration of wrong types fails anywhere in transformers
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(f"{path} can't be loaded as a language model: {reason}") from error
     report_faults(
@@ -85,8 +101,9 @@ def empty_language_model(folder: Path) -> tuple[Any, Any]:
     refuse_code(folder)
     try:
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, **NO_CODE), **NO_CODE)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder} does not describe a language model: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a configuration of wrong types fails anywhere in transformers
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"{folder} does not describe a language model: {reason}") from error
     return model, load_tokenizer(folder)
 
 
@@ -108,7 +125,7 @@ def convert_language_model(folder: Path, device: str | torch.device, dtype: torc
         config = AutoConfig.from_pretrained(folder, **NO_CODE)
         shapes = tensor_shapes(folder)
         stored = next(tensor.dtype for _, tensor in read_tensors(folder))
-    except (AvemError, OSError, ValueError, KeyError, StopIteration):
+    except UNREADABLE:  # `load_language_model` meets the same fault and says it
         return None
     if stored == dtype:
         return None

@@ -111,22 +111,35 @@ class PromptFormat:
 
     def _chat(self, user: str, answer: str | None) -> tuple[str, str | None]:
         """The template's prompt, and the answer with whatever closes the assistant's turn."""
-        prompt: str = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": user}],
-            tokenize=False,
-            add_generation_prompt=True,
-            **frozen_date(self.tokenizer.chat_template),
-        )
+        prompt = self._render([{"role": "user", "content": user}], add_generation_prompt=True)
         return prompt, None if answer is None else answer + self._closing()
 
     def _closing(self) -> str:
         """What the template writes after an answer, or the end of sequence where it writes nothing."""
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER_MARK}]
-        whole: str = self.tokenizer.apply_chat_template(
-            turns, tokenize=False, **frozen_date(self.tokenizer.chat_template)
-        )
-        closing = whole.partition(ANSWER_MARK)[2].strip()
+        closing = self._render(turns).partition(ANSWER_MARK)[2].strip()
         return closing or str(self.tokenizer.eos_token)
+
+    def _render(self, turns: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
+        """The template's text of some turns.
+
+        Raises:
+            CheckpointError: The template raises an error, or calls for something that it is not given.
+        """
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                turns,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                **frozen_date(self.tokenizer.chat_template),
+            )
+        except Exception as error:  # a template is a program, which can fail in any way
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise CheckpointError(
+                f"The model's chat template can't be rendered ({reason}); correct chat_template.jinja, or the "
+                "chat_template in tokenizer_config.json, beside the tokenizer."
+            ) from error
+        return text
 
     def _ids(self, text: str, frames: int) -> list[int]:
         ids: list[int] = [] if self.name == "chat" else self._leading()

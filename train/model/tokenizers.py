@@ -33,9 +33,10 @@ def load_tokenizer(folder: Path) -> Any:
         if _is_llama(folder):
             return read_llama_sentencepiece(folder / "tokenizer.model")
         return AutoTokenizer.from_pretrained(folder, **NO_CODE)
-    except (OSError, ValueError, KeyError, ImportError, TypeError, RuntimeError) as error:
+    except Exception as error:  # the tokenizers library raises bare exceptions
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(
-            f"{folder} holds no tokenizer that can be read ({str(error).splitlines()[0]}); "
+            f"{folder} holds no tokenizer that can be read ({reason}); "
             f"put the language model's tokenizer.json beside the weights."
         ) from error
 

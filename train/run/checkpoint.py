@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from avem.errors import CheckpointError, DataError
+from avem.reading import read_json
 from avem.sealed.checksums import check_folder
 from avem.train.run.fsdp import like, whole
 
@@ -92,7 +93,7 @@ def load_state(directory: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     check_checkpoint(directory)
     try:
         state = torch.load(directory / "optimizer.pt", map_location="cpu", weights_only=True)
-        step = int(json.loads((directory / "state.json").read_text(encoding="utf-8"))["step"])
+        step = int(read_json(directory / "state.json", dict)["step"])
         if directory.name.startswith("step-") and directory.name != f"step-{step}":
             raise ValueError(f"state.json is of step {step}")
     except Exception as error:  # each reader has its own errors for a damaged file

@@ -20,6 +20,7 @@ from avem.files import replace_directory
 from avem.guards.disk import disk_reason
 from avem.guards.outputs import folder_place
 from avem.guards.secrets import mask_json
+from avem.reading import read_json
 from avem.sealed.checksums import check_folder, write_checksums
 from avem.sealed.files import read_sealed, write_sealed
 from avem.sealed.step_log import append_step, trim_steps
@@ -160,7 +161,10 @@ class RunDirectory:
 
     def checkpoints(self) -> list[tuple[int, Path]]:
         """Complete checkpoints as (steps done, directory), oldest first."""
-        found = [(re.fullmatch(r"step-(\d+)", path.name), path) for path in (self.path / "checkpoints").glob("step-*")]
+        found = [
+            (re.fullmatch(r"step-(0|[1-9][0-9]{0,17})", path.name), path)
+            for path in (self.path / "checkpoints").glob("step-*")
+        ]
         return sorted((int(name.group(1)), path) for name, path in found if name and path.is_dir())
 
     def set_aside(self, directory: Path) -> Path:
@@ -230,7 +234,7 @@ def _judged(directory: Path) -> float:
     """The loss that a checkpoint was judged by; infinite where it is unknown or damaged, and the latter is logged."""
     try:
         check_folder(directory, names=(JUDGED,))
-        return float(json.loads((directory / JUDGED).read_text(encoding="utf-8"))["loss"])
+        return float(read_json(directory / JUDGED, dict)["loss"])
     except DataError as error:
         logger.warning("%s Another checkpoint counts as the best.", error)
         return math.inf

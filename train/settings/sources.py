@@ -12,7 +12,7 @@ from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from avem import reading
-from avem.errors import MissingFileError, SettingError
+from avem.errors import DataError, MissingFileError, SettingError
 
 Config = TypeVar("Config")
 
@@ -62,10 +62,10 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals:
         raise SettingError(f"--set {text} has no value; write it as option=value.")
     try:
-        return option.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return option.strip(), value.strip()
-    except (ValueError, RecursionError) as error:
+        return option.strip(), reading.parse_toml(f"value = {value}", f"--set {option.strip()}")["value"]
+    except DataError as error:
+        if isinstance(error.__cause__, tomllib.TOMLDecodeError):
+            return option.strip(), value.strip()
         raise SettingError(f"--set {option.strip()} has a value that can't be used; give a shorter one.") from error
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from avem.errors import MediaError
+from avem.errors import DataError, MediaError
 from avem.extract.decode.media import MediaInfo, probe
+from avem.reading import parse_json, read_bytes
 from avem.records import Clip, Modality
 from avem.tools.prefs.asking.prompts import load_prompts
 from avem.tools.prefs.build import select_clips
@@ -155,13 +155,14 @@ def _answered(log: Path) -> Mapping[str, int]:
     found: dict[str, int] = {}
     if not log.is_file():
         return found
-    for line in log.read_bytes().splitlines():
+    for line in read_bytes(log).splitlines():
         try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if entry["type"] == "request":
-            steps[entry["id"]] = entry["step"]
-        elif entry["type"] == "reply" and (step := steps.get(entry["id"])):
+            entry = parse_json(line, str(log), dict)
+        except DataError:
+            continue  # `prefs build` names damaged lines; an estimate needs no more than the others
+        number, step = str(entry.get("id")), entry.get("step")
+        if entry.get("type") == "request" and isinstance(step, str):
+            steps[number] = step
+        elif entry.get("type") == "reply" and (step := steps.get(number)):
             found[step] = found.get(step, 0) + 1
     return found

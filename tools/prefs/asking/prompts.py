@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 
 from avem.errors import DataError, MissingFileError
+from avem.reading import read_text
 from avem.tools.prefs.steps.steps import STEPS
 
 REPAIR = "repair"
@@ -60,13 +61,13 @@ def load_prompts(folder: Path | None = None) -> PromptSet:
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             if path.stem not in texts:
                 raise DataError(f"{path} is no step's prompt; known are {', '.join(names)}.")
-            texts[path.stem] = path.read_text(encoding="utf-8")
+            texts[path.stem] = read_text(path)
             _check(path)
     return PromptSet(texts)
 
 
 def _check(path: Path) -> None:
-    template = Template(path.read_text(encoding="utf-8"))
+    template = Template(read_text(path))
     if not template.is_valid():
         raise DataError(f"{path} has a $ that begins no placeholder; write $$ for a dollar sign.")
     found = set(template.get_identifiers())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import numpy as np
 
 from avem.errors import DataError
 from avem.guards.special_tokens import special_in_row
+from avem.reading import parse_json, read_bytes
 from avem.records import Emotion, Modality, PreferenceRow
 from avem.tools.prefs.asking.schema import ROW_SCHEMA, faults_of
 from avem.tools.prefs.checks.leaks import ClipFacts, leak_faults
@@ -88,15 +88,14 @@ def _items(path: Path, report: Report) -> Iterator[tuple[int, Any]]:
         for number, entry in enumerate(load_entries(path), start=1):
             yield number, reference_item(entry, number)
         return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield number, json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                report.rows += 1
-                report.add(number, "not-json", f"is not JSON ({error})")
+    for number, line in enumerate(read_bytes(path).split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, parse_json(line, "the line")
+        except DataError as error:
+            report.rows += 1
+            report.add(number, "not-json", str(error).removeprefix("the line ").removesuffix("."))
 
 
 def _parse(number: int, item: Any, report: Report) -> PreferenceRow | None:

@@ -60,7 +60,8 @@ QFORMER_FIELDS = (
 
 def is_avere(settings: dict[str, Any]) -> bool:
     """Whether a `config.json` is that of an AVERE checkpoint."""
-    return settings.get("model_type") == "avere" or "LlavaLlamaForCausalLM" in (settings.get("architectures") or [])
+    named = settings.get("architectures")
+    return settings.get("model_type") == "avere" or (isinstance(named, list) and "LlavaLlamaForCausalLM" in named)
 
 
 def load_avere(folder: Path, settings: dict[str, Any], device: str | torch.device, dtype: torch.dtype) -> AudiovisualLM:

@@ -1,0 +1,78 @@
+"""Broken files of every kind that avem reads, in a folder that is whole otherwise."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.mutations import MUTATIONS
+from tests.fuzz.world_kit import COMMANDS, check, make_world, run
+
+WRITTEN = ("out", "new", "page.html", "run", "cache", ".cache")
+"""What the commands may write to; everything else stays as it is."""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("world")
+
+
+@pytest.fixture
+def filled(world, monkeypatch, capsys) -> Path:
+    if not any(world.iterdir()):
+        make_world(world, monkeypatch, capsys)
+    return world
+
+
+def _files(folder: Path) -> dict[str, str]:
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
+    names = {path.relative_to(folder).as_posix(): path for path in found}
+    kept = {name: path for name, path in names.items() if name.split("/")[0] not in WRITTEN}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in kept.items()}
+
+
+def _copy(world: Path, folder: Path, pattern: str) -> Path:
+    shutil.copytree(world, folder)
+    if pattern.startswith("run/checkpoints"):
+        shutil.rmtree(folder / "run" / "final")  # a run that was stopped, so that its checkpoint is read
+    return folder
+
+
+@pytest.mark.parametrize("pattern", COMMANDS)
+def test_the_files_are_valid(pattern, filled, tmp_path, monkeypatch, capsys):
+    for number, arguments in enumerate(COMMANDS[pattern]):
+        folder = _copy(filled, tmp_path / str(number), pattern)
+        monkeypatch.chdir(folder)
+        status, shown = run(arguments, monkeypatch, capsys)
+        assert status == 0, shown
+
+
+@pytest.mark.parametrize("pattern", COMMANDS)
+def test_a_broken_file_is_one_sentence(pattern, filled, tmp_path, monkeypatch, capsys, fuzz_cases):
+    rng = random.Random(f"{pattern} {os.environ.get('AVEM_FUZZ_SEED', '0')}")
+    faults = []
+    for case in range(max(1, fuzz_cases // 8)):
+        folder = _copy(filled, tmp_path / str(case), pattern)
+        monkeypatch.chdir(folder)
+        base, _, last = pattern.rpartition("/")
+        paths = [path for path in sorted((folder / base).rglob(last)) if path.is_file()]
+        path, mutate = rng.choice(paths), rng.choice(MUTATIONS)
+        path.write_bytes(mutate(path.read_bytes(), rng))
+        before, arguments = _files(folder), rng.choice(COMMANDS[pattern])
+        try:
+            check(*run(arguments, monkeypatch, capsys))
+            assert _files(folder) == before
+        except BaseException as error:  # every fault of a kind is shown at once  # noqa: BLE001
+            name, head = path.relative_to(folder), path.read_bytes()[:60]
+            where = error.__traceback__
+            while where and where.tb_next:
+                where = where.tb_next
+            line = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where else ""
+            faults.append(f"{case} {name} {head!r} {arguments}: {type(error).__name__} {str(error)[:250]} {line}")
+        shutil.rmtree(folder)
+    assert not faults, "\n".join(faults)

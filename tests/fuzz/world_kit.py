@@ -1,0 +1,142 @@
+"""A small folder of everything that avem reads, and the commands that read it; each command ends well in it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avem.cli import main
+from tests.evaluate.media_kit import write_clip
+from tests.train.training_kit import make_kit
+
+SETTINGS = ("max_steps=2", "batch_size=4", "trackers=none", "device=cpu", "reliance_rows=0", "tokens_per_batch=4000")
+TRAIN = ["train", "--cache", "cache", "--model", "model", "--prefs", "prefs.jsonl"]
+SET = [part for setting in SETTINGS for part in ("--set", setting)]
+QUESTIONS = [
+    {
+        "id": f"q{number}",
+        "video": f"{number:03d}.mp4",
+        "task": "reasoning_basic_video",
+        "question": "What?",
+        "choices": ["(A) a smile", "(B) tears"],
+        "answer": "A",
+    }
+    for number in range(4)
+]
+GRID = """
+title = "Small"
+columns = ["loss"]
+settings = { max_steps = 1 }
+[[runs]]
+name = "whole"
+"""
+VOTES = ["prefs", "votes", "survey", "votes.json"]
+REPORT = ["report", "bench", "run", "--out", "page.html"]
+COMMANDS: dict[str, list[list[str]]] = {
+    "cache/zarr.json": [["cache", "info", "--cache", "cache"], ["cache", "list", "--cache", "cache"]],
+    "cache/*": [["cache", "verify", "--cache", "cache"], ["cache", "export", "out", "--cache", "cache"]],
+    "cache/negatives/*": [[*TRAIN, "--out", "out", *SET]],
+    "prefs.jsonl": [["prefs", "validate", "prefs.jsonl"], [*TRAIN, "--out", "out", "--dry-run", *SET]],
+    "rows.jsonl": [
+        ["train", "--stage", "sft", "--cache", "cache", "--model", "model", "--data", "rows.jsonl", "--out", "out",
+         "--dry-run", *SET],
+    ],
+    "settings.toml": [["train", "--config", "settings.toml", "--dry-run", "--out", "out"]],
+    "model/*": [[*TRAIN, "--out", "out", "--dry-run", *SET], ["models", "merge", "run/final", "out"]],
+    "run/config.json": [[*TRAIN, "--out", "run", *SET], REPORT],
+    "run/metrics.*": [[*TRAIN, "--out", "run", *SET], REPORT],
+    "run/checkpoints/*": [[*TRAIN, "--out", "run", *SET]],
+    "run/final/*": [["models", "merge", "run/final", "out"]],
+    "h5/*": [["cache", "import", "h5/video.h5", "--cache", "new"]],
+    "npy/*": [["cache", "import", "--video-npy", "npy", "--labels", "labels.csv", "--cache", "new"]],
+    "labels.csv": [["cache", "import", "--video-npy", "npy", "--labels", "labels.csv", "--cache", "new"]],
+    "questions.json": [
+        ["bench", "emorealm", "--answers", "answers.json", "--questions", "questions.json", "--out", "out"],
+        ["prefs", "survey", "questions.json", "--out", "out"],
+    ],
+    "answers.json": [
+        ["bench", "emorealm", "--answers", "answers.json", "--questions", "questions.json", "--out", "out"]
+    ],
+    "bench/result.json": [REPORT],
+    "survey/key.json": [VOTES],
+    "votes.json": [VOTES],
+    "data/clips.csv": [["extract", "data", "--dry-run"]],
+    "data/*.mp4": [["extract", "data", "--dry-run"]],
+    "grid.toml": [["sweep", "grid.toml", "--cache", "cache", "--prefs", "prefs.jsonl", "--model", "model", "--out",
+                   "out", *SET]],
+}  # fmt: skip
+"""Which commands read the files of a pattern, in the order in which they are tried."""
+
+HANGS_S = 60
+"""A command that takes so long waits for a pipe or reads a device without an end."""
+
+
+def _hangs(number: int, frame: object) -> None:
+    raise TimeoutError("the command hangs")
+
+
+def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Run a command in this process.
+
+    Returns:
+        Its exit status and what it wrote to standard error.
+    """
+    monkeypatch.setattr(sys, "argv", ["avem", *arguments])
+    signal.signal(signal.SIGALRM, _hangs)
+    signal.alarm(HANGS_S)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        signal.alarm(0)
+    return int(ended.value.code or 0), capsys.readouterr().err
+
+
+def check(status: int, shown: str) -> None:
+    """A command ended as promised: status 0, 2 or 3, and for 2 one sentence that is all of standard error's `avem:`."""
+    assert "Traceback" not in shown, shown
+    assert status in (0, 2, 3), shown
+    said = [line for line in shown.splitlines() if line.startswith("avem: ")]
+    assert status != 2 or len(said) == 1, shown
+
+
+def make_world(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Write everything; what avem writes is written by its commands."""
+    monkeypatch.chdir(folder)
+    make_kit(folder)
+    shutil.rmtree(folder / "cache" / "negatives")  # the kit's own do not say how they were mined
+    mine = ["cache", "negatives", "--cache", "cache", "--k", "2"]
+    for arguments in (mine, [*TRAIN, "--out", "run", *SET], ["cache", "export", "h5", "--cache", "cache"]):
+        status, shown = run(arguments, monkeypatch, capsys)
+        assert status == 0, shown
+    (folder / "npy").mkdir()
+    for number in range(3):
+        np.save(folder / "npy" / f"{number}.npy", np.full((4, 3, 5), number, dtype=np.float16))
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("clip_id", "emotion"), ("0", "anger"), ("1", "fear"), ("2", "sadness")])
+    (folder / "questions.json").write_text(json.dumps(QUESTIONS))
+    (folder / "answers.json").write_text(json.dumps({question["id"]: "A" for question in QUESTIONS}))
+    (folder / "settings.toml").write_text(
+        'cache = "cache"\nmodel = "model"\nprefs = "prefs.jsonl"\nmax_steps = 1\ndevice = "cpu"\n'
+    )
+    (folder / "grid.toml").write_text(GRID)
+    (folder / "data").mkdir()
+    write_clip(folder / "data" / "a.mp4")
+    (folder / "data" / "clips.csv").write_text("path,emotion\na.mp4,happy\n")
+    made = (
+        ["bench", "emorealm", "--answers", "answers.json", "--questions", "questions.json", "--out", "bench"],
+        ["prefs", "survey", "questions.json", "--out", "survey"],
+    )
+    for arguments in made:
+        status, shown = run(arguments, monkeypatch, capsys)
+        assert status == 0, shown
+    key = json.loads((folder / "survey" / "key.json").read_text())
+    answers = {item["id"]: {"choice": 0} for item in key["items"]}
+    (folder / "votes.json").write_text(json.dumps({"survey": key["survey"], "annotator": "ann", "answers": answers}))
