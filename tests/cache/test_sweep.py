@@ -6,13 +6,14 @@ import os
 import random
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from avem.cache import FeatureStore, StoreWriter, match_all, mine_negatives
-from avem.cache.disk.locks import ShardLocks
+from avem.cache import FeatureStore, ScoreCache, StoreWriter, match_all, mine_negatives
+from avem.cache.disk.locks import ShardLocks, store_lock
 from avem.cache.disk.sweep import sweep
 from avem.cache.exchange.hdf5 import export_hdf5, import_hdf5
 from tests.cache.helpers import clip_records, make_store
@@ -144,3 +145,17 @@ def test_a_killed_import_is_finished_by_the_next(tmp_path):
     assert again.clips.equals(store.clips)
     assert np.array_equal(again.video(range(9)), store.video(range(9)))
     assert not litter(path)
+
+
+def test_a_score_cache_waits_for_a_sweep(tmp_path):
+    """The temporary file of its fingerprint is not there while another writer sweeps the store."""
+    path = tmp_path / "cache"
+    make_store(path, clips=8)
+    opening = threading.Thread(target=ScoreCache, args=(path, {"weights": "abc"}))
+    with store_lock(path / "ledger", exclusive=True):
+        opening.start()
+        opening.join(0.3)
+        assert opening.is_alive()
+        assert [*path.glob("logprobs/*/*"), *path.glob("logprobs/*/.*.tmp")] == []
+    opening.join()
+    assert len([*path.glob("logprobs/*/fingerprint.json")]) == 1
