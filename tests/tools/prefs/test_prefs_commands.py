@@ -32,7 +32,7 @@ def rows_file(tmp_path, scenes):
 def test_validate_shows_figures_and_fails_on_faults(rows_file):
     said = call("prefs", "validate", rows_file).output
     assert "0 errors" in said
-    assert "told apart" in said
+    assert "text-only" in said
     assert json.loads(call("prefs", "validate", rows_file, "--json").output)["errors"] == 0
     rows_file.write_text(rows_file.read_text() + "{broken\n")
     lines = len(rows_file.read_text().splitlines())
