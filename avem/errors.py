@@ -1,4 +1,4 @@
-"""What can go wrong for a reason the user can mend.
+"""What can go wrong for a reason the user can fix.
 
 Each error says in one sentence what is wrong, where, and what to do. The command line shows that sentence and ends
 with `exit_status`; from Python they are ordinary exceptions, some of which are also the built-in that fits.
@@ -8,7 +8,7 @@ from avem.guards.secrets import mask
 
 
 class AvemError(Exception):
-    """Base of every error that a user can mend."""
+    """Base of every error that a user can fix."""
 
     exit_status = 2
 
@@ -33,7 +33,7 @@ class DataError(AvemError, ValueError):
 
 
 class MediaError(AvemError):
-    """A clip that can't be decoded; extraction records it and goes on."""
+    """A clip that can't be decoded; extraction records it and continues."""
 
 
 class StoreError(AvemError):

@@ -149,7 +149,7 @@ class ChatRequest:
 
 
 class _Passing(Exception):
-    """A failure that another try may mend."""
+    """A failure that another try may fix."""
 
     def __init__(self, said: str, wait_s: float | None = None) -> None:
         super().__init__(said)

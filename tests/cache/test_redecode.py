@@ -104,7 +104,7 @@ def test_an_old_store_opens_and_says_so(old, capsys, monkeypatch):
     assert store.video([0]).isfinite().all()
     assert [(s.decoder, s.decoded_old_way) for s in store_info(store).streams] == [("decord", CLIPS)] * 2
     shown = run_command(monkeypatch, capsys, "info", "--cache", str(old))[1]
-    assert "5 of 5 clips were decoded the old way" in shown
+    assert "5 of 5 clips were decoded by decord" in shown
     assert "avem cache repair --redecode" in shown
 
 

@@ -132,7 +132,7 @@ def test_the_command_mines_leaves_out_and_shows_frames(tmp_path, monkeypatch, ca
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
-    assert "video: 6 clips are paired" in capsys.readouterr().out
+    assert "video: 6 clips have a partner" in capsys.readouterr().out
     excluded = FeatureStore.open(tmp_path / "cache").rows(
         [name for name in FeatureStore.open(tmp_path / "cache").clips["clip_id"].to_pylist() if name.endswith("/0")]
     )

@@ -32,7 +32,7 @@ def rows_file(tmp_path, scenes):
 def test_validate_shows_figures_and_fails_on_faults(rows_file):
     said = call("prefs", "validate", rows_file).output
     assert "0 errors" in said
-    assert "told apart" in said
+    assert "text-only" in said
     assert json.loads(call("prefs", "validate", rows_file, "--json").output)["errors"] == 0
     rows_file.write_text(rows_file.read_text() + "{broken\n")
     lines = len(rows_file.read_text().splitlines())
@@ -59,7 +59,7 @@ def test_both_builds_from_the_command_line(corpus, scenes, tmp_path):
         assert "total" in said
         assert (tmp_path / "prefs" / "preferences.jsonl").is_file()
         said = call("emorealm", "build", *common, "--out", tmp_path / "bench", "--batch").output
-        assert "Hand in" in said
+        assert "Submit" in said
         call("emorealm", "build", *common, "--out", tmp_path / "bench")
         assert (tmp_path / "bench" / "emorealm_v1.json").is_file()
     with StandIn(scenes, faults=[Fault("server_error", step="audio_emotion", once=False)]) as standin:
