@@ -1,4 +1,4 @@
-"""Times the bench: options weighed with shared prefixes, given answers judged, and the page opened in Chromium.
+"""Times the bench: options weighed with shared prefixes, given answers scored, and the page opened in Chromium.
 
 python -m avem.tools.project.benchmarks.bench
 """
@@ -153,7 +153,7 @@ def one_by_one(asker: Asker, ask: Ask) -> list[float]:
 
 
 def time_answers(count: int, folder: Path, repeats: int) -> None:
-    """Read a benchmark and answers to it, judge them with intervals, and write the result."""
+    """Read a benchmark and answers to it, score them with intervals, and write the result."""
     asked = make_questions(count)
     (folder / "questions.json").write_text(json.dumps([question.to_json() for question in asked]))
     replies = {question.id: f"({'ABCD'[number % len(question.choices)]})" for number, question in enumerate(asked)}
@@ -166,7 +166,7 @@ def time_answers(count: int, folder: Path, repeats: int) -> None:
     first = timed(run)
     again = alternate({"judge": run}, repeats, warmup=0)["judge"]
     show(
-        f"Judging {count} given answers, 2000 bootstrap resamples over clips, from files to result.json",
+        f"Scoring {count} given answers, 2000 bootstrap resamples over clips, from files to result.json",
         ("questions", "first time in a process", "again"),
         [(count, f"{first:.2f} s", f"{again:.2f} s")],
     )
