@@ -110,10 +110,10 @@ def _from_reference(entry: Any, where: str, number: int) -> PreferenceRow:
     if not isinstance(entry, dict):
         raise DataError(f"{where} should be an object.")
     if missing := [name for name in ("prompt", "chosen", "rejected", "rejected_2") if not entry.get(name)]:
-        raise DataError(f"{where} lacks {', '.join(missing)}.")
+        raise DataError(f"{where} has no {', '.join(missing)}.")
     item = reference_item(entry, number)
     if "clip_id" not in item:
-        raise DataError(f"{where} lacks video and audio; one of them names its clip.")
+        raise DataError(f"{where} has neither video nor audio; one of them must name its clip.")
     try:
         return PreferenceRow(**item | {"modality": Modality(item["modality"])})
     except (TypeError, ValueError) as error:
