@@ -86,7 +86,7 @@ def fill(text: str, blocks: Mapping[str, str], prefix: str = "") -> str:
 
 
 def main(
-    results: Annotated[Path, typer.Argument(help="Raw results, as `avem sweep proof` writes them.")],
+    results: Annotated[Path, typer.Argument(help="Raw results, as `avem proof run` writes them.")],
     page: Annotated[Path, typer.Argument(help="Markdown page whose tables are made again.")],
     prefix: Annotated[str, typer.Option(help="What stands before the names in the marks of these results.")] = "",
     figures: Annotated[

@@ -124,7 +124,7 @@ class Record:
             if not all(right.values()) or not right:
                 raise ValueError("a run has no answers")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path} holds no results of the proof ({error}); run `avem sweep proof`.") from error
+            raise DataError(f"{path} holds no results of the proof ({error}); run `avem proof run`.") from error
         return cls(clips, questions, right, content)
 
 

@@ -1,4 +1,4 @@
-"""`avem sweep proof`: everything from nothing, or what is left of it, to the raw results and the tables."""
+"""`avem proof run`: everything from nothing, or what is left of it, to the raw results and the tables."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PROBE_CLIPS = 280
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProofOptions:
-    """Settings of `avem sweep proof`."""
+    """Settings of `avem proof run`."""
 
     out: Path = Path("./proof")
     seeds: tuple[int, ...] = (0, 1, 2)

@@ -57,7 +57,7 @@ def judge_record(record: Record) -> Judged:
     point, drawn = resampled(record.counts(), RESAMPLES, 0)
     claims = [claim for claim in (*paper_claims(), *own_claims()) if {claim.run, claim.against} <= point.keys()]
     verdicts = [judge(claim, point, drawn) for claim in claims]
-    with intact("The results' `probed`", "run `avem sweep proof` again"):
+    with intact("The results' `probed`", "run `avem proof run` again"):
         probed = [Verdict.from_json(entry) for entry in record.about.get("probed", [])]
         if unknown := {found.claim.measure for found in probed} - PROBES.keys():
             raise ValueError(f"there is no measure {min(unknown)}")
@@ -99,7 +99,7 @@ def make_sheets(judged: Judged) -> dict[str, Sheet]:
     }
     for kept, (name, make) in makers.items():
         if about.get(kept):
-            with intact(f"The results' `{kept}`", "run `avem sweep proof` again"):
+            with intact(f"The results' `{kept}`", "run `avem proof run` again"):
                 sheets[name] = make(about[kept])
     return sheets
 
