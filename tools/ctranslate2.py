@@ -114,7 +114,7 @@ def to_openai(arrays: dict[str, torch.Tensor]) -> dict[str, Any]:
         arrays: From `read_model_bin`.
 
     Raises:
-        CheckpointError: Weights are quantised, which openai's layout has no place for, or an array is missing.
+        CheckpointError: Weights are quantised, which openai's layout can't hold, or an array is missing.
     """
     if any(name.endswith("/weight_scale") for name in arrays):
         raise CheckpointError("The weights are quantised to integers; convert a float16 or float32 model.")
@@ -127,7 +127,9 @@ def to_openai(arrays: dict[str, torch.Tensor]) -> dict[str, Any]:
             state |= _renamed(name, value)
         return {"dims": _dims(arrays, state), "model_state_dict": state}
     except KeyError as error:
-        raise CheckpointError(f"The CTranslate2 model lacks {error}; it is no Whisper with both halves.") from error
+        raise CheckpointError(
+            f"The CTranslate2 model has no {error}: it is not a Whisper model with encoder and decoder."
+        ) from error
 
 
 def _renamed(name: str, value: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""The demo runs the whole chain, goes on where it was killed, and makes the same numbers again."""
+"""The demo runs the whole chain, resumes after a kill, and makes the same numbers again."""
 
 from __future__ import annotations
 

@@ -291,7 +291,7 @@ def test_several_workers_find_what_one_does_and_stop_at_a_fault(tmp_path):
     with pytest.raises(subprocess.CalledProcessError):
         do_all(subprocess.check_call, commands, 2, "commands")
     assert len(list(tmp_path.iterdir())) < 150  # those that had not begun are not done
-    with pytest.raises(AvemError, match="the same command goes on"):
+    with pytest.raises(AvemError, match="run the command again"):
         do_all(os._exit, [1, 2], 2, "exit")
 
 

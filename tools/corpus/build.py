@@ -89,7 +89,7 @@ def clip_path(scene: Scene) -> str:
 
 
 def build_corpus(root: Path, clips: int, seed: int, workers: int = 2) -> Corpus:
-    """Write a corpus; a run that was stopped goes on with the clips that are missing.
+    """Write a corpus; a run that was stopped resumes with the clips that are missing.
 
     Args:
         root: The folder to make; it may hold an unfinished corpus of the same clips and seed, and nothing else.
@@ -109,7 +109,7 @@ def build_corpus(root: Path, clips: int, seed: int, workers: int = 2) -> Corpus:
 def write_corpus(
     root: Path, scenes: Sequence[Scene], plan: Mapping[str, Any], recipe: RowRecipe, seed: int, workers: int = 2
 ) -> Corpus:
-    """Write given scenes as clips, with what is asked about them; a run that was stopped goes on.
+    """Write given scenes as clips, with what is asked about them; a run that was stopped resumes.
 
     Args:
         root: The folder to make.

@@ -206,6 +206,6 @@ def _question(
     rng: np.random.Generator,
 ) -> Question:
     order = rng.permutation(len(options)).tolist()
-    choices = tuple(f"({'ABCD'[place]}) {options[index]}" for place, index in enumerate(order))
+    choices = tuple(f"({'ABCD'[position]}) {options[index]}" for position, index in enumerate(order))
     extra = {"emotion": str(emotion), **({"subtask": subtask} if subtask else {})}
     return Question(identifier, video, task, text, choices, "ABCD"[order.index(right)], extra)

@@ -88,7 +88,7 @@ class Scene:
         return self.voice_emotion if modality == Modality.AUDIO else self.face_emotion
 
     def to_json(self) -> dict[str, Any]:
-        """The ground-truth record as it is written beside the clips."""
+        """The ground-truth record as it is written next to the clips."""
         return {
             "clip_id": self.clip_id,
             "split": self.split,

@@ -149,7 +149,7 @@ EVENTS = {
     "breaths": _breaths,
     "hum": _hum,
 }
-"""Cues that are sounds of their own beside the speech."""
+"""Cues that are sounds of their own besides the speech."""
 
 
 def _music(time_s: Signal, rng: np.random.Generator) -> Signal:

@@ -54,7 +54,7 @@ class DemoReport:
 
 
 def run_demo(options: DemoOptions) -> DemoReport:
-    """Corpus, features, negatives, base model, AVEm-DPO, benchmark and report; a stopped run goes on where it was.
+    """Corpus, features, negatives, base model, AVEm-DPO, benchmark and report; a stopped run resumes.
 
     Raises:
         SettingError: The folder holds a demo of other settings.

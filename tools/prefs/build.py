@@ -55,7 +55,7 @@ class BuildResult:
 
 
 def build(options: BuildOptions) -> BuildResult:
-    """Build preference rows or a benchmark; a run that was stopped goes on and pays for nothing twice.
+    """Build preference rows or a benchmark; a run that was stopped resumes and pays for nothing twice.
 
     Writes into `options.out`: `preferences.jsonl` or `emorealm_v1.json`, `captions.jsonl`, `rejected.jsonl` (what was
     left out and why), `counts.json` and `counts.md` (how many were left after each step), `settings.json` and

@@ -1,4 +1,4 @@
-"""Preference rows in other people's forms: the reference's JSON, TRL's and LLaMA-Factory's preference files."""
+"""Preference rows in other formats: the reference's JSON, TRL's and LLaMA-Factory's preference files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from avem.train.data.rows import REJECTED_FIELDS, read_preferences
 MEDIA_MARKS = ("<video>", "<audio>")
 """Placeholders that the reference puts before a question, one a line."""
 KEPT_FIELDS = ("row_id", "clip_id", "task", "rejected_irrelevant", "provenance")
-"""Fields of ours that the reference's form has no place for; written beside its own, so that nothing is lost."""
+"""Our fields that the reference's format does not have; written next to its own, so that nothing is lost."""
 
 LLAMA_FACTORY = "dataset_info.json"
 """File in which LLaMA-Factory looks up the others of its folder."""
@@ -33,7 +33,7 @@ def mp4_of(clip_id: str) -> str:
 
 
 def read_rows(path: Path) -> list[PreferenceRow]:
-    """Read preference rows, ours (JSON Lines) or the reference's (a JSON list), told apart by the first character.
+    """Read preference rows, ours (JSON Lines) or the reference's (a JSON list), distinguished by the first character.
 
     Raises:
         MissingFileError: There is no such file.
@@ -61,7 +61,7 @@ def read_reference(path: Path) -> list[PreferenceRow]:
     which rejected input is given (`audio_l`, `video_l`); otherwise it is audiovisual.
 
     Raises:
-        DataError: It is not such a list, or an entry lacks a field; the message names the entry.
+        DataError: It is not such a list, or a field of an entry is missing; the message names the entry.
     """
     entries = load_entries(path)
     return [_from_reference(entry, f"{path} entry {number}", number) for number, entry in enumerate(entries, start=1)]
@@ -107,10 +107,10 @@ def _from_reference(entry: Any, where: str, number: int) -> PreferenceRow:
     if not isinstance(entry, dict):
         raise DataError(f"{where} should be an object.")
     if missing := [name for name in ("prompt", "chosen", "rejected", "rejected_2") if not entry.get(name)]:
-        raise DataError(f"{where} lacks {', '.join(missing)}.")
+        raise DataError(f"{where} has no {', '.join(missing)}.")
     item = reference_item(entry, number)
     if "clip_id" not in item:
-        raise DataError(f"{where} lacks video and audio; one of them names its clip.")
+        raise DataError(f"{where} has neither video nor audio; one of them must name its clip.")
     try:
         return PreferenceRow(**item | {"modality": Modality(item["modality"])})
     except (TypeError, ValueError) as error:
@@ -133,7 +133,7 @@ def _without_marks(prompt: str) -> str:
 
 
 def to_reference(row: PreferenceRow, media: MediaPath = mp4_of) -> dict[str, Any]:
-    """A row as an entry of the reference's list, our further fields beside it."""
+    """A row as an entry of the reference's list, with our further fields added."""
     video = media(row.clip_id)
     entry: dict[str, Any] = {
         "prompt": "\n".join((*MEDIA_MARKS, row.question)),
@@ -191,7 +191,7 @@ def write_rows(
     Args:
         rows: What to write.
         path: The file.
-        form: `rows` (ours), `reference`, `trl` or `llama-factory`; the last also writes `dataset_info.json` beside it.
+        form: `rows` (ours), `reference`, `trl` or `llama-factory`; the last also writes `dataset_info.json` next to it.
         media: Gives a clip's file, for the forms that name files.
         reads: The files that the rows are from.
 

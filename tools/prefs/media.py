@@ -42,7 +42,7 @@ class Attachment:
 def attachment(clip: Clip, root: Path, side: Modality, options: MediaOptions) -> Attachment:
     """A clip's sound or frames.
 
-    The identity holds the file's size but neither its place nor its date, so that a dataset that was moved or copied
+    The identity holds the file's size but neither its path nor its date, so that a dataset that was moved or copied
     is not paid for again.
 
     Args:

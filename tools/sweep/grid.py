@@ -1,4 +1,4 @@
-"""Grids of runs, read from TOML files: what each run differs in, the seeds, and the paper's figures beside it.
+"""Grids of runs, read from TOML files: what each run differs in, the seeds, and the paper's figures.
 
 ```toml
 title = "Components of AVEm-DPO"
@@ -56,9 +56,9 @@ class GridRun:
     curve: str = ""
     """The curve that it is a point of."""
     value: float = 0.0
-    """Its place on that curve."""
+    """Its position on that curve."""
     decoding: str = ""
-    """`contrastive`: nothing is trained, the base is judged under contrastive decoding."""
+    """`contrastive`: nothing is trained, the base is evaluated with contrastive decoding."""
 
 
 @dataclass(frozen=True, slots=True)

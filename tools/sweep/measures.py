@@ -35,7 +35,7 @@ BENCHED = tuple(MEASURES)[:9]
 
 
 def bench_measures(score: Mapping[str, Any]) -> dict[str, float]:
-    """Table 5's columns from EmoReAlM's metrics; those whose questions the benchmark lacks are left out.
+    """Table 5's columns from EmoReAlM's metrics; those without questions in the benchmark are left out.
 
     Args:
         score: As `avem.evaluate.emorealm.scoring.score` returns it.

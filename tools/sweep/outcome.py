@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DODGE = 0.06
-"""By how much of a step a curve lies beside the next, so that their error bars don't cover each other."""
+"""Horizontal offset between curves, as a share of a step, so that their error bars don't overlap."""
 
 
 def write_outcome(grid: Grid, results: Sequence[RunResult], folder: Path) -> Sheet:
@@ -100,23 +100,23 @@ def svg_text(figure: Figure, salt: str) -> str:
 
 def _line(panel: Any, runs: Sequence[GridRun], results: Sequence[RunResult], column: str, dodge: float) -> None:
     """Values of the curve side by side whatever lies between them: one is often many times the others."""
-    points = [(place, _values(run, results, column)) for place, run in enumerate(runs)]
-    points = [(place, values) for place, values in points if values]
+    points = [(position, _values(run, results, column)) for position, run in enumerate(runs)]
+    points = [(position, values) for position, values in points if values]
     spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in points]
     means = [statistics.fmean(values) for _, values in points]
     panel.errorbar(
-        [place + dodge for place, _ in points], means, yerr=spread, marker="o", capsize=2, label=MEASURES[column]
+        [position + dodge for position, _ in points], means, yerr=spread, marker="o", capsize=2, label=MEASURES[column]
     )
 
 
 def _bars(panel: Any, runs: Sequence[GridRun], results: Sequence[RunResult], columns: Sequence[str]) -> None:
     shown = [run for run in runs if any(result.run == run.name for result in results)]
     width = 0.8 / max(len(columns), 1)
-    for place, column in enumerate(columns):
+    for position, column in enumerate(columns):
         values = [_values(run, results, column) for run in shown]
         means = [statistics.fmean(own) if own else 0.0 for own in values]
         spread = [statistics.stdev(own) if len(own) > 1 else 0.0 for own in values]
-        centres = [number + (place - (len(columns) - 1) / 2) * width for number in range(len(shown))]
+        centres = [number + (position - (len(columns) - 1) / 2) * width for number in range(len(shown))]
         panel.bar(centres, means, width, yerr=spread, capsize=2, label=MEASURES[column])
     panel.set_xticks(range(len(shown)), [run.name for run in shown], rotation=20, ha="right", fontsize="small")
 

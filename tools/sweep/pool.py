@@ -54,7 +54,7 @@ def do_all(work: Callable[[Job], Found], jobs: Sequence[Job], workers: int, name
                 bar.advance()
         except BrokenProcessPool as error:
             raise AvemError(
-                f"A process that did a {name} ended, perhaps for want of memory; the same command goes on with what "
+                f"A process that did a {name} ended, perhaps because memory ran out; run the command again for what "
                 "is left, and needs less with fewer --workers."
             ) from error
         finally:

@@ -1,4 +1,4 @@
-"""Training and judging the runs of grids, some at a time; what is done stays done."""
+"""Train and evaluate the runs of grids, several at a time; finished runs are not repeated."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class SweepOptions:
     model: str = "chaubeyG/AVERE-7B"
     """What every run starts from; with `{seed}` in it, each seed has a model of its own."""
     out: Path = Path("./sweep")
-    """Runs and results; a sweep goes on with what is there."""
+    """Runs and results; a sweep resumes with what is there."""
     questions: Path | None = None
-    """EmoReAlM's questions; None judges runs by what training measured alone."""
+    """EmoReAlM's questions; None evaluates runs by training's own measures alone."""
     style: str = "letters"
     seeds: tuple[int, ...] = ()
-    """In place of the grid's."""
+    """Replaces the grid's."""
     settings: Mapping[str, Any] | None = None
     """Of every run, over the grid's own and below what the run differs in."""
     only: tuple[str, ...] = ()
@@ -71,18 +71,18 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One thing to do: train and judge a run, or judge a model as it is."""
+    """One job: train and evaluate a run, or evaluate a model as it is."""
 
     config: PreferenceConfig | None
     model: str
-    """What is judged where nothing is trained."""
+    """What is evaluated where nothing is trained."""
     decoding: str
     folder: Path
     """Where answers go."""
 
 
 def run_sweep(grid: Grid, options: SweepOptions) -> list[RunResult]:
-    """Train and judge every run of a grid that is not done yet; see `run_sweeps`.
+    """Train and evaluate every run of a grid that is not done yet; see `run_sweeps`.
 
     Returns:
         Results in the grid's order, the base first.
@@ -91,7 +91,7 @@ def run_sweep(grid: Grid, options: SweepOptions) -> list[RunResult]:
 
 
 def run_sweeps(grids: Sequence[Grid], options: SweepOptions) -> list[list[RunResult]]:
-    """Train and judge every run of some grids that is not done yet.
+    """Train and evaluate every run of some grids that is not done yet.
 
     Runs with the same settings are trained once. All read one store, so that scores that no setting changes are
     computed for the first and found by the others.
@@ -171,10 +171,10 @@ def sweep_config(settings: Mapping[str, Any], seed: int, options: SweepOptions) 
     Raises:
         SettingError: A setting is unknown, cannot be, or has an option of the sweep's own.
     """
-    places = {"cache": options.cache, "prefs": options.prefs, "model": _model(options, seed), "device": options.device}
-    if taken := settings.keys() & {*places, "seed", "out"}:
+    paths = {"cache": options.cache, "prefs": options.prefs, "model": _model(options, seed), "device": options.device}
+    if taken := settings.keys() & {*paths, "seed", "out"}:
         raise SettingError(f"{min(taken)} is not a run's own setting; a sweep gives it to every run.")
-    config = build_config(PreferenceConfig, {**settings, **places, "seed": seed, "out": options.out})
+    config = build_config(PreferenceConfig, {**settings, **paths, "seed": seed, "out": options.out})
     label = re.sub(r"[^\w.=-]+", "_", _label(config))[:80]
     folder = options.out / "runs" / f"{label}-{json_sha256(config.identity())[:8]}"
     return build_config(PreferenceConfig, {**config.to_json(), "out": folder})
@@ -219,11 +219,11 @@ def _judge(job: Job, questions: Sequence[Question], options: SweepOptions) -> di
 
 
 def source_stamp(model: str, store: FeatureStore) -> list[Any]:
-    """What tells whether a model and a store are those that were judged before, without reading a weight.
+    """A fingerprint of the model and the store that were evaluated, without reading a weight.
 
     Args:
         model: A folder, of which every file's name, size and time of change count, or a name on a hub.
-        store: The features; its place, its encoders and how many clips it has count.
+        store: The features; its path, its encoders and its number of clips count.
     """
     folder = Path(model)
     files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []

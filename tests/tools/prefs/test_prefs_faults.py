@@ -1,4 +1,4 @@
-"""Bad replies and bad endpoints: each kind is mended, or noted with its reason; nothing and no clip is lost."""
+"""Bad replies and bad endpoints: each kind is corrected, or noted with its reason; nothing and no clip is lost."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def run_once(corpus, scenes, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["prose", "truncated", "language", "few_choices", "leaked"])
-def test_a_bad_reply_is_mended_by_asking_once_more(run, scenes, whole, tmp_path, kind):
+def test_a_bad_reply_is_corrected_by_asking_once_more(run, scenes, whole, tmp_path, kind):
     result, text, standin = build_rows(run, scenes, tmp_path / kind, [Fault(kind, share=0.5)])
     assert text == whole[0]
     assert sum(standin.steps.values()) > sum(whole[1].values())
     assert max(standin.billed.values()) == 1
-    mended = next(body for body in standin.bodies if len(body["messages"]) == 3)
-    assert "can not be used" in mended["messages"][2]["content"]
+    corrected = next(body for body in standin.bodies if len(body["messages"]) == 3)
+    assert "can not be used" in corrected["messages"][2]["content"]
     assert accounted_for(result)
 
 

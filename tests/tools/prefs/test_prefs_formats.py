@@ -46,7 +46,7 @@ def test_faults_of_the_reference_form_name_their_entry(tmp_path):
     path = tmp_path / "reference.json"
     good = {"prompt": "<video>\n<audio>\nWhy?", "chosen": "a", "rejected": "b", "rejected_2": "c", "video": "7.mp4"}
     path.write_text(json.dumps([good, {name: good[name] for name in ("prompt", "chosen", "rejected")}, "text"]))
-    with pytest.raises(DataError, match="entry 2 lacks rejected_2"):
+    with pytest.raises(DataError, match="entry 2 has no rejected_2"):
         read_rows(path)
     assert {fault.line for fault in validate(path).faults if fault.error} == {2, 3}
     path.write_text("[{]")

@@ -140,7 +140,7 @@ def test_prompts_of_a_folder_replace_ours(run, scenes, tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("agreement.txt", "$code $emotion $audio_caption", r"lacks \$video_caption"),
+        ("agreement.txt", "$code $emotion $audio_caption", r"has no \$video_caption"),
         ("agreement.txt", "$code $emotion $audio_caption $video_caption $label", r"asks for \$label"),
         ("text_guess.txt", "$question $choices costs 5$", "begins no placeholder"),
         ("agree.txt", "$code", "no step's prompt"),

@@ -1,4 +1,4 @@
-"""Asks models many things at once: few in flight, every reply logged and judged, one attempt to mend a bad one."""
+"""Send many requests at a time: every reply is logged and checked, and a bad one may be corrected once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from avem.tools.prefs.steps.steps import Step
 FAILURES_IN_A_ROW = 12
 """So many requests given up one after the other, without any success between, end the run: the endpoint is down."""
 LONGER = 2
-"""A reply that was cut off may be this many times longer when it is mended."""
+"""A reply that was cut off may be this many times longer when it is corrected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Outcome:
     """The endpoint failed, not the reply: a later run asks again."""
     pending: bool = False
     """The request waits in a batch file."""
-    mended: bool = False
+    corrected: bool = False
     """The second reply was needed."""
 
 
@@ -138,18 +138,18 @@ class Engine:
 
     async def _find_out(self, job: Job) -> Outcome:
         turn = self._turn(job, ({"role": "user", "content": self.prompts.render(job.step.name, job.values)},))
-        for mended in (False, True):
+        for corrected in (False, True):
             reply = await self._reply(turn, job)
             if isinstance(reply, Outcome):
                 return reply
             reading = read_reply(reply.text, reply.finish_reason, job.step, job.context)
             if reading.value is not None:
-                return Outcome(reading.value, mended=mended)
+                return Outcome(reading.value, corrected=corrected)
             if reading.refusal is not None:
-                return Outcome(reason=f"the model declined: {reading.refusal}", mended=mended)
-            if not mended:
+                return Outcome(reason=f"the model declined: {reading.refusal}", corrected=corrected)
+            if not corrected:
                 turn = self._mending(turn, job, reply, reading)
-        return Outcome(reason=f"the reply can't be used: {'; '.join(reading.faults)}", mended=True)
+        return Outcome(reason=f"the reply can't be used: {'; '.join(reading.faults)}", corrected=True)
 
     def _turn(self, job: Job, messages: tuple[dict[str, str], ...], max_tokens: int = 0) -> _Turn:
         max_tokens = max_tokens or job.step.max_tokens
@@ -177,7 +177,7 @@ class Engine:
             return Outcome(pending=True)
         if (flying := self._flying.get(turn.identity)) is not None:
             return await flying
-        # a future instead of a task: the one that asks goes on by itself, without waiting for the loop's next turn
+        # a future instead of a task: the caller continues at once, without waiting for the loop's next turn
         flying = self._flying[turn.identity] = asyncio.get_running_loop().create_future()
         try:
             found = await self._send(turn, job)

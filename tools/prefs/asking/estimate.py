@@ -28,11 +28,11 @@ SIDE_SHARE = 0.6
 QUESTIONS_PER_REPLY = 2
 UNGUESSED_SHARE = 0.7
 """Questions that not every model guesses from the text."""
-MENDED_SHARE = 0.05
+CORRECTED_SHARE = 0.05
 """Replies that need a second request."""
 ASSUMPTIONS = (
     f"Assumed: a caption gives the label for {KEPT_SHARE:.0%} of clips ({SIDE_SHARE:.0%} a side), "
-    f"{QUESTIONS_PER_REPLY} questions a reply, {UNGUESSED_SHARE:.0%} not guessed, {MENDED_SHARE:.0%} mended; "
+    f"{QUESTIONS_PER_REPLY} questions a reply, {UNGUESSED_SHARE:.0%} not guessed, {CORRECTED_SHARE:.0%} corrected; "
     f"{TOKENS_PER_FRAME} tokens a frame, {TOKENS_PER_SECOND} a second of sound."
 )
 
@@ -92,7 +92,7 @@ def estimate(options: BuildOptions, price_in: float = 0.0, price_out: float = 0.
     rows = []
     for name, count in _requests(options, audio, video, both).items():
         step = STEPS[name]
-        total = round(count * (1 + MENDED_SHARE))
+        total = round(count * (1 + CORRECTED_SHARE))
         left = max(total - answered.get(name, 0), 0)
         each = len(prompts.texts[name]) // CHARACTERS_PER_TOKEN + _filled(step, options, seconds)
         prompt_tokens, reply_tokens = left * each, left * step.typical_tokens
@@ -102,7 +102,7 @@ def estimate(options: BuildOptions, price_in: float = 0.0, price_out: float = 0.
 
 
 def _requests(options: BuildOptions, audio: int, video: int, both: int) -> dict[str, int]:
-    """Requests by step, without those that mend a reply."""
+    """Requests by step, without those that ask for a corrected reply."""
     tasks, guessers = options.all_tasks, len(options.guessers)
     asked = {"audio_caption": audio, "video_caption": video, "audio_emotion": audio, "video_emotion": video}
     kept = {"audio": round(audio * KEPT_SHARE), "video": round(video * KEPT_SHARE)}

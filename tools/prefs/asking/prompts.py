@@ -19,7 +19,7 @@ SUFFIX = ".txt"
 
 @dataclass(frozen=True, slots=True)
 class PromptSet:
-    """The prompt of every step, and the one that asks for a mended reply."""
+    """The prompt of every step, and the one that asks for a corrected reply."""
 
     texts: Mapping[str, str]
 
@@ -41,14 +41,14 @@ class PromptSet:
 
 
 def load_prompts(folder: Path | None = None) -> PromptSet:
-    """Our prompts, with those of a folder in place of ours.
+    """The built-in prompts, with those of a folder replacing them.
 
     Args:
         folder: Files such as `basic_audio.txt`; it need not hold all.
 
     Raises:
         MissingFileError: There is no such folder.
-        DataError: It holds a file that is no step's, or a prompt lacks a placeholder or has one that nothing fills.
+        DataError: A file belongs to no step, or a prompt misses a placeholder or has one that nothing fills.
     """
     ours = files("avem.tools.prefs") / "prompts"
     names = (*STEPS, REPAIR)
@@ -74,6 +74,6 @@ def _check(path: Path) -> None:
     step = STEPS.get(path.stem)
     needed = set(step.placeholders) if step else {"faults"}
     if missing := needed - found:
-        raise DataError(f"{path} lacks ${', $'.join(sorted(missing))}, which the step has to tell the model.")
+        raise DataError(f"{path} has no ${', $'.join(sorted(missing))}, which the step fills in; add it.")
     if strange := found - needed - {"code", "emotions"}:
         raise DataError(f"{path} asks for ${', $'.join(sorted(strange))}, which the step does not know.")

@@ -26,7 +26,7 @@ def _validator(name: str) -> Any:
 
 
 def faults_of(value: object, name: str) -> list[str]:
-    """Every way in which a JSON value breaks a schema, one short sentence each; empty if it does not.
+    """The violations of a schema in a JSON value, one short sentence each; empty if there are none.
 
     Args:
         value: Any JSON value.
@@ -39,5 +39,5 @@ def faults_of(value: object, name: str) -> list[str]:
 
 
 def _say(error: Any) -> str:
-    place = "/".join(str(part) for part in error.instance_path)
-    return f"{place}: {error.message}" if place else str(error.message)
+    where = "/".join(str(part) for part in error.instance_path)
+    return f"{where}: {error.message}" if where else str(error.message)

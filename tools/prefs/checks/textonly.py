@@ -1,4 +1,4 @@
-"""How far text alone tells a chosen answer from a rejected one: a bag of words, judged on clips it has not seen."""
+"""How far text alone tells a chosen answer from a rejected one: a bag of words, evaluated on held-out clips."""
 
 from __future__ import annotations
 

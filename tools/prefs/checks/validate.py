@@ -1,4 +1,4 @@
-"""Preference rows judged before training: every fault with its line, and what a model could cheat by."""
+"""Check preference rows before training: every fault with its line, and shortcuts that a model could take."""
 
 from __future__ import annotations
 

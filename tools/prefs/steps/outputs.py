@@ -77,7 +77,7 @@ def to_question(item: Item, seed: int) -> Question:
     if item.says_yes is None:
         digest = int.from_bytes(item.item_id.encode()[-8:], "big")
         order = np.random.default_rng((seed, len(item.item_id), digest)).permutation(len(texts)).tolist()
-    choices = tuple(f"({'ABCD'[place]}) {texts[number]}" for place, number in enumerate(order))
+    choices = tuple(f"({'ABCD'[position]}) {texts[number]}" for position, number in enumerate(order))
     answer = "ABCD"[order.index("ABCD".index(item.answer))]
     extra = {
         "clip_id": item.state.clip.clip_id,

@@ -25,7 +25,7 @@ SUBTASKS = {"present": "no_hallucination", "spurious": "spurious", "hallucinated
 
 
 class BatchPending(Exception):
-    """A step's requests lie in batch files; the run goes on once their results are there."""
+    """A step's requests lie in batch files; run the command again once their results are there."""
 
 
 def code_of(clip_id: str) -> str:

@@ -39,14 +39,14 @@ class Reading:
     value: dict[str, Any] | None = None
     """The reply as its schema has it; None if it can't be used."""
     faults: tuple[str, ...] = ()
-    """What is wrong, as the model is told when it is asked to mend it."""
+    """What is wrong, as the model is told when it is asked for a correction."""
     refusal: str | None = None
     """The model's reason for an ERROR, which the prompts allow; it is not asked again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a reply is judged by, beside its schema."""
+    """What a reply is checked against, besides its schema."""
 
     emotion: Emotion | None = None
     """The clip's label."""
@@ -55,13 +55,13 @@ class Context:
 
 
 def read_reply(text: str, finish_reason: str, step: Step, context: Context) -> Reading:
-    """Judge a reply.
+    """Check a reply.
 
     Args:
         text: The model's words.
         finish_reason: `length` if the reply was cut off.
         step: What it replies to.
-        context: What it is judged by.
+        context: What it is checked against.
     """
     refusal = REFUSED.match(without_thoughts(text).strip())
     if refusal:
@@ -121,7 +121,7 @@ def _letter(answer: Any) -> Any:
 
 
 def _judge(value: dict[str, Any], step: Step, context: Context) -> list[str]:
-    faults = [f"{place} is not in English" for place, text in _texts(value) if not is_english(text)]
+    faults = [f"{where} is not in English" for where, text in _texts(value) if not is_english(text)]
     if step.schema in (CHOICES, YES_NO):
         for number, item in enumerate(value["questions"], start=1):
             faults += [f"question {number} {fault}" for fault in QUESTION_CHECKS[step.schema](item, step, context)]
@@ -190,7 +190,7 @@ def _uneven(texts: Sequence[str]) -> bool:
 def is_english(text: str) -> bool:
     """Whether a text of some length can be English: mostly Latin letters, and at least one of its small words.
 
-    A quotation in another language beside its translation, as captions have it, passes.
+    A quotation in another language next to its translation passes, since captions contain such.
     """
     if not text.isascii():
         letters = [letter for letter in text if letter.isalpha()]
@@ -200,13 +200,13 @@ def is_english(text: str) -> bool:
     return len(words) < ENOUGH_WORDS or not ENGLISH.isdisjoint(words)
 
 
-def _texts(value: Any, place: str = "") -> list[tuple[str, str]]:
+def _texts(value: Any, where: str = "") -> list[tuple[str, str]]:
     if isinstance(value, str):
-        return [(place or "the reply", value)]
+        return [(where or "the reply", value)]
     if isinstance(value, dict):
         return [found for name, item in value.items() for found in _texts(item, str(name))]
     if isinstance(value, list):
-        return [found for item in value for found in _texts(item, place)]
+        return [found for item in value for found in _texts(item, where)]
     return []
 
 

@@ -1,4 +1,4 @@
-"""A survey for people: pages or Label Studio tasks that ask whether what models wrote is right (3.3, B.2, Table 6)."""
+"""A survey for annotators, as pages or Label Studio tasks: is what models wrote right? (3.3, B.2, Table 6)."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ JUDGEMENTS = (
     "What it names is in the clip but does not explain the emotion",
     "What it names is not in the clip",
 )
-"""How an answer of preference data is judged; the right judgement depends on the kind of answer."""
+"""The options for rating an answer of preference data; the right one depends on the kind of answer."""
 ANSWERS = {"chosen": 0, "rejected_video_relevant": 1, "rejected_emotion_relevant": 2}
-"""Kinds of answers that are judged, with the right judgement."""
+"""Kinds of answers that are rated, with the right rating."""
 CHECK = "To show that you read with care, choose the {} option here."
 
 
 @dataclass(frozen=True, slots=True)
 class SurveyItem:
-    """One thing that is asked of people."""
+    """One question to the annotators."""
 
     id: str
     group: str
@@ -44,11 +44,11 @@ class SurveyItem:
     video: str
     question: str
     response: str
-    """An answer to be judged; empty where the options themselves are the answers."""
+    """The answer to rate; empty where the options themselves are the answers."""
     ask: str
     choices: tuple[str, ...]
     expected: int
-    """Place of the right choice; kept out of what people get to see."""
+    """Index of the right choice; hidden from annotators."""
     source: str = ""
     """The question or row that it is from."""
     attention: bool = False
@@ -65,9 +65,9 @@ class SurveyOptions:
     media: Path | None = None
     """Folder of the clips; those asked about are copied into the survey."""
     votes: int = 3
-    """People who judge each item."""
+    """Annotators per item."""
     per_booklet: int = 40
-    """Items that one person gets, attention checks among them."""
+    """Items per annotator, attention checks included."""
     attention_every: int = 10
     """One of so many items is an attention check; 0: none."""
     verified: Path | None = None
@@ -75,7 +75,7 @@ class SurveyOptions:
     sample: int | None = None
     """At most so many questions or rows, drawn by the seed."""
     label_studio: bool = False
-    """Write Label Studio tasks in place of the page."""
+    """Write Label Studio tasks instead of the page."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -207,7 +207,7 @@ def _checks(options: SurveyOptions, items: Sequence[SurveyItem]) -> list[SurveyI
 
 
 def _opaque(source: str, group: str) -> str:
-    """An id that does not tell whoever looks into the page what is expected."""
+    """An id that does not reveal the expected answer in the page's source."""
     return f"i{json_sha256([source, group])[:12]}"
 
 
@@ -232,7 +232,7 @@ def _booklets(
 
 
 def _copy_media(items: Iterable[SurveyItem], media: Path, folder: Path) -> dict[str, str]:
-    """Copy the clips that are asked about; returns their places in the survey."""
+    """Copy the clips that are asked about; returns their paths in the survey."""
     videos: dict[str, str] = {}
     for item in items:
         if not item.video or item.video in videos:
@@ -248,7 +248,7 @@ def _copy_media(items: Iterable[SurveyItem], media: Path, folder: Path) -> dict[
 
 
 def _shown(item: SurveyItem, videos: Mapping[str, str]) -> dict[str, object]:
-    """What people get to see of an item: neither its right answer nor its kind."""
+    """What annotators see of an item: neither its right answer nor its kind."""
     known = {"id": item.id, "question": item.question, "response": item.response, "ask": item.ask}
     return {**known, "choices": item.choices, "video": videos.get(item.video, item.video)}
 
@@ -263,7 +263,7 @@ def _write_label_studio(
 ) -> None:
     """One task an item and booklet, and the labelling interface that shows it."""
     options = {
-        name: [{"value": str(place), "html": xml_text(text)} for place, text in enumerate(_choices(item))]
+        name: [{"value": str(index), "html": xml_text(text)} for index, text in enumerate(_choices(item))]
         for name, item in shown.items()
     }
     tasks = [

@@ -1,4 +1,4 @@
-"""Votes of people read back: majorities, discrepancies and agreement, and what is kept (Tables 6 and 7)."""
+"""Read annotators' votes: majorities, discrepancies and agreement, and what is kept (Tables 6 and 7)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from avem.sealed.checksums import unseal
 from avem.tools.prefs.survey.pages import read_source
 
 ATTENTION = 0.75
-"""Share of attention checks that a person has to pass for the votes to count."""
+"""Share of attention checks that an annotator has to pass for the votes to count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One person's judgement of one item."""
+    """One annotator's vote on one item."""
 
     annotator: str
     item: str
@@ -34,7 +34,7 @@ class Vote:
     several: bool = False
     """More than one option is right."""
     problem: str = ""
-    """What is wrong with the item, in the person's words or a code; empty if nothing is."""
+    """What is wrong with the item, in the annotator's words or a code; empty if nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class GroupCounts:
     verified: int
     """Items with at least one vote."""
     one_correct: int
-    """At least one person chose the expected answer."""
+    """At least one annotator chose the expected answer."""
     majority_correct: int
     """More than half did."""
     discrepancies: int
@@ -73,12 +73,12 @@ class Verdicts:
 
 
 def read_verdicts(survey: Path, results: Iterable[Path], attention: float = ATTENTION) -> Verdicts:
-    """Read votes and judge every item.
+    """Read votes and decide on every item.
 
     Args:
         survey: The survey's folder, with its `key.json`.
-        results: Files that people saved from the page, or exports of Label Studio (JSON).
-        attention: Share of the attention checks that a person has to pass.
+        results: Files that annotators saved from the page, or exports of Label Studio (JSON).
+        attention: Share of the attention checks that an annotator has to pass.
 
     Raises:
         MissingFileError: The key or a file is not there.
@@ -107,7 +107,7 @@ def read_verdicts(survey: Path, results: Iterable[Path], attention: float = ATTE
 
 
 def keep_verified(survey: Path, verdicts: Verdicts, out: Path) -> int:
-    """Write the questions or rows whose every judged item was found right, in the form they came in.
+    """Write the questions or rows whose items were all found right, in the format they came in.
 
     Returns:
         How many were written.
@@ -257,12 +257,12 @@ def _count(
 
 
 def agreement(votes: Sequence[Vote]) -> float | None:
-    """Krippendorff's alpha of nominal choices; None with fewer than two choices, or no item judged twice."""
-    people = sorted({vote.annotator for vote in votes})
+    """Krippendorff's alpha of nominal choices; None with fewer than two choices, or no item with two votes."""
+    annotators = sorted({vote.annotator for vote in votes})
     names = sorted({vote.item for vote in votes})
     if len({vote.choice for vote in votes}) < 2 or len(votes) == len(names):
         return None
-    table = np.full((len(people), len(names)), np.nan)
+    table = np.full((len(annotators), len(names)), np.nan)
     for vote in votes:
-        table[people.index(vote.annotator), names.index(vote.item)] = vote.choice
+        table[annotators.index(vote.annotator), names.index(vote.item)] = vote.choice
     return float(krippendorff.alpha(reliability_data=table, level_of_measurement="nominal"))

@@ -1,4 +1,4 @@
-"""Times the bench: options weighed with shared prefixes, given answers judged, and the page opened in Chromium.
+"""Times the bench: options weighed with shared prefixes, given answers scored, and the page opened in Chromium.
 
 python -m avem.tools.project.benchmarks.bench
 """

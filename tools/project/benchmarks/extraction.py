@@ -148,7 +148,7 @@ def overhead(
 def memory(
     work: Work = WORK, clips: Annotated[int, typer.Option(help="Clips; links to a few demo clips.")] = 2000
 ) -> None:
-    """Resident memory of the parent and of its decoding processes while a long run goes on."""
+    """Resident memory of the parent and of its decoding processes during a long run."""
     corpus = build_corpus(work / "corpus-8", 8, seed=0).root
     root, sources = work / f"links-{clips}", sorted(corpus.rglob("*.mp4"))
     if not root.is_dir():
@@ -200,7 +200,7 @@ def resident(pid: str) -> int:
 
 
 def by_seeking(path: Path) -> None:
-    """Decord's own way to a list of frames: it seeks where a key frame is nearer than the frames before."""
+    """Decord's own method for a list of frames: it seeks where a key frame is nearer than the frames before."""
     import decord  # it has no wheels for arm64 and macOS
 
     reader = decord.VideoReader(str(path), num_threads=1)
@@ -229,7 +229,7 @@ def in_sequence_by_pyav(path: Path) -> None:
                 frame.to_ndarray(format="rgb24")
 
 
-WAYS: dict[str, Callable[[Path], object]] = {
+METHODS: dict[str, Callable[[Path], object]] = {
     "seeking": by_seeking,
     "every frame": in_sequence,
     "every frame, PyAV": in_sequence_by_pyav,
@@ -246,15 +246,17 @@ def seeking(
     rows = []
     for folder in folders:
         paths = sorted(folder.rglob("*.mp4"))
-        sides: dict[str, Callable[[], object]] = {name: partial(_each, way, paths) for name, way in WAYS.items()}
+        sides: dict[str, Callable[[], object]] = {
+            name: partial(_each, method, paths) for name, method in METHODS.items()
+        }
         seconds = alternate(sides, repeats)
-        rows.append((folder.name, len(paths), *(f"{1000 * seconds[name] / len(paths):.1f} ms" for name in WAYS)))
-    show(f"{FRAMES} frames of a clip, a clip at a time", ("clips", "", *WAYS), rows)
+        rows.append((folder.name, len(paths), *(f"{1000 * seconds[name] / len(paths):.1f} ms" for name in METHODS)))
+    show(f"{FRAMES} frames of a clip, a clip at a time", ("clips", "", *METHODS), rows)
 
 
-def _each(way: Callable[[Path], object], paths: list[Path]) -> None:
+def _each(method: Callable[[Path], object], paths: list[Path]) -> None:
     for path in paths:
-        way(path)
+        method(path)
 
 
 @app.command()

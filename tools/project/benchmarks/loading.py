@@ -4,7 +4,7 @@ python -m avem.tools.project.benchmarks.loading
 
 The layers have the shapes of a 7B Llama's; how many there are is an option, since all 32 take 14 GB on disk in each
 layout and as much memory: `--layers 32 --ways "layout, bfloat16"`. The checkpoint is AVERE's layout in shards, encoder
-towers included, and holds random bits. Each way of loading runs in a process of its own, which reads every page of the
+towers included, and holds random bits. Each method runs in a process of its own, which reads every page of the
 weights and reports the highest resident size the kernel saw (pages of mapped files included), less what its imports
 took. The files are not in memory when it starts: where they filled it, the kernel would take pages back from the
 process, and the peak would be too low.
@@ -140,20 +140,20 @@ def main(
     ways: Annotated[str, typer.Option(help="Only ways of loading whose title holds this text.")] = "",
     child: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Write a checkpoint to a temporary folder, load it in each way, and print peak over size."""
+    """Write a checkpoint to a temporary folder, load it with each method, and print peak over size."""
     if child:
         way, folder, dtype = child
         report_peak(way, Path(folder), getattr(torch, dtype))
         return
     rows = []
-    with tempfile.TemporaryDirectory() as place:
-        write_checkpoint(Path(place) / "avere", layers, towers_mb)
-        load_model(Path(place) / "avere", dtype=torch.bfloat16).save(Path(place) / "own")
+    with tempfile.TemporaryDirectory() as directory:
+        write_checkpoint(Path(directory) / "avere", layers, towers_mb)
+        load_model(Path(directory) / "avere", dtype=torch.bfloat16).save(Path(directory) / "own")
         for title, (way, dtype) in ((title, way) for title, way in WAYS.items() if ways in title):
-            checkpoint = Path(place) / ("avere" if way == "plain" else way)
+            checkpoint = Path(directory) / ("avere" if way == "plain" else way)
             command = [sys.executable, "-m", "avem.tools.project.benchmarks.loading"]
             arguments = [part for value in (way, str(checkpoint), dtype) for part in ("--child", value)]
-            forget(Path(place))
+            forget(Path(directory))
             found = json.loads(subprocess.run([*command, *arguments], capture_output=True, check=True).stdout)
             rows.append(
                 (

@@ -36,7 +36,7 @@ class Busy:
     in_hand: float
     """Share of the requests allowed in flight that had arrived and were not yet answered, on average."""
     replies: int
-    """Replies that were read, judged and logged."""
+    """Replies that were read, checked and logged."""
 
 
 def keep_busy(requests: int, parallel: int, latency_s: float, folder: Path) -> Busy:

@@ -188,8 +188,8 @@ def main(
     """Make clips, encoders and a model, do the step on all sides, and print times, ratios, memory and losses."""
     torch.set_num_threads(threads)
     pairings: list[Pairing] = [name for name in pairing or ("mutual", "grouped", "independent")]  # type: ignore[misc]
-    with tempfile.TemporaryDirectory() as place:
-        kit = make_kit(Path(place), Shape(width, layers, clips, questions, question_words, answer_words))
+    with tempfile.TemporaryDirectory() as folder:
+        kit = make_kit(Path(folder), Shape(width, layers, clips, questions, question_words, answer_words))
         bench = Bench.open(kit, pairings[0])
         sides = {f"avem, {name}": bench.avem_side(name) for name in pairings}
         for run in sides.values():

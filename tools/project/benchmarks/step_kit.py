@@ -60,7 +60,7 @@ class StepKit:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Places for a `PreferenceConfig`."""
+        """Paths for a `PreferenceConfig`."""
         return {
             "cache": self.folder / "cache",
             "model": str(self.folder / "model"),

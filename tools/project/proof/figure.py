@@ -1,4 +1,4 @@
-"""The proof's figure of claims: every difference beside the paper's."""
+"""The proof's figure of claims: every difference next to the paper's."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Ground:
     bases: str
     """Path of a base model; with `{seed}` in it, each seed has its own."""
     questions: Path
-    """What runs are judged by."""
+    """What runs are evaluated on."""
 
 
 def make_ground(

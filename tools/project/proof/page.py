@@ -33,11 +33,11 @@ from avem.tools.sweep.grid import read_grid
 from avem.tools.sweep.outcome import draw
 
 LEDE = (
-    "Drawn faces and synthesised voices, judged on clips of persons that no model has met. Percent, but for shifts "
+    "Drawn faces and synthesised voices, evaluated on clips of persons that no model has seen. Percent, but for shifts "
     f"(nats) and rewards; differences with {LEVEL:.0%} intervals over seeds and clips, of the seeds that both runs "
     "have; means of runs with their standard deviation over seeds. A claim of more holds where the interval lies above "
     f"zero, one of less below, one of the same within {SAME:g} points, one of no more where it ends below them. One "
-    "seed has no interval and judges nothing."
+    "seed has no interval and gives no verdict."
 )
 
 
@@ -82,7 +82,7 @@ def fill(text: str, blocks: Mapping[str, str], prefix: str = "") -> str:
     def block(found: re.Match[str]) -> str:
         name = found[1]
         if name not in blocks:
-            raise DataError(f"The page has a place for {name}, which there is no result of; run that part first.")
+            raise DataError(f"The page needs {name}, which has no result yet; run that part first.")
         return f"<!-- {before}{name} -->\n{blocks[name]}<!-- end -->"
 
     return re.sub(rf"<!-- {before}(?!end -->)(\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)

