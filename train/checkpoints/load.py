@@ -12,7 +12,7 @@ from avem.errors import CheckpointError, MissingFileError
 from avem.locate import locate_model
 from avem.reading import read_json
 from avem.sealed.checksums import check_folder
-from avem.train.checkpoints.tensors import read_safetensors, report_faults
+from avem.train.checkpoints.tensors import report_faults
 from avem.train.families.avere.checkpoint import empty_avere, is_avere, load_avere
 from avem.train.model.audiovisual import AudiovisualLM
 from avem.train.model.config import AudiovisualConfig
@@ -21,6 +21,7 @@ from avem.train.model.lora import load_adapter
 from avem.train.model.quantise import check_four_bit, quantise_linears
 from avem.train.model.saving import ADAPTER_TYPE, FORMAT_VERSION, MODEL_TYPE, check_model, projector_state
 from avem.train.model.tokenizers import load_tokenizer
+from avem.weights import read_safetensors
 
 NO_MODEL = "{} is neither an AVERE checkpoint, an avem checkpoint nor the result of a run."
 

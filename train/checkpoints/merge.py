@@ -14,12 +14,12 @@ from avem.guards.outputs import folder_target
 from avem.locate import locate_model
 from avem.reading import read_json
 from avem.train.checkpoints.load import base_of, finished, load_model, read_settings
-from avem.train.checkpoints.tensors import read_tensors
 from avem.train.families.avere.checkpoint import IGNORED
 from avem.train.families.avere.export import save_avere
 from avem.train.model.audiovisual import AudiovisualLM
 from avem.train.model.lora import load_adapter
 from avem.train.model.saving import ADAPTER_TYPE
+from avem.weights import read_tensors
 
 Layout = Literal["avem", "avere"]
 NumberFormat = Literal["float32", "bfloat16", "float16"]

@@ -19,8 +19,9 @@ from transformers.utils import logging
 from avem.errors import AvemError, CheckpointError
 from avem.guards.remote_code import NO_CODE, refuse_code
 from avem.locate import locate_model
-from avem.train.checkpoints.tensors import PICKLED, read_tensors, report_faults, tensor_shapes
+from avem.train.checkpoints.tensors import report_faults
 from avem.train.model.tokenizers import load_tokenizer
+from avem.weights import PICKLED, read_tensors, tensor_shapes
 
 
 def load_language_model(
