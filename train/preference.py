@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avem.cache import ScoreCache, ensure_negatives
+from avem.cache import ensure_negatives
 from avem.records import PreferenceRow
 from avem.train.data.examples import PreferenceExample, preference_examples
 from avem.train.data.features import ClipFeatures
 from avem.train.data.rows import read_preferences
-from avem.train.objective.constants import constant_scores, score_fingerprint
+from avem.train.objective.constants import score_constants
 from avem.train.objective.preference import PreferenceObjective
-from avem.train.packing.specs import ScoreSpec
-from avem.train.run.optimizer import autocast
 from avem.train.run.session import Session
 from avem.train.run.training import run_task
 from avem.train.settings.config import PreferenceConfig
@@ -66,24 +64,3 @@ def cache_logprobs(config: PreferenceConfig, model: AudiovisualLM | None = None)
     examples = task.examples(session, rows)
     specs = (spec for example in examples for spec in example.specs)
     return len(score_constants(session, examples, session.features(specs)))
-
-
-def score_constants(
-    session: Session, examples: Sequence[PreferenceExample], features: ClipFeatures
-) -> dict[ScoreSpec, float]:
-    """The constants of the examples, from the store's score cache or computed now; see `constant_scores`."""
-    config, model = session.config, session.model
-    cache = ScoreCache(
-        config.cache, score_fingerprint(session.fingerprint, session.store, f"{config.precision} {model.dtype}")
-    )
-    with autocast(config, session.accelerator.device):
-        return constant_scores(
-            model,
-            examples,
-            session.builder,
-            features,
-            cache,
-            session.input_names,
-            session.accelerator,
-            config.tokens_per_batch,
-        )

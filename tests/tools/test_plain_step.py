@@ -7,7 +7,9 @@ import torch
 
 from avem.tools.project.benchmarks.plain_step import PlainStep, with_plain_adapters
 from avem.train.data.rows import read_preferences
-from avem.train.preference import PreferenceObjective, PreferenceTask, score_constants
+from avem.train.objective.constants import score_constants
+from avem.train.objective.preference import PreferenceObjective
+from avem.train.preference import PreferenceTask
 from avem.train.run.session import Session, prepare_model
 from avem.train.settings.config import PreferenceConfig
 from tests.train.training_kit import make_kit

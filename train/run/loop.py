@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from avem.errors import AvemError, CheckpointError
+from avem.errors import CheckpointError, DivergedError
 from avem.progress import stage
 from avem.seeds import draw
 from avem.train.data.features import ClipFeatures
@@ -37,10 +37,6 @@ logger = logging.getLogger(__name__)
 
 Check = Callable[["AudiovisualLM"], Mapping[str, float]]
 """Something measured at each checkpoint, by name; `held_loss` among them decides which checkpoint is the best."""
-
-
-class DivergedError(AvemError):
-    """The loss or its gradient is not a finite number any more."""
 
 
 class Objective(Protocol):

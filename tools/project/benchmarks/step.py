@@ -26,9 +26,11 @@ from avem.tools.project.benchmarks.step_kit import Shape, StepKit, make_kit
 from avem.train.data.examples import PreferenceExample
 from avem.train.data.features import ClipFeatures
 from avem.train.data.rows import read_preferences
+from avem.train.objective.constants import score_constants
+from avem.train.objective.preference import PreferenceObjective
 from avem.train.packing.epoch import Packing, StepPlan, group_rows, plan_epoch
 from avem.train.packing.specs import ScoreSpec
-from avem.train.preference import PreferenceObjective, PreferenceTask, score_constants
+from avem.train.preference import PreferenceTask
 from avem.train.run.loop import Loop, Plan
 from avem.train.run.session import Session, prepare_model
 from avem.train.settings.config import Pairing, PreferenceConfig
