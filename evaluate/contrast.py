@@ -23,7 +23,7 @@ from avem.evaluate.emorealm.statistics import RESAMPLES
 from avem.evaluate.predict.feature_model import STREAMS, Ask, Asker, options_of
 from avem.files import json_sha256
 from avem.records import Question
-from avem.train.data.noise import Alteration
+from avem.train.data.noise import FeatureNoise
 
 if TYPE_CHECKING:
     from avem.cache.store import FeatureStore
@@ -88,7 +88,7 @@ class ContrastAsker(Asker):
     ) -> None:
         super().__init__(model, store, style, 1, streams)
         self.options = options
-        self._alter = Alteration("diffused", options.seed)
+        self._alter = FeatureNoise("diffused", options.seed)
 
     def ask(self, question: Question, way: str, place: int | None) -> Ask:
         """Name one thing to ask; the key covers the strength and the noise too."""

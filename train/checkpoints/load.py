@@ -133,9 +133,7 @@ def finished(folder: Path) -> Path:
     """
     if (folder / "metrics.jsonl").is_file():
         if not (folder / "final").is_dir():
-            raise MissingFileError(
-                f"The run in {folder} has no final/ yet; let the same `avem train` go on to its end."
-            )
+            raise MissingFileError(f"The run in {folder} has no final/ yet; run the same `avem train` to its end.")
         return folder / "final"
     return folder
 
@@ -158,7 +156,7 @@ def _load_own(folder: Path, settings: dict[str, Any], device: str | torch.device
     language_model, tokenizer = load_language_model(folder / "language_model", device, dtype)
     model = AudiovisualLM.create(language_model, tokenizer, config)
     model.avere_settings = settings.get("avere") or {}
-    _load_projectors(model, folder, whole=True)
+    _load_projectors(model, folder, all_of_them=True)
     return model
 
 
@@ -170,7 +168,7 @@ def _load_run(
     if (folder / "adapter_config.json").is_file():
         load_adapter(model, folder)
     if (folder / "projectors.safetensors").is_file():
-        _load_projectors(model, folder, whole=False)
+        _load_projectors(model, folder, all_of_them=False)
     return model
 
 
@@ -200,15 +198,15 @@ def _config_of(folder: Path, settings: dict[str, Any]) -> AudiovisualConfig:
     return AudiovisualConfig.from_json(settings.get("audiovisual", {}), where=str(folder / "config.json"))
 
 
-def _load_projectors(model: AudiovisualLM, folder: Path, *, whole: bool) -> None:
-    """Copy a file's tensors into the projectors; `whole` asks for every one of them."""
+def _load_projectors(model: AudiovisualLM, folder: Path, *, all_of_them: bool) -> None:
+    """Copy a file's tensors into the projectors; with `all_of_them`, none may be missing."""
     path = folder / "projectors.safetensors"
     if not path.is_file():
-        raise MissingFileError(f"{folder} lacks projectors.safetensors; copy the whole model.")
+        raise MissingFileError(f"{folder} lacks projectors.safetensors; copy the complete model.")
     state, expected = dict(read_safetensors(path)), projector_state(model)
     report_faults(
         folder,
-        missing=sorted(expected.keys() - state.keys()) if whole else [],
+        missing=sorted(expected.keys() - state.keys()) if all_of_them else [],
         unknown=sorted(state.keys() - expected.keys()),
         misshapen=[name for name in state.keys() & expected.keys() if state[name].shape != expected[name].shape],
     )

@@ -111,7 +111,7 @@ def _stored_dtype(base: str | Path) -> torch.dtype:
     return max(counts, key=lambda dtype: counts[dtype])
 
 
-def _name(place: str | Path) -> Any:
+def _name(name_or_path: str | Path) -> Any:
     """A hub id as it is, a folder by its own name alone: a card says nothing about somebody's disk."""
-    path = Path(place)
-    return path.resolve().name if path.exists() else str(place)
+    path = Path(name_or_path)
+    return path.resolve().name if path.exists() else str(name_or_path)

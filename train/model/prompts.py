@@ -98,8 +98,8 @@ class PromptFormat:
         """
         if found := find_special(text, self._special):
             raise PromptError(
-                f"The {name} holds {found!r}, which is no text to the model; give the {name} alone, special tokens "
-                "and media are added to it."
+                f"The {name} holds {found!r}, which the model does not read as text; give the {name} alone, special "
+                "tokens and media are added to it."
             )
 
     def end_ids(self) -> set[int]:
@@ -122,10 +122,10 @@ class PromptFormat:
     def _closing(self) -> str:
         """What the template writes after an answer, or the end of sequence where it writes nothing."""
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": ANSWER_MARK}]
-        whole: str = self.tokenizer.apply_chat_template(
+        rendered: str = self.tokenizer.apply_chat_template(
             turns, tokenize=False, **frozen_date(self.tokenizer.chat_template)
         )
-        closing = whole.partition(ANSWER_MARK)[2].strip()
+        closing = rendered.partition(ANSWER_MARK)[2].strip()
         return closing or str(self.tokenizer.eos_token)
 
     def _ids(self, text: str, frames: int) -> list[int]:

@@ -24,7 +24,7 @@ from avem.train.data.examples import PreferenceExample
 from avem.train.data.features import ClipFeatures
 from avem.train.packing.epoch import group_rows, pack_specs
 from avem.train.packing.specs import ScoreSpec, SequenceBuilder
-from avem.train.run.fsdp import idle_pass, is_spread
+from avem.train.run.fsdp import idle_pass, is_sharded
 from avem.train.run.optimizer import autocast
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _scored(
             if own[number]:
                 sequences = [builder.sequence(spec, media) for spec in own[number]]
                 scores = model.response_logprobs(sequences)  # log pi_ref(y|a,v,x), or t(y) without media: [specs]
-            elif is_spread(model):
+            elif is_sharded(model):
                 idle_pass(model)
         if own[number]:
             waiting += zip(own[number], scores.double().tolist(), strict=True)
