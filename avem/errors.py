@@ -52,6 +52,10 @@ class CheckpointError(AvemError):
     """A model checkpoint with missing, extra or misshapen parts."""
 
 
+class DivergedError(AvemError):
+    """A loss, a gradient or a score of training is not a finite number any more."""
+
+
 class PromptError(AvemError, ValueError):
     """A prompt that can't be tokenised as asked, or does not fit the model's context."""
 

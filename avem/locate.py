@@ -10,14 +10,11 @@ from pathlib import Path
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from avem.errors import MissingFileError
-from avem.reading import read_json
+from avem.errors import CheckpointError, MissingFileError
+from avem.weights import INDEX, name_patterns, shard_names
 
 WEIGHTS = (
-    r"model\.safetensors",
-    r"model\.safetensors\.index\.json|model-\d+-of-\d+\.safetensors",
-    r"pytorch_model\.bin",
-    r"pytorch_model\.bin\.index\.json|pytorch_model-\d+-of-\d+\.bin",
+    *name_patterns(),
     r"[^/]+\.pt",
     r"[^/]+\.gguf",
     r"adapter_model\.safetensors",
@@ -154,7 +151,7 @@ def _on_disk(name: str, place: str, path: Path) -> ModelPlace:
         return ModelPlace(name, place, path, (path.name,), path.stat().st_size)
     there = [item.relative_to(path).as_posix() for item in path.rglob("*") if item.is_file()]
     files = needed_files(there)
-    lacking = [file for index in files if ".index." in index for file in _indexed(path / index) if file not in there]
+    lacking = [file for index in files if index.endswith(INDEX) for file in _indexed(path / index) if file not in there]
     if not any(re.fullmatch("|".join(WEIGHTS), file) for file in files):
         lacking.append("weights")
     problem = f"{path} lacks {', '.join(lacking[:3])}" if lacking else ""
@@ -164,6 +161,6 @@ def _on_disk(name: str, place: str, path: Path) -> ModelPlace:
 def _indexed(index: Path) -> list[str]:
     """The shards that an index of weights names; none where it can't be read, which loading will say."""
     try:
-        return sorted(set(read_json(index, dict)["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return shard_names(index)
+    except (CheckpointError, MissingFileError):
         return []

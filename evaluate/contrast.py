@@ -25,7 +25,7 @@ from avem.evaluate.predict.feature_model import FeaturePredictor, FeaturePrompt
 from avem.evaluate.predict.predictor import STREAMS, Answer, PredictionRequest, options_of
 from avem.files import json_sha256
 from avem.records import Question
-from avem.train.data.noise import Alteration
+from avem.train.data.noise import FeatureNoise
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
@@ -90,7 +90,7 @@ class ContrastPredictor(FeaturePredictor):
     ) -> None:
         super().__init__(model, store, style, 1, streams)
         self.options = options
-        self._alter = Alteration("diffused", options.seed)
+        self._alter = FeatureNoise("diffused", options.seed)
 
     def request(self, question: Question, method: str, position: int | None) -> PredictionRequest:
         """Describe one prediction; the key covers the strength and the noise too."""

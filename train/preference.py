@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avem.cache import ScoreCache, ensure_negatives
+from avem.cache import ensure_negatives
 from avem.records import PreferenceRow
 from avem.train.data.examples import PreferenceExample, preference_examples
 from avem.train.data.features import ClipFeatures
 from avem.train.data.rows import read_preferences
-from avem.train.objective.constants import constant_scores, score_fingerprint
+from avem.train.objective.constants import score_constants
 from avem.train.objective.preference import PreferenceObjective
-from avem.train.packing.specs import ScoreSpec
-from avem.train.run.optimizer import autocast
 from avem.train.run.session import Session
-from avem.train.run.training import run_task
+from avem.train.run.training import run_training
 from avem.train.settings.config import PreferenceConfig
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class PreferenceTask:
+class PreferenceTraining:
     """Preference training as `avem.train.run.training` runs it."""
 
     config: PreferenceConfig
@@ -35,8 +33,8 @@ class PreferenceTask:
         return read_preferences(self.config.prefs)
 
     def examples(self, session: Session, rows: Sequence[PreferenceRow]) -> list[PreferenceExample]:
-        """The rows joined with the store, which is given the negatives that it lacks."""
-        if self.config.lambda_av > 0 and session.alteration is None:
+        """The rows joined with the store; negatives that are missing are mined first."""
+        if self.config.lambda_av > 0 and session.noise is None:
             with session.accelerator.main_process_first():
                 ensure_negatives(session.store, self.config.negatives, self.config.seed)
         return preference_examples(rows, session.store, session.builder, self.config)
@@ -50,8 +48,8 @@ class PreferenceTask:
 
 
 def train_preferences(config: PreferenceConfig, model: AudiovisualLM | None = None) -> Path:
-    """Train a model on preferences; see `avem.train.run.training.run_task`."""
-    return run_task(PreferenceTask(config), model)
+    """Train a model on preferences; see `avem.train.run.training.run_training`."""
+    return run_training(PreferenceTraining(config), model)
 
 
 def cache_logprobs(config: PreferenceConfig, model: AudiovisualLM | None = None) -> int:
@@ -60,30 +58,9 @@ def cache_logprobs(config: PreferenceConfig, model: AudiovisualLM | None = None)
     Returns:
         How many scores the rows have.
     """
-    task = PreferenceTask(config)
-    rows = task.read()
+    training = PreferenceTraining(config)
+    rows = training.read()
     session = Session.open(config, model)
-    examples = task.examples(session, rows)
+    examples = training.examples(session, rows)
     specs = (spec for example in examples for spec in example.specs)
     return len(score_constants(session, examples, session.features(specs)))
-
-
-def score_constants(
-    session: Session, examples: Sequence[PreferenceExample], features: ClipFeatures
-) -> dict[ScoreSpec, float]:
-    """The constants of the examples, from the store's score cache or computed now; see `constant_scores`."""
-    config, model = session.config, session.model
-    cache = ScoreCache(
-        config.cache, score_fingerprint(session.fingerprint, session.store, f"{config.precision} {model.dtype}")
-    )
-    with autocast(config, session.accelerator.device):
-        return constant_scores(
-            model,
-            examples,
-            session.builder,
-            features,
-            cache,
-            session.input_names,
-            session.accelerator,
-            config.tokens_per_batch,
-        )

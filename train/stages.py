@@ -1,4 +1,4 @@
-"""The stages of training by name: which configuration, presets, trainer and usual places belong to each."""
+"""The stages of training by name: the configuration, presets and default paths of each."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MODEL = "chaubeyG/AVERE-7B"
 
 @dataclass(frozen=True, slots=True)
 class StageDefaults:
-    """What a stage takes where nothing else is said."""
+    """Defaults of a stage."""
 
     kind: type[RunConfig]
     presets: Mapping[str, dict[str, Any]]
     preset: str
-    places: Mapping[str, str]
+    paths: Mapping[str, str]
 
 
 STAGES: dict[str, StageDefaults] = {
@@ -50,7 +50,7 @@ def stage_config(
     file: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> RunConfig:
-    """Resolve a stage's configuration: usual places, preset, file, given, overrides, the later ones winning.
+    """Resolve a stage's configuration: default paths, preset, file, given, overrides, the later ones winning.
 
     Args:
         stage: `preference`, `sft` or `projector`.
@@ -64,32 +64,32 @@ def stage_config(
     """
     defaults = STAGES[stage]
     chosen = preset(defaults.presets, preset_name or defaults.preset)
-    base = {"cache": "./cache", "model": MODEL, **defaults.places, **chosen}
+    base = {"cache": "./cache", "model": MODEL, **defaults.paths, **chosen}
     named = {option: value for option, value in given.items() if value is not None}
     return build_config(defaults.kind, named, preset=base, file=file, overrides=overrides)
 
 
 def run_stage(config: RunConfig) -> Path:
     """Train as the configuration says; returns the run directory."""
-    from avem.train.run.training import run_task
+    from avem.train.run.training import run_training
 
-    return run_task(_task(config))
+    return run_training(_training_of(config))
 
 
 def preview_stage(config: RunConfig) -> PlanSummary:
     """Check everything that training would, and count its work."""
-    from avem.train.run.training import preview_task
+    from avem.train.run.training import preview_training
 
-    return preview_task(_task(config))
+    return preview_training(_training_of(config))
 
 
-def _task(config: RunConfig) -> Any:
+def _training_of(config: RunConfig) -> Any:
     """What the configuration's kind of training is made of; torch loads only now."""
-    from avem.train.preference import PreferenceTask
-    from avem.train.supervised import SupervisedTask
+    from avem.train.preference import PreferenceTraining
+    from avem.train.supervised import SupervisedTraining
 
     if isinstance(config, PreferenceConfig):
-        return PreferenceTask(config)
+        return PreferenceTraining(config)
     if isinstance(config, SupervisedConfig):
-        return SupervisedTask(config)
-    raise TypeError(f"no trainer takes a {type(config).__name__}")
+        return SupervisedTraining(config)
+    raise TypeError(f"nothing trains with a {type(config).__name__}")

@@ -13,7 +13,7 @@ from avem.train.data.features import ClipFeatures
 from avem.train.data.rows import read_instructions
 from avem.train.objective.supervised import SupervisedObjective
 from avem.train.run.session import Session
-from avem.train.run.training import run_task
+from avem.train.run.training import run_training
 from avem.train.settings.config import SupervisedConfig
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class SupervisedTask:
+class SupervisedTraining:
     """Supervised training as `avem.train.run.training` runs it."""
 
     config: SupervisedConfig
@@ -42,5 +42,5 @@ class SupervisedTask:
 
 
 def train_supervised(config: SupervisedConfig, model: AudiovisualLM | None = None) -> Path:
-    """Train a model on questions with answers; see `avem.train.run.training.run_task`."""
-    return run_task(SupervisedTask(config), model)
+    """Train a model on questions with answers; see `avem.train.run.training.run_training`."""
+    return run_training(SupervisedTraining(config), model)

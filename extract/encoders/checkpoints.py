@@ -1,31 +1,15 @@
-"""Reading released checkpoints: safetensors first, PyTorch files with `weights_only=True`, whole or in shards."""
+"""What every encoder's checkpoint needs besides `avem.weights`: its configuration, a digest, a strict fit."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from avem import reading
 from avem.errors import CheckpointError, MissingFileError
-
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-"""Names looked for in a checkpoint folder, in this order."""
-
-UNREADABLE = (
-    pickle.UnpicklingError, RuntimeError, LookupError, EOFError, ValueError, OSError, TypeError, AttributeError,
-)  # fmt: skip
-"""What PyTorch raises on damaged files."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -44,65 +28,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} does not hold a JSON object; fetch the checkpoint again.")
     return value
-
-
-def read_torch_file(path: Path) -> dict[str, Any]:
-    """Load a `.pt` or `.bin` file without running code from it.
-
-    Raises:
-        CheckpointError: It is damaged, or holds objects other than tensors and plain values.
-    """
-    try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        LookupError,
-        EOFError,
-        ValueError,
-        OSError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        raise CheckpointError(f"{path} can't be read as tensors; it is damaged or not a PyTorch file.") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} does not hold a state dictionary.")
-    return value
-
-
-def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a Hugging Face checkpoint folder, by name.
-
-    Args:
-        folder: Holds one of `WEIGHT_FILES`, and the shards that an index names.
-
-    Raises:
-        MissingFileError: None of these files, or not all shards, are there.
-        CheckpointError: A file is damaged.
-    """
-    for name in WEIGHT_FILES:
-        path = folder / name
-        if path.is_file():
-            break
-    else:
-        raise MissingFileError(f"{folder} holds no weights: looked for {', '.join(WEIGHT_FILES)}.")
-    if path.suffix != ".json":
-        return _read_weight_file(path)
-    tensors: dict[str, torch.Tensor] = {}
-    for shard in sorted(set(read_json(path).get("weight_map", {}).values())):
-        tensors |= _read_weight_file(folder / shard)
-    return tensors
-
-
-def _read_weight_file(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise MissingFileError(f"{path} is missing, although the checkpoint's index names it; fetch it again.")
-    if path.suffix != ".safetensors":
-        return read_torch_file(path)
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}); fetch it again.") from error
 
 
 def tensors_sha256(tensors: dict[str, torch.Tensor]) -> str:

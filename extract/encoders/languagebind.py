@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avem.errors import CheckpointError
-from avem.extract.encoders.checkpoints import load_strict, read_json, read_tensors, tensors_sha256
+from avem.extract.encoders.checkpoints import load_strict, read_json, tensors_sha256
+from avem.weights import read_tensors
 
 ACTIVATIONS = ("gelu", "quick_gelu")
 
@@ -213,7 +214,7 @@ def load_languagebind(folder: Path) -> LanguageBindVideo:
         CheckpointError: The files are not a LanguageBind-Video model, are damaged, or contradict each other.
     """
     config = LanguageBindConfig.from_json(read_json(folder / "config.json"), folder / "config.json")
-    tensors = {_plain_name(name): value for name, value in read_tensors(folder).items() if _is_video(name)}
+    tensors = {_plain_name(name): value for name, value in read_tensors(folder) if _is_video(name)}
     if not any(".temporal_attn." in name for name in tensors):
         raise CheckpointError(f"{folder} has no temporal attention weights, so it is not a LanguageBind-Video model.")
     digest = tensors_sha256(tensors)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from avem.errors import CheckpointError, MissingFileError
-from avem.extract.encoders.checkpoints import load_strict, read_json, read_tensors, read_torch_file, tensors_sha256
+from avem.extract.encoders.checkpoints import load_strict, read_json, tensors_sha256
+from avem.weights import read_pytorch, read_tensors
 
 if TYPE_CHECKING:
     from whisper.model import AudioEncoder as WhisperAudioEncoder
@@ -110,7 +111,7 @@ def load_whisper(path: Path) -> LoadedWhisper:
 
 
 def _read_openai(path: Path) -> tuple[WhisperShape, dict[str, Tensor]]:
-    content = read_torch_file(path)
+    content = read_pytorch(path)
     if not {"dims", "model_state_dict"} <= content.keys():
         raise CheckpointError(f"{path} has no dims and model_state_dict, so it is not an openai Whisper file.")
     shape = WhisperShape(**{name: content["dims"][name] for name in WhisperShape.__dataclass_fields__})
@@ -140,7 +141,7 @@ def _read_hugging_face(folder: Path) -> tuple[WhisperShape, dict[str, Tensor]]:
     except KeyError as error:
         raise CheckpointError(f"{folder / 'config.json'} lacks the field {error}.") from error
     tensors = {}
-    for name, value in read_tensors(folder).items():
+    for name, value in read_tensors(folder):
         plain = name.removeprefix("model.")
         if plain.startswith("encoder."):
             tensors[openai_name(plain.removeprefix("encoder."))] = value

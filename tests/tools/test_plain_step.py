@@ -7,7 +7,9 @@ import torch
 
 from avem.tools.project.benchmarks.plain_step import PlainStep, with_plain_adapters
 from avem.train.data.rows import read_preferences
-from avem.train.preference import PreferenceObjective, PreferenceTask, score_constants
+from avem.train.objective.constants import score_constants
+from avem.train.objective.preference import PreferenceObjective
+from avem.train.preference import PreferenceTraining
 from avem.train.run.session import Session, prepare_model
 from avem.train.settings.config import PreferenceConfig
 from tests.train.training_kit import make_kit
@@ -18,7 +20,7 @@ def test_plain_and_packed_steps_agree(tmp_path, cached):
     kit = make_kit(tmp_path)
     config = PreferenceConfig(**kit.preference_settings(tmp_path / "run", learning_rate=1.0, max_grad_norm=1e9))
     session = Session.open(config)
-    rows = PreferenceTask(config).examples(session, read_preferences(kit.prefs))[:5]
+    rows = PreferenceTraining(config).examples(session, read_preferences(kit.prefs))[:5]
     features = session.features(spec for row in rows for spec in row.specs)
     constants = score_constants(session, rows, features)
     prepare_model(session.model, config)

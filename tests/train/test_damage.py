@@ -17,7 +17,7 @@ from avem.records import Question
 from avem.sealed.files import read_sealed, write_sealed
 from avem.sealed.step_log import append_step, read_steps, trim_steps
 from avem.train import load_model
-from avem.train.run.checkpoint import DamagedCheckpointError, gather_state, load_state, save_state
+from avem.train.run.checkpoint import DamagedCheckpointError, gather_checkpoint, read_checkpoint, write_checkpoint
 from avem.train.run.directory import RunDirectory
 from avem.train.settings.config import SupervisedConfig
 from avem.train.supervised import train_supervised
@@ -45,7 +45,7 @@ def saved_checkpoint(folder: Path) -> tuple[Path, torch.nn.Module, torch.optim.O
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     run = RunDirectory(folder)
-    run.save_checkpoint(5, lambda at: save_state(at, gather_state(model, optimizer), 5), keep=2, loss=0.5)
+    run.save_checkpoint(5, lambda at: write_checkpoint(at, gather_checkpoint(model, optimizer), 5), keep=2, loss=0.5)
     return folder / "checkpoints" / "step-5", model, optimizer
 
 
@@ -56,21 +56,21 @@ def test_no_flip_in_a_checkpoint_is_read(tmp_path, name):
     refused = 0
     for _ in flips(directory / name):
         try:
-            assert load_state(directory, model, optimizer) == 5
+            assert read_checkpoint(directory, model, optimizer) == 5
         except AvemError:
             refused += 1
         assert all(torch.equal(value, wanted[key]) for key, value in model.state_dict().items())
     assert refused > FLIPS // 2
-    assert load_state(directory, model, optimizer) == 5
+    assert read_checkpoint(directory, model, optimizer) == 5
 
 
 def test_a_checkpoint_from_before_checksums_with_another_step_is_refused(tmp_path):
     directory, model, optimizer = saved_checkpoint(tmp_path)
     (directory / "checksums.json").unlink()
-    assert load_state(directory, model, optimizer) == 5
+    assert read_checkpoint(directory, model, optimizer) == 5
     (directory / "state.json").write_text('{"step": 500}')
     with pytest.raises(DamagedCheckpointError, match=r"state.json is of step 500"):
-        load_state(directory, model, optimizer)
+        read_checkpoint(directory, model, optimizer)
 
 
 @pytest.fixture(scope="module")

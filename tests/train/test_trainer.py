@@ -14,14 +14,13 @@ import pytest
 import torch
 
 from avem.cache import FeatureStore
-from avem.errors import DataError, SettingError, StoreError, UnknownClipError
+from avem.errors import DataError, DivergedError, SettingError, StoreError, UnknownClipError
 from avem.files import write_json_lines
 from avem.train import load_model
 from avem.train.data.examples import preference_examples
 from avem.train.data.rows import read_preferences
 from avem.train.packing.specs import SequenceBuilder
 from avem.train.preference import train_preferences
-from avem.train.run.loop import DivergedError
 from avem.train.settings.config import PreferenceConfig
 from avem.train.settings.presets import PREFERENCE_PRESETS
 from avem.train.settings.sources import build_config

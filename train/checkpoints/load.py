@@ -12,7 +12,7 @@ from avem.errors import CheckpointError, DataError, MissingFileError
 from avem.locate import locate_model
 from avem.reading import advise, read_json
 from avem.sealed.checksums import check_folder
-from avem.train.checkpoints.tensors import read_safetensors, report_faults
+from avem.train.checkpoints.tensors import report_faults
 from avem.train.families.avere.checkpoint import empty_avere, is_avere, load_avere
 from avem.train.model.audiovisual import AudiovisualLM
 from avem.train.model.config import AudiovisualConfig
@@ -21,6 +21,7 @@ from avem.train.model.lora import load_adapter
 from avem.train.model.quantise import check_four_bit, quantise_linears
 from avem.train.model.saving import ADAPTER_TYPE, FORMAT_VERSION, MODEL_TYPE, check_model, projector_state
 from avem.train.model.tokenizers import load_tokenizer
+from avem.weights import read_safetensors
 
 NO_MODEL = "{} is neither an AVERE checkpoint, an avem checkpoint nor the result of a run."
 
@@ -132,9 +133,7 @@ def finished(folder: Path) -> Path:
     """
     if (folder / "metrics.jsonl").is_file():
         if not (folder / "final").is_dir():
-            raise MissingFileError(
-                f"The run in {folder} has no final/ yet; let the same `avem train` go on to its end."
-            )
+            raise MissingFileError(f"The run in {folder} has no final/ yet; run the same `avem train` to its end.")
         return folder / "final"
     return folder
 
@@ -157,7 +156,7 @@ def _load_own(folder: Path, settings: dict[str, Any], device: str | torch.device
     language_model, tokenizer = load_language_model(folder / "language_model", device, dtype)
     model = AudiovisualLM.create(language_model, tokenizer, config)
     model.avere_settings = settings.get("avere") or {}
-    _load_projectors(model, folder, whole=True)
+    _load_projectors(model, folder, all_of_them=True)
     return model
 
 
@@ -169,7 +168,7 @@ def _load_run(
     if (folder / "adapter_config.json").is_file():
         load_adapter(model, folder)
     if (folder / "projectors.safetensors").is_file():
-        _load_projectors(model, folder, whole=False)
+        _load_projectors(model, folder, all_of_them=False)
     return model
 
 
@@ -197,15 +196,15 @@ def _config_of(folder: Path, settings: dict[str, Any]) -> AudiovisualConfig:
     return AudiovisualConfig.from_json(settings.get("audiovisual", {}), where=str(folder / "config.json"))
 
 
-def _load_projectors(model: AudiovisualLM, folder: Path, *, whole: bool) -> None:
-    """Copy a file's tensors into the projectors; `whole` asks for every one of them."""
+def _load_projectors(model: AudiovisualLM, folder: Path, *, all_of_them: bool) -> None:
+    """Copy a file's tensors into the projectors; with `all_of_them`, none may be missing."""
     path = folder / "projectors.safetensors"
     if not path.is_file():
-        raise MissingFileError(f"{folder} lacks projectors.safetensors; copy the whole model.")
+        raise MissingFileError(f"{folder} lacks projectors.safetensors; copy the complete model.")
     state, expected = dict(read_safetensors(path)), projector_state(model)
     report_faults(
         folder,
-        missing=sorted(expected.keys() - state.keys()) if whole else [],
+        missing=sorted(expected.keys() - state.keys()) if all_of_them else [],
         unknown=sorted(state.keys() - expected.keys()),
         misshapen=[name for name in state.keys() & expected.keys() if state[name].shape != expected[name].shape],
     )

@@ -14,12 +14,12 @@ from avem.guards.outputs import folder_target
 from avem.locate import locate_model
 from avem.reading import read_json
 from avem.train.checkpoints.load import base_of, finished, load_model, read_settings
-from avem.train.checkpoints.tensors import read_tensors
 from avem.train.families.avere.checkpoint import IGNORED
 from avem.train.families.avere.export import save_avere
 from avem.train.model.audiovisual import AudiovisualLM
 from avem.train.model.lora import load_adapter
 from avem.train.model.saving import ADAPTER_TYPE
+from avem.weights import read_tensors
 
 Layout = Literal["avem", "avere"]
 NumberFormat = Literal["float32", "bfloat16", "float16"]
@@ -111,7 +111,7 @@ def _stored_dtype(base: str | Path) -> torch.dtype:
     return max(counts, key=lambda dtype: counts[dtype])
 
 
-def _name(place: str | Path) -> Any:
+def _name(name_or_path: str | Path) -> Any:
     """A hub id as it is, a folder by its own name alone: a card says nothing about somebody's disk."""
-    path = Path(place)
-    return path.resolve().name if path.exists() else str(place)
+    path = Path(name_or_path)
+    return path.resolve().name if path.exists() else str(name_or_path)

@@ -16,7 +16,7 @@ from avem.guards.special_tokens import refuse_special
 from avem.records import InstructionRow, Modality, PreferenceRow
 from avem.seeds import draw
 from avem.train.data.negatives import choose_negatives
-from avem.train.data.noise import ALTERED_RECIPES, altered
+from avem.train.data.noise import NOISE_RECIPES, noise_row
 from avem.train.data.rows import REJECTED_FIELDS
 from avem.train.packing.specs import ScoreSpec, SequenceBuilder
 from avem.train.settings.config import PreferenceConfig
@@ -71,8 +71,8 @@ def preference_examples(
 
     Raises:
         UnknownClipError: A row's clip is not in the store.
-        DataError: A row asks about a modality that its clip lacks, has no negative of another emotion, or lacks the
-            irrelevant answer that the settings weigh.
+        DataError: A row asks about a modality that its clip does not have, has no negative of another
+            emotion, or has no irrelevant answer although the settings give it a weight.
         PromptError: A sequence is longer than the model's context, or a text holds a special token. Every message
             names the row.
     """
@@ -100,7 +100,7 @@ def instruction_examples(
 
     Raises:
         UnknownClipError: A row's clip is not in the store.
-        DataError: A row asks about a modality that its clip lacks.
+        DataError: A row asks about a modality that its clip does not have.
         PromptError: A sequence is longer than the model's context, or a text holds a special token. Every message
             names the row.
     """
@@ -116,7 +116,7 @@ def instruction_examples(
 def _inputs(
     rows: Sequence[PreferenceRow | InstructionRow], store: FeatureStore, builder: SequenceBuilder
 ) -> list[Input]:
-    """Each row's input; features that the clip or the model lacks are None."""
+    """Each row's input; features that the clip does not have or the model does not take are None."""
     known = {clip_id: row for row, clip_id in enumerate(store.clips["clip_id"].to_pylist())}
     there = [_available(store, kind, taken) for kind, taken in zip(KINDS, builder.takes, strict=True)]
     inputs = []
@@ -132,7 +132,7 @@ def _inputs(
         for kind, given in zip(KINDS, has, strict=True):
             if kind in row.modality.streams and not given:
                 raise DataError(
-                    f"Row {row.row_id} asks an {row.modality} question of the clip {row.clip_id}, which has no {kind} "
+                    f"Row {row.row_id} asks about {row.modality} input and its clip {row.clip_id} has no {kind} "
                     "features that the model can take; leave the row out."
                 )
         inputs.append((clip, clip if has[0] else None, clip if has[1] else None))
@@ -152,9 +152,9 @@ def _partners(
     builder: SequenceBuilder,
     config: PreferenceConfig,
 ) -> list[int]:
-    """What replaces each row's input: a clip, or the altered features of the row's own."""
-    if config.negatives in ALTERED_RECIPES:
-        return [altered(clip) for clip, _, _ in inputs]
+    """What replaces each row's input: a clip, or the row's own features under noise."""
+    if config.negatives in NOISE_RECIPES:
+        return [noise_row(clip) for clip, _, _ in inputs]
     modalities = [row.modality for row in rows]
     if config.rejected_input == "both":  # all that the clip has
         modalities = [_held(video, audio) for _, video, audio in inputs]
@@ -178,7 +178,7 @@ def _held(video: int | None, audio: int | None) -> Modality:
 
 
 def _table(store: FeatureStore, builder: SequenceBuilder, recipe: str, modality: Modality) -> npt.NDArray[np.int32]:
-    """Mined negatives, [clips, K], -1 where there is none or where it lacks what it should stand in for."""
+    """Mined negatives, [clips, K], -1 where there is none or where it has no features of that kind."""
     table: npt.NDArray[np.int32] = np.asarray(store.negatives(recipe, modality))
     usable = np.ones(len(store.clips), dtype=np.bool_)
     for kind, taken in zip(KINDS, builder.takes, strict=True):
@@ -188,7 +188,7 @@ def _table(store: FeatureStore, builder: SequenceBuilder, recipe: str, modality:
 
 
 def _rejected_input(chosen: ScoreSpec, modality: Modality, partner: int, config: PreferenceConfig) -> ScoreSpec:
-    """y_w on the rejected input: Eq. 5 replaces what the prompt asks about, Eq. 4 all there is."""
+    """y_w on the rejected input: Eq. 5 replaces what the prompt asks about, Eq. 4 both."""
     replaced = Modality.AUDIOVISUAL.streams if config.rejected_input == "both" else modality.streams
     return replace(
         chosen,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from avem.train.data.noise import Alteration, altered
+from avem.train.data.noise import FeatureNoise, noise_row
 from avem.train.packing.specs import Media, ScoreSpec
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class ClipFeatures:
         device: Where they are wanted.
         keep_mb: Features are kept in memory if all that the specs name fit in this many MiB.
         dtype: Their number format; None for the store's.
-        alteration: Makes the features that negative numbers in specs stand for.
+        noise: Makes the features that negative numbers in specs stand for.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class ClipFeatures:
         device: torch.device,
         keep_mb: int,
         dtype: torch.dtype | None = None,
-        alteration: Alteration | None = None,
+        noise: FeatureNoise | None = None,
     ) -> None:
-        self._store, self._device, self._dtype, self._alteration = store, device, dtype, alteration
+        self._store, self._device, self._dtype, self._noise = store, device, dtype, noise
         videos, audios = _rows(specs)
         size = len(videos) * _row_bytes(store, "video", videos) + len(audios) * _row_bytes(store, "audio", audios)
         self._kept = size <= keep_mb << 20
@@ -76,10 +76,10 @@ class ClipFeatures:
         found: dict[int, Tensor] = {}
         for start in range(0, len(rows), ROWS_PER_READ):
             part = rows[start : start + ROWS_PER_READ]
-            features = self._store.features(kind, [max(row, altered(row)) for row in part])
-            for place, row in enumerate(part):
-                if row < 0 and self._alteration is not None:
-                    features[place] = self._alteration(kind, altered(row), features[place])
+            features = self._store.features(kind, [max(row, noise_row(row)) for row in part])
+            for index, row in enumerate(part):
+                if row < 0 and self._noise is not None:
+                    features[index] = self._noise(kind, noise_row(row), features[index])
             features = features.to(self._device, self._dtype, non_blocking=True)
             found.update(zip(part, features.unbind(), strict=True))
         return found
@@ -99,4 +99,4 @@ def _rows(specs: Iterable[ScoreSpec]) -> tuple[list[int], list[int]]:
 def _row_bytes(store: FeatureStore, kind: Kind, rows: list[int]) -> int:
     if not rows:
         return 0
-    return store.features(kind, [max(rows[0], altered(rows[0]))]).nbytes
+    return store.features(kind, [max(rows[0], noise_row(rows[0]))]).nbytes

@@ -15,30 +15,30 @@ from torch import Tensor
 
 from avem.seeds import draw
 
-ALTERED_RECIPES = ("random-tensor", "diffused")
-"""Recipes of rejected inputs that are made while training and not mined."""
+NOISE_RECIPES = ("random-tensor", "diffused")
+"""Recipes of rejected inputs that are noise made while training, not mined clips."""
 SIGNAL_SHARE = 0.1
-"""What is left of the variance after diffusion; half-way through VCD's 1000 steps of noise it is about this."""
+"""What is left of the variance after diffusion; it is about this half-way through VCD's 1000 steps of noise."""
 
 
-def altered(row: int) -> int:
-    """The number that stands for the altered features of a store row, and the other way round."""
+def noise_row(row: int) -> int:
+    """The number that stands for a store row's features under noise; its own inverse."""
     return -1 - row
 
 
 @dataclass(frozen=True, slots=True)
-class Alteration:
+class FeatureNoise:
     """Makes the features that negative numbers stand for."""
 
     recipe: str
-    """One of `ALTERED_RECIPES`."""
+    """One of `NOISE_RECIPES`."""
     seed: int
 
     def __str__(self) -> str:
         return f"{self.recipe} {self.seed}"
 
     def __call__(self, kind: str, row: int, features: Tensor) -> Tensor:
-        """Alter a clip's features.
+        """Put noise on a clip's features.
 
         Args:
             kind: `video` or `audio`.
@@ -55,5 +55,6 @@ class Alteration:
         mean, deviation = values.mean(), values.std()
         if self.recipe == "random-tensor":
             return (mean + deviation * noise).to(features.dtype)
+        # sqrt(a) x + sqrt(1 - a) eps, the forward diffusion of VCD's Eq. 1, around the clip's mean and deviation
         kept, added = math.sqrt(SIGNAL_SHARE), math.sqrt(1 - SIGNAL_SHARE)
         return (mean + kept * (values - mean) + added * deviation * noise).to(features.dtype)

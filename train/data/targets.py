@@ -22,7 +22,7 @@ REQUESTS = {
         "Repeat the spoken words as text.",
     ),
 }
-"""Ways to ask for each kind of target."""
+"""Questions for each kind of target."""
 MODALITIES = {"caption": Modality.VISUAL, "transcript": Modality.AUDIO}
 
 
@@ -43,6 +43,6 @@ def target_row(item: Mapping[str, Any], field: str, text: str) -> InstructionRow
     """
     row_id = str(item.get("row_id") or f"{item['clip_id']}#{field}")
     requests = REQUESTS[field]
-    place = int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8]) % len(requests)
+    index = int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8]) % len(requests)
     modality = Modality(item.get("modality", MODALITIES[field]))
-    return InstructionRow(row_id, str(item["clip_id"]), modality, field, requests[place], text)
+    return InstructionRow(row_id, str(item["clip_id"]), modality, field, requests[index], text)

@@ -213,7 +213,7 @@ class AudiovisualLM(nn.Module):
         (enable or self.language_model.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def attach_adapter(self, peft_model: PeftModel) -> None:
-        """Take on peft's wrapper around this model's language model."""
+        """Use peft's wrapper around this model's language model."""
         self._adapter[:] = [peft_model]
 
     def adapter_disabled(self) -> AbstractContextManager[None]:
@@ -240,7 +240,7 @@ class AudiovisualLM(nn.Module):
         )
 
     def save_adapter(self, directory: str | Path, *, provenance: dict[str, Any] | None = None) -> None:
-        """Write the adapter, trained projectors and where the base is; see `avem.train.model.saving.save_adapter`."""
+        """Write the adapter, trained projectors and the base's path; see `avem.train.model.saving.save_adapter`."""
         saving.save_adapter(self, Path(directory), provenance=provenance or {})
 
     def fingerprint(self) -> str:

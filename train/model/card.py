@@ -35,7 +35,7 @@ Load it with `avem.train.load_model`; the language model alone is the Hugging Fa
 ## Use
 
 For research on how models explain emotion in video and sound. It can be wrong, and it describes how someone appears,
-not what they feel: don't use it to judge people. The licence of the base model and of the training data applies too.
+not what they feel: do not use it to judge people. The licence of the base model and of the training data applies too.
 """
 
 

@@ -36,7 +36,7 @@ def project_media(model: AudiovisualLM, bank: MediaBank) -> MediaTokens:
     audios = _project(bank.audios, model.project_audio)
     split = [split_tokens(tokens, len(features)) for tokens, features in zip(videos, bank.videos, strict=True)]
     return MediaTokens(
-        [split[medium][place] if kind == "video" else audios[medium] for kind, medium, place in bank.atoms]
+        [split[medium][frame] if kind == "video" else audios[medium] for kind, medium, frame in bank.atoms]
     )
 
 
@@ -46,7 +46,7 @@ def _project(media: list[torch.Tensor], project: Callable[[torch.Tensor], torch.
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for number, features in enumerate(media):
         by_shape.setdefault(tuple(features.shape), []).append(number)
-    for numbers in by_shape.values():
+    for numbers in by_shape.values():  # [n, T, N, C] or [n, S, C] -> [n, W, H]
         tokens.update(zip(numbers, project(torch.stack([media[number] for number in numbers])), strict=True))
     return [tokens[number] for number in range(len(media))]
 
@@ -65,4 +65,4 @@ def embed_atoms(model: AudiovisualLM, atoms: Sequence[int], media: MediaTokens) 
             pieces.append(table(torch.tensor(list(run), device=model.device)))
         else:
             pieces += [media.pieces[-1 - atom].to(table.weight.dtype) for atom in run]
-    return torch.cat(pieces)
+    return torch.cat(pieces)  # text [run, H] and media [size, H], joined to [S, H]

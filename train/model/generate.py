@@ -90,7 +90,8 @@ def generate_ids(
     ends = _end_ids(model) if stop_at_end else set()
     sampler = _Sampler(temperature, top_p, torch.Generator(model.device).manual_seed(seed))
     answers: list[list[int]] = [[] for _ in prompts]
-    # Padding after a shared beginning would push it out of a window that counts places, so windows share nothing.
+    # Padding after a shared beginning would push it out of a window that counts positions: models with windows
+    # share nothing.
     window = getattr(model.language_model.config.get_text_config(), "sliding_window", None)
     share = window is None or longest <= window
     for batch in make_batches(atoms, batch_size, share=share):
@@ -129,10 +130,10 @@ class _Sampler:
         if self.temperature == 0:
             greedy: torch.Tensor = logits.argmax(-1)
             return greedy
-        probabilities = (logits.float() / self.temperature).softmax(-1)
+        probabilities = (logits.float() / self.temperature).softmax(-1)  # [B, V]
         if self.top_p < 1:
             ordered, order = probabilities.sort(-1, descending=True)
-            ordered[ordered.cumsum(-1) - ordered >= self.top_p] = 0
+            ordered[ordered.cumsum(-1) - ordered >= self.top_p] = 0  # what is likelier reaches top_p without it
             probabilities = torch.zeros_like(probabilities).scatter(-1, order, ordered)
         drawn: torch.Tensor = torch.multinomial(probabilities, 1, generator=self.generator)
         return drawn[:, 0]
@@ -150,13 +151,13 @@ def _decode(
         cache.batch_repeat_interleave(count)
     shared = cache.get_seq_length()
     embeddings, mask = _pad_left([embed_atoms(model, rest, media) for rest in batch.rests])
-    mask = torch.cat([mask.new_ones(count, shared), mask], 1)
+    mask = torch.cat([mask.new_ones(count, shared), mask], 1)  # [B, P + S]
     ids: list[list[int]] = [[] for _ in range(count)]
     open_answers = set(range(count))
-    places = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]  # [B, S]: padding takes no position
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]  # [B, S]: padding takes no position
     for step in range(max_new_tokens):
         logits = model.language_model(
-            inputs_embeds=embeddings, attention_mask=mask, position_ids=places, logits_to_keep=1, **keep
+            inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, logits_to_keep=1, **keep
         ).logits[:, -1]  # [B, V]
         chosen = sampler.choose(logits)
         for number, token in enumerate(chosen.tolist()):
@@ -169,7 +170,7 @@ def _decode(
             break
         embeddings = embedding_table(model.language_model)(chosen)[:, None]  # [B, 1, H]
         mask = torch.cat([mask, mask.new_ones(count, 1)], 1)
-        places = places[:, -1:] + 1
+        positions = positions[:, -1:] + 1  # [B, 1]
     return ids
 
 

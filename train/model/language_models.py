@@ -18,8 +18,9 @@ from transformers.utils import logging
 from avem.errors import AvemError, CheckpointError
 from avem.guards.remote_code import NO_CODE, refuse_code
 from avem.locate import locate_model
-from avem.train.checkpoints.tensors import PICKLED, read_tensors, report_faults, tensor_shapes
+from avem.train.checkpoints.tensors import report_faults
 from avem.train.model.tokenizers import load_tokenizer
+from avem.weights import PICKLED, read_tensors, tensor_shapes
 
 UNREADABLE = (
     AvemError,
@@ -53,7 +54,7 @@ def load_language_model(
 
     Raises:
         MissingFileError: There is no such model.
-        CheckpointError: Its weights do not fit its configuration, or it is no causal language model.
+        CheckpointError: Its weights do not fit its configuration, or it is not a causal language model.
     """
     path = locate_model(name_or_path, "--language-model")
     refuse_code(path)
@@ -110,7 +111,7 @@ def empty_language_model(folder: Path) -> tuple[Any, Any]:
 def convert_language_model(folder: Path, device: str | torch.device, dtype: torch.dtype) -> Any | None:
     """Read a language model into another number format than its file's, one tensor at a time.
 
-    transformers keeps the whole file mapped while it converts, which takes half as much memory again.
+    transformers keeps the file mapped while it converts, which takes half as much memory again.
 
     Args:
         folder: A Hugging Face folder with safetensors.

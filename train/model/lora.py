@@ -53,7 +53,7 @@ def load_adapter(model: AudiovisualLM, folder: Path, *, trainable: bool = False)
     Args:
         model: The `AudiovisualLM` that the adapter belongs to; an adapter that is already there is merged first.
         folder: Holds `adapter_config.json` and `adapter_model.safetensors`.
-        trainable: Whether the adapter goes on learning.
+        trainable: Whether the adapter is trained further.
 
     Raises:
         CheckpointError: The adapter does not fit the language model.

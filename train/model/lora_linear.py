@@ -34,17 +34,18 @@ class LoraProduct(torch.autograd.Function):
         """`[..., out]` from x `[..., in]`, weight `[out, in]`, bias `[out]`, down `[r, in]` and up `[out, r]`."""
         ctx.save_for_backward(x, weight, down, up)
         ctx.scale = scale
-        return functional.linear(x, torch.addmm(weight, up, down, alpha=scale), bias)
+        merged = torch.addmm(weight, up, down, alpha=scale)  # W + s B A, [out, in]
+        return functional.linear(x, merged, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of x, down and up; the merged weight is made again rather than kept."""
         x, weight, down, up = ctx.saved_tensors
         (gradient,) = gradients
-        rows, seen = gradient.reshape(-1, gradient.shape[-1]), x.reshape(-1, x.shape[-1])
+        rows, seen = gradient.reshape(-1, gradient.shape[-1]), x.reshape(-1, x.shape[-1])  # G [n, out], x [n, in]
         for_x = gradient @ torch.addmm(weight, up, down, alpha=ctx.scale) if ctx.needs_input_grad[0] else None
-        for_down = ctx.scale * ((rows @ up).T @ seen)
-        for_up = ctx.scale * (rows.T @ (seen @ down.T))
+        for_down = ctx.scale * ((rows @ up).T @ seen)  # dL/dA = s (G B)^T x, [r, in]
+        for_up = ctx.scale * (rows.T @ (seen @ down.T))  # dL/dB = s G^T (x A^T), [out, r]
         return for_x, None, None, for_down, for_up, None
 
 

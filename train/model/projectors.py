@@ -49,7 +49,7 @@ class VideoProjector(nn.Module):
 
 
 class StackMLP(nn.Module):
-    """Joins runs of encoder steps and maps each run to one token; steps after the last whole run are dropped."""
+    """Joins runs of encoder steps and maps each run to one token; steps after the last complete run are dropped."""
 
     def __init__(self, input_size: int, output_size: int, stack: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class StackMLP(nn.Module):
         """Project `[B, S, C]` to `[B, S // stack, H]`."""
         count = self.token_count(states.shape[1])
         stacked = states[:, : count * self.stack].reshape(states.shape[0], count, -1)  # [B, W, stack * C]
-        tokens: torch.Tensor = self.mlp(stacked)
+        tokens: torch.Tensor = self.mlp(stacked)  # [B, W, H]
         return tokens
 
 
@@ -79,13 +79,13 @@ class AudioProjector(nn.Module):
         if config.audio_projector == "stack-mlp":
             self.network = StackMLP(config.audio_hidden_size, hidden_size, config.audio_stack)
         else:
-            whole = not config.qformer_window_level
+            single = not config.qformer_window_level  # one window over all steps
             self.network = WindowQFormer(
                 config.audio_hidden_size,
                 hidden_size,
                 queries=config.qformer_num_speech_query_tokens,
-                window=0 if whole else _steps(config.qformer_second_per_window, "qformer_second_per_window"),
-                stride=1 if whole else _steps(config.qformer_second_stride, "qformer_second_stride"),
+                window=0 if single else _steps(config.qformer_second_per_window, "qformer_second_per_window"),
+                stride=1 if single else _steps(config.qformer_second_stride, "qformer_second_stride"),
                 **_qformer_sizes(config),
             )
 
@@ -95,7 +95,7 @@ class AudioProjector(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Project `[B, S, C]`, any float dtype, to `[B, W, H]` in the module's dtype."""
-        tokens: torch.Tensor = self.network(features.to(_dtype(self)))
+        tokens: torch.Tensor = self.network(features.to(_dtype(self)))  # [B, S, C] -> [B, W, H]
         return tokens
 
 

@@ -98,8 +98,8 @@ class PromptFormat:
         """
         if found := find_special(text, self._special):
             raise PromptError(
-                f"The {name} holds {found!r}, which is no text to the model; give the {name} alone, special tokens "
-                "and media are added to it."
+                f"The {name} holds {found!r}, which the model does not read as text; give the {name} alone, special "
+                "tokens and media are added to it."
             )
 
     def end_ids(self) -> set[int]:

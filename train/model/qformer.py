@@ -13,7 +13,7 @@ class WindowQFormer(nn.Module):
     """Slides a window over encoder states and turns each window into a fixed number of language-model tokens.
 
     Tokens come out window by window, and query by query within a window. There is no padding: states after the last
-    whole window are dropped, which is AVERE's behaviour (1500 steps, windows of 17: 88 tokens, 4 steps dropped).
+    complete window are dropped, which is AVERE's behaviour (1500 steps, windows of 17: 88 tokens, 4 steps dropped).
     Dropout is off, so that scores computed once stay equal to those of a later pass.
     """
 

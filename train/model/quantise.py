@@ -22,7 +22,7 @@ FOUR_BIT_MARK = "is_loaded_in_4bit"
 
 
 def check_four_bit(device: str | torch.device) -> None:
-    """Refuse 4-bit weights where they can't be had.
+    """Refuse 4-bit weights where they are not available.
 
     Raises:
         SettingError: The device is not a GPU, or bitsandbytes is not installed.
@@ -36,7 +36,7 @@ def check_four_bit(device: str | torch.device) -> None:
 def quantise_linears(language_model: PreTrainedModel, device: str | torch.device) -> None:
     """Put a language model on a device with its linear layers in 4 bits, all but the output layer.
 
-    One layer is converted at a time, so the whole model never is on the device in its own number format.
+    One layer is converted at a time, so the model is never on the device in full in its own number format.
 
     Args:
         language_model: A transformers model, its weights in memory or mapped from a file.
@@ -68,7 +68,7 @@ def quantise_linears(language_model: PreTrainedModel, device: str | torch.device
 
 
 def is_four_bit(language_model: PreTrainedModel) -> bool:
-    """Whether `quantise_linears` has been over a model."""
+    """Whether `quantise_linears` has converted a model."""
     return bool(getattr(language_model, FOUR_BIT_MARK, False))
 
 
@@ -78,5 +78,5 @@ def four_bit_bytes(weights: int) -> int:
     Scales are themselves kept in 8 bits, with a float32 scale for every 256 of them, a float32 offset, and tables of 16
     and 256 float32 values.
     """
-    scales = -(-weights // BLOCK)
+    scales = -(-weights // BLOCK)  # rounded up
     return -(-weights // 2) + scales + 4 * -(-scales // 256) + 4 + 4 * (16 + 256)

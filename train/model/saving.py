@@ -1,7 +1,7 @@
 """Writing avem's own layouts.
 
 A model folder holds `config.json`, `projectors.safetensors`, a model card, and `language_model/`, which is a complete
-Hugging Face folder. The result of a run holds `config.json` with the place of its base, peft's adapter, and the
+Hugging Face folder. The result of a run holds `config.json` with the path of its base, peft's adapter, and the
 projectors where they were trained.
 """
 

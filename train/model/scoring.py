@@ -83,13 +83,13 @@ def _score_tree(model: AudiovisualLM, atoms: list[list[int]], starts: list[int],
     targets = find_targets(tree, atoms, starts, media)
     attention = tree_attention(tree, model.device)
     row = [atom for number in tree.order for atom in tree.nodes[number].atoms]
-    places = [
+    positions = [
         torch.arange(node.depth, node.depth + node.size) for node in (tree.nodes[number] for number in tree.order)
     ]
     logits = model.language_model(
         inputs_embeds=embed_atoms(model, row, media)[None],  # [1, S, H], every distinct prefix once
         attention_mask=prepared_mask(model.device),
-        position_ids=torch.cat(places)[None].to(model.device),  # [1, S], positions as in each sequence by itself
+        position_ids=torch.cat(positions)[None].to(model.device),  # [1, S], positions as in each sequence by itself
         logits_to_keep=torch.tensor(targets.positions, device=model.device),
         use_cache=False,
         prefix_tree=attention,
@@ -109,7 +109,7 @@ def _check_layers(language_model: PreTrainedModel) -> None:
 
 def _score_one(model: AudiovisualLM, atoms: list[int], start: int, media: MediaTokens) -> torch.Tensor:
     """Score one sequence by itself: `[1]`."""
-    embeddings = embed_atoms(model, atoms[:-1], media)[None]
+    embeddings = embed_atoms(model, atoms[:-1], media)[None]  # [1, S - 1, H]
     count = len(atoms) - start
     tokens = atoms[start:]
     length = embeddings.shape[1]
@@ -118,7 +118,7 @@ def _score_one(model: AudiovisualLM, atoms: list[int], start: int, media: MediaT
         inputs_embeds=embeddings,
         logits_to_keep=torch.tensor(targets.positions, device=model.device),
         use_cache=False,
-    ).logits[0]
+    ).logits[0]  # [count, V]
     return _sum_logprobs(logits, targets, 1)
 
 
@@ -127,7 +127,7 @@ def find_targets(tree: PrefixTree, atoms: list[list[int]], starts: list[int], me
 
     Args:
         tree: Tree of the sequences without their last atom.
-        atoms: The whole sequences.
+        atoms: The complete sequences.
         starts: Index of each sequence's first response atom.
         media: Gives the size of each atom.
     """
@@ -136,12 +136,12 @@ def find_targets(tree: PrefixTree, atoms: list[list[int]], starts: list[int], me
     for owner, (path, start) in enumerate(zip(atoms, starts, strict=True)):
         for number in tree.path(tree.leaves[owner]):
             node = tree.nodes[number]
-            place = node.start
+            position = node.start
             for offset, atom in enumerate(node.atoms):
-                place += media.size_of(atom)
+                position += media.size_of(atom)
                 target = node.first_atom + offset + 1
                 if target >= start:
-                    rows.append(index.setdefault(place - 1, len(index)))
+                    rows.append(index.setdefault(position - 1, len(index)))
                     tokens.append(path[target])
                     owners.append(owner)
     return Targets(list(index), rows, tokens, owners)
@@ -151,8 +151,10 @@ def _sum_logprobs(logits: torch.Tensor, targets: Targets, count: int) -> torch.T
     """From logits `[R, V]` at the targets' positions to sums `[count]`."""
     if logits.dtype != torch.float64:
         logits = logits.float()
-    rows = torch.tensor(targets.rows, device=logits.device)
+    rows = torch.tensor(targets.rows, device=logits.device)  # [response tokens], like the next two
     tokens = torch.tensor(targets.tokens, device=logits.device)
     owners = torch.tensor(targets.owners, device=logits.device)
     chosen = logits[rows, tokens] - logits.logsumexp(-1)[rows]  # log pi(token | before), [response tokens]
-    return torch.zeros(count, dtype=logits.dtype, device=logits.device).index_add(0, owners, chosen)
+    return torch.zeros(count, dtype=logits.dtype, device=logits.device).index_add(
+        0, owners, chosen
+    )  # log pi(y|a,v,x), [count]

@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from avem.cache import ScoreCache
+from avem.errors import DivergedError
 from avem.files import json_sha256
 from avem.progress import stage
 from avem.train.data.examples import PreferenceExample
 from avem.train.data.features import ClipFeatures
 from avem.train.packing.epoch import group_rows, pack_specs
 from avem.train.packing.specs import ScoreSpec, SequenceBuilder
-from avem.train.run.fsdp import idle_pass, is_spread
-from avem.train.run.loop import DivergedError
+from avem.train.run.fsdp import idle_pass, is_sharded
+from avem.train.run.optimizer import autocast
 
 if TYPE_CHECKING:
-    from avem.cache import FeatureStore, ScoreCache
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.cache import FeatureStore
+    from avem.train.run.session import Session
 
 KEY_VERSION = 2
 """Raised when the same key would mean another score; 1 keyed questions as text, which a template may render anew."""
@@ -60,27 +61,16 @@ def spec_key(spec: ScoreSpec, names: Mapping[int, str], builder: SequenceBuilder
     return json_sha256([ids, response_start, video, audio])
 
 
-def constant_scores(
-    model: AudiovisualLM,
-    examples: Sequence[PreferenceExample],
-    builder: SequenceBuilder,
-    features: ClipFeatures,
-    cache: ScoreCache,
-    names: Mapping[int, str],
-    accelerator: Accelerator,
-    tokens_per_batch: int,
+def score_constants(
+    session: Session, examples: Sequence[PreferenceExample], features: ClipFeatures
 ) -> dict[ScoreSpec, float]:
-    """Score what the cache does not have yet, and return every constant of the examples.
+    """Every constant of the examples: from the store's score cache, or computed now and kept there.
 
     Args:
-        model: The reference policy, that is the model before training; its language model is the text prior.
+        session: Its model is the reference policy, that is the model before training; the reference's language model
+            is the text prior. Its processes share the work.
         examples: All rows.
-        builder: Makes sequences.
         features: Gives their media.
-        cache: Where scores are kept.
-        names: Name of each store row, and of what negative numbers stand for.
-        accelerator: Shares the work among processes.
-        tokens_per_batch: Most distinct tokens scored at once.
 
     Returns:
         Summed log-probability of every spec that the examples name, with and without media.
@@ -88,16 +78,19 @@ def constant_scores(
     Raises:
         DivergedError: A score is not finite; the message names the row.
     """
+    precision = f"{session.config.precision} {session.model.dtype}"
+    cache = ScoreCache(session.config.cache, score_fingerprint(session.fingerprint, session.store, precision))
+    names = session.input_names
     order = [index for group in group_rows(examples, "mutual") for index in group]
     specs = list(dict.fromkeys(spec for index in order for spec in _specs(examples[index])))
-    keys = {spec: spec_key(spec, names, builder) for spec in specs}
+    keys = {spec: spec_key(spec, names, session.builder) for spec in specs}
     found = dict(zip(specs, cache.get(list(keys.values())).tolist(), strict=True))
     missing = [spec for spec in specs if np.isnan(found[spec])]
     if missing:
         with stage("constants", len(missing), unit="scores") as bar:
-            for scores in _scored(model, missing, builder, features, accelerator, tokens_per_batch):
+            for scores in _scored(session, missing, features):
                 _check_finite(scores, examples)
-                if accelerator.is_main_process:
+                if session.accelerator.is_main_process:
                     cache.put([keys[spec] for spec in scores], np.array(list(scores.values()), dtype=np.float64))
                 found.update(scores)
                 bar.advance(len(scores))
@@ -120,29 +113,26 @@ def _specs(example: PreferenceExample) -> Iterator[ScoreSpec]:
 
 
 def _scored(
-    model: AudiovisualLM,
-    specs: Sequence[ScoreSpec],
-    builder: SequenceBuilder,
-    features: ClipFeatures,
-    accelerator: Accelerator,
-    tokens_per_batch: int,
+    session: Session, specs: Sequence[ScoreSpec], features: ClipFeatures
 ) -> Iterator[Mapping[ScoreSpec, float]]:
     """Scores of all processes, a few seconds' worth at a time."""
-    batches = pack_specs(builder, specs, tokens_per_batch)
+    model, builder, accelerator = session.model, session.builder, session.accelerator
+    batches = pack_specs(builder, specs, session.config.tokens_per_batch)
     world, rank = accelerator.num_processes, accelerator.process_index
     rounds = [batches[start : start + world] for start in range(0, len(batches), world)]
     own = [tuple(batch[rank]) if rank < len(batch) else () for batch in rounds]
     waiting: list[tuple[ScoreSpec, float]] = []
     since = time.monotonic()
     for number, media in enumerate(features.stream(own)):
-        with torch.no_grad():
+        with torch.no_grad(), autocast(session.config, accelerator.device):
             if own[number]:
-                scores = model.response_logprobs([builder.sequence(spec, media) for spec in own[number]])
-            elif is_spread(model):
+                sequences = [builder.sequence(spec, media) for spec in own[number]]
+                scores = model.response_logprobs(sequences)  # log pi_ref(y|a,v,x), or t(y) without media: [specs]
+            elif is_sharded(model):
                 idle_pass(model)
         if own[number]:
             waiting += zip(own[number], scores.double().tolist(), strict=True)
-        together = world > 1  # every process has to come to the exchange, so it can't hang on a clock
+        together = world > 1  # every process has to come to the exchange, so it can't depend on a clock
         if together or time.monotonic() - since > SAVE_EVERY_S or number + 1 == len(rounds):
             yield dict(gather_object(waiting) if together else waiting)
             waiting, since = [], time.monotonic()

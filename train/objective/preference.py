@@ -84,12 +84,12 @@ class PreferenceObjective:
         examples = [self.rows[index] for index in batch]
         specs = list(dict.fromkeys(spec for example in examples for spec in example.specs))
         policy = model.response_logprobs([self._builder.sequence(spec, media) for spec in specs])  # [distinct specs]
-        place = {spec: position for position, spec in enumerate(specs)}
+        index = {spec: number for number, spec in enumerate(specs)}
         fields: dict[str, Tensor] = {}
         for answer in ANSWERS:
             scores = [example.scores.get(answer) for example in examples]
             texts = [example.texts.get(answer) for example in examples]
-            fields[f"policy_{answer}"] = _gather(policy, [None if spec is None else place[spec] for spec in scores])
+            fields[f"policy_{answer}"] = _gather(policy, [None if spec is None else index[spec] for spec in scores])
             fields[f"ref_{answer}"] = self._known(scores, policy)
             fields[f"text_{answer}"] = self._known(texts, policy)
         del fields["text_w_given_l"]
@@ -102,9 +102,9 @@ class PreferenceObjective:
         return like.new_tensor([self.rows[index].weights.get(name, 0.0) for index in batch])
 
 
-def _gather(scores: Tensor, places: Sequence[int | None]) -> Tensor:
-    """Scores at the places, zero where there is none."""
-    if None not in places:
-        return scores[torch.tensor(places, device=scores.device)]
+def _gather(scores: Tensor, indices: Sequence[int | None]) -> Tensor:
+    """Scores at the indices, zero where an index is None: [B]."""
+    if None not in indices:
+        return scores[torch.tensor(indices, device=scores.device)]
     padded = torch.cat([scores, scores.new_zeros(1)])
-    return padded[torch.tensor([len(scores) if place is None else place for place in places], device=scores.device)]
+    return padded[torch.tensor([len(scores) if index is None else index for index in indices], device=scores.device)]

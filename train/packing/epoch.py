@@ -168,7 +168,7 @@ def _steps(units: Iterable[list[int]], target: int) -> Iterator[list[list[int]]]
 
 
 class _Packer:
-    """Spreads the units of a step over processes, and packs each process's share into micro-batches."""
+    """Shares the units of a step among processes, and packs each process's share into micro-batches."""
 
     def __init__(self, rows: Sequence[PlanRow], builder: SequenceBuilder, budget: int) -> None:
         self._budget = budget
@@ -176,7 +176,7 @@ class _Packer:
 
     def step(self, units: list[list[int]], world_size: int) -> StepPlan:
         """Plan one step of these units."""
-        packed = [self._pack(share) for share in self._spread(units, world_size)]
+        packed = [self._pack(share) for share in self._share(units, world_size)]
         loads = [load for _, shares in packed for load in shares]
         return StepPlan(
             tuple(tuple(batches) for batches, _ in packed),
@@ -191,7 +191,7 @@ class _Packer:
             nodes |= self._nodes_of[index]
         return nodes
 
-    def _spread(self, units: list[list[int]], world_size: int) -> list[list[list[int]]]:
+    def _share(self, units: list[list[int]], world_size: int) -> list[list[list[int]]]:
         """Give each process units of about as many tokens, longest first."""
         if world_size == 1:
             return [units]

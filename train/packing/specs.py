@@ -66,10 +66,10 @@ class SequenceBuilder:
         self._video: Tensor | None = None
         self._audio: Tensor | None = None
         self._video_tokens = self._audio_tokens = 0
-        see, hear = streams != "audio", streams != "video"
-        if see and model.video_projector is not None and (video := _example(store, "video")) is not None:
+        video_shown, audio_shown = streams != "audio", streams != "video"
+        if video_shown and model.video_projector is not None and (video := _example(store, "video")) is not None:
             self._video, self._video_tokens = video, model.video_projector.token_count(*video.shape[:2])
-        if hear and model.audio_projector is not None and (audio := _example(store, "audio")) is not None:
+        if audio_shown and model.audio_projector is not None and (audio := _example(store, "audio")) is not None:
             self._audio, self._audio_tokens = audio, model.audio_projector.token_count(audio.shape[0])
         self._cache: dict[tuple[str, str, bool, bool], _Tokens] = {}
 
@@ -96,7 +96,7 @@ class SequenceBuilder:
                 raise PromptError(f"{where}: {error}") from error
 
     def length(self, spec: ScoreSpec) -> int:
-        """Language-model positions of the whole sequence."""
+        """Language-model positions of the complete sequence."""
         return sum(self._tokens(spec).sizes)
 
     def answer_tokens(self, spec: ScoreSpec) -> int:

@@ -39,14 +39,14 @@ Span = tuple[int, int]
 class Call:
     """One attention call over parts of the packed row, which is cut into pieces that calls join as they need."""
 
-    asked: list[int]
+    computed: list[int]
     """Pieces whose queries take part."""
     seen: list[int]
     """Pieces whose keys and values take part."""
     dropped: int
     """Leading positions of the output that another call gives."""
     mask: torch.Tensor | None
-    """bool `[asked, seen]`, or None where causal attention serves."""
+    """bool `[computed, seen]`, or None where causal attention serves."""
 
 
 @dataclass(slots=True)
@@ -57,11 +57,11 @@ class TreeAttention:
     sizes: list[int]
     """Positions of each piece of the row, in order."""
     order: torch.Tensor | None
-    """int64 `[S]`: where each position's output lies when the calls' outputs are joined; None where it is in place."""
+    """int64 `[S]`: where each position's output lies when the calls' outputs are joined; None where it is in order."""
     longest: int
     """Length of the longest path in positions."""
     layers: int = 0
-    """Layers that have asked; says whether the language model uses this attention at all."""
+    """Layers that have called; says whether the language model uses this attention at all."""
     _additive: dict[tuple[int, torch.dtype], torch.Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -70,21 +70,21 @@ class TreeAttention:
         plans = (plan_blocks(tree, limit) for limit in GROUP_LIMITS)
         blocks = min(plans, key=lambda plan: sum(_cost(tree, block) for block in plan))
         spans = [(_spans(tree, block.prefix), _spans(tree, block.queries)) for block in blocks]
-        cuts = sorted({place for pair in spans for part in pair for span in part for place in span})
+        cuts = sorted({cut for pair in spans for part in pair for span in part for cut in span})
         number = {start: index for index, start in enumerate(cuts)}
         ends = subtree_ends(tree)
         calls = []
         for block, (prefix, queries) in zip(blocks, spans, strict=True):
             before, own = _pieces(prefix, number), _pieces(queries, number)
             if _causal(tree, block):
-                # Its prefix is asked again and the answer dropped: cheaper than a mask (see `_causal`).
+                # Its prefix is computed again and dropped: cheaper than a mask (see `_causal`).
                 calls.append(Call(before + own, before + own, _length(prefix), None))
             else:
                 seen = _positions([*prefix, *queries])
                 mask = sees(_positions(queries)[:, None], seen[None], ends).to(device)
                 calls.append(Call(own, before + own, 0, mask))
-        places = torch.cat([_positions(queries) for _, queries in spans])
-        order = None if bool((places.diff() > 0).all()) else places.argsort().to(device)
+        positions = torch.cat([_positions(queries) for _, queries in spans])
+        order = None if bool((positions.diff() > 0).all()) else positions.argsort().to(device)
         longest = max(node.depth + node.size for node in tree.nodes)
         return cls(calls, [end - start for start, end in pairwise(cuts)], order, longest)
 
@@ -107,10 +107,10 @@ class TreeAttention:
             mask = call.mask
             if mask is not None and weighting.softcap is None:
                 mask = self._as_summand(number, mask, query.dtype)
-            output = weighted_values(  # [1, H, asked, D]
-                _join(queries, call.asked), _join(keys, call.seen), _join(values, call.seen), mask, weighting
+            output = weighted_values(  # [1, H, computed, D]
+                _join(queries, call.computed), _join(keys, call.seen), _join(values, call.seen), mask, weighting
             )
-            outputs.append(output[:, :, call.dropped :].transpose(1, 2))  # [1, asked - dropped, H, D]
+            outputs.append(output[:, :, call.dropped :].transpose(1, 2))  # [1, computed - dropped, H, D]
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)  # [1, S, H, D] in the calls' order
         return joined if self.order is None else joined.index_select(1, self.order)
 
@@ -250,7 +250,7 @@ def _length(spans: Sequence[Span]) -> int:
 
 
 def _causal(tree: PrefixTree, block: Block) -> bool:
-    """Whether to run a chain causally with its prefix asked again, which costs less while the prefix is the shorter."""
+    """Whether to run a chain causally with its prefix computed again, cheaper while the prefix is the shorter."""
     prefix, queries = _sizes(tree, block)
     return block.chain and prefix < queries
 

@@ -34,7 +34,7 @@ class FlexTreeAttention:
     longest: int
     """Length of the longest path in positions."""
     layers: int = 0
-    """Layers that have asked."""
+    """Layers that have called."""
 
     @classmethod
     def of(cls, tree: PrefixTree, device: torch.device) -> FlexTreeAttention:
@@ -94,19 +94,19 @@ def flex_works(device: torch.device) -> bool:
     try:
         found: list[list[Any]] = []
         inputs = [torch.randn(shape, generator=generator, device=device) for _ in range(3)]
-        for way in (TreeAttention, FlexTreeAttention):
+        for method in (TreeAttention, FlexTreeAttention):
             own = [part.clone().requires_grad_() for part in inputs]
-            output = way.of(tree, device).attend(own[0], own[1], own[2], Weighting(None, 0.0))
+            output = method.of(tree, device).attend(own[0], own[1], own[2], Weighting(None, 0.0))
             torch.autograd.backward(output.square().sum())
             found.append([output.detach(), *(part.grad for part in own)])
         worst = max(float((one - other).abs().max()) for one, other in zip(*found, strict=True))
     except Exception as error:  # noqa: BLE001 - compilers fail in ways of their own
         logger.warning(
-            "Flex attention does not run on %s (%s); going on without it", device, str(error).splitlines()[0]
+            "Flex attention does not run on %s (%s); continuing without it", device, str(error).splitlines()[0]
         )
         return False
     if worst > TOLERANCE:
-        logger.warning("Flex attention on %s differs by %.1e; going on without it", device, worst)
+        logger.warning("Flex attention on %s differs by %.1e; continuing without it", device, worst)
     return worst <= TOLERANCE
 
 

@@ -1,7 +1,7 @@
 """The prefix tree of a list of sequences, laid out in one packed row (plain Python, no tensors).
 
-Every distinct prefix is one place in the row. A node is a run of atoms without a branch; it sees its ancestors and,
-causally, itself. Children follow their parents, so a place never sees a later one.
+Every distinct prefix has one position in the row. A node is a run of atoms without a branch; it sees its ancestors and,
+causally, itself. Children follow their parents, so a position never sees a later one.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def build_tree(sequences: Sequence[Sequence[int]], size_of: Callable[[int], int]
             if len(sequences[member]) > end:
                 branches.setdefault(sequences[member][end], []).append(member)
         waiting += [(branch, end, number) for branch in reversed(branches.values())]
-    return PrefixTree(nodes, _place(nodes, size_of), leaves)
+    return PrefixTree(nodes, _lay_out(nodes, size_of), leaves)
 
 
 def _common_end(paths: list[Sequence[int]], offset: int) -> int:
@@ -103,7 +103,7 @@ def _common_end(paths: list[Sequence[int]], offset: int) -> int:
     return shortest
 
 
-def _place(nodes: list[Node], size_of: Callable[[int], int]) -> list[int]:
+def _lay_out(nodes: list[Node], size_of: Callable[[int], int]) -> list[int]:
     """Fill in sizes, depths and starts; return the packed order."""
     for node in nodes:  # parents have smaller numbers than their children
         node.size = node.subtree = sum(size_of(atom) for atom in node.atoms)
@@ -128,10 +128,10 @@ def plan_blocks(tree: PrefixTree, group_limit: int) -> list[Block]:
 
     Args:
         tree: The tree.
-        group_limit: Most positions that one call with a mask may ask for; a mask is `[queries, prefix + queries]`.
+        group_limit: Most positions that one call with a mask may compute; a mask is `[queries, prefix + queries]`.
 
     Returns:
-        Blocks that together ask for every non-empty node once.
+        Blocks that together compute every non-empty node once.
     """
     nodes, blocks = tree.nodes, []
     waiting: list[tuple[int, tuple[int, ...]]] = [(0, ())]

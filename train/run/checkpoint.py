@@ -1,6 +1,6 @@
 """What a checkpoint holds: trained weights, optimiser, and how many steps are done.
 
-Nothing else is needed to go on bit for bit: the order of the rows, the learning rate and the random numbers of a step
+Nothing else is needed to resume bit for bit: the order of the rows, the learning rate and the random numbers of a step
 are functions of the settings and the step's number.
 """
 
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from avem.errors import CheckpointError, DataError
 from avem.reading import read_json
 from avem.sealed.checksums import check_folder
-from avem.train.run.fsdp import like, whole
+from avem.train.run.fsdp import gather, own_shard
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A run's checkpoint that is not what was written; an older one may be whole."""
+    """A run's checkpoint that is not what was written; an older one may be intact."""
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -31,8 +31,8 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingState:
-    """What is saved; every tensor whole, however many processes share it."""
+class RunCheckpoint:
+    """What is saved; full tensors, however many processes share the weights."""
 
     weights: dict[str, Tensor]
     """The trained parameters on the CPU, in their own number format."""
@@ -40,12 +40,12 @@ class TrainingState:
     """As `state_dict` gives it."""
 
 
-def gather_state(model: nn.Module, optimizer: torch.optim.Optimizer, *, keep: bool = True) -> TrainingState:
-    """Put the state of a run together.
+def gather_checkpoint(model: nn.Module, optimizer: torch.optim.Optimizer, *, keep: bool = True) -> RunCheckpoint:
+    """Gather what a checkpoint of a run holds.
 
     Args:
         model: Its trained parameters are taken.
-        optimizer: Its state is taken.
+        optimizer: Its moments are taken.
         keep: Whether this process wants it; where processes share the weights, each of them has to call.
     """
     weights = {name: _kept(value.detach(), keep) for name, value in trained_parameters(model).items()}
@@ -54,34 +54,34 @@ def gather_state(model: nn.Module, optimizer: torch.optim.Optimizer, *, keep: bo
         number: {name: _kept(value, keep) if isinstance(value, Tensor) else value for name, value in values.items()}
         for number, values in state["state"].items()
     }
-    return TrainingState(weights, {**state, "state": moments})
+    return RunCheckpoint(weights, {**state, "state": moments})
 
 
-def whole_weights(module: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
-    """All weights of a module by name, each put together on the CPU; every process has to call, `keep` as above."""
+def gather_weights(module: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
+    """All weights of a module by name, each gathered on the CPU; every process has to call, `keep` as above."""
     return {name: _kept(tensor, keep) for name, tensor in module.state_dict().items()}
 
 
 def _kept(tensor: Tensor, keep: bool) -> Tensor:
-    together = whole(tensor)
-    return together.cpu().contiguous() if keep else together.new_empty(0)
+    full = gather(tensor)
+    return full.cpu().contiguous() if keep else full.new_empty(0)
 
 
-def save_state(directory: Path, state: TrainingState, step: int) -> None:
+def write_checkpoint(directory: Path, content: RunCheckpoint, step: int) -> None:
     """Write `trained.safetensors`, `optimizer.pt` and `state.json`.
 
     Args:
         directory: An empty directory.
-        state: What to save.
+        content: What to save.
         step: Optimiser steps done.
     """
-    save_file(state.weights, directory / "trained.safetensors")
-    torch.save(state.optimizer, directory / "optimizer.pt")
+    save_file(content.weights, directory / "trained.safetensors")
+    torch.save(content.optimizer, directory / "optimizer.pt")
     (directory / "state.json").write_text(json.dumps({"step": step}) + "\n", encoding="utf-8")
 
 
-def load_state(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Read what `save_state` wrote.
+def read_checkpoint(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Read what `write_checkpoint` wrote.
 
     Returns:
         Optimiser steps done.
@@ -103,7 +103,7 @@ def load_state(directory: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     for number, values in state["state"].items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == parameters[number].shape:
-                values[name] = like(value, parameters[number])
+                values[name] = own_shard(value, parameters[number])
     optimizer.load_state_dict(state)
     return step
 
@@ -126,7 +126,7 @@ def load_weights(directory: Path, model: nn.Module) -> None:
         raise CheckpointError(f"{directory} was saved for other weights ({different[0]} differs); start a new run.")
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(like(weights[name], parameter))
+            parameter.copy_(own_shard(weights[name], parameter))
 
 
 def check_checkpoint(directory: Path) -> None:
@@ -142,4 +142,4 @@ def check_checkpoint(directory: Path) -> None:
 
 
 def _unreadable(directory: Path, error: Exception) -> DamagedCheckpointError:
-    return DamagedCheckpointError(f"{directory} can't be read ({error}); delete it to go on from an older one.")
+    return DamagedCheckpointError(f"{directory} can't be read ({error}); delete it to resume from an older one.")

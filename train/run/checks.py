@@ -70,7 +70,7 @@ class Reliance:
 
 
 def swapped_specs(rows: Sequence[PlanRow], store: FeatureStore, count: int, seed: int) -> list[Swapped]:
-    """Answers to measure reliance on, spread over the rows.
+    """Answers to measure reliance on, drawn from the rows.
 
     Args:
         rows: Training rows; the first spec of each is the right answer on its own clip.
@@ -82,10 +82,10 @@ def swapped_specs(rows: Sequence[PlanRow], store: FeatureStore, count: int, seed
         At most `count`; none where the model or the store has only one modality.
     """
     emotions = store.clips["emotion"].to_pylist()
-    whole = [row for row in rows if row.specs[0].video is not None and row.specs[0].audio is not None]
-    clips = sorted({row.clip for row in whole})
+    both = [row for row in rows if row.specs[0].video is not None and row.specs[0].audio is not None]
+    clips = sorted({row.clip for row in both})
     chosen = []
-    for row in sorted(whole, key=lambda row: draw(seed, "reliance", row.row_id, choices=1 << 62))[:count]:
+    for row in sorted(both, key=lambda row: draw(seed, "reliance", row.row_id, choices=1 << 62))[:count]:
         others = [clip for clip in clips if emotions[clip] != emotions[row.clip]]
         if others:
             other, own = others[draw(seed, "swap", row.row_id, choices=len(others))], row.specs[0]

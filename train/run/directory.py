@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 PACKAGES = ("avem", "torch", "transformers", "peft", "accelerate", "numpy")
 """Packages whose versions are kept with a run."""
-JUDGED = "judged.json"
-"""File of a checkpoint that says how good it is."""
+LOSS_FILE = "judged.json"
+"""File of a checkpoint that holds the loss it is ranked by."""
 
 
 def environment() -> dict[str, str]:
@@ -62,7 +62,7 @@ class RunDirectory:
 
     @property
     def best(self) -> Path:
-        """The model of the best checkpoint, where rows were held out to tell."""
+        """The model of the best checkpoint, where rows were held out."""
         return self.path / "best"
 
     @property
@@ -71,7 +71,7 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     def check(self, config: RunConfig) -> None:
-        """Refuse a directory that this configuration may not go on in.
+        """Refuse a directory in which this configuration may not run.
 
         Raises:
             SettingError: It holds something else, or a run with other settings, or `resume` is off.
@@ -82,9 +82,11 @@ class RunDirectory:
             return  # what starts with a dot was left by a process that died while it wrote
         record = self._record()
         if record is None:
-            raise SettingError(f"{self.path} holds files that are no run; choose another directory with --out.")
+            raise SettingError(f"{self.path} holds files that are not a run; choose another directory with --out.")
         if not config.resume:
-            raise SettingError(f"{self.path} holds a run; choose another directory with --out, or go on with --resume.")
+            raise SettingError(
+                f"{self.path} holds a run; resume it with --resume, or choose another directory with --out."
+            )
         self._compare("settings", record["identity"], config.identity())
 
     def spelt_alike(self, config: RunConfig) -> bool:
@@ -174,34 +176,34 @@ class RunDirectory:
         return aside
 
     def best_checkpoint(self) -> tuple[int, Path] | None:
-        """The checkpoint that was judged best, as (steps done, directory); of equals the oldest."""
-        losses = [(_judged(directory), step, directory) for step, directory in self.checkpoints()]
+        """The checkpoint of the lowest loss, as (steps done, directory); of equals the oldest."""
+        losses = [(_loss_of(directory), step, directory) for step, directory in self.checkpoints()]
         if not losses:
             return None
         _, step, directory = min(losses)
         return step, directory
 
     def save_checkpoint(self, step: int, fill: Callable[[Path], None], keep: int, loss: float = math.inf) -> None:
-        """Save a checkpoint whole and drop all but the newest and the best.
+        """Save a complete checkpoint, and delete all but the newest and the best.
 
         Args:
             step: Optimiser steps done.
             fill: Writes the checkpoint into the directory it is given.
             keep: How many of the newest to keep.
-            loss: What it is judged by; the lowest is the best.
+            loss: What it is ranked by; the lowest is the best.
 
         Raises:
             CheckpointError: It could not be written; those before it are untouched.
         """
 
-        def fill_and_judge(directory: Path) -> None:
+        def fill_and_rate(directory: Path) -> None:
             fill(directory)
-            (directory / JUDGED).write_text(json.dumps({"loss": loss}) + "\n", encoding="utf-8")
+            (directory / LOSS_FILE).write_text(json.dumps({"loss": loss}) + "\n", encoding="utf-8")
             write_checksums(directory)
 
         directory = self.path / "checkpoints" / f"step-{step}"
         with self._writing(directory):
-            replace_directory(directory, fill_and_judge)
+            replace_directory(directory, fill_and_rate)
         best = self.best_checkpoint()
         for old in self.checkpoints()[:-keep]:
             if old != best:
@@ -212,7 +214,7 @@ class RunDirectory:
 
         Args:
             directory: Where: `final` or `best`.
-            save: Writes a whole directory at the place it is given.
+            save: Writes a complete directory at the path it is given.
 
         Raises:
             CheckpointError: It could not be written; the checkpoints are untouched.
@@ -230,11 +232,11 @@ class RunDirectory:
             ) from error
 
 
-def _judged(directory: Path) -> float:
-    """The loss that a checkpoint was judged by; infinite where it is unknown or damaged, and the latter is logged."""
+def _loss_of(directory: Path) -> float:
+    """The loss that a checkpoint is ranked by; infinite where it is unknown or damaged, and damage is logged."""
     try:
-        check_folder(directory, names=(JUDGED,))
-        return float(read_json(directory / JUDGED, dict)["loss"])
+        check_folder(directory, names=(LOSS_FILE,))
+        return float(read_json(directory / LOSS_FILE, dict)["loss"])
     except DataError as error:
         logger.warning("%s Another checkpoint counts as the best.", error)
         return math.inf

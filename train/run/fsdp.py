@@ -1,11 +1,11 @@
-"""The language model's weights spread over processes: FSDP2 (Zhao et al., 2023), and putting tensors together again.
+"""The language model's weights sharded over processes with FSDP2 (Zhao et al., 2023), and gathered again.
 
 Accelerate's configuration says whether and how; the sharding itself is torch's `fully_shard`, since Accelerate 1.15
-applies it on GPUs alone. What every process needs whole and is small stays whole: adapters and projectors, whose
-gradients the loop sums itself. So under LoRA only frozen weights are spread, and nothing but they travels.
+applies it on GPUs alone. Small tensors that every process needs are replicated: adapters and projectors, whose
+gradients the loop sums itself. So under LoRA only frozen weights are sharded, and only they are sent around.
 
 Every pass through the model gathers weights, which all processes have to do equally often: one that has fewer
-micro-batches than another runs `idle_pass` in their place.
+micro-batches than another runs `idle_pass` instead.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
     from avem.train.settings.config import RunConfig
 
 
-def spreading(accelerator: Accelerator, config: RunConfig) -> FullyShardedDataParallelPlugin | None:
+def fsdp_plugin(accelerator: Accelerator, config: RunConfig) -> FullyShardedDataParallelPlugin | None:
     """Accelerate's FSDP settings where several processes are to share the weights, else None.
 
     From then on transformers gives every process the weights it reads: Accelerate can have it fill those of the first
-    one only, to be sent around; here files are mapped, and each process keeps its own part.
+    one only, to be sent around; here files are mapped, and each process keeps its own shard.
 
     Raises:
-        SettingError: The set-up asks for something that avem does not do.
+        SettingError: Accelerate is set up for something that avem does not do.
     """
     kind = accelerator.distributed_type
     if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise SettingError(
-            f"Accelerate is set up for {kind.value}, which avem does not train with; to spread the weights, set it up "
+            f"Accelerate is set up for {kind.value}, which avem does not train with; to shard the weights, set it up "
             "for FSDP with fsdp_version: 2."
         )
     wanted = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
@@ -62,8 +62,8 @@ def spreading(accelerator: Accelerator, config: RunConfig) -> FullyShardedDataPa
     return plugin
 
 
-def spread(model: AudiovisualLM, plugin: FullyShardedDataParallelPlugin, device: torch.device) -> None:
-    """Leave each process a part of every weight of the language model; a pass gathers them layer by layer.
+def shard(model: AudiovisualLM, plugin: FullyShardedDataParallelPlugin, device: torch.device) -> None:
+    """Leave each process a shard of every weight of the language model; a pass gathers them layer by layer.
 
     Args:
         model: Prepared for training. Embeddings, output layer and whatever lies outside the layers are gathered
@@ -101,13 +101,13 @@ def _layers(language_model: PreTrainedModel, names: list[str] | None) -> list[An
     ]
 
 
-def is_spread(model: torch.nn.Module) -> bool:
+def is_sharded(model: torch.nn.Module) -> bool:
     """Whether processes share a model's weights."""
     return isinstance(model, FSDPModule)
 
 
-def settle(model: torch.nn.Module) -> None:
-    """Drop what a pass without gradients may have left gathered, so that parameters are each process's part."""
+def reshard(model: torch.nn.Module) -> None:
+    """Free what a pass without gradients may have left gathered, so that parameters are each process's shard."""
     for part in model.modules():
         if isinstance(part, FSDPModule):
             part.reshard()
@@ -120,19 +120,19 @@ def idle_pass(model: AudiovisualLM) -> Tensor:
 
 def idle_passes(model: torch.nn.Module, steps: Iterable[StepPlan], rank: int) -> int:
     """How many idle passes make up for the micro-batches that a process has fewer of than another."""
-    if not is_spread(model):
+    if not is_sharded(model):
         return 0
     counts = [sum(sizes) for sizes in zip(*([len(own) for own in step.ranks] for step in steps), strict=True)]
     return max(counts) - counts[rank] if counts else 0
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor put together from its parts; every process has to ask."""
+def gather(tensor: Tensor) -> Tensor:
+    """A tensor gathered from its shards; every process has to call."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def like(tensor: Tensor, other: Tensor) -> Tensor:
-    """This process's part of a whole tensor, where `other`, of the same shape, is spread; no process asks another."""
+def own_shard(tensor: Tensor, other: Tensor) -> Tensor:
+    """This process's shard of a full tensor, where `other`, of the same shape, is sharded; nothing is communicated."""
     if not isinstance(other, DTensor):
         return tensor
     here = tensor.to(other.device)

@@ -10,37 +10,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
-from avem.errors import AvemError, CheckpointError
+from avem.errors import CheckpointError, DivergedError
 from avem.progress import stage
 from avem.seeds import draw
 from avem.train.data.features import ClipFeatures
 from avem.train.model.modes import train_without_dropout
 from avem.train.packing.epoch import MicroBatch, PlanRow, StepPlan
 from avem.train.packing.specs import Media, ScoreSpec
-from avem.train.run.checkpoint import DamagedCheckpointError, gather_state, load_state, save_state, trained_parameters
-from avem.train.run.directory import RunDirectory
+from avem.train.run.checkpoint import (
+    DamagedCheckpointError,
+    gather_checkpoint,
+    read_checkpoint,
+    trained_parameters,
+    write_checkpoint,
+)
 from avem.train.run.flops import StepCost, matmul_peak
-from avem.train.run.fsdp import idle_pass, idle_passes, settle
+from avem.train.run.fsdp import idle_pass, idle_passes, reshard
 from avem.train.run.gradients import clip_gradients, join_gradients
 from avem.train.run.optimizer import autocast, make_optimizer, rate_factor, set_rate
 from avem.train.run.stopping import StopRequest
 from avem.train.run.watch import Watch
-from avem.train.settings.config import RunConfig
 
 if TYPE_CHECKING:
     from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.run.session import Session
 
 logger = logging.getLogger(__name__)
 
 Check = Callable[["AudiovisualLM"], Mapping[str, float]]
 """Something measured at each checkpoint, by name; `held_loss` among them decides which checkpoint is the best."""
-
-
-class DivergedError(AvemError):
-    """The loss or its gradient is not a finite number any more."""
 
 
 class Objective(Protocol):
@@ -74,39 +74,34 @@ class Loop:
     """Runs a plan's steps, from the last checkpoint on.
 
     Args:
-        model: With the parameters that are trained marked by `requires_grad`.
+        session: Its model has the parameters that are trained marked by `requires_grad`.
         objective: What to minimise.
         features: Gives the media of a micro-batch.
         plan: All steps.
-        config: Settings.
-        run: Where checkpoints and metrics go.
-        accelerator: Device and processes.
         checks: Measured at each checkpoint and logged with its step.
     """
 
     def __init__(
         self,
-        model: AudiovisualLM,
+        session: Session,
         objective: Objective,
         features: ClipFeatures,
         plan: Plan,
-        config: RunConfig,
-        run: RunDirectory,
-        accelerator: Accelerator,
         checks: Sequence[Check] = (),
     ) -> None:
-        self._model, self._objective, self._features, self._plan = model, objective, features, plan
-        self._config, self._run, self._accelerator, self._checks = config, run, accelerator, checks
-        self._optimizer = make_optimizer(model, config)
-        self._parameters = list(trained_parameters(model).values())
-        self._cost = StepCost.of(model)
+        self._model, self._objective, self._features, self._plan = session.model, objective, features, plan
+        self._config, self._run, self._accelerator = session.config, session.run, session.accelerator
+        self._checks = checks
+        self._optimizer = make_optimizer(session.model, session.config)
+        self._parameters = list(trained_parameters(session.model).values())
+        self._cost = StepCost.of(session.model)
         self._recent: list[float] = []
 
     def run(self) -> None:
         """Train to the end of the plan.
 
         Raises:
-            DivergedError: A loss or gradient is not finite; the message names rows, the last checkpoint is whole.
+            DivergedError: A loss or gradient is not finite; the message names rows, the last checkpoint is intact.
             CheckpointError: A checkpoint can't be read or written.
             KeyboardInterrupt: Ctrl-C or SIGTERM; the steps done until then are in a checkpoint.
         """
@@ -132,7 +127,7 @@ class Loop:
                 if due:
                     self._save(number + 1, metrics)
                 if stopping and number + 1 < len(steps):
-                    logger.info("Step %d of %d is saved; the same command goes on from it", number + 1, len(steps))
+                    logger.info("Step %d of %d is saved; the same command resumes from it", number + 1, len(steps))
                     raise KeyboardInterrupt
 
     def _specs(self, step: StepPlan) -> list[ScoreSpec]:
@@ -144,14 +139,14 @@ class Loop:
         if self._accelerator.is_main_process:
             self._run.trim(done)
         if done:
-            logger.info("Going on after step %d of %d", done, len(self._plan.steps))
+            logger.info("Resuming after step %d of %d", done, len(self._plan.steps))
         return done
 
     def _load_newest(self) -> int:
-        """Read the newest checkpoint that is whole, and set damaged ones aside; gives the steps done, 0 without any.
+        """Read the newest intact checkpoint and set damaged ones aside; returns the steps done, 0 without a checkpoint.
 
         Raises:
-            CheckpointError: None is whole, or one is of another run.
+            CheckpointError: Every checkpoint is damaged, or one belongs to another run.
         """
         damaged: list[tuple[Path, CheckpointError]] = []
         done = 0
@@ -159,7 +154,7 @@ class Loop:
             try:
                 if step > len(self._plan.steps):
                     raise DamagedCheckpointError(f"{directory} is past the run's {len(self._plan.steps)} steps.")
-                done = load_state(directory, self._model, self._optimizer)
+                done = read_checkpoint(directory, self._model, self._optimizer)
                 break
             except DamagedCheckpointError as error:
                 damaged.append((directory, error))
@@ -185,20 +180,20 @@ class Loop:
         with torch.no_grad(), autocast(self._config, self._accelerator.device):
             found = {name: value for check in self._checks for name, value in check(self._model).items()}
         train_without_dropout(language_model)
-        settle(self._model)
+        reshard(self._model)
         return found
 
     def _save(self, done: int, metrics: Mapping[str, float]) -> None:
-        """Save a checkpoint, judged by the loss of held-out rows or, without any, by the mean since the last one."""
-        judged = metrics.get("held_loss", math.fsum(self._recent) / max(len(self._recent), 1))
+        """Save a checkpoint, ranked by the held-out loss or, without held-out rows, by the mean since the last one."""
+        loss = metrics.get("held_loss", math.fsum(self._recent) / max(len(self._recent), 1))
         self._recent.clear()
-        state = gather_state(self._model, self._optimizer, keep=self._accelerator.is_main_process)
+        content = gather_checkpoint(self._model, self._optimizer, keep=self._accelerator.is_main_process)
         if self._accelerator.is_main_process:
             self._run.save_checkpoint(
                 done,
-                lambda directory: save_state(directory, state, done),
+                lambda directory: write_checkpoint(directory, content, done),
                 self._config.keep_checkpoints,
-                loss=judged,
+                loss=loss,
             )
         self._accelerator.wait_for_everyone()
 
@@ -221,7 +216,7 @@ class Loop:
         for batch in plan.ranks[rank]:
             with autocast(self._config, self._accelerator.device):
                 losses, metrics = self._objective.losses(self._model, batch, media)
-            torch.autograd.backward(losses.sum() / normaliser)
+            torch.autograd.backward(losses.sum() / normaliser)  # [B] -> mean over the step's rows, or answer tokens
             losses = losses.detach()
             seen.append((batch, losses))
             sums += torch.stack([losses.sum(), *(metrics[name].sum() for name in self._objective.metrics)]).double()
@@ -229,8 +224,8 @@ class Loop:
             with autocast(self._config, self._accelerator.device):
                 nothing = idle_pass(self._model)
             torch.autograd.backward(nothing)
-        wish = sums.new_tensor([stop is not None and stop.requested])
-        totals, stopping = self._finite_totals(number, torch.cat([sums / normaliser, wish]), seen)
+        wish = sums.new_tensor([stop is not None and stop.requested])  # [1]
+        totals, stopping = self._finite_totals(number, torch.cat([sums / normaliser, wish]), seen)  # [1 + metrics + 1]
         factor = rate_factor(number, len(self._plan.steps), self._config.warmup, self._config.schedule)
         set_rate(self._optimizer, factor)
         self._optimizer.step()

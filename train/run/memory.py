@@ -119,9 +119,9 @@ def count_kept(model: AudiovisualLM, forward: Callable[[], Tensor]) -> Kept:
     open_layers: list[int] = []
 
     def pack(tensor: Tensor) -> Tensor:
-        place = _storage(tensor)
-        if place not in seen:
-            seen.add(place)
+        address = _storage(tensor)
+        if address not in seen:
+            seen.add(address)
             size = tensor.untyped_storage().nbytes()
             kept.largest = max(kept.largest, size)
             if open_layers:
@@ -146,7 +146,7 @@ def count_kept(model: AudiovisualLM, forward: Callable[[], Tensor]) -> Kept:
     ]
     try:
         with saved_tensors_hooks(pack, lambda tensor: tensor):
-            result = forward()  # held until here, so that no storage's place is given to another tensor
+            result = forward()  # held until here, so that no storage's address is given to another tensor
     finally:
         for hook in hooks:
             hook.remove()

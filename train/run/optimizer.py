@@ -24,10 +24,10 @@ def rate_factor(step: int, total: int, warmup: float, schedule: Schedule) -> flo
     rise = math.ceil(warmup * total)
     if step < rise:
         return (step + 1) / (rise + 1)
-    done = (step - rise) / max(total - rise, 1)
+    done = (step - rise) / max(total - rise, 1)  # share of the steps after the warm-up, from 0 up to but not 1
     if schedule == "constant":
         return 1.0
-    return 1.0 - done if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+    return 1.0 - done if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))  # half a cosine, 1 -> 0
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
@@ -39,7 +39,7 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 def make_optimizer(model: AudiovisualLM, config: RunConfig) -> torch.optim.AdamW:
     """AdamW over what is trained; projectors at their own rate, decay on matrices only.
 
-    Projectors are in groups of their own even at the same rate: the rest may be spread over processes.
+    Projectors are in groups of their own even at the same rate: the rest may be sharded over processes.
     """
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in trained_parameters(model).items():
@@ -62,5 +62,5 @@ def make_optimizer(model: AudiovisualLM, config: RunConfig) -> torch.optim.AdamW
 
 
 def autocast(config: RunConfig, device: torch.device) -> AbstractContextManager[None]:
-    """Where bf16 is asked for, matrix products in bfloat16."""
+    """Matrix products in bfloat16 where `precision` is bf16."""
     return torch.autocast(device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext()

@@ -19,15 +19,15 @@ from avem.errors import SettingError
 from avem.files import json_sha256
 from avem.train.checkpoints.load import load_model
 from avem.train.data.features import ClipFeatures
-from avem.train.data.noise import ALTERED_RECIPES, Alteration, altered
+from avem.train.data.noise import NOISE_RECIPES, FeatureNoise, noise_row
 from avem.train.model.audiovisual import AudiovisualLM
 from avem.train.model.config import AudiovisualConfig
 from avem.train.model.modes import train_without_dropout
 from avem.train.packing.epoch import Packing, PlanRow, StepPlan, plan_digest, plan_epoch
 from avem.train.packing.specs import ScoreSpec, SequenceBuilder
-from avem.train.run.checkpoint import load_weights, trained_parameters, whole_weights
+from avem.train.run.checkpoint import gather_weights, load_weights, trained_parameters
 from avem.train.run.directory import RunDirectory
-from avem.train.run.fsdp import is_spread, settle, spread, spreading
+from avem.train.run.fsdp import fsdp_plugin, is_sharded, reshard, shard
 from avem.train.run.loop import Check, Loop, Objective, Plan
 from avem.train.settings.config import PreferenceConfig, RunConfig
 
@@ -64,13 +64,13 @@ class Session:
         """
         store = FeatureStore.open(config.cache)
         accelerator = make_accelerator(config)
-        plugin = spreading(accelerator, config)
+        plugin = fsdp_plugin(accelerator, config)
         if model is None:
             half = config.precision == "bf16" and config.tune != "full"
             dtype = torch.bfloat16 if half else torch.float32
             four_bit = config.quantise == "4bit"
-            place = "cpu" if plugin else accelerator.device
-            model = load_model(config.model, device=place, dtype=dtype, four_bit=four_bit)
+            device = "cpu" if plugin else accelerator.device
+            model = load_model(config.model, device=device, dtype=dtype, four_bit=four_bit)
         model.eval()
         if config.tune != "full" and not model.source:
             raise SettingError(
@@ -82,7 +82,7 @@ class Session:
         builder = SequenceBuilder(model, store, config.streams)
         if plugin and fingerprint:
             prepare_model(model, config)  # before the constants are scored: new adapters add nothing yet
-            spread(model, plugin, accelerator.device)
+            shard(model, plugin, accelerator.device)
             model.eval()
         return cls(config, store, model, builder, accelerator, RunDirectory(config.out), fingerprint)
 
@@ -108,25 +108,23 @@ class Session:
     def features(self, specs: Iterable[ScoreSpec]) -> ClipFeatures:
         """Access to the features that the specs name."""
         dtype = torch.bfloat16 if self.config.precision == "bf16" else None
-        return ClipFeatures(
-            self.store, specs, self.accelerator.device, self.config.keep_features_mb, dtype, self.alteration
-        )
+        return ClipFeatures(self.store, specs, self.accelerator.device, self.config.keep_features_mb, dtype, self.noise)
 
     @property
-    def alteration(self) -> Alteration | None:
-        """Makes rejected inputs that no clip has, where the settings ask for these."""
+    def noise(self) -> FeatureNoise | None:
+        """Makes rejected inputs of noise, where the settings name them."""
         config = self.config
-        if isinstance(config, PreferenceConfig) and config.negatives in ALTERED_RECIPES:
-            return Alteration(config.negatives, config.seed)
+        if isinstance(config, PreferenceConfig) and config.negatives in NOISE_RECIPES:
+            return FeatureNoise(config.negatives, config.seed)
         return None
 
     @property
     def input_names(self) -> dict[int, str]:
-        """Names for the keys of scores: each store row's clip and content, and its altered features."""
+        """Names for the keys of scores: each store row's clip and content, and its features under noise."""
         clips = self.store.clips
         ids, files = clips["clip_id"].to_pylist(), clips["sha256"].to_pylist()
         names = {row: f"{name} {content}" for row, (name, content) in enumerate(zip(ids, files, strict=True))}
-        made = {altered(row): f"{name} {self.alteration} {row}" for row, name in names.items() if self.alteration}
+        made = {noise_row(row): f"{name} {self.noise} {row}" for row, name in names.items() if self.noise}
         return {**names, **made}  # the row's number too: it decides the noise
 
     def plan_once(self, rows: Sequence[PlanRow]) -> list[StepPlan]:
@@ -135,7 +133,7 @@ class Session:
         return plan_epoch(rows, self.builder, packing, seed=0, world_size=self.accelerator.num_processes)
 
     def sources(self, digest: str, rows: Sequence[PlanRow], plan: Plan) -> dict[str, Any]:
-        """Digests of everything the run reads; it goes on only while they stay the same.
+        """Digests of everything the run reads; a run resumes only while they stay the same.
 
         Args:
             digest: Of the file of rows.
@@ -168,8 +166,8 @@ class Session:
         Returns:
             The run directory.
         """
-        if is_spread(self.model):
-            settle(self.model)
+        if is_sharded(self.model):
+            reshard(self.model)
             train_without_dropout(self.model.language_model)
         else:
             prepare_model(self.model, self.config)
@@ -181,7 +179,7 @@ class Session:
         if self.config.tracker_names:
             self.accelerator.init_trackers(TRACKED)
         try:
-            Loop(self.model, objective, features, plan, self.config, self.run, self.accelerator, checks).run()
+            Loop(self, objective, features, plan, checks).run()
         except BaseException:
             for tracker in self.accelerator.trackers:
                 tracker.finish()  # end_training would also leave the other processes, which may still wait
@@ -195,7 +193,7 @@ class Session:
         return self.run.path
 
     def _record_features(self) -> None:
-        """Note in the model's configuration which features it was trained on, so that others are refused later."""
+        """Record in the model's configuration which features it was trained on, so that others are refused later."""
         taken = [kind for kind in self.store.kinds if getattr(self.model.config, f"{kind}_hidden_size")]
         digests = {f"{kind}_fingerprint": json_sha256(self.store.fingerprint(kind)) for kind in taken}
         self.model.config = AudiovisualConfig.from_json({**self.model.config.to_json(), **digests})
@@ -205,7 +203,7 @@ class Session:
         provenance = {"training": self.config.to_json()}
         main = self.accelerator.is_main_process
         if self.config.tune == "full":
-            weights = whole_weights(self.model.language_model, keep=main) if is_spread(self.model) else None
+            weights = gather_weights(self.model.language_model, keep=main) if is_sharded(self.model) else None
             save = partial(self.model.save, provenance=provenance, language_model=weights)
         else:
             save = partial(self.model.save_adapter, provenance=provenance)

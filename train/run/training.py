@@ -36,10 +36,10 @@ logger = logging.getLogger(__name__)
 Example = TypeVar("Example", bound=PlanRow)
 
 SHARES = 1 << 32
-"""Steps in which a share of the clips is told."""
+"""A share of the clips is compared with numbers drawn from this range."""
 
 
-class Task(Protocol[Example]):
+class Training(Protocol[Example]):
     """One kind of training."""
 
     @property
@@ -56,11 +56,11 @@ class Task(Protocol[Example]):
         """What is minimised over some of the examples; scores that don't change are computed here."""
 
 
-def run_task(task: Task[Example], model: AudiovisualLM | None = None) -> Path:
-    """Train as a task says.
+def run_training(training: Training[Example], model: AudiovisualLM | None = None) -> Path:
+    """Train one kind of model on its rows.
 
     Args:
-        task: What to train on, and how.
+        training: What to train on, and how.
         model: Train this model in place of the one that the settings name; it is changed.
 
     Returns:
@@ -69,24 +69,24 @@ def run_task(task: Task[Example], model: AudiovisualLM | None = None) -> Path:
     Raises:
         AvemError: See the children: settings, files, rows, store or model are not what the run needs.
     """
-    config = task.config
+    config = training.config
     run = RunDirectory(config.out)
     run.check(config)
     folder_target(config.out, RUN, reads=run_sources(config))
     with owned(config.out) if is_main_process() else nullcontext():
-        return _run_task(task, run, model)
+        return _run_owned(training, run, model)
 
 
-def _run_task(task: Task[Example], run: RunDirectory, model: AudiovisualLM | None) -> Path:
-    config = task.config
+def _run_owned(training: Training[Example], run: RunDirectory, model: AudiovisualLM | None) -> Path:
+    config = training.config
     run.check(config)  # again: an earlier owner may have begun a run meanwhile
     if run.final.is_dir() and run.spelt_alike(config):
         check_model(run.final)
         logger.info("The run in %s is complete", run.path)
         return run.path
-    rows = task.read()
+    rows = training.read()
     session = Session.open(config, model)
-    examples = task.examples(session, rows)
+    examples = training.examples(session, rows)
     kept, held = split(examples, session)
     plan = session.plan(kept)
     run.start(config, session.sources(rows_digest(rows), examples, plan))
@@ -96,20 +96,20 @@ def _run_task(task: Task[Example], run: RunDirectory, model: AudiovisualLM | Non
         return run.path
     swapped = swapped_specs(kept, session.store, config.reliance_rows, config.seed)
     features = session.features([*_specs(examples), *(spec for row in swapped for spec in row)])
-    objective = task.objective(session, kept, features)
+    objective = training.objective(session, kept, features)
     checks: list[Check] = []
     if held:
-        checks.append(HeldOut(task.objective(session, held, features), session.plan_once(held), features, session))
+        checks.append(HeldOut(training.objective(session, held, features), session.plan_once(held), features, session))
     if swapped:
         checks.append(Reliance(swapped, session.builder, features))
     return session.train(objective, plan, features, checks)
 
 
-def preview_task(task: Task[Example], model: AudiovisualLM | None = None) -> PlanSummary:
+def preview_training(training: Training[Example], model: AudiovisualLM | None = None) -> PlanSummary:
     """Check what training would, and say what it amounts to and takes of memory; no weight is read, no run begun."""
-    rows = task.read()
-    session = Session.open(task.config, model or load_skeleton(task.config.model))
-    kept, _ = split(task.examples(session, rows), session)
+    rows = training.read()
+    session = Session.open(training.config, model or load_skeleton(training.config.model))
+    kept, _ = split(training.examples(session, rows), session)
     steps = session.plan(kept).steps
     summary = summarise(steps, kept, session.builder)
     return summary if model else replace(summary, memory=run_memory(session, steps, kept))

@@ -18,9 +18,9 @@ Quantise = Literal["none", "4bit"]
 Pairing = Literal["mutual", "grouped", "independent"]
 
 HOUSEKEEPING = frozenset({"out", "resume", "trackers", "keep_checkpoints", "save_every", "keep_features_mb"})
-"""Options that may differ when a run goes on: they do not change what is computed."""
+"""Options that may differ when a run is resumed: they do not change what is computed."""
 SOURCES = frozenset({"cache", "model", "prefs", "data"})
-"""Paths may be spelt in another way when a run goes on; what they hold is compared by its digest."""
+"""Paths may be spelt in another way when a run is resumed; what they hold is compared by its digest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class RunConfig:
     learning_rate: float = 5e-7
     epochs: int = 1
     max_steps: int | None = None
-    """Stop after this many optimiser steps whatever `epochs` says."""
+    """Stop after this many optimiser steps, even before `epochs` is over."""
     batch_size: int = 2
     """With `accumulation`, the rows of one optimiser step on each process: batch_size x accumulation."""
     accumulation: int = 4
@@ -70,7 +70,7 @@ class RunConfig:
     device: str = "auto"
     precision: Precision = "float32"
     quantise: Quantise = "none"
-    """Keep the frozen language model's linear layers in 4 bits (bitsandbytes, on a GPU alone)."""
+    """Keep the frozen language model's linear layers in 4 bits (bitsandbytes, only on a GPU)."""
     gradient_checkpointing: bool = False
     keep_features_mb: int = 2048
     """Features are kept in memory if those of all the run's clips fit in this many MiB."""
@@ -78,14 +78,14 @@ class RunConfig:
     save_every: int = 200
     """Optimiser steps between checkpoints; 0 saves at the end of each epoch only."""
     keep_checkpoints: int = 2
-    """Newest checkpoints that are kept; the best one is kept beside them."""
+    """Newest checkpoints that are kept; the best one is kept as well."""
     holdout: float = 0.0
     """Share of the clips whose rows are not trained on but measured at each checkpoint; their loss decides which
     checkpoint is the best, and `best/` then holds its model."""
     reliance_rows: int = 8
     """Rows on which each checkpoint measures how much the model relies on audio and on video; 0 for none."""
     resume: bool = True
-    """Go on where an interrupted run in `out` stopped; otherwise a used `out` is refused."""
+    """Resume an interrupted run in `out`; with false, an `out` that holds a run is refused."""
     trackers: str = "tensorboard"
     """Where metrics go besides `metrics.jsonl`: trackers of Accelerate by name, separated by commas, or none."""
 
@@ -126,7 +126,7 @@ class RunConfig:
         return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide what is computed: a run goes on under the same ones only."""
+        """The settings that decide what is computed: a run resumes only under the same ones."""
         return {name: value for name, value in self.to_json().items() if name not in HOUSEKEEPING | SOURCES}
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from avem.cache import FeatureStore
-from avem.errors import DataError
+from avem.errors import DataError, DivergedError
 from avem.train import AudiovisualLM, load_model
 from avem.train.data.examples import preference_examples
 from avem.train.data.rows import read_preferences
-from avem.train.preference import cache_logprobs, score_constants
-from avem.train.run.loop import DivergedError
+from avem.train.objective.constants import score_constants
+from avem.train.preference import cache_logprobs
 from avem.train.run.session import Session
 from avem.train.settings.config import PreferenceConfig
 from tests.train.training_kit import Kit, make_kit

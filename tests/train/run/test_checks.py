@@ -14,7 +14,7 @@ from avem.cache import FeatureStore
 from avem.errors import CheckpointError, DataError, PromptError, SettingError
 from avem.files import write_json_lines
 from avem.train import load_model
-from avem.train.data.noise import Alteration
+from avem.train.data.noise import FeatureNoise
 from avem.train.data.rows import read_instructions
 from avem.train.packing.specs import ScoreSpec
 from avem.train.preference import train_preferences
@@ -24,7 +24,7 @@ from avem.train.run.session import Session
 from avem.train.run.training import split
 from avem.train.run.watch import SPEEDS
 from avem.train.settings.config import PreferenceConfig, SupervisedConfig
-from avem.train.supervised import SupervisedObjective, SupervisedTask, train_supervised
+from avem.train.supervised import SupervisedObjective, SupervisedTraining, train_supervised
 from tests.train.training_kit import Kit, instruction_rows, make_kit, negatives, weights_of, write_negatives
 
 
@@ -58,7 +58,7 @@ def test_held_out_rows_are_measured_and_not_trained_on(kit, held_out):
     metrics = read_metrics(held_out)
     epoch = sum(item["rows"] for item in metrics) / 6
     session = Session.open(SupervisedConfig(**kit.supervised_settings(held_out, holdout=0.4)))
-    kept, held = split(SupervisedTask(session.config).examples(session, read_instructions(kit.data)), session)
+    kept, held = split(SupervisedTraining(session.config).examples(session, read_instructions(kit.data)), session)
     assert {row.clip for row in kept}.isdisjoint(row.clip for row in held)
     assert epoch == len(kept)
     assert sum("held_loss" in item for item in metrics) == 6
@@ -79,7 +79,7 @@ def test_the_best_checkpoint_is_kept_and_its_model_saved(held_out):
 def test_held_out_loss_is_that_of_the_saved_model(kit, held_out):
     config = SupervisedConfig(**kit.supervised_settings(held_out, holdout=0.4))
     session = Session.open(config, load_model(held_out / "final"))
-    _, held = split(SupervisedTask(config).examples(session, read_instructions(kit.data)), session)
+    _, held = split(SupervisedTraining(config).examples(session, read_instructions(kit.data)), session)
     features = session.features(example.spec for example in held)
     objective = SupervisedObjective(held, session.builder)
     with torch.no_grad():
@@ -179,9 +179,9 @@ def test_rejected_inputs_of_noise_train_and_are_the_same_each_time(kit, tmp_path
     assert read_metrics(run)[0]["input_margin"] == pytest.approx(0.0, abs=1e-4)
     store = FeatureStore.open(kit.store)
     own = store.video([2])[0]
-    noisy = Alteration(recipe, 0)("video", 2, own)
-    assert torch.equal(noisy, Alteration(recipe, 0)("video", 2, own))
-    assert not torch.equal(noisy, Alteration(recipe, 1)("video", 2, own))
+    noisy = FeatureNoise(recipe, 0)("video", 2, own)
+    assert torch.equal(noisy, FeatureNoise(recipe, 0)("video", 2, own))
+    assert not torch.equal(noisy, FeatureNoise(recipe, 1)("video", 2, own))
     session = Session.open(PreferenceConfig(**settings))
     media = session.features([ScoreSpec("?", "!", -3, 1)]).media([ScoreSpec("?", "!", -3, 1)])
     assert torch.equal(media.video[-3], noisy)
@@ -192,7 +192,7 @@ def test_rejected_inputs_of_noise_train_and_are_the_same_each_time(kit, tmp_path
 def test_the_plan_counts_what_attention_computes(kit, tmp_path):
     config = SupervisedConfig(**kit.supervised_settings(tmp_path, pairing="independent", tokens_per_batch=1))
     session = Session.open(config)
-    rows = SupervisedTask(config).examples(session, read_instructions(kit.data))
+    rows = SupervisedTraining(config).examples(session, read_instructions(kit.data))
     lengths = [session.builder.length(row.spec) for row in rows]
     steps = session.plan_once(rows)
     assert sum(step.pairs for step in steps) == sum(length * (length + 1) // 2 for length in lengths)

@@ -26,7 +26,7 @@ from avem.train.packing.epoch import Packing, plan_epoch
 from avem.train.packing.specs import SequenceBuilder
 from avem.train.preference import train_preferences
 from avem.train.run import session
-from avem.train.run.fsdp import spread, spreading
+from avem.train.run.fsdp import fsdp_plugin, shard
 from avem.train.run.watch import SPEEDS
 from avem.train.settings.config import PreferenceConfig, SupervisedConfig
 from avem.train.supervised import train_supervised
@@ -76,7 +76,7 @@ def train_all(rank: int, port: int, jobs: list) -> None:
 
 def spread_and_count(model, plugin, device) -> None:
     """Spread, and note what share of the language model this process is left with."""
-    spread(model, plugin, device)
+    shard(model, plugin, device)
     parameters = [value for name, value in model.named_parameters() if ".lora_" not in name and "projector" not in name]
     kept = sum(value.to_local().numel() for value in parameters)
     SHARES.append(kept / sum(value.numel() for value in parameters))
@@ -188,7 +188,7 @@ def refused(config: SupervisedConfig, monkeypatch, kind=DistributedType.FSDP, **
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     state = SimpleNamespace(fsdp_plugin=FullyShardedDataParallelPlugin(**plugin))
     with pytest.raises(SettingError) as error:
-        spreading(SimpleNamespace(distributed_type=kind, num_processes=2, state=state), config)
+        fsdp_plugin(SimpleNamespace(distributed_type=kind, num_processes=2, state=state), config)
     return str(error.value)
 
 

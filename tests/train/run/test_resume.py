@@ -15,7 +15,7 @@ import torch
 
 from avem.errors import CheckpointError, DataError
 from avem.files import write_json_lines
-from avem.train.run.checkpoint import gather_state, load_state, save_state
+from avem.train.run.checkpoint import gather_checkpoint, read_checkpoint, write_checkpoint
 from avem.train.run.watch import SPEEDS
 from avem.train.settings.config import SupervisedConfig
 from avem.train.supervised import train_supervised
@@ -106,7 +106,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(settings, tmp_path, monkeyp
     def full(directory, state, step):
         if step > 3:
             raise OSError(28, "No space left on device")
-        save_state(directory, state, step)
+        write_checkpoint(directory, state, step)
 
     monkeypatch.setattr(loop, "save_state", full)
     out = tmp_path / "run"
@@ -121,12 +121,12 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(settings, tmp_path, monkeyp
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
-    save_state(tmp_path, gather_state(model, optimizer), 5)
-    assert load_state(tmp_path, model, optimizer) == 5
+    write_checkpoint(tmp_path, gather_checkpoint(model, optimizer), 5)
+    assert read_checkpoint(tmp_path, model, optimizer) == 5
     file = tmp_path / "trained.safetensors"
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(CheckpointError, match="can't be read"):
-        load_state(tmp_path, model, optimizer)
-    save_state(tmp_path, gather_state(torch.nn.Linear(2, 2, bias=False), optimizer), 5)
+        read_checkpoint(tmp_path, model, optimizer)
+    write_checkpoint(tmp_path, gather_checkpoint(torch.nn.Linear(2, 2, bias=False), optimizer), 5)
     with pytest.raises(CheckpointError, match="other weights"):
-        load_state(tmp_path, model, optimizer)
+        read_checkpoint(tmp_path, model, optimizer)

@@ -97,7 +97,7 @@ def empty_model(settings: dict[str, Any]) -> AudiovisualLM:
 
 def load_plainly(folder: Path, dtype: torch.dtype) -> AudiovisualLM:
     """Make the model with weights of its own, gather all shards, and copy them in."""
-    from avem.train.checkpoints.tensors import read_tensors
+    from avem.weights import read_tensors
 
     settings = json.loads((folder / "config.json").read_text())
     torch.set_default_dtype(dtype)

@@ -26,10 +26,11 @@ from avem.tools.project.benchmarks.step_kit import Shape, StepKit, make_kit
 from avem.train.data.examples import PreferenceExample
 from avem.train.data.features import ClipFeatures
 from avem.train.data.rows import read_preferences
+from avem.train.objective.constants import score_constants
 from avem.train.objective.preference import PreferenceObjective
 from avem.train.packing.epoch import Packing, StepPlan, group_rows, plan_epoch
 from avem.train.packing.specs import ScoreSpec
-from avem.train.preference import PreferenceTask, score_constants
+from avem.train.preference import PreferenceTraining
 from avem.train.run.loop import Loop, Plan
 from avem.train.run.session import Session, prepare_model
 from avem.train.settings.config import Pairing, PreferenceConfig
@@ -68,7 +69,7 @@ class Bench:
             warmup=0.0,
         )
         session = Session.open(config)
-        rows = PreferenceTask(config).examples(session, read_preferences(config.prefs))
+        rows = PreferenceTraining(config).examples(session, read_preferences(config.prefs))
         constants = score_constants(session, rows, session.features(_specs(rows)))
         prepare_model(session.model, config)
         generator = torch.Generator().manual_seed(3)
@@ -87,7 +88,7 @@ class Bench:
         session = self.session
         objective = PreferenceObjective(self.rows, session.builder, self.constants, self.config)
         plan = Plan([self.step(pairing)] * WATCHED_STEPS, frozenset())
-        return Loop(session.model, objective, self.features, plan, self.config, session.run, session.accelerator)
+        return Loop(session, objective, self.features, plan)
 
     def step(self, pairing: Pairing) -> StepPlan:
         """All rows in one step, a micro-batch for each group: what comes beside it in a larger corpus is unrelated."""

@@ -17,10 +17,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from avem.errors import CheckpointError, MissingFileError
 from avem.reading import read_json
-from avem.train.checkpoints.tensors import check_shapes, fill, tensor_shapes
+from avem.train.checkpoints.tensors import check_shapes, fill
 from avem.train.model.audiovisual import AudiovisualLM
 from avem.train.model.config import AudiovisualConfig
 from avem.train.model.tokenizers import load_tokenizer
+from avem.weights import tensor_shapes
 
 IGNORED = re.compile(
     r"model\.(image|video|speech)_tower\."

@@ -16,8 +16,8 @@ from avem.guards.output_kinds import AVERE
 from avem.locate import locate_model
 from avem.reading import read_json
 from avem.sealed.checksums import write_checksums
-from avem.train.checkpoints.tensors import read_tensors
 from avem.train.families.avere.checkpoint import IGNORED, QFORMER_FIELDS, avere_name, is_avere
+from avem.weights import read_tensors
 
 if TYPE_CHECKING:
     from avem.train.model.audiovisual import AudiovisualLM
