@@ -20,7 +20,7 @@ from avem.cache.store import FeatureStore
 from avem.cache.windows import clip_spans
 from avem.cache.writer import StoreWriter
 from avem.errors import FingerprintError, MissingFileError, SettingError
-from avem.extract.engine.local import open_engine
+from avem.extract.engine.base import open_engine
 from avem.extract.known_clips import folder_of, known_clips
 from avem.extract.options import ExtractOptions
 from avem.extract.pipeline import extract
