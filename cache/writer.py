@@ -133,7 +133,7 @@ class StoreWriter:
         """Enter labels, splits and sources that a dataset has corrected; negatives mined before become stale.
 
         Args:
-            clips: The dataset's clips; those that the store lacks are passed over.
+            clips: The dataset's clips; those that the store does not hold are skipped.
 
         Returns:
             How many of the store's clips have changed.
@@ -154,7 +154,7 @@ class StoreWriter:
             spec: The stream; where it is there already, its own `rows_per_shard` stays.
 
         Raises:
-            FingerprintError: The store's features of this kind were made in another way.
+            FingerprintError: The store's features of this kind were made with other settings.
             StoreError: The store holds another encoder's, or differently shaped or kept, features of this kind.
         """
         with self._exclusive():
@@ -171,7 +171,7 @@ class StoreWriter:
         return StreamWriter(self.path, spec)
 
     def mark_pending(self, kind: Kind, rows: Sequence[int]) -> None:
-        """Have rows extracted again, because they are damaged or their encoder changed its mind.
+        """Mark rows to be extracted again, because they are damaged or their encoder has changed.
 
         Args:
             kind: `video` or `audio`.
@@ -189,10 +189,10 @@ class StoreWriter:
             self._write_manifest(columns)
 
     def change_decoder(self, kind: Kind, decoder: str) -> None:
-        """Have every clip of a stream decoded again, by another decoder; may be repeated after a kill.
+        """Mark every clip of a stream to be decoded again by another decoder; may be repeated after a kill.
 
-        The rows become pending before the stream takes the new decoder's name, so that no row is ever taken for what
-        it is not. Rows keep their bytes until they are written again.
+        The rows become pending before the stream takes the new decoder's name, so that no row ever passes for one
+        that the new decoder read. Rows keep their bytes until they are written again.
 
         Args:
             kind: `video` or `audio`.
@@ -242,7 +242,7 @@ class StoreWriter:
             self._write_manifest(columns)
 
     def finish(self) -> pa.Table:
-        """Fold the ledger into the manifest, which from then on says everything by itself.
+        """Fold the ledger into the manifest, which is then complete without it.
 
         Returns:
             The manifest.
@@ -253,7 +253,7 @@ class StoreWriter:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Be the only one who changes the manifest, the root's attributes or the arrays' shapes."""
+        """Hold the lock to change the manifest, the root's attributes or the arrays' shapes."""
         try:
             with store_lock(self._ledger, exclusive=True):
                 sweep(self.path)
@@ -312,7 +312,7 @@ class StoreWriter:
         """Check that a stream that is there already was made the same way; nothing is written.
 
         Raises:
-            FingerprintError: The store's features of this kind were made in another way.
+            FingerprintError: The store's features of this kind were made with other settings.
             StoreError: The store holds another encoder's, or differently shaped or kept, features of this kind.
         """
         streams = layout.read_metadata(self.path)["attributes"]["avem"].get("streams", {})
@@ -373,7 +373,7 @@ def _refuse_foreign(path: Path) -> None:
     if others == [layout.LEDGER] and _is_begun(path / layout.LEDGER):
         return  # a writer that was killed before it could make the store, or one that is about to
     if others:
-        raise StoreError(f"{path} holds {others[0]!r} and is no feature store; give a new or an empty folder.")
+        raise StoreError(f"{path} holds {others[0]!r} and is not a feature store; give a new or an empty folder.")
 
 
 def _is_begun(ledger: Path) -> bool:

@@ -76,13 +76,13 @@ def repair(
         _redecode(cache, options, root)
         return
     report = run(cache, options, root)
-    show(f"{len(report.damaged)} rows were damaged; {len(report.mended)} clips are extracted again.")
+    show(f"{len(report.damaged)} rows were damaged; {len(report.repaired)} clips are extracted again.")
     for name in report.restored:
         show(f"written again: {name}")
     for left in [*(f"{clip_id}: {reason}" for clip_id, reason in report.left.items()), *map(str, report.files_left)]:
         show(f"left as it is: {left}")
     if report.left:
-        raise PartialFailure(f"{len(report.left)} rows of {cache} could not be mended.")
+        raise PartialFailure(f"{len(report.left)} rows of {cache} could not be repaired.")
     if report.files_left:
         raise PartialFailure(f"{len(report.files_left)} files of {cache} are still damaged; what to do is said above.")
 

@@ -227,7 +227,7 @@ def write_shard(path: Path, slots: int, row_bytes: int, rows: Rows) -> None:
     """Write a whole shard: temporary name, every row with its checksum, index, fsync, rename.
 
     Args:
-        path: Final place.
+        path: Final path.
         slots: Row slots of a shard.
         row_bytes: Bytes of one row without its checksum.
         rows: Slot to bytes; `row_bytes` long (checksum is added) or `row_bytes + 4` (kept as it is).
@@ -265,6 +265,8 @@ def write_shard(path: Path, slots: int, row_bytes: int, rows: Rows) -> None:
         temporary.replace(path)
         sync_directory(path.parent)
     except OSError as error:
-        raise StoreError(f"The shard {path} can't be written ({error.strerror}); free some room and go on.") from error
+        raise StoreError(
+            f"The shard {path} can't be written ({error.strerror}); free some disk space and run it again."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -77,7 +77,7 @@ def refuse_irregular(path: Path) -> None:
     """Refuse to read a table from a FIFO or a device, which may never end.
 
     Raises:
-        DataError: It is no ordinary file.
+        DataError: It is not a regular file.
     """
     if problem := irregular(path.stat().st_mode):
         raise DataError(f"{path} {problem}; put the dataset's table there.")

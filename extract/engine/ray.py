@@ -2,7 +2,7 @@
 
 The actors share the local engine's plan and the store's claims, so the store is the only thing they have to agree on:
 it and the dataset lie on a file system that every machine has under the same path. An actor that dies leaves its
-claimed shards pending; the others, and the actor that Ray starts in its place, take them.
+claimed shards pending; the others, and the actor that Ray starts instead, take them.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class RayEngine:
 
         Raises:
             StoreError: The store can't be written, or actors die again and again.
-            MissingFileError: A machine lacks the dataset or the store.
+            MissingFileError: A machine does not have the dataset or the store.
         """
         job = replace(job, root=job.root.absolute(), store=job.store.absolute())
         report.devices, report.workers = self._count, self._count * self._workers
@@ -218,7 +218,7 @@ class RayEngine:
         self.specs = specs
 
     def _replace(self, index: int, error: Exception) -> None:
-        """Ask Ray for another actor in a dead one's place; it may come late or, where its machine is gone, never."""
+        """Ask Ray for an actor to replace a dead one; it may come late or, where its machine is gone, never."""
         self._crew.losses += 1
         logger.warning("An actor died (%s); its shards go to others.", str(error).splitlines()[0])
         if self._crew.losses > LOSSES_PER_ACTOR * self._count:

@@ -50,43 +50,45 @@ def draw_population(clips: int, dim: int, *, isotropic: bool, falling: bool = Fa
     return Population(np.arange(clips), vectors, emotions, np.full(clips, "train"), speakers, 0.999)
 
 
-def brute_force(people: Population, queries: Rows, k: int, block: int = 1024) -> Rows:
+def brute_force(population: Population, queries: Rows, k: int, block: int = 1024) -> Rows:
     """The plain computation: the whole matrix in blocks, what is not allowed struck out, then the k largest."""
     found = np.empty((len(queries), k), dtype=np.int64)
     for start in range(0, len(queries), block):
         part = queries[start : start + block]
-        cosines = people.vectors[part] @ people.vectors.T
-        cosines[people.emotions[part][:, None] == people.emotions] = -np.inf
-        cosines[people.sources[part][:, None] == people.sources] = -np.inf
-        cosines[cosines > people.duplicate_cosine] = -np.inf
+        cosines = population.vectors[part] @ population.vectors.T
+        cosines[population.emotions[part][:, None] == population.emotions] = -np.inf
+        cosines[population.sources[part][:, None] == population.sources] = -np.inf
+        cosines[cosines > population.duplicate_cosine] = -np.inf
         largest = np.argpartition(-cosines, k, axis=1)[:, :k]
         order = np.argsort(-np.take_along_axis(cosines, largest, axis=1), axis=1)
         found[start : start + block] = np.take_along_axis(largest, order, axis=1)
     return found
 
 
-def recall_of(people: Population, queries: Rows, found: Rows, truth: Rows) -> float:
+def recall_of(population: Population, queries: Rows, found: Rows, truth: Rows) -> float:
     """Recall at k: the share of the k found that are as near as the last of the true ones, rounding allowed."""
-    cosines = [np.einsum("nd,nkd->nk", people.vectors[queries], people.vectors[one]) for one in (found, truth)]
+    cosines = [np.einsum("nd,nkd->nk", population.vectors[queries], population.vectors[one]) for one in (found, truth)]
     return float(((found >= 0) & (cosines[0] >= cosines[1].min(axis=1, keepdims=True) - 1e-6)).mean())
 
 
-def differences(people: Population, queries: Rows, found: Rows, truth: Rows) -> tuple[float, float]:
+def differences(population: Population, queries: Rows, found: Rows, truth: Rows) -> tuple[float, float]:
     """The share of the k found that are the true clips, and how much nearer, in float64, a missed one was at most."""
     same, most = 0, 0.0
     for query, ours, theirs in zip(queries, found, truth, strict=True):
         extra, missed = np.setdiff1d(ours, theirs), np.setdiff1d(theirs, ours)
         same += len(theirs) - len(missed)
         if len(missed):
-            vector = people.vectors[query].astype(np.float64)
-            most = max(most, float((people.vectors[missed] @ vector).max() - (people.vectors[extra] @ vector).min()))
+            vector = population.vectors[query].astype(np.float64)
+            most = max(
+                most, float((population.vectors[missed] @ vector).max() - (population.vectors[extra] @ vector).min())
+            )
     return same / truth.size, most
 
 
-def mine(people: Population, search: Any, k: int) -> Rows:
+def mine(population: Population, search: Any, k: int) -> Rows:
     """Negatives of every clip, as mining asks for them."""
-    positions = np.full((len(people.rows), k), -1, dtype=np.int64)
-    for _, _, anchors, pool in people.groups(1):
+    positions = np.full((len(population.rows), k), -1, dtype=np.int64)
+    for _, _, anchors, pool in population.groups(1):
         positions[anchors] = search.nearest(anchors, pool, k).positions
     return positions
 
@@ -110,23 +112,23 @@ def main(
     faiss.omp_set_num_threads(threads)
     small = draw_population(4000, dim, isotropic=isotropic)
     mine(small, TiledSearch(small, k, 1), k)  # compiles
-    people = draw_population(clips, dim, isotropic=isotropic, falling=falling)
+    population = draw_population(clips, dim, isotropic=isotropic, falling=falling)
     queries: npt.NDArray[np.int64] = np.sort(np.random.default_rng(1).choice(clips, sample, replace=False))
     half = sample // 2
     begin = time.perf_counter()
-    truth = [brute_force(people, queries[:half], k)]  # half before and half after: the machine's pace may change
+    truth = [brute_force(population, queries[:half], k)]  # half before and half after: the machine's pace may change
     middle = time.perf_counter()
     processor_s = time.process_time()
-    search = InvertedSearch(people, k, 1) if inverted else TiledSearch(people, k, 1)
-    found = mine(people, search, k)
+    search = InvertedSearch(population, k, 1) if inverted else TiledSearch(population, k, 1)
+    found = mine(population, search, k)
     end, processor_s = time.perf_counter(), time.process_time() - processor_s
-    truth.append(brute_force(people, queries[half:], k))
+    truth.append(brute_force(population, queries[half:], k))
     numpy_s = (time.perf_counter() - end + middle - begin) * clips / sample
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     name = "inverted file" if inverted else "exact"
     kind = ("isotropic" if isotropic else "by speaker") + (", falling" if falling else "")
-    recall = recall_of(people, queries, found[queries], np.concatenate(truth))
-    same, nearer = differences(people, queries, found[queries], np.concatenate(truth))
+    recall = recall_of(population, queries, found[queries], np.concatenate(truth))
+    same, nearer = differences(population, queries, found[queries], np.concatenate(truth))
     show(
         f"{clips:,} x {dim}, {threads} threads, K = {k}, {kind}; numpy from {sample} clips",
         (
