@@ -109,7 +109,7 @@ def test_the_inverted_file_finds_what_its_sample_promises():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_inverted_file_asked_in_full_is_exact(monkeypatch, kind, distance):
     monkeypatch.setattr(inverted, "_probes", lambda lists, truth: (lists.count, 1.0))
-    monkeypatch.setattr(inverted, "ASKED", 3000)
+    monkeypatch.setattr(inverted, "SEARCHED", 3000)
     monkeypatch.setattr(inverted, "BLOCK", 64)
     monkeypatch.setattr("torch.get_num_threads", lambda: 3)
     population = make_population(kind, count=300)
