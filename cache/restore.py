@@ -35,7 +35,7 @@ def restore_files(store: Path) -> list[str]:
         The files that were written or removed, relative to the store.
 
     Raises:
-        StoreError: The folder is no store, or can't be written.
+        StoreError: The folder is not a store, or can't be written.
     """
     location = Location.parse(store)
     try:

@@ -137,7 +137,7 @@ def parse_scores(data: bytes) -> tuple[dict[str, float], list[bytes]]:
 def damaged_scores(folder: str, files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
     """Files of one fingerprint that are not what was written, each with what is wrong.
 
-    A last line without an end was torn by a crash; it is no damage and counts as missing.
+    A last line without an end was torn by a crash; it is not damage and counts as missing.
 
     Args:
         folder: The name of their folder, which is the fingerprint's digest.
@@ -155,7 +155,7 @@ def damaged_scores(folder: str, files: Mapping[str, bytes]) -> Iterator[tuple[st
 def damaged_lines(data: bytes) -> list[bytes]:
     """Lines of a file of scores that are not what was written, without a last one that was torn.
 
-    A last line that is one byte too long is no torn one: its end was damaged.
+    A last line that is one byte too long is not torn: its end was damaged.
     """
     lost = parse_scores(data)[1]
     torn = bool(lost) and data.endswith(lost[-1]) and not parse_scores(lost[-1][:-1])[0]

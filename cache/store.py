@@ -39,8 +39,8 @@ class EditedEntryError(StoreError):
 class FeatureStore:
     """A store opened for reading; made by `open`.
 
-    It shows what was committed when it was opened or last refreshed, also while writers go on. Threads may share one,
-    forked processes may go on using it, and pickling it opens it anew.
+    It shows what was committed when it was opened or last refreshed, even while writers add to it. Threads may share
+    one, forked processes may keep using it, and pickling it opens it anew.
 
     Everything read is compared with its checksum. An edited entry of the manifest is an error where the manifest is
     asked for, so that `verify` can name it.
@@ -67,8 +67,8 @@ class FeatureStore:
                 only for measuring, or right after `verify`.
 
         Raises:
-            MissingFileError: There is nothing.
-            StoreError: It is no feature store, is of a newer format, or its root, manifest or ledger can't be read.
+            MissingFileError: There is nothing at the path.
+            StoreError: It is not a feature store, is of a newer format, or its root, manifest or ledger can't be read.
         """
         return cls(Location.parse(path), pin=pin, check=check)
 
@@ -79,7 +79,7 @@ class FeatureStore:
         """See what has been committed since.
 
         Raises:
-            MissingFileError: There is no store any more.
+            MissingFileError: The store is gone.
             StoreError: It is damaged.
         """
         where = self.location.url

@@ -118,7 +118,7 @@ def _bytes_problem(data: bytes) -> str:
     except StoreError:
         return CHANGED
     if metadata.get("node_type") not in ("group", "array") or not isinstance(metadata.get("attributes"), dict):
-        return "is no Zarr metadata of avem's"
+        return "is not Zarr metadata that avem wrote"
     if layout.is_as_written(metadata) or layout.is_rewritten(metadata, data):
         return ""
     return CHANGED

@@ -27,6 +27,7 @@ from avem.cache.disk.manifest import (
     write_manifest,
 )
 from avem.cache.disk.sweep import sweep
+from avem.cache.entering import enter_replaced, fresh_clips, refuse_foreign
 from avem.cache.negatives.staleness import date_negatives, labels_digest
 from avem.cache.records import FAILED, KINDS, OK, PENDING, ClipRecord, Kind, StreamSpec
 from avem.cache.relabel import correct, corrections
@@ -58,7 +59,7 @@ class StoreWriter:
         if "://" in str(path) or ":/" in str(path):
             raise StoreError(f"{path} is a URL; stores are written on a local disk and copied from there.")
         if not (path / layout.METADATA).is_file():
-            _refuse_foreign(path)
+            refuse_foreign(path)
             attributes = {"avem": {"format_version": layout.FORMAT_VERSION, "roots": {}, "streams": {}}}
             try:
                 with store_lock(path / layout.LEDGER, exclusive=True):
@@ -100,8 +101,8 @@ class StoreWriter:
         with self._exclusive():
             columns = self._fold()
             known = {clip_id: row for row, clip_id in enumerate(columns["clip_id"])}
-            replaced = _enter_replaced(records, known, columns)
-            fresh = _fresh_clips(records, known, columns["sha256"], self.path)
+            replaced = enter_replaced(records, known, columns)
+            fresh = fresh_clips(records, known, columns["sha256"], self.path)
             if fresh or replaced:
                 append_clips(columns, fresh)
                 self._write_manifest(columns)
@@ -134,7 +135,7 @@ class StoreWriter:
         """Enter labels, splits and sources that a dataset has corrected; negatives mined before become stale.
 
         Args:
-            clips: The dataset's clips; those that the store lacks are passed over.
+            clips: The dataset's clips; those that the store does not hold are skipped.
 
         Returns:
             How many of the store's clips have changed.
@@ -155,7 +156,7 @@ class StoreWriter:
             spec: The stream; where it is there already, its own `rows_per_shard` stays.
 
         Raises:
-            FingerprintError: The store's features of this kind were made in another way.
+            FingerprintError: The store's features of this kind were made with other settings.
             StoreError: The store holds another encoder's, or differently shaped or kept, features of this kind.
         """
         with self._exclusive():
@@ -172,7 +173,7 @@ class StoreWriter:
         return StreamWriter(self.path, spec)
 
     def mark_pending(self, kind: Kind, rows: Sequence[int]) -> None:
-        """Have rows extracted again, because they are damaged or their encoder changed its mind.
+        """Mark rows to be extracted again, because they are damaged or their encoder has changed.
 
         Args:
             kind: `video` or `audio`.
@@ -190,10 +191,10 @@ class StoreWriter:
             self._write_manifest(columns)
 
     def change_decoder(self, kind: Kind, decoder: str) -> None:
-        """Have every clip of a stream decoded again, by another decoder; may be repeated after a kill.
+        """Mark every clip of a stream to be decoded again by another decoder; may be repeated after a kill.
 
-        The rows become pending before the stream takes the new decoder's name, so that no row is ever taken for what
-        it is not. Rows keep their bytes until they are written again.
+        The rows become pending before the stream takes the new decoder's name, so that no row ever passes for one
+        that the new decoder read. Rows keep their bytes until they are written again.
 
         Args:
             kind: `video` or `audio`.
@@ -243,7 +244,7 @@ class StoreWriter:
             self._write_manifest(columns)
 
     def finish(self) -> pa.Table:
-        """Fold the ledger into the manifest, which from then on says everything by itself.
+        """Fold the ledger into the manifest, which is then complete without it.
 
         Returns:
             The manifest.
@@ -254,7 +255,7 @@ class StoreWriter:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Be the only one who changes the manifest, the root's attributes or the arrays' shapes."""
+        """Hold the lock to change the manifest, the root's attributes or the arrays' shapes."""
         try:
             with store_lock(self._ledger, exclusive=True):
                 sweep(self.path)
@@ -313,7 +314,7 @@ class StoreWriter:
         """Check that a stream that is there already was made the same way; nothing is written.
 
         Raises:
-            FingerprintError: The store's features of this kind were made in another way.
+            FingerprintError: The store's features of this kind were made with other settings.
             StoreError: The store holds another encoder's, or differently shaped or kept, features of this kind.
         """
         streams = layout.read_metadata(self.path)["attributes"]["avem"].get("streams", {})
@@ -362,63 +363,3 @@ class StoreWriter:
                 if metadata["shape"][0] != clips:
                     metadata["shape"][0] = clips
                     layout.write_metadata(array, metadata)
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Refuse to make a store among other things: a store's folder is new or empty."""
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise StoreError(f"{path} is a file; give a folder for the feature store.")
-    others = sorted(item.name for item in path.iterdir() if not item.name.startswith(f".{layout.METADATA}."))
-    if others == [layout.LEDGER] and _is_begun(path / layout.LEDGER):
-        return  # a writer that was killed before it could make the store, or one that is about to
-    if others:
-        raise StoreError(f"{path} holds {others[0]!r} and is no feature store; give a new or an empty folder.")
-
-
-def _is_begun(ledger: Path) -> bool:
-    """Whether a folder holds no more than a store that is about to be made."""
-    root_copy = Path(layout.ROOT_COPY).name
-    return ledger.is_dir() and all(
-        item.name in ("lock", root_copy) or item.name.startswith(f".{root_copy}.") for item in ledger.iterdir()
-    )
-
-
-def _enter_replaced(records: Sequence[ClipRecord], known: dict[str, int], columns: Columns) -> bool:
-    """Enter the new content of files that failed and were replaced since; whether there were any."""
-    replaced = False
-    for record in records:
-        row = known.get(record.clip_id)
-        if row is None or columns["sha256"][row] == record.sha256:
-            continue
-        statuses = [columns[f"{kind}_status"][row] for kind in KINDS]
-        if OK not in statuses and any(status.startswith(FAILED) for status in statuses):
-            for name in ("sha256", "size_bytes", "modified_ns", "path", "audio_path", "start_s", "end_s"):
-                columns[name][row] = getattr(record, name)
-            for name in LEARNED_COLUMNS:
-                columns[name][row] = None
-            for kind in KINDS:
-                columns[f"{kind}_status"][row] = PENDING
-            replaced = True
-    return replaced
-
-
-def _fresh_clips(
-    records: Sequence[ClipRecord], known: dict[str, int], hashes: Sequence[str], where: Path
-) -> list[ClipRecord]:
-    """The records that are new, entered into `known` with the rows they will have."""
-    digests = {clip_id: hashes[row] for clip_id, row in known.items()} if records else {}
-    fresh = []
-    for record in records:
-        there = digests.get(record.clip_id)
-        if there is None:
-            known[record.clip_id] = len(known)
-            digests[record.clip_id] = record.sha256
-            fresh.append(record)
-        elif there != record.sha256:
-            raise StoreError(
-                f"The clip {record.clip_id} ({record.path}) is in {where} with another content "
-                f"(sha256 {there[:12]}, now {record.sha256[:12]}); extract the changed file into a new store."
-            )
-    return fresh

@@ -10,13 +10,14 @@ from typing import Any
 from avem.cache.store import FeatureStore
 from avem.files import file_sha256
 from avem.records import Clip, Emotion
+from avem.text.names import named_path
 
 Entry = dict[str, Any]
 """A row of the manifest."""
 
 
 def known_clips(store: FeatureStore, clip_ids: Collection[str], root: str | Path | None) -> dict[Path, list[Clip]]:
-    """The clips of these ids by the folder that has their files; clips whose file is nowhere, or changed, are left out.
+    """The clips of these ids by the folder that has their files; clips whose file is gone or changed are left out.
 
     Args:
         store: The store.
@@ -28,7 +29,7 @@ def known_clips(store: FeatureStore, clip_ids: Collection[str], root: str | Path
     for entry in store.clips.to_pylist():
         folder = folder_of(store, entry, root) if entry["clip_id"] in wanted else None
         if folder is not None:
-            folders[folder].append(_clip(entry))
+            folders[folder].append(_clip(entry, folder))
     return folders
 
 
@@ -37,7 +38,7 @@ def folder_of(store: FeatureStore, entry: Entry, root: str | Path | None) -> Pat
     name = entry["dataset"]
     known = [Path(path) for key, path in store.roots.items() if key == name or key.startswith(f"{name} (")]
     folders = known if root is None else [Path(root)]
-    return next((folder for folder in folders if _is_unchanged(folder / entry["path"], entry)), None)
+    return next((folder for folder in folders if _is_unchanged(named_path(folder, entry["path"]), entry)), None)
 
 
 def _is_unchanged(source: Path, entry: Entry) -> bool:
@@ -51,7 +52,10 @@ def _is_unchanged(source: Path, entry: Entry) -> bool:
         return False
 
 
-def _clip(entry: Entry) -> Clip:
+def _clip(entry: Entry, folder: Path) -> Clip:
+    """The clip of an entry; its paths have the files' real names, which may not be UTF-8."""
     emotion = None if entry["emotion"] is None else Emotion(entry["emotion"])
-    names = ("clip_id", "dataset", "path", "emotions_raw", "split", "source", "audio_path")
-    return Clip(emotion=emotion, **{name: entry[name] or "" for name in names})
+    texts = {name: entry[name] or "" for name in ("clip_id", "dataset", "emotions_raw", "split", "source")}
+    paths = {name: entry[name] or "" for name in ("path", "audio_path")}
+    real = {name: str(named_path(folder, path).relative_to(folder)) if path else "" for name, path in paths.items()}
+    return Clip(emotion=emotion, **texts, **real)

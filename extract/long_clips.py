@@ -93,10 +93,10 @@ def choose_forms(
         if held is None and (options.long or before) == WINDOWS and is_new:
             unmeasured.append(len(chosen))
         chosen.append([record] if held is None else held)
-    lengths = measure([records[place] for place in unmeasured], root, options.worker_count)
-    for place, length in zip(unmeasured, lengths, strict=True):
+    lengths = measure([records[index] for index in unmeasured], root, options.worker_count)
+    for index, length in zip(unmeasured, lengths, strict=True):
         if spans := window_spans(length):
-            chosen[place] = [as_window(records[place], span) for span in spans]
+            chosen[index] = [as_window(records[index], span) for span in spans]
     flat = [record for of_clip in chosen for record in of_clip]
     if options.decoder == "decord" and any(record.span for record in flat):
         raise SettingError("decord decodes whole clips only; extract windows with --decoder pyav, or give --long cut.")
@@ -124,7 +124,7 @@ def _held_forms(record: ClipRecord, forms: KnownForms, long: str | None) -> list
 
 
 def as_window(record: ClipRecord, span: Span, name: str = "") -> ClipRecord:
-    """The record of a part of a clip; windows of one clip share a source, so that they are no negatives of each other.
+    """The record of a part of a clip; windows of one clip share a source, so that none is a negative of another.
 
     Args:
         record: The whole clip.
@@ -194,7 +194,7 @@ def remark(records: Sequence[ClipRecord], known: pa.Table, root: Path, options: 
         records: The run's clips.
         known: The store's manifest after the run.
         root: Folder that paths are relative to.
-        options: A dry run measures the clips whose length the manifest lacks.
+        options: A dry run measures the clips whose length is not in the manifest.
     """
     names = known["clip_id"].to_pylist()
     ids = {record.clip_id for record in records}

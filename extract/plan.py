@@ -1,4 +1,4 @@
-"""Before anything is decoded: which files are new or changed, what the store lacks, and whether it will fit."""
+"""Plans a run before anything is decoded: which files are new or changed, what to extract, and whether it will fit."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def statuses(known: pa.Table, kind: Kind) -> dict[str, str]:
 
 
 def count_pending(records: Sequence[ClipRecord], known: pa.Table, kind: Kind, retry_failed: bool) -> int:
-    """How many of the clips a stream still lacks; a file that was replaced counts, whatever the manifest says."""
+    """How many of the clips are missing in a stream; a file that was replaced counts, whatever the manifest says."""
     status, sha256 = (
         statuses(known, kind),
         dict(zip(*(known[n].to_pylist() for n in ("clip_id", "sha256")), strict=True)),

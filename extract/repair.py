@@ -1,4 +1,4 @@
-"""Mending a store: rows that `verify` finds damaged are extracted again from their source files, and only these."""
+"""Repairs a store: rows that `verify` finds damaged are extracted again from their source files, and only these."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from avem.sealed.checksums import seal, unseal
 from avem.text.names import named_path, storable
 
 BEGUN = "repair.json"
-"""Ledger file that names the clips whose rows a repair has given up and not yet extracted again."""
+"""Ledger file that names the clips whose rows a repair has marked and not yet extracted again."""
 
 
 @dataclass(slots=True)
@@ -38,10 +38,10 @@ class RepairReport:
 
     damaged: list[DamagedRow] = field(default_factory=list)
     """What `verify` found."""
-    mended: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
     """Clips whose rows were extracted again."""
     left: dict[str, str] = field(default_factory=dict)
-    """Clips, or rows without one, that could not be mended, and why; nothing of them was changed."""
+    """Clips, or rows without one, that could not be repaired, and why; nothing of them was changed."""
     restored: list[str] = field(default_factory=list)
     """Files that were written again, relative to the store: the manifest, metadata, the ledger."""
     files_left: list[DamagedFile] = field(default_factory=list)
@@ -61,10 +61,10 @@ def repair(store_path: str | Path, options: ExtractOptions, root: str | Path | N
         root: Where the source files are now; None: where they were at the extraction.
 
     Returns:
-        What was found, what was mended, and what could not be.
+        What was found, what was repaired, and what could not be.
 
     Raises:
-        AvemError: The store can't be read at all, or an encoder or a dataset is not to be had.
+        AvemError: The store can't be read at all, or an encoder or a dataset can't be found.
     """
     path = Path(store_path).expanduser()
     shards = damaged_records(path)  # before they are removed
@@ -93,7 +93,7 @@ def repair(store_path: str | Path, options: ExtractOptions, root: str | Path | N
         for kind, clips in work.items():
             _extract_again(path, kind, clips, root, options, report)
         begun.unlink()
-    report.mended = sorted(set().union(*work.values()) - report.left.keys())
+    report.repaired = sorted(set().union(*work.values()) - report.left.keys())
     report.files_left = FeatureStore.open(path, check=False).damaged_files()
     return report
 
@@ -136,7 +136,7 @@ def _extract_again(
 def _entries(
     store: FeatureStore, report: RepairReport, roots: dict[str, Path], dataset: str | None
 ) -> dict[int, ClipRecord]:
-    """What belongs into the damaged manifest rows, as far as the datasets tell."""
+    """What belongs into the damaged manifest rows, as far as the datasets hold them."""
     damaged = [row for row in report.damaged if row.entry]
     if not damaged:
         return {}

@@ -47,7 +47,7 @@ def survey(root: Path, clips: Sequence[Clip], *, by_folder: bool) -> tuple[list[
 
 
 def _entries(root: Path, failures: list[ClipFailure]) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """All that is no folder below a root, and links, with the folder that each is in; unreadable ones are noted."""
+    """All that is not a folder below a root, and links, with the folder that each is in; unreadable ones are noted."""
     folders = [""]
     while folders:
         folder = folders.pop()
@@ -94,14 +94,14 @@ def _loops(entry: os.DirEntry[str]) -> bool:
 
 
 def _folder_lines(unlisted: Counter[str]) -> list[str]:
-    """A sentence about folders whose videos have no label because their name is no emotion's."""
+    """A sentence about folders whose videos have no label because their name is not an emotion."""
     named = [
         f"{terminal_text(folder)}/ "
         f"({count} {'video' if count == 1 else 'videos'}{did_you_mean(folder.rpartition('/')[2])})"
         for folder, count in sorted(unlisted.items())
         if not parse_emotion(folder.rpartition("/")[2])
     ]
-    return _listing("Folders whose name is no emotion, passed over", named)
+    return _listing("Folders whose name is not an emotion, skipped", named)
 
 
 def _listing(what: str, named: Sequence[str]) -> list[str]:

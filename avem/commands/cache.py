@@ -90,7 +90,7 @@ def repair(
         _redecode(cache, options, root)
         return
     report = run(cache, options, root)
-    show(f"{len(report.damaged)} rows were damaged; {len(report.mended)} clips were extracted again.")
+    show(f"{len(report.damaged)} rows were damaged; {len(report.repaired)} clips were extracted again.")
     for name in report.restored:
         show(f"written again: {name}")
     for left in [*(f"{clip_id}: {reason}" for clip_id, reason in report.left.items()), *map(str, report.files_left)]:

@@ -94,9 +94,9 @@ def copy_words(source: Words, target: Words) -> int:
     while position + 3 * LANE <= len(source):
         second: Any = np.uint64(0)
         third: Any = np.uint64(0)
-        for place in range(position, position + LANE):
-            a, b, c = source[place], source[place + LANE], source[place + 2 * LANE]
-            target[place], target[place + LANE], target[place + 2 * LANE] = a, b, c
+        for index in range(position, position + LANE):
+            a, b, c = source[index], source[index + LANE], source[index + 2 * LANE]
+            target[index], target[index + LANE], target[index + 2 * LANE] = a, b, c
             first, second, third = _next(first, a), _next(second, b), _next(third, c)
         first = _look_up(AFTER_TWO_LANES, first) ^ _look_up(AFTER_LANE, second) ^ third
         position += 3 * LANE

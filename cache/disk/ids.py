@@ -39,18 +39,18 @@ class RowsById:
         if wanted and not len(self._order):
             raise KeyError(wanted[0])
         hashes = np.fromiter(map(hash, wanted), dtype=np.int64, count=len(wanted))
-        places = np.searchsorted(self._hashes, hashes)
-        found: npt.NDArray[np.int64] = self._order[np.minimum(places, len(self._order) - 1)]
+        positions = np.searchsorted(self._hashes, hashes)
+        found: npt.NDArray[np.int64] = self._order[np.minimum(positions, len(self._order) - 1)]
         same = pc.equal(self._ids.take(pa.array(found)), pa.array(wanted, pa.string()))
         for turn in np.flatnonzero(~same.to_numpy(zero_copy_only=False)).tolist():
-            found[turn] = self._row_after(wanted[turn], int(places[turn]))
+            found[turn] = self._row_after(wanted[turn], int(positions[turn]))
         return found
 
-    def _row_after(self, clip_id: str, place: int) -> int:
-        """The row of a clip whose hash, if it is there, stands at a place or, shared with others, after it."""
-        while place < len(self._hashes) and self._hashes[place] == hash(clip_id):
-            row = int(self._order[place])
+    def _row_after(self, clip_id: str, position: int) -> int:
+        """The row of a clip whose hash, if it is there, stands at a position or, shared with others, after it."""
+        while position < len(self._hashes) and self._hashes[position] == hash(clip_id):
+            row = int(self._order[position])
             if self._ids[row].as_py() == clip_id:
                 return row
-            place += 1
+            position += 1
         raise KeyError(clip_id)

@@ -125,7 +125,7 @@ def parse_metadata(data: bytes, where: str) -> dict[str, Any]:
     """Parse a `zarr.json` that was read from anywhere.
 
     Raises:
-        StoreError: It is no JSON object, or does not match its checksum.
+        StoreError: It is not a JSON object, or does not match its checksum.
     """
     try:
         metadata: dict[str, Any] = parse_json(data, f"{where}/{METADATA}", dict, surrogates=True)
@@ -209,7 +209,7 @@ def store_attributes(metadata: dict[str, Any], where: str) -> dict[str, Any]:
     holder = metadata.get("attributes")
     attributes = holder.get("avem") if isinstance(holder, dict) else None
     if not isinstance(attributes, dict) or not isinstance(attributes.get("format_version"), int):
-        raise StoreError(f"{where} holds Zarr data that is no feature store; give another folder.")
+        raise StoreError(f"{where} holds Zarr data that is not a feature store; give another folder.")
     refuse_newer(metadata, where)
     return attributes
 
@@ -256,6 +256,4 @@ def spec_from_metadata(metadata: dict[str, Any], where: str) -> StreamSpec:
         fields["row_shape"] = tuple(fields["row_shape"])
         return StreamSpec(**fields)
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"{where} lacks the description of its stream ({error}); the store is damaged there."
-        ) from error
+        raise StoreError(f"{where} does not describe its stream ({error}); the store is damaged there.") from error

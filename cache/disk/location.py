@@ -16,7 +16,7 @@ from avem.guards.secrets import remember_url
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A store's place, and reading small files in it."""
+    """Where a store is, and reading small files in it."""
 
     url: str
     """As the user gave it."""
@@ -98,7 +98,7 @@ class Location:
 
     @property
     def _errors(self) -> type[Exception]:
-        """What means that the place can't be reached: each protocol's package has errors of its own."""
+        """Errors that mean that the store can't be reached; each protocol's package has its own."""
         return OSError if self.local is not None else Exception
 
 

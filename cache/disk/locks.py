@@ -52,7 +52,7 @@ class ShardLocks:
     """Who writes which shard of one stream: one locked byte per shard of one file.
 
     Linux's open-file-description locks are used, because they also keep two writers of one process apart. Where the
-    system lacks them, as macOS does, each shard has a locked file of its own in a folder beside.
+    system does not have them, as on macOS, each shard has a locked file of its own in a folder beside it.
     """
 
     _handle = -1

@@ -65,7 +65,7 @@ DECODER_COLUMNS = ("video_decoder", "audio_decoder")
 LEARNED_COLUMNS = (*DETAIL_COLUMNS, *DECODER_COLUMNS, "silent")
 """Columns that extraction fills in, empty at first."""
 OPTIONAL_COLUMNS = (*DECODER_COLUMNS, "silent", "start_s", "end_s")
-"""Columns that older manifests lack; each is null unless there is something to say."""
+"""Columns that older manifests do not have; each is null unless there is something to record."""
 
 Columns = dict[str, list[Any]]
 """A manifest as lists, for editing; without `check`."""
@@ -80,7 +80,7 @@ def parse_manifest(data: bytes, where: str, columns: Sequence[str] = SCHEMA.name
     """Read a manifest, or some of its columns; `damaged_entries` says whether they are what was written.
 
     Raises:
-        StoreError: It is not Parquet, lacks columns, or a page does not match its checksum.
+        StoreError: It is not Parquet, columns are missing, or a page does not match its checksum.
     """
     try:
         lost = sorted(set(SCHEMA.names) - column_names(data) - set(OPTIONAL_COLUMNS))
@@ -120,7 +120,7 @@ def read_manifest(path: Path) -> pa.Table:
     """Read a manifest from disk; a missing one is a store without clips.
 
     Raises:
-        StoreError: It is a folder, is not Parquet, or lacks columns.
+        StoreError: It is a folder, is not Parquet, or columns are missing.
     """
     try:
         data = path.read_bytes()
@@ -181,6 +181,6 @@ def row_checks(columns: Columns) -> list[int]:
 
 
 def edited_rows(table: pa.Table) -> list[int]:
-    """Rows whose cells, or whose place, are not what was written."""
+    """Rows whose cells, or whose position, are not what was written."""
     checks = row_checks(manifest_columns(table))
     return [row for row, (now, then) in enumerate(zip(checks, table["check"].to_pylist(), strict=True)) if now != then]

@@ -1,8 +1,8 @@
 """The bytes of `clips.parquet`: one checksum over the whole file, kept in the file's own footer.
 
 Pages have the checksums that Parquet knows. The file's CRC-32C stands in its key-value metadata as eight hexadecimal
-digits and is computed with zeros in their place, so that a file is checked at the speed of memory and renamed into
-place in one step. Other readers of Parquet ignore it.
+digits and is computed with those digits set to zeros, so that a file is checked at the speed of memory and renamed
+to its final path in one step. Other readers of Parquet ignore it.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class RowReader(Protocol):
 class ByteRangeRows:
     """Rows of an array on a local disk, copied from where their shards are mapped into memory.
 
-    Threads may share one, and a forked process may go on using its parent's.
+    Threads may share one, and a forked process may keep using its parent's.
 
     Args:
         array: The array's folder.

@@ -228,7 +228,7 @@ def write_shard(path: Path, slots: int, row_bytes: int, rows: Rows) -> None:
     """Write a whole shard: temporary name, every row with its checksum, index, fsync, rename.
 
     Args:
-        path: Final place.
+        path: Final path.
         slots: Row slots of a shard.
         row_bytes: Bytes of one row without its checksum.
         rows: Slot to bytes; `row_bytes` long (checksum is added) or `row_bytes + 4` (kept as it is).

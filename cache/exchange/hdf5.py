@@ -183,7 +183,7 @@ def _opened(name: str | Path) -> Iterator[h5py.File]:
         raise
     except HDF5_ERRORS as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreError(f"{name} is no stream exported by avem, or is damaged ({reason}).") from error
+        raise StoreError(f"{name} is not a stream exported by avem, or is damaged ({reason}).") from error
 
 
 def _description(file: h5py.File, name: str) -> tuple[StreamSpec, list[dict[str, Any]], dict[str, str]]:
@@ -205,22 +205,22 @@ def _import_stream(writer: StoreWriter, file: h5py.File, name: str) -> None:
     for dataset in dict.fromkeys(clip["dataset"] for clip in clips):
         records = [_record(clip) for clip in clips if clip["dataset"] == dataset]
         writer.add_clips(records, roots.get(dataset, "."))
-    places = {clip["clip_id"]: place for place, clip in enumerate(clips)}
+    positions = {clip["clip_id"]: position for position, clip in enumerate(clips)}
     rows = dict(enumerate(writer.clips["clip_id"].to_pylist()))
     stream = writer.stream(spec)
     for shard in stream.pending():
-        known = {row: places[rows[row]] for row in shard.rows if rows[row] in places}
-        done = [row for row, place in known.items() if clips[place][f"{spec.kind}_status"] != PENDING]
+        known = {row: positions[rows[row]] for row in shard.rows if rows[row] in positions}
+        done = [row for row, position in known.items() if clips[position][f"{spec.kind}_status"] != PENDING]
         if done:
             _import_rows(stream, file, Shard(shard.index, done), {known[row]: clips[known[row]] for row in done})
 
 
 def _import_rows(stream: StreamWriter, file: h5py.File, shard: Shard, clips: dict[int, dict[str, Any]]) -> None:
-    """Write the rows of a shard from the places in the file that `clips` is keyed by, in its order."""
-    features = torch.from_numpy(np.stack([_row(file, place) for place in clips]))
+    """Write the rows of a shard from the positions in the file that `clips` is keyed by, in its order."""
+    features = torch.from_numpy(np.stack([_row(file, position) for position in clips]))
     if stream.spec.dtype == "bfloat16":
         features = features.view(torch.bfloat16)
-    pooled = np.stack([file["pooled"][place] for place in clips])
+    pooled = np.stack([file["pooled"][position] for position in clips])
     stream.write(shard, features, pooled, [_details(clip, stream.spec.kind) for clip in clips.values()])
 
 

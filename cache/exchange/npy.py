@@ -69,12 +69,12 @@ def import_npy(
     """
     if not folders:
         raise SettingError("There is nothing to import; give a folder of .npy files.")
-    places = {kind: Path(folder).expanduser().resolve() for kind, folder in folders.items()}
-    files = {kind: _npy_files(folder) for kind, folder in places.items()}
+    located = {kind: Path(folder).expanduser().resolve() for kind, folder in folders.items()}
+    files = {kind: _npy_files(folder) for kind, folder in located.items()}
     known = read_labels(Path(labels)) if labels is not None else {}
-    root = Path(os.path.commonpath([str(place) for place in places.values()]))
-    specs = {kind: _spec(kind, places[kind], files[kind], dtype) for kind in places}
-    folder_target(path, STORE, reads=[labels], roots=places.values(), option="--cache")
+    root = Path(os.path.commonpath([str(folder) for folder in located.values()]))
+    specs = {kind: _spec(kind, located[kind], files[kind], dtype) for kind in located}
+    folder_target(path, STORE, reads=[labels], roots=located.values(), option="--cache")
     writer = StoreWriter.open(path)
     names = sorted(set().union(*files.values()))
     writer.add_clips(_records(names, files, root, dataset, known, writer), root)
@@ -145,8 +145,8 @@ def _records(
     for name in names:
         paths = {kind: files[kind][name] for kind in files if name in files[kind]}
         first = next(iter(paths.values()))
-        place, state, clip_id = first.relative_to(root).as_posix(), first.stat(), f"{dataset}/{name}"
-        path, sha256 = there.get(clip_id, [place, ""])
+        name_in_root, state, clip_id = first.relative_to(root).as_posix(), first.stat(), f"{dataset}/{name}"
+        path, sha256 = there.get(clip_id, [name_in_root, ""])
         cells = labels.get(name, {})
         raw = cells.get("emotion", "")
         emotion = parse_emotion(raw)
@@ -154,8 +154,8 @@ def _records(
             ClipRecord(
                 clip_id,
                 dataset,
-                place,
-                file_sha256(first) if path == place else sha256,
+                name_in_root,
+                file_sha256(first) if path == name_in_root else sha256,
                 state.st_size,
                 state.st_mtime_ns,
                 cells.get("split", ""),
@@ -207,17 +207,17 @@ def _write_stream(stream: StreamWriter, rows: Mapping[int, str], files: Mapping[
             if not shard.rows or not stream.claim(shard):
                 continue
             features = np.zeros((len(shard.rows), *stream.spec.row_shape), dtype=np.float32)
-            details = [_fill(features[place], files[rows[row]], stream.spec) for place, row in enumerate(shard.rows)]
+            details = [_fill(features[index], files[rows[row]], stream.spec) for index, row in enumerate(shard.rows)]
             pooled = features.reshape(len(features), -1, stream.spec.pooled_dim).mean(axis=1)
             committed = stream.write(shard, features, pooled, details)
             progress.advance(len(committed), failures=sum(item.status != "ok" for item in committed))
 
 
-def _fill(place: npt.NDArray[np.float32], file: Path, spec: StreamSpec) -> RowDetails:
+def _fill(target: npt.NDArray[np.float32], file: Path, spec: StreamSpec) -> RowDetails:
     features = _read(file, spec.kind)
     if isinstance(features, str):
         return RowDetails("failed", features)
     if features.shape != spec.row_shape:
         return RowDetails("failed", f"{file.name} is of shape {features.shape}, not {spec.row_shape}")
-    place[:] = features
+    target[:] = features
     return RowDetails()

@@ -80,19 +80,19 @@ class _Quantised:
         self.slack = residual * length.max(initial=0) + kept * residual.max(initial=0) + np.float32(SLACK)
 
 
-def exact_negatives(people: Population, k: int, min_distance: int) -> Rows:
+def exact_negatives(population: Population, k: int, min_distance: int) -> Rows:
     """The k allowed clips with the highest cosine to each clip, among the clips of far enough emotions of its split.
 
     Args:
-        people: The population.
+        population: The population.
         k: How many.
         min_distance: Least emotion distance, at least 1.
 
     Returns:
         int64 [n, k], positions in the population, best first, -1 where there are fewer.
     """
-    ordered, groups, tiles, pairs = _plan(people, min_distance)
-    with Comparison(people, ordered, groups, k) as comparison, stage("compare", len(pairs), "tiles") as progress:
+    ordered, groups, tiles, pairs = _plan(population, min_distance)
+    with Comparison(population, ordered, groups, k) as comparison, stage("compare", len(pairs), "tiles") as progress:
         for first, second in pairs:
             comparison.compare(np.arange(*tiles[first]), *tiles[second])
             progress.advance()
@@ -103,8 +103,8 @@ class Comparison:
     """The best of each clip so far, and comparing some clips with some others for both.
 
     Args:
-        people: The population.
-        ordered: Positions of n clips in it, int64 [n], in the order in which they will be asked about.
+        population: The population.
+        ordered: Positions of n clips in it, int64 [n], in the order in which they will be looked up.
         groups: Their groups.
         k: How many negatives to keep of each.
     """
@@ -112,9 +112,9 @@ class Comparison:
     positions: Rows
     """[population, k], best first, -1 where there are fewer."""
 
-    def __init__(self, people: Population, ordered: Rows, groups: Groups, k: int) -> None:
-        self._quantised = quantised = _Quantised(people.vectors, ordered)
-        self.positions = np.full((len(people.rows), k), -1, dtype=np.int64)
+    def __init__(self, population: Population, ordered: Rows, groups: Groups, k: int) -> None:
+        self._quantised = quantised = _Quantised(population.vectors, ordered)
+        self.positions = np.full((len(population.rows), k), -1, dtype=np.int64)
         self._state = (
             groups.of,
             groups.far,
@@ -123,11 +123,11 @@ class Comparison:
             quantised.slack,
             np.full(len(ordered), NOTHING, dtype=np.float32),
             ordered,
-            people.vectors,
-            people.sources,
-            people.same,
-            np.float32(people.duplicate_cosine),
-            np.full((len(people.rows), k), NOTHING, dtype=np.float32),
+            population.vectors,
+            population.sources,
+            population.same,
+            np.float32(population.duplicate_cosine),
+            np.full((len(population.rows), k), NOTHING, dtype=np.float32),
             self.positions,
         )
         self._threads = max(1, min(torch.get_num_threads(), 8))
@@ -143,9 +143,9 @@ class Comparison:
         """Compare clips with others and enter what is found for both.
 
         Args:
-            rows: Places of clips in the order, int64 [a].
-            left: First place of the others.
-            right: The place after their last; either none of `rows` is among the others, or all are.
+            rows: Positions of clips in the order, int64 [a].
+            left: First position of the others.
+            right: The position after their last; either none of `rows` is among the others, or all are.
         """
         codes = self._quantised.codes
         for start in range(0, len(rows), TILE):
@@ -171,9 +171,11 @@ class Comparison:
                 part.result()
 
 
-def _plan(people: Population, min_distance: int) -> tuple[Rows, Groups, list[tuple[int, int]], list[tuple[int, int]]]:
+def _plan(
+    population: Population, min_distance: int
+) -> tuple[Rows, Groups, list[tuple[int, int]], list[tuple[int, int]]]:
     """The clips ordered by group, their groups, tiles of one group each, and the pairs of tiles with negatives."""
-    ordered, groups = grouped(people, min_distance)
+    ordered, groups = grouped(population, min_distance)
     tiles: list[tuple[int, int]] = []
     of_group: list[list[int]] = []
     ends = np.cumsum(np.bincount(groups.of, minlength=len(groups.far))).tolist()
@@ -185,9 +187,9 @@ def _plan(people: Population, min_distance: int) -> tuple[Rows, Groups, list[tup
     return ordered, groups, tiles, [(i, j) for a, b in far for i in of_group[a] for j in of_group[b]]
 
 
-def grouped(people: Population, min_distance: int) -> tuple[Rows, Groups]:
+def grouped(population: Population, min_distance: int) -> tuple[Rows, Groups]:
     """The clips that have a group, int64 [n] positions in the population ordered by group, and their groups."""
-    found = list(people.groups(min_distance))
+    found = list(population.groups(min_distance))
     far = np.zeros((len(found), len(found)), dtype=np.bool_)
     for a, (_, _, _, pool) in enumerate(found):
         for b in range(a + 1, len(found)):
@@ -216,18 +218,16 @@ def _cosine(first: Floats, second: Floats) -> np.float32:
 
 @njit(nogil=True, cache=True)
 def _insert(cosines: Floats, positions: Rows, cosine: np.float32, position: int) -> None:
-    """Put a clip in its place among the best of another, best first, the lower position first among equals."""
-    place = cosines.shape[0]
-    while place > 0 and (
-        cosine > cosines[place - 1] or (cosine == cosines[place - 1] and position < positions[place - 1])
-    ):
-        place -= 1
-    if place > 0 and cosine == cosines[place - 1] and position == positions[place - 1]:
+    """Insert a clip among the best of another: best first, the lower position first among equals."""
+    rank = cosines.shape[0]
+    while rank > 0 and (cosine > cosines[rank - 1] or (cosine == cosines[rank - 1] and position < positions[rank - 1])):
+        rank -= 1
+    if rank > 0 and cosine == cosines[rank - 1] and position == positions[rank - 1]:
         return  # compared before
-    for later in range(cosines.shape[0] - 1, place, -1):
+    for later in range(cosines.shape[0] - 1, rank, -1):
         cosines[later], positions[later] = cosines[later - 1], positions[later - 1]
-    if place < cosines.shape[0]:
-        cosines[place], positions[place] = cosine, position
+    if rank < cosines.shape[0]:
+        cosines[rank], positions[rank] = cosine, position
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
@@ -253,8 +253,8 @@ def _scan_tile(
 
     Args:
         products: [a, b], of the clips at `rows` and those from `left` in the order of `ordered`.
-        rows: [a], places of the rows.
-        left: Place of the first column.
+        rows: [a], positions of the rows.
+        left: Position of the first column.
         groups: [n].
         far: [groups, groups].
         scale: [n].

@@ -2,12 +2,12 @@
 
 Clips are put into lists by the nearest of the centroids that FAISS finds by k-means. A pair is compared where the list
 of either clip is among the first few of the other's, and enters the best of both. The lists are gone through one by
-one, each against all the clips that ask for it, in the integer matrix products of
+one, each against all the clips that search it, in the integer matrix products of
 `avem.cache.negatives.exact`; searching clip by
 clip, as FAISS does, is bound by memory at the sizes of pooled vectors. What a pair's cosine is, and whether it matters,
 is exact; only a pair that is not compared can be missed.
 
-How many lists a clip asks for follows from a sample of clips whose true nearest are known.
+How many lists a clip searches follows from a sample of clips whose true nearest are known.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ POOL_BLOCK = 65_536
 """Clips that the sample is compared with at once."""
 BLOCK = 8192
 """Clips whose distances to all centroids are in memory at once."""
-ASKED = 2**24
-"""Lists asked for that are in memory at once, those of as many clips as that makes."""
+SEARCHED = 2**24
+"""Entries of the table of lists to search that are in memory at once: clips times lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +91,13 @@ class _Lists:
         return torch.cat(ranks).numpy()
 
 
-def inverted_negatives(people: Population, k: int, min_distance: int) -> tuple[Rows, float]:
+def inverted_negatives(population: Population, k: int, min_distance: int) -> tuple[Rows, float]:
     """The k allowed clips with the highest cosine to each clip, nearly all of them the true ones.
 
     A clip for which fewer are found among its lists is compared with every other.
 
     Args:
-        people: The population.
+        population: The population.
         k: How many.
         min_distance: Least emotion distance, at least 1.
 
@@ -105,44 +105,46 @@ def inverted_negatives(people: Population, k: int, min_distance: int) -> tuple[R
         int64 [n, k], positions in the population, best first, -1 where there are fewer; and the share of the true
         nearest that a sample finds.
     """
-    clips, groups = grouped(people, min_distance)
+    clips, groups = grouped(population, min_distance)
     if not groups.far.any():
-        return np.full((len(people.rows), k), -1, dtype=np.int64), 1.0
-    lists = _Lists(people.vectors, clips)
-    probes, recall = _probes(lists, _truth(people, k, min_distance))
+        return np.full((len(population.rows), k), -1, dtype=np.int64), 1.0
+    lists = _Lists(population.vectors, clips)
+    probes, recall = _probes(lists, _truth(population, k, min_distance))
     own = lists.own(clips)
     order = np.argsort(own, kind="stable")
     ordered, starts = clips[order], np.searchsorted(own[order], np.arange(lists.count + 1))
-    everyone = np.arange(len(ordered))
-    with Comparison(people, ordered, groups.take(order), k) as comparison:
+    every_clip = np.arange(len(ordered))
+    with Comparison(population, ordered, groups.take(order), k) as comparison:
         for left, right in pairwise(starts.tolist()):
-            comparison.compare(everyone[left:right], left, right)
-        _ask(comparison, lists, ordered, everyone, starts, probes)
+            comparison.compare(every_clip[left:right], left, right)
+        _search_lists(comparison, lists, ordered, every_clip, starts, probes)
         found = (comparison.positions >= 0).sum(axis=1)
-        short = np.flatnonzero((found < np.minimum(k, _possible(people, min_distance)))[ordered])
+        short = np.flatnonzero((found < np.minimum(k, _possible(population, min_distance)))[ordered])
         if len(short) and probes < lists.count:
-            _ask(comparison, lists, ordered, short, starts, lists.count)
+            _search_lists(comparison, lists, ordered, short, starts, lists.count)
     return comparison.positions, recall
 
 
-def _ask(comparison: Comparison, lists: _Lists, ordered: Rows, places: Rows, starts: Rows, probes: int) -> None:
+def _search_lists(
+    comparison: Comparison, lists: _Lists, ordered: Rows, queries: Rows, starts: Rows, probes: int
+) -> None:
     """Compare clips with the members of their first lists, without those of their own, list by list.
 
     Args:
         comparison: Of `ordered`.
         lists: The lists.
         ordered: Positions of the clips, [n], ordered by list.
-        places: The places in it that ask, [a], ascending.
+        queries: Positions in it of the clips whose neighbours are wanted, [a], ascending.
         starts: Where each list begins in it, [lists + 1].
-        probes: How many lists each asks for.
+        probes: How many lists each clip searches.
     """
-    size = max(1, ASKED // probes)
-    with stage("compare", len(places), "clips") as progress:
-        for begin in range(0, len(places), size):
-            part = places[begin : begin + size]
-            asked = lists.first(ordered[part], probes).reshape(-1)
-            by_list = np.argsort(asked, kind="stable")  # of 16 bits, so by radix
-            ends = np.searchsorted(asked[by_list], np.arange(lists.count + 1))
+    size = max(1, SEARCHED // probes)
+    with stage("compare", len(queries), "clips") as progress:
+        for begin in range(0, len(queries), size):
+            part = queries[begin : begin + size]
+            searched = lists.first(ordered[part], probes).reshape(-1)
+            by_list = np.argsort(searched, kind="stable")  # of 16 bits, so by radix
+            ends = np.searchsorted(searched[by_list], np.arange(lists.count + 1))
             for number in np.flatnonzero(np.diff(ends)).tolist():
                 rows = part[by_list[ends[number] : ends[number + 1]] // probes]
                 left, right = int(starts[number]), int(starts[number + 1])
@@ -151,7 +153,7 @@ def _ask(comparison: Comparison, lists: _Lists, ordered: Rows, places: Rows, sta
 
 
 def _probes(lists: _Lists, truth: _Truth) -> tuple[int, float]:
-    """How many lists each clip has to ask for, and the share of the true pairs that are then compared."""
+    """How many lists each clip has to search, and the share of the true pairs that are then compared."""
     if not len(truth.anchors):
         return 1, 1.0
     here, there = lists.own(truth.anchors), lists.own(truth.others)
@@ -160,28 +162,30 @@ def _probes(lists: _Lists, truth: _Truth) -> tuple[int, float]:
     return probes, float((ranks < probes).mean())
 
 
-def _truth(people: Population, k: int, min_distance: int) -> _Truth:
-    """The k true nearest allowed clips of every so-manieth clip of each group."""
-    step = max(1, len(people.rows) // RECALL_SAMPLE)
+def _truth(population: Population, k: int, min_distance: int) -> _Truth:
+    """The k true nearest allowed clips of every `step`-th clip of each group."""
+    step = max(1, len(population.rows) // RECALL_SAMPLE)
     anchors, others = [], []
-    for _, _, group, pool in people.groups(min_distance):
+    for _, _, group, pool in population.groups(min_distance):
         if len(pool):
             sample = group[::step]
-            found = _true_nearest(people, sample, pool, k)
+            found = _true_nearest(population, sample, pool, k)
             anchors.append(np.repeat(sample, found.shape[1])[found.reshape(-1) >= 0])
             others.append(found[found >= 0])
     return _Truth(np.concatenate(anchors), np.concatenate(others))
 
 
-def _true_nearest(people: Population, anchors: Rows, pool: Rows, count: int) -> Rows:
+def _true_nearest(population: Population, anchors: Rows, pool: Rows, count: int) -> Rows:
     """The pool's true nearest allowed clips to each anchor, [a, at most count], in any order, -1 for none."""
     best: Rows = np.zeros((len(anchors), 0), dtype=np.int64)
     cosines: Vectors = np.zeros((len(anchors), 0), dtype=np.float32)
     for start in range(0, len(pool), POOL_BLOCK):
         part = pool[start : start + POOL_BLOCK]
-        new = people.vectors[anchors] @ people.vectors[part].T
-        struck = (new > people.duplicate_cosine) | (people.sources[anchors][:, None] == people.sources[part])
-        struck |= people.same[anchors][:, None] == people.same[part]
+        new = population.vectors[anchors] @ population.vectors[part].T
+        struck = (new > population.duplicate_cosine) | (
+            population.sources[anchors][:, None] == population.sources[part]
+        )
+        struck |= population.same[anchors][:, None] == population.same[part]
         new[struck] = NOTHING
         best = np.concatenate([best, np.where(struck, -1, part)], axis=1)
         cosines = np.concatenate([cosines, new], axis=1)
@@ -190,10 +194,10 @@ def _true_nearest(people: Population, anchors: Rows, pool: Rows, count: int) -> 
     return best
 
 
-def _possible(people: Population, min_distance: int) -> Rows:
+def _possible(population: Population, min_distance: int) -> Rows:
     """How many clips of far enough emotions and of other sources there are for each clip, [n]."""
-    possible = np.zeros(len(people.rows), dtype=np.int64)
-    for _, _, anchors, pool in people.groups(min_distance):
-        of_source = np.bincount(people.sources[pool], minlength=int(people.sources.max()) + 1)
-        possible[anchors] = len(pool) - of_source[people.sources[anchors]]
+    possible = np.zeros(len(population.rows), dtype=np.int64)
+    for _, _, anchors, pool in population.groups(min_distance):
+        of_source = np.bincount(population.sources[pool], minlength=int(population.sources.max()) + 1)
+        possible[anchors] = len(pool) - of_source[population.sources[anchors]]
     return possible

@@ -14,7 +14,7 @@ def read_modality_labels(path: Path) -> Labels:
 
     Raises:
         MissingFileError: There is no such file.
-        DataError: It lacks these columns.
+        DataError: A column is missing.
     """
     if not path.is_file():
         raise MissingFileError(f"There is no file {path} with labels.")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from avem.cache.disk.layout import METADATA
 from avem.cache.negatives.file import Mined, negatives_metadata, save_negatives
-from avem.cache.negatives.population import MODALITIES, Labels, Population, Rows, population
+from avem.cache.negatives.population import MODALITIES, Labels, Population, Rows, load_population
 from avem.cache.negatives.reasons import why_none
 from avem.cache.negatives.search import EXACT_UP_TO, Found, Search, at_random, prepare_search
 from avem.cache.negatives.staleness import DIGEST, StaleNegativesError, labels_digest
@@ -29,7 +29,7 @@ RECIPES = ("hard", "random-emotion", "random-clip")
 """`hard`: nearest of another emotion; `random-emotion`: any of another emotion; `random-clip`: any clip (Table 17)."""
 
 MADE_IN_TRAINING = ("random-tensor", "diffused")
-"""Table 17's other choices: no clips, but noise that training puts in a clip's place."""
+"""Table 17's other choices: no clips, but noise that training uses instead of a clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def mine_negatives(
     labels: Labels | None = None,
     exact_up_to: int = EXACT_UP_TO,
 ) -> list[MiningReport]:
-    """Mine negatives for each modality the store has and keep them in it, in place of older ones of the recipe.
+    """Mine negatives for each modality the store has and keep them in it, replacing older ones of the recipe.
 
     A clip without label, without a stream, or without any possible negative has -1, which is reported. Where no clip
     has a negative, nothing is kept.
@@ -88,7 +88,7 @@ def mine_negatives(
             neutral do not have; see `avem.emotions.emotion_distance`.
         duplicate_cosine: Cosine above which clips are near-duplicates; None: see `avem.cache.negatives.population`.
         exclude: Ids of clips to leave out, such as a benchmark's.
-        labels: Modality (`video`, `audio`, `audiovisual`) to clip id to emotion, in place of the manifest's one label a
+        labels: Modality (`video`, `audio`, `audiovisual`) to clip id to emotion, instead of the manifest's one label a
             clip. Where face and voice may differ, a clip of another label can show the very emotion in one of them.
         exact_up_to: Stores up to this size are searched exactly.
 
@@ -117,14 +117,14 @@ def mine_negatives(
     reports: list[MiningReport] = []
     mined: dict[str, Mined] = {}
     for modality in modalities:
-        people = population(store, modality, duplicate_cosine, exclude, labels)
+        population = load_population(store, modality, duplicate_cosine, exclude, labels)
         negatives = np.full((len(store), k), -1, dtype=np.int32)
         plan = MiningReport(
-            recipe, modality, k, seed, distance, people.duplicate_cosine, labels is not None, len(set(exclude))
+            recipe, modality, k, seed, distance, population.duplicate_cosine, labels is not None, len(set(exclude))
         )
-        report = _mine(people, negatives, plan, exact_up_to)
+        report = _mine(population, negatives, plan, exact_up_to)
         if not (negatives >= 0).any():
-            report = replace(report, why_none=why_none(store, people, modality, distance, len(set(exclude))))
+            report = replace(report, why_none=why_none(store, population, modality, distance, len(set(exclude))))
         mined[modality] = negatives, {**asdict(report), DIGEST: labels_digest(store.clips)}
         reports.append(report)
     if all(report.why_none for report in reports):
@@ -146,7 +146,7 @@ def ensure_negatives(store: FeatureStore, recipe: str, seed: int = 0, labels: La
 
     Args:
         store: A store; one on this machine if mining turns out to be needed.
-        recipe: Such as `hard`; one that avem does not mine is left to whoever reads it.
+        recipe: Such as `hard`; one that avem does not mine is not touched.
         seed: Of the random recipes.
         labels: As in `mine_negatives`.
 
@@ -215,7 +215,9 @@ def write_negatives(store: FeatureStore, recipe: str, mined: Mapping[str, Mined]
         raise StoreError(f"Negatives can't be written to {store.location.local}: {disk_reason(error)}.") from error
 
 
-def _mine(people: Population, negatives: npt.NDArray[np.int32], report: MiningReport, exact_up_to: int) -> MiningReport:
+def _mine(
+    population: Population, negatives: npt.NDArray[np.int32], report: MiningReport, exact_up_to: int
+) -> MiningReport:
     """Fill in the negatives [clips, k] of every group and complete the report."""
     clips = complete = 0
     hard = report.recipe == "hard"
@@ -223,14 +225,14 @@ def _mine(people: Population, negatives: npt.NDArray[np.int32], report: MiningRe
     cosines: list[npt.NDArray[np.float32]] = []
     recalls = [1.0]
     fewest = report.k
-    search = prepare_search(people, report.k, report.min_emotion_distance, exact_up_to) if hard else None
-    with stage(f"{report.recipe} {report.modality}", len(people.rows)) as progress:
-        for split, emotion, anchors, pool in people.groups(report.min_emotion_distance):
-            found = _choose(people, anchors, pool, report, f"{split}/{emotion}", search)
+    search = prepare_search(population, report.k, report.min_emotion_distance, exact_up_to) if hard else None
+    with stage(f"{report.recipe} {report.modality}", len(population.rows)) as progress:
+        for split, emotion, anchors, pool in population.groups(report.min_emotion_distance):
+            found = _choose(population, anchors, pool, report, f"{split}/{emotion}", search)
             held = found.positions >= 0
-            negatives[people.rows[anchors]] = np.where(held, people.rows[found.positions], -1)
+            negatives[population.rows[anchors]] = np.where(held, population.rows[found.positions], -1)
             first = found.positions[held[:, 0], 0]
-            cosines.append(np.einsum("nd,nd->n", people.vectors[anchors[held[:, 0]]], people.vectors[first]))
+            cosines.append(np.einsum("nd,nd->n", population.vectors[anchors[held[:, 0]]], population.vectors[first]))
             recalls.append(found.recall)
             counts = held.sum(axis=1)
             fewest = min(fewest, int(counts[counts > 0].min(initial=report.k)))
@@ -246,7 +248,7 @@ def _mine(people: Population, negatives: npt.NDArray[np.int32], report: MiningRe
 
 
 def _choose(
-    people: Population, anchors: Rows, pool: Rows, report: MiningReport, group: str, search: Search | None
+    population: Population, anchors: Rows, pool: Rows, report: MiningReport, group: str, search: Search | None
 ) -> Found:
     """Negatives of one group's clips by the report's recipe."""
     if not len(pool):
@@ -254,4 +256,4 @@ def _choose(
     if search is not None:
         return search.nearest(anchors, pool, report.k)
     rng = np.random.default_rng([report.seed, zlib.crc32(f"{report.modality}/{group}".encode())])
-    return at_random(people, anchors, pool, report.k, rng)
+    return at_random(population, anchors, pool, report.k, rng)

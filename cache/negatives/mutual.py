@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from avem.cache.negatives.file import Mined
 from avem.cache.negatives.mine import write_negatives
-from avem.cache.negatives.population import MODALITIES, Labels, Population, Rows, label_distance, population
+from avem.cache.negatives.population import MODALITIES, Labels, Population, Rows, label_distance, load_population
 from avem.cache.negatives.staleness import DIGEST, labels_digest
 from avem.cache.store import FeatureStore
 from avem.records import Modality
@@ -61,19 +61,19 @@ def _pairs(
     labels: Labels | None,
 ) -> Mined:
     """Pairs of one modality and what made them."""
-    people = population(store, modality, duplicate_cosine, exclude, labels)
+    population = load_population(store, modality, duplicate_cosine, exclude, labels)
     partners = np.full(len(store), -1, dtype=np.int64)
     _pair_along_edges(store.negatives(recipe, modality), partners)
-    _pair_leftovers(people, partners)
+    _pair_leftovers(population, partners)
     negatives = partners[:, None].astype(np.int32)
-    labelled = people.rows[people.emotions != ""]
+    labelled = population.rows[population.emotions != ""]
     unpaired = int((partners[labelled] < 0).sum())
     attributes = {
         "recipe": RECIPE,
         "modality": modality,
         "from": recipe,
         "k": 1,
-        "duplicate_cosine": people.duplicate_cosine,
+        "duplicate_cosine": population.duplicate_cosine,
         "excluded": len(set(exclude)),
         "clips": len(labelled),
         "complete": len(labelled) - unpaired,
@@ -119,31 +119,31 @@ def _pair_along_edges(negatives: npt.NDArray[np.int32], partners: Rows) -> None:
             partners[first], partners[second] = second, first
 
 
-def _pair_leftovers(people: Population, partners: Rows) -> None:
+def _pair_leftovers(population: Population, partners: Rows) -> None:
     """Pair the labelled clips that are left, split by split; changes `partners` in place."""
-    free = (partners[people.rows] < 0) & (people.emotions != "")
-    for split in np.unique(people.splits[free]).tolist():
-        left = np.flatnonzero(free & (people.splits == split))
-        labels, counts = np.unique(people.emotions[left], return_counts=True)
+    free = (partners[population.rows] < 0) & (population.emotions != "")
+    for split in np.unique(population.splits[free]).tolist():
+        left = np.flatnonzero(free & (population.splits == split))
+        labels, counts = np.unique(population.emotions[left], return_counts=True)
         common = dict(zip(labels.tolist(), counts.tolist(), strict=True))
-        order = sorted(left.tolist(), key=lambda place: (-common[str(people.emotions[place])], place))
-        for place in order:
-            if free[place]:
-                partner = _nearest_partner(people, place, left[free[left]])
+        order = sorted(left.tolist(), key=lambda index: (-common[str(population.emotions[index])], index))
+        for index in order:
+            if free[index]:
+                partner = _nearest_partner(population, index, left[free[left]])
                 if partner >= 0:
-                    partners[people.rows[place]] = people.rows[partner]
-                    partners[people.rows[partner]] = people.rows[place]
-                    free[[place, partner]] = False
+                    partners[population.rows[index]] = population.rows[partner]
+                    partners[population.rows[partner]] = population.rows[index]
+                    free[[index, partner]] = False
 
 
-def _nearest_partner(people: Population, place: int, others: Rows) -> int:
+def _nearest_partner(population: Population, index: int, others: Rows) -> int:
     """The nearest clip of another emotion that may be this one's negative, or -1."""
-    emotion = str(people.emotions[place])
-    far = [label for label in np.unique(people.emotions[others]).tolist() if label_distance(emotion, label) > 0]
-    others = others[np.isin(people.emotions[others], far)]
+    emotion = str(population.emotions[index])
+    far = [label for label in np.unique(population.emotions[others]).tolist() if label_distance(emotion, label) > 0]
+    others = others[np.isin(population.emotions[others], far)]
     if not len(others):
         return -1
-    allowed = people.allowed(np.array([place]), others)[0]
-    cosines = np.where(allowed, people.vectors[others] @ people.vectors[place], -np.inf)
+    allowed = population.allowed(np.array([index]), others)[0]
+    cosines = np.where(allowed, population.vectors[others] @ population.vectors[index], -np.inf)
     best = int(np.argmax(cosines))
     return int(others[best]) if allowed[best] else -1

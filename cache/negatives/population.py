@@ -111,7 +111,7 @@ def label_distance(first: str, second: str) -> int:
     return int(first != second)
 
 
-def population(
+def load_population(
     store: FeatureStore,
     modality: str,
     duplicate_cosine: float | None = None,
@@ -124,7 +124,7 @@ def population(
         store: The store.
         modality: One of `MODALITIES`.
         duplicate_cosine: Cosine above which two clips are near-duplicates; None: `DUPLICATE_SHARE` of the mean
-            squared distance between two clips, which suits encoders whose vectors all point much the same way.
+            squared distance between two clips, which suits encoders whose vectors all point in much the same direction.
             Clips of the same vector always are, whatever is given.
         exclude: Ids of clips to leave out, such as a benchmark's.
         labels: See `Labels`; a modality that it does not name has the manifest's labels, except that those of picture
@@ -132,7 +132,7 @@ def population(
 
     Raises:
         SettingError: There is no such modality.
-        StoreError: The store lacks one of its streams.
+        StoreError: The store does not have one of its streams.
     """
     if modality not in MODALITIES:
         raise SettingError(f"Negatives are mined for {', '.join(MODALITIES)}, not {modality!r}.")

@@ -119,9 +119,9 @@ def histogram_svg(negatives: npt.NDArray[np.float32], pairs: npt.NDArray[np.floa
     )
     points = " ".join(f"{(i + 0.5) * step:.1f},{HEIGHT * (1 - share / top):.1f}" for i, share in enumerate(shares[1]))
     ticks = "".join(
-        f'<text x="{place * WIDTH:.0f}" y="{HEIGHT + 18}" text-anchor="{anchor}">'
-        f"{low + place * (high - low):.2f}</text>"
-        for place, anchor in ((0, "start"), (0.5, "middle"), (1, "end"))
+        f'<text x="{share * WIDTH:.0f}" y="{HEIGHT + 18}" text-anchor="{anchor}">'
+        f"{low + share * (high - low):.2f}</text>"
+        for share, anchor in ((0, "start"), (0.5, "middle"), (1, "end"))
     )
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 24}" role="img" aria-label="Cosines of negatives and of random pairs" '

@@ -51,25 +51,25 @@ class Search(Protocol):
         ...
 
 
-def prepare_search(people: Population, k: int, min_distance: int, exact_up_to: int = EXACT_UP_TO) -> Search:
+def prepare_search(population: Population, k: int, min_distance: int, exact_up_to: int = EXACT_UP_TO) -> Search:
     """The search that suits a population's size.
 
     Args:
-        people: The population.
-        k: How many neighbours will be asked for.
-        min_distance: Least emotion distance of the pools that will be asked about, at least 1.
+        population: The population.
+        k: How many neighbours to find.
+        min_distance: Least emotion distance between a clip and its pool, at least 1.
         exact_up_to: Largest population that is searched exactly.
     """
-    if len(people.rows) > exact_up_to:
-        return InvertedSearch(people, k, min_distance)
-    return FlatSearch(people) if len(people.rows) <= FLAT_UP_TO else TiledSearch(people, k, min_distance)
+    if len(population.rows) > exact_up_to:
+        return InvertedSearch(population, k, min_distance)
+    return FlatSearch(population) if len(population.rows) <= FLAT_UP_TO else TiledSearch(population, k, min_distance)
 
 
 class FlatSearch:
     """FAISS compares each anchor with its whole pool."""
 
-    def __init__(self, people: Population) -> None:
-        self._people = people
+    def __init__(self, population: Population) -> None:
+        self._people = population
 
     def nearest(self, anchors: Rows, pool: Rows, k: int) -> Found:
         """See `Search`."""
@@ -77,8 +77,8 @@ class FlatSearch:
         index.add(self._people.vectors[pool])
 
         def propose(some: Rows, count: int) -> Rows:
-            places = _ordered(*index.search(self._people.vectors[some], count))
-            return np.where(places >= 0, pool[places], -1)
+            positions = _ordered(*index.search(self._people.vectors[some], count))
+            return np.where(positions >= 0, pool[positions], -1)
 
         return Found(_choose_proposed(self._people, anchors, pool, k, propose))
 
@@ -86,12 +86,12 @@ class FlatSearch:
 class TiledSearch:
     """All pairs at once, see `avem.cache.negatives.exact`."""
 
-    def __init__(self, people: Population, k: int, min_distance: int) -> None:
+    def __init__(self, population: Population, k: int, min_distance: int) -> None:
         from avem.cache.negatives.exact import (
             exact_negatives,  # compiling takes seconds that small stores need not wait for
         )
 
-        self._positions = exact_negatives(people, k, min_distance)
+        self._positions = exact_negatives(population, k, min_distance)
 
     def nearest(self, anchors: Rows, pool: Rows, k: int) -> Found:
         """See `Search`; the pool is the one that the minimum distance gives."""
@@ -101,10 +101,10 @@ class TiledSearch:
 class InvertedSearch:
     """The pairs that an inverted file brings together, see `avem.cache.negatives.inverted`."""
 
-    def __init__(self, people: Population, k: int, min_distance: int) -> None:
+    def __init__(self, population: Population, k: int, min_distance: int) -> None:
         from avem.cache.negatives.inverted import inverted_negatives
 
-        self._positions, self.recall = inverted_negatives(people, k, min_distance)
+        self._positions, self.recall = inverted_negatives(population, k, min_distance)
 
     def nearest(self, anchors: Rows, pool: Rows, k: int) -> Found:
         """See `Search`; the pool is the one that the minimum distance gives."""
@@ -112,12 +112,12 @@ class InvertedSearch:
 
 
 def _choose_proposed(
-    people: Population, anchors: Rows, pool: Rows, k: int, propose: Callable[[Rows, int], Rows]
+    population: Population, anchors: Rows, pool: Rows, k: int, propose: Callable[[Rows, int], Rows]
 ) -> Rows:
     """The first k allowed clips [a, k] of what an index proposes, asked for more where the first few do not suffice.
 
     Args:
-        people: The population.
+        population: The population.
         anchors: [a].
         pool: [c].
         k: How many.
@@ -129,19 +129,19 @@ def _choose_proposed(
     for count in (first, min(len(pool), SECOND_LOOK)):
         for start in range(0, len(short), BLOCK):
             some = short[start : start + BLOCK]
-            chosen[some] = _first_allowed(people, anchors[some], propose(anchors[some], count), k)
+            chosen[some] = _first_allowed(population, anchors[some], propose(anchors[some], count), k)
         short = short[(chosen[short] < 0).any(axis=1)]
         if not len(short) or count == len(pool):
             return chosen
-    _from_whole_pool(people, anchors, pool, chosen, short, lambda cosines: cosines)
+    _from_whole_pool(population, anchors, pool, chosen, short, lambda cosines: cosines)
     return chosen
 
 
-def at_random(people: Population, anchors: Rows, pool: Rows, k: int, rng: np.random.Generator) -> Found:
+def at_random(population: Population, anchors: Rows, pool: Rows, k: int, rng: np.random.Generator) -> Found:
     """K different clips of the pool for each anchor, each as likely as any other that is allowed.
 
     Args:
-        people: The population.
+        population: The population.
         anchors: Positions in it, [a].
         pool: Positions to choose from, [c].
         k: How many to choose.
@@ -149,17 +149,17 @@ def at_random(people: Population, anchors: Rows, pool: Rows, k: int, rng: np.ran
     """
     draws = pool[rng.integers(len(pool), size=(len(anchors), 2 * k + 8))]
     repeated = np.stack([(draws[:, :i] == draws[:, i : i + 1]).any(axis=1) for i in range(draws.shape[1])], axis=1)
-    chosen = _first_allowed(people, anchors, np.where(repeated, -1, draws), k)
+    chosen = _first_allowed(population, anchors, np.where(repeated, -1, draws), k)
     short = np.flatnonzero((chosen < 0).any(axis=1))
-    _from_whole_pool(people, anchors, pool, chosen, short, lambda cosines: rng.random(len(cosines)))
+    _from_whole_pool(population, anchors, pool, chosen, short, lambda cosines: rng.random(len(cosines)))
     return Found(chosen)
 
 
-def _first_allowed(people: Population, anchors: Rows, proposals: Rows, k: int) -> Rows:
+def _first_allowed(population: Population, anchors: Rows, proposals: Rows, k: int) -> Rows:
     """The first k allowed proposals of each anchor.
 
     Args:
-        people: The population.
+        population: The population.
         anchors: [a].
         proposals: [a, p], in order of preference; -1 for none.
         k: How many to choose.
@@ -167,28 +167,30 @@ def _first_allowed(people: Population, anchors: Rows, proposals: Rows, k: int) -
     Returns:
         [a, k], -1 where the proposals do not suffice.
     """
-    usable = people.allowed(anchors, proposals) & (proposals >= 0)
+    usable = population.allowed(anchors, proposals) & (proposals >= 0)
     order = np.argsort(~usable, axis=1, kind="stable")[:, :k]
     taken = np.where(np.take_along_axis(usable, order, axis=1), np.take_along_axis(proposals, order, axis=1), -1)
     return np.pad(taken, ((0, 0), (0, k - taken.shape[1])), constant_values=-1)
 
 
 def _from_whole_pool(
-    people: Population, anchors: Rows, pool: Rows, chosen: Rows, short: Rows, ranking: Ranking
+    population: Population, anchors: Rows, pool: Rows, chosen: Rows, short: Rows, ranking: Ranking
 ) -> None:
-    """Choose again, among the whole pool, for the anchors at places `short`; changes `chosen` [a, k] in place."""
-    vectors = people.vectors[pool]
-    for place in short:
-        anchor = anchors[place]
-        cosines: Vectors = vectors @ people.vectors[anchor]
-        usable = (people.sources[pool] != people.sources[anchor]) & (people.same[pool] != people.same[anchor])
-        usable &= cosines <= people.duplicate_cosine
+    """Choose again, among the whole pool, for the anchors at positions `short`; changes `chosen` [a, k] in place."""
+    vectors = population.vectors[pool]
+    for index in short:
+        anchor = anchors[index]
+        cosines: Vectors = vectors @ population.vectors[anchor]
+        usable = (population.sources[pool] != population.sources[anchor]) & (
+            population.same[pool] != population.same[anchor]
+        )
+        usable &= cosines <= population.duplicate_cosine
         preference = np.where(usable, ranking(cosines), -np.inf)
         best = np.argsort(-preference, kind="stable")[: chosen.shape[1]]
-        chosen[place] = -1
-        chosen[place, : len(best)] = np.where(usable[best], pool[best], -1)
+        chosen[index] = -1
+        chosen[index, : len(best)] = np.where(usable[best], pool[best], -1)
 
 
-def _ordered(cosines: npt.NDArray[np.float32], places: Rows) -> Rows:
-    """What FAISS found [q, count], best first, the lower place first among equals."""
-    return np.take_along_axis(places, np.lexsort((places, -cosines), axis=1), axis=1)
+def _ordered(cosines: npt.NDArray[np.float32], positions: Rows) -> Rows:
+    """What FAISS found [q, count], best first, the lower position first among equals."""
+    return np.take_along_axis(positions, np.lexsort((positions, -cosines), axis=1), axis=1)

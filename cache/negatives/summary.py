@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avem.cache.negatives.mine import negatives_attributes
-from avem.cache.negatives.population import MODALITIES, Labels, Population, Rows, population
+from avem.cache.negatives.population import MODALITIES, Labels, Population, Rows, load_population
 from avem.cache.store import FeatureStore
 from avem.errors import SettingError
 
@@ -81,16 +81,16 @@ def summarise_negatives(
     if modality not in MODALITIES:
         raise SettingError(f"Negatives are mined for {', '.join(MODALITIES)}, not {modality!r}.")
     attributes = negatives_attributes(store, recipe, modality)
-    people = population(store, modality, attributes.get("duplicate_cosine"), labels=labels)
-    place = np.full(len(store), -1, dtype=np.int64)
-    place[people.rows] = np.arange(len(people.rows))
-    table = place[store.negatives(recipe, modality)[people.rows]]  # a row of -1 takes the last place, and is put right
-    table[store.negatives(recipe, modality)[people.rows] < 0] = -1
+    population = load_population(store, modality, attributes.get("duplicate_cosine"), labels=labels)
+    index_of = np.full(len(store), -1, dtype=np.int64)
+    index_of[population.rows] = np.arange(len(population.rows))
+    negatives = store.negatives(recipe, modality)[population.rows]
+    table = np.where(negatives >= 0, index_of[negatives], -1)
     anchors, ranks = np.nonzero(table >= 0)
     others = table[anchors, ranks]
-    cosines = _pair_cosines(people, anchors, others)
-    emotions = tuple(sorted(set(people.emotions.tolist())))
-    codes = np.searchsorted(np.array(emotions), people.emotions) if emotions else np.zeros(0, dtype=np.int64)
+    cosines = _pair_cosines(population, anchors, others)
+    emotions = tuple(sorted(set(population.emotions.tolist())))
+    codes = np.searchsorted(np.array(emotions), population.emotions) if emotions else np.zeros(0, dtype=np.int64)
     matrix = np.zeros((len(emotions), len(emotions)), dtype=np.int64)
     np.add.at(matrix, (codes[anchors], codes[others]), 1)
     return NegativesSummary(
@@ -101,31 +101,31 @@ def summarise_negatives(
         matrix=matrix,
         cosines=cosines,
         by_rank=tuple(float(cosines[ranks == rank].mean()) for rank in np.unique(ranks)),
-        random_cosines=_random_cosines(people, seed),
-        leaks=_leaks(people, anchors, others, cosines, benchmark, same_emotion_leaks=recipe != "random-clip"),
-        lacking=int(((table < 0).all(axis=1) & (people.emotions != "")).sum()),
-        examples=_examples(people, anchors[ranks == 0], others[ranks == 0], cosines[ranks == 0]),
+        random_cosines=_random_cosines(population, seed),
+        leaks=_leaks(population, anchors, others, cosines, benchmark, same_emotion_leaks=recipe != "random-clip"),
+        lacking=int(((table < 0).all(axis=1) & (population.emotions != "")).sum()),
+        examples=_examples(population, anchors[ranks == 0], others[ranks == 0], cosines[ranks == 0]),
     )
 
 
-def _pair_cosines(people: Population, first: Rows, second: Rows) -> npt.NDArray[np.float32]:
+def _pair_cosines(population: Population, first: Rows, second: Rows) -> npt.NDArray[np.float32]:
     cosines = np.empty(len(first), dtype=np.float32)
     for start in range(0, len(first), 4096):  # bounds the gathered vectors
         part = slice(start, start + 4096)
-        cosines[part] = np.einsum("nd,nd->n", people.vectors[first[part]], people.vectors[second[part]])
+        cosines[part] = np.einsum("nd,nd->n", population.vectors[first[part]], population.vectors[second[part]])
     return cosines
 
 
-def _random_cosines(people: Population, seed: int) -> npt.NDArray[np.float32]:
-    if len(people.rows) < 2:
+def _random_cosines(population: Population, seed: int) -> npt.NDArray[np.float32]:
+    if len(population.rows) < 2:
         return np.zeros(0, dtype=np.float32)
-    first, second = np.random.default_rng(seed).integers(len(people.rows), size=(2, PAIRS))
-    kept = (first != second) & (people.splits[first] == people.splits[second])
-    return _pair_cosines(people, first[kept], second[kept])
+    first, second = np.random.default_rng(seed).integers(len(population.rows), size=(2, PAIRS))
+    kept = (first != second) & (population.splits[first] == population.splits[second])
+    return _pair_cosines(population, first[kept], second[kept])
 
 
 def _leaks(
-    people: Population,
+    population: Population,
     anchors: Rows,
     others: Rows,
     cosines: npt.NDArray[np.float32],
@@ -133,33 +133,35 @@ def _leaks(
     *,
     same_emotion_leaks: bool,
 ) -> dict[str, int]:
-    marked = np.isin(people.rows, np.fromiter(benchmark, dtype=np.int64))
+    marked = np.isin(population.rows, np.fromiter(benchmark, dtype=np.int64))
     found = {
         "the clip itself": anchors == others,
-        "the same emotion": same_emotion_leaks & (people.emotions[anchors] == people.emotions[others]),
-        "the same speaker or source": people.sources[anchors] == people.sources[others],
-        "another split": people.splits[anchors] != people.splits[others],
-        "a near-duplicate": cosines > people.duplicate_cosine + ROUNDING,
+        "the same emotion": same_emotion_leaks & (population.emotions[anchors] == population.emotions[others]),
+        "the same speaker or source": population.sources[anchors] == population.sources[others],
+        "another split": population.splits[anchors] != population.splits[others],
+        "a near-duplicate": cosines > population.duplicate_cosine + ROUNDING,
     }
     if len(benchmark):
         found["a clip of the benchmark"] = marked[others]
     return {name: int(np.count_nonzero(where)) for name, where in found.items()}
 
 
-def _examples(people: Population, anchors: Rows, others: Rows, cosines: npt.NDArray[np.float32]) -> tuple[Example, ...]:
+def _examples(
+    population: Population, anchors: Rows, others: Rows, cosines: npt.NDArray[np.float32]
+) -> tuple[Example, ...]:
     """The nearest pairs, the farthest, and some between, no clip in two of them."""
     order: Sequence[int] = np.argsort(-cosines, kind="stable").tolist()
     third = EXAMPLES // 3
     middle = order[len(order) // 2 - len(order) // 8 :]
     chosen: list[Example] = []
     used: set[int] = set()
-    for note, places in (("nearest", order), ("typical", middle), ("farthest", order[::-1])):
+    for note, indices in (("nearest", order), ("typical", middle), ("farthest", order[::-1])):
         taken = 0
-        for place in places:
-            pair = {int(people.rows[anchors[place]]), int(people.rows[others[place]])}
+        for index in indices:
+            pair = {int(population.rows[anchors[index]]), int(population.rows[others[index]])}
             if taken < third and not pair & used:
                 used |= pair
                 taken += 1
-                row, negative = int(people.rows[anchors[place]]), int(people.rows[others[place]])
-                chosen.append(Example(row, negative, float(cosines[place]), note))
+                row, negative = int(population.rows[anchors[index]]), int(population.rows[others[index]])
+                chosen.append(Example(row, negative, float(cosines[index]), note))
     return tuple(chosen)

@@ -78,5 +78,5 @@ def need(path: Path | None, root: Path, what: str) -> Path:
         DataError: It is not there.
     """
     if path is None:
-        raise DataError(f"{root} lacks {what}; fetch that part of the dataset and put it there.")
+        raise DataError(f"{root} has no {what}; fetch that part of the dataset and put it there.")
     return path

@@ -44,13 +44,13 @@ def read(root: Path) -> list[Clip]:
     labels, splits = _labels(root)
     clips = []
     for path in [*videos_in(media), *videos_in(media, "part_*/*")]:
-        place = relative(path, media)
+        name = relative(path, media)
         number = path.stem.lstrip("0") or "0"
         raw, emotion = LABELS.get(labels.get(number, ""), ("", None))
-        sound = root / SOUND.get(media.name, media.name) / f"{without_suffix(place)}.wav"
+        sound = root / SOUND.get(media.name, media.name) / f"{without_suffix(name)}.wav"
         clips.append(
             Clip(
-                clip_id=f"{NAME}/{without_suffix(place)}",
+                clip_id=f"{NAME}/{without_suffix(name)}",
                 dataset=NAME,
                 path=relative(path, root),
                 emotion=emotion,

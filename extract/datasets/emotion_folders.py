@@ -37,11 +37,11 @@ def _bases(root: Path) -> list[Path]:
 
 def _clip(root: Path, path: Path, split: str) -> Clip:
     dataset, label = root.resolve().name or "clips", path.parent.name
-    place = relative(path, root)
+    name = relative(path, root)
     return Clip(
-        clip_id=f"{dataset}/{without_suffix(place)}",
+        clip_id=f"{dataset}/{without_suffix(name)}",
         dataset=dataset,
-        path=place,
+        path=name,
         emotion=parse_emotion(label),
         emotions_raw=label,
         split=split,

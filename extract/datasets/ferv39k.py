@@ -18,7 +18,7 @@ def recognises(root: Path) -> bool:
 
 
 def read(root: Path) -> list[Clip]:
-    """All clips; the scene is no source, because it holds many films."""
+    """All clips; the scene does not count as a source, because it holds many films."""
     return [
         Clip(
             clip_id=f"{NAME}/{without_suffix(relative(path, root))}",

@@ -27,10 +27,10 @@ def first_line(error: Exception) -> str:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what is no media file at all.
+    """Refuse what is not a media file at all.
 
     Raises:
-        MediaError: It can't be read, is no file, is empty, or is a Git LFS pointer.
+        MediaError: It can't be read, is not a file, is empty, or is a Git LFS pointer.
     """
     try:
         size = path.stat().st_size
@@ -73,7 +73,7 @@ def open_media(path: Path, clock: Clock) -> Iterator[InputContainer]:
     """Open a container; whatever FFmpeg says against the file becomes a `MediaError`.
 
     Raises:
-        MediaError: It is no media file, or it can't be read.
+        MediaError: It is not a media file, or it can't be read.
     """
     try:
         # The name is given as a URL, because FFmpeg takes a name such as `a:b.mp4` for one; reading that waits for

@@ -1,6 +1,6 @@
 """Is all of a file there? Its container's own lengths, compared with the bytes that are on the disk.
 
-Containers that say how long they should be (MP4, Matroska, AVI, WAV, ...) may lack a tenth; what is left is decoded.
+Containers that say how long they should be (MP4, Matroska, AVI, WAV, ...) may miss up to a tenth; the rest is decoded.
 Those that do not (a live WebM, MPEG-TS, Ogg, ...) are cut off where they end inside one of their own units.
 """
 
@@ -37,9 +37,9 @@ def check_whole(path: Path) -> None:
             f"{path} can't be decoded: it is truncated, it ends inside {promised.breaks_off} and its header does not "
             "say how long it should be; copy or download it again."
         )
-    if promised.lacks:
+    if promised.missing:
         raise MediaError(
-            f"{path} can't be decoded: it is truncated, its {promised.lacks} is missing; copy or download it again."
+            f"{path} can't be decoded: it is truncated, its {promised.missing} is missing; copy or download it again."
         )
 
 

@@ -1,4 +1,4 @@
-"""decord, for whoever wants what the reference implementation makes of a file, its errors included.
+"""decord decodes a file as the reference implementation does, its errors included.
 
 It can hang on a file and can't be interrupted, so from Python it runs in a process of its own that is killed at the
 time limit. Decoding workers have a limit already and use `here`.

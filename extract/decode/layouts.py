@@ -16,7 +16,7 @@ class Promise:
     """Bytes that the file should have at least; None where the header does not say."""
     breaks_off: str = ""
     """What the file ends in the middle of, where it does."""
-    lacks: str = ""
+    missing: str = ""
     """A part without which nothing can be read, where it is not there."""
 
 
@@ -66,7 +66,7 @@ def _wave(file: BinaryIO, size: int, order: str) -> Promise:
             length = wide if wide is not None and length == 0xFFFFFFFF else length
             return Promise(position + 8 + length) if wide is not None or _is_known(length) else Promise()
         position += 8 + length + (length & 1)
-    return Promise(lacks="`data` chunk")
+    return Promise(missing="`data` chunk")
 
 
 def _is_known(length: int) -> bool:
@@ -94,8 +94,8 @@ def mp4(file: BinaryIO, size: int) -> Promise:
         kinds.add(kind)
         position += length
         cut = f"a `{kind.decode('latin-1')}` box" if position > size else ""
-    lacks = "" if b"moov" in kinds or b"moof" in kinds else "index (`moov` box)"
-    return Promise(None if b"moof" in kinds else max(position, 1), cut, lacks)
+    missing = "" if b"moov" in kinds or b"moof" in kinds else "index (`moov` box)"
+    return Promise(None if b"moof" in kinds else max(position, 1), cut, missing)
 
 
 _EBML_SEGMENT, _EBML_CLUSTER = 0x18538067, 0x1F43B675
@@ -188,7 +188,7 @@ def program_stream(file: BinaryIO, size: int) -> Promise:
     while position + 14 <= size:
         head = _read_at(file, position, 14)
         if head[:3] != b"\x00\x00\x01" or head[3] < 0xB9:
-            return Promise()  # padding, or a stream that starts in the middle: FFmpeg finds its own way
+            return Promise()  # padding, or a stream that starts in the middle: FFmpeg finds its start
         if head[3] == 0xBA:
             position += 14 + (head[13] & 7) if head[4] >> 6 == 1 else 12
         elif head[3] == 0xB9:

@@ -19,7 +19,7 @@ def clip_length(path: str | Path, sound_path: str | Path, limit_s: float = TIME_
         limit_s: How many seconds reading may take.
 
     Raises:
-        MediaError: A file is missing, is no media file, or takes too long.
+        MediaError: A file is missing, is not a media file, or takes too long.
     """
     path, sound_path = Path(path), Path(sound_path)
     length = _file_length(path, limit_s)

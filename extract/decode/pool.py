@@ -85,7 +85,7 @@ class DecodePool:
         """Decode tasks and yield them with their answers, in the tasks' order; to be called once.
 
         Args:
-            tasks: The work; taken from, on the pool's own thread, as places become free.
+            tasks: The work; taken from, on the pool's own thread, as the window allows.
             window: How many clips may be under way or wait to be taken, which bounds memory.
         """
         self._source, self._window = iter(tasks), max(window, len(self._workers))

@@ -45,7 +45,7 @@ class LanguageBindConfig:
         """Take the known fields of `config.json`'s `vision_config`.
 
         Raises:
-            CheckpointError: There is no `vision_config`, or a field makes no sense.
+            CheckpointError: There is no `vision_config`, or a field is out of range.
         """
         vision = config.get("vision_config")
         if not isinstance(vision, dict):

@@ -105,7 +105,7 @@ class AudioEncoder:
 
     Attributes:
         name: Folder name in the store.
-        samples: Length of the sound it hears, at 16 kHz.
+        samples: Length of its input, at 16 kHz.
         row_shape: (S, C) of one clip's features.
         pooled_dim: D of the pooled vector.
     """
@@ -205,8 +205,8 @@ def load_video_encoder(
         dtype: float32, float16 or bfloat16.
 
     Raises:
-        MissingFileError: There is no such checkpoint here and the hub does not give it.
-        CheckpointError: It is no video encoder that avem reads.
+        MissingFileError: The checkpoint is not on this machine and can't be fetched from the hub.
+        CheckpointError: It is not a video encoder that avem reads.
         SettingError: The layer does not exist.
     """
     path = locate_model(name_or_path, "--video-encoder")
@@ -224,8 +224,8 @@ def load_audio_encoder(
         dtype: float32, float16 or bfloat16.
 
     Raises:
-        MissingFileError: There is no such checkpoint here and the hub does not give it.
-        CheckpointError: It is no audio encoder that avem reads.
+        MissingFileError: The checkpoint is not on this machine and can't be fetched from the hub.
+        CheckpointError: It is not an audio encoder that avem reads.
     """
     path = locate_model(name_or_path, "--audio-encoder")
     return AUDIO_ENCODERS[_model_type(path, AUDIO_ENCODERS, "whisper", "audio")](path, device, dtype)
@@ -237,6 +237,7 @@ def _model_type(path: Path, loaders: Mapping[str, object], default: str, kind: s
     model_type = str(read_json(config).get("model_type", default)) if config.is_file() else default
     if model_type not in loaders:
         raise CheckpointError(
-            f"{path} holds a {model_type!r} model, which is no {kind} encoder; known are: {', '.join(loaders)}."
+            f"{path} holds a {model_type!r} model, which is not a supported {kind} encoder; choose one of "
+            f"{', '.join(loaders)}."
         )
     return model_type

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from whisper.model import AudioEncoder as WhisperAudioEncoder
 
 SAMPLE_RATE, HOP_LENGTH = 16_000, 160
-"""Samples a second that Whisper hears, and samples from one mel frame to the next, as openai-whisper has them."""
+"""Samples a second of Whisper's input, and samples from one mel frame to the next, as openai-whisper has them."""
 
 MEL_BINS = (80, 128)
 """Mel filter banks that openai-whisper ships."""
@@ -45,7 +45,7 @@ class WhisperShape:
 
     n_mels: int
     n_audio_ctx: int
-    """Output positions, 50 a second; the encoder hears `2 * n_audio_ctx` mel frames, 100 a second."""
+    """Output positions, 50 a second; the encoder takes `2 * n_audio_ctx` mel frames, 100 a second."""
     n_audio_state: int
     n_audio_head: int
     n_audio_layer: int
@@ -139,7 +139,7 @@ def _read_hugging_face(folder: Path) -> tuple[WhisperShape, dict[str, Tensor]]:
             n_audio_layer=config["encoder_layers"],
         )
     except KeyError as error:
-        raise CheckpointError(f"{folder / 'config.json'} lacks the field {error}.") from error
+        raise CheckpointError(f"{folder / 'config.json'} has no field {error}.") from error
     tensors = {}
     for name, value in read_tensors(folder):
         plain = name.removeprefix("model.")

@@ -1,4 +1,4 @@
-"""One stream's way from decoded clips to committed shards: batches are encoded, whole shards are written."""
+"""Takes one stream from decoded clips to committed shards: encodes batches, writes whole shards."""
 
 from __future__ import annotations
 
@@ -151,8 +151,8 @@ class StreamAssembler:
 
 
 def _spread(spec: StreamSpec, encoded: list[tuple[Tensor, Tensor]], details: list[RowDetails]) -> tuple[Tensor, Tensor]:
-    """Put encoded batches in the places of the clips that succeeded; the others' rows are zero."""
-    succeeded = [place for place, item in enumerate(details) if item.status == "ok"]
+    """Put encoded batches in the rows of the clips that succeeded; the others' rows are zero."""
+    succeeded = [index for index, item in enumerate(details) if item.status == "ok"]
     if not succeeded:
         return torch.zeros(len(details), *spec.row_shape), torch.zeros(len(details), spec.pooled_dim)
     features = torch.cat([batch for batch, _ in encoded])

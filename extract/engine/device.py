@@ -50,7 +50,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One device's place among all: it begins at its own part of the shards and goes round through the others'."""
+    """One device's index among all: it begins at its own part of the shards and then works through the others'."""
 
     index: int = 0
     of: int = 1

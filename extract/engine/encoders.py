@@ -87,7 +87,7 @@ def load_encoders(options: ExtractOptions, devices: Sequence[str]) -> list[Encod
         Encoders on each device; the files are read once.
 
     Raises:
-        MissingFileError: A checkpoint is not to be had.
+        MissingFileError: A checkpoint can't be found or fetched.
         CheckpointError: A checkpoint is not what avem reads.
     """
     on_gpu = _is_gpu(devices[0])

@@ -133,7 +133,7 @@ class RayEngine:
 
         Raises:
             StoreError: The store can't be written, or actors die again and again.
-            MissingFileError: A machine lacks the dataset or the store.
+            MissingFileError: A machine does not have the dataset or the store.
         """
         job = replace(job, root=job.root.absolute(), store=job.store.absolute())
         report.devices, report.workers = self._count, self._count * self._workers
@@ -221,7 +221,7 @@ class RayEngine:
         self.specs = specs
 
     def _replace(self, index: int, error: Exception) -> None:
-        """Ask Ray for another actor in a dead one's place; it may come late or, where its machine is gone, never."""
+        """Ask Ray for an actor to replace a dead one; it may come late or, where its machine is gone, never."""
         self._crew.losses += 1
         logger.warning("An actor died (%s); its shards go to others.", str(error).splitlines()[0])
         if self._crew.losses > LOSSES_PER_ACTOR * self._count:

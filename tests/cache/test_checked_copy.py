@@ -11,7 +11,7 @@ from avem.cache.disk import checked_copy
 from avem.errors import StoreError
 from tests.cache.helpers import make_store
 
-NEEDS_KERNEL = pytest.mark.skipif(not checked_copy.has_instruction(), reason="the processor lacks SSE 4.2")
+NEEDS_KERNEL = pytest.mark.skipif(not checked_copy.has_instruction(), reason="the processor has no SSE 4.2")
 
 
 @pytest.mark.parametrize(

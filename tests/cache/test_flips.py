@@ -92,15 +92,15 @@ def test_every_file_is_checked(sound, tmp_path):
     for name in files_of(sound):
         content = (sound / name).read_bytes()
         for _ in range(FLIPS if content else 0):
-            place, bit = chance.randrange(len(content)), chance.randrange(8)
+            position, bit = chance.randrange(len(content)), chance.randrange(8)
             damaged = bytearray(content)
-            damaged[place] ^= 1 << bit
+            damaged[position] ^= 1 << bit
             (path / name).write_bytes(damaged)
             if not is_reported(path):
-                silent.append((name, place, bit))
+                silent.append((name, position, bit))
             try:
                 if is_other(everything(path), expected):
-                    served.append((name, place, bit))
+                    served.append((name, position, bit))
             except AvemError:
                 pass
             (path / name).write_bytes(content)

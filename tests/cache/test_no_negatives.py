@@ -24,7 +24,7 @@ def labelled(count):
 def test_copies_are_near_duplicates_whatever_is_given(tmp_path, vectors, recipe):
     store = store_of(tmp_path / "cache", labelled(8), video=vectors)
     for cosine in (None, 1.0, 1.1):
-        with pytest.raises(StoreError, match="8 have near-duplicates alone"):
+        with pytest.raises(StoreError, match="8 have only near-duplicates"):
             mine_negatives(store, recipe, duplicate_cosine=cosine)
 
 
@@ -57,8 +57,8 @@ def test_the_reasons_are_counted(tmp_path):
     assert isinstance(done.exception, StoreError)
     for reason in (
         "1 have no label",
-        "2 lack a clip of another emotion",
-        "2 have such clips of their own source alone",
+        "2 have no clip of another emotion",
+        "2 have such clips only from their own source",
     ):
         assert reason in str(done.exception)
     assert not list((tmp_path / "cache").glob("negatives/*"))

@@ -190,7 +190,7 @@ def test_a_clip_that_is_refused_now_is_named(made, old, tmp_path, capsys, monkey
 def test_a_repair_of_an_old_store_keeps_its_decoder(made, old):
     pytest.importorskip("decord", reason="decord has no wheel for this platform")
     next((old / "video" / "languagebind-video" / "features").glob("c.0.*")).unlink()
-    assert len(repair(old, made[1]).mended) == 2
+    assert len(repair(old, made[1]).repaired) == 2
     assert store_info(FeatureStore.open(old)).streams[0].decoder == "decord"
     assert FeatureStore.open(old).verify() == []
 

@@ -46,9 +46,9 @@ def contents(path):
     return {str(item.relative_to(path)): item.read_bytes() for item in files if item.name != "clips.parquet"}
 
 
-def flip(path, place=5):
+def flip(path, position=5):
     data = bytearray(path.read_bytes())
-    data[place] ^= 0x20
+    data[position] ^= 0x20
     path.write_bytes(data)
 
 
@@ -66,7 +66,7 @@ def test_every_kind_of_damage_is_mended_bit_for_bit(whole, store):
     report = repair(store, whole[1])
     assert [int(row) for row in report.damaged] == [0, 1, 2, 3, 4]
     assert report.damaged[4].kinds == ("audio",)
-    assert len(report.mended) == 5
+    assert len(report.repaired) == 5
     assert not report.left
     assert contents(store) == sound
     assert FeatureStore.open(store).clips.equals(entries)
@@ -84,7 +84,7 @@ def test_only_damaged_rows_are_read_from_source(whole, store, tmp_path):
     flip(shard(store, "video", "features", 0), stride + 5)
     sound = shard(store, "audio", "features", 0).read_bytes()
     report = repair(store, whole[1], tmp_path / "moved")
-    assert len(report.mended) == 1
+    assert len(report.repaired) == 1
     assert not report.left
     assert shard(store, "audio", "features", 0).read_bytes() == sound
     assert FeatureStore.open(store).verify() == []
@@ -97,7 +97,7 @@ def test_sources_that_are_gone_or_changed_are_left_and_said(whole, store, tmp_pa
     write_clip(tmp_path / "moved" / paths[1], frames=5, seed=9)
     shard(store, "video", "features", 0).unlink()
     report = repair(store, whole[1], tmp_path / "moved")
-    assert len(report.mended) == 2
+    assert len(report.repaired) == 2
     assert ["not there" in reason for reason in report.left.values()] == [True, False]
     assert "another content" in list(report.left.values())[1]
     monkeypatch.setattr(
@@ -133,7 +133,7 @@ def test_an_edited_entry_is_entered_anew(whole, store, column, value):
     StoreWriter.open(store).finish()  # another run in between does not hide the edit
     assert FeatureStore.open(store).verify() == [2]
     report = repair(store, whole[1])
-    assert report.mended == [entries["clip_id"][2].as_py()]
+    assert report.repaired == [entries["clip_id"][2].as_py()]
     assert FeatureStore.open(store).clips.equals(entries)
     assert contents(store) == sound
 
@@ -141,11 +141,11 @@ def test_an_edited_entry_is_entered_anew(whole, store, column, value):
 def test_swapped_entries_are_extracted_where_they_stand_now(whole, store):
     entries = FeatureStore.open(store).clips
     pq.write_table(entries.take([1, 0, 2, 3, 4, 5]), store / "clips.parquet")
-    assert len(repair(store, whole[1]).mended) == 2
-    mended, sound = FeatureStore.open(store), FeatureStore.open(whole[0] / "cache")
-    assert mended.verify() == []
-    assert mended.clips["clip_id"].to_pylist()[:2] == entries["clip_id"].to_pylist()[1::-1]
-    assert (mended.pooled("video")[[1, 0]] == sound.pooled("video")[[0, 1]]).all()
+    assert len(repair(store, whole[1]).repaired) == 2
+    repaired, sound = FeatureStore.open(store), FeatureStore.open(whole[0] / "cache")
+    assert repaired.verify() == []
+    assert repaired.clips["clip_id"].to_pylist()[:2] == entries["clip_id"].to_pylist()[1::-1]
+    assert (repaired.pooled("video")[[1, 0]] == sound.pooled("video")[[0, 1]]).all()
 
 
 def test_a_killed_repair_is_finished_by_the_next(whole, store, monkeypatch):
@@ -160,5 +160,5 @@ def test_a_killed_repair_is_finished_by_the_next(whole, store, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             repair(store, whole[1])
     assert not FeatureStore.open(store).available("video")[0]
-    assert len(repair(store, whole[1]).mended) == 1
+    assert len(repair(store, whole[1]).repaired) == 1
     assert contents(store) == sound

@@ -179,7 +179,7 @@ def test_refuses_what_is_no_store_and_newer_formats(tmp_path):
     with pytest.raises(MissingFileError, match="avem extract"):
         FeatureStore.open(tmp_path / "nothing")
     zarr.create_group(tmp_path / "other")
-    with pytest.raises(StoreError, match="no feature store"):
+    with pytest.raises(StoreError, match="not a feature store"):
         FeatureStore.open(tmp_path / "other")
     make_store(tmp_path / "cache", clips=1)
     root = tmp_path / "cache/zarr.json"

@@ -14,12 +14,12 @@ def path(tmp_path):
 
 
 @pytest.mark.parametrize(("array", "row_bytes"), [("features", 48), ("pooled", 20)])
-@pytest.mark.parametrize("place", [0, 7, -1])
-def test_a_flipped_byte(path, array, row_bytes, place):
+@pytest.mark.parametrize("position", [0, 7, -1])
+def test_a_flipped_byte(path, array, row_bytes, position):
     shard = path / f"video/tiny-video/{array}" / ("c.1.0.0.0" if array == "features" else "c.1.0")
     data = bytearray(shard.read_bytes())
     stride = row_bytes + 4
-    data[2 * stride + place % stride] ^= 0x10
+    data[2 * stride + position % stride] ^= 0x10
     shard.write_bytes(data)
     (damage,) = FeatureStore.open(path).verify()
     assert (damage, damage.row, damage.clip_id) == (6, 6, "toy/006")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from avem.cache import FeatureStore, StoreWriter, mine_negatives
-from avem.cache.negatives.population import population
+from avem.cache.negatives.population import load_population
 from avem.cache.windows import named_windows, whole_ids
 from avem.errors import SettingError, UnknownClipError
 from avem.records import InstructionRow, Modality
@@ -64,7 +64,7 @@ def test_clips_of_one_source_are_no_negatives_of_each_other_however_they_are_hel
 
 def test_a_window_without_a_label_has_its_clips(store):
     labels = {"video": {"toy/000": "joy", "toy/001": "grief", "toy/000@30-60": "rage"}}
-    found = population(store, "video", labels=labels)
+    found = load_population(store, "video", labels=labels)
     assert found.emotions.tolist() == ["joy", "grief", "", "joy", "rage", "joy", "", ""]
 
 

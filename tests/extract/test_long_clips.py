@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 from itertools import pairwise
@@ -281,8 +282,28 @@ def test_damaged_windows_are_repaired_from_their_span(corpus, divided, tmp_path,
     assert not report.left
     assert FeatureStore.open(store).clips.equals(entries)
     assert FeatureStore.open(store).verify() == []
-    mended = files_of(store)
-    assert {name for name in whole if name != "clips.parquet" and mended[name] != whole[name]} == set()
+    repaired = files_of(store)
+    assert {name for name in whole if name != "clips.parquet" and repaired[name] != whole[name]} == set()
+
+
+def test_rows_of_names_that_are_not_utf_8_are_repaired(tmp_path, options):
+    name = os.fsdecode(b"caf\xe9")
+    write_long(tmp_path / "talks" / "anger" / f"{name}.mov", 60.5)
+    write_long(tmp_path / "talks" / "fear" / f"short {name}.mov", 2)
+    store = tmp_path / "store"
+    extract(tmp_path / "talks", store, options(long="windows"))
+    sound, entries = files_of(store), FeatureStore.open(store).clips
+    assert len(entries) == 3
+    for shard in (store / "video").glob("*/features/c.*"):
+        data = bytearray(shard.read_bytes())
+        data[5] ^= 0x20
+        shard.write_bytes(data)
+    report = repair(store, options())
+    assert (len(report.damaged), report.left) == (2, {})
+    assert FeatureStore.open(store).verify() == []
+    assert FeatureStore.open(store).clips.equals(entries)
+    repaired = files_of(store)
+    assert {name for name in sound if name != "clips.parquet" and repaired[name] != sound[name]} == set()
 
 
 def test_windows_and_silence_survive_export_and_import(divided, tmp_path):

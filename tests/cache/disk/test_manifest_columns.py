@@ -33,8 +33,8 @@ def test_an_edited_optional_cell_is_noticed(tmp_path, name, value):
     make_store(tmp_path / "cache", clips=5)
     path = tmp_path / "cache" / "clips.parquet"
     table = parse_manifest(path.read_bytes(), "here")
-    place = table.column_names.index(name)
-    edited = table.set_column(place, SCHEMA.field(name), pa.array([None, None, value, None, None], table[name].type))
+    position = table.column_names.index(name)
+    edited = table.set_column(position, SCHEMA.field(name), pa.array([None, None, value, None, None], table[name].type))
     assert edited_rows(edited) == [2]
 
 

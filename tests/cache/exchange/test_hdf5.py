@@ -57,7 +57,7 @@ def test_refuses_what_is_no_export(tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["features"] = np.zeros(3)
     for name in ("text.h5", "other.h5"):
-        with pytest.raises(StoreError, match="no stream exported by avem"):
+        with pytest.raises(StoreError, match="not a stream exported by avem"):
             import_hdf5([tmp_path / name], tmp_path / "b")
 
 

@@ -18,7 +18,7 @@ from avem.cache import (
     mine_negatives,
 )
 from avem.cache.negatives.labels import read_modality_labels
-from avem.cache.negatives.population import population
+from avem.cache.negatives.population import load_population
 from avem.cache.negatives.summary import summarise_negatives
 from avem.cli import app
 from avem.errors import DataError, MissingFileError, SettingError, StoreError
@@ -112,7 +112,7 @@ def test_hard_negatives_equal_brute_force(tmp_path, modality, crowded):
     mine_negatives(store, k=k)
     parts = [store.pooled(kind) for kind in ("video", "audio") if modality in (kind, "audiovisual")]
     vectors = np.concatenate(parts, axis=1) / np.sqrt(len(parts))
-    limit = population(store, modality).duplicate_cosine
+    limit = load_population(store, modality).duplicate_cosine
     usable = [row for row in range(count) if modality == "video" or row not in failed]
     found = store.negatives("hard", modality)
     for row in range(count):
@@ -134,7 +134,7 @@ def test_random_negatives_are_allowed_distinct_and_from_the_seed(tmp_path, recip
     rng = np.random.default_rng(0)
     clips = [(["anger", "fear", None][i % 3], ["train", "test"][i % 2], f"s{i % 7}") for i in range(60)]
     store = store_of(tmp_path / "cache", clips, video=rng.normal(size=(60, 2)))
-    limit = population(store, "video").duplicate_cosine
+    limit = load_population(store, "video").duplicate_cosine
     vectors = store.pooled("video")
     mine_negatives(store, recipe, k=3, seed=5)
     found = store.negatives(recipe, "video")
@@ -168,7 +168,7 @@ def test_clips_without_any_possible_negative_are_reported(tmp_path):
     clips = [("anger", "train", ""), ("anger", "train", ""), ("fear", "test", "")]
     store = store_of(tmp_path / "cache", clips, video=angles(0, 90, 180))
     for recipe in ("hard", "random-emotion"):
-        with pytest.raises(StoreError, match=r"None of the 3 clips .*3 lack a clip of another emotion in their split"):
+        with pytest.raises(StoreError, match=r"None of the 3 clips .*3 have no clip of another emotion in their split"):
             mine_negatives(store, recipe, k=2)
         with pytest.raises(StoreError, match=r"no .* negatives for video"):
             store.negatives(recipe, "video")  # nothing was kept

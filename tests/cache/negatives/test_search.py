@@ -12,7 +12,7 @@ from avem.cache.negatives.search import FlatSearch, InvertedSearch, TiledSearch
 K = 5
 
 
-def people(kind, count=500, dim=40, seed=0):
+def make_population(kind, count=500, dim=40, seed=0):
     rng = np.random.default_rng(seed)
     emotions = np.array(["anger", "fear", "happiness", "neutral", ""])[
         rng.choice(5, count, p=[0.5, 0.2, 0.1, 0.1, 0.1])
@@ -55,7 +55,7 @@ def assert_same(kind, population, exactly, other, distance):
         np.testing.assert_allclose(cosines[1][held], cosines[0][held], atol=1e-6)
         assert np.isin(found[held], pool).all()
         assert (population.sources[anchors][:, None] != population.sources[found])[held].all()
-        assert all(len(set(row) - {-1}) == sum(place >= 0 for place in row) for row in found.tolist())
+        assert all(len(set(row) - {-1}) == sum(position >= 0 for position in row) for row in found.tolist())
         if kind == "isotropic":  # no two cosines are nearly the same
             assert np.array_equal(found, wanted)
 
@@ -65,13 +65,13 @@ def assert_same(kind, population, exactly, other, distance):
 def test_tiles_find_what_every_pair_does(monkeypatch, kind, distance):
     monkeypatch.setattr(exact, "TILE", 64)
     monkeypatch.setattr("torch.get_num_threads", lambda: 3)
-    population = people(kind)
+    population = make_population(kind)
     assert_same(kind, population, FlatSearch(population), TiledSearch(population, K, distance), distance)
 
 
 def test_the_bound_holds_for_every_pair():
     for kind in KINDS:
-        population = people(kind, count=200)
+        population = make_population(kind, count=200)
         order = np.random.default_rng(1).permutation(200)
         quantised = exact._Quantised(population.vectors, order)
         products = exact._products(quantised.codes, quantised.codes)
@@ -93,7 +93,7 @@ def test_products_are_exact_without_integer_matrix_products(monkeypatch):
 
 
 def test_the_inverted_file_finds_what_its_sample_promises():
-    population = people("isotropic", count=3000, dim=8)
+    population = make_population("isotropic", count=3000, dim=8)
     flat, index = FlatSearch(population), InvertedSearch(population, K, 1)
     assert index.recall >= 0.95
     shares = []
@@ -109,10 +109,10 @@ def test_the_inverted_file_finds_what_its_sample_promises():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_inverted_file_asked_in_full_is_exact(monkeypatch, kind, distance):
     monkeypatch.setattr(inverted, "_probes", lambda lists, truth: (lists.count, 1.0))
-    monkeypatch.setattr(inverted, "ASKED", 3000)
+    monkeypatch.setattr(inverted, "SEARCHED", 3000)
     monkeypatch.setattr(inverted, "BLOCK", 64)
     monkeypatch.setattr("torch.get_num_threads", lambda: 3)
-    population = people(kind, count=300)
+    population = make_population(kind, count=300)
     assert_same(
         kind, population, TiledSearch(population, K, distance), InvertedSearch(population, K, distance), distance
     )
@@ -120,7 +120,7 @@ def test_the_inverted_file_asked_in_full_is_exact(monkeypatch, kind, distance):
 
 def test_clips_whose_lists_hold_too_few_are_compared_with_all(monkeypatch):
     monkeypatch.setattr(inverted, "_probes", lambda lists, truth: (1, 1.0))
-    population = people("crowded", count=300)  # a list holds one source alone, so nothing that is allowed
+    population = make_population("crowded", count=300)  # a list holds one source alone, so nothing that is allowed
     exactly, index = TiledSearch(population, K, 1), InvertedSearch(population, K, 1)
     for _, _, anchors, pool in population.groups(1):
         wanted, found = (search.nearest(anchors, pool, K).positions for search in (exactly, index))
@@ -129,14 +129,14 @@ def test_clips_whose_lists_hold_too_few_are_compared_with_all(monkeypatch):
 
 def test_one_source_or_one_emotion_has_no_negatives_and_is_not_searched_in_full(monkeypatch):
     asked = []
-    original = inverted._ask
+    original = inverted._search_lists
 
-    def noted(comparison, lists, ordered, places, starts, probes):
-        asked.append((len(places), probes))
-        original(comparison, lists, ordered, places, starts, probes)
+    def noted(comparison, lists, ordered, queries, starts, probes):
+        asked.append((len(queries), probes))
+        original(comparison, lists, ordered, queries, starts, probes)
 
-    monkeypatch.setattr(inverted, "_ask", noted)
-    population = people("isotropic", count=300)
+    monkeypatch.setattr(inverted, "_search_lists", noted)
+    population = make_population("isotropic", count=300)
     alone = replace(population, sources=np.zeros(300, dtype=np.int64))
     assert (inverted.inverted_negatives(alone, K, 1)[0] == -1).all()
     assert [probes for _, probes in asked] == [1]

@@ -160,9 +160,9 @@ def test_random_checkpoints_are_reproducible_and_differ_by_seed(tmp_path):
 
 def test_wrong_checkpoints_are_named(tmp_path):
     video, audio = make_random_languagebind(tmp_path / "v"), make_random_whisper(tmp_path / "a", positions=50)
-    with pytest.raises(CheckpointError, match="no video encoder"):
+    with pytest.raises(CheckpointError, match="not a supported video encoder"):
         load_video_encoder(audio)
-    with pytest.raises(CheckpointError, match="no audio encoder"):
+    with pytest.raises(CheckpointError, match="not a supported audio encoder"):
         load_audio_encoder(video)
     with pytest.raises(MissingFileError, match="--video-encoder"):
         load_video_encoder(tmp_path / "nowhere")
