@@ -41,7 +41,7 @@ def unswept(store: Path, *, exclusive: bool = False) -> Iterator[None]:
         store: The store's folder.
         exclusive: Whether others may not do the same at once: the file's new content depends on the old one.
     """
-    if fcntl is None:
+    if not hasattr(fcntl, "flock"):
         yield
         return
     with store_lock(store / LEDGER, exclusive=exclusive):
