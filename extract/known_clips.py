@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from avem.cache.store import FeatureStore
+from avem.cache import FeatureStore
 from avem.files import file_sha256
 from avem.records import Clip, Emotion
 from avem.text.names import named_path

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from avem.cache.records import FAILED, KINDS, OK, ClipRecord
+from avem.cache import ClipRecord
+from avem.cache.records import FAILED, KINDS, OK
 from avem.cache.windows import Span, clip_spans, is_long, whole_id, whole_ids, window_id, window_spans
 from avem.errors import DataError, SettingError
 from avem.extract.decode.pool import DecodePool

@@ -10,12 +10,12 @@ from typing import cast
 
 import pyarrow as pa
 
+from avem.cache import ClipRecord, StoreWriter
 from avem.cache.disk import layout
 from avem.cache.disk.manifest import empty_manifest
 from avem.cache.negatives.staleness import stale_recipes
-from avem.cache.records import FAILED, ClipFailure, ClipRecord, Kind
+from avem.cache.records import FAILED, ClipFailure, Kind
 from avem.cache.relabel import CELLS, corrections
-from avem.cache.writer import StoreWriter
 from avem.errors import DataError
 from avem.extract import long_clips, plan
 from avem.extract.datasets import find_reader, read_dataset

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from avem.cache import ClipRecord, StreamSpec
 from avem.cache.disk.layout import stream_group
-from avem.cache.records import FAILED, OK, ClipFailure, ClipRecord, Kind, StreamSpec
+from avem.cache.records import FAILED, OK, ClipFailure, Kind
 from avem.cache.windows import whole_ids
 from avem.errors import StoreError
 from avem.files import file_sha256

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from avem.cache import FeatureStore, StoreWriter
 from avem.cache.decoders import OLD, decoder_of, without_decoder
 from avem.cache.disk.layout import LEDGER
 from avem.cache.disk.locks import unswept
 from avem.cache.records import KINDS, OK, PENDING, Kind
-from avem.cache.store import FeatureStore
 from avem.cache.windows import clip_spans
-from avem.cache.writer import StoreWriter
 from avem.errors import DataError, FingerprintError, MissingFileError, SettingError, StoreError
 from avem.extract.engine.base import open_engine
 from avem.extract.known_clips import folder_of, known_clips

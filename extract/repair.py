@@ -8,14 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from avem.cache import ClipRecord, DamagedFile, DamagedRow, FeatureStore, StoreWriter
 from avem.cache.decoders import OLD, decoder_of
 from avem.cache.disk.layout import LEDGER
 from avem.cache.disk.locks import unswept
-from avem.cache.records import PENDING, ClipRecord, DamagedFile, DamagedRow, Kind
+from avem.cache.records import PENDING, Kind
 from avem.cache.restore import damaged_records, restore_files
-from avem.cache.store import FeatureStore
 from avem.cache.windows import whole_id, window_spans
-from avem.cache.writer import StoreWriter
 from avem.errors import DataError, StoreError
 from avem.extract.datasets import read_dataset
 from avem.extract.known_clips import known_clips

@@ -30,7 +30,7 @@ def logps(
     The store keeps them, and `avem train` reads them from there.
     """
     from avem.guards.inputs import need_file, need_model, need_store
-    from avem.train.settings.config import PreferenceConfig
+    from avem.train import PreferenceConfig
     from avem.train.stages import stage_config
 
     given = {"cache": cache, "prefs": prefs, "model": model}
@@ -39,6 +39,6 @@ def logps(
         need_store(settings.cache)
         need_file(settings.prefs, "--prefs")
         need_model(settings.model)
-        from avem.train.preference import cache_logprobs
+        from avem.train import cache_logprobs
 
         show(f"The store holds all {cache_logprobs(settings):,} constant scores of these rows.")

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from avem.cache import StoreInfo
 from avem.cache.decoders import OLD
-from avem.cache.info import StoreInfo
 from avem.errors import SettingError
 from avem.evaluate import BenchResult
 from avem.evaluate.emorealm.summary import summarise, to_csv, to_json, to_latex, to_markdown, to_table

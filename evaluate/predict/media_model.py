@@ -13,7 +13,7 @@ import numpy.typing as npt
 from avem.errors import MediaError
 from avem.evaluate.emorealm.questions import prompt_text
 from avem.evaluate.predict.predictor import STREAMS, Answer, Keep, PredictionRequest, check_style, options_of
-from avem.extract.decode.media import read_waveform, sample_frames
+from avem.extract import read_waveform, sample_frames
 from avem.files import file_sha256, json_sha256
 from avem.records import Question
 

@@ -27,7 +27,7 @@ from avem.train.prefix.attention import prefix_tree_attention
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train import AudiovisualLM
 
 ATTENTION_NAME = "avem_attention_shares"
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from avem.errors import MediaError
-from avem.extract.decode.media import read_waveform, sample_frames
+from avem.extract import read_waveform, sample_frames
 from avem.guards.inside import is_inside
 
 FRAMES = 4

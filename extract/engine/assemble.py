@@ -10,8 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from avem.cache.records import RowDetails, Shard, StreamSpec
-from avem.cache.stream import StreamWriter
+from avem.cache import RowDetails, Shard, StreamSpec, StreamWriter
 from avem.extract.options import Timings
 from avem.progress import Stage
 

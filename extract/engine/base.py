@@ -10,7 +10,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from avem.cache.records import Kind, StreamSpec
+from avem.cache import StreamSpec
+from avem.cache.records import Kind
 from avem.extract.engine.device import Job
 from avem.extract.engine.local import LocalEngine
 from avem.extract.options import ExtractOptions, ExtractReport

@@ -12,9 +12,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from avem.cache.records import ClipRecord, Kind, RowDetails, Shard, StreamSpec
-from avem.cache.stream import StreamWriter
-from avem.cache.writer import StoreWriter
+from avem.cache import ClipRecord, RowDetails, Shard, StoreWriter, StreamSpec, StreamWriter
+from avem.cache.records import Kind
 from avem.extract.decode.pool import DecodePool
 from avem.extract.decode.task import DecodedClip, DecodeTask
 from avem.extract.engine.assemble import ShardWriterThread, StreamAssembler

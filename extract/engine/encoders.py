@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avem.cache.records import Kind, StreamSpec
+from avem.cache import StreamSpec
+from avem.cache.records import Kind
 from avem.errors import SettingError
 from avem.extract.decode.task import DecodedClip
 from avem.extract.encoders.registry import AudioEncoder, VideoEncoder, load_audio_encoder, load_video_encoder

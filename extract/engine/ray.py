@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
+from avem.cache import StreamSpec, StreamWriter
 from avem.cache.disk.layout import METADATA
-from avem.cache.records import OK, Kind, StreamSpec
-from avem.cache.stream import StreamWriter
+from avem.cache.records import OK, Kind
 from avem.errors import MissingFileError, SettingError, StoreError
 from avem.extract.decode.pool import DecodePool
 from avem.extract.engine.device import FillReport, Job, Lines, Part, add_report, fill

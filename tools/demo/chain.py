@@ -19,10 +19,8 @@ from avem.systems import peak_memory_bytes
 from avem.tools.corpus.build import Corpus, build_corpus
 from avem.tools.demo.models import make_encoders, make_untrained
 from avem.tools.demo.presets import PREFERENCE, SUPERVISED
+from avem.train import PreferenceConfig, SupervisedConfig, train_preferences, train_supervised
 from avem.train.data.rows import read_instructions, read_preferences
-from avem.train.preference import train_preferences
-from avem.train.settings.config import PreferenceConfig, SupervisedConfig
-from avem.train.supervised import train_supervised
 
 logger = logging.getLogger(__name__)
 

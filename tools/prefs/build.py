@@ -13,7 +13,7 @@ import numpy as np
 
 from avem.endpoint.chat import ChatClient
 from avem.errors import DataError
-from avem.extract.datasets import read_dataset
+from avem.extract import read_dataset
 from avem.files import write_atomic, write_json_lines
 from avem.guards.output_kinds import PREFS
 from avem.guards.ownership import opened

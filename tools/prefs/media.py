@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 
 from avem.endpoint.media_parts import LONG_SIDE, Part, image_part, scaled, sound_part
 from avem.errors import DataError, MediaError
-from avem.extract.decode.media import read_waveform, sample_frames
+from avem.extract import read_waveform, sample_frames
 from avem.guards.inside import inside
 from avem.records import Clip, Modality
 

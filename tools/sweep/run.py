@@ -26,8 +26,8 @@ from avem.sealed.files import read_sealed, write_sealed
 from avem.tools.sweep.grid import Grid
 from avem.tools.sweep.measures import BENCHED, bench_measures, training_measures
 from avem.tools.sweep.pool import do_all
-from avem.train.preference import train_preferences
-from avem.train.settings.config import PreferenceConfig, RunConfig
+from avem.train import PreferenceConfig, train_preferences
+from avem.train.settings.config import RunConfig
 from avem.train.settings.sources import build_config
 
 SEED = "{seed}"

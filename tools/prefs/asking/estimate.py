@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avem.errors import DataError, MediaError
-from avem.extract.decode.media import MediaInfo, probe
+from avem.extract import probe
+from avem.extract.decode.media import MediaInfo
 from avem.reading import parse_json, read_bytes
 from avem.records import Clip, Modality
 from avem.tools.prefs.asking.prompts import load_prompts

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from avem.errors import MediaError
-from avem.extract.decode.media import probe
+from avem.extract import probe
 from avem.records import Clip, Emotion, Modality
 from avem.tools.prefs.asking.engine import Engine, Job, Outcome
 from avem.tools.prefs.ledger import Ledger, Rejection

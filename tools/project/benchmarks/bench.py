@@ -32,7 +32,7 @@ from avem.tools.project.benchmarks.measure import alternate, show
 from avem.tools.project.benchmarks.scoring import make_model
 
 if TYPE_CHECKING:
-    from avem.cache.store import FeatureStore
+    from avem.cache import FeatureStore
 
 CLIP_SHARE = 2649 / 4000
 """Clips a question in EmoReAlM: 1.5 questions a clip."""

@@ -16,13 +16,12 @@ from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor
 from torch.nn import functional
 
-from avem.train import AudiovisualLM
+from avem.train import AudiovisualLM, PreferenceConfig
 from avem.train.data.examples import PreferenceExample
 from avem.train.packing.specs import ScoreSpec
-from avem.train.settings.config import PreferenceConfig
 
 if TYPE_CHECKING:
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train import AudiovisualLM
 
 ANSWERS = ("w", "vr", "er")
 

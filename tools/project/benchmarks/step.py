@@ -23,6 +23,7 @@ from avem.tools.project.benchmarks.loading import resident
 from avem.tools.project.benchmarks.measure import alternate, show
 from avem.tools.project.benchmarks.plain_step import PlainStep, with_plain_adapters
 from avem.tools.project.benchmarks.step_kit import Shape, StepKit, make_kit
+from avem.train import PreferenceConfig
 from avem.train.data.examples import PreferenceExample
 from avem.train.data.features import ClipFeatures
 from avem.train.data.rows import read_preferences
@@ -33,7 +34,7 @@ from avem.train.packing.specs import ScoreSpec
 from avem.train.preference import PreferenceTraining
 from avem.train.run.loop import Loop, Plan
 from avem.train.run.session import Session, prepare_model
-from avem.train.settings.config import Pairing, PreferenceConfig
+from avem.train.settings.config import Pairing
 
 ENCODERS, CACHED = "plain, encoders in the loop", "plain, cached scores and features"
 WATCHED_STEPS = 4

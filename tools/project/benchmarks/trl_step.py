@@ -29,7 +29,7 @@ from avem.train import AudiovisualConfig, AudiovisualLM, ScoredSequence
 from avem.train.losses import naive_dpo
 
 if TYPE_CHECKING:
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train import AudiovisualLM
 
 WORDS = 200
 BETA = 0.1

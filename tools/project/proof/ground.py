@@ -20,9 +20,8 @@ from avem.tools.project.proof.rows import instructions, preferences, questions
 from avem.tools.project.proof.scenes import BASE, PREFERENCE, Split, draw_splits
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED
+from avem.train import SupervisedConfig, train_supervised
 from avem.train.data.rows import read_instructions, read_preferences
-from avem.train.settings.config import SupervisedConfig
-from avem.train.supervised import train_supervised
 
 CORPUS_SEED = 0
 """One corpus for every seed: seeds are of models and of training."""

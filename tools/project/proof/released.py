@@ -23,11 +23,9 @@ from avem.tools.demo.models import CONTEXT_STEPS, FRAMES
 from avem.tools.project.proof.ground import Ground, make_corpus, make_store, on_first_clips
 from avem.tools.project.proof.presets import SUPERVISED
 from avem.tools.project.proof.scenes import Split
-from avem.train import AudiovisualConfig, AudiovisualLM
+from avem.train import AudiovisualConfig, AudiovisualLM, SupervisedConfig, train_supervised
 from avem.train.checkpoints.merge import merge_model
 from avem.train.model.language_models import load_language_model
-from avem.train.settings.config import SupervisedConfig
-from avem.train.supervised import train_supervised
 
 NAME = "smollm2"
 STACK = 20
