@@ -15,6 +15,14 @@ from avem.guards.output_kinds import LOCK
 from avem.records import Question
 from tests.train.training_kit import CLIPS, Kit, make_kit
 
+GRID = """
+title = "One run"
+columns = ["loss"]
+seeds = [0]
+settings = { max_steps = 4, batch_size = 2, trackers = "none", reliance_rows = 0 }
+[[runs]]
+name = "whole"
+"""
 OPTIONS = ("(A) a loud voice", "(B) a soft voice", "(C) rain", "(D) a laugh")
 
 
@@ -27,6 +35,7 @@ def kit(tmp_path_factory) -> Kit:
         for number in range(4)
     ]
     (kit.store.parent / "q.json").write_text(json.dumps([question.to_json() for question in asked]))
+    (kit.store.parent / "grid.toml").write_text(GRID)
     return kit
 
 
@@ -39,12 +48,14 @@ def words(kit: Kit, name: str, out: Path) -> list[str]:
     command = {
         "train": ["train", *train],
         "bench": ["bench", "emorealm", *asks, "--generate"],
+        "probe": ["probe", "swap", *asks],
+        "sweep": ["sweep", str(kit.store.parent / "grid.toml"), *reads, "--prefs", str(kit.prefs), "--device", "cpu"],
     }[name]
     return [sys.executable, "-m", "avem", *command, "--out", str(out)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["train", "bench"])
+@pytest.mark.parametrize("name", ["train", "bench", "probe", "sweep"])
 def test_the_second_is_told_and_the_first_is_undisturbed(kit, tmp_path, name):
     out = tmp_path / "out"
     command = words(kit, name, out)
@@ -64,7 +75,7 @@ def test_the_second_is_told_and_the_first_is_undisturbed(kit, tmp_path, name):
     assert len(sentences) == 1
     assert f"(process {first.pid} on " in sentences[0]
     assert "Traceback" not in second.stderr
-    logs = [*out.rglob("metrics.jsonl"), *out.rglob("answers.jsonl")]
+    logs = [log for log in out.rglob("*.jsonl") if log.name in ("metrics.jsonl", "answers.jsonl", "swap.jsonl")]
     assert logs
     for log in logs:
         lines = [json.loads(line) for line in log.read_text().splitlines()]
