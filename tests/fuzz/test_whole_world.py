@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from avem.sealed.checksums import CHECKSUMS
 from tests.fuzz.mutations import MUTATIONS
 from tests.fuzz.world_kit import COMMANDS, check, make_world, run
 
@@ -43,6 +44,13 @@ def _copy(world: Path, folder: Path, pattern: str) -> Path:
     return folder
 
 
+def _unseal(folder: Path, rng: random.Random) -> None:
+    """Half of the time make it a folder from before checksums, so that what reads a file sees what is wrong with it."""
+    if rng.random() < 0.5:
+        for path in folder.rglob(CHECKSUMS):
+            path.unlink()
+
+
 @pytest.mark.parametrize("pattern", COMMANDS)
 def test_the_files_are_valid(pattern, filled, tmp_path, monkeypatch, capsys):
     for number, arguments in enumerate(COMMANDS[pattern]):
@@ -58,6 +66,7 @@ def test_a_broken_file_is_one_sentence(pattern, filled, tmp_path, monkeypatch, c
     faults = []
     for case in range(max(1, fuzz_cases // 8)):
         folder = _copy(filled, tmp_path / str(case), pattern)
+        _unseal(folder, rng)
         monkeypatch.chdir(folder)
         base, _, last = pattern.rpartition("/")
         paths = [path for path in sorted((folder / base).rglob(last)) if path.is_file()]
