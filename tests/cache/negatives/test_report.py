@@ -75,7 +75,7 @@ def test_leaks_are_counted(store):
     assert summary.leaks["a near-duplicate"] == 1
     assert summary.lacking == 1
     page = write_negatives_report(store, "hard", store.location.local.parent / "page.html").read_text()
-    assert "Some negatives should not be" in page
+    assert "Some negatives are leaks." in page
 
 
 def test_a_page_without_negatives_or_a_place_to_write(store, tmp_path):

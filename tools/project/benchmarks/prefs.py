@@ -101,7 +101,7 @@ def main(
         (f"{asked}: share in the endpoint's hands", f"{busy.in_hand:.1%} ({took}: {rate:.1%})", ">= 90 %"),
         (f"{rows} preference rows validated", f"{checked:.1f} s", "< 10 s"),
     )
-    show("Preference data", ("what", "measured", "reach"), table)
+    show("Preference data", ("what", "measured", "target"), table)
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ def _widths(verdicts: Sequence[Verdict]) -> Sheet:
         rows.append((MEASURES[measure], *("" if half is None else f"{half:.1f}" for half in medians.values())))
         records.append({"measure": measure, **{f"seeds_{count}": half for count, half in medians.items()}})
     header = ("median half-width of the intervals, points", *(f"{count} seeds" for count in seeds))
-    return Sheet("What can be told", header, tuple(rows), tuple(records))
+    return Sheet("Which effects can be detected", header, tuple(rows), tuple(records))
 
 
 def _claims(verdicts: Sequence[Verdict]) -> Sheet:
