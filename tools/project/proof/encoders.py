@@ -1,4 +1,4 @@
-"""The proof's encoders: small ones that were taught to see and hear cues, as released ones were taught on much data.
+"""The proof's encoders: small ones, trained to recognise cues, as released ones are trained on much data.
 
 They are trained once, on scenes and persons of their own that are drawn and never written, to tell which of all cues
 are there; the heads that tell are thrown away. Features of random weights hold the same, but too deeply for a language
@@ -39,7 +39,7 @@ EPOCHS = {Modality.VISUAL: 8, Modality.AUDIO: 6}
 
 
 def teach_encoders(directory: Path, scenes: Split = SCENES) -> tuple[Path, Path]:
-    """Write a LanguageBind-Video tower and a Whisper encoder that see and hear cues; returns their folders.
+    """Write a LanguageBind-Video tower and a Whisper encoder that recognise cues; returns their folders.
 
     Args:
         directory: Where they go; those that are there stay, unless one of them is missing.
