@@ -22,7 +22,7 @@ from avem.tools.prefs.checks.textonly import separation
 from avem.tools.prefs.formats import is_reference, load_entries, reference_item, rejected_answers
 
 LENGTH_RATIO = 1.25
-"""A chosen answer so much longer or shorter than a rejected one, at the median, can be told by its length."""
+"""A chosen answer so much longer or shorter than a rejected one, at the median, can be recognised by its length."""
 SEPARABLE = 0.75
 """Share of pairs that words alone may rank right before it is said; 0.5 is chance."""
 REASONING = "reasoning_basic"

@@ -1,8 +1,8 @@
 """The proof's encoders: small ones, trained to recognise cues, as released ones are trained on much data.
 
-They are trained once, on scenes and persons of their own that are drawn and never written, to tell which of all cues
-are there; the heads that tell are thrown away. Features of random weights hold the same, but too deeply for a language
-model of two million weights to look a cue up in them.
+They are trained once, on scenes and persons of their own that are drawn and never written, to predict which cues are
+there; the heads that predict them are thrown away. Features of random weights hold the same, but too deeply for a
+language model of two million weights to look a cue up in them.
 """
 
 from __future__ import annotations
@@ -126,6 +126,6 @@ def _teach(
 
 
 def _cues(side: Modality) -> list[str]:
-    """Names of everything that can be seen, or heard."""
+    """Names of all cues of a modality."""
     catalogue = VOICE_CUES if side == Modality.AUDIO else FACE_CUES
     return [cue.name for cues in (*catalogue.values(), MEANINGLESS[side]) for cue in cues]

@@ -77,10 +77,10 @@ def _of(run: str, claim: Claim) -> Claim:
 
 
 def make_sheets(evaluation: Evaluation) -> dict[str, Sheet]:
-    """Every table by name: `tally`, `claims`, one for each grid that was run, and what there is beside.
+    """Every table by name: `tally`, `claims`, one for each grid that was run, and those of further results.
 
     Raises:
-        DataError: What is kept beside the answers is damaged.
+        DataError: What is stored with the answers is damaged.
     """
     sheets = {"tally": _tally(evaluation.verdicts), "claims": _claims(evaluation.verdicts)}
     for name in TABLES:
@@ -227,7 +227,7 @@ def _steady(by_claim: Sequence[Mapping[str, Verdict]]) -> Sheet:
 
 
 def _widths(verdicts: Sequence[Verdict]) -> Sheet:
-    """How wide the intervals are: what there is to tell from what."""
+    """How wide the intervals are: which differences can be distinguished."""
     widths: dict[str, dict[int, list[float]]] = {}
     for found in verdicts:
         if found.low is not None and found.high is not None and found.claim.measure in MEASURES:

@@ -102,7 +102,7 @@ def decide(
     """Decide a claim by the interval of the difference, on the seeds that both runs have.
 
     The interval is Student's t of the seeds' differences, their variance and that over clips added: so few seeds can't
-    be drawn anew as clips can, for the least and the largest of three differences are no 95 % interval. A run that is
+    be resampled as clips can, and the least and the largest of three differences are not a 95 % interval. A run that is
     compared with itself and is one model under several seeds has one seed.
 
     Args:
