@@ -42,8 +42,8 @@ from avem.tools.project.proof.run import (
     constants_a_row,
 )
 from avem.tools.project.proof.scenes import SPLITS, Split, draw_splits
-from avem.tools.project.proof.tables import TABLES, grid_results, judge_record, make_sheets
-from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, SAME, Claim, Verdict, judge
+from avem.tools.project.proof.tables import TABLES, evaluate_record, grid_results, make_sheets
+from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, SAME, Claim, Verdict, decide
 from avem.tools.sweep.grid import read_grid
 from avem.tools.sweep.measures import bench_measures
 from avem.tools.sweep.outcome import draw
@@ -255,12 +255,12 @@ def test_intervals_are_paired_and_cover_seeds():
     base = np.stack([asked, rng.random(asked.shape) < 0.5], axis=2).astype(float)
     point, drawn = resampled({"base": base, "same": base.copy()}, 300, 0)
     claim = Claim("here", "nothing changes", "basic", "same", "base", expects="same")
-    verdict = judge(claim, point, drawn)
+    verdict = decide(claim, point, drawn)
     assert (verdict.low, verdict.high, verdict.outcome) == (0, 0, HOLDS)
     better = base.copy()
     better[0, :, 1] = 1  # one seed of three: the interval over seeds has to include no change
     point, drawn = resampled({"base": base, "lucky": better}, 300, 0)
-    verdict = judge(Claim("here", "better", "basic", "lucky", "base"), point, drawn)
+    verdict = decide(Claim("here", "better", "basic", "lucky", "base"), point, drawn)
     assert verdict.outcome == OPEN
     assert verdict.by_seed[0] > 40
     assert verdict.by_seed[1:] == (0, 0)
@@ -270,7 +270,7 @@ def test_an_interval_by_hand():
     values = {"a": np.array([60.0, 64.0, 68.0, 90.0]), "b": np.array([50.0, 52.0, 54.0])}
     point = {run: {"basic": own} for run, own in values.items()}
     drawn = {run: {"basic": own + np.array([[-2.0], [2.0]]) * (run == "a")} for run, own in values.items()}
-    verdict = judge(Claim("here", "better", "basic", "a", "b"), point, drawn)
+    verdict = decide(Claim("here", "better", "basic", "a", "b"), point, drawn)
     assert verdict.by_seed == (10, 12, 14)  # of the seeds that both have
     half = 4.302653 * (4 / 3 + 4) ** 0.5  # t of 2 degrees; variance of the seeds' mean, and over clips
     assert (verdict.run, verdict.against, verdict.difference) == (64, 52, 12)
@@ -297,7 +297,7 @@ def test_a_verdict_follows_from_the_side_that_the_interval_lies_on(expects, shif
     spread = np.linspace(-1, 1, 101)[:, None]
     point = {"a": {"basic": np.array([50.0, 50.0]) + shift}, "b": {"basic": np.array([50.0, 50.0])}}
     drawn = {"a": {"basic": 50 + shift + spread / 10}, "b": {"basic": np.full((101, 1), 50.0)}}
-    verdict = judge(Claim("here", "a claim", "basic", "a", "b", expects=expects), point, drawn)
+    verdict = decide(Claim("here", "a claim", "basic", "a", "b", expects=expects), point, drawn)
     assert verdict.outcome == outcome
     assert Verdict.from_json(verdict.to_json()) == verdict
 
@@ -315,10 +315,10 @@ def test_a_verdict_says_where_the_papers_difference_lies():
     assert Claim("here", "it draws this alone", "basic", "a", "b").paper_difference is None
 
 
-def test_one_seed_judges_nothing():
+def test_one_seed_decides_nothing():
     point = {"a": {"basic": np.array([90.0])}, "b": {"basic": np.array([50.0, 50.0])}}
     drawn = {run: {"basic": np.repeat(own["basic"][None], 9, axis=0)} for run, own in point.items()}
-    verdict = judge(Claim("here", "a claim", "basic", "a", "b"), point, drawn)
+    verdict = decide(Claim("here", "a claim", "basic", "a", "b"), point, drawn)
     assert (verdict.difference, verdict.low, verdict.high, verdict.outcome) == (40, None, None, OPEN)
 
 
@@ -370,8 +370,8 @@ def hand_made_record(about: dict) -> Record:
 
 
 def test_tables_by_hand():
-    judged = judge_record(hand_made_record({}))._replace(verdicts=hand_made_verdicts(), orders=[])
-    sheets = make_sheets(judged)
+    evaluation = evaluate_record(hand_made_record({}))._replace(verdicts=hand_made_verdicts(), orders=[])
+    sheets = make_sheets(evaluation)
     assert sheets["tally"].rows == (
         ("Table 5", "1", "0", "1"),
         ("Table 17", "0", "1", "0"),
@@ -405,18 +405,18 @@ def test_a_run_is_shown_under_one_name():
     runs["grouped"] = {0: outcomes(answers[1])}  # as many right answers would not make it the same run
     one = {"there": 70.0, "absent": 30.0, "meaningless": 0.0}
     named = {run: [one] * len(own) for run, own in runs.items()}
-    rows = make_sheets(judge_record(Record.of(runs, {"named": named})))["named"].rows
+    rows = make_sheets(evaluate_record(Record.of(runs, {"named": named})))["named"].rows
     assert [row[:2] for row in rows] == [(AVEM, "2"), ("grouped", "1")]
 
 
-def test_a_claim_is_judged_of_other_runs_of_the_same_objective():
+def test_a_claim_is_decided_for_other_runs_of_the_same_objective():
     right = {"base": np.zeros(20, dtype=bool), AVEM: np.ones(20, dtype=bool), "grouped": np.arange(20) % 2 == 0}
     record = Record.of({run: {seed: outcomes(bits) for seed in range(2)} for run, bits in right.items()}, {})
-    judged = judge_record(record)
-    sheet = make_sheets(judged)["orders"]
+    evaluation = evaluate_record(record)
+    sheet = make_sheets(evaluation)["orders"]
     row = next(row for row in sheet.rows if row[1] == "Stress F1, audio")
     assert row[2:] == ("+100.0 [+100.0, +100.0], holds", "+66.7 [+66.7, +66.7], holds", "", "")
-    itself = [own["grouped"].claim for own in judged.orders if own[AVEM].claim.against == AVEM]
+    itself = [own["grouped"].claim for own in evaluation.orders if own[AVEM].claim.against == AVEM]
     assert itself
     assert all(claim.run == claim.against == "grouped" for claim in itself)
 
@@ -425,9 +425,9 @@ def test_verdicts_in_other_orders_are_counted():
     right = {"base": np.zeros(20, dtype=bool), AVEM: np.ones(20, dtype=bool)}
     right |= {"grouped": np.ones(20, dtype=bool), "independent": np.zeros(20, dtype=bool)}
     record = Record.of({run: {seed: outcomes(bits) for seed in range(2)} for run, bits in right.items()}, {})
-    judged = judge_record(record)
-    held = sum(own[AVEM].outcome == HOLDS for own in judged.orders)
-    steady = make_sheets(judged)["steady"]
+    evaluation = evaluate_record(record)
+    held = sum(own[AVEM].outcome == HOLDS for own in evaluation.orders)
+    steady = make_sheets(evaluation)["steady"]
     assert steady.header[2:] == tuple(f"the same in {count} of 2 other orders" for count in (2, 1, 0))
     assert held > 5
     assert steady.rows[0] == (HOLDS, str(held), "0", str(held), "0")  # of grouped too, of independent not
@@ -437,7 +437,7 @@ def test_one_model_under_several_seeds_is_one_seed():
     counts = np.random.default_rng(3).random((1, 40, 2, len(CELLS)))
     counts[:, :, 0] = 1
     point, drawn = resampled({"base": np.repeat(counts, 3, axis=0)}, 100, 0)
-    found = judge(
+    found = decide(
         Claim("here", "one side more", "basic_audio", "base", "base", against_measure="basic_video"), point, drawn
     )
     assert (len(found.by_seed), found.low, found.outcome) == (1, None, OPEN)
@@ -524,7 +524,7 @@ def test_the_record_keeps_every_answer(tmp_path):
     ):
         (tmp_path / "broken.json").write_text(json.dumps({**content, **damage}))
         with pytest.raises(DataError, match=f"`{next(iter(damage))}` is damaged"):
-            make_sheets(judge_record(Record.read(tmp_path / "broken.json")))
+            make_sheets(evaluate_record(Record.read(tmp_path / "broken.json")))
     runs["AVEm-DPO"][1] = runs["AVEm-DPO"][1][1:]
     with pytest.raises(DataError, match="other questions"):
         Record.of(runs, {})
@@ -572,7 +572,7 @@ def test_the_published_tables_are_those_of_the_published_answers(name, prefix):
     if not (DOCS / f"{name}.json").is_file():
         pytest.skip(f"docs/{name}.json is not there, as in an installation without the documentation")
     text = (DOCS / "proof.md").read_text(encoding="utf-8")
-    sheets = make_sheets(judge_record(Record.read(DOCS / f"{name}.json")))
+    sheets = make_sheets(evaluate_record(Record.read(DOCS / f"{name}.json")))
     blocks = {name: sheet.form("markdown") for name, sheet in sheets.items()}
     assert fill(text, blocks, prefix.strip()) == text
     shown = set(re.findall(rf"<!-- {prefix}(?!end)(\w+) -->", text))

@@ -1,4 +1,4 @@
-"""The proof's second reference model: released weights are found, cut and taught, and judged like the first's."""
+"""The proof's second reference model: released weights are found, cut and taught, and evaluated like the first's."""
 
 from __future__ import annotations
 

@@ -91,8 +91,8 @@ def test_the_papers_tables_and_figure_are_there():
         ('[[runs]]\nname = "a"\ndecoding = "greedy"', "decoding greedy"),
         ('columns = ["loss"]\n[[runs]]\nname = "a"\npaper = [1, 2]', "2 figures of the paper for 1 columns"),
         ('seeds = [-1]\n[[runs]]\nname = "a"', "whole numbers from 0"),
-        ('[runs]\nname = "a"', "no table of settings but 'name'"),
-        ('[[base]]\n[[runs]]\nname = "a"', "base is no table of settings"),
+        ('[runs]\nname = "a"', "is 'name', not a table of settings"),
+        ('[[base]]\n[[runs]]\nname = "a"', "base is .*, not a table of settings"),
         ('[base]\n[[runs]]\nname = "base"', "two runs with the name base"),
         ('columns = ["loss"]\n[[runs]]\nname = "a"\npaper = 85.2', "not written as a grid is"),
         ('columns = ["loss"]\n[[runs]]\nname = "a"\npaper = ["b"]', "not written as a grid is"),
@@ -191,7 +191,7 @@ def questions(tmp_path) -> Path:
     return tmp_path / "questions.json"
 
 
-def test_a_benchmark_judges_base_and_runs(kit, questions, tmp_path):
+def test_a_benchmark_scores_base_and_runs(kit, questions, tmp_path):
     (tmp_path / "grid.toml").write_text(
         'columns = ["agree", "stress", "spurious"]\nsettings = { max_steps = 1, trackers = "none" }\n[base]\n'
         '[[runs]]\nname = "one"\n[[runs]]\nname = "decoded otherwise"\ndecoding = "contrastive"\n'
@@ -207,7 +207,7 @@ def test_a_benchmark_judges_base_and_runs(kit, questions, tmp_path):
     assert run_sweep(grid, chosen) == results
 
 
-def test_a_model_that_was_replaced_is_judged_again(kit, questions, tmp_path):
+def test_a_model_that_was_replaced_is_scored_again(kit, questions, tmp_path):
     shutil.copytree(kit.model, tmp_path / "model")
     (tmp_path / "grid.toml").write_text('[[runs]]\nname = "otherwise"\ndecoding = "contrastive"\n[base]\n')
     grid = read_grid(str(tmp_path / "grid.toml"))

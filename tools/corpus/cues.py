@@ -32,52 +32,52 @@ class Cue:
         return f"{'Are' if self.plural else 'Is'} the {self.phrase} there?"
 
 
-def _seen(emotion: Emotion, *cues: tuple[str, str, bool]) -> tuple[Cue, ...]:
+def _face_cues(emotion: Emotion, *cues: tuple[str, str, bool]) -> tuple[Cue, ...]:
     return tuple(Cue(name, Modality.VISUAL, phrase, plural, emotion) for name, phrase, plural in cues)
 
 
-def _heard(emotion: Emotion, *cues: tuple[str, str, bool]) -> tuple[Cue, ...]:
+def _voice_cues(emotion: Emotion, *cues: tuple[str, str, bool]) -> tuple[Cue, ...]:
     return tuple(Cue(name, Modality.AUDIO, phrase, plural, emotion) for name, phrase, plural in cues)
 
 
 FACE_CUES: dict[Emotion, tuple[Cue, ...]] = {
-    Emotion.HAPPINESS: _seen(
+    Emotion.HAPPINESS: _face_cues(
         Emotion.HAPPINESS,
         ("smile", "broad smile", False),
         ("laughing_eyes", "laughing eyes", True),
         ("clapping", "clapping hands", True),
     ),
-    Emotion.SADNESS: _seen(
+    Emotion.SADNESS: _face_cues(
         Emotion.SADNESS,
         ("frown", "drooping mouth", False),
         ("tears", "tears", True),
         ("low_lids", "heavy eyelids", True),
     ),
-    Emotion.ANGER: _seen(
+    Emotion.ANGER: _face_cues(
         Emotion.ANGER,
         ("teeth", "bared teeth", True),
         ("v_brows", "lowered brows", True),
         ("fist", "raised fist", False),
     ),
-    Emotion.SURPRISE: _seen(
+    Emotion.SURPRISE: _face_cues(
         Emotion.SURPRISE,
         ("o_mouth", "round mouth", False),
         ("wide_eyes", "wide eyes", True),
         ("palms", "thrown-up palms", True),
     ),
-    Emotion.DISGUST: _seen(
+    Emotion.DISGUST: _face_cues(
         Emotion.DISGUST,
         ("tongue", "stuck-out tongue", False),
         ("nose", "wrinkled nose", False),
         ("push", "turned-away hand", False),
     ),
-    Emotion.FEAR: _seen(
+    Emotion.FEAR: _face_cues(
         Emotion.FEAR,
         ("wavy_mouth", "quivering mouth", False),
         ("slant_brows", "slanted brows", True),
         ("pale", "pale skin", False),
     ),
-    Emotion.NEUTRAL: _seen(
+    Emotion.NEUTRAL: _face_cues(
         Emotion.NEUTRAL,
         ("flat_mouth", "level mouth", False),
         ("flat_brows", "level brows", True),
@@ -87,43 +87,43 @@ FACE_CUES: dict[Emotion, tuple[Cue, ...]] = {
 """What a face or body can show, three cues an emotion; a clip shows one or two of them."""
 
 VOICE_CUES: dict[Emotion, tuple[Cue, ...]] = {
-    Emotion.HAPPINESS: _heard(
+    Emotion.HAPPINESS: _voice_cues(
         Emotion.HAPPINESS,
         ("laughter", "laughter", False),
         ("high_pitch", "bright pitch", False),
         ("fast", "quick pace", False),
     ),
-    Emotion.SADNESS: _heard(
+    Emotion.SADNESS: _voice_cues(
         Emotion.SADNESS,
         ("sobbing", "sobbing", False),
         ("falling", "falling pitch", False),
         ("quiet", "faint voice", False),
     ),
-    Emotion.ANGER: _heard(
+    Emotion.ANGER: _voice_cues(
         Emotion.ANGER,
         ("loud", "loud voice", False),
         ("growl", "growling", False),
         ("thuds", "pounding thuds", True),
     ),
-    Emotion.SURPRISE: _heard(
+    Emotion.SURPRISE: _voice_cues(
         Emotion.SURPRISE,
         ("gasp", "gasp", False),
         ("rising", "rising pitch", False),
         ("long_oh", "drawn-out oh", False),
     ),
-    Emotion.DISGUST: _heard(
+    Emotion.DISGUST: _voice_cues(
         Emotion.DISGUST,
         ("groan", "groan", False),
         ("cough", "retching", False),
         ("hiss", "hissing", False),
     ),
-    Emotion.FEAR: _heard(
+    Emotion.FEAR: _voice_cues(
         Emotion.FEAR,
         ("tremor", "trembling voice", False),
         ("scream", "scream", False),
         ("breaths", "rapid breaths", True),
     ),
-    Emotion.NEUTRAL: _heard(
+    Emotion.NEUTRAL: _voice_cues(
         Emotion.NEUTRAL,
         ("monotone", "even pitch", False),
         ("slow", "measured pace", False),

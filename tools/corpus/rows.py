@@ -73,7 +73,7 @@ def preferences(scene: Scene) -> list[PreferenceRow]:
 
     y_w names a cue that is there and fits; y_l^vr one that is there and shows nothing; y_l^er one that fits and is
     not there. Asked about one cue, the answer is a verdict alone: the cue is in the question, so the wrong verdict is
-    the spurious answer where the cue is irrelevant and the hallucinated one where it is absent, and fills both places.
+    the spurious answer where the cue is irrelevant and the hallucinated one where it is absent, and is used for both.
     """
     rng = np.random.default_rng((scene.seed, 1))
     rows: list[tuple[Modality, str, str, str, str, str]] = []

@@ -60,7 +60,7 @@ class Scene:
     """Where the head is off the middle, in fractions of the frame."""
     seed: int
     extras: tuple[Cue, ...] = ()
-    """Further things that are there and show no emotion, to be seen or heard."""
+    """Further things that are there and show no emotion, visible or audible."""
 
     @property
     def agrees(self) -> bool:

@@ -179,6 +179,6 @@ def _seeds(seeds: Any, path: Path) -> tuple[int, ...]:
 
 def _only(entry: Any, known: set[str], where: str) -> None:
     if not isinstance(entry, Mapping):
-        raise DataError(f"{where} is no table of settings but {entry!r}; write it as `[[runs]]` or `[base]`.")
+        raise DataError(f"{where} is {entry!r}, not a table of settings; write it as `[[runs]]` or `[base]`.")
     if unknown := sorted(entry.keys() - known):
         raise DataError(f"{where} has the unknown field {unknown[0]}; known ones: {', '.join(sorted(known))}.")

@@ -89,7 +89,7 @@ def draw(grid: Grid, results: Sequence[RunResult]) -> str:
 
 
 def svg_text(figure: Figure, salt: str) -> str:
-    """A figure as SVG, the same whenever it is drawn; the salt tells the marks of several on one page apart."""
+    """A figure as SVG, the same whenever it is drawn; the salt keeps the marks of several on one page distinct."""
     from matplotlib import rc_context
 
     sink = io.StringIO()

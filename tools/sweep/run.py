@@ -143,20 +143,20 @@ def _plan(grid: Grid, options: SweepOptions) -> Iterator[tuple[str, int, Job]]:
     untrained = seeds if SEED in options.model else seeds[:1]  # one model is one result, whatever the runs' seeds
     if grid.base is not None and options.questions is not None:
         for seed in untrained:
-            yield grid.base.name, seed, _judged(options, seed, "")
+            yield grid.base.name, seed, _model_job(options, seed, "")
     for run in grid.runs:
         if options.only and run.name not in options.only:
             continue
         for seed in untrained if run.decoding else seeds:
             if run.decoding:
-                yield run.name, seed, _judged(options, seed, run.decoding)
+                yield run.name, seed, _model_job(options, seed, run.decoding)
             else:
                 settings = {**grid.settings, **(options.settings or {}), **run.settings}
                 config = sweep_config(settings, seed, options)
                 yield run.name, seed, Job(config, str(config.out / "final"), "", config.out / "bench")
 
 
-def _judged(options: SweepOptions, seed: int, decoding: str) -> Job:
+def _model_job(options: SweepOptions, seed: int, decoding: str) -> Job:
     folder = f"base-{seed}" if SEED in options.model else "base"
     return Job(None, _model(options, seed), decoding, options.out / "-".join(filter(None, (folder, decoding))))
 
@@ -194,11 +194,11 @@ def _do(job: Job, questions: Sequence[Question] | None, options: SweepOptions) -
     if job.config is not None:
         measures = training_measures(train_preferences(job.config))
     if questions is not None:
-        measures |= _judge(job, questions, options)
+        measures |= _evaluate(job, questions, options)
     return measures
 
 
-def _judge(job: Job, questions: Sequence[Question], options: SweepOptions) -> dict[str, float]:
+def _evaluate(job: Job, questions: Sequence[Question], options: SweepOptions) -> dict[str, float]:
     """A model's columns, from the job's folder where they are already there for all that they depend on."""
     file, store, name = job.folder / "measures.json", FeatureStore.open(options.cache), job.folder.name
     asked = json_sha256(

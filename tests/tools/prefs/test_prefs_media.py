@@ -143,7 +143,7 @@ def test_prompts_of_a_folder_replace_ours(run, scenes, tmp_path):
         ("agreement.txt", "$code $emotion $audio_caption", r"has no \$video_caption"),
         ("agreement.txt", "$code $emotion $audio_caption $video_caption $label", r"asks for \$label"),
         ("text_guess.txt", "$question $choices costs 5$", "begins no placeholder"),
-        ("agree.txt", "$code", "no step's prompt"),
+        ("agree.txt", "$code", "not the prompt of a step"),
     ],
 )
 def test_unfit_prompts_are_refused_before_anything_is_sent(run, scenes, tmp_path, name, text, said):

@@ -172,7 +172,7 @@ def test_faults_of_surveys_and_answers_are_named(rows_file, tmp_path):
     with pytest.raises(DataError, match="another survey"):
         read_verdicts(tmp_path / "survey", [tmp_path / "other.json"])
     (tmp_path / "other.json").write_text('{"a": 1}')
-    with pytest.raises(DataError, match="no file of answers"):
+    with pytest.raises(DataError, match="not a file of answers"):
         read_verdicts(tmp_path / "survey", [tmp_path / "other.json"])
     with pytest.raises(MissingFileError, match="nothing"):
         read_verdicts(tmp_path / "survey", [tmp_path / "nothing.json"])
@@ -221,7 +221,7 @@ def test_the_page_is_done_by_keyboard_and_keeps_progress(browser, rows_file, tmp
         browser.find_element(By.TAG_NAME, "body").send_keys(*keys)
 
     def place():
-        return browser.find_element(By.ID, "place").text
+        return browser.find_element(By.ID, "position").text
 
     browser.get(address)
     browser.find_element(By.CSS_SELECTOR, "#who button").click()

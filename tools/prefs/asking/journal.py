@@ -105,7 +105,7 @@ class Journal:
         elif entry["type"] == "reply":
             text, reason = entry["text"], entry["finish_reason"]
             if not (isinstance(text, str) and isinstance(reason, str)):
-                raise TypeError("its text or finish_reason is no text")
+                raise TypeError("its text or finish_reason is not a string")
             read, written = (int(entry[name]) for name in ("prompt_tokens", "completion_tokens"))
             self._replies[str(entry["id"])] = ChatReply(text, read, written, reason)
 

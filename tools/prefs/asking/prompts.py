@@ -60,7 +60,7 @@ def load_prompts(folder: Path | None = None) -> PromptSet:
             )
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             if path.stem not in texts:
-                raise DataError(f"{path} is no step's prompt; known are {', '.join(names)}.")
+                raise DataError(f"{path} is not the prompt of a step; known ones: {', '.join(names)}.")
             texts[path.stem] = read_text(path)
             _check(path)
     return PromptSet(texts)

@@ -36,7 +36,7 @@ class ClipFacts:
         """Read the manifests of stores.
 
         Raises:
-            StoreError: One of them is no store.
+            StoreError: One of them is not a store.
         """
         facts = cls()
         for path in stores:

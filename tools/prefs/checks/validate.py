@@ -22,7 +22,7 @@ from avem.tools.prefs.checks.textonly import separation
 from avem.tools.prefs.formats import is_reference, load_entries, reference_item, rejected_answers
 
 LENGTH_RATIO = 1.25
-"""A chosen answer so much longer or shorter than a rejected one, at the median, can be told by its length."""
+"""A chosen answer so much longer or shorter than a rejected one, at the median, can be recognised by its length."""
 SEPARABLE = 0.75
 """Share of pairs that words alone may rank right before it is said; 0.5 is chance."""
 REASONING = "reasoning_basic"
@@ -59,7 +59,7 @@ def validate(
 
     Raises:
         MissingFileError: A file or store is not there.
-        DataError: A file of the reference's form is no JSON list, or there are no rows.
+        DataError: A file in the reference's form is not a JSON list, or holds no rows.
     """
     facts = ClipFacts.read(stores)
     report = Report(path=str(path))
@@ -69,21 +69,21 @@ def validate(
         report.rows += 1
         if (row := _parse(number, item, report)) is not None:
             rows.append((number, row))
-            _judge_row(number, row, lengths, report, tokens)
+            _check_row(number, row, lengths, report, tokens)
     if not report.rows:
         raise DataError(f"{path} holds no rows.")
-    _judge_repeats(rows, report)
+    _check_repeats(rows, report)
     report.faults += leak_faults(rows, benchmarks, facts)
     report.counts = _counts([row for _, row in rows])
     report.lengths = [_balance(kind, found) for kind, found in sorted(lengths.items())]
     report.text_only = separation([row for _, row in rows], seed) if rows else []
-    _judge_whole(report)
+    _check_file(report)
     report.faults.sort(key=lambda fault: (fault.line, fault.kind))
     return report
 
 
 def _items(path: Path, report: Report) -> Iterator[tuple[int, Any]]:
-    """Objects with their line, or entry in the reference's form; lines that are no JSON become faults."""
+    """Objects with their line, or entry in the reference's form; lines that are not JSON become faults."""
     if is_reference(path):
         for number, entry in enumerate(load_entries(path), start=1):
             yield number, reference_item(entry, number)
@@ -109,7 +109,7 @@ def _parse(number: int, item: Any, report: Report) -> PreferenceRow | None:
     return PreferenceRow(**item | known)
 
 
-def _judge_row(
+def _check_row(
     number: int, row: PreferenceRow, lengths: dict[str, _Lengths], report: Report, tokens: Collection[str]
 ) -> None:
     chosen = words_of(row.chosen)
@@ -137,7 +137,7 @@ def _giveaway(named: frozenset[Emotion], others: Sequence[frozenset[Emotion]]) -
     return f"the chosen answer names {said}, the rejected ones {rest}"
 
 
-def _judge_repeats(rows: Sequence[tuple[int, PreferenceRow]], report: Report) -> None:
+def _check_repeats(rows: Sequence[tuple[int, PreferenceRow]], report: Report) -> None:
     ids: dict[str, int] = {}
     asked: dict[tuple[str, str], int] = {}
     for number, row in rows:
@@ -163,7 +163,7 @@ def _balance(kind: str, found: _Lengths) -> LengthBalance:
     )
 
 
-def _judge_whole(report: Report) -> None:
+def _check_file(report: Report) -> None:
     """Faults of the file as a whole stand on line 0."""
     for balance in report.lengths:
         if not 1 / LENGTH_RATIO <= balance.median_ratio <= LENGTH_RATIO:

@@ -115,7 +115,7 @@ class Pipeline:
         self.ledger.reject(Rejection(state.clip.clip_id, step, reason, level, item, passing))
 
     async def look_into(self, states: Sequence[ClipState]) -> None:
-        """Find out which clips have sound and which have pictures; a lacking side is noted, not the clip dropped."""
+        """Find out which clips have sound and which have pictures; a missing side is noted; the clip stays."""
         found = await asyncio.gather(*(asyncio.to_thread(self._sides, state.clip) for state in states))
         for state, (sides, problem) in zip(states, found, strict=True):
             state.sides = sides

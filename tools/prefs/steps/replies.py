@@ -77,7 +77,7 @@ def read_reply(text: str, finish_reason: str, step: Step, context: Context) -> R
         return Reading(faults=("it is not one JSON object",))
     if isinstance(value, dict):
         value = _tidy(value, step)
-    faults = faults_of(value, step.schema) or _judge(value, step, context)
+    faults = faults_of(value, step.schema) or _content_faults(value, step, context)
     return Reading(faults=tuple(faults)) if faults else Reading(value=value)
 
 
@@ -120,7 +120,7 @@ def _letter(answer: Any) -> Any:
     return answer.strip().strip("().").upper() if isinstance(answer, str) else answer
 
 
-def _judge(value: dict[str, Any], step: Step, context: Context) -> list[str]:
+def _content_faults(value: dict[str, Any], step: Step, context: Context) -> list[str]:
     faults = [f"{where} is not in English" for where, text in _texts(value) if not is_english(text)]
     if step.schema in (CHOICES, YES_NO):
         for number, item in enumerate(value["questions"], start=1):

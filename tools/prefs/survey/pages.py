@@ -23,7 +23,7 @@ from avem.sealed.checksums import seal
 from avem.text.escaping import script_json, xml_text
 from avem.tools.prefs.formats import mp4_of, read_rows
 
-JUDGEMENTS = (
+RATINGS = (
     "What it names is in the clip and explains the emotion",
     "What it names is in the clip but does not explain the emotion",
     "What it names is not in the clip",
@@ -102,7 +102,7 @@ def make_survey(options: SurveyOptions) -> list[SurveyItem]:
     Raises:
         MissingFileError: The source, or a clip, is not there.
         DataError: The source is neither a benchmark nor preference rows, or names a clip outside `media`.
-        SettingError: The output folder holds something that is no survey.
+        SettingError: The output folder holds something that is not a survey.
     """
     reads = [options.source, options.verified]
     folder_target(options.out, SURVEY, reads=reads, roots=[options.media])
@@ -172,7 +172,7 @@ def items_of(source: Question | PreferenceRow) -> list[SurveyItem]:
             source.question,
             getattr(source, kind),
             "What is true of this answer?",
-            JUDGEMENTS,
+            RATINGS,
             expected,
             source.row_id,
         )

@@ -82,7 +82,7 @@ def read_verdicts(survey: Path, results: Iterable[Path], attention: float = ATTE
 
     Raises:
         MissingFileError: The key or a file is not there.
-        DataError: A file is of another survey, or no file of answers.
+        DataError: A file is of another survey, or is not a file of answers.
     """
     key = read_key(survey)
     items = {item["id"]: item for item in key["items"]}
@@ -184,7 +184,7 @@ def _votes(path: Path, survey: str, items: Mapping[str, Any]) -> list[Vote]:
             else _from_label_studio(content, items)
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
-        raise DataError(f"{path} is no file of answers ({type(error).__name__}: {error}).") from error
+        raise DataError(f"{path} is not a file of answers ({type(error).__name__}: {error}).") from error
 
 
 def _from_page(content: Mapping[str, Any], path: Path, survey: str, items: Mapping[str, Any]) -> list[Vote]:

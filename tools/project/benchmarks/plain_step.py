@@ -140,9 +140,9 @@ class PlainStep:
         words = self._model.language_model.get_input_embeddings()(ids.clamp(min=0).to(self._model.device))
         frames = iter(() if video is None else video.chunk(self._shapes["video"].shape[0]))
         pieces = []
-        for place, token in enumerate(ids.tolist()):
+        for index, token in enumerate(ids.tolist()):
             if token >= 0:
-                pieces.append(words[place : place + 1])
+                pieces.append(words[index : index + 1])
             elif token == -200:
                 pieces.append(next(frames))
             elif audio is not None:

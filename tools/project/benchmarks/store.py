@@ -42,7 +42,7 @@ Rows = Annotated[int, typer.Option(help="Rows of 4.2 MB.")]
 
 
 @contextmanager
-def _workplace(folder: Path | None) -> Iterator[Path]:
+def _scratch_folder(folder: Path | None) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=folder) as name:
         yield Path(name)
 
@@ -83,24 +83,24 @@ def drop_from_memory(path: Path) -> None:
 @app.command()
 def rows(count: Rows = 128, repeats: Annotated[int, typer.Option()] = 5, folder: Folder = None) -> None:
     """Random rows, read in batches of 8 into one buffer."""
-    with _workplace(folder) as place:
+    with _scratch_folder(folder) as scratch:
         features = torch.randn((count, *ROW_SHAPE), generator=torch.Generator().manual_seed(0)).half()
         values = features.numpy()
         for dtype in ("float16", "int8"):
-            fill(place / dtype, features, dtype)
-        values.tofile(place / "plain")
-        with h5py.File(place / "rows.h5", "w") as file:
+            fill(scratch / dtype, features, dtype)
+        values.tofile(scratch / "plain")
+        with h5py.File(scratch / "rows.h5", "w") as file:
             file.create_dataset("features", data=values, chunks=(1, *ROW_SHAPE))
-        plain = np.memmap(place / "plain", np.float16, "r", shape=values.shape)
+        plain = np.memmap(scratch / "plain", np.float16, "r", shape=values.shape)
         del features, values
         order = np.random.default_rng(0).permutation(count)
         batches = [order[start : start + BATCH] for start in range(0, count, BATCH)]
-        _read_warm(place, plain, batches, repeats)
+        _read_warm(scratch, plain, batches, repeats)
         del plain
-        _read_cold(place, batches)
+        _read_cold(scratch, batches)
 
 
-def _read_warm(place: Path, plain: npt.NDArray[np.float16], batches: list[Any], repeats: int) -> None:
+def _read_warm(scratch: Path, plain: npt.NDArray[np.float16], batches: list[Any], repeats: int) -> None:
     buffer = torch.empty((BATCH, *ROW_SHAPE), dtype=torch.float16)
     target = buffer.numpy()
 
@@ -113,7 +113,7 @@ def _read_warm(place: Path, plain: npt.NDArray[np.float16], batches: list[Any], 
         return read
 
     def store_side(dtype: str, *, check: bool = True) -> Callable[[], None]:
-        store = FeatureStore.open(place / dtype, check=check)
+        store = FeatureStore.open(scratch / dtype, check=check)
 
         def read() -> None:
             for batch in batches:
@@ -121,14 +121,14 @@ def _read_warm(place: Path, plain: npt.NDArray[np.float16], batches: list[Any], 
 
         return read
 
-    array = zarr.open_group(place / "float16", mode="r")["video/benchmark/features"]
+    array = zarr.open_group(scratch / "float16", mode="r")["video/benchmark/features"]
     sides = {
         "np.memmap": row_by_row(plain),
         "avem": store_side("float16"),
         "avem, unchecked": store_side("float16", check=False),
         "avem, int8 rows": store_side("int8"),
         "avem, int8 rows, unchecked": store_side("int8", check=False),
-        "h5py": row_by_row(h5py.File(place / "rows.h5")["features"]),
+        "h5py": row_by_row(h5py.File(scratch / "rows.h5")["features"]),
         "zarr-python": row_by_row(array),
     }
     seconds = alternate(sides, repeats)
@@ -138,7 +138,7 @@ def _read_warm(place: Path, plain: npt.NDArray[np.float16], batches: list[Any], 
         pass
     else:
         with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
-            again = zarr.open_group(place / "float16", mode="r")["video/benchmark/features"]
+            again = zarr.open_group(scratch / "float16", mode="r")["video/benchmark/features"]
             seconds |= alternate({"zarr-python with zarrs": row_by_row(again)}, repeats)
     count = sum(map(len, batches))
     size = count * int(np.prod(ROW_SHAPE)) * 2 / 1e9
@@ -152,10 +152,10 @@ def _read_warm(place: Path, plain: npt.NDArray[np.float16], batches: list[Any], 
     )
 
 
-def _read_cold(place: Path, batches: list[Any]) -> None:
+def _read_cold(scratch: Path, batches: list[Any]) -> None:
     buffer = torch.empty((BATCH, *ROW_SHAPE), dtype=torch.float16)
     size = buffer.nbytes // BATCH
-    handle = os.open(place / "plain", os.O_RDONLY)
+    handle = os.open(scratch / "plain", os.O_RDONLY)
     block = memoryview(bytearray(2**23))
 
     def sequential() -> None:
@@ -169,7 +169,7 @@ def _read_cold(place: Path, batches: list[Any]) -> None:
                 os.preadv(handle, [block[:size]], int(row) * size)
 
     def store_side() -> None:
-        store = FeatureStore.open(place / "float16")
+        store = FeatureStore.open(scratch / "float16")
         for batch in batches:
             store.video(batch, buffer)
 
@@ -181,7 +181,7 @@ def _read_cold(place: Path, batches: list[Any]) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(3):
         for name, run in sides.items():
-            drop_from_memory(place)
+            drop_from_memory(scratch)
             begin = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - begin)
@@ -199,22 +199,22 @@ def _read_cold(place: Path, batches: list[Any]) -> None:
 @app.command()
 def whole(count: Rows = 128, repeats: Annotated[int, typer.Option()] = 3, folder: Folder = None) -> None:
     """Writing with fsync, and verifying, against plain files of the same bytes."""
-    with _workplace(folder) as place:
+    with _scratch_folder(folder) as scratch:
         features = torch.randn((count, *ROW_SHAPE), generator=torch.Generator().manual_seed(0)).half()
 
         def plain() -> None:
-            with (place / "plain").open("wb") as file:
+            with (scratch / "plain").open("wb") as file:
                 for start in range(0, count, ROWS_PER_SHARD):
                     file.write(features[start : start + ROWS_PER_SHARD].numpy().data)
                     file.flush()
                     os.fsync(file.fileno())
 
         written = _alternate_writing(
-            {"plain file": plain, "avem": lambda: fill(place / "store", features, "float16")}, place, repeats
+            {"plain file": plain, "avem": lambda: fill(scratch / "store", features, "float16")}, scratch, repeats
         )
         block = memoryview(bytearray(2**22))
         shards = [
-            shard_path(place / "store/video/benchmark/features", index, 4)
+            shard_path(scratch / "store/video/benchmark/features", index, 4)
             for index in range(-(-count // ROWS_PER_SHARD))
         ]
 
@@ -224,7 +224,7 @@ def whole(count: Rows = 128, repeats: Annotated[int, typer.Option()] = 3, folder
                     while file.readinto(block):
                         pass
 
-        store = FeatureStore.open(place / "store")
+        store = FeatureStore.open(scratch / "store")
         checked = alternate({"reading the files": read, "verify": lambda: store.verify()}, repeats)
         size = features.nbytes / 1e9
         show(
@@ -242,12 +242,12 @@ def whole(count: Rows = 128, repeats: Annotated[int, typer.Option()] = 3, folder
         )
 
 
-def _alternate_writing(sides: dict[str, Callable[[], None]], place: Path, repeats: int) -> dict[str, float]:
+def _alternate_writing(sides: dict[str, Callable[[], None]], scratch: Path, repeats: int) -> dict[str, float]:
     """Median seconds of each side, each on a clean folder and a disk that has nothing else left to write."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, write in sides.items():
-            for old in place.iterdir():
+            for old in scratch.iterdir():
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
             os.sync()
             begin = time.perf_counter()
@@ -276,8 +276,8 @@ def opening(
     store: Annotated[Path | None, typer.Option(help="Where the store is, or is made and kept.")] = None,
 ) -> None:
     """Open a store of many clips with tiny rows, in a process of its own."""
-    with _workplace(None) as place:
-        path = store or place / "store"
+    with _scratch_folder(None) as scratch:
+        path = store or scratch / "store"
         if not path.exists():
             _make_large(path, clips)
         command = [sys.executable, "-c", OPEN_ONCE, str(path)]

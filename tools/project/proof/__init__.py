@@ -1,1 +1,1 @@
-"""The proof: the claims of the paper, judged on a corpus in which every cue is known."""
+"""The proof: the claims of the paper, evaluated on a corpus in which every cue is known."""

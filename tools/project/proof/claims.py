@@ -1,4 +1,4 @@
-"""The paper's claims as comparisons that can come out either way; `verdicts.py` judges them."""
+"""The paper's claims as comparisons that can come out either way; `verdicts.py` decides them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OWN = "avem"
 
 
 def paper_claims() -> Sequence[Claim]:
-    """Every claim that is judged, in the paper's order."""
+    """Every claim that is decided, in the paper's order."""
     return [*_rivals(), *_components(), *_inputs(), *_answers(), *_strengths()]
 
 

@@ -50,7 +50,7 @@ MEASURES = {
 
 
 def cell_of(question: Question) -> int:
-    """The place in `CELLS` of a benchmark question of the controlled corpus."""
+    """The position in `CELLS` of a benchmark question of the controlled corpus."""
     side = question.task.rsplit("_", 1)[-1]
     if question.task.startswith("reasoning_basic"):
         return CELLS.index(f"basic_{side}")
@@ -92,8 +92,8 @@ def measures(sums: Floats) -> dict[str, Floats]:
 
 def _no_rate(sums: Floats, side: str) -> Floats:
     """Percent of a side's stress questions on any wrong cue that are answered No, float64 [...]."""
-    places = [CELLS.index(f"stress_{side}_{kind}") for kind in WRONG]
-    asked, right = np.moveaxis(sums[..., places].sum(axis=-1), -1, 0)
+    cells = [CELLS.index(f"stress_{side}_{kind}") for kind in WRONG]
+    asked, right = np.moveaxis(sums[..., cells].sum(axis=-1), -1, 0)
     return np.asarray(100 * right / asked)
 
 
@@ -105,7 +105,7 @@ def resampled(
 ) -> tuple[dict[str, dict[str, Floats]], dict[str, dict[str, Floats]]]:
     """Measures of runs of several seeds, and their bootstrap over clips.
 
-    All runs are judged on the same draws, so differences of what is returned are paired.
+    All runs are measured on the same draws, so differences of what is returned are paired.
 
     Args:
         runs: Name to float64 [seeds, clips, 2, K]; the same clips in every run.

@@ -1,8 +1,8 @@
-"""The proof's encoders: small ones that were taught to see and hear cues, as released ones were taught on much data.
+"""The proof's encoders: small ones, trained to recognise cues, as released ones are trained on much data.
 
-They are trained once, on scenes and persons of their own that are drawn and never written, to tell which of all cues
-are there; the heads that tell are thrown away. Features of random weights hold the same, but too deeply for a language
-model of two million weights to look a cue up in them.
+They are trained once, on scenes and persons of their own that are drawn and never written, to predict which cues are
+there; the heads that predict them are thrown away. Features of random weights hold the same, but too deeply for a
+language model of two million weights to look a cue up in them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ EPOCHS = {Modality.VISUAL: 8, Modality.AUDIO: 6}
 
 
 def teach_encoders(directory: Path, scenes: Split = SCENES) -> tuple[Path, Path]:
-    """Write a LanguageBind-Video tower and a Whisper encoder that see and hear cues; returns their folders.
+    """Write a LanguageBind-Video tower and a Whisper encoder that recognise cues; returns their folders.
 
     Args:
         directory: Where they go; those that are there stay, unless one of them is missing.
@@ -126,6 +126,6 @@ def _teach(
 
 
 def _cues(side: Modality) -> list[str]:
-    """Names of everything that can be seen, or heard."""
+    """Names of all cues of a modality."""
     catalogue = VOICE_CUES if side == Modality.AUDIO else FACE_CUES
     return [cue.name for cues in (*catalogue.values(), MEANINGLESS[side]) for cue in cues]

@@ -27,7 +27,7 @@ from avem.reading import read_text
 from avem.text.terminal import show
 from avem.tools.project.proof.figure import draw_claims
 from avem.tools.project.proof.record import Record
-from avem.tools.project.proof.tables import Judged, grid_results, judge_record, make_sheets
+from avem.tools.project.proof.tables import Evaluation, evaluate_record, grid_results, make_sheets
 from avem.tools.project.proof.verdicts import LEVEL, SAME
 from avem.tools.sweep.grid import read_grid
 from avem.tools.sweep.outcome import draw
@@ -41,25 +41,25 @@ LEDE = (
 )
 
 
-def draw_figures(judged: Judged) -> dict[str, str]:
+def draw_figures(evaluation: Evaluation) -> dict[str, str]:
     """Every figure by name as SVG: `claims`, and `strengths`, Fig. 11 on the proof's ground; none without its runs."""
     grid = read_grid("strengths")
-    results = grid_results(grid, judged.point)
-    figures = {"claims": draw_claims(judged.verdicts), "strengths": draw(grid, results) if results else ""}
+    results = grid_results(grid, evaluation.point)
+    figures = {"claims": draw_claims(evaluation.verdicts), "strengths": draw(grid, results) if results else ""}
     return {name: svg for name, svg in figures.items() if svg}
 
 
 def write_page(path: Path, record: Record) -> dict[str, Sheet]:
     """Write every table and figure of raw results as one HTML page, and return the tables by name."""
-    judged = judge_record(record)
-    sheets = make_sheets(judged)
+    evaluation = evaluate_record(record)
+    sheets = make_sheets(evaluation)
     page = page_environment().get_template("sheets.html.jinja")
     content = page.render(
         over="Proof",
         title="What holds of the paper, where every cue is known",
         lede=LEDE,
         sheets=list(sheets.values()),
-        pictures=list(map(Markup, draw_figures(judged).values())),
+        pictures=list(map(Markup, draw_figures(evaluation).values())),
         version=__version__,
     )
     save_page(path, content)
@@ -104,13 +104,13 @@ def main(
 ) -> None:
     """Make the tables of a page, and its figures, again from raw results."""
     try:
-        judged = judge_record(Record.read(results))
-        blocks = {name: sheet.form("markdown") for name, sheet in make_sheets(judged).items()}
+        evaluation = evaluate_record(Record.read(results))
+        blocks = {name: sheet.form("markdown") for name, sheet in make_sheets(evaluation).items()}
         text = read_text(page)
         filled = fill(text, blocks, prefix)
         if filled == text and not any(mark in text for mark in _marks(blocks, prefix)):
             raise DataError(f"{page} has no mark such as {_marks(blocks, prefix)[0]} for these results; add one.")
-        pictures = {} if figures is None else draw_figures(judged)
+        pictures = {} if figures is None else draw_figures(evaluation)
         targets = {
             name: file_target(Path(figures or "") / f"{prefix or 'proof'}-{name}.svg", FIGURE, option="--figures")
             for name in pictures

@@ -67,24 +67,24 @@ def probe(model_path: str, cache: Path, questions: Sequence[Question], folder: P
     rows = resolve_clips(store.clips, questions).rows
     clips = sorted({question.video for question in questions})
     sums = {name: np.zeros((len(clips), 2)) for name in PROBES}
-    place = {clip: number for number, clip in enumerate(clips)}
+    index = {clip: number for number, clip in enumerate(clips)}
     predictor = FeaturePredictor(model, store, STYLE, 1)
     with AnswerLog(folder / "swap.jsonl") as log:
         for swapped in swap_probe(predictor, questions, rows, log, resamples=0).items:
-            sums[f"shift_{swapped.asked}"][place[swapped.clip]] += (1, abs(swapped.shift))
+            sums[f"shift_{swapped.asked}"][index[swapped.clip]] += (1, abs(swapped.shift))
     for seen in attention_probe(predictor, questions, rows, resamples=0).items:
         media = seen.video + seen.audio
-        sums["attention_media"][place[seen.clip]] += (1, 100 * media)
+        sums["attention_media"][index[seen.clip]] += (1, 100 * media)
         if asked := ASKED.get(seen.task):
             own = seen.audio if asked == "audio" else seen.video
-            sums[f"attention_{asked}"][place[seen.clip]] += (1, 100 * own / media)
+            sums[f"attention_{asked}"][index[seen.clip]] += (1, 100 * own / media)
         else:
-            sums["attention_even"][place[seen.clip]] += (1, evenness(seen.video, seen.audio))
+            sums["attention_even"][index[seen.clip]] += (1, evenness(seen.video, seen.audio))
     for streams, shown in {"both": STREAMS, "video": ("video",), "audio": ("audio",)}.items():
         for question, right in _emotions(
             FeaturePredictor(model, store, STYLE, 1, shown), questions, rows, folder / streams
         ):
-            sums[f"emotion_{streams}"][place[question.video]] += (1, 100 * right)
+            sums[f"emotion_{streams}"][index[question.video]] += (1, 100 * right)
     write_atomic(file, _npz(clips, digest, sums))
     return file
 

@@ -34,7 +34,7 @@ class Record:
 
     Args:
         clips: Name of every clip.
-        questions: int64 [Q, 2]: place in `clips`, place in `CELLS`.
+        questions: int64 [Q, 2]: index into `clips`, index into `CELLS`.
         right: Run to seed to bool [Q].
         about: Whatever else is worth keeping: settings, times, numbers of the probes.
     """
@@ -57,8 +57,8 @@ class Record:
         """
         first = next(iter(next(iter(runs.values())).values()))
         ids = [outcome.question.id for outcome in first]
-        clips, places = np.unique([outcome.question.video for outcome in first], return_inverse=True)
-        questions = np.column_stack([places, [cell_of(outcome.question) for outcome in first]])
+        clips, indices = np.unique([outcome.question.video for outcome in first], return_inverse=True)
+        questions = np.column_stack([indices, [cell_of(outcome.question) for outcome in first]])
         right: dict[str, dict[int, Bits]] = {}
         for run, seeds in runs.items():
             for seed, outcomes in seeds.items():
@@ -70,18 +70,18 @@ class Record:
     def counts(self) -> dict[str, Floats]:
         """Run to float64 [seeds, clips, 2, len(CELLS)], questions and right answers; some runs have more seeds.
 
-        The first seeds of all runs are the same: those of a run that lacks one between its others end before it.
+        The first seeds of all runs are the same: a run that is missing one of them ends before it.
         """
         order = sorted({seed for own in self.right.values() for seed in own})
         asked = np.zeros((len(self.clips), len(CELLS)))
-        places = tuple(self.questions.T)
-        np.add.at(asked, places, 1)
+        cells = tuple(self.questions.T)
+        np.add.at(asked, cells, 1)
         found = {}
         for run, own in self.right.items():
             stacked = []
             for seed in takewhile(own.__contains__, order):
                 right = np.zeros_like(asked)
-                np.add.at(right, places, own[seed])
+                np.add.at(right, cells, own[seed])
                 stacked.append(np.stack([asked, right], axis=1))
             if stacked:
                 found[run] = np.stack(stacked)

