@@ -116,8 +116,8 @@ def locate_model(name_or_path: str | Path, option: str) -> Path:
         problem = found.problem if found.path else "it is not in the Hugging Face cache"
         raise MissingFileError(
             f"{found.name} can't be used: {problem}, and {error}; run `hf download {found.name}` on a connected "
-            "machine (needed are its config.json and its weights, model*.safetensors or pytorch_model*.bin) and give the "
-            f"folder with {option}."
+            "machine (needed are its config.json and its weights, model*.safetensors or pytorch_model*.bin) and give "
+            f"the folder with {option}."
         ) from error
 
 

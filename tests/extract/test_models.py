@@ -124,7 +124,7 @@ def test_the_command_lists_needs_path_and_size(hub, tmp_path, capsys, monkeypatc
     out = run(capsys, monkeypatch)
     assert "openai/whisper-large-v3: audio encoder of `avem extract` (--audio-encoder)" in out
     assert "needs config.json, model.safetensors" in out
-    assert "fetched from the hub when first used" in out
+    assert "downloaded from the hub when first used" in out
     assert "hf download LanguageBind/LanguageBind_Video_merge" in out
     assert "chaubeyG/AVERE-7B" in out
     folder = make_random_whisper(tmp_path / "m")
