@@ -1,4 +1,4 @@
-"""avem: audiovisual emotion models trained and judged from a feature store.
+"""avem: audiovisual emotion models trained and evaluated from a feature store.
 
 The rooms are `avem.extract`, `avem.cache`, `avem.train`, `avem.evaluate` and `avem.tools`; `docs/architecture.md`
 draws the house. Importing `avem` imports none of them.

@@ -12,7 +12,7 @@ CODES = "aAbBcdDeFGHIjklmMnpPsSTuUVwWxXyYZ"
 
 
 def frozen_date(template: Any) -> dict[str, str]:
-    """Arguments for `apply_chat_template` under which a template writes `DATE` in place of today.
+    """Arguments for `apply_chat_template` under which a template writes `DATE` instead of today's date.
 
     A model would otherwise be trained, scored and evaluated on another prompt each day.
 

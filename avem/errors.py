@@ -29,7 +29,7 @@ class WriteError(AvemError, OSError):
 
 
 class DataError(AvemError, ValueError):
-    """A file whose content is not what its format says: the message names the file and the place in it."""
+    """A file whose content is not what its format says: the message names the file and the position in it."""
 
 
 class MediaError(AvemError):

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from avem.errors import DataError, SettingError
 from avem.guards.disk import writing
 from avem.guards.output_kinds import PAGE, FileKind, FolderKind, mark
-from avem.guards.outputs import Reads, file_target, folder_place, folder_target
+from avem.guards.outputs import Reads, file_target, folder_path, folder_target
 from avem.guards.secrets import mask_distinct, mask_json
 from avem.reading import advise, parse_json, read_bytes, read_json
 
@@ -64,7 +64,7 @@ def claim_directory(directory: Path, name: str, settings: Mapping[str, Any], wha
         SettingError: The folder holds something else, or the same made by other settings, or it is a file.
         WriteError: It can't be written.
     """
-    where = folder_place(directory)
+    where = folder_path(directory)
     path, settings = directory / name, mask_json(settings)
     if path.is_file():
         try:
@@ -95,9 +95,9 @@ def sync_directory(directory: Path) -> None:
 def replace_directory(
     directory: Path, fill: Callable[[Path], None], kind: FolderKind | None = None, *, reads: Reads = ()
 ) -> None:
-    """Build a directory beside its final path and rename it there whole, in place of an older one that avem made.
+    """Build a directory beside its final path and rename it there when complete, replacing an older one that avem made.
 
-    Files get the permissions that the process' umask gives, whoever wrote them.
+    Files get the permissions that the process' umask gives, even where a library wrote them.
 
     Args:
         directory: The final path; where it is a symbolic link, what that leads to is replaced.
@@ -138,11 +138,11 @@ def replace_directory(
 def _apply_umask(fresh: Path) -> None:
     """Give every file below a new directory the mode that the umask gives, which the directory itself shows."""
     mode = stat.S_IMODE(fresh.stat().st_mode)
-    for place, folders, names in os.walk(fresh):
+    for parent, folders, names in os.walk(fresh):
         for name in folders:
-            (Path(place) / name).chmod(mode)
+            (Path(parent) / name).chmod(mode)
         for name in names:
-            path = Path(place) / name
+            path = Path(parent) / name
             if not path.is_symlink():
                 path.chmod(mode & 0o666)
 
@@ -208,13 +208,13 @@ def _records(path: Path, parse: Callable[[dict[str, Any]], Record]) -> Iterator[
         try:
             yield parse(item)
         except KeyError as error:
-            raise DataError(f"{path} line {number} lacks the field {error}.") from error
+            raise DataError(f"{path} line {number} has no field {error}.") from error
         except (TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path} line {number}: {error}.") from error
 
 
 def save_page(path: Path, text: str) -> None:
-    """Write an HTML page atomically, in place of an older page of avem's and of nothing else.
+    """Write an HTML page atomically; it replaces an older page of avem's and nothing else.
 
     Args:
         path: The file.

@@ -27,11 +27,11 @@ HUB_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class ModelPlace:
+class ModelLocation:
     """What is known of a model without loading it."""
 
     name: str
-    place: str
+    source: str
     """`path`, `cache`, `hub`, or `nowhere`."""
     path: Path | None = None
     """Where it is on this machine."""
@@ -40,7 +40,7 @@ class ModelPlace:
     size_bytes: int = 0
     """Of these files; 0 where that is not known."""
     problem: str = ""
-    """Why it can't be used, or what the cache lacks; empty where nothing is missing."""
+    """Why it can't be used, or what is missing from the cache; empty where nothing is missing."""
 
 
 def needed_files(names: Iterable[str]) -> list[str]:
@@ -63,7 +63,7 @@ def _is_beside(name: str) -> bool:
     return bool(re.fullmatch(BESIDE, name)) and ".index." not in name
 
 
-def look_up(name_or_path: str | Path, *, ask_hub: bool = True) -> ModelPlace:
+def look_up(name_or_path: str | Path, *, ask_hub: bool = True) -> ModelLocation:
     """Find out where a model is, what is needed of it, and how large that is.
 
     Args:
@@ -74,19 +74,19 @@ def look_up(name_or_path: str | Path, *, ask_hub: bool = True) -> ModelPlace:
     if path.exists():
         return _on_disk(name, "path", path)
     if not _is_hub_id(name):
-        return ModelPlace(name, "nowhere", problem="there is no such file or folder")
+        return ModelLocation(name, "nowhere", problem="there is no such file or folder")
     cached = _cached(name)
     found = _on_disk(name, "cache", cached) if cached else None
     if found and not found.problem:
         return found
     if not ask_hub:
-        return found or ModelPlace(name, "nowhere", problem="it is not in the Hugging Face cache")
+        return found or ModelLocation(name, "nowhere", problem="it is not in the Hugging Face cache")
     try:
         sizes = _hub_files(name)
     except MissingFileError as error:
-        return found or ModelPlace(name, "nowhere", problem=str(error))
+        return found or ModelLocation(name, "nowhere", problem=str(error))
     files = needed_files(sizes)
-    return ModelPlace(name, "hub", None, tuple(files), sum(sizes[file] for file in files))
+    return ModelLocation(name, "hub", None, tuple(files), sum(sizes[file] for file in files))
 
 
 def locate_model(name_or_path: str | Path, option: str) -> Path:
@@ -94,17 +94,17 @@ def locate_model(name_or_path: str | Path, option: str) -> Path:
 
     Args:
         name_or_path: A folder, a file, or a hub id such as `openai/whisper-large-v3`.
-        option: The command-line option that would name another place, for the error message.
+        option: The command-line option that would name another path, for the error message.
 
     Returns:
         The folder or file.
 
     Raises:
-        MissingFileError: It is neither on disk nor whole in the Hugging Face cache and the hub does not give it; the
+        MissingFileError: It is neither on disk nor complete in the Hugging Face cache and the hub does not give it; the
             message says what to download.
     """
     found = look_up(name_or_path, ask_hub=False)
-    if found.place == "path" and found.path is not None:
+    if found.source == "path" and found.path is not None:
         return found.path
     if not _is_hub_id(found.name):
         raise MissingFileError(f"There is no model at {found.name}; give a folder that holds one with {option}.")
@@ -113,11 +113,11 @@ def locate_model(name_or_path: str | Path, option: str) -> Path:
     try:
         return Path(snapshot_download(found.name, allow_patterns=needed_files(_hub_files(found.name))))
     except (MissingFileError, OSError) as error:
-        lack = found.problem if found.path else "it is not in the Hugging Face cache"
+        problem = found.problem if found.path else "it is not in the Hugging Face cache"
         raise MissingFileError(
-            f"{found.name} can't be used: {lack}, and {error}; run `hf download {found.name}` on a connected machine "
-            "(needed are its config.json and its weights, model*.safetensors or pytorch_model*.bin) and give the "
-            f"folder with {option}."
+            f"{found.name} can't be used: {problem}, and {error}; run `hf download {found.name}` on a connected "
+            "machine (needed are its config.json and its weights, model*.safetensors or pytorch_model*.bin) and give "
+            f"the folder with {option}."
         ) from error
 
 
@@ -125,7 +125,7 @@ def _hub_files(name: str) -> dict[str, int]:
     """The files of a hub repository and their sizes in bytes.
 
     Raises:
-        MissingFileError: The hub does not tell; the message says why, in the middle of a sentence.
+        MissingFileError: The hub does not answer; the message says why, in the middle of a sentence.
     """
     try:
         siblings = HfApi().model_info(name, files_metadata=True, timeout=HUB_TIMEOUT_S).siblings or []
@@ -145,17 +145,17 @@ def _cached(name: str) -> Path | None:
         return None
 
 
-def _on_disk(name: str, place: str, path: Path) -> ModelPlace:
-    """A model's folder or file on this machine, and what it lacks."""
+def _on_disk(name: str, source: str, path: Path) -> ModelLocation:
+    """A model's folder or file on this machine, and what is missing from it."""
     if path.is_file():
-        return ModelPlace(name, place, path, (path.name,), path.stat().st_size)
+        return ModelLocation(name, source, path, (path.name,), path.stat().st_size)
     there = [item.relative_to(path).as_posix() for item in path.rglob("*") if item.is_file()]
     files = needed_files(there)
-    lacking = [file for index in files if index.endswith(INDEX) for file in _indexed(path / index) if file not in there]
+    missing = [file for index in files if index.endswith(INDEX) for file in _indexed(path / index) if file not in there]
     if not any(re.fullmatch("|".join(WEIGHTS), file) for file in files):
-        lacking.append("weights")
-    problem = f"{path} lacks {', '.join(lacking[:3])}" if lacking else ""
-    return ModelPlace(name, place, path, tuple(files), sum((path / file).stat().st_size for file in files), problem)
+        missing.append("weights")
+    problem = f"{path} has no {', '.join(missing[:3])}" if missing else ""
+    return ModelLocation(name, source, path, tuple(files), sum((path / file).stat().st_size for file in files), problem)
 
 
 def _indexed(index: Path) -> list[str]:

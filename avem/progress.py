@@ -83,7 +83,7 @@ def stage(name: str, total: int, unit: str = "clips") -> Iterator[Stage]:
 
 @contextmanager
 def stages(*lines: tuple[str, int, str]) -> Iterator[Sequence[Stage]]:
-    """Show stages that go on at the same time, each given as name, total and unit, while the block runs."""
+    """Show stages that run at the same time, each given as name, total and unit, while the block runs."""
     if _silent or not sys.stderr.isatty():
         yield [Stage(*line, None) for line in lines]
         return

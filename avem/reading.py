@@ -22,7 +22,7 @@ _NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
 def irregular(mode: int) -> str:
     """What a file's mode says that it is other than a file, as the end of a sentence; empty for a file.
 
-    Reading a FIFO or a device may never end, so whoever reads what a user names looks here first.
+    Reading a FIFO or a device may never end, so check a path that a user gave here before reading it.
 
     Example:
         >>> irregular(0o010644)

@@ -1,7 +1,7 @@
 """What differs between Linux, macOS and Windows, in one file: cores, locks, reads at an offset, memory used.
 
-Everything here imports on every system. Reading a store needs nothing that Windows lacks; writing one needs file locks
-that the system drops when their owner dies, which Windows does not have in this form.
+Everything here imports on every system. Reading a store needs nothing that is missing on Windows; writing one needs
+file locks that the system drops when their owner dies, which Windows does not have in this form.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def weight_files(folder: Path) -> list[Path]:
     files = [folder / name for name in shard_names(path)]
     for file in files:
         if not file.is_file():
-            raise MissingFileError(f"{folder} lacks the shard {file.name}; fetch the checkpoint again.")
+            raise MissingFileError(f"{folder} has no shard {file.name}; fetch the checkpoint again.")
     return files
 
 

@@ -155,7 +155,7 @@ def test_keys_are_sent_without_the_line_end_of_their_file(monkeypatch):
 
 @pytest.mark.parametrize("address", ["http://", "http://[::1/v1", "http://here:99999999/v1"])
 def test_addresses_that_are_none_stop_the_run(address):
-    with pytest.raises(EndpointError, match="is no address") as caught:
+    with pytest.raises(EndpointError, match="is not a valid address") as caught:
         asyncio.run(ask_at(address))
     assert caught.value.stops_all
 

@@ -45,7 +45,7 @@ def test_a_shard_is_read_beside_its_index_alone(tmp_path):
     save_file({"x": torch.ones(1)}, tmp_path / "outside.safetensors")
     index = tmp_path / "model" / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"x": "../outside.safetensors"}}))
-    with pytest.raises(MissingFileError, match=r"lacks the shard outside\.safetensors"):
+    with pytest.raises(MissingFileError, match=r"has no shard outside\.safetensors"):
         list(read_tensors(tmp_path / "model"))
 
 
@@ -81,7 +81,7 @@ def test_encoders_and_language_models_read_by_the_same_rules(tmp_path):
             load(folder)
     index = {"weight_map": {"x": "model-00001-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(MissingFileError, match=r"lacks the shard model-00001-of-00002"):
+    with pytest.raises(MissingFileError, match=r"has no shard model-00001-of-00002"):
         load_audio_encoder(folder)
     with pytest.raises(CheckpointError, match=r"model-00001-of-00002|language model"):
         load_language_model(folder)

@@ -12,7 +12,7 @@ from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 from avem.text.terminal import show
 
 if TYPE_CHECKING:
-    from avem.locate import ModelPlace
+    from avem.locate import ModelLocation
 
 models_app = typer.Typer(help="Show the models that avem uses; merge trained weights.")
 models_app.command()(merge)
@@ -67,19 +67,19 @@ def list_models(
             show(f"  {line}")
 
 
-def _lines(place: ModelPlace, size: str) -> list[str]:
+def _lines(found: ModelLocation, size: str) -> list[str]:
     """Lines to show about one model."""
-    size = f"{place.size_bytes / 1e9:.2f} GB" if place.size_bytes else size
-    needs = ", ".join(_shortened(place.files)) or "config.json and its weights (safetensors or pytorch_model.bin)"
-    found = {
-        "path": f"found at {place.path}",
-        "cache": f"found in the Hugging Face cache: {place.path}",
-        "hub": f"not on this machine; downloaded from the hub when first used, or by `hf download {place.name}`",
+    size = f"{found.size_bytes / 1e9:.2f} GB" if found.size_bytes else size
+    needs = ", ".join(_shortened(found.files)) or "config.json and its weights (safetensors or pytorch_model.bin)"
+    where = {
+        "path": f"found at {found.path}",
+        "cache": f"found in the Hugging Face cache: {found.path}",
+        "hub": f"not on this machine; downloaded from the hub when first used, or by `hf download {found.name}`",
         "nowhere": f"not found: looked for a folder of that name, in the Hugging Face cache and on the hub; "
-        f"run `hf download {place.name}` on a connected machine",
-    }[place.place]
-    problem = [f"but {place.problem}" if place.path else place.problem] if place.problem else []
-    return [f"needs {needs}: {size}", found, *problem]
+        f"run `hf download {found.name}` on a connected machine",
+    }[found.source]
+    problem = [f"but {found.problem}" if found.path else found.problem] if found.problem else []
+    return [f"needs {needs}: {size}", where, *problem]
 
 
 def _shortened(files: tuple[str, ...]) -> list[str]:

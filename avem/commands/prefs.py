@@ -1,4 +1,4 @@
-"""`avem prefs`: make, check and convert preference data, and have people rate it."""
+"""`avem prefs`: make, check and convert preference data, and collect ratings of it."""
 
 from __future__ import annotations
 
@@ -237,8 +237,8 @@ def survey(
         Path | None,
         typer.Option(help="Folder of the clips, from which the survey's clips are copied.", show_default=NONE),
     ] = None,
-    votes: Annotated[int, typer.Option(help="Number of people who rate each item.")] = 3,
-    per_booklet: Annotated[int, typer.Option(help="Number of items per person.")] = 40,
+    votes: Annotated[int, typer.Option(help="Number of annotators who rate each item.")] = 3,
+    per_booklet: Annotated[int, typer.Option(help="Number of items per annotator.")] = 40,
     attention_every: Annotated[int, typer.Option(help="Number of items per attention check; 0 for no checks.")] = 10,
     verified: Annotated[
         Path | None, typer.Option(help="Verified benchmark questions to use as attention checks.", show_default=NONE)
@@ -251,7 +251,7 @@ def survey(
     ] = False,
     seed: Annotated[int, typer.Option(help="Random seed of the sample and the item order.")] = 0,
 ) -> None:
-    """Make a web page on which people rate rows or questions.
+    """Make a web page on which annotators rate rows or questions.
 
     The page works from a folder and needs no server.
     """
@@ -288,7 +288,7 @@ def read_votes(
         Path | None, typer.Option(help="File for the rows or questions found correct.", show_default=NONE)
     ] = None,
     attention: Annotated[
-        float, typer.Option(help="Share of attention checks that a person must pass.", min=0.0, max=1.0)
+        float, typer.Option(help="Share of attention checks that an annotator must pass.", min=0.0, max=1.0)
     ] = 0.75,
     *,
     form: str,

@@ -61,7 +61,10 @@ def train(
     overrides: SetOption = None,
     pairing: Annotated[
         str | None,
-        typer.Option(help="Which rows share a step: mutual, grouped or independent.", show_default="mutual"),
+        typer.Option(
+            help="Which rows share a step: mutual, grouped or independent.",
+            show_default="mutual for preference, grouped for sft and projector",
+        ),
     ] = None,
     resume: Annotated[
         bool | None,

@@ -77,7 +77,7 @@ class ChatSettings:
         remember_url(self.endpoint)
         remember(os.environ.get(self.key_variable, "").strip())
         if not self.endpoint.startswith(("http://", "https://")):
-            raise SettingError(f"{self.endpoint!r} is no address; give one such as http://localhost:8000/v1.")
+            raise SettingError(f"{self.endpoint!r} is not a valid address; give one such as http://localhost:8000/v1.")
         if not VARIABLE_NAME.fullmatch(self.key_variable):
             remember(self.key_variable)  # which may be the key itself
             raise SettingError(
@@ -102,7 +102,7 @@ class ChatSettings:
         try:
             return urlsplit(self.endpoint)
         except ValueError as error:
-            raise EndpointError(f"{self.endpoint} is no address ({error}).", stops_all=True) from error
+            raise EndpointError(f"{self.endpoint} is not a valid address ({error}).", stops_all=True) from error
 
     @property
     def identity(self) -> str:
@@ -225,7 +225,7 @@ class ChatClient:
         except TimeoutError as error:
             raise _Passing(f"did not answer within {self.settings.timeout_s:g} s") from error
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-            raise EndpointError(f"{self.settings.shown} is no address ({error}).", stops_all=True) from error
+            raise EndpointError(f"{self.settings.shown} is not a valid address ({error}).", stops_all=True) from error
         except aiohttp.ClientConnectorError as error:
             raise _Unreached(f"can't be reached ({error})") from error
         except aiohttp.ClientResponseError as error:

@@ -1,4 +1,4 @@
-"""Faults of the disk while something is written, said in one sentence in place of a traceback."""
+"""Faults of the disk while something is written, reported in one sentence instead of a traceback."""
 
 from __future__ import annotations
 

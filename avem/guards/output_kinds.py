@@ -44,7 +44,7 @@ class FolderKind:
     files: str = ""
     """Pattern of the files in such a folder that is replaced whole, relative and with forward slashes."""
     replaced: bool = False
-    """Whether a new one takes the place of the old one, which is deleted."""
+    """Whether a new one replaces the old one, which is deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +235,9 @@ def leftovers(folder: Path, kind: FolderKind) -> list[str]:
 def _files(folder: Path) -> list[str]:
     """Everything below a folder that is not itself a folder, symbolic links not followed, and empty folders."""
     found = []
-    for place, folders, names in os.walk(folder):
-        links = [name for name in folders if (Path(place) / name).is_symlink()]
-        found += [(Path(place) / name).relative_to(folder).as_posix() for name in (*names, *links)]
+    for parent, folders, names in os.walk(folder):
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        found += [(Path(parent) / name).relative_to(folder).as_posix() for name in (*names, *links)]
     return found
 
 

@@ -39,7 +39,7 @@ def folder_target(
         SettingError: It is a file, holds something else, or lies where it would destroy what is read.
         WriteError: Its disk is read-only or full, or permission is denied.
     """
-    path = folder_place(target, option)
+    path = folder_path(target, option)
     for read in _existing(reads):
         _refuse_overlap(target, path, read, option, inside=False)
     for root in _existing(roots):
@@ -51,11 +51,11 @@ def folder_target(
     return path
 
 
-def folder_place(target: str | Path, option: str = "--out") -> Path:
+def folder_path(target: str | Path, option: str = "--out") -> Path:
     """The folder with its symbolic links resolved, once it is known that a folder can be written there.
 
     Raises:
-        SettingError: It is a file, or no path at all.
+        SettingError: It is a file, or not a valid path.
         WriteError: Its disk is read-only or full, or permission is denied.
     """
     path = _resolved(target, option)

@@ -69,7 +69,7 @@ def _is_known(kind: Any) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one: whoever loads the checkpoint says what else is wrong with it."""
+    """A JSON object, or an empty one; loading the checkpoint reports what else is wrong with it."""
     try:
         content: dict[str, Any] = read_json(path, dict)
     except (OSError, DataError):

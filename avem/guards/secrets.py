@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit, urlunsplit
 
 MASK = "***"
-"""What stands in place of a secret."""
+"""What is shown instead of a secret."""
 
 _NAMES = r"[\w.-]*(?:key|key_?id|token|secret|passw(?:or)?d|passphrase|pwd|signature|credentials?|authorization|jwt)"
 SECRET_VARIABLE = re.compile(_NAMES, re.IGNORECASE)
@@ -29,7 +29,7 @@ SECRET_NAME = re.compile(
 """Names of an address's parameters that hold a secret."""
 
 PLACEHOLDERS = frozenset({"empty", "none", "null", "dummy", "unused", "not-needed", "no-key", "no-key-required", "n/a"})
-"""What people write where a local server needs no key."""
+"""What is usually given where a local server needs no key."""
 
 ANYWHERE = 6
 """Secrets of so many characters are masked within words, too; shorter ones only as words of their own."""
@@ -50,7 +50,7 @@ _remembered: set[str] = set()
 
 
 def remember(*secrets: str) -> None:
-    """Add secrets that `mask` and `mask_known` replace from now on; placeholders such as `EMPTY` are no secrets."""
+    """Add secrets that `mask` and `mask_known` replace from now on; placeholders such as `EMPTY` are not secrets."""
     _remembered.update(secret for secret in secrets if secret and secret.lower() not in PLACEHOLDERS)
 
 

@@ -16,7 +16,7 @@ from avem.reading import parse_json, read_bytes
 from avem.sealed.checksums import crc32c
 
 SUMS = ".crc32c"
-"""Suffix of the file of checksums, in place of the log's own."""
+"""Suffix of the file of checksums, instead of the log's own."""
 
 
 def append_step(path: Path, values: dict[str, Any]) -> None:

@@ -77,7 +77,7 @@ def script_json(value: Any) -> str:
 
 
 def csv_cell(value: Any) -> Any:
-    r"""A value for a CSV file that people may open with a spreadsheet program; `csv_value` gives it back.
+    r"""A value for a CSV file that may be opened with a spreadsheet program; `csv_value` gives it back.
 
     Text that begins like a formula gets an apostrophe in front, and control codes are written as `\u001b`. Numbers stay
     as they are.

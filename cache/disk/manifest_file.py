@@ -113,7 +113,7 @@ def _checksum_start(data: bytes) -> int | None:
 
 
 def _checksum(data: bytes, start: int) -> int:
-    """CRC-32C of a file with zeros in place of the digits at `start`."""
+    """CRC-32C of a file with zeros instead of the digits at `start`."""
     view = np.frombuffer(data, dtype=np.uint8)
     checksum = google_crc32c.extend(google_crc32c.value(view[:start]), ZEROS)
     return int(google_crc32c.extend(checksum, view[start + len(ZEROS) :]))

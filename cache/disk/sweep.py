@@ -19,7 +19,7 @@ LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<end>tmp|old)")
 def sweep(store: Path) -> None:
     """Remove leftovers from a store, and finish what a killed writer had begun to replace.
 
-    The store is held exclusively, and everything but shards is written by whoever holds it: what is left then has no
+    The store is held exclusively, and everything but shards is written only under that lock: what is left then has no
     owner. A shard's leftover goes if nobody owns the shard.
 
     Args:

@@ -168,7 +168,7 @@ def _labels(clips: pa.Table, modality: str, labels: Labels) -> list[str]:
         return given(modality)
     if {"video", "audio"} <= labels.keys():
         pairs = zip(given("video"), given("audio"), strict=True)
-        return [f"{seen}{BOTH}{heard}" if seen and heard else "" for seen, heard in pairs]
+        return [f"{video}{BOTH}{audio}" if video and audio else "" for video, audio in pairs]
     return [label or "" for label in clips["emotion"].to_pylist()]
 
 

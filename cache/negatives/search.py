@@ -69,18 +69,18 @@ class FlatSearch:
     """FAISS compares each anchor with its whole pool."""
 
     def __init__(self, population: Population) -> None:
-        self._people = population
+        self._population = population
 
     def nearest(self, anchors: Rows, pool: Rows, k: int) -> Found:
         """See `Search`."""
-        index = faiss.IndexFlatIP(self._people.vectors.shape[1])
-        index.add(self._people.vectors[pool])
+        index = faiss.IndexFlatIP(self._population.vectors.shape[1])
+        index.add(self._population.vectors[pool])
 
         def propose(some: Rows, count: int) -> Rows:
-            positions = _ordered(*index.search(self._people.vectors[some], count))
+            positions = _ordered(*index.search(self._population.vectors[some], count))
             return np.where(positions >= 0, pool[positions], -1)
 
-        return Found(_choose_proposed(self._people, anchors, pool, k, propose))
+        return Found(_choose_proposed(self._population, anchors, pool, k, propose))
 
 
 class TiledSearch:

@@ -1,6 +1,6 @@
 """The reference scorer's rules, its oddities included, for comparison with published tables.
 
-Nothing here should judge a model by itself: the gold letter counts wherever it occurs as a word ("a man smiles" is
+Do not evaluate a model by these rules alone: the gold letter counts wherever it occurs as a word ("a man smiles" is
 right for A), missing answers leave the denominator, and an unreadable reply to a No question counts as "yes".
 """
 

@@ -13,7 +13,7 @@ from avem.records import Clip
 NAME = "crema-d"
 FILE_NAME = re.compile(r"(\d+)_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_[A-Z]{1,2}")
 VOTES = {"voice": "VoiceVote", "face": "FaceVote", "both": "MultiModalVote"}
-"""What raters saw or heard, and the column of their most frequent answer; ties are `A:D`."""
+"""What raters were shown, and the column of their most frequent answer; ties are `A:D`."""
 
 
 def recognises(root: Path) -> bool:

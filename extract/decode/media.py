@@ -1,7 +1,7 @@
 """Decoding: sampled frames, 16 kHz mono sound, and what a container says of itself.
 
-PyAV decodes (`avem.extract.decode.pictures`, `avem.extract.decode.sounds`). decord is there for whoever wants what the
-reference implementation makes of a file, and is imported only then (`avem.extract.decode.decord_reader`). Nothing heavy
+PyAV decodes (`avem.extract.decode.pictures`, `avem.extract.decode.sounds`). decord decodes as the reference
+implementation does, and is imported only then (`avem.extract.decode.decord_reader`). Nothing heavy
 is imported here, because every decoding worker pays for it.
 """
 

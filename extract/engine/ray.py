@@ -2,7 +2,7 @@
 
 The actors share the local engine's plan and the store's claims, so the store is the only thing they have to agree on:
 it and the dataset lie on a file system that every machine has under the same path. An actor that dies leaves its
-claimed shards pending; the others, and the actor that Ray starts in its place, take them.
+claimed shards pending; the others, and the actor that Ray starts to replace it, take them.
 
 A cluster that this process started ends with it, even where it is killed: the kernel ends Ray's servers, the workers
 end with them, and Ray's two agents end within about a minute, when they have given up reporting the loss.

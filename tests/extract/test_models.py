@@ -82,8 +82,8 @@ def test_one_form_of_the_weights_is_needed():
 
 def test_only_needed_files_are_fetched(hub):
     hub.repositories["openai/whisper"] = WHISPER
-    place = look_up("openai/whisper")
-    assert (place.place, place.size_bytes, place.problem) == ("hub", 113, "")
+    found = look_up("openai/whisper")
+    assert (found.source, found.size_bytes, found.problem) == ("hub", 113, "")
     assert str(locate_model("openai/whisper", "--audio-encoder")) == "/cache/openai/whisper"
     assert hub.fetched == needed_files(WHISPER)
 
@@ -100,12 +100,12 @@ def test_a_part_of_a_model_in_the_cache_is_not_taken_for_the_model(hub, tmp_path
     make_random_whisper(tmp_path / "m")
     monkeypatch.setattr(locate, "_cached", lambda _: tmp_path / "m")
     assert locate_model("a/b", "--model") == tmp_path / "m"
-    assert look_up("a/b").place == "cache"
+    assert look_up("a/b").source == "cache"
     (tmp_path / "m" / "model.safetensors").unlink()
-    with pytest.raises(MissingFileError, match="lacks weights, and the hub"):
+    with pytest.raises(MissingFileError, match="has no weights, and the hub"):
         locate_model("a/b", "--model")
     (tmp_path / "m" / "model.safetensors.index.json").write_text('{"weight_map": {"x": "model-1-of-2.safetensors"}}')
-    with pytest.raises(MissingFileError, match=r"lacks model-1-of-2\.safetensors"):
+    with pytest.raises(MissingFileError, match=r"has no model-1-of-2\.safetensors"):
         locate_model("a/b", "--model")
     hub.repositories["a/b"] = WHISPER
     assert str(locate_model("a/b", "--model")) == "/cache/a/b"
@@ -119,12 +119,12 @@ def run(capsys, monkeypatch, *arguments):
     return capsys.readouterr().out
 
 
-def test_the_command_lists_needs_place_and_size(hub, tmp_path, capsys, monkeypatch):
+def test_the_command_lists_needs_path_and_size(hub, tmp_path, capsys, monkeypatch):
     hub.repositories["openai/whisper-large-v3"] = WHISPER
     out = run(capsys, monkeypatch)
     assert "openai/whisper-large-v3: audio encoder of `avem extract` (--audio-encoder)" in out
     assert "needs config.json, model.safetensors" in out
-    assert "fetched from the hub when first used" in out
+    assert "downloaded from the hub when first used" in out
     assert "hf download LanguageBind/LanguageBind_Video_merge" in out
     assert "chaubeyG/AVERE-7B" in out
     folder = make_random_whisper(tmp_path / "m")

@@ -200,7 +200,7 @@ def _load_projectors(model: AudiovisualLM, folder: Path, *, all_of_them: bool) -
     """Copy a file's tensors into the projectors; with `all_of_them`, none may be missing."""
     path = folder / "projectors.safetensors"
     if not path.is_file():
-        raise MissingFileError(f"{folder} lacks projectors.safetensors; copy the complete model.")
+        raise MissingFileError(f"{folder} has no projectors.safetensors; copy the complete model.")
     state, expected = dict(read_safetensors(path)), projector_state(model)
     report_faults(
         folder,

@@ -1,6 +1,6 @@
 """Rejected inputs that no clip has: random tensors, and a clip's own features under noise (Table 17).
 
-A spec names them by a negative number in place of a store row, so that they are cached, packed and keyed like clips.
+A spec names them by a negative number instead of a store row, so that they are cached, packed and keyed like clips.
 The noise is added to features, since encoders are not in the loop; the paper adds it to frames and sound, as VCD does
 (Leng et al., 2024).
 """

@@ -34,7 +34,7 @@ def read_preferences(path: Path) -> list[PreferenceRow]:
 def read_instructions(path: Path) -> list[InstructionRow]:
     """Read instruction rows, one JSON object a line, as `InstructionRow.to_json` writes them.
 
-    An object with `clip_id` and `caption` or `transcript` in place of question and answer is a row too; see
+    An object with `clip_id` and `caption` or `transcript` instead of question and answer is a row too; see
     `avem.train.data.targets`.
 
     Raises:

@@ -27,7 +27,7 @@ MODALITIES = {"caption": Modality.VISUAL, "transcript": Modality.AUDIO}
 
 
 def target_of(item: Mapping[str, Any]) -> str | None:
-    """The field that holds a target in place of question and answer, or None for an ordinary row."""
+    """The field that holds a target instead of question and answer, or None for an ordinary row."""
     if "question" in item or "answer" in item:
         return None
     return next((field for field in REQUESTS if field in item), None)

@@ -59,7 +59,7 @@ def load_adapter(model: AudiovisualLM, folder: Path, *, trainable: bool = False)
         CheckpointError: The adapter does not fit the language model.
     """
     if not (folder / "adapter_model.safetensors").is_file():
-        raise CheckpointError(f"{folder} lacks adapter_model.safetensors; copy the whole result of the run.")
+        raise CheckpointError(f"{folder} has no adapter_model.safetensors; copy the whole result of the run.")
     model.merge()
     model.requires_grad_(False)
     try:

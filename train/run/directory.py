@@ -18,7 +18,7 @@ from typing import Any
 from avem.errors import CheckpointError, DataError, SettingError
 from avem.files import replace_directory
 from avem.guards.disk import disk_reason
-from avem.guards.outputs import folder_place
+from avem.guards.outputs import folder_path
 from avem.guards.secrets import mask_json
 from avem.reading import read_json
 from avem.sealed.checksums import check_folder, write_checksums
@@ -77,7 +77,7 @@ class RunDirectory:
             SettingError: It holds something else, or a run with other settings, or `resume` is off.
             WriteError: It can't be written.
         """
-        folder_place(self.path)
+        folder_path(self.path)
         if not self.path.exists() or all(item.name.startswith(".") for item in self.path.iterdir()):
             return  # what starts with a dot was left by a process that died while it wrote
         record = self._record()

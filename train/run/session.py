@@ -56,7 +56,7 @@ class Session:
 
         Args:
             config: Settings.
-            model: Use this model in place of the one that the settings name.
+            model: Use this model instead of the one that the settings name.
 
         Raises:
             MissingFileError: The store or the model is not there.

@@ -61,7 +61,7 @@ def run_training(training: Training[Example], model: AudiovisualLM | None = None
 
     Args:
         training: What to train on, and how.
-        model: Train this model in place of the one that the settings name; it is changed.
+        model: Train this model instead of the one that the settings name; it is changed.
 
     Returns:
         The run directory; its `final/` is what `load_model` reads.

@@ -33,7 +33,7 @@ def test_every_form_reads_the_same(tmp_path):
         ("a.json", '[{"id": 1, "answer": "A"}, {"id": 1, "answer": "B"}]', "two different answers for 1"),
         ("a.json", '{"1": "A", "1": "B"}', "two different answers for 1"),
         ("a.json", '[{"id": 1, "choices": ["(A) x"], "answer": "A"}]', "right answer, not a model's"),
-        ("a.jsonl", '{"answer": "A"}\n', "lacks the field 'id'"),
+        ("a.jsonl", '{"answer": "A"}\n', "has no field 'id'"),
         ("a.jsonl", '{"id": "1", "ans', "line 1"),
     ],
 )
