@@ -30,7 +30,7 @@ QUESTIONS = [
     for number in range(4)
 ]
 VOTES = ["prefs", "votes", "survey", "votes.json"]
-REPORT = ["report", "bench", "run", "--out", "page.html"]
+REPORT = ["report", "result.json", "run", "--out", "page.html"]
 COMMANDS: dict[str, list[list[str]]] = {
     "cache/zarr.json": [["cache", "info", "--cache", "cache"], ["cache", "list", "--cache", "cache"]],
     "cache/*": [["cache", "verify", "--cache", "cache"], ["cache", "export", "out", "--cache", "cache"]],
@@ -56,7 +56,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "answers.json": [
         ["bench", "emorealm", "--answers", "answers.json", "--questions", "questions.json", "--out", "out"]
     ],
-    "bench/result.json": [REPORT],
+    "result.json": [REPORT],
     "survey/key.json": [VOTES],
     "votes.json": [VOTES],
 }  # fmt: skip
@@ -121,6 +121,7 @@ def make_world(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     for arguments in made:
         status, shown = run(arguments, monkeypatch, capsys)
         assert status == 0, shown
+    shutil.copy(next((folder / "bench").rglob("result.json")), folder)
     key = json.loads((folder / "survey" / "key.json").read_text())
     answers = {item["id"]: {"choice": 0} for item in key["items"]}
     (folder / "votes.json").write_text(json.dumps({"survey": key["survey"], "annotator": "ann", "answers": answers}))
