@@ -60,7 +60,7 @@ def test_the_second_is_told_and_the_first_is_undisturbed(kit, tmp_path, name):
     out = tmp_path / "out"
     command = words(kit, name, out)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as first:
-        while not list(out.rglob(f"*{LOCK}")):
+        while not any(lock.read_text() for lock in out.rglob(f"*{LOCK}")):  # its text is written once it is held
             assert first.poll() is None, first.stdout.read()
             time.sleep(0.01)
         first.send_signal(signal.SIGSTOP)  # so that it is still there when the second comes

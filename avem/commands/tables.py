@@ -101,7 +101,7 @@ def show_store(info: StoreInfo) -> None:
     if info.silent:
         show(f"silent, every sample is zero: {_some(info.silent)}")
     for mined in info.negatives:
-        stale = "; outdated, because labels have changed: mine them again" if mined.get("stale") else ""
+        stale = "; stale, because labels have changed: mine them again" if mined.get("stale") else ""
         show(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}{stale}")
     for failure in info.failures[:SHOWN_FAILURES]:
         show(f"failed: {failure.clip_id} ({failure.kind}): {failure.reason}")

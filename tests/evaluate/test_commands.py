@@ -103,7 +103,6 @@ def test_what_is_missing_is_said(given):
             run_emorealm(BenchOptions(**options, models=models))
     with pytest.raises(MissingFileError, match="--questions"):
         run_emorealm(BenchOptions(questions=given / "none.json"))
-    (given / "model").mkdir()
     (given / "others.json").write_text("<html>")
     with pytest.raises(DataError, match="not JSON"):
         invoke(given)

@@ -200,7 +200,7 @@ def test_a_window_without_a_picture_is_a_failed_clip_with_its_reason(tmp_path, o
     write_long(tmp_path / "talks" / "fear" / "a.mov", 20, sound_s=70)
     report = extract(tmp_path / "talks", tmp_path / "store", options(long="windows"))
     assert report.encoded == {"video": 1, "audio": 3}
-    reasons = {failure.clip_id: (failure.stream, failure.reason) for failure in report.failures}
+    reasons = {failure.clip_id: (failure.kind, failure.reason) for failure in report.failures}
     assert reasons.keys() == {"talks/fear/a@30-60", "talks/fear/a@60-70"}
     assert reasons["talks/fear/a@30-60"] == ("video", "a.mov has no frame that can be decoded between 30 and 60 s.")
     again = extract(tmp_path / "talks", tmp_path / "store", options(retry_failed=True))

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from avem.extract.media import read_sound
+from avem.extract.decode.media import read_sound
 from tests.extract.barcode_kit import ffmpeg_sound, needs_ffmpeg, write_barcodes
 
 

@@ -154,7 +154,7 @@ def test_a_file_or_a_damaged_plan_is_refused(tmp_path):
         run_proof(ProofOptions(out=tmp_path / "file"))
     (tmp_path / "proof").mkdir()
     (tmp_path / "proof" / "ground.json").write_text("{")
-    with pytest.raises(DataError, match=r"ground\.json is damaged"):
+    with pytest.raises(DataError, match=r"ground\.json is not JSON"):
         run_proof(ProofOptions(out=tmp_path / "proof"))
     for damaged in ("{", "[]", '[{"run": "base"}]', "[1]"):
         (tmp_path / "proof" / "settings.json").write_text(damaged)

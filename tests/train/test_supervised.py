@@ -101,7 +101,7 @@ def test_a_used_directory_is_refused_under_other_settings(kit, trained, tmp_path
             SupervisedConfig(**kit.supervised_settings(trained, epochs=6, learning_rate=3e-3, resume=False))
         )
     (tmp_path / "letters").write_text("mine")
-    with pytest.raises(SettingError, match="no run"):
+    with pytest.raises(SettingError, match="are not a run"):
         train_supervised(SupervisedConfig(**kit.supervised_settings(tmp_path)))
 
 
@@ -146,8 +146,8 @@ def rewritten(kit: Kit, folder, **changes) -> dict:
     ("changes", "error", "message"),
     [
         ({"clip_id": "toy/100"}, UnknownClipError, "names the clip toy/100"),
-        ({"clip_id": "toy/007", "modality": "audio"}, DataError, "clip toy/007, which has no audio"),
-        ({"clip_id": "toy/007", "modality": "audiovisual"}, DataError, "clip toy/007, which has no audio"),
+        ({"clip_id": "toy/007", "modality": "audio"}, DataError, "clip toy/007 has no audio"),
+        ({"clip_id": "toy/007", "modality": "audiovisual"}, DataError, "clip toy/007 has no audio"),
         ({"answer": " "}, DataError, r"line 4.*empty answer"),
         ({"modality": "smell"}, DataError, r"line 4.*smell"),
         ({"row_id": "0-visual"}, DataError, "two rows with the row_id 0-visual"),

@@ -140,7 +140,7 @@ def rewritten(kit: Kit, folder: Path, **changes) -> PreferenceConfig:
     ("changes", "error", "message"),
     [
         ({"clip_id": "toy/100"}, UnknownClipError, "Row 1-visual names the clip toy/100"),
-        ({"clip_id": "toy/007", "modality": "audio"}, DataError, "clip toy/007, which has no audio"),
+        ({"clip_id": "toy/007", "modality": "audio"}, DataError, "clip toy/007 has no audio"),
         ({"chosen": ""}, DataError, "line 4.*row 1-visual has an empty chosen"),
         ({"chosen": "the wall, 1"}, DataError, "line 4.*equals its chosen answer"),
         ({"modality": "smell"}, DataError, "line 4.*smell"),

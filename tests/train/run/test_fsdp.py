@@ -67,15 +67,15 @@ def train_all(rank: int, port: int, jobs: list) -> None:
         "MASTER_PORT": str(port),
     }
     Accelerator.end_training = lambda self: None  # it would take the processes apart, and more runs follow
-    session.spread = spread_and_count
+    session.shard = shard_and_count
     for config, parts in jobs:
         os.environ |= SPREAD if parts else {"ACCELERATE_USE_FSDP": "false"}
         (train_preferences if isinstance(config, PreferenceConfig) else train_supervised)(config)
         assert [SHARES.pop() for _ in range(parts)] == [0.5] * parts
 
 
-def spread_and_count(model, plugin, device) -> None:
-    """Spread, and note what share of the language model this process is left with."""
+def shard_and_count(model, plugin, device) -> None:
+    """Shard, and note what share of the language model this process is left with."""
     shard(model, plugin, device)
     parameters = [value for name, value in model.named_parameters() if ".lora_" not in name and "projector" not in name]
     kept = sum(value.to_local().numel() for value in parameters)

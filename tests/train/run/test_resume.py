@@ -108,7 +108,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(settings, tmp_path, monkeyp
             raise OSError(28, "No space left on device")
         write_checkpoint(directory, state, step)
 
-    monkeypatch.setattr(loop, "save_state", full)
+    monkeypatch.setattr(loop, "write_checkpoint", full)
     out = tmp_path / "run"
     with pytest.raises(CheckpointError, match="the disk is full"):
         train_supervised(SupervisedConfig(**{**settings, "out": out}))
