@@ -10,4 +10,4 @@ import pytest
 @pytest.fixture(scope="session")
 def fuzz_cases() -> int:
     """Cases for each kind of file; set AVEM_FUZZ_CASES for more."""
-    return int(os.environ.get("AVEM_FUZZ_CASES", "24"))
+    return int(os.environ.get("AVEM_FUZZ_CASES", "16"))

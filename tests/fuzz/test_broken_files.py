@@ -16,6 +16,7 @@ import pytest
 from openpyxl import Workbook
 
 from avem.cli import main
+from tests.fuzz.mutations import MUTATIONS
 from tests.train.training_kit import preference_rows
 
 QUESTION = {
@@ -55,53 +56,14 @@ KINDS: dict[str, tuple[str, bytes, list[str]]] = {
     "run settings": ("run/config.json", _bytes({"settings": {"seed": 1}}), ["report", "run", "--out", "p.html"]),
     "settings": ("c.toml", b"seed = 1\nlearning_rate = 0.1\n", ["train", "--config", "c.toml", "--dry-run"]),
     "clips table": ("d/clips.csv", b"path,emotion\na.mp4,happy\n", ["extract", "d", "--dry-run"]),
-    "store": ("cache/zarr.json", _bytes({"attributes": {"avem": {"format": 1}}}), ["cache", "info", "cache"]),
-    "HDF5": ("x.h5", b"\x89HDF\r\n\x1a\n" + bytes(200), ["cache", "import", "new", "x.h5"]),
+    "store": (
+        "cache/zarr.json",
+        _bytes({"attributes": {"avem": {"format": 1}}}),
+        ["cache", "info", "--cache", "cache"],
+    ),
+    "HDF5": ("x.h5", b"\x89HDF\r\n\x1a\n" + bytes(200), ["cache", "import", "x.h5", "--cache", "new"]),
     "grid": ("g.toml", b'[[runs]]\nname = "a"\n', ["sweep", "g.toml"]),
 }
-BAD_VALUES: list[object] = [None, [], {}, -1, 10**400, 1e308, "", "\ud800", "\0", True, [[]], {"a": []}, float("nan")]
-
-
-def _swapped(value: object, rng: random.Random) -> object:
-    """The JSON value with one of its parts replaced."""
-    if isinstance(value, dict) and value and rng.random() < 0.85:
-        name = rng.choice(list(value))
-        return {**value, name: _swapped(value[name], rng)}
-    if isinstance(value, list) and value and rng.random() < 0.85:
-        index = rng.randrange(len(value))
-        return [*value[:index], _swapped(value[index], rng), *value[index + 1 :]]
-    return rng.choice(BAD_VALUES)
-
-
-def _swap_json(data: bytes, rng: random.Random) -> bytes:
-    lines = data.splitlines() or [b"{}"]
-    index = rng.randrange(len(lines))
-    try:
-        lines[index] = _bytes(_swapped(json.loads(lines[index]), rng))
-    except ValueError:
-        lines[index] = rng.choice([b"[" * 3000, b"a = [1e999, nan]", b'x = "', b"seed = " + b"9" * 5000])
-    return b"\n".join(lines)
-
-
-def _flip(data: bytes, rng: random.Random) -> bytes:
-    changed = bytearray(data or b"\0")
-    for _ in range(rng.randint(1, 4)):
-        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
-    return bytes(changed)
-
-
-MUTATIONS: list[Callable[[bytes, random.Random], bytes]] = [
-    _swap_json,
-    _swap_json,
-    _flip,
-    lambda data, rng: data[: rng.randrange(len(data) + 1)],
-    lambda data, rng: rng.randbytes(rng.randrange(200)),
-    lambda data, rng: b"",
-    lambda data, rng: b"[" * 200_000,
-    lambda data, rng: b"\xef\xbb\xbf" + data,
-    lambda data, rng: data.decode(errors="replace").encode("utf-16"),
-    lambda data, rng: data[: len(data) // 2] + b"\xff\0" + data[len(data) // 2 :],
-]
 
 
 def _folder(path: Path) -> None:
