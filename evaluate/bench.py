@@ -56,7 +56,7 @@ def bench_emorealm(
     Args:
         model: An `avem.train.AudiovisualLM`.
         store: An `avem.cache.FeatureStore`.
-        questions: See `avem.evaluate.emorealm.scoring.read_questions`.
+        questions: See `avem.evaluate.emorealm.read_questions`.
         style: `letters` (the reference's prompt, options shown) or `cloze` (question alone, option texts scored).
         out_dir: Where `answers.jsonl` and `result.json` go; None keeps nothing.
         name: Short name of the model for tables.
