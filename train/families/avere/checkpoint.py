@@ -47,6 +47,23 @@ RENAMED = (
 )
 """Beginnings of our names and of AVERE's; the first that fits counts."""
 
+LLAMA_FIELDS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "hidden_act",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "tie_word_embeddings",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+)
+"""Fields of an AVERE configuration that shape the language model, under the names that transformers gives them."""
+
 QFORMER_FIELDS = (
     "qformer_num_speech_query_tokens",
     "qformer_window_level",
@@ -125,26 +142,7 @@ def avere_name(name: str) -> str:
 
 def _llama_config(settings: dict[str, Any]) -> LlamaConfig:
     """The language model's part of an AVERE configuration."""
-    names = (
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "hidden_act",
-        "max_position_embeddings",
-        "rms_norm_eps",
-        "rope_theta",
-        "rope_scaling",
-        "attention_bias",
-        "mlp_bias",
-        "head_dim",
-        "tie_word_embeddings",
-        "bos_token_id",
-        "eos_token_id",
-        "pad_token_id",
-    )
+    names = (*LLAMA_FIELDS, "rope_theta", "rope_scaling", "attention_bias", "mlp_bias", "head_dim")
     try:
         return LlamaConfig(**{name: settings[name] for name in names if settings.get(name) is not None})
     except (TypeError, ValueError) as error:

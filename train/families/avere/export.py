@@ -16,7 +16,7 @@ from avem.guards.output_kinds import AVERE
 from avem.locate import locate_model
 from avem.reading import read_json
 from avem.sealed.checksums import write_checksums
-from avem.train.families.avere.checkpoint import IGNORED, QFORMER_FIELDS, avere_name, is_avere
+from avem.train.families.avere.checkpoint import IGNORED, LLAMA_FIELDS, QFORMER_FIELDS, avere_name, is_avere
 from avem.weights import read_tensors
 
 if TYPE_CHECKING:
@@ -92,23 +92,8 @@ def _settings(model: AudiovisualLM) -> dict[str, Any]:
     rope = dict(language_model.rope_parameters)
     theta = rope.pop("rope_theta", 10000.0)
     rope_type = rope.pop("rope_type", "default")
-    names = (
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "hidden_act",
-        "max_position_embeddings",
-        "rms_norm_eps",
-        "tie_word_embeddings",
-        "bos_token_id",
-        "eos_token_id",
-        "pad_token_id",
-    )
     return {
-        **{name: getattr(language_model, name) for name in names},
+        **{name: getattr(language_model, name) for name in LLAMA_FIELDS},
         **{name: getattr(config, name) for name in QFORMER_FIELDS},
         "rope_theta": theta,
         "rope_scaling": None if rope_type == "default" else {"type": rope_type, **rope},
