@@ -12,6 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from avem.errors import MissingFileError, StoreError
 from avem.guards.secrets import remember_url
+from avem.reading import irregular
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,11 @@ class Location:
         """Content of a file in the store, or None where there is none.
 
         Raises:
-            StoreError: The disk or the server fails.
+            StoreError: The disk or the server fails, or it is a pipe or a device, whose content may never end.
         """
         try:
+            if self.local is not None and (problem := irregular((self.local / name).stat().st_mode)):
+                raise StoreError(f"{self.url}/{name} {problem}; run `avem cache verify`.")
             data: bytes = self._files.cat_file(f"{self._root}/{name}")
         except (FileNotFoundError, NotADirectoryError):
             return None

@@ -59,9 +59,9 @@ KINDS: dict[str, tuple[str, bytes, list[str]]] = {
     "store": (
         "cache/zarr.json",
         _bytes({"attributes": {"avem": {"format": 1}}}),
-        ["cache", "info", "cache"],
+        ["cache", "info", "--cache", "cache"],
     ),
-    "HDF5": ("x.h5", b"\x89HDF\r\n\x1a\n" + bytes(200), ["cache", "import", "new", "x.h5"]),
+    "HDF5": ("x.h5", b"\x89HDF\r\n\x1a\n" + bytes(200), ["cache", "import", "x.h5", "--cache", "new"]),
     "grid": ("g.toml", b'[[runs]]\nname = "a"\n', ["sweep", "g.toml"]),
 }
 
