@@ -17,7 +17,7 @@ from avem.guards.disk import writing
 from avem.guards.output_kinds import PAGE, FileKind, FolderKind, mark
 from avem.guards.outputs import Reads, file_target, folder_path, folder_target
 from avem.guards.secrets import mask_distinct, mask_json
-from avem.reading import advise, parse_json, read_bytes, read_json
+from avem.reading import advise, open_regular, parse_json, read_bytes, read_json
 
 Record = TypeVar("Record")
 
@@ -148,8 +148,12 @@ def _apply_umask(fresh: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
+    """The file's SHA-256 in hexadecimal.
+
+    Raises:
+        OSError: It can't be read, or it is a pipe, a device or a folder.
+    """
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -6,13 +6,14 @@ and lone surrogates (half of a character, which can't be written or tokenised) a
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import stat
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from avem.errors import DataError, MissingFileError
 
@@ -46,6 +47,36 @@ def advise(error: Exception, advice: str) -> str:
         'a.json is not JSON; fetch the checkpoint again.'
     """
     return f"{str(error).removesuffix('.')}; {advice}."
+
+
+def require_regular(path: Path) -> None:
+    """Refuse what is not a regular file, before it is opened.
+
+    Raises:
+        OSError: There is nothing there, or it is a folder, a pipe, a socket or a device.
+    """
+    if problem := irregular(path.stat().st_mode):
+        raise OSError(errno.EINVAL, problem, str(path))
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading, for callers that explain an `OSError` themselves.
+
+    Raises:
+        OSError: It can't be opened, or it is not a regular file; such a file is not opened.
+    """
+    require_regular(path)
+    return path.open("rb")
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: As by `open_regular`.
+    """
+    with open_regular(path) as file:
+        return file.read()
 
 
 def read_bytes(path: Path) -> bytes:

@@ -22,7 +22,7 @@ from avem.cache.verify_files import damaged_records_of, is_sound_line, metadata_
 from avem.errors import StoreError
 from avem.files import write_atomic
 from avem.guards.disk import disk_reason
-from avem.reading import read_json
+from avem.reading import read_json, read_regular
 
 
 def restore_files(store: Path) -> list[str]:
@@ -101,7 +101,7 @@ def _metadata(store: Path, location: Location) -> Iterator[str]:
 def root_copy_problem(store: Path) -> bool:
     """Whether the copy of the root's metadata is there and damaged."""
     try:
-        layout.parse_metadata((store / layout.ROOT_COPY).read_bytes(), str(store))
+        layout.parse_metadata(read_regular(store / layout.ROOT_COPY), str(store))
     except FileNotFoundError:
         return False
     except StoreError:
@@ -180,7 +180,7 @@ def damaged_records(store: Path) -> dict[Kind, set[int]]:
 def _scores(store: Path) -> Iterator[str]:
     """Take damaged scores out, which are computed again when they are asked for."""
     for path in sorted((store / SCORES).glob("*/scores-*.tsv")):
-        data = path.read_bytes()
+        data = read_regular(path)
         lost = parse_scores(data)[1]
         if damaged_lines(data):
             kept = [line for line in data.split(b"\n") if line and line not in lost]

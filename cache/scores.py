@@ -26,7 +26,7 @@ from avem.cache.disk.locks import unswept
 from avem.errors import DataError, SettingError, StoreError
 from avem.files import json_sha256, write_atomic
 from avem.guards.disk import disk_reason
-from avem.reading import parse_json
+from avem.reading import parse_json, read_regular
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class ScoreCache:
         return self.folder / f"scores-{uuid.uuid4().hex[:12]}.tsv"
 
     def _load(self, path: Path) -> None:
-        scores, lost = parse_scores(path.read_bytes())
+        scores, lost = parse_scores(read_regular(path))
         self._scores |= scores
         if lost:
             logger.warning("%s holds %d torn or damaged scores; they are computed again.", path, len(lost))

@@ -184,6 +184,7 @@ def import_(
         need_path(npy, f"--{kind}-npy", "folder of .npy files")
     folder_target(cache, STORE, reads=[*(files or ()), labels], roots=folders.values(), option="--cache")
 
+    from avem.cache import store_info
     from avem.cache.exchange.hdf5 import import_hdf5
     from avem.cache.exchange.npy import import_npy
 
@@ -192,3 +193,8 @@ def import_(
     else:
         store = import_npy(cast("dict[Kind, Path]", folders), cache, labels=labels, dataset=dataset, dtype=dtype)
     show(f"{len(store)} clips are in {cache}.")
+    if folders and (failures := store_info(store).failures):
+        raise PartialFailure(
+            f"{len(failures)} .npy files can't be used, for example: {failures[0].reason}. "
+            f"`avem cache list --cache {cache} --status failed` names them all. Fix them and run this command again."
+        )

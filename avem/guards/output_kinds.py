@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from avem.errors import DataError
-from avem.reading import read_json
+from avem.reading import open_regular, read_json
 
 MARKER = ".avem.json"
 """File in a folder that says what avem made it as."""
@@ -244,7 +244,7 @@ def _files(folder: Path) -> list[str]:
 def _head(path: Path) -> bytes:
     """The first bytes of a file; empty where there is none."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(HEAD_BYTES)
     except OSError:
         return b""

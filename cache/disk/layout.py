@@ -13,7 +13,7 @@ from typing import Any
 from avem.cache.records import Kind, StreamSpec
 from avem.errors import DataError, StoreError
 from avem.files import write_atomic
-from avem.reading import advise, parse_json
+from avem.reading import advise, parse_json, read_regular
 from avem.sealed.checksums import CHECK, has_nearly, seal
 
 FORMAT_VERSION = 1
@@ -115,7 +115,7 @@ def read_metadata(node: Path) -> dict[str, Any]:
         StoreError: It is missing, is not JSON, or does not match its checksum.
     """
     try:
-        data = (node / METADATA).read_bytes()
+        data = read_regular(node / METADATA)
     except OSError as error:
         raise StoreError(f"{node / METADATA} can't be read ({error.strerror}); {RECOVER}.") from error
     return parse_metadata(data, str(node))

@@ -18,7 +18,7 @@ from avem.cache.disk.manifest import DETAIL_COLUMNS, Columns
 from avem.cache.records import KINDS, Kind, RowDetails
 from avem.errors import DataError, StoreError
 from avem.files import sync_directory, write_atomic
-from avem.reading import parse_json
+from avem.reading import parse_json, read_regular
 from avem.sealed.checksums import seal, unseal
 
 HISTORY = "history.jsonl"
@@ -78,7 +78,7 @@ def read_record(ledger: Path, kind: Kind, shard: int) -> ShardRecord | None:
     """
     path = record_path(ledger, kind, shard)
     try:
-        return ShardRecord.from_json(path.read_bytes(), str(path))
+        return ShardRecord.from_json(read_regular(path), str(path))
     except FileNotFoundError:
         return None
 

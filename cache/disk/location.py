@@ -12,7 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from avem.errors import MissingFileError, StoreError
 from avem.guards.secrets import remember_url
-from avem.reading import irregular
+from avem.reading import read_regular, require_regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Location:
             StoreError: The disk or the server fails, or it is a pipe or a device, whose content may never end.
         """
         try:
-            if self.local is not None and (problem := irregular((self.local / name).stat().st_mode)):
-                raise StoreError(f"{self.url}/{name} {problem}; run `avem cache verify`.")
+            if self.local is not None:
+                return read_regular(self.local / name)
             data: bytes = self._files.cat_file(f"{self._root}/{name}")
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -89,7 +89,7 @@ class Location:
             StoreError: The disk or the server fails, or the array's metadata is damaged.
         """
         if self.local is not None:
-            store: Any = zarr.storage.LocalStore(self.local, read_only=True)
+            store: Any = _RegularFiles(self.local, read_only=True)
         else:
             store = zarr.storage.FsspecStore.from_url(self.url, read_only=True)
         try:
@@ -103,6 +103,16 @@ class Location:
     def _errors(self) -> type[Exception]:
         """Errors that mean that the store can't be reached; each protocol's package has its own."""
         return OSError if self.local is not None else Exception
+
+
+class _RegularFiles(zarr.storage.LocalStore):
+    """A folder of which zarr-python reads regular files alone: reading a pipe or a device may never end."""
+
+    async def get(self, key: str, *arguments: Any, **named: Any) -> Any:
+        path = self.root / key
+        if path.exists():
+            require_regular(path)
+        return await super().get(key, *arguments, **named)
 
 
 def _reason(error: Exception) -> str:

@@ -26,6 +26,7 @@ from avem.cache.disk.manifest_file import (
 from avem.cache.records import PENDING, ClipRecord
 from avem.errors import StoreError
 from avem.files import write_atomic
+from avem.reading import read_regular
 from avem.text.names import storable
 
 SCHEMA = pa.schema(
@@ -123,7 +124,7 @@ def read_manifest(path: Path) -> pa.Table:
         StoreError: It is a folder, is not Parquet, or columns are missing.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except FileNotFoundError:
         return empty_manifest()
     except OSError as error:

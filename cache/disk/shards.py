@@ -26,6 +26,7 @@ from avem.cache.disk.checked_copy import checked_copy
 from avem.errors import StoreError
 from avem.files import sync_directory
 from avem.guards.disk import disk_reason
+from avem.reading import require_regular
 from avem.systems import READ_BINARY, read_at, sync_data
 
 CRC_BYTES = 4
@@ -101,6 +102,7 @@ class ShardFile:
     def __init__(self, path: Path, slots: int) -> None:
         self.path = path
         try:
+            require_regular(path)
             self._handle = os.open(path, READ_BINARY)
         except OSError as error:
             self._handle = -1

@@ -29,7 +29,7 @@ from avem.files import file_sha256
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
 from avem.progress import stage
-from avem.reading import read_text
+from avem.reading import open_regular, read_text
 
 AXES: dict[Kind, int] = {"video": 3, "audio": 2}
 """Axes of one clip's features in the store."""
@@ -155,7 +155,7 @@ def _records(
                 clip_id,
                 dataset,
                 name_in_root,
-                file_sha256(first) if path == name_in_root else sha256,
+                _sha256(first) if path == name_in_root else sha256,
                 state.st_size,
                 state.st_mtime_ns,
                 cells.get("split", ""),
@@ -166,6 +166,14 @@ def _records(
             )
         )
     return records
+
+
+def _sha256(file: Path) -> str:
+    """The file's SHA-256, or nothing where it can't be read; `_read` says why it can't."""
+    try:
+        return file_sha256(file)
+    except OSError:
+        return ""
 
 
 def _spec(kind: Kind, folder: Path, files: Mapping[str, Path], dtype: str) -> StreamSpec:
@@ -186,9 +194,11 @@ NPY_ERRORS = (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError
 def _read(file: Path, kind: Kind) -> npt.NDArray[np.float32] | str:
     """One clip's features with all the axes of its stream, or why they can't be had."""
     try:
-        values = np.load(file, allow_pickle=False)
+        with open_regular(file) as opened:
+            values = np.load(opened, allow_pickle=False)
     except NPY_ERRORS as error:
-        return f"{file.name} can't be read ({next(iter(str(error).splitlines()), type(error).__name__)})"
+        reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
+        return f"{file.name} can't be read ({reason})"
     if not isinstance(values, np.ndarray):
         return f"{file.name} is an .npz archive; save one array a file with numpy.save"
     if values.dtype.kind not in "fiu" or not 1 <= values.ndim <= AXES[kind] or not values.size:

@@ -1,4 +1,4 @@
-"""Clips that are the same are no negatives of each other, and mining that finds none ends with the reasons."""
+"""Identical clips are not mined as negatives of each other, and mining that finds none gives the reasons."""
 
 import numpy as np
 import pytest

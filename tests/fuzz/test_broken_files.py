@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
-import sys
 import zipfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from openpyxl import Workbook
 
-from avem.cli import main
+from tests.fuzz.command_kit import NODES, check, run
 from tests.fuzz.mutations import MUTATIONS
 from tests.train.training_kit import preference_rows
 
@@ -66,41 +63,6 @@ KINDS: dict[str, tuple[str, bytes, list[str]]] = {
 }
 
 
-def _folder(path: Path) -> None:
-    path.mkdir()
-
-
-NODES: list[Callable[[Path], None]] = [
-    _folder,
-    os.mkfifo,
-    lambda path: path.symlink_to(path.name),
-    lambda path: path.symlink_to("/dev/zero"),
-]
-
-
-HANGS_S = 60
-"""A command that takes so long waits for a pipe or reads a device without an end."""
-
-
-def _hangs(number: int, frame: object) -> None:
-    raise TimeoutError("the command hangs")
-
-
-def _run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["avem", *arguments])
-    signal.signal(signal.SIGALRM, _hangs)
-    signal.alarm(HANGS_S)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        signal.alarm(0)
-    shown = capsys.readouterr().err
-    assert ended.value.code in (0, 2, 3)
-    assert "Traceback" not in shown
-    assert ended.value.code != 2 or "avem: " in shown
-
-
 def _lay(folder: Path) -> None:
     """Valid files of every kind, for what reads more than one."""
     for name, data, _ in KINDS.values():
@@ -121,7 +83,7 @@ def test_a_broken_file_is_one_sentence(kind, tmp_path, monkeypatch, capsys, fuzz
         broken, path = rng.choice(MUTATIONS)(data, rng), folder / name
         path.write_bytes(broken)
         try:
-            _run(arguments, monkeypatch, capsys)
+            check(*run(arguments, monkeypatch, capsys))
         except BaseException as error:  # every fault of a kind is shown at once  # noqa: BLE001
             faults.append(f"case {case} {broken[:120]!r}: {type(error).__name__} {str(error)[:200]}")
         assert path.read_bytes() == broken
@@ -129,20 +91,20 @@ def test_a_broken_file_is_one_sentence(kind, tmp_path, monkeypatch, capsys, fuzz
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("node", range(len(NODES)), ids=["folder", "pipe", "loop", "device"])
+@pytest.mark.parametrize("node", NODES)
 def test_something_else_than_a_file_is_one_sentence(kind, node, tmp_path, monkeypatch, capsys):
     name, _, arguments = KINDS[kind]
     _lay(tmp_path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).unlink()
     NODES[node](tmp_path / name)
-    _run(arguments, monkeypatch, capsys)
+    check(*run(arguments, monkeypatch, capsys))
 
 
 @pytest.mark.parametrize("value", ["9" * 20, "9" * 5000, "nan", "inf", "1e400", "", "[" * 3000, "[1]", "{}", "\x00"])
 def test_an_odd_setting_is_one_sentence(value, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    _run(["train", "--dry-run", "--set", f"seed={value}"], monkeypatch, capsys)
+    check(*run(["train", "--dry-run", "--set", f"seed={value}"], monkeypatch, capsys))
 
 
 def test_what_only_looks_like_an_excel_file_is_named(tmp_path):

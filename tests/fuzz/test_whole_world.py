@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import resource
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from avem.sealed.checksums import CHECKSUMS
+from tests.fuzz.command_kit import NODES, check, run
 from tests.fuzz.mutations import MUTATIONS
-from tests.fuzz.world_kit import COMMANDS, check, make_world, run
+from tests.fuzz.world_kit import COMMANDS, make_world
 
 WRITTEN = ("out", "new", "page.html", "run", "cache", ".cache")
 """What the commands may write to; everything else stays as it is."""
@@ -84,4 +87,65 @@ def test_a_broken_file_is_one_sentence(pattern, filled, tmp_path, monkeypatch, c
             line = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where else ""
             faults.append(f"{case} {name} {head!r} {arguments}: {type(error).__name__} {str(error)[:250]} {line}")
         shutil.rmtree(folder)
+    assert not faults, "\n".join(faults)
+
+
+@pytest.fixture
+def bounded_memory() -> Iterator[None]:
+    """Two GB more than now, so that reading a device without an end fails before the machine runs out of memory."""
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
+    now = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_DATA, (now + (2 << 30), limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_DATA, limits)
+
+
+def _replace_each(filled: Path, folder: Path, pattern: str, node: str, count: int | None = None) -> Iterator[Path]:
+    """The whole folder, copied again for each file of a pattern, which is something else there."""
+    base, _, last = pattern.rpartition("/")
+    rng = random.Random(f"{pattern} {node} {os.environ.get('AVEM_FUZZ_SEED', '0')}")
+    whole = _copy(filled, folder / "whole", pattern)
+    paths = [path.relative_to(whole) for path in sorted((whole / base).rglob(last)) if path.is_file()]
+    for path in paths if count is None else rng.sample(paths, min(count, len(paths))):
+        copy = shutil.copytree(whole, folder / "copy")
+        (copy / path).unlink()
+        NODES[node](copy / path)
+        yield path
+        shutil.rmtree(copy)
+    shutil.rmtree(whole)
+
+
+def _faults(paths: Iterator[Path], commands: list[list[str]], run_one: Callable[[list[str]], None]) -> Iterator[str]:
+    for path in paths:
+        for arguments in commands:
+            try:
+                run_one(arguments)
+            except BaseException as error:  # every fault is shown at once  # noqa: BLE001
+                yield f"{path} {arguments}: {type(error).__name__} {str(error)[:250]}"
+
+
+@pytest.mark.usefixtures("bounded_memory")
+@pytest.mark.parametrize("node", ["pipe", "device"])
+@pytest.mark.parametrize("pattern", COMMANDS)
+def test_a_pipe_or_a_device_among_the_files_is_one_sentence(
+    pattern, node, filled, tmp_path, monkeypatch, capsys, fuzz_cases
+):
+    def run_one(arguments: list[str]) -> None:
+        monkeypatch.chdir(tmp_path / "copy")
+        check(*run(arguments, monkeypatch, capsys))
+
+    paths = _replace_each(filled, tmp_path, pattern, node, max(1, fuzz_cases // 8))
+    faults = list(_faults(paths, COMMANDS[pattern], run_one))
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.usefixtures("bounded_memory")
+@pytest.mark.parametrize("node", ["pipe", "device"])
+@pytest.mark.parametrize("command", ["info", "verify", "repair"])
+def test_any_file_of_a_store_may_be_a_pipe_or_a_device(command, node, filled, tmp_path, monkeypatch, capsys):
+    def run_one(arguments: list[str]) -> None:
+        monkeypatch.chdir(tmp_path / "copy")
+        check(*run(arguments, monkeypatch, capsys))
+
+    faults = list(_faults(_replace_each(filled, tmp_path, "cache/*", node), [["cache", command]], run_one))
     assert not faults, "\n".join(faults)

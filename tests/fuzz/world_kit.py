@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import signal
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from avem.cli import main
+from tests.fuzz.command_kit import run
 from tests.train.training_kit import make_kit
 
 SETTINGS = ("max_steps=2", "batch_size=4", "trackers=none", "device=cpu", "reliance_rows=0", "tokens_per_batch=4000")
@@ -61,38 +59,6 @@ COMMANDS: dict[str, list[list[str]]] = {
     "votes.json": [VOTES],
 }  # fmt: skip
 """Which commands read the files of a pattern, in the order in which they are tried."""
-
-HANGS_S = 60
-"""A command that takes so long waits for a pipe or reads a device without an end."""
-
-
-def _hangs(number: int, frame: object) -> None:
-    raise TimeoutError("the command hangs")
-
-
-def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """Run a command in this process.
-
-    Returns:
-        Its exit status and what it wrote to standard error.
-    """
-    monkeypatch.setattr(sys, "argv", ["avem", *arguments])
-    signal.signal(signal.SIGALRM, _hangs)
-    signal.alarm(HANGS_S)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        signal.alarm(0)
-    return int(ended.value.code or 0), capsys.readouterr().err
-
-
-def check(status: int, shown: str) -> None:
-    """A command ended as promised: status 0, 2 or 3, and for 2 one sentence that is all of standard error's `avem:`."""
-    assert "Traceback" not in shown, shown
-    assert status in (0, 2, 3), shown
-    said = [line for line in shown.splitlines() if line.startswith("avem: ")]
-    assert status != 2 or len(said) == 1, shown
 
 
 def make_world(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

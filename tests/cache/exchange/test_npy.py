@@ -1,12 +1,15 @@
 """Folders with one `.npy` per clip become a store."""
 
+import os
+
 import numpy as np
 import pytest
 
-from avem.cache import FeatureStore
+from avem.cache import FeatureStore, store_info
 from avem.cache.exchange.npy import import_npy, read_labels
 from avem.cli import main
 from avem.errors import DataError, MissingFileError, SettingError, StoreError
+from tests.fuzz.command_kit import run
 
 
 @pytest.fixture
@@ -109,3 +112,26 @@ def test_the_command(tmp_path, folders, monkeypatch, capsys):
         assert ended.value.code == status
     assert "3 clips are in" in capsys.readouterr().out
     assert FeatureStore.open(tmp_path / "cache").spec("audio").dtype == "int8"
+
+
+def test_what_cannot_be_used_is_counted_and_can_be_mended(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "npy"
+    folder.mkdir()
+    np.save(folder / "a.npy", np.ones((3, 4), dtype=np.float32))
+    (folder / "b.npy").write_text("not an array")
+    os.mkfifo(folder / "c.npy")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["cache", "import", "--video-npy", "npy", "--cache", "cache"]
+
+    status, shown = run(arguments, monkeypatch, capsys)
+    assert status == 3
+    assert "2 .npy files can't be used" in shown
+    info = store_info(FeatureStore.open("cache"))
+    assert {failure.clip_id for failure in info.failures} == {"npy/b", "npy/c"}
+    assert any("c.npy can't be read (is a FIFO, not a file)" in failure.reason for failure in info.failures)
+
+    (folder / "c.npy").unlink()
+    for name in "bc":
+        np.save(folder / f"{name}.npy", np.full((3, 4), 2, dtype=np.float32))
+    assert run(arguments, monkeypatch, capsys) == (0, "")
+    assert FeatureStore.open("cache").available("video").all()

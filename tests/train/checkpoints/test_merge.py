@@ -131,7 +131,7 @@ def test_what_cant_be_merged(run, tmp_path):
     tiny_model("gemma", torch.float32).save(tmp_path / "gemma")
     with pytest.raises(SettingError, match="hold a Llama, not a gemma"):
         merge_model(tmp_path / "gemma", tmp_path / "out", MergeOptions(layout="avere"))
-    with pytest.raises(MissingFileError, match="no AVERE checkpoint to copy"):
+    with pytest.raises(MissingFileError, match="is not an AVERE checkpoint"):
         merge_model(run, tmp_path / "out", MergeOptions(layout="avere"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(MissingFileError, match="neither a model nor an adapter"):

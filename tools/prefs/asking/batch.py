@@ -11,6 +11,7 @@ from typing import Any
 from avem.endpoint.chat_replies import parse_json, reply_of
 from avem.files import write_atomic
 from avem.guards.secrets import mask
+from avem.reading import open_regular
 from avem.text.escaping import file_name
 from avem.tools.prefs.asking.journal import Journal
 
@@ -95,7 +96,7 @@ class Batch:
 def _entries(paths: Iterable[Path]) -> Iterator[tuple[str, Any]]:
     """Where each line of the files is, and its JSON value; None where it has none."""
     for path in sorted(paths):
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             number = 0
             while line := file.readline(LONGEST_LINE):
                 number += 1

@@ -17,7 +17,8 @@ import torch
 from avem.cache import FeatureStore
 from avem.errors import MissingFileError
 from avem.evaluate.emorealm import read_questions
-from avem.files import json_sha256, write_atomic
+from avem.files import file_sha256, json_sha256, write_atomic
+from avem.sealed.checksums import CHECKSUMS
 from avem.tools.ctranslate2 import read_model_bin, to_openai
 from avem.tools.demo.models import CONTEXT_STEPS, FRAMES
 from avem.tools.project.proof.ground import Ground, make_corpus, make_store, on_first_clips
@@ -85,7 +86,7 @@ def make_released_ground(
             **{**SUPERVISED["proof-smollm2"], **settings},
         )
     )
-    base = run / "merged"  # goes where the run goes
+    base = folder / f"merged-{file_sha256(run / 'final' / CHECKSUMS)[:12]}"  # never that of an earlier run
     if not base.is_dir():
         merge_model(run, base)
     questions = out / f"questions-{NAME}.json"
