@@ -12,8 +12,9 @@ import math
 import stat
 import tomllib
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from avem.errors import DataError, MissingFileError
 
@@ -59,7 +60,7 @@ def require_regular(path: Path) -> None:
         raise OSError(errno.EINVAL, problem, str(path))
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading, for callers that explain an `OSError` themselves.
 
     Raises:
