@@ -105,7 +105,7 @@ def read_safetensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """
     with _open_safetensors(path) as file:
         names = list(file.keys())
-    for name in names:  # opened anew for each, so that what is converted or dropped leaves memory at once
+    for name in names:  # opened for each one, so that what is converted or dropped leaves memory at once
         with _open_safetensors(path) as file:
             yield name, file.get_tensor(name)
 

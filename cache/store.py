@@ -40,7 +40,7 @@ class FeatureStore:
     """A store opened for reading; made by `open`.
 
     It shows what was committed when it was opened or last refreshed, even while writers add to it. Threads may share
-    one, forked processes may keep using it, and pickling it opens it anew.
+    one, forked processes may keep using it, and pickling it opens it again.
 
     Everything read is compared with its checksum. An edited entry of the manifest is an error where the manifest is
     asked for, so that `verify` can name it.
@@ -187,7 +187,7 @@ class FeatureStore:
         last = self._attributes.get("roots", {}).get(clip["dataset"], ".")
         earlier: list[str] = self._attributes.get("earlier_roots", {}).get(clip["dataset"], [])
         if fault := outside_fault(clip["path"]):
-            raise StoreError(f"{self.location.url}: the path of {clip['clip_id']}{fault}; make the store anew.")
+            raise StoreError(f"{self.location.url}: the path of {clip['clip_id']}{fault}; make a new store.")
         paths = [named_path(Path(root), clip["path"]) for root in (last, *earlier)]
         return next((path for path in paths if path.is_file()), paths[0])
 

@@ -134,7 +134,7 @@ class StreamWriter:
             raise SettingError(f"The rows {rows} are not ascending rows of shard {shard.index} ({size} rows a shard).")
 
     def _write_arrays(self, shard: Shard, encoded: EncodedRows, committed: Sequence[RowDetails]) -> None:
-        """Write each array's shard anew: rows committed before as they stand there, then these."""
+        """Rewrite each array's shard: the rows committed before, unchanged, then these."""
         size, first = self.spec.rows_per_shard, shard.index * self.spec.rows_per_shard
         statuses = self._shard_statuses(shard.index)
         if len(statuses) <= shard.rows[-1] - first:

@@ -75,6 +75,8 @@ def run_emorealm(options: BenchOptions) -> list[BenchResult]:
     Raises:
         AvemError: Something is missing or wrong; the message says what and which option supplies it.
     """
+    if options.contrastive:
+        _check_contrastive(options)
     reads = [options.questions, options.cache, options.answers, *filterfalse(is_result, options.models)]
     named = list(zip(short_names(options.models), options.models, strict=True))
     with ExitStack() as stack:
@@ -99,6 +101,23 @@ def run_emorealm(options: BenchOptions) -> list[BenchResult]:
     return results
 
 
+def _check_contrastive(options: BenchOptions) -> None:
+    """Refuse contrastive decoding where nothing would be scored by it.
+
+    Raises:
+        SettingError: Answers, an endpoint or only earlier results are given.
+    """
+    if options.answers is not None:
+        given = "with --answers no model is run"
+    elif options.endpoint is not None:
+        given = "an endpoint gives no option scores"
+    elif options.models and all(map(is_result, options.models)):
+        given = "only earlier results are given"
+    else:
+        return
+    raise SettingError(f"--contrastive has no effect: {given}. Leave it out, or give a model that reads features.")
+
+
 def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
     """Bench one model: open it as a predictor, find the questions' clips, and answer."""
     from avem.cache import FeatureStore
@@ -107,6 +126,8 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
     generate, seed = options.generate, options.seed
     predictor: Predictor
     if media_model is not None:
+        if options.contrastive:
+            raise SettingError(f"--contrastive needs a model that reads features, and {path} is shown media files.")
         chosen = select_questions(questions, options.tasks, options.limit)
         files = find_files(options.media_root, options.cache)
         predictor = MediaPredictor(media_model, files.names, options.style, roots=files.roots, source=files.source)

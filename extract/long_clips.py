@@ -106,7 +106,7 @@ def choose_forms(
 
 
 def _held_forms(record: ClipRecord, forms: KnownForms, long: str | None) -> list[ClipRecord] | None:
-    """The forms that the store holds a clip in and that are asked for; None where that is to be decided anew."""
+    """The forms that the store holds a clip in and that are asked for; None where that is still to be decided."""
     clip_id = record.clip_id
     span, path = forms.spans.get(clip_id, (None, ""))
     if span is not None and path == storable(record.path):  # an entry of the manifest that is extracted again

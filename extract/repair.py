@@ -50,7 +50,7 @@ class RepairReport:
 def repair(store_path: str | Path, options: ExtractOptions, root: str | Path | None = None) -> RepairReport:
     """Verify a store and extract its damaged rows again.
 
-    An entry of the manifest that was edited or moved is entered anew from the dataset and extracted again as well. A
+    An entry of the manifest that was edited or moved is entered again from the dataset and extracted again as well. A
     repair that was killed is finished by the next one.
 
     Args:

@@ -18,7 +18,7 @@ from avem.text.names import storable
 
 
 def survey(root: Path, clips: Sequence[Clip], *, by_folder: bool) -> tuple[list[ClipFailure], list[str]]:
-    """Look through a dataset's whole folder for what its reader can't read or passed over.
+    """Look through a dataset's whole folder for what its reader can't read or skips.
 
     Hidden folders, and the `lost+found` of a file system's root, hold no clips. Links to folders are not followed.
 
@@ -28,7 +28,7 @@ def survey(root: Path, clips: Sequence[Clip], *, by_folder: bool) -> tuple[list[
         by_folder: Whether labels are the names of folders, so that videos elsewhere have an unknown label.
 
     Returns:
-        Folders whose clips nobody can see; and sentences that name what else was passed over.
+        Folders whose clips nobody can see; and sentences that name what else was skipped.
     """
     failures: list[ClipFailure] = []
     listed = {path for clip in clips for path in (clip.path, clip.audio_path)}
@@ -69,7 +69,7 @@ def _entries(root: Path, failures: list[ClipFailure]) -> Iterator[tuple[str, os.
 
 
 def _problem(entry: os.DirEntry[str], media: bool) -> str:
-    """What makes an entry something that is passed over; empty for an ordinary file."""
+    """Why an entry is skipped; empty for an ordinary file."""
     if entry.is_symlink():
         try:
             target = Path(entry.path).resolve(strict=True)

@@ -17,7 +17,7 @@ from avem.guards.disk import disk_fault, writing
 from avem.guards.output_kinds import FileKind, FolderKind, kind_of, leftovers
 
 Reads = Iterable[str | Path | None]
-"""What a command reads: paths, or hub ids, which are passed over where there is no such path; None is nothing."""
+"""What a command reads: paths or hub ids. What is not on this machine is ignored, and so is None."""
 
 
 def folder_target(

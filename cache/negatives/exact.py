@@ -2,7 +2,7 @@
 
 Every pair of clips whose emotions are far apart is compared once, for both, in int8: vectors are centred, turned at
 random (so that no channel is much larger than another) and quantised with a scale each. The error of such a cosine is
-bounded by Cauchy and Schwarz from the vectors' quantisation residuals, so a pair can be passed over only where the
+bounded by Cauchy and Schwarz from the vectors' quantisation residuals, so a pair can be skipped only where the
 bound proves that it is among neither clip's nearest; every other pair's cosine is computed in float32. The result is
 that of the plain computation.
 """

@@ -27,7 +27,7 @@ class DatasetReader:
     read: Callable[[Path], list[Clip]]
     """All clips of a root folder that has this layout."""
     labels_by_folder: bool = False
-    """Whether a clip's label is the name of its folder, so that a folder of another name is passed over."""
+    """Whether a clip's label is the name of its folder, so that a folder of another name is skipped."""
 
 
 def visible(paths: Iterable[Path]) -> list[Path]:

@@ -179,7 +179,7 @@ class _Track:
         step_s = at_s - self._next_s
         apart = step_s > (LOST_GAP_S if self._lost_before else GAP_S)
         if self.pieces and (step_s < -GAP_S or (apart and 0 < self._known_end_s + 1.0 < at_s)):
-            self._shift_s -= step_s  # the clock was set anew, as where recordings are joined: the sound continues
+            self._shift_s -= step_s  # the clock was reset, as where recordings are joined: the sound continues
             at_s, apart = self._next_s, False
         if not self.pieces or apart or kind != self._format:
             self._close()

@@ -17,7 +17,7 @@ from avem.errors import AvemError
 from tests.cache.helpers import audio_spec, make_store, row_values
 
 FLIPS = int(os.environ.get("AVEM_FLIPS", "3"))
-"""Flips in each file; more of them, chosen at random anew, by hand."""
+"""Flips in each file; more of them, at random, by hand."""
 SEED = os.environ.get("AVEM_FLIPS_SEED", "0")
 
 SCORES = {"weights": "abc", "layer": 2}

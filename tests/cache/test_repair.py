@@ -124,7 +124,7 @@ def test_sources_that_are_gone_or_changed_are_left_and_said(whole, store, tmp_pa
 
 
 @pytest.mark.parametrize(("column", "value"), [("emotion", "sadness"), ("clip_id", "x"), ("video_status", "pending")])
-def test_an_edited_entry_is_entered_anew(whole, store, column, value):
+def test_an_edited_entry_is_entered_again(whole, store, column, value):
     sound, entries = contents(store), FeatureStore.open(store).clips
     cells = entries[column].to_pylist()
     cells[2] = value

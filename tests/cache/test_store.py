@@ -96,7 +96,7 @@ def test_reads_into_a_given_buffer_and_refuses_a_wrong_one(tmp_path):
         store.video([1, 2, 3], out=out)
 
 
-def test_threads_share_a_store_and_pickling_opens_it_anew(tmp_path):
+def test_threads_share_a_store_and_pickling_opens_it_again(tmp_path):
     store = make_store(tmp_path / "cache", clips=12, rows_per_shard=2)
     expected = store.video(range(12))
     store._readers.clear()

@@ -92,7 +92,7 @@ def test_finished_bench_asks_nothing(fake_model, fake_store, questions, tmp_path
     assert again.calls == []
 
 
-def test_changed_model_prompt_or_features_are_asked_anew(fake_model, fake_store, questions, tmp_path):
+def test_changed_model_prompt_or_features_are_asked_again(fake_model, fake_store, questions, tmp_path):
     run(fake_model(), fake_store, questions, tmp_path)
     other = fake_model(name="other")
     run(other, fake_store, questions, tmp_path)

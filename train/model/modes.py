@@ -9,7 +9,7 @@ def train_without_dropout(language_model: torch.nn.Module) -> None:
     """Ready a language model for gradients with every module computing as in evaluation.
 
     Reference scores are taken in evaluation. Under the base's own dropout, jitter or dropped layers the policy would
-    differ from its reference before it learned anything. Only modules that compute activations anew in the backward
+    differ from its reference before it learned anything. Only modules that recompute activations in the backward
     pass are marked as training, since transformers does that in training alone; their own dropout rates become 0.
 
     Args:

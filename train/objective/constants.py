@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from avem.train.run.session import Session
 
 KEY_VERSION = 2
-"""Raised when the same key would mean another score; 1 keyed questions as text, which a template may render anew."""
+"""Increased when the same key would mean another score. Version 1 keyed the text of questions, not their tokens."""
 SAVE_EVERY_S = 20.0
 """Scores that are not yet in the cache are at most about this old, so that a killed run loses little."""
 

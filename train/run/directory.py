@@ -141,7 +141,8 @@ class RunDirectory:
                 "choose another directory with --out."
             )
         raise DataError(
-            f"The {first} that the run in {self.path} began with changed since; restore it, or start anew with --out."
+            f"The {first} that the run in {self.path} began with changed since; restore it, "
+            f"or start a new run with --out."
         )
 
     def log(self, values: dict[str, Any]) -> None:

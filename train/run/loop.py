@@ -162,7 +162,7 @@ class Loop:
         if damaged and not done:
             raise CheckpointError(
                 f"No checkpoint of the run in {self._run.path} is whole ({damaged[0][1]}); restore one from a copy, or "
-                "start anew with --out."
+                "start a new run with --out."
             )
         for directory, fault in damaged if self._accelerator.is_main_process else ():
             aside = self._run.set_aside(directory)

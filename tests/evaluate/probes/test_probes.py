@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from avem.errors import DataError, SettingError
 from avem.evaluate.contrast import ContrastOptions, ContrastPredictor, contrast
 from avem.evaluate.emorealm.questions import prompt_text
 from avem.evaluate.predict.feature_model import FeaturePredictor
+from avem.evaluate.predict.loading import EndpointOptions
 from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.probes.attention import attention_probe, measuring, token_kinds
 from avem.evaluate.probes.densities import Sample, density, density_svg
@@ -230,3 +232,29 @@ def test_commands(kit, asked, tmp_path):
     assert "%" in attention_sheet(run_attention(options)).form("latex")
     with pytest.raises(SettingError, match="name a model"):
         run_swap(replace(options, models=()))
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"answers": Path("answers.json")}, "with --answers no model is run"),
+        ({"models": ("m",), "endpoint": EndpointOptions(url="http://127.0.0.1:1")}, "an endpoint gives no option scores"),
+        ({"models": ("earlier",)}, "only earlier results are given"),
+    ],
+)
+def test_contrastive_decoding_that_would_change_nothing_is_refused(tmp_path, monkeypatch, given, reason):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "result.json").write_text("{}")
+    with pytest.raises(SettingError, match=f"--contrastive has no effect: {reason}"):
+        run_emorealm(BenchOptions(contrastive=True, out=tmp_path / "bench", **given))
+    assert not (tmp_path / "bench").exists()
+
+
+def test_contrastive_decoding_of_a_model_that_is_shown_media_is_refused(tmp_path, monkeypatch, asked):
+    (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in asked]))
+    monkeypatch.setattr("avem.evaluate.runner.open_media_model", lambda *arguments: object())
+    with pytest.raises(SettingError, match="needs a model that reads features, and omni is shown media files"):
+        run_emorealm(
+            BenchOptions(questions=tmp_path / "q.json", models=("omni",), contrastive=True, out=tmp_path / "bench")
+        )

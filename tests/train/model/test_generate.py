@@ -20,7 +20,7 @@ def model(request) -> AudiovisualLM:
 
 @torch.no_grad()
 def greedy_by_hand(model: AudiovisualLM, prompt: ScoredSequence, count: int) -> list[int]:
-    """The whole sequence anew for every token."""
+    """The whole sequence again for every token."""
     ids = prompt.ids.tolist()
     for _ in range(count):
         sequence = ScoredSequence(ids, prompt.video_features, prompt.audio_features, prompt.response_start)

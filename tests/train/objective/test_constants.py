@@ -71,7 +71,7 @@ def test_constants_are_the_scores_of_the_model_with_and_without_media(kit):
         np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
 
 
-def test_a_second_run_an_ablation_and_another_preset_score_nothing_anew(kit, scored):
+def test_a_second_run_an_ablation_and_another_preset_score_nothing_again(kit, scored):
     assert cache_logprobs(config_of(kit)) == sum(scored) == 22 * 7 - duplicates(kit)
     scored.clear()
     cache_logprobs(config_of(kit))
@@ -90,7 +90,7 @@ def duplicates(kit: Kit) -> int:
     return len(texts) - len(set(texts))
 
 
-def test_only_what_changed_is_scored_anew(kit, scored):
+def test_only_what_changed_is_scored_again(kit, scored):
     cache_logprobs(config_of(kit))
     scored.clear()
     cache_logprobs(config_of(kit, rejected_input="both"))
@@ -102,7 +102,7 @@ def test_only_what_changed_is_scored_anew(kit, scored):
     assert sum(scored) == 3  # reference on the clip and on the rejected input, and the text prior
 
 
-def test_another_model_scores_everything_anew(kit, scored, tmp_path):
+def test_another_model_scores_everything_again(kit, scored, tmp_path):
     cache_logprobs(config_of(kit))
     model = load_model(kit.model)
     with torch.no_grad():
