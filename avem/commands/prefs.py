@@ -54,8 +54,8 @@ def build(
     guess_model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Text-only model that guesses answers, as NAME or NAME@ADDRESS; repeat for several.",
-            show_default=NONE,
+            help="Model that guesses answers without the clip, as NAME or NAME@ADDRESS; repeat for several.",
+            show_default="--model for the benchmark, none for preference data",
         ),
     ] = None,
     key_variable: Annotated[
@@ -93,6 +93,14 @@ def build(
     ] = False,
     price_in: Annotated[float, typer.Option(help="Price of a million prompt tokens.", min=0.0)] = 0.0,
     price_out: Annotated[float, typer.Option(help="Price of a million reply tokens.", min=0.0)] = 0.0,
+    balance: Annotated[
+        bool | None,
+        typer.Option(
+            "--balance/--no-balance",
+            help="Leave out questions until yes and no, and the emotions, are balanced.",
+            show_default="on for the benchmark, off for preference data",
+        ),
+    ] = None,
     emotion_tolerance: Annotated[
         float, typer.Option(help="Allowed difference in emotion shares between the rows and the dataset.")
     ] = 0.05,
@@ -138,6 +146,7 @@ def build(
         prompts=prompts,
         batch=batch,
         media=MediaOptions(frames=frames, blur_captions=blur_captions),
+        balance=balance,
         emotion_tolerance=emotion_tolerance,
         seed=seed,
     )
@@ -148,6 +157,12 @@ def build(
     show_build(result)
     if failed := result.ledger.passing:
         raise PartialFailure(f"{failed} requests failed; run the same command again to retry them.")
+    if emptied := result.ledger.emptied:
+        said = "; ".join(emptied)
+        raise PartialFailure(
+            f"{said[:1].upper()}{said[1:]}. {out / 'rejected.jsonl'} gives the reason for each; try more clips, other "
+            f"guessers with --guess-model, or --no-balance."
+        )
 
 
 @prefs_app.command()

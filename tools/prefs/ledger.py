@@ -51,6 +51,16 @@ class Ledger:
         """Rejections that the same command may still turn into rows."""
         return sum(rejection.passing for rejection in self.rejections)
 
+    @property
+    def emptied(self) -> list[str]:
+        """For each task that had questions and has none left, a sentence that says where they went."""
+        said = []
+        for task, counts in self.counts.items():
+            if counts["written"] and not counts["final"]:
+                where = ", ".join(f"{counts[name]} {name}" for name in COLUMNS if counts[name])
+                said.append(f"no question of {task} is left: {where}")
+        return said
+
     def table(self) -> list[list[str]]:
         """Counts per task as rows of text, with a total."""
         rows = [[task, *(str(counts[column]) for column in COLUMNS)] for task, counts in self.counts.items()]

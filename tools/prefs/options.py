@@ -38,7 +38,8 @@ class BuildOptions:
     audio_model: str = ""
     """Writes captions of sound; `model` if empty."""
     guess_models: tuple[str, ...] = ()
-    """Guess from the text alone, each as `name` or `name@endpoint`; `model` alone if empty."""
+    """Guess from the text alone, each as `name` or `name@endpoint`. If empty, `model` guesses for the benchmark, and
+    nobody for preference data: section 3.3 filters the benchmark alone."""
     key_variable: str = "OPENAI_API_KEY"
     parallel: int = 8
     retries: int = 5
@@ -50,6 +51,9 @@ class BuildOptions:
     media: MediaOptions = field(default_factory=MediaOptions)
     batch: bool = False
     """Write requests for the provider's batch service instead of sending them."""
+    balance: bool | None = None
+    """Leave out rows until yes and no are even and emotions are as in the source. None: for the benchmark alone, which
+    is what section 3.4 balances."""
     emotion_tolerance: float = 0.05
     """Total variation distance between the emotions of the result and of the source that is accepted."""
     seed: int = 0
@@ -93,4 +97,9 @@ class BuildOptions:
     @property
     def guessers(self) -> tuple[str, ...]:
         """Models that guess from the text alone."""
-        return self.guess_models or (self.model,)
+        return self.guess_models or ((self.model,) if self.kind == "emorealm" else ())
+
+    @property
+    def balances(self) -> bool:
+        """Whether the result is balanced."""
+        return self.kind == "emorealm" if self.balance is None else self.balance

@@ -238,7 +238,10 @@ def test_commands(kit, asked, tmp_path):
     ("given", "reason"),
     [
         ({"answers": Path("answers.json")}, "with --answers no model is run"),
-        ({"models": ("m",), "endpoint": EndpointOptions(url="http://127.0.0.1:1")}, "an endpoint gives no option scores"),
+        (
+            {"models": ("m",), "endpoint": EndpointOptions(url="http://127.0.0.1:1")},
+            "an endpoint gives no option scores",
+        ),
         ({"models": ("earlier",)}, "only earlier results are given"),
     ],
 )

@@ -14,7 +14,7 @@ from tests.tools.prefs.conftest import CLIPS, json_lines
 
 def test_preference_rows_are_right_sound_and_accounted_for(run, scenes, corpus):
     with StandIn(scenes) as standin:
-        result = run(standin)
+        result = run(standin, balance=True)
     rows = read_preferences(result.out / "preferences.jsonl")
     assert len(rows) == result.rows > 20
     truth = {scene.clip_id: scene for scene in scenes}
@@ -33,6 +33,17 @@ def test_preference_rows_are_right_sound_and_accounted_for(run, scenes, corpus):
     left_out = {entry["clip_id"] for entry in json_lines(result.out / "rejected.jsonl") if entry["level"] == "clip"}
     assert {row.clip_id for row in rows} | left_out == set(truth)
     assert result.ledger.clips["read"] == CLIPS
+
+
+def test_preference_rows_are_neither_guessed_nor_balanced_out_by_default(run, scenes):
+    with StandIn(scenes) as standin:
+        result = run(standin, guess_models=())
+        asked = [body for body in standin.bodies if body["model"].startswith("guess")]
+    assert not asked
+    counts = result.ledger.counts
+    assert counts["modality_agreement"]["final"] == counts["modality_agreement"]["written"] > 0
+    assert not any(row["guessed"] or row["balanced out"] for row in counts.values())
+    assert not result.ledger.emptied
 
 
 def test_the_benchmark_is_in_the_released_form_and_true(run, scenes):

@@ -60,7 +60,12 @@ def test_both_builds_from_the_command_line(corpus, scenes, tmp_path):
         assert (tmp_path / "prefs" / "preferences.jsonl").is_file()
         said = call("emorealm", "build", *common, "--out", tmp_path / "bench", "--batch").output
         assert "Submit" in said
-        call("emorealm", "build", *common, "--out", tmp_path / "bench")
+        ended = call(
+            "emorealm", "build", *common, "--out", tmp_path / "bench", fails=PartialFailure
+        )  # one verdict only
+        assert "No question of modality_agreement is left: 5 asked, 5 written, " in str(ended.exception)
+        assert ended.exception.exit_status == 3
+        call("emorealm", "build", *common, "--out", tmp_path / "bench", "--no-balance")
         assert (tmp_path / "bench" / "emorealm_v1.json").is_file()
     with StandIn(scenes, faults=[Fault("server_error", step="audio_emotion", once=False)]) as standin:
         common[2] = standin.endpoint

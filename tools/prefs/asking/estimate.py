@@ -33,7 +33,7 @@ CORRECTED_SHARE = 0.05
 """Replies that need a second request."""
 ASSUMPTIONS = (
     f"Assumed: a caption gives the label for {KEPT_SHARE:.0%} of clips ({SIDE_SHARE:.0%} a side), "
-    f"{QUESTIONS_PER_REPLY} questions a reply, {UNGUESSED_SHARE:.0%} not guessed, {CORRECTED_SHARE:.0%} corrected; "
+    f"{QUESTIONS_PER_REPLY} questions a reply, {UNGUESSED_SHARE:.0%} not guessed where models guess, {CORRECTED_SHARE:.0%} corrected; "
     f"{TOKENS_PER_FRAME} tokens a frame, {TOKENS_PER_SECOND} a second of sound."
 )
 
@@ -105,6 +105,7 @@ def estimate(options: BuildOptions, price_in: float = 0.0, price_out: float = 0.
 def _requests(options: BuildOptions, audio: int, video: int, both: int) -> dict[str, int]:
     """Requests by step, without those that ask for a corrected reply."""
     tasks, guessers = options.all_tasks, len(options.guessers)
+    unguessed = UNGUESSED_SHARE if guessers else 1
     asked = {"audio_caption": audio, "video_caption": video, "audio_emotion": audio, "video_emotion": video}
     kept = {"audio": round(audio * KEPT_SHARE), "video": round(video * KEPT_SHARE)}
     written: dict[str, float] = {"audio": 0, "video": 0, "agreement": 0}
@@ -112,7 +113,7 @@ def _requests(options: BuildOptions, audio: int, video: int, both: int) -> dict[
     for side, there in (("audio", audio), ("video", video)):
         if f"reasoning_basic_{side}" in tasks:
             asked[f"basic_{side}"] = round(there * SIDE_SHARE)
-            written[side] += asked[f"basic_{side}"] * QUESTIONS_PER_REPLY * UNGUESSED_SHARE
+            written[side] += asked[f"basic_{side}"] * QUESTIONS_PER_REPLY * unguessed
             items += asked[f"basic_{side}"] * QUESTIONS_PER_REPLY
         if f"reasoning_stress_{side}" in tasks:
             for kind, share in (("present", SIDE_SHARE), ("spurious", KEPT_SHARE), ("hallucinated", KEPT_SHARE)):
@@ -120,7 +121,7 @@ def _requests(options: BuildOptions, audio: int, video: int, both: int) -> dict[
                 items += round(there * share)
     if "modality_agreement" in tasks:
         asked["agreement"] = round(both * KEPT_SHARE)
-        written["agreement"] = asked["agreement"] * UNGUESSED_SHARE
+        written["agreement"] = asked["agreement"] * unguessed
         items += asked["agreement"]
     asked["text_guess"] = round(items * guessers)
     if options.kind == "prefs":

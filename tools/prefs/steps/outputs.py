@@ -27,7 +27,10 @@ def account_for(kept: Sequence[ClipState], used: set[str], ledger: Ledger) -> No
 def balanced_rows(
     rows: Sequence[PreferenceRow], source: Sequence[Any], ledger: Ledger, options: BuildOptions
 ) -> list[PreferenceRow]:
-    """Rows with even verdicts and the source's emotions; what is left out is noted."""
+    """Rows with even verdicts and the source's emotions, or all; what is left out is noted."""
+    if not options.balances:
+        _count_final([row.task for row in rows], ledger)
+        return list(rows)
     labels = {row.clip_id: row.emotion for row in rows}
     clips = emotions_as_in_source(labels, source, options.emotion_tolerance, options.seed)
 
@@ -42,7 +45,10 @@ def balanced_rows(
 
 
 def balanced_items(items: Sequence[Item], source: Sequence[Any], ledger: Ledger, options: BuildOptions) -> list[Item]:
-    """Questions with even verdicts, evenly of every subtask, and the source's emotions."""
+    """Questions with even verdicts, evenly of every subtask, and the source's emotions; or all."""
+    if not options.balances:
+        _count_final([item.task for item in items], ledger)
+        return sorted(items, key=lambda item: item.item_id)
     labels = {item.state.clip.clip_id: item.state.emotion for item in items}
     clips = emotions_as_in_source(labels, source, options.emotion_tolerance, options.seed)
     kept = even_verdicts(
