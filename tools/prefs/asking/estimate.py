@@ -33,7 +33,8 @@ CORRECTED_SHARE = 0.05
 """Replies that need a second request."""
 ASSUMPTIONS = (
     f"Assumed: a caption gives the label for {KEPT_SHARE:.0%} of clips ({SIDE_SHARE:.0%} a side), "
-    f"{QUESTIONS_PER_REPLY} questions a reply, {UNGUESSED_SHARE:.0%} not guessed where models guess, {CORRECTED_SHARE:.0%} corrected; "
+    f"{QUESTIONS_PER_REPLY} questions a reply, {UNGUESSED_SHARE:.0%} not guessed where models guess, "
+    f"{CORRECTED_SHARE:.0%} corrected; "
     f"{TOKENS_PER_FRAME} tokens a frame, {TOKENS_PER_SECOND} a second of sound."
 )
 
