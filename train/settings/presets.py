@@ -31,8 +31,7 @@ PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
 """Settings of `PreferenceConfig` that differ from the paper's. `avere-dpo` is the method as the script released with
 the paper runs it (ihp-lab/AVERE, `scripts/dpo_scripts/dpo_video_audio.sh`): rate, batch and weights as in C.3, a linear
 schedule with 10 % warm-up, of which C.3 says nothing, and all weights of the language model learn where C.3 has LoRA.
-The script replaces rejected sound by
-noise; avem uses mined clips.
+The script replaces rejected sound by noise; avem uses mined clips.
 `no-erp` draws its one rejected answer as Naive-DPO does, since Eq. 11 does not say which it is; `er-irr` and `vr-irr`
 give the first answer what beta_irr = 0.3 leaves."""
 
