@@ -26,6 +26,7 @@ from avem.evaluate.predict.predictor import STREAMS, Answer, PredictionRequest, 
 from avem.files import json_sha256
 from avem.records import Question
 from avem.train.data.noise import FeatureNoise
+from avem.train.settings.config import DIFFUSION_STEP, DIFFUSION_STEPS
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
@@ -42,13 +43,17 @@ class ContrastOptions:
     """Options below this share of the likeliest option's probability are excluded."""
     seed: int = 0
     """Seed of the noise."""
+    step: int = DIFFUSION_STEP
+    """How much noise is added: a step of VCD's schedule, 0 to 999."""
 
     def __post_init__(self) -> None:
         """Refuse values outside their range.
 
         Raises:
-            SettingError: `alpha` is negative, or `beta` is not a share.
+            SettingError: `alpha` is negative, `beta` is not a share, or there is no such step.
         """
+        if not 0 <= self.step < DIFFUSION_STEPS:
+            raise SettingError(f"VCD's schedule has the steps 0 to {DIFFUSION_STEPS - 1}, not {self.step}.")
         if self.alpha < 0 or not 0 <= self.beta <= 1:
             raise SettingError("Contrastive decoding needs alpha >= 0 and 0 <= beta <= 1.")
 
@@ -90,7 +95,7 @@ class ContrastPredictor(FeaturePredictor):
     ) -> None:
         super().__init__(model, store, style, 1, streams)
         self.options = options
-        self._alter = FeatureNoise("diffused", options.seed)
+        self._alter = FeatureNoise("diffused", options.seed, options.step)
 
     def request(self, question: Question, method: str, position: int | None) -> PredictionRequest:
         """Describe one prediction; the key covers the strength and the noise too."""

@@ -33,6 +33,7 @@ from avem.guards.output_kinds import BENCH
 from avem.guards.ownership import opened, owned
 from avem.records import Question
 from avem.text.escaping import file_name
+from avem.train.settings.config import DIFFUSION_STEP
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class BenchOptions:
     contrastive: bool = False
     """Score options by contrast with the clip's diffused features; for models that read features."""
     contrast_alpha: float = 1.0
+    contrast_step: int = DIFFUSION_STEP
+    """Step of VCD's schedule whose noise is added."""
     endpoint: EndpointOptions | None = None
     """The endpoint that runs the models; None to run them here."""
     out: Path = Path("./bench")
@@ -139,7 +142,7 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
         chosen = select_questions(questions, options.tasks, options.limit)
         if options.contrastive:
             name = f"{name}-contrastive"
-            strength = ContrastOptions(alpha=options.contrast_alpha, seed=seed)
+            strength = ContrastOptions(alpha=options.contrast_alpha, seed=seed, step=options.contrast_step)
             predictor = ContrastPredictor(model, store, options.style, strength)
         else:
             predictor = FeaturePredictor(model, store, options.style, longest_reply(options.style))

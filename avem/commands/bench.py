@@ -91,6 +91,9 @@ def emorealm(
             help="Score with visual contrastive decoding (VCD): against the same clip with noise added.",
         ),
     ] = False,
+    contrast_step: Annotated[
+        int, typer.Option(help="How much noise --contrastive adds: a step of VCD's schedule.", min=0, max=999)
+    ] = 500,
     media: MediaOption = None,
     endpoint: EndpointOption = None,
     key_variable: KeyVariable = "OPENAI_API_KEY",
@@ -134,6 +137,7 @@ def emorealm(
         media_root=media,
         out=out,
         contrastive=contrastive,
+        contrast_step=contrast_step,
         endpoint=endpoint_options(
             endpoint, key_variable=key_variable, parallel=parallel, timeout_s=timeout, retries=retries, sound=sound
         ),

@@ -14,11 +14,26 @@ import torch
 from torch import Tensor
 
 from avem.seeds import draw
+from avem.train.settings.config import DIFFUSION_STEP, DIFFUSION_STEPS
 
 NOISE_RECIPES = ("random-tensor", "diffused")
 """Recipes of rejected inputs that are noise made while training, not mined clips."""
-SIGNAL_SHARE = 0.1
-"""What is left of the variance after diffusion; it is about this half-way through VCD's 1000 steps of noise."""
+
+
+def signal_share(step: int) -> float:
+    """What is left of the variance after some of VCD's diffusion steps: the cumulative product of 1 - beta.
+
+    VCD's betas rise from 1e-5 to 5e-3 along a sigmoid from -6 to 6 (Leng et al., 2024, the released code).
+
+    Args:
+        step: From 0 to 999.
+
+    Example:
+        >>> round(signal_share(500), 3), round(signal_share(900), 3)
+        (0.745, 0.133)
+    """
+    betas = torch.sigmoid(torch.linspace(-6, 6, DIFFUSION_STEPS, dtype=torch.float64)) * (5e-3 - 1e-5) + 1e-5  # [1000]
+    return float(torch.cumprod(1 - betas, 0)[step])
 
 
 def noise_row(row: int) -> int:
@@ -33,9 +48,12 @@ class FeatureNoise:
     recipe: str
     """One of `NOISE_RECIPES`."""
     seed: int
+    step: int = DIFFUSION_STEP
+    """How far `diffused` goes on VCD's schedule; `random-tensor` has no use for it."""
 
     def __str__(self) -> str:
-        return f"{self.recipe} {self.seed}"
+        strength = f" step {self.step}" if self.recipe == "diffused" else ""
+        return f"{self.recipe}{strength} {self.seed}"
 
     def __call__(self, kind: str, row: int, features: Tensor) -> Tensor:
         """Put noise on a clip's features.
@@ -56,5 +74,6 @@ class FeatureNoise:
         if self.recipe == "random-tensor":
             return (mean + deviation * noise).to(features.dtype)
         # sqrt(a) x + sqrt(1 - a) eps, the forward diffusion of VCD's Eq. 1, around the clip's mean and deviation
-        kept, added = math.sqrt(SIGNAL_SHARE), math.sqrt(1 - SIGNAL_SHARE)
+        share = signal_share(self.step)
+        kept, added = math.sqrt(share), math.sqrt(1 - share)
         return (mean + kept * (values - mean) + added * deviation * noise).to(features.dtype)

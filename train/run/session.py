@@ -115,7 +115,7 @@ class Session:
         """Makes rejected inputs of noise, where the settings name them."""
         config = self.config
         if isinstance(config, PreferenceConfig) and config.negatives in NOISE_RECIPES:
-            return FeatureNoise(config.negatives, config.seed)
+            return FeatureNoise(config.negatives, config.seed, config.diffusion_step)
         return None
 
     @property
