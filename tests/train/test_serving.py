@@ -93,7 +93,7 @@ def test_names_of_inputs_hold_their_content_and_the_row_that_decides_the_noise(k
     config = PreferenceConfig(**kit.preference_settings(Path("unused"), negatives="diffused", seed=3))
     names = Session.open(config).input_names
     assert names[2] == f"toy/002 {2:064x}"
-    assert names[-3] == f"toy/002 {2:064x} diffused 3 2"
+    assert names[-3] == f"toy/002 {2:064x} diffused step 500 3 2"
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])

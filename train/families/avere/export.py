@@ -81,7 +81,7 @@ def _find_donor(name: str | Path) -> tuple[Path, dict[str, Any]]:
         if is_avere(settings):
             return folder, settings
     raise MissingFileError(
-        f"The encoders' weights can't be copied: {name or 'the model'} is not an AVERE checkpoint; "
+        f"The encoders' weights can't be copied: {name or 'a model made in memory'} is not an AVERE checkpoint; "
         f"name one with towers=."
     )
 
