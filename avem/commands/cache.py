@@ -193,7 +193,7 @@ def import_(
     else:
         store = import_npy(cast("dict[Kind, Path]", folders), cache, labels=labels, dataset=dataset, dtype=dtype)
     show(f"{len(store)} clips are in {cache}.")
-    if folders and (failures := store_info(store).failures):
+    if failures := [failure for failure in store_info(store).failures if failure.kind in folders]:
         raise PartialFailure(
             f"{len(failures)} .npy files can't be used, for example: {failures[0].reason}. "
             f"`avem cache list --cache {cache} --status failed` names them all. Fix them and run this command again."

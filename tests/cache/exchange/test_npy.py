@@ -135,3 +135,14 @@ def test_what_cannot_be_used_is_counted_and_can_be_mended(tmp_path, monkeypatch,
         np.save(folder / f"{name}.npy", np.full((3, 4), 2, dtype=np.float32))
     assert run(arguments, monkeypatch, capsys) == (0, "")
     assert FeatureStore.open("cache").available("video").all()
+
+
+def test_failures_of_another_stream_are_not_counted(tmp_path, monkeypatch, capsys):
+    for name in ("video", "audio"):
+        (tmp_path / name).mkdir()
+        for clip in "ab":
+            np.save(tmp_path / name / f"{clip}.npy", np.ones((3, 4), dtype=np.float32))
+    (tmp_path / "video" / "b.npy").write_text("not an array")
+    monkeypatch.chdir(tmp_path)
+    assert run(["cache", "import", "--video-npy", "video", "--cache", "cache"], monkeypatch, capsys)[0] == 3
+    assert run(["cache", "import", "--audio-npy", "audio", "--cache", "cache"], monkeypatch, capsys) == (0, "")
