@@ -107,7 +107,7 @@ def locate_model(name_or_path: str | Path, option: str) -> Path:
     if found.source == "path" and found.path is not None:
         return found.path
     if not _is_hub_id(found.name):
-        raise MissingFileError(f"There is no model at {found.name}; name its folder with {option}.")
+        raise MissingFileError(f"There is no model at {found.name}; give a model's folder with {option}.")
     if found.path is not None and not found.problem:
         return found.path
     try:

@@ -37,6 +37,7 @@ from avem.commands.recognition import recognition_command
 from avem.guards.evaluation import check_bench
 from avem.guards.inputs import need_file, need_path
 from avem.text.terminal import show
+from avem.train.settings.config import DIFFUSION_STEP, DIFFUSION_STEPS
 
 bench_app = typer.Typer(no_args_is_help=True, help="Evaluate a model on a benchmark.")
 
@@ -92,8 +93,11 @@ def emorealm(
         ),
     ] = False,
     contrast_step: Annotated[
-        int, typer.Option(help="How much noise --contrastive adds: a step of VCD's schedule.", min=0, max=999)
-    ] = 500,
+        int,
+        typer.Option(
+            help="How much noise --contrastive adds: a step of VCD's schedule.", min=0, max=DIFFUSION_STEPS - 1
+        ),
+    ] = DIFFUSION_STEP,
     media: MediaOption = None,
     endpoint: EndpointOption = None,
     key_variable: KeyVariable = "OPENAI_API_KEY",

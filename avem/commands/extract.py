@@ -114,7 +114,7 @@ def extract(
     Run the same command again to resume a run that was stopped.
     """
     if not root.expanduser().is_dir():
-        raise MissingFileError(f"There is no folder {root}; give a folder of clips or of a dataset.")
+        raise MissingFileError(f"There is no folder {root}; give a dataset's folder, or a folder of clips.")
     if not dry_run:
         folder_target(cache.expanduser(), STORE, roots=[root.expanduser()], option="--cache")
 

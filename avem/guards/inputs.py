@@ -54,7 +54,7 @@ def need_model(name: str | Path, option: str = "--model") -> None:
     on_hub = text.count("/") == 1 and not text.startswith((".", "/", "~"))
     if not on_hub and not _there(lambda: Path(text).expanduser().exists(), name):
         raise MissingFileError(
-            f"There is no model at {name}; train one with `avem train`, or name its folder with {option}."
+            f"There is no model at {name}; train one with `avem train`, or give a model's folder with {option}."
         )
 
 

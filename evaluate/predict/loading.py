@@ -99,7 +99,7 @@ def check_model(name_or_path: str) -> None:
     """
     if name_or_path.startswith((".", "/")) and not Path(name_or_path).exists():
         raise MissingFileError(
-            f"There is no model at {name_or_path}; train one with `avem train`, or name one with --model."
+            f"There is no model at {name_or_path}; train one with `avem train`, or give a model's folder with --model."
         )
 
 

@@ -46,7 +46,7 @@ def read_dataset(root: str | Path, dataset: str | None = None) -> list[Clip]:
     """
     root = Path(root).expanduser()
     if not root.exists():
-        raise MissingFileError(f"There is no folder {root}; give a folder of clips or of a dataset.")
+        raise MissingFileError(f"There is no folder {root}; give a dataset's folder, or a folder of clips.")
     if not root.is_dir():
         raise DataError(f"{root} is a file; give the root folder of a dataset.")
     try:

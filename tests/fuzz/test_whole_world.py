@@ -115,37 +115,36 @@ def _replace_each(filled: Path, folder: Path, pattern: str, node: str, count: in
     shutil.rmtree(whole)
 
 
-def _faults(paths: Iterator[Path], commands: list[list[str]], run_one: Callable[[list[str]], None]) -> Iterator[str]:
-    for path in paths:
-        for arguments in commands:
-            try:
-                run_one(arguments)
-            except BaseException as error:  # every fault is shown at once  # noqa: BLE001
-                yield f"{path} {arguments}: {type(error).__name__} {str(error)[:250]}"
+@pytest.fixture
+def faults_of(tmp_path, monkeypatch, capsys) -> Callable[[Iterator[Path], list[list[str]]], list[str]]:
+    """Runs commands in `copy` for each file that was replaced there; gives what did not end as promised."""
+
+    def found(paths: Iterator[Path], commands: list[list[str]]) -> list[str]:
+        faults = []
+        for path in paths:
+            for arguments in commands:
+                monkeypatch.chdir(tmp_path / "copy")
+                try:
+                    check(*run(arguments, monkeypatch, capsys))
+                except BaseException as error:  # every fault is shown at once  # noqa: BLE001
+                    faults.append(f"{path} {arguments}: {type(error).__name__} {str(error)[:250]}")
+        return faults
+
+    return found
 
 
 @pytest.mark.usefixtures("bounded_memory")
 @pytest.mark.parametrize("node", ["pipe", "device"])
 @pytest.mark.parametrize("pattern", COMMANDS)
-def test_a_pipe_or_a_device_among_the_files_is_one_sentence(
-    pattern, node, filled, tmp_path, monkeypatch, capsys, fuzz_cases
-):
-    def run_one(arguments: list[str]) -> None:
-        monkeypatch.chdir(tmp_path / "copy")
-        check(*run(arguments, monkeypatch, capsys))
-
+def test_a_pipe_or_a_device_among_the_files_is_one_sentence(pattern, node, filled, tmp_path, faults_of, fuzz_cases):
     paths = _replace_each(filled, tmp_path, pattern, node, max(1, fuzz_cases // 8))
-    faults = list(_faults(paths, COMMANDS[pattern], run_one))
+    faults = faults_of(paths, COMMANDS[pattern])
     assert not faults, "\n".join(faults)
 
 
 @pytest.mark.usefixtures("bounded_memory")
 @pytest.mark.parametrize("node", ["pipe", "device"])
 @pytest.mark.parametrize("command", ["info", "verify", "repair"])
-def test_any_file_of_a_store_may_be_a_pipe_or_a_device(command, node, filled, tmp_path, monkeypatch, capsys):
-    def run_one(arguments: list[str]) -> None:
-        monkeypatch.chdir(tmp_path / "copy")
-        check(*run(arguments, monkeypatch, capsys))
-
-    faults = list(_faults(_replace_each(filled, tmp_path, "cache/*", node), [["cache", command]], run_one))
+def test_any_file_of_a_store_may_be_a_pipe_or_a_device(command, node, filled, tmp_path, faults_of):
+    faults = faults_of(_replace_each(filled, tmp_path, "cache/*", node), [["cache", command]])
     assert not faults, "\n".join(faults)

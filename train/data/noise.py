@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ NOISE_RECIPES = ("random-tensor", "diffused")
 """Recipes of rejected inputs that are noise made while training, not mined clips."""
 
 
+@cache
 def signal_share(step: int) -> float:
     """What is left of the variance after some of VCD's diffusion steps: the cumulative product of 1 - beta.
 
@@ -49,7 +51,7 @@ class FeatureNoise:
     """One of `NOISE_RECIPES`."""
     seed: int
     step: int = DIFFUSION_STEP
-    """How far `diffused` goes on VCD's schedule; `random-tensor` has no use for it."""
+    """How far `diffused` goes on VCD's schedule; `random-tensor` ignores it."""
 
     def __str__(self) -> str:
         strength = f" step {self.step}" if self.recipe == "diffused" else ""
