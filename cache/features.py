@@ -175,9 +175,8 @@ class Stream:
         return layout.parse_metadata(data, where)
 
     def array_rows(self, array: str) -> int:
-        """For how many clips one of the stream's arrays was made."""
-        length, spec = int(self.array_metadata(array)["shape"][0]), stream_arrays(self.spec)[array]
-        return length // spec.length(1) * spec.rows_per_shard if spec.ragged else length
+        """For how many clips one of the stream's arrays, of a row each, was made."""
+        return int(self.array_metadata(array)["shape"][0])
 
     def shard_folder(self, array: str) -> Path | None:
         """Folder of an array of plain byte ranges on this machine; None where only Zarr can read it."""
