@@ -23,6 +23,8 @@ from avem.cache.disk.shards import RowError
 from avem.cache.negatives.file import negatives_metadata, read_negatives
 from avem.cache.negatives.staleness import LABEL_COLUMNS, refuse_stale
 from avem.cache.records import KINDS, OK, DamagedFile, DamagedRow, Kind, StreamSpec
+from avem.cache.remote.read_cache import ReadCache
+from avem.cache.remote.rows import RemoteRows
 from avem.cache.windows import named_windows
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 from avem.guards.inside import outside_fault
@@ -53,11 +55,14 @@ class FeatureStore:
 
     def __init__(self, location: Location, *, pin: bool = False, check: bool = True) -> None:
         self.location, self._pin, self._check = location, pin, check
+        self._metadata: dict[str, dict[str, Any]] = {}
         self._readers: dict[str, RowReader] = {}
         self.refresh()
 
     @classmethod
-    def open(cls, path: str | Path, *, pin: bool = False, check: bool = True) -> FeatureStore:
+    def open(
+        cls, path: str | Path, *, pin: bool = False, check: bool = True, read_cache: str | ReadCache | None = None
+    ) -> FeatureStore:
         """Open a store for reading.
 
         Args:
@@ -65,15 +70,18 @@ class FeatureStore:
             pin: Return features in pinned memory, for copies to a GPU that don't wait.
             check: Compare rows and the manifest with their checksums. Without it damage is read as if it were data:
                 only for measuring, or right after `verify`.
+            read_cache: For a URL: size of a cache on a local disk, as `200GB` or `200GB:/fast/disk`; see
+                `avem.cache.remote.read_cache`. None: as the environment variable `AVEM_READ_CACHE` says.
 
         Raises:
             MissingFileError: There is nothing at the path.
             StoreError: It is not a feature store, is of a newer format, or its root, manifest or ledger can't be read.
         """
-        return cls(Location.parse(path), pin=pin, check=check)
+        return cls(Location.parse(path, read_cache), pin=pin, check=check)
 
-    def __reduce__(self) -> tuple[Callable[..., FeatureStore], tuple[str, bool]]:
-        return _open_again, (self.location.url, self._check)
+    def __reduce__(self) -> tuple[Callable[..., FeatureStore], tuple[str, bool, ReadCache | None]]:
+        remote = self.location.remote
+        return _open_again, (self.location.url, self._check, None if remote is None else remote.read_cache)
 
     def refresh(self) -> None:
         """See what has been committed since.
@@ -87,6 +95,7 @@ class FeatureStore:
         if root is None:
             raise MissingFileError(f"There is no feature store at {where}; make one with `avem extract`.")
         self._attributes = layout.store_attributes(layout.parse_metadata(root, where), where)
+        self._metadata = {}
         self._records: list[ledger.ShardRecord] = []
         self._damage: StoreError | None = None
         try:  # before the manifest, which may take the records over in between
@@ -382,16 +391,17 @@ class FeatureStore:
     def _reader(self, kind: Kind, array: str) -> RowReader:
         key = f"{kind}/{array}"
         if key not in self._readers:
-            folder = self.shard_folder(kind, array)
-            if folder is not None:
-                axes = 1 + len(layout.stream_arrays(self.spec(kind))[array][0])
-                self._readers[key] = ByteRangeRows(folder, self.spec(kind).rows_per_shard, axes, check=self._check)
-            else:
-                name = f"{layout.stream_group(kind, self.spec(kind).encoder)}/{array}"
+            metadata, name = self._array_metadata(kind, array)
+            slots, axes = self.spec(kind).rows_per_shard, 1 + len(layout.stream_arrays(self.spec(kind))[array][0])
+            if not layout.is_byte_ranges(metadata):
                 self._readers[key] = ZarrRows(self.location, name)
+            elif self.location.remote is not None:
+                self._readers[key] = RemoteRows(self.location.remote, name, slots, axes, check=self._check)
+            else:
+                self._readers[key] = ByteRangeRows(self.location.folder / name, slots, axes, check=self._check)
         return self._readers[key]
 
 
-def _open_again(url: str, check: bool) -> FeatureStore:
+def _open_again(url: str, check: bool, read_cache: ReadCache | None) -> FeatureStore:
     """What unpickling a store calls."""
-    return FeatureStore.open(url, check=check)
+    return FeatureStore.open(url, check=check, read_cache=read_cache)
