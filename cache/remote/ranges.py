@@ -11,7 +11,7 @@ REQUEST_BYTES = 2**23
 """Most bytes of a request that reads several ranges; longer ranges are read in parts of this size."""
 
 Range = tuple[str, int, "int | None"]
-"""Object, first byte, and the byte behind the last one. A negative start with None: its last bytes; 0 with None: all."""
+"""Object, first byte, and the byte behind the last one. A negative start with None: its last bytes. 0, None: all."""
 
 
 @dataclass(slots=True)

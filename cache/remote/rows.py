@@ -7,34 +7,19 @@ elsewhere, because another library rewrote the shard, are read a second time.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from avem.cache.disk.checked_copy import checked_copy
-from avem.cache.disk.layout import shard_path
-from avem.cache.disk.shards import (
-    CRC_BYTES,
-    MISMATCH,
-    MISSING,
-    RowBytes,
-    RowError,
-    ShardIndex,
-    index_bytes,
-    parse_index,
-)
-from avem.cache.remote.fetch import Fetcher, LostObjectError
+from avem.cache.disk.shards import CRC_BYTES, MISMATCH, MISSING, RowBytes, RowError, ShardIndex
+from avem.cache.remote.fetch import Fetcher
+from avem.cache.remote.indexes import ShardIndexes
 from avem.cache.remote.ranges import Range
 from avem.errors import StoreError
 
-INDEXES_KEPT = 4096
-"""Indexes that a reader keeps, least recently used dropped first; one of 64 rows takes 1 KB."""
 BYTES_AT_ONCE = 2**28
 """Rows of a call are fetched in batches of so many bytes, which bounds the memory beside the caller's buffer."""
 SMALL_ROW = 2**16
@@ -70,14 +55,8 @@ class RemoteRows:
     """
 
     def __init__(self, fetcher: Fetcher, name: str, rows_per_shard: int, axes: int, *, check: bool = True) -> None:
-        self._fetcher, self._name, self._check = fetcher, name, check
-        self._slots, self._axes = rows_per_shard, axes
-        self._indexes: OrderedDict[int, ShardIndex] = OrderedDict()
-        self._guard = threading.Lock()
-        self._is_listed = False
-
-    def __reduce__(self) -> tuple[Callable[..., RemoteRows], tuple[Any, ...]]:
-        return _open_again, (self._fetcher, self._name, self._slots, self._axes, self._check)
+        self._fetcher, self._slots, self._check = fetcher, rows_per_shard, check
+        self._indexes = ShardIndexes(fetcher, name, rows_per_shard, axes)
 
     def read_into(self, rows: npt.NDArray[np.int64], buffer: RowBytes) -> None:
         """Read rows, int64 [R], as bytes into a buffer, uint8 [R, row bytes], all at once.
@@ -97,6 +76,16 @@ class RemoteRows:
         self.read_into(np.array([row]), out)
         return out[0]
 
+    def problems(self, rows: npt.NDArray[np.int64], row_bytes: int) -> dict[int, str]:
+        """What is wrong with rows, ascending and each once, as they are on the server; sound rows are left out."""
+        found: dict[int, str] = {}
+        for part in _batches(rows // self._slots, row_bytes):
+            numbers = rows[part].tolist()
+            buffer = np.empty((len(numbers), row_bytes), dtype=np.uint8)
+            wrong = self._attempt({row: place for place, row in enumerate(numbers)}, buffer, fresh=True)
+            found.update({row: error.problem for row, error in wrong.items()})
+        return found
+
     def _read(self, rows: npt.NDArray[np.int64], buffer: RowBytes, places: npt.NDArray[np.int64]) -> None:
         """Read different rows to their places in the buffer; what does not fit at first is read afresh, once."""
         left = dict(zip(rows.tolist(), places.tolist(), strict=True))
@@ -112,11 +101,9 @@ class RemoteRows:
         by_shard: dict[int, list[int]] = {}
         for row in places:
             by_shard.setdefault(row // self._slots, []).append(row)
-        indexes = {} if fresh else self._known(by_shard)
-        unknown = sorted(by_shard.keys() - indexes.keys())
-        if fresh or self._fetcher.read_cache is not None:
-            self._load_indexes(unknown, indexes, fresh=fresh)
-            unknown = []
+        guesses = self._fetcher.read_cache is None and not fresh
+        indexes = self._indexes.known(by_shard) if guesses else self._indexes.load(sorted(by_shard), fresh=fresh)
+        unknown = sorted(by_shard.keys() - indexes.keys()) if guesses else []
         problems: dict[int, RowError] = {}
         units = self._units({index: by_shard[index] for index in indexes}, indexes, row_bytes, problems)
         units += [unit for index in unknown for unit in self._guesses(index, by_shard[index], row_bytes)]
@@ -124,17 +111,17 @@ class RemoteRows:
         for position, data in self._fetcher.each([unit.at for unit in units], fresh=fresh):
             unit = units[position]
             if isinstance(data, StoreError):
-                problems.update({row: self._explained(row, data) for row in unit.rows})
+                problems.update({row: self._indexes.explained(row, unit.index, data) for row in unit.rows})
                 continue
             if unit.at[2] is None:
-                self._keep_index(unit.index, data[-index_bytes(self._slots) :], indexes)
+                self._indexes.keep(unit.index, data, indexes)
             waiting.setdefault(unit.index, []).append((unit, data))
             if unit.index in indexes:
-                for each, rows in waiting.pop(unit.index):
-                    self._take(each, rows, indexes[unit.index], buffer, places, problems)
+                for each, content in waiting.pop(unit.index):
+                    self._take(each, content, indexes[unit.index], buffer, places, problems)
         for row in places.keys() - problems.keys():
             if row // self._slots not in indexes:
-                problems[row] = self._damaged_shard(row)
+                problems[row] = self._indexes.damaged(row, row // self._slots)
         return problems
 
     def _take(
@@ -155,7 +142,7 @@ class RemoteRows:
             if not there:
                 problems[row] = self._misplaced(row)
             elif start + stride > len(source):
-                problems[row] = RowError(row, f"was lost when {self._url(row)} was truncated")
+                problems[row] = RowError(row, f"was lost when {self._indexes.url(unit.index)} was truncated")
             else:
                 stored, out = source[start : start + stride], buffer[places[row]]
                 if not self._check:
@@ -175,7 +162,7 @@ class RemoteRows:
         size = max(BLOCK_BYTES // (row_bytes + CRC_BYTES), 1)
         by_block = self._fetcher.read_cache is not None and row_bytes <= SMALL_ROW
         for index, rows in by_shard.items():
-            entries, name = indexes[index], self._shard(index)
+            entries, name = indexes[index], self._indexes.shard(index)
             blocks: dict[int, list[int]] = {}
             for row in rows:
                 offset, length = (int(number) for number in entries[row % self._slots])
@@ -195,63 +182,15 @@ class RemoteRows:
 
     def _guesses(self, index: int, rows: list[int], row_bytes: int) -> list[Unit]:
         """What to read of a shard whose index is not known: the index, and rows where avem puts them."""
-        stride, name = row_bytes + CRC_BYTES, self._shard(index)
+        stride, name = row_bytes + CRC_BYTES, self._indexes.shard(index)
         if stride * self._slots <= SMALL_SHARD:
             return [Unit((name, 0, None), index, rows)]
         starts = {row: row % self._slots * stride for row in rows}
         guesses = [Unit((name, start, start + stride), index, [row]) for row, start in starts.items()]
-        return [Unit((name, -index_bytes(self._slots), None), index, []), *guesses]
-
-    def _known(self, shards: Iterable[int]) -> dict[int, ShardIndex]:
-        """The indexes that are known, of these shards."""
-        found = {}
-        with self._guard:
-            for index in shards:
-                if index in self._indexes:
-                    self._indexes.move_to_end(index)
-                    found[index] = self._indexes[index]
-        return found
-
-    def _load_indexes(self, shards: Sequence[int], indexes: dict[int, ShardIndex], *, fresh: bool) -> None:
-        """Read indexes, from the read cache where the version of their shard is known."""
-        if not fresh and not self._is_listed and len(shards) > 1:
-            self._fetcher.list(self._name)  # says the versions of all shards at once
-            self._is_listed = True
-        tails: list[Range] = [(self._shard(index), -index_bytes(self._slots), None) for index in shards]
-        for position, data in self._fetcher.each(tails, fresh=fresh):
-            if isinstance(data, memoryview):
-                self._keep_index(shards[position], data, indexes)
-            elif not isinstance(data, LostObjectError):
-                raise data
-
-    def _keep_index(self, index: int, data: memoryview, indexes: dict[int, ShardIndex]) -> None:
-        """Keep an index if it is one; otherwise its rows are found to be damaged."""
-        try:
-            entries = parse_index(data, self._slots, Path(self._shard(index)))
-        except StoreError:
-            return
-        indexes[index] = entries
-        with self._guard:
-            self._indexes[index] = entries
-            while len(self._indexes) > INDEXES_KEPT:
-                self._indexes.popitem(last=False)
-
-    def _shard(self, index: int) -> str:
-        return shard_path(Path(self._name), index, self._axes).as_posix()
-
-    def _url(self, row: int) -> str:
-        return f"{self._fetcher.url}/{self._shard(row // self._slots)}"
-
-    def _explained(self, row: int, error: StoreError) -> RowError:
-        if isinstance(error, LostObjectError):
-            return self._damaged_shard(row)
-        return RowError(row, f"can't be read: {str(error).rstrip('.')}")
-
-    def _damaged_shard(self, row: int) -> RowError:
-        return RowError(row, f"stands in {self._url(row)}, which is missing, truncated or damaged")
+        return [Unit(self._indexes.tail(index), index, []), *guesses]
 
     def _misplaced(self, row: int) -> RowError:
-        return RowError(row, f"is missing from {self._url(row)} or misshapen")
+        return RowError(row, f"is missing from {self._indexes.url(row // self._slots)} or misshapen")
 
 
 def _span(entries: ShardIndex) -> tuple[int, int]:
@@ -268,8 +207,3 @@ def _batches(shards: npt.NDArray[np.int64], row_bytes: int) -> Iterator[slice]:
         end = min(start + rows, int(np.searchsorted(shards, shards[start] + SHARDS_AT_ONCE)))
         yield slice(start, end)
         start = end
-
-
-def _open_again(fetcher: Fetcher, name: str, slots: int, axes: int, check: bool) -> RemoteRows:
-    """What unpickling a reader calls."""
-    return RemoteRows(fetcher, name, slots, axes, check=check)

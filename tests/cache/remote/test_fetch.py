@@ -3,7 +3,7 @@
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
+from itertools import count, pairwise
 
 import fsspec
 import numpy as np
@@ -46,7 +46,7 @@ def test_requests_cover_each_range_once(wanted):
         assert all(r.name == name for r in mine)
         assert mine[0].start <= start
         assert mine[-1].stop >= stop
-        assert all(before.stop == after.start for before, after in zip(mine, mine[1:], strict=False))
+        assert all(before.stop == after.start for before, after in pairwise(mine))
 
 
 @pytest.mark.usefixtures("_small_requests")

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from avem.cache import FeatureStore
+from avem.cache import FeatureStore, RowDetails, StoreWriter
 from avem.cache.remote import read_cache as module
 from avem.cache.remote.read_cache import ReadCache
 from avem.errors import SettingError
-from tests.cache.helpers import make_store
+from tests.cache.helpers import make_store, row_values, video_spec
 
 
 def parts(folder):
@@ -46,10 +46,7 @@ def test_rows_come_from_the_disk_the_second_time(tmp_path, upload, bucket, dtype
 def test_a_changed_shard_is_not_served_from_the_cache(stores, tmp_path, upload):
     _, url, reads = stores
     FeatureStore.open(url, read_cache=f"1GB:{reads}").video(range(20))
-    changed = make_store(tmp_path / "again", clips=20)
-    from tests.cache.helpers import audio_spec, row_values, video_spec
-    from avem.cache import RowDetails, StoreWriter
-
+    make_store(tmp_path / "again", clips=20)
     writer = StoreWriter.open(tmp_path / "again")
     writer.mark_pending("video", range(20))
     stream = writer.stream(video_spec())
@@ -58,7 +55,6 @@ def test_a_changed_shard_is_not_served_from_the_cache(stores, tmp_path, upload):
     writer.finish()
     changed = FeatureStore.open(tmp_path / "again")
     upload(tmp_path / "again")
-    assert audio_spec().kind == "audio"
     again = FeatureStore.open(url, read_cache=f"1GB:{reads}")
     assert torch.equal(again.video(range(20)), changed.video(range(20)))
 
@@ -126,7 +122,7 @@ def test_the_environment_asks_for_it(stores, monkeypatch):
 
 def test_a_full_disk_is_said_once_and_reading_continues(stores, monkeypatch, caplog):
     local, url, reads = stores
-    store = FeatureStore.open(url, read_cache=f"1GB:{reads}")
+    store, expected = FeatureStore.open(url, read_cache=f"1GB:{reads}"), local.video(range(20))
 
     def full(self, mode="r", *arguments):
         raise OSError(28, "No space left on device", str(self))
@@ -134,7 +130,7 @@ def test_a_full_disk_is_said_once_and_reading_continues(stores, monkeypatch, cap
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
         patch.setattr(Path, "open", full)
         for rows in ([0], [5, 9], range(20)):
-            assert torch.equal(store.video(rows), local.video(rows))
+            assert torch.equal(store.video(rows), expected[list(rows)])
     said = [record.getMessage() for record in caplog.records if "Reading without the cache" in record.getMessage()]
     assert len(said) == 1
     assert "the disk is full" in said[0]

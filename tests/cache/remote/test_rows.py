@@ -3,16 +3,19 @@
 import pickle
 
 import fsspec
+import google_crc32c
 import numpy as np
 import pytest
 import torch
 import zarr
 
-from avem.cache import FeatureStore
+from avem.cache import Companion, FeatureStore, RowDetails, StoreWriter, StreamSpec
+from avem.cache.disk.arrays import stream_arrays
+from avem.cache.disk.ragged import RaggedShardFile, chunk_range
 from avem.cache.disk.shards import index_bytes
 from avem.cache.remote import rows as remote_rows
 from avem.errors import StoreError
-from tests.cache.helpers import make_store
+from tests.cache.helpers import clip_records, make_store
 
 FEATURES = "video/tiny-video/features"
 
@@ -59,8 +62,6 @@ def test_a_shard_in_another_order_is_read_by_its_index(tmp_path, upload):
     shard = tmp_path / "cache" / FEATURES / "c.0.0.0.0"
     content, size = shard.read_bytes(), 2 * 3 * 4 * 2 + 4
     index = np.frombuffer(content[-index_bytes(4) : -4], "<u8").reshape(4, 2)[::-1].copy()
-    import google_crc32c
-
     rows = b"".join(content[slot * size : slot * size + size] for slot in range(4))
     packed = index.tobytes()
     shard.write_bytes(rows + packed + google_crc32c.value(packed).to_bytes(4, "little"))
@@ -122,3 +123,76 @@ def test_a_shard_that_was_replaced_meanwhile_is_read_again(tmp_path, upload):
     upload(tmp_path / "grown")
     store.refresh()
     assert torch.equal(store.video([4, 7]), local.video([4, 7]))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_rows_whose_length_differs(tmp_path, upload, bucket, dtype):
+    local = ragged_store(tmp_path / "cache", dtype)
+    url = upload(tmp_path / "cache")
+    for cache in (None, f"1GB:{tmp_path / 'reads'}", f"1GB:{tmp_path / 'reads'}"):
+        store = FeatureStore.open(url, read_cache=cache)
+        stream, same = store.stream("video"), local.stream("video")
+        for rows in ([3, 9, 0, 3], range(11)):
+            assert all(map(torch.equal, stream.rows(rows), same.rows(rows)))
+            assert all(map(torch.equal, stream.companion("deepstack", rows), same.companion("deepstack", rows)))
+            assert torch.equal(stream.companion("grid", rows), same.companion("grid", rows))
+            assert stream.lengths(rows).tolist() == same.lengths(rows).tolist()
+    assert store.verify() == []
+
+
+def ragged_store(path, dtype):
+    spec = StreamSpec(
+        "video",
+        "patches",
+        {"weights": "w"},
+        (None, 4),
+        3,
+        dtype,
+        4,
+        longest=40,
+        companions={"grid": Companion((3,), "int32"), "deepstack": Companion((2, None, 4), "float16")},
+    )
+    writer = StoreWriter.open(path)
+    writer.add_clips(clip_records(12), path.parent)
+    stream, chance = writer.stream(spec), np.random.default_rng(2)
+    for shard in stream.pending():
+        lengths = chance.integers(1, 40, len(shard.rows))
+        stream.write(
+            shard,
+            [torch.from_numpy(chance.normal(size=(n, 4)).astype(np.float32)) for n in lengths],
+            torch.from_numpy(chance.normal(size=(len(shard.rows), 3)).astype(np.float32)),
+            [RowDetails()] * len(shard.rows),
+            companions={
+                "grid": torch.from_numpy(chance.integers(0, 9, (len(shard.rows), 3)).astype(np.int32)),
+                "deepstack": [torch.from_numpy(chance.normal(size=(2, n, 4)).astype(np.float16)) for n in lengths],
+            },
+        )
+    writer.finish()
+    return FeatureStore.open(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("lost", r"row 5 stands in s3://.*features/c\.1\.0, which is missing, truncated or damaged"),
+        ("index", r"row 5 stands in s3://.*features/c\.1\.0, which is missing, truncated or damaged"),
+        ("row", r"row 5 does not match its checksum"),
+    ],
+)
+def test_damage_of_rows_whose_length_differs_is_named(tmp_path, upload, damage, message):
+    local = ragged_store(tmp_path / "cache", "float16")
+    url = upload(tmp_path / "cache")
+    files, path = fsspec.filesystem("s3"), f"{url}/video/patches/features/c.1.0"
+    content = bytearray(files.cat_file(path))
+    if damage == "lost":
+        files.rm_file(path)
+    else:
+        array = stream_arrays(local.spec("video"))["features"]
+        file = RaggedShardFile(tmp_path / "cache" / "video/patches/features/c.1.0", array)
+        first, _ = chunk_range(array, tuple(np.array(local.stream("video").span(5)) - array.shard_tokens))
+        content[-20 if damage == "index" else int(file.index[first, 0])] ^= 1
+        files.pipe_file(path, bytes(content))
+    stream = FeatureStore.open(url).stream("video")
+    assert all(map(torch.equal, stream.rows([3, 9]), local.stream("video").rows([3, 9])))
+    with pytest.raises(StoreError, match=message):
+        stream.rows([3, 5, 9])
