@@ -145,8 +145,11 @@ class Stream:
         Raises:
             StoreError: The clip has no features in this stream, or its offsets are damaged.
         """
-        found = self._spans(self._checked([row]))[0]
-        return found.start, found.stop
+        return self.spans([row])[0]
+
+    def spans(self, rows: RowNumbers) -> list[tuple[int, int]]:
+        """First token of each row, and the one after its last; raises as `span`."""
+        return [(span.start, span.stop) for span in self._spans(self._checked(rows))]
 
     def pooled(self) -> npt.NDArray[np.float32]:
         """Pooled vectors, float32 [clips, D] of L2 norm 1; zero where a clip has none.

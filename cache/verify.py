@@ -161,7 +161,10 @@ def _ragged_problems(path: Path, array: ArraySpec, index: int, rows: list[int], 
 
 def _offsets(stream: Stream, rows: list[int]) -> dict[int, Span]:
     """First token of each row and the one after its last; of rows whose offsets can't be read, nothing."""
-    found = {}
+    try:
+        return dict(zip(rows, stream.spans(rows), strict=True))
+    except StoreError:
+        found = {}
     for row in rows:
         try:
             found[row] = stream.span(row)

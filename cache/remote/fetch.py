@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from fsspec.asyn import get_loop
 
-from avem.cache.remote.objects import CONNECTIONS, Listed, Objects, Reply, open_objects
+from avem.cache.remote.objects import CONNECTIONS, Content, Listed, Objects, Reply, open_objects
 from avem.cache.remote.ranges import Range, Request, plan_requests
 from avem.cache.remote.read_cache import ReadCache
 from avem.errors import StoreError
@@ -141,13 +141,30 @@ class Fetcher:
             return bool(self.list(name, deep=True))
         return True
 
-    def forget(self, name: str) -> None:
-        """Forget which version an object had: it is found to be another."""
-        self._versions.pop(name, None)
+    def write(self, name: str, data: Content) -> str | None:
+        """Write an object, whole or not at all, over one that is there.
 
-    def knows(self, name: str) -> bool:
-        """Whether an object's version is known, so that the read cache may hold parts of it."""
-        return name in self._versions
+        Returns:
+            Its version, where the server says it.
+
+        Raises:
+            StoreError: The server can't be reached, or refuses.
+        """
+        try:
+            return self.run(self._repeat(lambda: self.objects.put(name, data)))
+        except Exception as error:  # each protocol has errors of its own
+            raise StoreError(f"{self.url}/{name} can't be written ({reason(error)}).") from error
+
+    def remove(self, name: str) -> None:
+        """Remove an object; none need be there. Raises as `write`."""
+        try:
+            self.run(self._repeat(lambda: self.objects.remove(name)))
+        except Exception as error:  # each protocol has errors of its own
+            raise StoreError(f"{self.url}/{name} can't be removed ({reason(error)}).") from error
+
+    def version(self, name: str) -> str | None:
+        """The version of an object as it was seen last."""
+        return self._versions.get(name)
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine on fsspec's event loop and wait for it."""

@@ -7,15 +7,26 @@ through fsspec's file systems, whose packages bring `gs://`, `hf://`, `memory://
 from __future__ import annotations
 
 import asyncio
+import mmap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import fsspec
 from fsspec.asyn import AsyncFileSystem
 
 CONNECTIONS = 64
 """Requests that are under way at once."""
+
+
+PART_BYTES = 2**24
+"""Larger objects are written to S3 in parts of at least this size."""
+PARTS_AT_ONCE = 4
+MOST_PARTS = 10_000
+"""S3 takes no more."""
+
+Content: TypeAlias = "bytes | mmap.mmap"
+"""What is written: a whole file may be mapped rather than read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,14 @@ class Objects(Protocol):
 
     async def list(self, folder: str, *, deep: bool) -> dict[str, Listed]:
         """Objects below a folder by their names in the store, those in its subfolders too if `deep`."""
+        ...
+
+    async def put(self, name: str, data: Content) -> str | None:
+        """Write an object, whole or not at all; gives its version, where the server says it."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Remove an object; none need be there."""
         ...
 
     def is_transient(self, error: Exception) -> bool:
@@ -141,6 +160,33 @@ class S3Objects:
             raise
         return {name: item for name, item in found.items() if not name.endswith("/")}
 
+    async def put(self, name: str, data: Content) -> str | None:
+        """See `Objects`."""
+        client, where = await self.client(), {"Bucket": self.bucket, "Key": self.key(name)}
+        if len(data) <= 2 * PART_BYTES:
+            reply = await client.put_object(**where, Body=bytes(data[:]), **self._options)
+            return str(reply["ETag"])
+        upload = {**where, "UploadId": (await client.create_multipart_upload(**where, **self._options))["UploadId"]}
+        size, free = max(PART_BYTES, -(-len(data) // MOST_PARTS)), asyncio.Semaphore(PARTS_AT_ONCE)
+
+        async def part(number: int) -> dict[str, Any]:
+            async with free:
+                body = bytes(data[number * size : (number + 1) * size])
+                sent = await client.upload_part(**upload, PartNumber=number + 1, Body=body, **self._options)
+                return {"PartNumber": number + 1, "ETag": sent["ETag"]}
+
+        try:
+            parts = await asyncio.gather(*map(part, range(-(-len(data) // size))))
+            reply = await client.complete_multipart_upload(**upload, MultipartUpload={"Parts": list(parts)})
+        except BaseException:
+            await client.abort_multipart_upload(**upload)
+            raise
+        return str(reply["ETag"])
+
+    async def remove(self, name: str) -> None:
+        """See `Objects`."""
+        await (await self.client()).delete_object(Bucket=self.bucket, Key=self.key(name))
+
     def is_transient(self, error: Exception) -> bool:
         """See `Objects`; botocore itself repeats what the server answers with an error status."""
         return not error_code(error) and not isinstance(error, (FileNotFoundError, PermissionError, ValueError))
@@ -189,6 +235,20 @@ class FsspecObjects:
             return {}
         first = len(self._files._strip_protocol(self._root)) + 1
         return {str(path)[first:]: Listed(int(info["size"]), version_of(info)) for path, info in found.items()}
+
+    async def put(self, name: str, data: Content) -> str | None:
+        """See `Objects`."""
+        path = f"{self._root}/{name}"
+        await self._call("pipe_file", path, bytes(data[:]))
+        self._files.invalidate_cache()
+        return version_of(await self._call("info", path))
+
+    async def remove(self, name: str) -> None:
+        """See `Objects`."""
+        try:
+            await self._call("rm_file", f"{self._root}/{name}")
+        except FileNotFoundError:
+            return
 
     def is_transient(self, error: Exception) -> bool:
         """See `Objects`."""
