@@ -10,19 +10,18 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
-from avem.cache.disk import layout, ledger
+from avem.cache.disk import layout
 from avem.cache.disk.encode import TORCH_DTYPES, byte_view
-from avem.cache.disk.ids import RowsById
 from avem.cache.disk.location import Location
-from avem.cache.disk.manifest import RESTORE, SCHEMA, damaged_entries, empty_manifest, manifest_columns, parse_manifest
+from avem.cache.disk.manifest_view import ManifestView, lost_file, open_manifest
+from avem.cache.disk.parts import RESTORE
 from avem.cache.disk.readers import ByteRangeRows, Int8Rows, RowReader, ZarrRows, read_in_parallel, row_buffer
 from avem.cache.disk.shards import RowError
 from avem.cache.negatives.file import negatives_metadata, read_negatives
-from avem.cache.negatives.staleness import LABEL_COLUMNS, refuse_stale
-from avem.cache.records import KINDS, OK, DamagedFile, DamagedRow, Kind, StreamSpec
+from avem.cache.negatives.staleness import refuse_stale
+from avem.cache.records import KINDS, DamagedFile, DamagedRow, Kind, StreamSpec
 from avem.cache.windows import named_windows
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 from avem.guards.inside import outside_fault
@@ -87,79 +86,100 @@ class FeatureStore:
         if root is None:
             raise MissingFileError(f"There is no feature store at {where}; make one with `avem extract`.")
         self._attributes = layout.store_attributes(layout.parse_metadata(root, where), where)
-        self._records: list[ledger.ShardRecord] = []
         self._damage: StoreError | None = None
-        try:  # before the manifest, which may take the records over in between
-            self._records = ledger.read_records(self.location, None if self._check else {})
-            self._manifest = self.location.read(layout.MANIFEST)
-        except StoreError as error:
-            self._manifest, self._damage = None, error
-        if self._check:
-            if self._damage is None:
+        self._manifest = ManifestView(self.location, [], {})
+        try:  # the ledger before the manifest, which may take records over in between
+            self._manifest = open_manifest(self.location, self._attributes, check=self._check)
+            if self._check:
                 self._damage = self._manifest_damage()
-            if self._damage is not None and not isinstance(self._damage, EditedEntryError):
-                raise self._damage
+        except StoreError as error:
+            self._damage = error
+        if self._check and self._damage is not None and not isinstance(self._damage, EditedEntryError):
+            raise self._damage
         self._clips: pa.Table | None = None
-        self._available_rows: dict[Kind, npt.NDArray[np.bool_]] | None = None
-        self._rows_by_id: RowsById | None = None
+        self._available_rows: dict[Kind, npt.NDArray[np.bool_]] = {}
         self._specs: dict[Kind, StreamSpec] = {}
 
     @property
     def clips(self) -> pa.Table:
-        """The manifest, one row per clip, with every committed shard entered; parsed when it is first asked for.
+        """The manifest, one row per clip, with every committed shard entered; read when it is first asked for.
+
+        It holds every cell of every clip: `columns` and `clip` read less of a store of many clips.
 
         Raises:
             StoreError: It is damaged, or an entry was edited.
         """
         if self._clips is None:
-            table = self._columns(SCHEMA.names)
-            if self._records:
-                columns = manifest_columns(table)
-                ledger.fold(columns, self._records)
-                table = pa.table({**columns, "check": table["check"]}, schema=table.schema)
-            self._clips = table
+            self._clips = self._read_manifest().table()
         return self._clips
 
-    def _columns(self, names: Sequence[str]) -> pa.Table:
-        """Some of the manifest's columns; only `clips` enters committed shards."""
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Some of the manifest's columns, one row per clip, as `clips` has them.
+
+        Args:
+            names: The columns.
+
+        Raises:
+            StoreError: It is damaged, or an entry was edited.
+
+        Example:
+            >>> store.columns(["clip_id", "emotion"]).num_columns  # doctest: +SKIP
+            2
+        """
+        return self._read_manifest().table(names) if self._clips is None else self._clips.select(names)
+
+    def clip(self, row: int) -> dict[str, Any]:
+        """One clip's entry in the manifest, by column; only a small part of the manifest is read.
+
+        Args:
+            row: Its row number.
+
+        Raises:
+            StoreError: It is damaged, or an entry was edited.
+            UnknownClipError: There is no such row.
+        """
+        if not 0 <= row < len(self):
+            raise UnknownClipError(f"{self.location.url} has no row {row}; it holds {len(self)} clips.")
+        return self._read_manifest().row(row)
+
+    @property
+    def manifest(self) -> ManifestView:
+        """The manifest's files, for reading column by column and part by part.
+
+        Raises:
+            StoreError: It is damaged, or an entry was edited.
+        """
+        return self._read_manifest()
+
+    def _read_manifest(self) -> ManifestView:
         if self._damage is not None:
             raise self._damage
-        if self._clips is not None:
-            return self._clips.select(names)
-        if self._manifest is None:
-            return empty_manifest().select(names)
-        return parse_manifest(self._manifest, f"{self.location.url}/{layout.MANIFEST}", names)
+        return self._manifest
 
     def _manifest_damage(self) -> StoreError | None:
-        """Why the manifest must not be read, if so: it is lost or damaged, or an entry is not what was written."""
-        where = f"{self.location.url}/{layout.MANIFEST}"
-        try:
-            if self._manifest is None:
-                lost = max((self.rows_of_array(kind, "features") for kind in self.kinds), default=0)
-                return StoreError(f"The manifest {where} is gone; {RESTORE}.") if lost else None
-            edited = damaged_entries(self._manifest, where)
-        except StoreError as error:
-            return error
+        """Why the manifest must not be read, if so: a part is lost, or an entry is not what was written."""
+        name = lost_file(self._manifest, self._attributes)
+        if name and max((self.rows_of_array(kind, "features") for kind in self.kinds), default=0) > len(self._manifest):
+            return StoreError(f"The manifest {self.location.url}/{name} is gone; {RESTORE}.")
+        edited_parts = [(part.where, row) for part in self._manifest.parts for row in part.edited()]
+        edited = [row for _, row in edited_parts]
         if not edited:
             return None
         more = f", and {len(edited) - 1} more" if len(edited) > 1 else ""
-        clip = parse_manifest(self._manifest, where, ["clip_id"])["clip_id"][edited[0]].as_py()
+        clip = self._manifest.row(edited[0])["clip_id"]
         return EditedEntryError(
-            f"The entry of the clip {clip!r} (row {edited[0]}{more}) in {where} was edited or is damaged; "
-            "`avem cache repair` enters it again."
+            f"The entry of the clip {clip!r} (row {edited[0]}{more}) in {edited_parts[0][0]} was edited or is "
+            "damaged; `avem cache repair` enters it again."
         )
 
-    @property
-    def _available(self) -> dict[Kind, npt.NDArray[np.bool_]]:
-        if self._available_rows is None:
-            names = [f"{kind}_status" for kind in KINDS]
-            table = self.clips.select(names) if self._records else self._columns(names)
-            self._available_rows = {kind: pc.equal(table[f"{kind}_status"], OK).to_numpy() for kind in KINDS}
-        return self._available_rows
+    def _available(self, kind: Kind) -> npt.NDArray[np.bool_]:
+        if kind not in self._available_rows:
+            self._available_rows[kind] = self._read_manifest().available(kind)
+        return self._available_rows[kind]
 
     def __len__(self) -> int:
         """Clips in the store, whether extracted or not."""
-        return len(self._available[KINDS[0]])
+        return len(self._read_manifest())
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -183,7 +203,7 @@ class FeatureStore:
         Raises:
             StoreError: The manifest names a path outside the dataset's folder.
         """
-        clip: dict[str, str] = self.clips.slice(row, 1).to_pylist()[0]
+        clip = self.clip(row)
         last = self._attributes.get("roots", {}).get(clip["dataset"], ".")
         earlier: list[str] = self._attributes.get("earlier_roots", {}).get(clip["dataset"], [])
         if fault := outside_fault(clip["path"]):
@@ -197,16 +217,17 @@ class FeatureStore:
         Raises:
             UnknownClipError: The store does not hold a clip; the message names it.
         """
-        if self._rows_by_id is None:
-            self._rows_by_id = RowsById(self._columns(["clip_id"])[0])
-        try:
-            return self._rows_by_id.rows(clip_ids)
-        except KeyError as error:
-            windows = named_windows(error.args[0], self._columns(["clip_id"])[0].to_pylist())
+        manifest = self._read_manifest()
+        rows = manifest.find(clip_ids)
+        unknown = np.flatnonzero(rows < 0)
+        if len(unknown):
+            name = list(clip_ids)[int(unknown[0])]
+            windows = named_windows(name, manifest.ids())
             raise UnknownClipError(
-                f"The clip {error.args[0]!r} is not among the {len(self)} clips of {self.location.url}"
+                f"The clip {name!r} is not among the {len(self)} clips of {self.location.url}"
                 f"{f': {windows}' if windows else ''}."
-            ) from error
+            )
+        return rows
 
     def spec(self, kind: Kind) -> StreamSpec:
         """Description of a stream.
@@ -229,7 +250,7 @@ class FeatureStore:
 
     def available(self, kind: Kind) -> npt.NDArray[np.bool_]:
         """Whether each clip has features of this kind, bool [clips]."""
-        available: npt.NDArray[np.bool_] = self._available[kind].copy()
+        available: npt.NDArray[np.bool_] = self._available(kind).copy()
         return available
 
     def video(self, rows: RowNumbers, out: torch.Tensor | None = None) -> torch.Tensor:
@@ -274,7 +295,7 @@ class FeatureStore:
         Raises:
             StoreError: The store has no such stream, or a shard is damaged.
         """
-        errors: npt.NDArray[np.float32] = self._small_rows(kind, "error", ())[self._available[kind]]
+        errors: npt.NDArray[np.float32] = self._small_rows(kind, "error", ())[self._available(kind)]
         return errors
 
     def negatives(self, recipe: str, modality: str) -> npt.NDArray[np.int32]:
@@ -297,7 +318,7 @@ class FeatureStore:
             )
         attributes = negatives_metadata(self.location, recipe, name)["attributes"].get("avem")
         if isinstance(attributes, dict):
-            refuse_stale(attributes, self._columns(LABEL_COLUMNS), recipe, self.location.url)
+            refuse_stale(attributes, self._read_manifest(), recipe, self.location.url)
         return found
 
     def verify(self) -> list[DamagedRow]:
@@ -325,7 +346,7 @@ class FeatureStore:
 
     def _small_rows(self, kind: Kind, array: str, row_shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """A whole array of float32 rows [clips, *row_shape], zero where a clip has none."""
-        rows = np.flatnonzero(self._available[kind])
+        rows = np.flatnonzero(self._available(kind))
         found = torch.empty((len(rows), *row_shape))
         with self._naming_damage(kind):
             self._reader(kind, array).read_into(rows, byte_view(found))
@@ -339,7 +360,7 @@ class FeatureStore:
         try:
             yield
         except RowError as error:
-            clip = self.clips["clip_id"][error.row].as_py()
+            clip = self.clip(error.row)["clip_id"]
             raise StoreError(
                 f"The {kind} features of the clip {clip} in {self.location.url} can't be used: row {error.row} "
                 f"{error.problem}; `avem cache verify` names all such rows and `avem cache repair` extracts them again."
@@ -350,9 +371,9 @@ class FeatureStore:
         wrong = numbers[(numbers < 0) | (numbers >= len(self))]
         if len(wrong):
             raise UnknownClipError(f"{self.location.url} has no row {wrong[0]}; it holds {len(self)} clips.")
-        missing = numbers[~self._available[kind][numbers]]
+        missing = numbers[~self._available(kind)[numbers]]
         if len(missing):
-            clip = self.clips.slice(int(missing[0]), 1).to_pylist()[0]
+            clip = self.clip(int(missing[0]))
             raise StoreError(
                 f"The clip {clip['clip_id']} has no {kind} features in {self.location.url} ({clip[f'{kind}_status']})."
             )

@@ -13,10 +13,10 @@ import torch
 
 from avem.cache.disk import layout, ledger
 from avem.cache.disk.encode import EncodedRows, encode_rows
-from avem.cache.disk.location import Location
+from avem.cache.disk.folding import fold_when_many
 from avem.cache.disk.locks import ShardLocks, store_lock
-from avem.cache.disk.manifest import read_manifest
 from avem.cache.disk.shards import ShardFile, write_shard
+from avem.cache.disk.statuses import StatusReader
 from avem.cache.records import FAILED, OK, PENDING, RowDetails, Shard, StreamSpec
 from avem.errors import SettingError, StoreError
 from avem.guards.disk import disk_reason
@@ -30,7 +30,7 @@ class StreamWriter:
     def __init__(self, path: Path, spec: StreamSpec) -> None:
         self.path, self.spec = path, spec
         self._ledger = path / layout.LEDGER
-        self._manifest: tuple[tuple[int, int], list[str]] | None = None
+        self._statuses = StatusReader(path)
         try:
             self._locks = ShardLocks(self._ledger / f"{spec.kind}.lock")
         except OSError as error:
@@ -38,12 +38,7 @@ class StreamWriter:
 
     def statuses(self) -> list[str]:
         """Status of every row in this stream: `pending`, `ok`, or `failed: reason`."""
-        records = [record for record in ledger.read_records(Location.parse(self.path)) if record.kind == self.spec.kind]
-        statuses = self._manifest_statuses()
-        for record in records:
-            for row, details in record.rows.items():
-                statuses[row] = details.manifest_status
-        return statuses
+        return self._statuses.all(self.spec.kind)
 
     def pending(self, *, retry_failed: bool = False) -> Iterator[Shard]:
         """The shards that still have rows to write, in order.
@@ -121,6 +116,7 @@ class StreamWriter:
             raise StoreError(f"The store {self.path} can't be written: {disk_reason(error)}.") from error
         finally:
             self._locks.release(shard.index)
+        fold_when_many(self.path, self.spec.kind)
         return committed
 
     def _check(self, shard: Shard, features: int, pooled: int, details: Sequence[RowDetails]) -> None:
@@ -166,19 +162,7 @@ class StreamWriter:
         """Status of the rows of one shard, as `statuses` has them."""
         record = ledger.read_record(self._ledger, self.spec.kind, index)
         first = index * self.spec.rows_per_shard
-        statuses = self._manifest_statuses()[first : first + self.spec.rows_per_shard]
+        statuses = self._statuses.some(self.spec.kind, first, first + self.spec.rows_per_shard)
         for row, details in record.rows.items() if record else ():
             statuses[row - first] = details.manifest_status
         return statuses
-
-    def _manifest_statuses(self) -> list[str]:
-        """The manifest's status column, read again only when the file is another one."""
-        path = self.path / layout.MANIFEST
-        try:
-            state = path.stat()
-        except FileNotFoundError:
-            return []
-        version = (state.st_ino, state.st_mtime_ns)
-        if self._manifest is None or self._manifest[0] != version:
-            self._manifest = (version, read_manifest(path)[f"{self.spec.kind}_status"].to_pylist())
-        return list(self._manifest[1])

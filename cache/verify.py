@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from avem.cache.disk.layout import MANIFEST, shard_path, stream_arrays, stream_group
-from avem.cache.disk.manifest import edited_rows, parse_manifest
+from avem.cache.disk.layout import shard_path, stream_arrays, stream_group
+from avem.cache.disk.manifest import edited_rows
 from avem.cache.disk.readers import ZarrRows
 from avem.cache.disk.shards import RowError, ShardFile
 from avem.cache.records import KINDS, DamagedRow, Kind
@@ -36,7 +36,7 @@ def damaged_rows(store: FeatureStore) -> list[DamagedRow]:
     problems: dict[int, list[str]] = defaultdict(list)
     kinds: dict[int, set[Kind]] = defaultdict(set)
     try:
-        ids = store.clips["clip_id"].to_pylist()
+        manifest = store.manifest
     except StoreError:
         lost = "the manifest's entry can't be read"
         return [DamagedRow(row, "", lost, entry=True) for row in range(rows_of_arrays(store))]
@@ -50,10 +50,12 @@ def damaged_rows(store: FeatureStore) -> list[DamagedRow]:
             for row, problem in _array_problems(store, kind, array, progress):
                 problems[row].append(f"{kind}/{array} {problem}")
                 kinds[row].add(kind)
+    named = np.array([row for row in sorted(problems) if row < len(manifest)], dtype=np.int64)
+    names = dict(zip(named.tolist(), manifest.take(named, ["clip_id"])["clip_id"].to_pylist(), strict=True))
     return [
         DamagedRow(
             row,
-            ids[row] if row < len(ids) else "",
+            names.get(row, ""),
             "; ".join(problems[row]),
             tuple(kind for kind in KINDS if kind in kinds[row]),
             entry=row in entries,
@@ -86,15 +88,10 @@ def rows_of_arrays(store: FeatureStore) -> int:
 
 
 def _manifest_problems(store: FeatureStore) -> Iterator[tuple[int, str]]:
-    data = store.location.read(MANIFEST)
-    rows = 0
-    if data is not None:
-        where = f"{store.location.url}/{MANIFEST}"
-        rows = len(parse_manifest(data, where, ["check"]))
-        yield from (
-            (row, "the manifest's entry was edited or moved") for row in edited_rows(parse_manifest(data, where))
-        )
-    yield from ((row, "the manifest's entry is lost") for row in range(rows, rows_of_arrays(store)))
+    for part in store.manifest.parts:
+        for first, table in part.groups(store.manifest.names):
+            yield from ((row, "the manifest's entry was edited or moved") for row in edited_rows(table, first))
+    yield from ((row, "the manifest's entry is lost") for row in range(len(store.manifest), rows_of_arrays(store)))
 
 
 def _array_problems(store: FeatureStore, kind: Kind, array: str, progress: Stage) -> Iterator[tuple[int, str]]:
