@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from avem.cache.disk.manifest_edit import Cells
-from avem.cache.disk.manifest_view import ManifestView
 from avem.cache.windows import whole_id
 from avem.records import Clip
 from avem.text.names import storable
@@ -27,26 +26,25 @@ def label_cells(clip: Clip) -> dict[str, str | None]:
     }
 
 
-def corrections(clips: Sequence[Clip], manifest: ManifestView) -> dict[int, dict[str, str | None]]:
+def corrections(clips: Sequence[Clip], pieces: Iterable[tuple[int, pa.Table]]) -> dict[int, dict[str, str | None]]:
     """Rows whose labels are not what the dataset says, and what it says.
 
     Args:
         clips: The dataset's clips.
-        manifest: The store's.
+        pieces: The manifest in pieces: number of the first row, and a table with `clip_id` and `CELLS`.
 
     Returns:
         Row to the cells that differ, by column; rows ascend.
     """
     wanted = {storable(clip.clip_id): label_cells(clip) for clip in clips}
     changed: dict[int, dict[str, str | None]] = {}
-    for part in manifest.parts:
-        for first, table in part.groups(["clip_id", *CELLS]):
-            held = {name: table[name].to_pylist() for name in CELLS}
-            for row, clip_id in enumerate(table["clip_id"].to_pylist()):
-                cells = _wanted_cells(wanted, clip_id or "")
-                differing = {name: cell for name, cell in cells.items() if (held[name][row] or "") != (cell or "")}
-                if differing:
-                    changed[first + row] = differing
+    for first, table in pieces:
+        held = {name: table[name].to_pylist() for name in CELLS}
+        for row, clip_id in enumerate(table["clip_id"].to_pylist()):
+            cells = _wanted_cells(wanted, clip_id or "")
+            differing = {name: cell for name, cell in cells.items() if (held[name][row] or "") != (cell or "")}
+            if differing:
+                changed[first + row] = differing
     return changed
 
 

@@ -150,7 +150,8 @@ def _restore_part(store: Path, location: Location, number: int, size: int | None
     try:
         part = open_part(location, part_name(number), first)
         if part is not None:
-            part.read(part_columns(part))
+            for _ in part.groups(part_columns(part)):
+                pass
             misfit = bool(misplaced(location, part, number, size))
     except StoreError:
         part = None

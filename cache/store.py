@@ -22,6 +22,7 @@ from avem.cache.disk.shards import RowError
 from avem.cache.negatives.file import negatives_metadata, read_negatives
 from avem.cache.negatives.staleness import refuse_stale
 from avem.cache.records import KINDS, DamagedFile, DamagedRow, Kind, StreamSpec
+from avem.cache.sample import Sample
 from avem.cache.windows import named_windows
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 from avem.guards.inside import outside_fault
@@ -321,17 +322,17 @@ class FeatureStore:
             refuse_stale(attributes, self._read_manifest(), recipe, self.location.url)
         return found
 
-    def verify(self) -> list[DamagedRow]:
-        """Read everything and return the damaged rows, ascending; see `avem.cache.verify`."""
+    def verify(self, sample: Sample | None = None) -> list[DamagedRow]:
+        """Read everything, or a sample, and return the damaged rows, ascending; see `avem.cache.verify`."""
         from avem.cache.verify import damaged_rows
 
-        return damaged_rows(self)
+        return damaged_rows(self, sample)
 
-    def damaged_files(self) -> list[DamagedFile]:
+    def damaged_files(self, *, quick: bool = False) -> list[DamagedFile]:
         """Read everything beside rows and return the damaged files; see `avem.cache.verify_files`."""
         from avem.cache.verify_files import damaged_files
 
-        return damaged_files(self)
+        return damaged_files(self, quick=quick)
 
     def rows_of_array(self, kind: Kind, array: str) -> int:
         """Length of an array of a stream along the clip axis."""

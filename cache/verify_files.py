@@ -39,28 +39,29 @@ LOGS = (HISTORY, OLD_HISTORY, "extract-runs.jsonl")
 CHANGED = "does not match its checksum"
 
 
-def damaged_files(store: FeatureStore) -> list[DamagedFile]:
+def damaged_files(store: FeatureStore, *, quick: bool = False) -> list[DamagedFile]:
     """Read every file of a store that holds no features, and check it.
+
+    Args:
+        store: The store.
+        quick: Only the root, metadata, ledger records, and the checksums of the manifest's files; not its copies,
+            logs, negatives and scores.
 
     Returns:
         The damaged files, each with what to do about it.
     """
     location = store.location
-    checks: tuple[Callable[[Location], Iterator[DamagedFile]], ...] = (
-        manifest_problems,
-        _metadata_problems,
-        _ledger_problems,
-        _negatives_problems,
-        _scores_problems,
-    )
-    return [problem for check in checks for problem in check(location)]
+    checks: tuple[Callable[[Location], Iterator[DamagedFile]], ...] = (_metadata_problems, _record_problems)
+    if not quick:
+        checks += (_log_problems, _negatives_problems, _scores_problems)
+    return [*manifest_problems(location, quick=quick), *(problem for check in checks for problem in check(location))]
 
 
-def manifest_problems(location: Location) -> Iterator[DamagedFile]:
+def manifest_problems(location: Location, *, quick: bool = False) -> Iterator[DamagedFile]:
     """What is wrong with the manifest's files, and with their copies; `avem.cache.verify` looks at its rows."""
     attributes = _attributes(location)
     for number in every_part(location, attributes):
-        yield from _part_problems(location, number, rows_per_part(attributes))
+        yield from _part_problems(location, number, rows_per_part(attributes), quick=quick)
 
 
 def every_part(location: Location, attributes: Mapping[str, Any]) -> list[int]:
@@ -89,8 +90,9 @@ def _attributes(location: Location) -> dict[str, Any]:
         return {}
 
 
-def _part_problems(location: Location, number: int, size: int | None) -> Iterator[DamagedFile]:
-    name, copy = part_name(number), sound_copy(location, number)
+def _part_problems(location: Location, number: int, size: int | None, *, quick: bool) -> Iterator[DamagedFile]:
+    name = part_name(number)
+    copy = location.exists(copy_name(number)) if quick else bool(sound_copy(location, number))
     remedy = (
         "`avem cache repair` restores it from the copy in the store's ledger"
         if copy
@@ -102,7 +104,9 @@ def _part_problems(location: Location, number: int, size: int | None) -> Iterato
             if copy or number:
                 yield DamagedFile(name, "is gone", remedy)
         else:
-            part.read(part_columns(part))
+            if not quick:
+                for _ in part.groups(part_columns(part)):
+                    pass
             if part.state is FileState.CHANGED:
                 yield DamagedFile(name, CHANGED, REPAIR)
             elif problem := misplaced(location, part, number, size):
@@ -179,12 +183,15 @@ def _bytes_problem(data: bytes) -> str:
     return CHANGED
 
 
-def _ledger_problems(location: Location) -> Iterator[DamagedFile]:
+def _record_problems(location: Location) -> Iterator[DamagedFile]:
     records: dict[str, str] = {}
     for _ in iterate_records(location, record_names(location), records):
         pass
     for name in records:
         yield DamagedFile(name, "is damaged", "`avem cache repair` removes it and extracts its shard again")
+
+
+def _log_problems(location: Location) -> Iterator[DamagedFile]:
     for name in LOGS:
         data = location.read(f"{layout.LEDGER}/{name}")
         lost = damaged_records_of(data or b"")

@@ -26,7 +26,7 @@ from avem.cache.disk.sweep import sweep
 from avem.cache.entering import fresh_clips, known_clips, refuse_foreign, replaced_cells, replaced_clips
 from avem.cache.negatives.staleness import date_negatives, labels_digest
 from avem.cache.records import KINDS, PENDING, ClipRecord, Kind, StreamSpec
-from avem.cache.relabel import corrected_cells, corrections
+from avem.cache.relabel import CELLS, corrected_cells, corrections
 from avem.cache.stream import StreamWriter
 from avem.errors import FingerprintError, StoreError, UnknownClipError
 from avem.guards.disk import disk_reason
@@ -140,7 +140,7 @@ class StoreWriter:
         """
         with self._exclusive():
             manifest = self._folded()
-            changed = corrections(clips, manifest.view)
+            changed = corrections(clips, manifest.view.groups(["clip_id", *CELLS]))
             if changed:
                 date_negatives(self.path, labels_digest(manifest.view), len(manifest))
                 for cells in corrected_cells(changed):

@@ -48,8 +48,8 @@ def fold_ledger(store: Path) -> None:
         beyond = max((row for record in records for row in record.rows), default=-1)
         if beyond >= len(editor):
             raise StoreError(
-                f"The manifest {store / MANIFEST} names {len(editor)} clips and the ledger has features of row {beyond}; "
-                f"{RESTORE}."
+                f"The manifest {store / MANIFEST} names {len(editor)} clips and the ledger has features of row "
+                f"{beyond}; {RESTORE}."
             )
         editor.change(Folded(updates_of(records)))
         editor.write()

@@ -58,6 +58,16 @@ class ManifestView:
         tables = [enter_updates(part.read(names), part.first, self._updates)[0] for part in self.parts]
         return pa.concat_tables([table.cast(schema) for table in tables]) if tables else schema.empty_table()
 
+    def groups(self, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+        """Columns of every row, row group by row group: number of the first row, and the table.
+
+        Raises:
+            StoreError: A file is damaged.
+        """
+        for part in self.parts:
+            for first, table in part.groups(names):
+                yield first, enter_updates(table, first, self._updates)[0]
+
     def coded(self, name: str) -> Iterator[pa.DictionaryArray]:
         """A column of few texts, part by part, as Arrow's dictionary arrays: little memory for many clips.
 

@@ -1,4 +1,4 @@
-"""What a writer needs to know of the manifest: the statuses of a stream, read again only where a file is another one."""
+"""What a writer needs of the manifest: a stream's statuses, read again only where a file is another one."""
 
 from __future__ import annotations
 
