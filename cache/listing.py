@@ -106,10 +106,10 @@ def list_clips(store: FeatureStore, wanted: ListFilter | None = None) -> Iterato
     """
     names = ["clip_id", "emotion", "emotions_raw", "split", "dataset", "source", "path"]
     names += [f"{kind}_status" for kind in store.kinds]
-    table = store.clips.select(names)
-    for cells in zip(*(table[name].to_pylist() for name in names), strict=True):
-        clip_id, label, raw_label, split, dataset, source, path, *rest = [str(cell or "") for cell in cells]
-        statuses: dict[Kind, str] = dict(zip(store.kinds, rest, strict=True))
-        line = ClipLine(clip_id, label, raw_label, split, dataset, source, path, statuses)
-        if wanted is None or wanted.takes(line):
-            yield line
+    for _, table in store.manifest.groups(names):
+        for cells in zip(*(table[name].to_pylist() for name in names), strict=True):
+            clip_id, label, raw_label, split, dataset, source, path, *rest = [str(cell or "") for cell in cells]
+            statuses: dict[Kind, str] = dict(zip(store.kinds, rest, strict=True))
+            line = ClipLine(clip_id, label, raw_label, split, dataset, source, path, statuses)
+            if wanted is None or wanted.takes(line):
+                yield line

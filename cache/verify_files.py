@@ -20,7 +20,7 @@ from avem.cache.disk.parts import (
     root_attributes,
     rows_per_part,
 )
-from avem.cache.negatives.file import FOLDER, negatives_metadata, read_negatives
+from avem.cache.negatives.file import FOLDER, negative_blocks, negatives_metadata
 from avem.cache.records import KINDS, DamagedFile
 from avem.cache.scores import FINGERPRINT, SCORES, damaged_scores
 from avem.errors import DataError, StoreError
@@ -224,7 +224,8 @@ def _negatives_problems(location: Location) -> Iterator[DamagedFile]:
         for modality in _visible(location, f"{FOLDER}/{recipe}"):
             again = f"mine them again with `avem cache negatives --recipe {recipe}`"
             try:
-                read_negatives(location, recipe, modality)
+                for _ in negative_blocks(location, recipe, modality):
+                    pass
                 sound = layout.is_as_written(negatives_metadata(location, recipe, modality))
             except StoreError:
                 sound = False

@@ -238,12 +238,21 @@ class StoreWriter:
         """Fold the ledger into the manifest, which is then complete without it.
 
         Returns:
-            The manifest.
+            The manifest; `fold` does the same without reading all of it.
+        """
+        self.fold()
+        return self.clips
+
+    def fold(self) -> int:
+        """Fold the ledger into the manifest, and write the files of the manifest again that lack a checksum or a copy.
+
+        Returns:
+            How many clips the store holds.
         """
         with self._exclusive():
             manifest = self._folded()
             manifest.write(whole=True)
-        return self.clips
+        return len(manifest)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
