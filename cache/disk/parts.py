@@ -127,13 +127,13 @@ class Part:
             )
             # Without Arrow's threads: beside torch, one still starting when a short process ends aborts it.
             table = file.read_row_groups(chosen, held, use_threads=False) if held else pa.table({})
-            if dictionaries:
-                lacking = {name: pa.nulls(rows, pa.string()).dictionary_encode() for name in names if name not in held}
-                found = {**dict(zip(table.column_names, table.columns, strict=True)), **lacking}
-                return pa.table({name: found[name] for name in names})
             if not held:
                 table = pa.table({"": pa.nulls(rows)})
-            return completed(table, names)
+            if not coded:
+                return completed(table, names)
+            found = {name: table[name] for name in held}
+            lacking = pa.nulls(rows, pa.string()).dictionary_encode()
+            return pa.table({name: found.get(name, lacking) for name in names})
         except PARQUET_ERRORS as error:
             raise self._unreadable(error) from error
 
