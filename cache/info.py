@@ -204,10 +204,11 @@ def _stream_info(store: FeatureStore, kind: Kind) -> StreamInfo:
 
 def _negatives(store: FeatureStore) -> list[dict[str, Any]]:
     found = []
-    digest = labels_digest(store.manifest)
+    digest = ""  # reads four columns, so only where there are negatives
     for recipe in store.location.names("negatives"):
         for modality in store.location.names(f"negatives/{recipe}"):
             if not modality.startswith(".") and store.location.read(f"negatives/{recipe}/{modality}/{METADATA}"):
                 attributes = negatives_attributes(store, recipe, modality)
+                digest = digest or labels_digest(store.manifest)
                 found.append({**attributes, "stale": is_stale(attributes, digest)})
     return found

@@ -205,11 +205,24 @@ class FeatureStore:
             StoreError: The manifest names a path outside the dataset's folder.
         """
         clip = self.clip(row)
-        last = self._attributes.get("roots", {}).get(clip["dataset"], ".")
-        earlier: list[str] = self._attributes.get("earlier_roots", {}).get(clip["dataset"], [])
-        if fault := outside_fault(clip["path"]):
-            raise StoreError(f"{self.location.url}: the path of {clip['clip_id']}{fault}; make a new store.")
-        paths = [named_path(Path(root), clip["path"]) for root in (last, *earlier)]
+        return self.media_file(clip["dataset"], clip["path"], clip["clip_id"])
+
+    def media_file(self, dataset: str, path: str, clip_id: str) -> Path:
+        """A file of a clip, where it was when it was extracted.
+
+        Args:
+            dataset: The clip's dataset, as the manifest has it.
+            path: The clip's `path` or `audio_path`.
+            clip_id: The clip, for the message.
+
+        Raises:
+            StoreError: The path leads outside the dataset's folder.
+        """
+        last = self._attributes.get("roots", {}).get(dataset, ".")
+        earlier: list[str] = self._attributes.get("earlier_roots", {}).get(dataset, [])
+        if fault := outside_fault(path):
+            raise StoreError(f"{self.location.url}: the path of {clip_id}{fault}; make a new store.")
+        paths = [named_path(Path(root), path) for root in (last, *earlier)]
         return next((path for path in paths if path.is_file()), paths[0])
 
     def rows(self, clip_ids: Sequence[str]) -> npt.NDArray[np.int64]:

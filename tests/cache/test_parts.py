@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
+import google_crc32c
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,13 +16,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from avem.cache import FeatureStore, RowDetails, StoreWriter
-from avem.cache.disk import folding, ids, layout, manifest_edit, manifest_view, parts
+from avem.cache.disk import folding, ids, layout, ledger, manifest_edit, manifest_view, parts
 from avem.cache.disk.location import Location
 from avem.cache.disk.manifest import new_rows, row_checks
 from avem.cache.disk.manifest_edit import ManifestEditor
 from avem.cache.disk.manifest_file import FileState, file_state
 from avem.cli import app
 from avem.errors import AvemError, StoreError, UnknownClipError
+from avem.systems import lock_file
 from tests.cache.helpers import audio_spec, clip_records, make_store, row_values, video_spec, write_pending
 
 PART = 4
@@ -62,7 +66,7 @@ def test_rows_are_divided_and_read_as_one(path, tmp_path):
     assert store.rows(["toy/009", "toy/000", "toy/004", "toy/003"]).tolist() == [9, 0, 4, 3]
     assert store.available("audio").tolist() == [True] * 10
     assert (store.verify(), store.damaged_files()) == ([], [])
-    with pytest.raises(UnknownClipError, match="'toy/010'.*10 clips"):
+    with pytest.raises(UnknownClipError, match=r"'toy/010'.*10 clips"):
         store.rows(["toy/001", "toy/010"])
     with pytest.raises(UnknownClipError, match="no row 10"):
         store.clip(10)
@@ -216,8 +220,6 @@ def test_an_index_beside_a_part_is_used_and_never_trusted(path, monkeypatch):
 def test_columns_of_other_streams_are_kept_and_checked(path):
     editor = ManifestEditor(path)
     cells = {"face/mae_status": ["ok", "failed: x"], "face_decoder": ["pyav", None]}
-    import pyarrow as pa
-
     editor.change(manifest_edit.Cells(np.array([1, 6]), {name: pa.array(values) for name, values in cells.items()}))
     editor.write()
     store = FeatureStore.open(path)
@@ -225,12 +227,9 @@ def test_columns_of_other_streams_are_kept_and_checked(path):
     assert store.manifest.available("face/mae").tolist() == [row == 1 for row in range(10)]
     assert store.verify() == []
     assert "face/mae_status" not in pq.read_table(path / NAMES[2]).column_names
-    text = "\x1f".join(
-        ["1", "toy/001", "toy", "train", "clips/001.mp4", "", "speaker-1", "sadness", "", "1.5", "", "", "True"]
-        + [f"{1:064x}", "0", "0", "ok", "ok", "face/mae_status=ok", "face_decoder=pyav"]
-    )
-    import google_crc32c
-
+    cells = ["1", "toy/001", "toy", "train", "clips/001.mp4", "", "speaker-1", "sadness", "", "1.5", "", "", "True"]
+    cells += [f"{1:064x}", "0", "0", "ok", "ok", "face/mae_status=ok", "face_decoder=pyav"]
+    text = "\x1f".join(cells)
     assert store.clip(1)["check"] == google_crc32c.value(text.encode())
     StoreWriter.open(path).add_clips(clip_records(12), root=path.parent)
     assert FeatureStore.open(path).clips["face/mae_status"][6].as_py() == "failed: x"
@@ -261,10 +260,6 @@ def test_nobody_waits_for_another_fold(path, monkeypatch):
     writer.mark_pending("audio", range(4))
     stream, spec = writer.stream(audio_spec()), audio_spec()
     (shard,) = stream.pending()
-    import os
-
-    from avem.systems import lock_file
-
     handle = os.open(path / "ledger/fold.lock", os.O_RDWR | os.O_CREAT)
     lock_file(handle, exclusive=True, wait=False)
     stream.write(shard, *row_values(spec, shard.rows), [RowDetails()] * 4)
@@ -288,8 +283,6 @@ def test_a_fold_does_not_drop_what_a_lost_manifest_can_not_hold(path):
 
 
 def test_the_history_stays_small_and_is_not_read_whole(path, monkeypatch):
-    from avem.cache.disk import ledger
-
     monkeypatch.setattr(ledger, "HISTORY_BYTES", 3000)
     monkeypatch.setattr(ledger, "TAIL_BYTES", 16)
     history = path / "ledger/history.jsonl"
