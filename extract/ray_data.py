@@ -117,7 +117,7 @@ def read_clips(
             f"read_clips decodes {' and '.join(STREAMS)}, at least one frame, by {' or '.join(DECODERS)}, not "
             f"{', '.join(wrong) or 'nothing'}, {frames} and {decoder!r}."
         )
-    clips = data.read_datasource(_datasource(data, *_pieces(source, dataset)))
+    clips: Dataset = data.read_datasource(_datasource(data, *_pieces(source, dataset)))
     return clips.map(Decode(tuple(decode), frames, decoder)) if decode else clips
 
 

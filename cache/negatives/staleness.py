@@ -45,7 +45,7 @@ def labels_digest(clips: pa.Table | ManifestView) -> str:
         count = sum(map(len, numbers))
         digest.update(json.dumps([name, count, list(words)]).encode())
         for part in numbers:
-            digest.update(part)
+            digest.update(part.data)
     return digest.hexdigest()
 
 
