@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,19 @@ class StaleNegativesError(StoreError):
     """Negatives that were mined before labels, splits or sources changed."""
 
 
-def labels_digest(clips: pa.Table | ManifestView) -> str:
+def labels_digest(clips: pa.Table | ManifestView | Mapping[str, Sequence[str | None]]) -> str:
     """SHA-256, in hexadecimal, of every clip's dataset, split, source and emotion, in the order of rows.
 
     Args:
-        clips: A manifest; absent cells count as empty.
+        clips: A manifest, or its columns as lists; absent cells count as empty.
     """
     digest = hashlib.sha256()
     for name in LABEL_COLUMNS:
-        chunks = clips.coded(name) if isinstance(clips, ManifestView) else clips[name].chunks
+        if isinstance(clips, ManifestView):
+            chunks: Iterable[pa.Array] = clips.coded(name)
+        else:
+            cells = clips[name]
+            chunks = cells.chunks if isinstance(cells, pa.ChunkedArray) else [pa.array(cells, pa.string())]
         words: dict[str, int] = {}  # in the order in which they first occur
         numbers = [_numbered(chunk, words) for chunk in chunks]
         count = sum(map(len, numbers))
