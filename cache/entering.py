@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from avem.cache.disk import layout
-from avem.cache.disk.manifest import LEARNED_COLUMNS, Columns
+from avem.cache.disk.manifest import LEARNED_COLUMNS, column_type, is_stream_column, record_cells
+from avem.cache.disk.manifest_view import ManifestView
 from avem.cache.records import FAILED, OK, PENDING, ClipRecord
 from avem.errors import StoreError
 
@@ -32,41 +37,86 @@ def _is_begun(ledger: Path) -> bool:
     )
 
 
-def enter_replaced(records: Sequence[ClipRecord], known: dict[str, int], columns: Columns) -> bool:
-    """Enter the new content of files that failed and were replaced since; whether there were any."""
-    replaced = False
-    for record in records:
-        row = known.get(record.clip_id)
-        if row is None or columns["sha256"][row] == record.sha256:
-            continue
-        streams = [name for name in columns if name.endswith("_status")]
-        statuses = [columns[name][row] or PENDING for name in streams]
-        if OK not in statuses and any(status.startswith(FAILED) for status in statuses):
-            for name in ("sha256", "size_bytes", "modified_ns", "path", "audio_path", "start_s", "end_s"):
-                columns[name][row] = getattr(record, name)
-            for name in LEARNED_COLUMNS:
-                columns[name][row] = None
-            for name in streams:
-                columns[name][row] = PENDING
-            replaced = True
-    return replaced
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A clip that a store holds."""
+
+    row: int
+    sha256: str
+    failed: bool
+    """Whether no stream of it has features and some stream failed."""
 
 
-def fresh_clips(
-    records: Sequence[ClipRecord], known: dict[str, int], hashes: Sequence[str], where: Path
-) -> list[ClipRecord]:
-    """The records that are new, entered into `known` with the rows they will have."""
-    digests = {clip_id: hashes[row] for clip_id, row in known.items()} if records else {}
-    fresh = []
+def known_clips(manifest: ManifestView, clip_ids: Sequence[str]) -> dict[str, Known]:
+    """Those of some clips that a store holds, by id.
+
+    Args:
+        manifest: The store's, with the ledger folded in.
+        clip_ids: The ids.
+    """
+    rows = manifest.find(clip_ids)
+    there = np.flatnonzero(rows >= 0)
+    if not len(there):
+        return {}
+    names = [name for name in manifest.names if name.endswith("_status")]
+    cells = manifest.take(rows[there], ["sha256", *names])
+    statuses = zip(*(cells[name].to_pylist() for name in names), strict=True)
+    found = zip(there.tolist(), cells["sha256"].to_pylist(), statuses, strict=True)
+    return {clip_ids[at]: Known(int(rows[at]), digest, _is_failed(mine)) for at, digest, mine in found}
+
+
+def _is_failed(statuses: Sequence[str | None]) -> bool:
+    return OK not in statuses and any((status or PENDING).startswith(FAILED) for status in statuses)
+
+
+def replaced_clips(records: Sequence[ClipRecord], known: Mapping[str, Known]) -> dict[int, ClipRecord]:
+    """Rows of files that failed and were replaced since, and what is there now."""
+    found = {}
     for record in records:
-        there = digests.get(record.clip_id)
-        if there is None:
-            known[record.clip_id] = len(known)
-            digests[record.clip_id] = record.sha256
-            fresh.append(record)
-        elif there != record.sha256:
+        there = known.get(record.clip_id)
+        if there is not None and there.failed and there.sha256 != record.sha256:
+            found[there.row] = record
+    return found
+
+
+def replaced_cells(rows: Mapping[int, ClipRecord], names: Sequence[str]) -> dict[str, pa.Array]:
+    """New cells of replaced files: their content, nothing of them extracted.
+
+    Args:
+        rows: Row to the file's record, ascending.
+        names: The manifest's columns.
+    """
+    records = list(rows.values())
+    cells: dict[str, pa.Array] = {}
+    for name in names:
+        if name.endswith("_status"):
+            cells[name] = pa.array([PENDING] * len(records), pa.string())
+        elif name in LEARNED_COLUMNS or is_stream_column(name):
+            cells[name] = pa.nulls(len(records), column_type(name))
+        elif name in ("sha256", "size_bytes", "modified_ns", "path", "audio_path", "start_s", "end_s"):
+            cells[name] = pa.array(record_cells(records, name), column_type(name))
+    return cells
+
+
+def fresh_clips(records: Sequence[ClipRecord], known: Mapping[str, str], where: Path) -> list[ClipRecord]:
+    """The records that are new, each once.
+
+    Args:
+        records: The records.
+        known: Digests of the clips that the store holds, by id.
+        where: The store, for messages.
+
+    Raises:
+        StoreError: A clip has another content than the store's, or than an earlier record of it.
+    """
+    digests, fresh = dict(known), []
+    for record in records:
+        there = digests.setdefault(record.clip_id, record.sha256)
+        if there != record.sha256:
             raise StoreError(
                 f"The clip {record.clip_id} ({record.path}) is in {where} with another content "
                 f"(sha256 {there[:12]}, now {record.sha256[:12]}); extract the changed file into a new store."
             )
-    return fresh
+        if record.clip_id not in known:
+            fresh.append(record)
+    return list({record.clip_id: record for record in reversed(fresh)}.values())[::-1]

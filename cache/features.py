@@ -273,7 +273,7 @@ class Stream:
             )
         missing = numbers[~self.available[numbers]]
         if len(missing):
-            clip = self._store.clips.slice(int(missing[0]), 1).to_pylist()[0]
+            clip = self._store.clip(int(missing[0]))
             status = clip.get(f"{self.column}_status") or "pending"
             raise StoreError(
                 f"The clip {clip['clip_id']} has no {self.column} features in {self._store.location.url} ({status})."
@@ -324,7 +324,7 @@ class Stream:
         try:
             yield
         except RowError as error:
-            clip = self._store.clips["clip_id"][error.row].as_py()
+            clip = self._store.clip(error.row)["clip_id"]
             raise StoreError(
                 f"The {self.column} features of the clip {clip} in {self._store.location.url} can't be used: row "
                 f"{error.row} {error.problem}; `avem cache verify` names all such rows and `avem cache repair` "

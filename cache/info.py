@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from avem.cache.decoders import OLD, decoder_of
 from avem.cache.disk.arrays import ArraySpec, stream_arrays
 from avem.cache.disk.layout import METADATA
-from avem.cache.disk.manifest import statuses
+from avem.cache.disk.manifest_view import ManifestView
 from avem.cache.disk.shards import CRC_BYTES
 from avem.cache.features import Stream
 from avem.cache.negatives.mine import negatives_attributes
@@ -20,7 +23,7 @@ from avem.cache.negatives.staleness import is_stale, labels_digest
 from avem.cache.records import FAILED, OK, PENDING, ClipFailure
 from avem.cache.spec import RowShape
 from avem.cache.store import FeatureStore
-from avem.cache.windows import clip_spans, is_long, whole_ids
+from avem.cache.windows import WINDOW_S, is_long, whole_id
 from avem.files import json_sha256
 from avem.guards.secrets import mask
 
@@ -99,48 +102,93 @@ def store_info(store: FeatureStore) -> StoreInfo:
     Raises:
         StoreError: The store is damaged.
     """
-    failures = [
-        ClipFailure(clip_id, column, status.removeprefix(f"{FAILED}: "))
-        for column in (store.stream(name).column for name in store.streams)
-        for clip_id, status in zip(_column(store, "clip_id"), statuses(store.clips, column), strict=True)
-        if status.startswith(FAILED)
-    ]
+    manifest, streams = store.manifest, [store.stream(name) for name in store.streams]
     return StoreInfo(
         place=mask(store.location.url),
         format_version=store.format_version,
         clips=len(store),
-        datasets=dict(Counter(_column(store, "dataset"))),
-        splits=dict(Counter(_column(store, "split"))),
-        emotions=dict(Counter(label or "" for label in _column(store, "emotion"))),
-        raw_labels=dict(
-            Counter(
-                raw or ""
-                for raw, label in zip(_column(store, "emotions_raw"), _column(store, "emotion"), strict=True)
-                if not label
-            )
-        ),
-        streams=tuple(_stream_info(store, store.stream(name)) for name in store.streams),
-        failures=tuple(failures),
+        datasets=_counts(manifest, "dataset"),
+        splits=_counts(manifest, "split"),
+        emotions=_counts(manifest, "emotion"),
+        raw_labels=_raw_labels(manifest),
+        streams=tuple(_stream_info(store, stream) for stream in streams),
+        failures=tuple(failure for stream in streams for failure in _failures(manifest, stream.column)),
         negatives=tuple(_negatives(store)),
-        **_lengths(store),
+        **_lengths(manifest),
     )
 
 
-def _lengths(store: FeatureStore) -> dict[str, Any]:
+def _counts(manifest: ManifestView, name: str) -> dict[str, int]:
+    """Clips by what a column of few texts says; clips without a cell under the empty text."""
+    counts: Counter[str] = Counter()
+    for chunk in manifest.coded(name):
+        codes, found = np.unique(pc.fill_null(chunk.indices, -1).to_numpy(zero_copy_only=False), return_counts=True)
+        words = [*chunk.dictionary.to_pylist(), ""]  # the last is what -1 leads to
+        for code, count in zip(codes.tolist(), found.tolist(), strict=True):
+            counts[words[code] or ""] += count
+    return dict(counts)
+
+
+def _raw_labels(manifest: ManifestView) -> dict[str, int]:
+    """Clips without an emotion by the label that their dataset gives them."""
+    counts: Counter[str] = Counter()
+    for _, table in manifest.groups(["emotions_raw", "emotion"]):
+        without = table.filter(pc.equal(pc.fill_null(table["emotion"], ""), ""))["emotions_raw"]
+        for item in pc.value_counts(without).to_pylist():
+            counts[item["values"] or ""] += item["counts"]
+    return dict(counts)
+
+
+def _failures(manifest: ManifestView, kind: str) -> Iterator[ClipFailure]:
+    name = f"{kind}_status"
+    for chunk, first in _with_starts(manifest.coded(name)):
+        failed = [code for code, word in enumerate(chunk.dictionary.to_pylist()) if (word or "").startswith(FAILED)]
+        codes = pc.fill_null(chunk.indices, -1).to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(np.isin(codes, failed))
+        if len(rows):
+            ids = manifest.take(first + rows, ["clip_id"])["clip_id"].to_pylist()
+            words = chunk.dictionary.to_pylist()
+            for clip_id, code in zip(ids, codes[rows].tolist(), strict=True):
+                yield ClipFailure(clip_id, kind, words[code].removeprefix(f"{FAILED}: "))
+
+
+def _with_starts(chunks: Iterable[pa.DictionaryArray]) -> Iterator[tuple[pa.DictionaryArray, int]]:
+    first = 0
+    for chunk in chunks:
+        yield chunk, first
+        first += len(chunk)
+
+
+def _lengths(manifest: ManifestView) -> dict[str, Any]:
     """Silent and long clips, and windows."""
-    names, spans, owners = _column(store, "clip_id"), clip_spans(store.clips), whole_ids(store.clips)
-    cells = list(zip(names, spans, _column(store, "silent"), _column(store, "duration_s"), strict=True))
-    return {
-        "silent": tuple(name for name, _, silent, _ in cells if silent),
-        "long": tuple(name for name, span, _, seconds in cells if span is None and is_long(seconds)),
-        "windows": sum(span is not None for span in spans),
-        "divided": len({owner for owner, span in zip(owners, spans, strict=True) if span is not None}),
-    }
+    silent: list[str] = []
+    long: list[str] = []
+    owners: set[str] = set()
+    windows = 0
+    for first, table in manifest.groups(["silent", "start_s", "end_s", "duration_s"]):
+        whole = pc.or_(pc.is_null(table["start_s"]), pc.is_null(table["end_s"])).to_numpy()
+        quiet = pc.fill_null(table["silent"], False).to_numpy()
+        seconds = pc.fill_null(table["duration_s"], 0.0).to_numpy()
+        wanted = np.flatnonzero(~whole | quiet | (seconds > WINDOW_S))
+        if not len(wanted):
+            continue
+        names = manifest.take(first + wanted, ["clip_id"])["clip_id"].to_pylist()
+        for row, name in zip(wanted.tolist(), names, strict=True):
+            if quiet[row]:
+                silent.append(name)
+            if whole[row] and is_long(float(seconds[row])):
+                long.append(name)
+            if not whole[row]:
+                windows += 1
+                owners.add(whole_id(name))
+    return {"silent": tuple(silent), "long": tuple(long), "windows": windows, "divided": len(owners)}
 
 
 def _stream_info(store: FeatureStore, stream: Stream) -> StreamInfo:
     spec = stream.spec
-    found = Counter(status.partition(":")[0] for status in statuses(store.clips, stream.column))
+    found: Counter[str] = Counter()
+    for status, count in _counts(store.manifest, f"{stream.column}_status").items():
+        found[status.partition(":")[0] or PENDING] += count
     lengths = stream.lengths(np.flatnonzero(stream.available)) if spec.ragged else None
     decoder = decoder_of(spec.fingerprint)
     errors = stream.int8_errors() if spec.dtype == "int8" and found[OK] else None
@@ -177,15 +225,11 @@ def _array_bytes(array: ArraySpec, rows: int, lengths: npt.NDArray[np.int64] | N
 
 def _negatives(store: FeatureStore) -> list[dict[str, Any]]:
     found = []
-    digest = labels_digest(store.clips)
+    digest = ""  # reads four columns, so only where there are negatives
     for recipe in store.location.names("negatives"):
         for modality in store.location.names(f"negatives/{recipe}"):
             if not modality.startswith(".") and store.location.read(f"negatives/{recipe}/{modality}/{METADATA}"):
                 attributes = negatives_attributes(store, recipe, modality)
+                digest = digest or labels_digest(store.manifest)
                 found.append({**attributes, "stale": is_stale(attributes, digest)})
     return found
-
-
-def _column(store: FeatureStore, name: str) -> list[Any]:
-    values: list[Any] = store.clips[name].to_pylist()
-    return values

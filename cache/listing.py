@@ -107,10 +107,12 @@ def list_clips(store: FeatureStore, wanted: ListFilter | None = None) -> Iterato
     """
     names = ["clip_id", "emotion", "emotions_raw", "split", "dataset", "source", "path"]
     columns = [store.stream(name).column for name in store.streams]
-    found = [statuses(store.clips, column) for column in columns]
-    table = store.clips.select(names)
-    for cells in zip(*(table[name].to_pylist() for name in names), *found, strict=True):
-        clip_id, label, raw_label, split, dataset, source, path, *rest = [str(cell or "") for cell in cells]
-        line = ClipLine(clip_id, label, raw_label, split, dataset, source, path, dict(zip(columns, rest, strict=True)))
-        if wanted is None or wanted.takes(line):
-            yield line
+    read = [name for name in (f"{column}_status" for column in columns) if name in store.manifest.names]
+    for _, table in store.manifest.groups([*names, *read]):
+        found = [statuses(table, column) for column in columns]
+        for cells in zip(*(table[name].to_pylist() for name in names), *found, strict=True):
+            clip_id, label, raw_label, split, dataset, source, path, *rest = [str(cell or "") for cell in cells]
+            states = dict(zip(columns, rest, strict=True))
+            line = ClipLine(clip_id, label, raw_label, split, dataset, source, path, states)
+            if wanted is None or wanted.takes(line):
+                yield line

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from avem.cache.disk.manifest import Columns
+import numpy as np
+import pyarrow as pa
+
+from avem.cache.disk.manifest_edit import Cells
 from avem.cache.windows import whole_id
 from avem.records import Clip
 from avem.text.names import storable
@@ -23,32 +26,45 @@ def label_cells(clip: Clip) -> dict[str, str | None]:
     }
 
 
-def corrections(clips: Sequence[Clip], columns: Mapping[str, Sequence[str | None]]) -> dict[int, dict[str, str | None]]:
+def corrections(clips: Sequence[Clip], pieces: Iterable[tuple[int, pa.Table]]) -> dict[int, dict[str, str | None]]:
     """Rows whose labels are not what the dataset says, and what it says.
 
     Args:
         clips: The dataset's clips.
-        columns: The manifest as lists: `clip_id` and `CELLS`.
+        pieces: The manifest in pieces: number of the first row, and a table with `clip_id` and `CELLS`.
 
     Returns:
-        Row to the cells that differ, by column.
+        Row to the cells that differ, by column; rows ascend.
     """
     wanted = {storable(clip.clip_id): label_cells(clip) for clip in clips}
     changed: dict[int, dict[str, str | None]] = {}
-    for row, clip_id in enumerate(columns["clip_id"]):
-        cells, owner = wanted.get(clip_id or ""), whole_id(clip_id or "")
-        if cells is None and owner in wanted:  # a window, whose source is its clip where that has none
-            cells = wanted[owner] | {"source": wanted[owner]["source"] or owner}
-        if cells is None:
-            continue
-        differing = {name: cell for name, cell in cells.items() if (columns[name][row] or "") != (cell or "")}
-        if differing:
-            changed[row] = differing
+    for first, table in pieces:
+        held = {name: table[name].to_pylist() for name in CELLS}
+        for row, clip_id in enumerate(table["clip_id"].to_pylist()):
+            cells = _wanted_cells(wanted, clip_id or "")
+            differing = {name: cell for name, cell in cells.items() if (held[name][row] or "") != (cell or "")}
+            if differing:
+                changed[first + row] = differing
     return changed
 
 
-def correct(columns: Columns, changed: Mapping[int, Mapping[str, str | None]]) -> None:
-    """Enter corrections into a manifest's columns, in place."""
-    for row, cells in changed.items():
-        for name, cell in cells.items():
-            columns[name][row] = cell
+def _wanted_cells(wanted: Mapping[str, dict[str, str | None]], clip_id: str) -> dict[str, str | None]:
+    """What the dataset says of a clip or of a window; nothing where it does not have it."""
+    cells = wanted.get(clip_id)
+    if cells is not None:
+        return cells
+    owner = whole_id(clip_id)
+    if owner not in wanted:
+        return {}
+    return wanted[owner] | {"source": wanted[owner]["source"] or owner}  # a window's source is its clip
+
+
+def corrected_cells(changed: Mapping[int, Mapping[str, str | None]]) -> list[Cells]:
+    """Corrections as changes of the manifest, column by column."""
+    found = []
+    for name in CELLS:
+        rows = [row for row, cells in changed.items() if name in cells]
+        if rows:
+            cells = pa.array([changed[row][name] for row in rows], pa.string())
+            found.append(Cells(np.array(rows, dtype=np.int64), {name: cells}))
+    return found

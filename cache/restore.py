@@ -9,17 +9,40 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from avem.cache.disk import layout
 from avem.cache.disk.arrays import spec_attributes, spec_from_metadata, stream_arrays
-from avem.cache.disk.ledger import HISTORY, read_records, stream_columns_of
+from avem.cache.disk.ledger import read_records, stream_columns_of
 from avem.cache.disk.location import Location
 from avem.cache.disk.locks import store_lock
-from avem.cache.disk.manifest import COPY, damaged_entries, manifest_columns, parse_manifest, write_manifest
-from avem.cache.disk.manifest_file import FileState, file_state
+from avem.cache.disk.manifest import column_type, row_checks
+from avem.cache.disk.manifest_edit import write_part
+from avem.cache.disk.manifest_file import FileState, parquet_bytes
+from avem.cache.disk.parts import (
+    Part,
+    copy_name,
+    open_part,
+    open_parts,
+    part_columns,
+    part_name,
+    root_attributes,
+    rows_per_part,
+)
 from avem.cache.negatives.file import FOLDER
 from avem.cache.scores import SCORES, damaged_lines, parse_scores
 from avem.cache.spec import StreamSpec
-from avem.cache.verify_files import damaged_records_of, is_sound_line, metadata_nodes, metadata_problem
+from avem.cache.verify_files import (
+    LOGS,
+    damaged_records_of,
+    every_part,
+    is_sound_line,
+    metadata_nodes,
+    metadata_problem,
+    misplaced,
+    sound_copy,
+)
 from avem.errors import StoreError
 from avem.files import write_atomic
 from avem.guards.disk import disk_reason
@@ -120,30 +143,53 @@ def _sound_array(location: Location, group: str) -> tuple[StreamSpec, int] | Non
 def _clips(location: Location) -> int:
     """How many clips the manifest names; none where it can't be read."""
     with suppress(StoreError):
-        data = location.read(layout.MANIFEST)
-        return 0 if data is None else len(parse_manifest(data, location.url, ["check"]))
+        return sum(map(len, open_parts(location, root_attributes(location), check=False)))
     return 0
 
 
 def _manifest(store: Path, location: Location) -> Iterator[str]:
-    """Restore an unreadable or lost manifest from its copy; write a readable one with fresh checksums."""
-    path = store / layout.MANIFEST
+    """Restore unreadable or lost parts from their copies; write readable ones with fresh checksums."""
+    attributes = root_attributes(location)
+    size, rows = rows_per_part(attributes), _array_rows(location)
+    for number in every_part(location, attributes):
+        first = number * (size or 0)
+        expected = max(0, min(rows - first, size or rows))
+        if _restore_part(store, location, number, size, expected):
+            yield part_name(number)
+
+
+def _restore_part(store: Path, location: Location, number: int, size: int | None, expected: int) -> bool:
+    """Write one part again where it is damaged; whether it was."""
+    path, first = store / part_name(number), number * (size or 0)
     try:
-        data = location.read(layout.MANIFEST)
-        entries = -1 if data is None else len(parse_manifest(data, str(path)))
+        part = open_part(location, part_name(number), first)
+        if part is not None:
+            for _ in part.groups(part_columns(part)):
+                pass
+            misfit = bool(misplaced(location, part, number, size))
     except StoreError:
-        data, entries = None, -1
-    copy = location.read(COPY) if location.exists(COPY) else None
-    sound_copy = copy is not None and file_state(copy) is FileState.SOUND
-    if copy is not None and sound_copy and (data is None or entries < _array_rows(location)):
+        part = None
+    copy = sound_copy(location, number)
+    if copy is not None and (part is None or misfit or len(part) < expected):
         if path.is_dir():
             raise StoreError(f"{path} is a folder; move it away, and `avem cache repair` restores the manifest.")
-        columns = manifest_columns(parse_manifest(copy, f"{store}/{COPY}"))
-        write_manifest(path, columns, damaged_entries(copy, f"{store}/{COPY}"))
-        yield layout.MANIFEST
-    elif data is not None and (file_state(data) is FileState.CHANGED or (copy is not None and not sound_copy)):
-        write_manifest(path, manifest_columns(parse_manifest(data, str(path))), damaged_entries(data, str(path)))
-        yield layout.MANIFEST
+        write_part(store, number, read_regular(store / copy_name(number)))
+        return True
+    if part is not None and (part.state is FileState.CHANGED or (copy is None and location.exists(copy_name(number)))):
+        names = part_columns(part)
+        schema = pa.schema([(name, column_type(name)) for name in names])
+        tables = (_with_checks(table, start, part) for start, table in part.groups(names))
+        write_part(store, number, parquet_bytes(tables, schema, number, part.edited()).data)
+        return True
+    return False
+
+
+def _with_checks(table: pa.Table, first: int, part: Part) -> pa.Table:
+    """Rows with fresh checks; rows that were found edited keep one that does not match."""
+    rows = np.arange(first, first + len(table))
+    checks = row_checks(table, rows)
+    checks[np.isin(rows, part.edited())] ^= 1
+    return table.set_column(table.column_names.index("check"), "check", pa.array(checks))
 
 
 def _array_rows(location: Location) -> int:
@@ -160,7 +206,7 @@ def _ledger(store: Path, location: Location) -> Iterator[str]:
     for name in damaged:
         (store / name).unlink()
         yield name
-    for name in (HISTORY, "extract-runs.jsonl"):
+    for name in LOGS:
         path = store / layout.LEDGER / name
         data = path.read_bytes() if path.is_file() else b""
         kept = [line for line in data.split(b"\n") if is_sound_line(line)]

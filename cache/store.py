@@ -9,28 +9,19 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
-from avem.cache.disk import layout, ledger
-from avem.cache.disk.ids import RowsById
+from avem.cache.disk import layout
 from avem.cache.disk.location import Location
-from avem.cache.disk.manifest import (
-    RESTORE,
-    damaged_entries,
-    empty_manifest,
-    is_stream_column,
-    manifest_columns,
-    manifest_table,
-    parse_manifest,
-    row_count,
-)
+from avem.cache.disk.manifest_view import ManifestView, lost_file, open_manifest
+from avem.cache.disk.parts import RESTORE
 from avem.cache.features import RowNumbers as RowNumbers
 from avem.cache.features import Stream
 from avem.cache.negatives.file import negatives_metadata, read_negatives
-from avem.cache.negatives.staleness import LABEL_COLUMNS, refuse_stale
-from avem.cache.records import KINDS, OK, DamagedFile, DamagedRow, Kind, StreamSpec
+from avem.cache.negatives.staleness import refuse_stale
+from avem.cache.records import KINDS, DamagedFile, DamagedRow, Kind, StreamSpec
 from avem.cache.remote.read_cache import ReadCache
+from avem.cache.sample import Sample
 from avem.cache.windows import named_windows
 from avem.errors import MissingFileError, StoreError, UnknownClipError
 from avem.guards.inside import outside_fault
@@ -98,100 +89,106 @@ class FeatureStore:
         if root is None:
             raise MissingFileError(f"There is no feature store at {where}; make one with `avem extract`.")
         self._attributes = layout.store_attributes(layout.parse_metadata(root, where), where)
-        self._records: list[ledger.ShardRecord] = []
         self._damage: StoreError | None = None
-        try:  # before the manifest, which may take the records over in between
-            self._records = ledger.read_records(self.location, None if self.checks else {})
-            self._manifest = self.location.read(layout.MANIFEST)
-        except StoreError as error:
-            self._manifest, self._damage = None, error
-        if self.checks:
-            if self._damage is None:
-                self._damage = self._manifest_damage()
-            if self._damage is not None and not isinstance(self._damage, EditedEntryError):
-                raise self._damage
-        self._clips: pa.Table | None = None
-        self._available: dict[str, npt.NDArray[np.bool_]] = {}
-        self._length: int | None = None
-        self._rows_by_id: RowsById | None = None
         entries = layout.stream_entries(self._attributes)
         self._streams = {name: self._streams.get(name) or Stream(self, entry) for name, entry in entries.items()}
         for stream in self._streams.values():
             stream.forget()
+        self._manifest = ManifestView(self.location, [], {})
+        try:  # the ledger before the manifest, which may take records over in between
+            self._manifest = open_manifest(self.location, self._attributes, check=self.checks)
+            if self.checks:
+                self._damage = self._manifest_damage()
+        except StoreError as error:
+            self._damage = error
+        if self.checks and self._damage is not None and not isinstance(self._damage, EditedEntryError):
+            raise self._damage
+        self._clips: pa.Table | None = None
+        self._available: dict[str, npt.NDArray[np.bool_]] = {}
 
     @property
     def clips(self) -> pa.Table:
-        """The manifest, one row per clip, with every committed shard entered; parsed when it is first asked for.
+        """The manifest, one row per clip, with every committed shard entered; read when it is first asked for.
+
+        It holds every cell of every clip: `columns` and `clip` read less of a store of many clips.
 
         Raises:
             StoreError: It is damaged, or an entry was edited.
         """
         if self._clips is None:
-            table = self._columns(None)
-            if self._records:
-                columns = manifest_columns(table)
-                ledger.fold(columns, self._records)
-                table = manifest_table(columns, table["check"])
-            self._clips = table
+            self._clips = self._read_manifest().table()
         return self._clips
 
-    def _columns(self, names: Sequence[str] | None) -> pa.Table:
-        """Some of the manifest's columns, or all; only `clips` enters committed shards."""
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Some of the manifest's columns, one row per clip, as `clips` has them.
+
+        Args:
+            names: The columns.
+
+        Raises:
+            StoreError: It is damaged, or an entry was edited.
+
+        Example:
+            >>> store.columns(["clip_id", "emotion"]).num_columns  # doctest: +SKIP
+            2
+        """
+        return self._read_manifest().table(names) if self._clips is None else self._clips.select(names)
+
+    def clip(self, row: int) -> dict[str, Any]:
+        """One clip's entry in the manifest, by column; only a small part of the manifest is read.
+
+        Args:
+            row: Its row number.
+
+        Raises:
+            StoreError: It is damaged, or an entry was edited.
+            UnknownClipError: There is no such row.
+        """
+        if not 0 <= row < len(self):
+            raise UnknownClipError(f"{self.location.url} has no row {row}; it holds {len(self)} clips.")
+        return self._read_manifest().row(row)
+
+    @property
+    def manifest(self) -> ManifestView:
+        """The manifest's files, for reading column by column and part by part.
+
+        Raises:
+            StoreError: It is damaged, or an entry was edited.
+        """
+        return self._read_manifest()
+
+    def _read_manifest(self) -> ManifestView:
         if self._damage is not None:
             raise self._damage
-        if self._clips is not None:
-            return self._clips if names is None else self._clips.select(names)
-        if self._manifest is None:
-            return empty_manifest() if names is None else empty_manifest().select(names)
-        return parse_manifest(self._manifest, f"{self.location.url}/{layout.MANIFEST}", names)
+        return self._manifest
 
     def _manifest_damage(self) -> StoreError | None:
-        """Why the manifest must not be read, if so: it is lost or damaged, or an entry is not what was written."""
-        where = f"{self.location.url}/{layout.MANIFEST}"
-        try:
-            if self._manifest is None:
-                lost = max((stream.array_rows("pooled") for stream in self._streams.values()), default=0)
-                return StoreError(f"The manifest {where} is gone; {RESTORE}.") if lost else None
-            edited = damaged_entries(self._manifest, where)
-        except StoreError as error:
-            return error
+        """Why the manifest must not be read, if so: a part is lost, or an entry is not what was written."""
+        name = lost_file(self._manifest, self._attributes)
+        rows = (stream.array_rows("pooled") for stream in self._streams.values())
+        if name and max(rows, default=0) > len(self._manifest):
+            return StoreError(f"The manifest {self.location.url}/{name} is gone; {RESTORE}.")
+        edited_parts = [(part.where, row) for part in self._manifest.parts for row in part.edited()]
+        edited = [row for _, row in edited_parts]
         if not edited:
             return None
         more = f", and {len(edited) - 1} more" if len(edited) > 1 else ""
-        clip = parse_manifest(self._manifest, where, ["clip_id"])["clip_id"][edited[0]].as_py()
+        clip = self._manifest.row(edited[0])["clip_id"]
         return EditedEntryError(
-            f"The entry of the clip {clip!r} (row {edited[0]}{more}) in {where} was edited or is damaged; "
-            "`avem cache repair` enters it again."
+            f"The entry of the clip {clip!r} (row {edited[0]}{more}) in {edited_parts[0][0]} was edited or is "
+            "damaged; `avem cache repair` enters it again."
         )
 
     def available_in(self, column: str) -> npt.NDArray[np.bool_]:
         """Whether each clip has features in the stream of a column, bool [clips]."""
         if column not in self._available:
-            name = f"{column}_status"
-            if self._records:
-                table = self.clips
-            elif is_stream_column(name):
-                table = self._columns(None)
-            else:
-                table = self._columns([name])
-            if name not in table.column_names:
-                self._available[column] = np.zeros(len(table), dtype=np.bool_)
-            else:
-                there = pc.fill_null(pc.equal(table[name], OK), fill_value=False)
-                self._available[column] = there.to_numpy()
+            self._available[column] = self._read_manifest().available(column)
         available: npt.NDArray[np.bool_] = self._available[column].copy()
         return available
 
     def __len__(self) -> int:
         """Clips in the store, whether extracted or not."""
-        if self._length is None:
-            self._length = self._count()
-        return self._length
-
-    def _count(self) -> int:
-        if self._damage is not None:
-            raise self._damage
-        return 0 if self._manifest is None else row_count(self._manifest, f"{self.location.url}/{layout.MANIFEST}")
+        return len(self._read_manifest())
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -251,12 +248,25 @@ class FeatureStore:
         Raises:
             StoreError: The manifest names a path outside the dataset's folder.
         """
-        clip: dict[str, str] = self.clips.slice(row, 1).to_pylist()[0]
-        last = self._attributes.get("roots", {}).get(clip["dataset"], ".")
-        earlier: list[str] = self._attributes.get("earlier_roots", {}).get(clip["dataset"], [])
-        if fault := outside_fault(clip["path"]):
-            raise StoreError(f"{self.location.url}: the path of {clip['clip_id']}{fault}; make a new store.")
-        paths = [named_path(Path(root), clip["path"]) for root in (last, *earlier)]
+        clip = self.clip(row)
+        return self.media_file(clip["dataset"], clip["path"], clip["clip_id"])
+
+    def media_file(self, dataset: str, path: str, clip_id: str) -> Path:
+        """A file of a clip, where it was when it was extracted.
+
+        Args:
+            dataset: The clip's dataset, as the manifest has it.
+            path: The clip's `path` or `audio_path`.
+            clip_id: The clip, for the message.
+
+        Raises:
+            StoreError: The path leads outside the dataset's folder.
+        """
+        last = self._attributes.get("roots", {}).get(dataset, ".")
+        earlier: list[str] = self._attributes.get("earlier_roots", {}).get(dataset, [])
+        if fault := outside_fault(path):
+            raise StoreError(f"{self.location.url}: the path of {clip_id}{fault}; make a new store.")
+        paths = [named_path(Path(root), path) for root in (last, *earlier)]
         return next((path for path in paths if path.is_file()), paths[0])
 
     def rows(self, clip_ids: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -265,16 +275,17 @@ class FeatureStore:
         Raises:
             UnknownClipError: The store does not hold a clip; the message names it.
         """
-        if self._rows_by_id is None:
-            self._rows_by_id = RowsById(self._columns(["clip_id"])[0])
-        try:
-            return self._rows_by_id.rows(clip_ids)
-        except KeyError as error:
-            windows = named_windows(error.args[0], self._columns(["clip_id"])[0].to_pylist())
+        manifest = self._read_manifest()
+        rows = manifest.find(clip_ids)
+        unknown = np.flatnonzero(rows < 0)
+        if len(unknown):
+            name = list(clip_ids)[int(unknown[0])]
+            windows = named_windows(name, manifest.ids())
             raise UnknownClipError(
-                f"The clip {error.args[0]!r} is not among the {len(self)} clips of {self.location.url}"
+                f"The clip {name!r} is not among the {len(self)} clips of {self.location.url}"
                 f"{f': {windows}' if windows else ''}."
-            ) from error
+            )
+        return rows
 
     def spec(self, kind: str) -> StreamSpec:
         """Description of a stream.
@@ -356,20 +367,20 @@ class FeatureStore:
             )
         attributes = negatives_metadata(self.location, recipe, name)["attributes"].get("avem")
         if isinstance(attributes, dict):
-            refuse_stale(attributes, self._columns(LABEL_COLUMNS), recipe, self.location.url)
+            refuse_stale(attributes, self._read_manifest(), recipe, self.location.url)
         return found
 
-    def verify(self) -> list[DamagedRow]:
-        """Read everything and return the damaged rows, ascending; see `avem.cache.verify`."""
+    def verify(self, sample: Sample | None = None) -> list[DamagedRow]:
+        """Read everything, or a sample, and return the damaged rows, ascending; see `avem.cache.verify`."""
         from avem.cache.verify import damaged_rows
 
-        return damaged_rows(self)
+        return damaged_rows(self, sample)
 
-    def damaged_files(self) -> list[DamagedFile]:
+    def damaged_files(self, *, quick: bool = False) -> list[DamagedFile]:
         """Read everything beside rows and return the damaged files; see `avem.cache.verify_files`."""
         from avem.cache.verify_files import damaged_files
 
-        return damaged_files(self)
+        return damaged_files(self, quick=quick)
 
 
 def _open_again(url: str, check: bool, read_cache: ReadCache | None) -> FeatureStore:

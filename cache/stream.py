@@ -9,9 +9,9 @@ from types import MappingProxyType
 
 from avem.cache.disk import layout, ledger
 from avem.cache.disk.encode import Rows, encode_rows
-from avem.cache.disk.location import Location
+from avem.cache.disk.folding import fold_when_many
 from avem.cache.disk.locks import ShardLocks, store_lock
-from avem.cache.disk.manifest import read_manifest, statuses
+from avem.cache.disk.statuses import StatusReader
 from avem.cache.disk.stream_shards import NO_ROOM, write_stream_shards
 from avem.cache.records import FAILED, OK, PENDING, RowDetails, Shard, StreamSpec
 from avem.errors import SettingError, StoreError
@@ -30,7 +30,7 @@ class StreamWriter:
     def __init__(self, path: Path, spec: StreamSpec, column: str) -> None:
         self.path, self.spec, self.column = path, spec, column
         self._ledger = path / layout.LEDGER
-        self._manifest: tuple[tuple[int, int], list[str]] | None = None
+        self._statuses = StatusReader(path)
         try:
             self._locks = ShardLocks(self._ledger / f"{column}.lock")
         except OSError as error:
@@ -38,12 +38,7 @@ class StreamWriter:
 
     def statuses(self) -> list[str]:
         """Status of every row in this stream: `pending`, `ok`, or `failed: reason`."""
-        records = [record for record in ledger.read_records(Location.parse(self.path)) if record.kind == self.column]
-        statuses = self._manifest_statuses()
-        for record in records:
-            for row, details in record.rows.items():
-                statuses[row] = details.manifest_status
-        return statuses
+        return self._statuses.all(self.column)
 
     def pending(self, *, retry_failed: bool = False) -> Iterator[Shard]:
         """The shards that still have rows to write, in order.
@@ -139,6 +134,7 @@ class StreamWriter:
             raise StoreError(f"The store {self.path} can't be written: {disk_reason(error)}.") from error
         finally:
             self._locks.release(shard.index)
+        fold_when_many(self.path, self.spec.kind)
         return committed
 
     def _check(self, shard: Shard, features: int, pooled: int, details: Sequence[RowDetails]) -> None:
@@ -170,19 +166,7 @@ class StreamWriter:
         """Status of the rows of one shard, as `statuses` has them."""
         record = ledger.read_record(self._ledger, self.column, index)
         first = index * self.spec.rows_per_shard
-        statuses = self._manifest_statuses()[first : first + self.spec.rows_per_shard]
+        statuses = self._statuses.some(self.column, first, first + self.spec.rows_per_shard)
         for row, details in record.rows.items() if record else ():
             statuses[row - first] = details.manifest_status
         return statuses
-
-    def _manifest_statuses(self) -> list[str]:
-        """The manifest's status column, read again only when the file is another one."""
-        path = self.path / layout.MANIFEST
-        try:
-            state = path.stat()
-        except FileNotFoundError:
-            return []
-        version = (state.st_ino, state.st_mtime_ns)
-        if self._manifest is None or self._manifest[0] != version:
-            self._manifest = (version, statuses(read_manifest(path), self.column))
-        return list(self._manifest[1])

@@ -40,10 +40,7 @@ def upgrade(path: str | Path) -> int:
             metadata = layout.read_metadata(store)
             attributes = layout.store_attributes(metadata, str(store))
             before = int(attributes["format_version"])
-            entries = layout.stream_entries(attributes)
-            streams = {entry.name: {"column": entry.column} for entry in entries.values()}
-            new = {**attributes, "format_version": layout.FORMAT_VERSION, "streams": streams}
-            metadata["attributes"]["avem"] = new
+            metadata["attributes"]["avem"] = layout.upgraded(attributes)
             layout.write_root(store, metadata)
     except OSError as error:
         raise StoreError(f"The store {store} can't be written: {disk_reason(error)}.") from error

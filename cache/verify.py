@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from avem.cache.disk.arrays import ArraySpec, is_byte_ranges, shard_path, stream_arrays
-from avem.cache.disk.layout import MANIFEST
-from avem.cache.disk.manifest import edited_rows, parse_manifest
+from avem.cache.disk.manifest import edited_rows
+from avem.cache.disk.parts import open_part, part_name
 from avem.cache.disk.ragged import RaggedShardFile, Span
 from avem.cache.disk.ragged_readers import RaggedZarrRows, RowSpan
 from avem.cache.disk.readers import ZarrRows
@@ -23,6 +24,7 @@ from avem.cache.records import DamagedRow
 from avem.cache.remote.fetch import Fetcher
 from avem.cache.remote.ragged import RemoteRagged
 from avem.cache.remote.rows import RemoteRows
+from avem.cache.sample import Sample
 from avem.errors import StoreError
 from avem.progress import Stage, stage
 
@@ -30,45 +32,83 @@ if TYPE_CHECKING:
     from avem.cache.store import FeatureStore
 
 
-def damaged_rows(store: FeatureStore) -> list[DamagedRow]:
-    """Read every row that should be there and check it.
+UNREADABLE = "the manifest's entry can't be read"
+
+
+@dataclass(slots=True)
+class _Found:
+    """Damage by row."""
+
+    order: list[str]
+    """Columns of the store's streams."""
+    problems: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    columns: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Streams whose arrays are damaged, by their columns."""
+    entries: set[int] = field(default_factory=set)
+    """Rows whose entry in the manifest is damaged."""
+
+    def rows(self, names: Mapping[int, str]) -> list[DamagedRow]:
+        """The damaged rows, ascending."""
+        return [
+            DamagedRow(
+                row,
+                names.get(row, ""),
+                "; ".join(self.problems[row]),
+                tuple(column for column in self.order if column in self.columns[row]),
+                entry=row in self.entries,
+            )
+            for row in sorted(self.problems)
+        ]
+
+
+def damaged_rows(store: FeatureStore, sample: Sample | None = None) -> list[DamagedRow]:
+    """Read every row that should be there, or a sample of them, and check it.
 
     A row is damaged if its manifest entry was edited, moved or lost, or if its features, pooled vector or scale are
-    missing, truncated, or differ from their checksum. Where the manifest can't be read at all, every entry is lost, and
-    features are checked once it is restored.
+    missing, truncated, or differ from their checksum. Where a part of the manifest can't be read at all, every entry of
+    it is lost, and features are checked once it is restored.
+
+    Args:
+        store: The store.
+        sample: Which rows of each stream to read; None is all. Entries of the manifest are then compared by the
+            checksums of its files, and row by row only in files whose checksum is missing or does not match.
 
     Returns:
         The damaged rows, ascending, each once, with all that is wrong with it.
     """
     store = type(store)(store.location, check=False)  # what is damaged has to be read to be named
-    problems: dict[int, list[str]] = defaultdict(list)
-    columns: dict[int, set[str]] = defaultdict(set)
+    found = _Found([store.stream(name).column for name in store.streams])
     try:
-        ids = store.clips["clip_id"].to_pylist()
+        manifest = store.manifest
     except StoreError:
-        lost = "the manifest's entry can't be read"
-        return [DamagedRow(row, "", lost, entry=True) for row in range(rows_of_arrays(store))]
-    for row, problem in _manifest_problems(store):
-        problems[row].append(problem)
-    entries = set(problems)
-    work = [(stream, array) for stream in map(store.stream, store.streams) for array in readable_arrays(stream)]
-    total = sum(int(stream.available.sum()) for stream, _ in work)
-    with stage("verify", total, "rows") as progress:
+        return [DamagedRow(row, "", UNREADABLE, entry=True) for row in range(rows_of_arrays(store))]
+    for row, problem in _manifest_problems(store, quick=sample is not None):
+        found.problems[row].append(problem)
+        found.entries.add(row)
+    if any(UNREADABLE in problems for problems in found.problems.values()):
+        return found.rows({})
+    streams = [store.stream(name) for name in store.streams]
+    rows = {stream.name: _chosen(stream, sample) for stream in streams}
+    work = [(stream, array) for stream in streams for array in readable_arrays(stream)]
+    with stage("verify", sum(len(rows[stream.name]) for stream, _ in work), "rows") as progress:
         for stream, array in work:
-            for row, problem in _array_problems(store, stream, array, progress):
-                problems[row].append(f"{stream.column}/{array} {problem}")
-                columns[row].add(stream.column)
-    order = [store.stream(name).column for name in store.streams]
-    return [
-        DamagedRow(
-            row,
-            ids[row] if row < len(ids) else "",
-            "; ".join(problems[row]),
-            tuple(sorted(columns[row], key=order.index)),
-            entry=row in entries,
-        )
-        for row in sorted(problems)
-    ]
+            for row, problem in _array_problems(store, stream, array, rows[stream.name], progress):
+                found.problems[row].append(f"{stream.column}/{array} {problem}")
+                found.columns[row].add(stream.column)
+    named = np.array([row for row in sorted(found.problems) if row < len(manifest)], dtype=np.int64)
+    names = manifest.take(named, ["clip_id"])["clip_id"].to_pylist()
+    return found.rows(dict(zip(named.tolist(), names, strict=True)))
+
+
+def sampled_rows(store: FeatureStore, sample: Sample) -> dict[str, int]:
+    """How many rows of each stream are in a sample, by the stream's name."""
+    store = type(store)(store.location, check=False)
+    return {name: len(_chosen(store.stream(name), sample)) for name in store.streams}
+
+
+def _chosen(stream: Stream, sample: Sample | None) -> npt.NDArray[np.int64]:
+    rows = np.flatnonzero(stream.available)
+    return rows if sample is None else sample.choose(rows, stream.column)
 
 
 def readable_arrays(stream: Stream) -> list[str]:
@@ -98,29 +138,34 @@ def _clip_arrays(stream: Stream) -> list[str]:
     return [name for name in readable_arrays(stream) if not stream_arrays(stream.spec)[name].ragged]
 
 
-def _manifest_problems(store: FeatureStore) -> Iterator[tuple[int, str]]:
-    data = store.location.read(MANIFEST)
-    rows = 0
-    if data is not None:
-        where = f"{store.location.url}/{MANIFEST}"
-        rows = len(parse_manifest(data, where, ["check"]))
-        yield from (
-            (row, "the manifest's entry was edited or moved") for row in edited_rows(parse_manifest(data, where))
-        )
-    yield from ((row, "the manifest's entry is lost") for row in range(rows, rows_of_arrays(store)))
+def _manifest_problems(store: FeatureStore, *, quick: bool) -> Iterator[tuple[int, str]]:
+    for number, opened in enumerate(store.manifest.parts):
+        try:
+            part = (open_part(store.location, part_name(number), opened.first) if quick else None) or opened
+            edited = (
+                part.edited()
+                if quick
+                else (row for start, table in part.groups(store.manifest.names) for row in edited_rows(table, start))
+            )
+            yield from ((row, "the manifest's entry was edited or moved") for row in edited)
+        except StoreError:
+            yield from ((row, UNREADABLE) for row in range(opened.first, opened.first + len(opened)))
+    yield from ((row, "the manifest's entry is lost") for row in range(len(store.manifest), rows_of_arrays(store)))
 
 
-def _array_problems(store: FeatureStore, stream: Stream, array: str, progress: Stage) -> Iterator[tuple[int, str]]:
-    rows, spec = np.flatnonzero(stream.available), stream_arrays(stream.spec)[array]
-    folder = stream.shard_folder(array)
+def _array_problems(
+    store: FeatureStore, stream: Stream, array: str, rows: npt.NDArray[np.int64], progress: Stage
+) -> Iterator[tuple[int, str]]:
+    spec, folder = stream_arrays(stream.spec)[array], stream.shard_folder(array)
     if store.location.remote is not None and is_byte_ranges(stream.array_metadata(array)):
         yield from _remote_problems(store.location.remote, stream, array, rows, progress)
         return
     if folder is None:
         yield from _zarr_problems(store, stream, array, rows, progress)
         return
-    for shard in np.unique(rows // spec.rows_per_shard).tolist():
-        mine = rows[rows // spec.rows_per_shard == shard].tolist()
+    shards, starts = np.unique(rows // spec.rows_per_shard, return_index=True)
+    for shard, some in zip(shards.tolist(), np.split(rows, starts)[1:], strict=True):
+        mine = some.tolist()
         path = shard_path(folder, shard, 1 + len(spec.element_shape))
         if spec.ragged:
             found = _ragged_problems(path, spec, shard, mine, _offsets(stream, mine))

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from avem.cache.disk import layout
-from avem.cache.disk.ledger import HISTORY, read_records
+from avem.cache.disk.ledger import HISTORY, OLD_HISTORY, iterate_records, record_names
 from avem.cache.disk.location import Location
-from avem.cache.disk.manifest import COPY, parse_manifest
-from avem.cache.disk.manifest_file import FileState, file_state
-from avem.cache.negatives.file import FOLDER, negatives_metadata, read_negatives
+from avem.cache.disk.manifest_file import FileState
+from avem.cache.disk.parts import (
+    Part,
+    copy_name,
+    open_part,
+    part_columns,
+    part_name,
+    part_numbers,
+    part_problem,
+    root_attributes,
+    rows_per_part,
+)
+from avem.cache.negatives.file import FOLDER, negative_blocks, negatives_metadata
 from avem.cache.records import KINDS, DamagedFile
 from avem.cache.scores import FINGERPRINT, SCORES, damaged_scores
 from avem.errors import DataError, StoreError
@@ -23,55 +33,104 @@ if TYPE_CHECKING:
 REPAIR = "`avem cache repair` writes it again"
 TAKE_OUT = "`avem cache repair` takes them out; they are made again when they are needed"
 
+LOGS = (HISTORY, OLD_HISTORY, "extract-runs.jsonl")
+"""Files of the ledger with a sealed record a line, which nothing needs."""
+
 CHANGED = "does not match its checksum"
 
 
-def damaged_files(store: FeatureStore) -> list[DamagedFile]:
+def damaged_files(store: FeatureStore, *, quick: bool = False) -> list[DamagedFile]:
     """Read every file of a store that holds no features, and check it.
+
+    Args:
+        store: The store.
+        quick: Only the root, metadata, ledger records, and the checksums of the manifest's files; not its copies,
+            logs, negatives and scores.
 
     Returns:
         The damaged files, each with what to do about it.
     """
     location = store.location
-    checks: tuple[Callable[[Location], Iterator[DamagedFile]], ...] = (
-        manifest_problems,
-        _metadata_problems,
-        _ledger_problems,
-        _negatives_problems,
-        _scores_problems,
-    )
-    return [problem for check in checks for problem in check(location)]
+    checks: tuple[Callable[[Location], Iterator[DamagedFile]], ...] = (_metadata_problems, _record_problems)
+    if not quick:
+        checks += (_log_problems, _negatives_problems, _scores_problems)
+    return [*manifest_problems(location, quick=quick), *(problem for check in checks for problem in check(location))]
 
 
-def manifest_problems(location: Location) -> Iterator[DamagedFile]:
-    """What is wrong with the manifest as a file, and with its copy; `avem.cache.verify` looks at its rows."""
-    copy = _sound_copy(location)
+def manifest_problems(location: Location, *, quick: bool = False) -> Iterator[DamagedFile]:
+    """What is wrong with the manifest's files, and with their copies; `avem.cache.verify` looks at its rows."""
+    attributes = _attributes(location)
+    for number in every_part(location, attributes):
+        yield from _part_problems(location, number, rows_per_part(attributes), quick=quick)
+
+
+def every_part(location: Location, attributes: Mapping[str, Any]) -> list[int]:
+    """Numbers of the parts that are there or should be, because a later one or a copy is."""
+    found = [*part_numbers(location), *part_numbers(location, layout.LEDGER)]
+    if rows_per_part(attributes) is None:
+        found = [number for number in found if number == 0]
+    first = parse_first(location)
+    if first is not None and len(first) > (rows_per_part(attributes) or len(first)):
+        return [0]  # an older avem's, which a writer that was killed was dividing
+    return list(range(max(found, default=-1) + 1))
+
+
+def parse_first(location: Location) -> Part | None:
+    """The first part, where it can be read."""
+    try:
+        return open_part(location, part_name(0))
+    except StoreError:
+        return None
+
+
+def _attributes(location: Location) -> dict[str, Any]:
+    try:
+        return root_attributes(location)
+    except StoreError:  # named by `_metadata_problems`
+        return {}
+
+
+def _part_problems(location: Location, number: int, size: int | None, *, quick: bool) -> Iterator[DamagedFile]:
+    name = part_name(number)
+    copy = location.exists(copy_name(number)) if quick else bool(sound_copy(location, number))
     remedy = (
         "`avem cache repair` restores it from the copy in the store's ledger"
         if copy
         else "restore it from a copy of your own, or extract into a new store with `avem extract`"
     )
     try:
-        data = location.read(layout.MANIFEST)
-        if data is None and copy:
-            yield DamagedFile(layout.MANIFEST, "is gone", remedy)
-        if data is not None:
-            parse_manifest(data, layout.MANIFEST)
-            if file_state(data) is FileState.CHANGED:
-                yield DamagedFile(layout.MANIFEST, CHANGED, REPAIR)
+        part = open_part(location, name)
+        if part is None:
+            if copy or number:
+                yield DamagedFile(name, "is gone", remedy)
+        else:
+            if not quick:
+                for _ in part.groups(part_columns(part)):
+                    pass
+            if part.state is FileState.CHANGED:
+                yield DamagedFile(name, CHANGED, REPAIR)
+            elif problem := misplaced(location, part, number, size):
+                yield DamagedFile(name, problem, remedy)
     except StoreError as error:
-        yield DamagedFile(layout.MANIFEST, f"can't be read ({str(error).partition('; ')[0]})", remedy)
-    if not copy and location.exists(COPY):
-        yield DamagedFile(COPY, "is damaged", REPAIR)
+        yield DamagedFile(name, f"can't be read ({str(error).partition('; ')[0]})", remedy)
+    if not copy and location.exists(copy_name(number)):
+        yield DamagedFile(copy_name(number), "is damaged", REPAIR)
 
 
-def _sound_copy(location: Location) -> bytes | None:
-    """The manifest's copy, where it is what was written."""
+def misplaced(location: Location, part: Part, number: int, size: int | None) -> str:
+    """What is wrong with a part among its neighbours, as the end of a sentence; empty where nothing is."""
+    last = not location.exists(part_name(number + 1))
+    overlong = number == 0 and size is not None and len(part) > size
+    return "" if overlong else part_problem(part, number, size, last=last)
+
+
+def sound_copy(location: Location, number: int) -> Part | None:
+    """A part's copy, where it is what was written."""
     try:
-        data = location.read(COPY)
+        part = open_part(location, copy_name(number))
     except StoreError:
         return None
-    return data if data is not None and file_state(data) is FileState.SOUND else None
+    return part if part is not None and part.state is FileState.SOUND else None
 
 
 def metadata_nodes(location: Location) -> Iterator[str]:
@@ -134,12 +193,16 @@ def _bytes_problem(data: bytes) -> str:
     return CHANGED
 
 
-def _ledger_problems(location: Location) -> Iterator[DamagedFile]:
+def _record_problems(location: Location) -> Iterator[DamagedFile]:
     records: dict[str, str] = {}
-    read_records(location, records)
+    for _ in iterate_records(location, record_names(location), records):
+        pass
     for name in records:
         yield DamagedFile(name, "is damaged", "`avem cache repair` removes it and extracts its shard again")
-    for name in (HISTORY, "extract-runs.jsonl"):
+
+
+def _log_problems(location: Location) -> Iterator[DamagedFile]:
+    for name in LOGS:
         data = location.read(f"{layout.LEDGER}/{name}")
         lost = damaged_records_of(data or b"")
         if lost:
@@ -171,7 +234,8 @@ def _negatives_problems(location: Location) -> Iterator[DamagedFile]:
         for modality in _visible(location, f"{FOLDER}/{recipe}"):
             again = f"mine them again with `avem cache negatives --recipe {recipe}`"
             try:
-                read_negatives(location, recipe, modality)
+                for _ in negative_blocks(location, recipe, modality):
+                    pass
                 sound = layout.is_as_written(negatives_metadata(location, recipe, modality))
             except StoreError:
                 sound = False

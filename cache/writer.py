@@ -10,29 +10,23 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from avem.cache.decoders import as_stored, with_decoder
-from avem.cache.disk import layout, ledger
+from avem.cache.disk import layout, parts
 from avem.cache.disk.arrays import spec_attributes, spec_from_metadata, stream_arrays
+from avem.cache.disk.folding import fold_ledger
 from avem.cache.disk.location import Location
 from avem.cache.disk.locks import store_lock
-from avem.cache.disk.manifest import (
-    LEARNED_COLUMNS,
-    RESTORE,
-    Columns,
-    append_clips,
-    edited_rows,
-    is_stream_column,
-    manifest_columns,
-    manifest_table,
-    read_manifest,
-    write_manifest,
-)
+from avem.cache.disk.manifest import is_stream_column, new_rows
+from avem.cache.disk.manifest_edit import Cells, DecodedAgain, ManifestEditor
+from avem.cache.disk.manifest_view import open_manifest
+from avem.cache.disk.parts import RESTORE, ROWS_ATTRIBUTE, open_parts, root_attributes
 from avem.cache.disk.sweep import sweep
-from avem.cache.entering import enter_replaced, fresh_clips, refuse_foreign
+from avem.cache.entering import fresh_clips, known_clips, refuse_foreign, replaced_cells, replaced_clips
 from avem.cache.negatives.staleness import date_negatives, labels_digest
-from avem.cache.records import FAILED, OK, PENDING, ClipRecord, StreamSpec
-from avem.cache.relabel import correct, corrections
+from avem.cache.records import PENDING, ClipRecord, StreamSpec
+from avem.cache.relabel import CELLS, corrected_cells, corrections
 from avem.cache.stream import StreamWriter
 from avem.errors import FingerprintError, StoreError, UnknownClipError
 from avem.guards.disk import disk_reason
@@ -45,7 +39,6 @@ class StoreWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._ledger = path / layout.LEDGER
-        self._edited: set[int] = set()
 
     @classmethod
     def open(cls, path: str | Path) -> StoreWriter:
@@ -62,7 +55,8 @@ class StoreWriter:
             raise StoreError(f"{path} is a URL; stores are written on a local disk and copied from there.")
         if not (path / layout.METADATA).is_file():
             refuse_foreign(path)
-            attributes = {"avem": {"format_version": layout.FORMAT_VERSION, "roots": {}, "streams": {}}}
+            avem = {"format_version": layout.FORMAT_VERSION, "roots": {}, "streams": {}}
+            attributes = {"avem": {**avem, ROWS_ATTRIBUTE: parts.ROWS_PER_PART}}
             try:
                 with store_lock(path / layout.LEDGER, exclusive=True):
                     if not (path / layout.METADATA).is_file():  # another writer may have made it meanwhile
@@ -75,13 +69,10 @@ class StoreWriter:
     @property
     def clips(self) -> pa.Table:
         """The manifest as it stands, with committed shards entered."""
-        records = ledger.read_records(Location.parse(self.path))
-        table = self._table()
-        if not records:
-            return table
-        columns = manifest_columns(table)
-        ledger.fold(columns, records)
-        return manifest_table(columns, table["check"])
+        location = Location.parse(self.path)
+        manifest = open_manifest(location, root_attributes(location))
+        self._refuse_lost(len(manifest))
+        return manifest.table()
 
     def add_clips(self, records: Sequence[ClipRecord], root: str | Path) -> npt.NDArray[np.int64]:
         """Enter clips into the manifest; clips that are there already keep their row.
@@ -101,16 +92,21 @@ class StoreWriter:
                 twice with two contents.
         """
         with self._exclusive():
-            columns = self._fold()
-            known = {clip_id: row for row, clip_id in enumerate(columns["clip_id"])}
-            replaced = enter_replaced(records, known, columns)
-            fresh = fresh_clips(records, known, columns["sha256"], self.path)
-            if fresh or replaced:
-                append_clips(columns, fresh)
-                self._write_manifest(columns)
+            manifest = self._folded()
+            known = known_clips(manifest.view, [record.clip_id for record in records])
+            replaced = dict(sorted(replaced_clips(records, known).items()))
+            now = {record.clip_id: record.sha256 for record in replaced.values()}
+            fresh = fresh_clips(records, {name: now.get(name, clip.sha256) for name, clip in known.items()}, self.path)
+            rows = {name: clip.row for name, clip in known.items()}
+            rows |= {record.clip_id: row for row, record in enumerate(fresh, start=len(manifest))}
+            if replaced:
+                manifest.change(Cells(np.array([*replaced]), replaced_cells(replaced, manifest.view.names)))
+            if fresh:
+                manifest.append(new_rows(fresh))
+            manifest.write()
             self._remember_roots(records, Path(root).expanduser().resolve())
-            self._grow_arrays(len(columns["clip_id"]))
-        return np.array([known[record.clip_id] for record in records], dtype=np.int64)
+            self._grow_arrays(len(manifest))
+        return np.array([rows[record.clip_id] for record in records], dtype=np.int64)
 
     @property
     def long(self) -> dict[str, str]:
@@ -143,12 +139,13 @@ class StoreWriter:
             How many of the store's clips have changed.
         """
         with self._exclusive():
-            columns = self._fold()
-            changed = corrections(clips, columns)
+            manifest = self._folded()
+            changed = corrections(clips, manifest.view.groups(["clip_id", *CELLS]))
             if changed:
-                date_negatives(self.path, labels_digest(columns), len(columns["clip_id"]))
-                correct(columns, changed)
-                self._write_manifest(columns)
+                date_negatives(self.path, labels_digest(manifest.view), len(manifest))
+                for cells in corrected_cells(changed):
+                    manifest.change(cells)
+                manifest.write()
         return len(changed)
 
     def stream(self, spec: StreamSpec) -> StreamWriter:
@@ -165,7 +162,7 @@ class StoreWriter:
         with self._exclusive():
             metadata = layout.read_metadata(self.path)
             attributes = metadata["attributes"]["avem"]
-            clips = len(self._table())
+            clips = self._rows()
             if spec.name in layout.stream_entries(attributes):
                 spec = self._existing(spec)
             else:
@@ -204,12 +201,10 @@ class StoreWriter:
         """
         column = self.column(kind)
         with self._exclusive():
-            columns = self._fold()
-            for row in rows:
-                if not 0 <= row < len(columns["clip_id"]):
-                    raise UnknownClipError(f"{self.path} has no row {row}; it holds {len(columns['clip_id'])} clips.")
-                columns.setdefault(f"{column}_status", [None] * len(columns["clip_id"]))[row] = PENDING
-            self._write_manifest(columns)
+            manifest = self._folded()
+            wanted = self._known_rows(rows, len(manifest))
+            manifest.change(Cells(wanted, {f"{column}_status": pa.array([PENDING] * len(wanted), pa.string())}))
+            manifest.write()
 
     def change_decoder(self, kind: str, decoder: str) -> None:
         """Mark every clip of a stream to be decoded again by another decoder; may be repeated after a kill.
@@ -223,16 +218,9 @@ class StoreWriter:
         """
         column = self.column(kind)
         with self._exclusive():
-            columns = self._fold()
-            clips = len(columns["clip_id"])
-            statuses = columns.setdefault(f"{column}_status", [None] * clips)
-            decoders = columns.setdefault(f"{column}_decoder", [None] * clips)
-            for row, status in enumerate(statuses):
-                if status is not None and status.startswith((OK, FAILED)):
-                    statuses[row], decoders[row] = PENDING, None
-                    if column == "video":  # the longer of two streams' lengths; an old one may be wrong
-                        columns["duration_s"][row] = None
-            self._write_manifest(columns)
+            manifest = self._folded()
+            manifest.change(DecodedAgain(column))
+            manifest.write()
             entries = layout.stream_entries(layout.read_metadata(self.path)["attributes"]["avem"])
             group = next(self.path / entry.name for entry in entries.values() if entry.column == column)
             arrays = [path.parent for path in group.glob(f"*/{layout.METADATA}")]
@@ -253,29 +241,38 @@ class StoreWriter:
             StoreError: Two rows would hold the same clip.
         """
         with self._exclusive():
-            columns = self._fold()
-            for row, record in entries.items():
-                if not 0 <= row < len(columns["clip_id"]):
-                    raise UnknownClipError(f"{self.path} has no row {row}; it holds {len(columns['clip_id'])} clips.")
-                for name in columns:
-                    if name in LEARNED_COLUMNS or is_stream_column(name):
-                        columns[name][row] = None
-                    else:
-                        columns[name][row] = PENDING if name.endswith("_status") else getattr(record, name)
-            if len(set(columns["clip_id"])) < len(columns["clip_id"]):
+            manifest = self._folded()
+            rows = self._known_rows(list(entries), len(manifest))
+            fresh = new_rows([entries[row] for row in rows.tolist()])
+            cells = {name: fresh[name].combine_chunks() for name in fresh.column_names}
+            for name in filter(is_stream_column, manifest.view.names):
+                cells[name] = pa.array([PENDING if name.endswith("_status") else None] * len(rows), pa.string())
+            change = Cells(rows, cells)
+            ids = change.apply(manifest.view.table(fresh.column_names), 0)[0]["clip_id"] if len(rows) else None
+            if ids is not None and pc.count_distinct(ids).as_py() < len(ids):
                 raise StoreError(f"Two rows of {self.path} would hold one clip; restore its clips.parquet from a copy.")
-            self._edited -= set(entries)
-            self._write_manifest(columns)
+            manifest.change(change, mended=rows.tolist())
+            manifest.write()
 
     def finish(self) -> pa.Table:
         """Fold the ledger into the manifest, which is then complete without it.
 
         Returns:
-            The manifest.
+            The manifest; `fold` does the same without reading all of it.
+        """
+        self.fold()
+        return self.clips
+
+    def fold(self) -> int:
+        """Fold the ledger into the manifest, and write the files of the manifest again that lack a checksum or a copy.
+
+        Returns:
+            How many clips the store holds.
         """
         with self._exclusive():
-            columns = self._fold()
-            return self._write_manifest(columns)
+            manifest = self._folded()
+            manifest.write(whole=True)
+        return len(manifest)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -287,28 +284,35 @@ class StoreWriter:
         except OSError as error:
             raise StoreError(f"The store {self.path} can't be written: {disk_reason(error)}.") from error
 
-    def _fold(self) -> Columns:
-        """Fold the ledger into the manifest; the store is held exclusively."""
-        records = ledger.read_records(Location.parse(self.path))
-        table = self._table()
-        self._edited = set(edited_rows(table))
-        columns = manifest_columns(table)
-        ledger.fold(columns, records)
-        if records:
-            self._write_manifest(columns)
-            ledger.retire(self._ledger, records)
-        return columns
+    def _folded(self) -> ManifestEditor:
+        """The manifest with the ledger folded in; the store is held exclusively."""
+        self._rows()
+        fold_ledger(self.path)
+        return ManifestEditor(self.path)
 
-    def _table(self) -> pa.Table:
-        """The manifest, unless it lost entries: new clips would then take the rows of other clips' features."""
-        table = read_manifest(self.path / layout.MANIFEST)
+    def _rows(self) -> int:
+        """Clips in the manifest."""
+        location = Location.parse(self.path)
+        rows = sum(map(len, open_parts(location, root_attributes(location), check=False)))
+        self._refuse_lost(rows)
+        return rows
+
+    def _refuse_lost(self, clips: int) -> None:
+        """Refuse a manifest that lost entries: new clips would then take the rows of other clips' features."""
         rows = max(map(self._rows_of, self._specs()), default=0)
-        if len(table) < rows:
+        if clips < rows:
             raise StoreError(
-                f"The manifest {self.path / layout.MANIFEST} names {len(table)} clips and the store has features of "
+                f"The manifest {self.path / layout.MANIFEST} names {clips} clips and the store has features of "
                 f"{rows}; {RESTORE}."
             )
-        return table
+
+    def _known_rows(self, rows: Sequence[int], clips: int) -> npt.NDArray[np.int64]:
+        """Row numbers, each once and ascending, that the store has."""
+        wanted = np.unique(np.array(rows, dtype=np.int64))
+        wrong = wanted[(wanted < 0) | (wanted >= clips)]
+        if len(wrong):
+            raise UnknownClipError(f"{self.path} has no row {wrong[0]}; it holds {clips} clips.")
+        return wanted
 
     def _specs(self) -> list[StreamSpec]:
         """The streams that the root names."""
@@ -321,10 +325,6 @@ class StoreWriter:
     def _rows_of(self, spec: StreamSpec) -> int:
         """For how many clips a stream's arrays were made."""
         return int(layout.read_metadata(self.path / spec.name / "pooled")["shape"][0])
-
-    def _write_manifest(self, columns: Columns) -> pa.Table:
-        """Write what `_fold` gave; entries that it found edited stay known as such."""
-        return write_manifest(self.path / layout.MANIFEST, columns, self._edited)
 
     def _remember_roots(self, records: Sequence[ClipRecord], root: Path) -> None:
         """Keep each dataset's folder; the folders it had before stay known for as long as they exist."""

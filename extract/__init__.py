@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from avem.extract.encoders.registry import AudioEncoder, VideoEncoder, load_audio_encoder, load_video_encoder
     from avem.extract.options import ExtractOptions, ExtractReport
     from avem.extract.pipeline import extract
+    from avem.extract.ray_data import read_clips
 
 __all__ = [
     "AudioEncoder",
@@ -29,6 +30,7 @@ __all__ = [
     "load_audio_encoder",
     "load_video_encoder",
     "probe",
+    "read_clips",
     "read_dataset",
     "read_waveform",
     "sample_frames",
@@ -40,6 +42,7 @@ _MODULES = {
     "decode.media": ("probe", "read_waveform", "sample_frames"),
     "options": ("ExtractOptions", "ExtractReport"),
     "pipeline": ("extract",),
+    "ray_data": ("read_clips",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -100,7 +100,7 @@ def _survey(root: Path, clips: Sequence[Clip], known: pa.Table, options: Extract
     hidden, passed_over = survey(root, clips, by_folder=find_reader(root, options.dataset).labels_by_folder)
     report.failures += hidden
     report.notes = [*label_notes(clips), *passed_over]
-    report.relabelled = len(corrections(clips, known.select(["clip_id", *CELLS]).to_pydict()))
+    report.relabelled = len(corrections(clips, [(0, known.select(["clip_id", *CELLS]))]))
 
 
 def _correct_labels(store_path: Path, clips: Sequence[Clip], count: int, options: ExtractOptions) -> str:

@@ -76,6 +76,12 @@ def enter_stream(attributes: dict[str, Any], spec: StreamSpec, where: str) -> No
 FORMAT_1_KINDS = ("video", "audio")
 
 
+def upgraded(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The root's `avem` attributes as the newest format has them."""
+    streams = {entry.name: {"column": entry.column} for entry in stream_entries(attributes).values()}
+    return {**attributes, "format_version": FORMAT_VERSION, "streams": streams}
+
+
 def free_column(attributes: Mapping[str, Any], spec: StreamSpec) -> str:
     """The column of a new stream: its slot, or its name where the slot is taken."""
     taken = {entry.column for entry in stream_entries(attributes).values()}

@@ -1,20 +1,20 @@
 """The ledger: one JSON record per committed shard and stream, written after the shard is durable.
 
-A row counts as extracted once a record (or the manifest, which `finish` folds the records into) says so, never
-because a file is there. Folded records move to `ledger/history.jsonl`, which nothing needs to read.
+A row counts as extracted once a record (or the manifest, which `avem.cache.disk.folding` folds the records into) says
+so, never because a file is there. Folded records move to `ledger/history.jsonl`, which nothing needs to read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from avem.cache.disk.layout import LEDGER, METADATA, parse_metadata, store_attributes, stream_entries
 from avem.cache.disk.location import Location
-from avem.cache.disk.manifest import DETAIL_COLUMNS, Columns
 from avem.cache.records import RowDetails
 from avem.errors import DataError, StoreError
 from avem.files import sync_directory, write_atomic
@@ -22,6 +22,11 @@ from avem.reading import parse_json, read_regular
 from avem.sealed.checksums import seal, unseal
 
 HISTORY = "history.jsonl"
+OLD_HISTORY = "history-before.jsonl"
+HISTORY_BYTES = 2**24
+"""Size from which on the history becomes `OLD_HISTORY`, whose content before is dropped."""
+TAIL_BYTES = 2**16
+"""Bytes of a file that are read at once to find its last line."""
 
 REMOVE = "`avem cache repair` removes it and extracts its shard again"
 
@@ -90,26 +95,32 @@ def write_record(ledger: Path, record: ShardRecord) -> None:
 
 
 def read_records(location: Location, damaged: dict[str, str] | None = None) -> list[ShardRecord]:
-    """All records of a store that are not folded yet.
+    """All records of a store that are not folded yet; see `iterate_records`."""
+    return list(iterate_records(location, record_names(location), damaged))
+
+
+def iterate_records(
+    location: Location, names: Iterable[str], damaged: dict[str, str] | None = None
+) -> Iterator[ShardRecord]:
+    """Records of a store, as far as they are not folded yet.
 
     Args:
         location: The store.
+        names: Their paths in it, from `record_names`.
         damaged: Filled with damaged records, path in the store to what is wrong; None makes the first an error.
 
     Raises:
         StoreError: One can't be parsed.
     """
-    records = []
-    for name in record_names(location):
+    for name in names:
         try:
             data = location.read(name)
             if data is not None:  # else folded since the listing: the manifest has it
-                records.append(ShardRecord.from_json(data, f"{location.url}/{name}"))
+                yield ShardRecord.from_json(data, f"{location.url}/{name}")
         except StoreError as error:
             if damaged is None:
                 raise
             damaged[name] = str(error)
-    return records
 
 
 def record_names(location: Location) -> list[str]:
@@ -131,42 +142,33 @@ def stream_columns_of(location: Location) -> list[str]:
         return [name for name in location.names(LEDGER) if "." not in name]
 
 
-def fold(columns: Columns, records: Iterable[ShardRecord]) -> None:
-    """Enter the records into a manifest's columns, in place."""
-    for record in records:
-        fold_rows(columns, record.kind, record.rows)
-
-
-def fold_rows(columns: Columns, kind: str, rows: Mapping[int, RowDetails]) -> None:
-    """Enter what became of some rows of one stream into a manifest's columns, in place."""
-    clips = len(columns["clip_id"])
-    for name in (f"{kind}_status", f"{kind}_decoder"):
-        columns.setdefault(name, [None] * clips)
-    for row, details in rows.items():
-        if row >= clips:  # a reader may hold a manifest older than the record
-            continue
-        columns[f"{kind}_status"][row] = details.manifest_status
-        columns[f"{kind}_decoder"][row] = details.decoder
-        if kind == "audio" or details.silent is not None:
-            columns["silent"][row] = details.silent
-        for name in DETAIL_COLUMNS:
-            value: Any = getattr(details, name)
-            if value is None:
-                continue
-            if name == "duration_s":  # a clip is as long as the longer of its streams, in whichever order they come
-                value = max(value, columns[name][row] or 0.0)
-            columns[name][row] = value
-
-
 def retire(ledger: Path, records: Iterable[ShardRecord]) -> None:
-    """Move folded records to the history; called with the store locked."""
+    """Move folded records to the history; called with the store locked.
+
+    The history has the latest `HISTORY_BYTES`, and what was before them in a second file.
+    """
     records = list(records)
     if not records:
         return
-    with (ledger / HISTORY).open("a+b") as file:
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)  # a line torn by a kill; its record is still there
+    path = ledger / HISTORY
+    if path.is_file() and path.stat().st_size > HISTORY_BYTES:
+        path.replace(ledger / OLD_HISTORY)
+    with path.open("a+b") as file:
+        file.truncate(whole_lines(file))  # a line torn by a kill; its record is still there
         file.writelines(f"{record.to_json()}\n".encode() for record in records)
     for record in records:
         record_path(ledger, record.kind, record.shard).unlink(missing_ok=True)
     sync_directory(ledger)
+
+
+def whole_lines(file: BinaryIO) -> int:
+    """Bytes of a file up to the end of its last whole line; only its end is read."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - TAIL_BYTES)
+        file.seek(start)
+        line = file.read(end - start).rfind(b"\n")
+        if line >= 0:
+            return start + line + 1
+        end = start
+    return 0

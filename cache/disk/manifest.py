@@ -1,33 +1,22 @@
-"""The manifest `clips.parquet`: one row per clip, in the order of the arrays' first axis.
+"""The manifest's columns: one row per clip, in the order of the arrays' first axis.
 
-Its last column, `check`, is the CRC-32C of the row's number and all its other cells, so that an edited, moved, added or
-lost row is noticed and named. `avem.cache.disk.manifest_file` keeps a checksum of the whole file, which is quicker to
-compare; rows are compared where that one is missing or does not match. A copy stands in the ledger.
+The last column, `check`, is the CRC-32C of the row's number and all its other cells, so that an edited, moved, added or
+lost row is noticed and named. `avem.cache.disk.manifest_file` keeps a checksum of each whole file, which is quicker to
+compare; rows are compared where that one is missing or does not match. `avem.cache.disk.parts` divides a manifest of
+many clips into files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import google_crc32c
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from avem.cache.disk.layout import LEDGER, MANIFEST
-from avem.cache.disk.manifest_file import (
-    PARQUET_ERRORS,
-    FileState,
-    column_names,
-    file_state,
-    parquet_bytes,
-    read_columns,
-)
 from avem.cache.records import PENDING, ClipRecord
-from avem.errors import StoreError
-from avem.files import write_atomic
-from avem.reading import read_regular
 from avem.text.names import storable
 
 SCHEMA = pa.schema(
@@ -58,8 +47,6 @@ SCHEMA = pa.schema(
     ]
 )
 
-COPY = f"{LEDGER}/{MANIFEST}"
-"""Path of the manifest's copy in a store."""
 DETAIL_COLUMNS = ("duration_s", "fps", "frames", "has_audio")
 """Columns about a clip's file that extraction fills in, empty at first."""
 DECODER_COLUMNS = ("video_decoder", "audio_decoder")
@@ -68,9 +55,55 @@ LEARNED_COLUMNS = (*DETAIL_COLUMNS, *DECODER_COLUMNS, "silent")
 """Columns that extraction fills in, empty at first."""
 OPTIONAL_COLUMNS = (*DECODER_COLUMNS, "silent", "start_s", "end_s")
 """Columns that older manifests do not have; each is null unless there is something to record."""
+STREAM_ENDINGS = ("_status", "_decoder")
+"""Endings of the columns of a stream, such as `face/mae_status`; null, or no such column, is pending."""
+CODED_COLUMNS = ("dataset", "split", "source", "emotion", "emotions_raw")
+"""Columns of few different texts, kept and read as numbers of a list."""
 
-Columns = dict[str, list[Any]]
-"""A manifest as lists, for editing; without `check`."""
+FIRST_STREAMS = ("video_status", "audio_status")
+SEPARATOR = "\x1f"
+
+
+def is_stream_column(name: str) -> bool:
+    """Whether a column belongs to a stream that not every store has."""
+    return name not in SCHEMA.names and name.endswith(STREAM_ENDINGS)
+
+
+def is_optional(name: str) -> bool:
+    """Whether a manifest may lack a column, which is null then."""
+    return name in OPTIONAL_COLUMNS or is_stream_column(name)
+
+
+def is_coded(name: str) -> bool:
+    """Whether a column has few different texts."""
+    return name in CODED_COLUMNS or name.endswith(STREAM_ENDINGS)
+
+
+def column_type(name: str) -> pa.DataType:
+    """Type of a column."""
+    return pa.string() if is_stream_column(name) else SCHEMA.field(name).type
+
+
+def all_columns(held: Iterable[str]) -> list[str]:
+    """Every column of a manifest in its order.
+
+    Args:
+        held: Columns of its files; others than the schema's and those of streams are left out.
+    """
+    named = [name for name in SCHEMA.names if name != "check"]
+    return [*named, *sorted(set(filter(is_stream_column, held))), "check"]
+
+
+def completed(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Columns of a manifest in the types that they have; those that it lacks are null.
+
+    Raises:
+        pa.ArrowException: A column has another type.
+    """
+    held = set(table.column_names)
+    columns = [table[name] if name in held else pa.nulls(len(table), column_type(name)) for name in names]
+    schema = pa.schema([(name, column_type(name)) for name in names])
+    return pa.table(dict(zip(names, columns, strict=True))).cast(schema)
 
 
 def empty_manifest() -> pa.Table:
@@ -78,161 +111,84 @@ def empty_manifest() -> pa.Table:
     return SCHEMA.empty_table()
 
 
-def is_stream_column(name: str) -> bool:
-    """Whether a column is of a stream that not every store has, such as `face_status`; absent cells are null."""
-    return name not in SCHEMA.names and name.endswith(("_status", "_decoder"))
-
-
-def stream_columns(names: Iterable[str]) -> list[str]:
-    """Those of some columns that belong to streams that not every store has, sorted."""
-    return sorted(filter(is_stream_column, names))
-
-
-def column_type(name: str) -> pa.DataType:
-    """Arrow's type of a column."""
-    return pa.string() if is_stream_column(name) else SCHEMA.field(name).type
+def new_rows(records: Sequence[ClipRecord]) -> pa.Table:
+    """Rows of new clips, nothing of them extracted; without `check`."""
+    columns: dict[str, pa.Array] = {}
+    for field in SCHEMA:
+        if field.name in FIRST_STREAMS:
+            columns[field.name] = pa.array([PENDING] * len(records), field.type)
+        elif field.name in LEARNED_COLUMNS:
+            columns[field.name] = pa.nulls(len(records), field.type)
+        elif field.name != "check":
+            columns[field.name] = pa.array(record_cells(records, field.name), field.type)
+    return pa.table(columns)
 
 
 def statuses(table: pa.Table, column: str) -> list[str]:
-    """Status of each clip in a stream, by the stream's column; a clip that a stream knows nothing of is pending."""
+    """Status of each clip of some rows in a stream; a clip that the stream knows nothing of is pending.
+
+    Args:
+        table: Rows of a manifest.
+        column: What the stream's columns begin with.
+    """
     name = f"{column}_status"
     if name not in table.column_names:
         return [PENDING] * len(table)
     return [status or PENDING for status in table[name].to_pylist()]
 
 
-def parse_manifest(data: bytes, where: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a manifest, or some of its columns; `damaged_entries` says whether they are what was written.
-
-    Args:
-        data: The file.
-        where: What to call it in messages.
-        columns: Which columns; None: all. One that an older manifest does not have is null.
-
-    Raises:
-        StoreError: It is not Parquet, columns are missing, or a page does not match its checksum.
-    """
-    try:
-        there = column_names(data)
-        lost = sorted(set(SCHEMA.names) - there - set(OPTIONAL_COLUMNS))
-        if lost:
-            raise KeyError(f"no column {', '.join(lost)}")
-        if columns is None:
-            columns = [*SCHEMA.names[:-1], *stream_columns(there), SCHEMA.names[-1]]
-        table, rows, _ = read_columns(data, columns)
-        held = set(table.column_names)
-        found = {name: table[name] if name in held else pa.nulls(rows, column_type(name)) for name in columns}
-        return pa.table(found).cast(pa.schema([(name, column_type(name)) for name in columns]))
-    except PARQUET_ERRORS as error:
-        raise StoreError(f"The manifest {where} can't be read ({_reason(error)}); {RESTORE}.") from error
+def record_cells(records: Sequence[ClipRecord], name: str) -> list[object]:
+    """One column of some records, as the manifest keeps it."""
+    cells = [getattr(record, name) for record in records]
+    return [storable(cell) for cell in cells] if name in ("path", "audio_path") else cells
 
 
-def row_count(data: bytes, where: str) -> int:
-    """Clips in a manifest, by its footer.
-
-    Raises:
-        StoreError: It is not Parquet.
-    """
-    try:
-        return int(pq.read_metadata(pa.BufferReader(data)).num_rows)
-    except PARQUET_ERRORS as error:
-        raise StoreError(f"The manifest {where} can't be read ({_reason(error)}); {RESTORE}.") from error
-
-
-def damaged_entries(data: bytes, where: str) -> list[int]:
-    """Rows of a manifest that are not what was written.
-
-    Raises:
-        StoreError: It can't be read at all.
-    """
-    if file_state(data) is not FileState.SOUND:
-        return edited_rows(parse_manifest(data, where))
-    try:
-        return read_columns(data, ["check"])[2]
-    except PARQUET_ERRORS as error:
-        raise StoreError(f"The manifest {where} can't be read ({_reason(error)}); {RESTORE}.") from error
-
-
-RESTORE = "`avem cache repair` restores it from the copy in the store's ledger"
-
-
-def _reason(error: BaseException) -> str:
-    """Arrow's message in one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def read_manifest(path: Path) -> pa.Table:
-    """Read a manifest from disk; a missing one is a store without clips.
-
-    Raises:
-        StoreError: It is a folder, is not Parquet, or columns are missing.
-    """
-    try:
-        data = read_regular(path)
-    except FileNotFoundError:
-        return empty_manifest()
-    except OSError as error:
-        raise StoreError(f"The manifest {path} can't be read ({error.strerror}); {RESTORE}.") from error
-    return parse_manifest(data, str(path))
-
-
-def write_manifest(path: Path, columns: Columns, edited: Collection[int] = ()) -> pa.Table:
-    """Write a manifest atomically, with fresh checks, and return it; its copy in the ledger is written first.
-
-    Args:
-        path: Its file.
-        columns: The clips.
-        edited: Rows that were found edited; they keep a check that does not match, so that they stay known as such.
-    """
-    columns = {**columns, **{name: [storable(path) for path in columns[name]] for name in ("path", "audio_path")}}
-    checks = row_checks(columns)
-    for row in edited:
-        checks[row] ^= 1
-    table = manifest_table(columns, checks)
-    data = parquet_bytes(table, edited)
-    write_atomic(path.parent / COPY, data)
-    write_atomic(path, data)
-    return table
-
-
-def manifest_table(columns: Columns, checks: Sequence[int] | pa.ChunkedArray) -> pa.Table:
-    """The manifest of lists, with the check of each row."""
-    names = [*SCHEMA.names[:-1], *stream_columns(columns)]
-    schema = pa.schema([(name, column_type(name)) for name in (*names, "check")])
-    return pa.table({**{name: columns[name] for name in names}, "check": checks}, schema=schema)
-
-
-def manifest_columns(table: pa.Table) -> Columns:
-    """The manifest as lists, for editing."""
-    return {name: table[name].to_pylist() for name in table.column_names if name != "check"}
-
-
-def append_clips(columns: Columns, records: Sequence[ClipRecord]) -> None:
-    """Add clips at the end, with nothing extracted yet."""
-    for name, values in columns.items():
-        if name in LEARNED_COLUMNS or is_stream_column(name):
-            values.extend([None] * len(records))
-        elif name.endswith("_status"):
-            values.extend([PENDING] * len(records))
-        else:
-            values.extend(getattr(record, name) for record in records)
-
-
-def row_checks(columns: Columns) -> list[int]:
+def row_checks(table: pa.Table, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
     """CRC-32C of each row: its number and cells in the schema's order, joined by U+001F, absent cells empty.
 
     Optional columns count only where they are given, after their name, so that older manifests keep their checks.
+
+    Args:
+        table: Columns of n rows; `check` is not looked at.
+        rows: Their numbers in the whole manifest, int64 [n].
+
+    Returns:
+        uint32 [n].
     """
     names = [name for name in SCHEMA.names if name != "check" and name not in OPTIONAL_COLUMNS]
-    texts = [["" if cell is None else str(cell) for cell in columns[name]] for name in names]
-    for name in (*OPTIONAL_COLUMNS, *stream_columns(columns)):
-        given = ("" if cell is None else f"\x1f{name}={cell}" for cell in columns[name])
-        texts[-1] = [f"{text}{more}" for text, more in zip(texts[-1], given, strict=True)]
-    rows = map(str, range(len(columns["clip_id"])))
-    return [google_crc32c.value("\x1f".join(cells).encode()) for cells in zip(rows, *texts, strict=True)]
+    texts = [pa.array(rows).cast(pa.string()), *(pc.fill_null(_texts(table[name]), "") for name in names)]
+    joined = pc.binary_join_element_wise(*texts, SEPARATOR)
+    optional = [*OPTIONAL_COLUMNS, *sorted(filter(is_stream_column, table.column_names))]
+    for name in optional:
+        if name in table.column_names and table[name].null_count < len(table):
+            given = pc.binary_join_element_wise(f"{SEPARATOR}{name}=", _texts(table[name]), "")
+            joined = pc.binary_join_element_wise(joined, pc.fill_null(given, ""), "")
+    checks = np.fromiter(map(google_crc32c.value, _utf8(joined)), dtype=np.uint32, count=len(table))
+    return checks
 
 
-def edited_rows(table: pa.Table) -> list[int]:
-    """Rows whose cells, or whose position, are not what was written."""
-    checks = row_checks(manifest_columns(table))
-    return [row for row, (now, then) in enumerate(zip(checks, table["check"].to_pylist(), strict=True)) if now != then]
+def edited_rows(table: pa.Table, first: int = 0) -> list[int]:
+    """Rows whose cells, or whose position, are not what was written.
+
+    Args:
+        table: A manifest, or rows of one that follow each other, with `check`.
+        first: Number of its first row.
+    """
+    checks = row_checks(table, np.arange(first, first + len(table)))
+    kept = pc.fill_null(table["check"], 0).to_numpy()
+    return [first + int(row) for row in np.flatnonzero(checks != kept)]
+
+
+def _utf8(texts: pa.Array) -> list[bytes]:
+    found: list[bytes] = texts.cast(pa.binary()).to_pylist()
+    return found
+
+
+def _texts(column: pa.ChunkedArray) -> pa.Array:
+    """Cells as Python's `str` writes them, null where there is none."""
+    cells = column.combine_chunks()
+    if pa.types.is_floating(cells.type):
+        return pa.array([None if cell is None else str(cell) for cell in cells.to_pylist()], pa.string())
+    if pa.types.is_boolean(cells.type):
+        return pc.if_else(cells, "True", "False")
+    return cells.cast(pa.string())

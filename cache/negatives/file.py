@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,34 +30,58 @@ from avem.swap import exchange
 FOLDER = "negatives"
 DATA_CHECK = "avem_data_crc32c"
 """Attribute with the CRC-32C of all rows, int32 little endian in C order, eight hexadecimal digits."""
+BLOCK_CHECKS = "avem_block_crc32c"
+"""Attribute with the CRC-32C of each block of `ROWS_PER_CHUNK` rows, in the same form."""
 ROWS_PER_CHUNK = 65_536
+"""Rows of a chunk of the array, which are read and checked together."""
 
 Mined = tuple[npt.NDArray[np.int32], dict[str, Any]]
 """Negatives int32 [clips, K], row numbers or -1, and what made them."""
 
 
 def read_negatives(location: Location, recipe: str, modality: str) -> npt.NDArray[np.int32]:
-    """Negatives of a store, int32 [clips, K], compared with their checksum; older ones have none.
+    """Negatives of a store, int32 [clips, K], compared with their checksums; older ones have none.
+
+    Raises:
+        StoreError: They are not mined, or are damaged.
+    """
+    blocks = [block for _, block in negative_blocks(location, recipe, modality)]
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def negative_blocks(location: Location, recipe: str, modality: str) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
+    """The same, block by block: number of the first row, and int32 [rows, K]. Each block is checked before it comes.
+
+    Arrays from before blocks had checksums have one over all rows, which is compared after the last block.
 
     Raises:
         StoreError: They are not mined, or are damaged.
     """
     name = f"{_folder(location, recipe)}/{modality}"
-    metadata = negatives_metadata(location, recipe, modality)
-    again = f"mine them again with `avem cache negatives --recipe {recipe}`"
+    attributes = negatives_metadata(location, recipe, modality)["attributes"]
+    where, again = f"{location.url}/{name}", f"mine them again with `avem cache negatives --recipe {recipe}`"
+    checks = attributes.get(BLOCK_CHECKS)
+    checksum = 0
     try:
-        found = np.ascontiguousarray(location.zarr_array(name)[:], dtype="<i4")
+        array = location.zarr_array(name)
     except MissingFileError as error:
         raise StoreError(f"{location.url} has no {recipe} negatives for {modality}; {again}.") from error
-    except Exception as error:  # every codec has errors of its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreError(f"The {recipe} negatives in {location.url}/{name} are damaged ({reason}); {again}.") from error
-    kept = metadata["attributes"].get(DATA_CHECK)
-    if kept is not None and kept != _checksum(found):
-        raise StoreError(f"The {recipe} negatives in {location.url}/{name} do not match their checksum; {again}.")
-    if found.ndim != 2:
-        raise StoreError(f"The {recipe} negatives in {location.url}/{name} have {found.ndim} axes, not 2; {again}.")
-    return found.astype(np.int32, copy=False)
+    if array.ndim != 2:
+        raise StoreError(f"The {recipe} negatives in {where} have {array.ndim} axes, not 2; {again}.")
+    for number, start in enumerate(range(0, max(1, array.shape[0]), ROWS_PER_CHUNK)):
+        try:
+            block = np.ascontiguousarray(array[start : start + ROWS_PER_CHUNK], dtype="<i4")
+            sound = checks is None or checks[number] == _checksum(block)
+        except Exception as error:  # every codec has errors of its own
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise StoreError(f"The {recipe} negatives in {where} are damaged ({reason}); {again}.") from error
+        if not sound:
+            rows = f"rows {start} to {start + len(block) - 1}"
+            raise StoreError(f"The {recipe} negatives in {where} do not match their checksum in {rows}; {again}.")
+        checksum = int(google_crc32c.extend(checksum, block.reshape(-1).view(np.uint8)))
+        yield start, block.astype(np.int32, copy=False)
+    if attributes.get(DATA_CHECK, f"{checksum:08x}") != f"{checksum:08x}":
+        raise StoreError(f"The {recipe} negatives in {where} do not match their checksum; {again}.")
 
 
 def negatives_metadata(location: Location, recipe: str, modality: str) -> dict[str, Any]:
@@ -127,7 +151,7 @@ def _write_group(folder: Path, mined: Mapping[str, Mined]) -> None:
             folder / modality,
             data=rows,
             chunks=(min(len(rows), ROWS_PER_CHUNK) or 1, rows.shape[1]),
-            attributes={"avem": attributes, DATA_CHECK: _checksum(rows)},
+            attributes={"avem": attributes, DATA_CHECK: _checksum(rows), BLOCK_CHECKS: _block_checksums(rows)},
             fill_value=-1,
             config={"write_empty_chunks": True},
         )
@@ -153,5 +177,10 @@ def _folder(location: Location, recipe: str) -> str:
     return f"{FOLDER}/{old[0]}" if old else path
 
 
+def _block_checksums(rows: npt.NDArray[np.int32]) -> list[str]:
+    starts = range(0, max(1, len(rows)), ROWS_PER_CHUNK)
+    return [_checksum(rows[start : start + ROWS_PER_CHUNK]) for start in starts]
+
+
 def _checksum(rows: npt.NDArray[np.int32]) -> str:
-    return f"{google_crc32c.value(rows.tobytes()):08x}"
+    return f"{google_crc32c.value(rows.reshape(-1).view(np.uint8)):08x}"

@@ -145,7 +145,7 @@ def mine_negatives(
         report = _mine(population, negatives, plan, exact_up_to)
         if not (negatives >= 0).any():
             report = replace(report, why_none=why_none(store, population, modality, distance, len(set(exclude))))
-        mined[modality] = negatives, {**asdict(report), DIGEST: labels_digest(store.clips)}
+        mined[modality] = negatives, {**asdict(report), DIGEST: labels_digest(store.manifest)}
         reports.append(report)
     if all(report.why_none for report in reports):
         raise StoreError(_no_negatives(store, reports))

@@ -87,7 +87,7 @@ def _pairs(
         "clips": len(labelled),
         "complete": len(labelled) - unpaired,
         "unpaired": unpaired,
-        DIGEST: labels_digest(store.clips),
+        DIGEST: labels_digest(store.manifest),
     }
     return negatives, attributes
 

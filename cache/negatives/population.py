@@ -31,6 +31,9 @@ BOTH = "+"
 
 KNOWN_LABELS = frozenset(str(emotion) for emotion in Emotion)
 
+COLUMNS = ("clip_id", "dataset", "split", "source", "emotion", "start_s", "end_s")
+"""Columns of the manifest that decide what can be a clip's negative."""
+
 DUPLICATE_SHARE = 0.02
 """Near-duplicates differ by less than this share of what two clips of the store differ by on average."""
 
@@ -171,7 +174,7 @@ def load_population(
     if duplicate_cosine is None:
         spread = 1.0 - float(np.square(vectors.mean(axis=0)).sum()) if len(rows) else 1.0
         duplicate_cosine = 1.0 - DUPLICATE_SHARE * spread
-    clips = store.clips.take(rows)
+    clips = store.columns(COLUMNS).take(rows)
     return Population(
         rows=rows,
         vectors=vectors,

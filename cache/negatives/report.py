@@ -92,7 +92,7 @@ def _shown(
     """An example as the page shows it: both clips with name, emotion and frames."""
     sides = []
     for row in (example.row, example.negative):
-        clip = store.clips.slice(row, 1).to_pylist()[0]
+        clip = store.clip(row)
         root = None if media_root is None else Path(media_root)
         if root is not None:
             inside(root, clip["path"], clip["clip_id"])

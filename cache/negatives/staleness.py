@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from avem.cache.disk.layout import METADATA, read_metadata, write_metadata
+from avem.cache.disk.manifest_view import ManifestView
 from avem.errors import StoreError
 
 DIGEST = "labels_sha256"
@@ -29,21 +31,40 @@ class StaleNegativesError(StoreError):
     """Negatives that were mined before labels, splits or sources changed."""
 
 
-def labels_digest(columns: pa.Table | Mapping[str, Sequence[Any]]) -> str:
+def labels_digest(clips: pa.Table | ManifestView | Mapping[str, Sequence[str | None]]) -> str:
     """SHA-256, in hexadecimal, of every clip's dataset, split, source and emotion, in the order of rows.
 
     Args:
-        columns: A manifest, or its columns as lists; absent cells count as empty.
+        clips: A manifest, or its columns as lists; absent cells count as empty.
     """
     digest = hashlib.sha256()
     for name in LABEL_COLUMNS:
-        cells = columns[name]
-        array = cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else pa.array(cells, pa.string())
-        coded = pc.fill_null(array.cast(pa.string()), "").dictionary_encode()
-        words = coded.dictionary.to_pylist()  # in the order in which they first occur
-        numbers = coded.indices.to_numpy(zero_copy_only=False).astype("<i4")
-        digest.update(json.dumps([name, len(numbers), words]).encode() + np.ascontiguousarray(numbers).tobytes())
+        if isinstance(clips, ManifestView):
+            chunks: Iterable[pa.Array] = clips.coded(name)
+        else:
+            cells = clips[name]
+            chunks = cells.chunks if isinstance(cells, pa.ChunkedArray) else [pa.array(cells, pa.string())]
+        words: dict[str, int] = {}  # in the order in which they first occur
+        numbers = [_numbered(chunk, words) for chunk in chunks]
+        count = sum(map(len, numbers))
+        digest.update(json.dumps([name, count, list(words)]).encode())
+        for part in numbers:
+            digest.update(part.data)
     return digest.hexdigest()
+
+
+def _numbered(cells: pa.Array, words: dict[str, int]) -> npt.NDArray[np.int32]:
+    """Cells as numbers of words, int32 little endian; new words are entered where they first occur."""
+    coded = cells if pa.types.is_dictionary(cells.type) else cells.cast(pa.string()).dictionary_encode()
+    texts = [word or "" for word in coded.dictionary.to_pylist()]
+    texts.append("")  # what absent cells count as
+    codes = pc.fill_null(coded.indices, len(texts) - 1).to_numpy(zero_copy_only=False)
+    used, first = np.unique(codes, return_index=True)
+    table = np.zeros(len(texts), dtype="<i4")
+    for code in used[np.argsort(first)].tolist():
+        table[code] = words.setdefault(texts[code], len(words))
+    found: npt.NDArray[np.int32] = table[codes]
+    return found
 
 
 def is_stale(attributes: Mapping[str, Any], digest: str) -> bool:
@@ -51,12 +72,12 @@ def is_stale(attributes: Mapping[str, Any], digest: str) -> bool:
     return bool(attributes.get(DIGEST, digest) != digest)
 
 
-def refuse_stale(attributes: Mapping[str, Any], clips: pa.Table, recipe: str, where: str) -> None:
+def refuse_stale(attributes: Mapping[str, Any], clips: pa.Table | ManifestView, recipe: str, where: str) -> None:
     """Refuse negatives that were mined from other labels.
 
     Args:
         attributes: What the negatives' array says about itself.
-        clips: The manifest, or its `LABEL_COLUMNS`.
+        clips: The manifest.
         recipe: The negatives' name, for the message.
         where: The store, for the message.
 
@@ -84,7 +105,7 @@ def date_negatives(store: Path, digest: str, clips: int) -> None:
             write_metadata(folder, metadata)
 
 
-def stale_recipes(store: Path, clips: pa.Table) -> list[str]:
+def stale_recipes(store: Path, clips: pa.Table | ManifestView) -> list[str]:
     """Names of the recipes whose negatives were mined from other labels than the manifest's."""
     digest = labels_digest(clips)
     return sorted({folder.parent.name for folder, _, attributes in _mined(store) if is_stale(attributes, digest)})

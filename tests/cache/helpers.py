@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from avem.cache import ClipRecord, Companion, FeatureStore, RowDetails, StoreWriter, StreamSpec
+from avem.cache.disk.manifest import row_checks
+from avem.cache.disk.manifest_edit import write_part
+from avem.cache.disk.manifest_file import parquet_bytes
+from avem.cache.disk.parts import parse_part, part_columns
 
 EMOTIONS = ("happiness", "sadness", "anger", "neutral")
 
@@ -90,6 +95,22 @@ def make_store(path: Path, clips: int = 10, dtype: str = "float16", rows_per_sha
     write_pending(writer, audio_spec(dtype, rows_per_shard))
     writer.finish()
     return FeatureStore.open(path)
+
+
+def read_entries(store: Path) -> pa.Table:
+    """A store's first manifest file."""
+    part = parse_part((store / "clips.parquet").read_bytes(), "clips.parquet")
+    return part.read(part_columns(part))
+
+
+def write_entries(store: Path, **cells: list[object]) -> None:
+    """Write columns of a store's manifest anew, with checks that match."""
+    table = read_entries(store)
+    for name, values in cells.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(values, table[name].type))
+    checks = pa.array(row_checks(table, np.arange(len(table))))
+    table = table.set_column(table.column_names.index("check"), "check", checks)
+    write_part(store, 0, parquet_bytes([table], table.schema, 0).data)
 
 
 def write_everything(path: Path, clips: int) -> None:

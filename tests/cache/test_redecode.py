@@ -16,7 +16,6 @@ import pytest
 from avem.cache import FeatureStore, store_info
 from avem.cache.decoders import without_decoder
 from avem.cache.disk.layout import write_metadata
-from avem.cache.disk.manifest import manifest_columns, read_manifest, write_manifest
 from avem.cli import main
 from avem.errors import FingerprintError, MissingFileError
 from avem.extract import ExtractOptions, extract
@@ -24,6 +23,7 @@ from avem.extract.encoders.random_weights import make_random_languagebind, make_
 from avem.extract.redecode import BEGUN, is_begun, redecode
 from avem.extract.repair import repair
 from avem.files import file_sha256
+from tests.cache.helpers import read_entries, write_entries
 from tests.extract.conftest import write_clip
 
 CLIPS = 5
@@ -59,11 +59,10 @@ def make_old(store: Path, right: Path) -> None:
         content = json.loads(file.read_text())
         content["attributes"]["avem"]["fingerprint"] = without_decoder(content["attributes"]["avem"]["fingerprint"])
         write_metadata(file.parent, content)
-    columns = manifest_columns(read_manifest(store / "clips.parquet"))
-    now = read_manifest(right / "clips.parquet")
-    columns |= {name: now[name].to_pylist() for name in ("sha256", "size_bytes", "modified_ns")}
-    columns |= {name: [None] * CLIPS for name in ("video_decoder", "audio_decoder")}
-    write_manifest(store / "clips.parquet", columns)
+    now = read_entries(right)
+    cells = {name: now[name].to_pylist() for name in ("sha256", "size_bytes", "modified_ns")}
+    cells |= {name: [None] * CLIPS for name in ("video_decoder", "audio_decoder")}
+    write_entries(store, **cells)
 
 
 @pytest.fixture
@@ -92,7 +91,7 @@ def run_command(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
 def is_right(made, store) -> bool:
     """Whether a store holds what extraction makes of the corpus today, manifest and metadata too."""
     right, files = files_of(made[0] / "store-0"), files_of(store)
-    same_tables = read_manifest(store / "clips.parquet").equals(read_manifest(made[0] / "store-0" / "clips.parquet"))
+    same_tables = read_entries(store).equals(read_entries(made[0] / "store-0"))
     same_json = all(json.loads(files[name]) == json.loads(right[name]) for name in right if name.endswith("zarr.json"))
     same_bytes = all(files[name] == right[name] for name in right if "/c." in name)
     return files.keys() == right.keys() and same_tables and same_json and same_bytes
@@ -176,9 +175,9 @@ def test_a_clip_that_is_refused_now_is_named(made, old, tmp_path, capsys, monkey
     shutil.copytree(root / "corpus", tmp_path / "moved", copy_function=shutil.copy2)
     cut = tmp_path / "moved" / "anger" / "2.mp4"
     cut.write_bytes(cut.read_bytes()[:900])
-    columns = manifest_columns(read_manifest(old / "clips.parquet"))
-    columns["sha256"][2] = file_sha256(cut)
-    write_manifest(old / "clips.parquet", columns)
+    digests = read_entries(old)["sha256"].to_pylist()
+    digests[2] = file_sha256(cut)
+    write_entries(old, sha256=digests)
     encoders = ["--video-encoder", str(options.video_encoder), "--audio-encoder", str(options.audio_encoder)]
     where = ["--cache", str(old), "--root", str(tmp_path / "moved")]
     status, shown = run_command(monkeypatch, capsys, "repair", "--redecode", *where, *encoders)

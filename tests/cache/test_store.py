@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avem.cache import FeatureStore, RowDetails, StoreWriter
-from avem.cache.disk.manifest import parse_manifest
+from avem.cache.disk.parts import Part
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 from tests.cache.helpers import audio_spec, clip_records, make_store, row_values, video_spec, write_pending
 
@@ -139,17 +139,17 @@ def test_opening_parses_no_more_of_the_manifest_than_it_needs(tmp_path, monkeypa
     make_store(tmp_path / "cache", clips=3)
     parsed = []
 
-    def parse(data, where, columns):
-        parsed.append(columns)
-        return parse_manifest(data, where, columns)
+    class Watched(Part):
+        def read(self, names, groups=None, **more):
+            parsed.append(list(names))
+            return super().read(names, groups, **more)
 
-    monkeypatch.setattr("avem.cache.store.parse_manifest", parse)
+    monkeypatch.setattr("avem.cache.disk.parts.Part", Watched)
     store = FeatureStore.open(tmp_path / "cache")
     assert len(store) == 3
     assert store.rows(["toy/002"]).tolist() == [2]
-    assert parsed == [["clip_id"]]
-    assert store.available("video").all()
-    assert parsed == [["clip_id"], ["video_status"]]
+    assert store.available("video").tolist() == [True] * 3
+    assert parsed == [["clip_id"], ["clip_id"], ["video_status"]]
     assert store.clips["emotion"].to_pylist() == ["happiness", "sadness", "anger"]
     assert store.clips is store.clips
 

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from avem.cache import FeatureStore
-from avem.cache.disk.manifest import OPTIONAL_COLUMNS, SCHEMA, edited_rows, parse_manifest
+from avem.cache.disk.manifest import OPTIONAL_COLUMNS, SCHEMA, edited_rows
+from avem.cache.disk.parts import parse_part
 from avem.errors import StoreError
 from tests.cache.helpers import make_store
 
@@ -32,7 +33,7 @@ def test_an_older_manifest_is_read_and_stays_sound(tmp_path):
 def test_an_edited_optional_cell_is_noticed(tmp_path, name, value):
     make_store(tmp_path / "cache", clips=5)
     path = tmp_path / "cache" / "clips.parquet"
-    table = parse_manifest(path.read_bytes(), "here")
+    table = parse_part(path.read_bytes(), "here").read(SCHEMA.names)
     position = table.column_names.index(name)
     edited = table.set_column(position, SCHEMA.field(name), pa.array([None, None, value, None, None], table[name].type))
     assert edited_rows(edited) == [2]
@@ -41,13 +42,13 @@ def test_an_edited_optional_cell_is_noticed(tmp_path, name, value):
 def test_only_the_columns_asked_for_are_decoded(tmp_path):
     make_store(tmp_path / "cache", clips=5)
     data = (tmp_path / "cache" / "clips.parquet").read_bytes()
-    whole = parse_manifest(data, "here")
+    whole = parse_part(data, "here").read(SCHEMA.names)
     assert whole.schema == SCHEMA
-    some = parse_manifest(data, "here", ["video_status", "clip_id"])
+    some = parse_part(data, "here").read(["video_status", "clip_id"])
     assert some.equals(whole.select(["video_status", "clip_id"]))
     older(tmp_path / "cache")
     data = (tmp_path / "cache" / "clips.parquet").read_bytes()
-    assert parse_manifest(data, "here", ["audio_decoder"])["audio_decoder"].to_pylist() == [None] * 5
+    assert parse_part(data, "here").read(["audio_decoder"])["audio_decoder"].to_pylist() == [None] * 5
 
 
 def test_a_column_that_is_not_asked_for_is_missed_all_the_same(tmp_path):
