@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 
-class ThinkerLanguageModel(PreTrainedModel):
+class ThinkerLanguageModel(PreTrainedModel, GenerationMixin):
     """Takes embeddings, gives logits of the wanted positions.
 
     Args:
@@ -27,7 +27,6 @@ class ThinkerLanguageModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
-    _can_set_experts_implementation_override = True
 
     def __init__(self, config: Any, *, tie: bool = False) -> None:
         config.tie_word_embeddings = tie
@@ -75,14 +74,6 @@ class ThinkerLanguageModel(PreTrainedModel):
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(output.last_hidden_state[:, kept])  # [B, R, V]
         return CausalLMOutputWithPast(logits=logits, past_key_values=output.cache)
-
-    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """What peft asks of a causal language model; avem decodes by itself.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("Generate with the audiovisual model, not with its language model.")
 
 
 def inner_class(config: Any) -> type[PreTrainedModel]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration, Qwen3OmniMoeThinkerForConditionalGeneration
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniThinkerConfig
 from transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe import Qwen3OmniMoeThinkerConfig
@@ -15,16 +20,26 @@ from avem.train.model.media import StreamRow
 FAMILIES = ("qwen2_5_omni", "qwen3_omni")
 WIDTH = 48
 """H of both families' language models and towers."""
-VOCABULARY = 400
+WORDS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>", "<|IMAGE|>")
+WORDS += ("<|VIDEO|>", "<|vision_bos|>", "<|vision_eos|>")
+"""Special tokens, with ids from 256 on."""
+VOCABULARY = 280
 IDS = {
-    "audio_token_id": 390,
-    "image_token_id": 391,
-    "video_token_id": 392,
-    "audio_start_token_id": 393,
-    "audio_end_token_id": 394,
-    "vision_start_token_id": 395,
-    "vision_end_token_id": 396,
+    "audio_token_id": 259,
+    "audio_start_token_id": 260,
+    "audio_end_token_id": 261,
+    "image_token_id": 262,
+    "video_token_id": 263,
+    "vision_start_token_id": 264,
+    "vision_end_token_id": 265,
 }
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.content is string %}{{ m.content }}{% else %}"
+    "{% for part in m.content %}{% if part.type == 'video' %}<|vision_bos|><|VIDEO|><|vision_eos|>"
+    "{% elif part.type == 'audio' %}<|audio_bos|><|AUDIO|><|audio_eos|>{% else %}{{ part.text }}{% endif %}{% endfor %}"
+    "{% endif %}{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""Writes what the released templates write for one turn."""
 _AUDIO = {
     "encoder_layers": 2,
     "encoder_attention_heads": 2,
@@ -151,3 +166,44 @@ def clip(
         mel_values = torch.randn(1, 128, mel + 30, generator=generator).to(dtype)
         mask = torch.cat([torch.ones(1, mel), torch.zeros(1, 30)], 1).long()
     return Clip(pixels, grid_tensor, seconds_per_slot, mel_values, mask)
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes, and the special tokens of a Qwen-Omni checkpoint."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = Tokenizer(models.BPE({letter: number for number, letter in enumerate(alphabet)}, []))
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.decoder = decoders.ByteLevel()
+    words.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in WORDS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=TEMPLATE
+    )
+
+
+def save_checkpoint(model: Any, folder: Path, *, full: bool = True, shards: int = 1) -> Path:
+    """Write a thinker as it is released: alone, or with `thinker.` before its names and a talker beside it."""
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    state = load_file(folder / "model.safetensors")
+    if full:
+        config = json.loads((folder / "config.json").read_text())
+        kind = config["model_type"].removesuffix("_thinker")
+        whole = {"model_type": kind, "thinker_config": config, "talker_config": {"model_type": f"{kind}_talker"}}
+        (folder / "config.json").write_text(json.dumps(whole))
+        state = {f"thinker.{name}": tensor for name, tensor in state.items()}
+        state["talker.codec_head.weight"] = torch.ones(3, 4)
+        state["token2wav.dit.weight"] = torch.ones(2)
+    (folder / "model.safetensors").unlink()
+    names = sorted(state)
+    if shards == 1:
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        return folder
+    files: dict[str, str] = {}
+    for number in range(shards):
+        file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
+        part = names[number::shards]
+        save_file({name: state[name] for name in part}, folder / file, metadata={"format": "pt"})
+        files |= dict.fromkeys(part, file)
+    index = {"metadata": {"total_size": 1}, "weight_map": files}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
