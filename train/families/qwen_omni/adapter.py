@@ -67,7 +67,7 @@ def released_adapter(peft_model: Any, experts: int) -> dict[str, tuple[torch.Ten
         peft_model: Peft's wrapper around a `ThinkerLanguageModel`.
         experts: Experts in a layer; 0 where there are none.
     """
-    halves = _halves(get_peft_model_state_dict(peft_model))
+    halves = _halves(get_peft_model_state_dict(peft_model, save_embedding_layers=False))
     pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for module, (down, up) in halves.items():
         pairs |= _views(module, down, up, experts)
@@ -135,7 +135,8 @@ def read_adapter(folder: Path, experts: int) -> dict[str, LowRank]:
         )
     updates: dict[str, LowRank] = {}
     for module, (down, up) in _halves(state).items():
-        scale = _scale(settings, module, down.shape[0] // (experts if ".experts" in module and experts else 1))
+        stacked = _stacked_parameter(module)
+        scale = _scale(settings, stacked or module, down.shape[0] // (experts if stacked and experts else 1))
         pairs = _views(module, down, up, experts)
         updates |= {f"{name}.weight": LowRank(one, other, scale) for name, (one, other) in pairs.items()}
     return updates
@@ -217,7 +218,7 @@ def _views(
     Of stacked experts peft keeps A as `[E r, in]`, expert by expert, and B as `[out, r E]`, where neighbouring columns
     are of neighbouring experts. `gate_up_proj` is adapted inside `down_proj`, hence its name `base_layer`.
     """
-    if not module.endswith((".mlp.experts", ".mlp.experts.base_layer")):
+    if _stacked_parameter(module) is None:
         return {module: (down, up)}
     layer = module.removesuffix(".base_layer")
     downs = down.view(experts, -1, down.shape[1])  # [E, r, in]
@@ -232,6 +233,13 @@ def _views(
             pairs[f"{layer}.{expert}.gate_proj"] = (one, other[:half])
             pairs[f"{layer}.{expert}.up_proj"] = (one, other[half:])
     return pairs
+
+
+def _stacked_parameter(module: str) -> str | None:
+    """The parameter that an adapter of stacked experts belongs to; None for an adapter of one matrix."""
+    if module.endswith(".mlp.experts.base_layer"):
+        return module.removesuffix("base_layer") + "gate_up_proj"
+    return f"{module}.down_proj" if module.endswith(".mlp.experts") else None
 
 
 def _scale(settings: Mapping[str, Any], module: str, rank: int) -> float:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SETTINGS = "qwen_omni"
 """Key of this family's settings in a run's `config.json`."""
+FILE = "avem.json"
+"""The same settings in a checkpoint's folder, whose `config.json` is transformers'."""
 CARD = """---
 library_name: {library}
 license: {licence}
@@ -43,6 +45,7 @@ Layout of a clip in the prompt: `{layout}`.
 For research on how models explain emotion in video and sound. It can be wrong, and it describes how someone appears,
 not what they feel: do not use it to judge people. The licence of the base model and of the training data applies too.
 """
+TITLE = "Qwen-Omni for emotion in video and sound"
 ADAPTER = (
     "A low-rank adapter of a Qwen-Omni thinker's language model, under the names of the released checkpoint. Load it with "
     "`avem.train.load_model`, or into transformers' thinker with `peft.PeftModel.from_pretrained`."
@@ -66,7 +69,7 @@ def write_run(folder: Path, model: QwenOmniModel, base: str, provenance: dict[st
         "avem_version": __version__,
         "family": model.family,
         "base": base,
-        SETTINGS: {"layout": model.layout_name, "features": model.digests},
+        SETTINGS: own_settings(model),
         "licence": licence,
         "provenance": provenance,
     }
@@ -75,9 +78,28 @@ def write_run(folder: Path, model: QwenOmniModel, base: str, provenance: dict[st
     write_checksums(folder)
 
 
+def own_settings(model: QwenOmniModel) -> dict[str, Any]:
+    """How the model was trained, as far as using it depends on it."""
+    return {"layout": model.layout_name, "features": model.digests}
+
+
 def model_card(model: QwenOmniModel, licence: str, provenance: dict[str, Any]) -> str:
     """The card of a whole checkpoint."""
     return _card(model, licence, provenance, "transformers", WHOLE)
+
+
+def merged_card(licence: str, provenance: dict[str, Any]) -> str:
+    """The card of a checkpoint that adapters were folded into."""
+    return CARD.format(
+        library="transformers",
+        licence=licence or UNKNOWN_LICENCE,
+        base="",
+        title=TITLE,
+        about=WHOLE,
+        layout="as the adapters' cards say",
+        features="As the adapters' cards say.",
+        provenance=json.dumps(provenance, indent=2, sort_keys=True),
+    )
 
 
 def check_version(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -99,7 +121,7 @@ def _card(model: QwenOmniModel, licence: str, provenance: dict[str, Any], librar
         library=library,
         licence=licence,
         base=f"base_model: {model.source}\n" if is_hub_id else "",
-        title="Qwen-Omni for emotion in video and sound",
+        title=TITLE,
         about=about,
         layout=model.layout_name,
         features=features,

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -17,7 +18,9 @@ from avem.hub.omni import OmniFolder
 from avem.reading import read_json
 from avem.sealed.checksums import write_checksums
 from avem.train.families.qwen_omni.adapter import LowRank
+from avem.train.families.qwen_omni.cards import FILE, SETTINGS
 from avem.train.families.qwen_omni.names import own_name
+from avem.train.model.saving import FORMAT_VERSION
 from avem.weights import INDEX, NAMES, weight_files
 
 Change = Callable[[str, torch.Tensor], torch.Tensor]
@@ -27,7 +30,13 @@ LEFT_OUT = {MARKER, "checksums.json"}
 
 
 def write_like(
-    folder: OmniFolder, directory: Path, change: Change, *, dtype: torch.dtype | None = None, card: str = ""
+    folder: OmniFolder,
+    directory: Path,
+    change: Change,
+    *,
+    dtype: torch.dtype | None = None,
+    card: str = "",
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a folder like another, file by file, so that at most one file's changed tensors are in memory.
 
@@ -39,6 +48,7 @@ def write_like(
         change: Gives the language model's tensors.
         dtype: Number format of the language model's tensors; None keeps each one's own.
         card: Text of `README.md`; empty keeps the checkpoint's own.
+        settings: What `avem.json` says of the training; None leaves the checkpoint's own.
 
     Raises:
         SettingError: The new folder holds something else, or what is read.
@@ -59,6 +69,9 @@ def write_like(
         _copy_others(folder.path, fresh, size)
         if card:
             (fresh / "README.md").write_text(card, encoding="utf-8")
+        if settings:
+            text = json.dumps({"format_version": FORMAT_VERSION, SETTINGS: settings}, indent=2, sort_keys=True)
+            (fresh / FILE).write_text(text + "\n", encoding="utf-8")
         write_checksums(fresh)
 
     replace_directory(directory, fill, OMNI, reads=[folder.path])

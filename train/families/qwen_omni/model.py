@@ -205,7 +205,8 @@ class QwenOmniModel(FamilyModel):
             found = released_tensor(name, state)
             return tensor if found is None else found.detach()
 
-        write_like(self.folder, Path(directory), change, dtype=self.dtype, card=card)
+        settings = cards.own_settings(self)
+        write_like(self.folder, Path(directory), change, dtype=self.dtype, card=card, settings=settings)
         self.folder = OmniFolder.open(Path(directory))
         self.source = str(Path(directory).resolve())
 
