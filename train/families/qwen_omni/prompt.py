@@ -169,15 +169,15 @@ class OmniPrompt:
                 continue
             name = self.tokenizer.convert_ids_to_tokens(marker)
             raise CheckpointError(
-                f"The chat template writes no placeholder for {side} that is token {marker} ({name!r} here), which "
-                f"config.json names; use the tokenizer and the chat template of the same checkpoint."
+                f"The chat template writes no placeholder for {side} that is token {marker} (here {name!r}), which "
+                "config.json names; use the tokenizer and the chat template of the same checkpoint."
             )
         for side in media:
             opener = getattr(self.markers, f"{side}_opener")
             if ids[side][ids[side].index(getattr(self.markers, side)) - 1] != opener:
                 raise CheckpointError(
-                    f"The chat template does not open a {side} with token {opener}, which config.json names; use the "
-                    "tokenizer and the chat template of the same checkpoint."
+                    f"The chat template does not write token {opener}, which config.json names, before its placeholder "
+                    f"for {side}; use the tokenizer and the chat template of the same checkpoint."
                 )
         return ids["audio"][ids["audio"].index(self.markers.audio) + 1]
 
