@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avem.cache.disk.layout import LEDGER
-from avem.cache.records import FEATURE_DTYPES, KINDS, ClipFailure
+from avem.cache.records import KINDS, ClipFailure
+from avem.cache.spec import FEATURE_DTYPES
 from avem.errors import SettingError
 from avem.extract.defaults import DECODERS, DEFAULT_AUDIO_ENCODER, DEFAULT_DECODER, DEFAULT_VIDEO_ENCODER
 from avem.systems import usable_cores
@@ -66,8 +67,8 @@ class ExtractOptions:
     """`cpu`, `cuda`, `cuda:1`, or several with commas between; auto is every GPU if there is one. Ray's actors have one
     each."""
     dtype: str = "auto"
-    """How features are kept: float16, bfloat16 or int8 with a scale per token. auto is float16, or what `model`'s family
-    is released in."""
+    """How features are kept: float16, bfloat16 or int8 with a scale per token. auto is float16, or what the family of
+    `model` is released in."""
     precision: str = "auto"
     """What the encoders compute in; auto is float32 on a processor, and on a GPU float16 or the family's own."""
     decoder: str = DEFAULT_DECODER

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avem.cache import ClipRecord, StreamSpec
-from avem.cache.spec import sized
+from avem.cache.disk.arrays import chunk_tokens
+from avem.cache.spec import COMPANION_DTYPES, sized
 from avem.errors import MediaError
 from avem.extract.decode.decoded import MAX_SOUND_S, MIN_SOUND_S
 from avem.extract.decode.media import probe
@@ -17,7 +18,6 @@ from avem.progress import stage
 MEASURED = 2_000
 """Clips whose headers are read; of more, so many spread over the dataset stand for all."""
 THREADS = 4
-ITEM_BYTES = {"int8": 1, "int32": 4, "int64": 8, "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +102,13 @@ def _measure(root: Path, record: ClipRecord) -> ClipSize | None:
 
 def row_bytes(spec: StreamSpec, tokens: int) -> int:
     """Bytes on disk of a row of so many tokens, with its pooled vector, companions and scale, without checksums."""
+    if spec.ragged:
+        chunk = chunk_tokens(spec)
+        tokens = -(-tokens // chunk) * chunk  # a row fills whole chunks
     size = spec.row_bytes_of(tokens) + 4 * spec.pooled_dim
     if spec.dtype == "int8":
         size += 4 * (_count(spec.row_shape[:-1], tokens) + 1)
-    return size + sum(_count(one.row_shape, tokens) * ITEM_BYTES[one.dtype] for one in spec.companions.values())
+    return size + sum(_count(one.row_shape, tokens) * COMPANION_DTYPES[one.dtype] for one in spec.companions.values())
 
 
 def _count(shape: tuple[int | None, ...], tokens: int) -> int:

@@ -41,8 +41,8 @@ class Encoded:
     """Rows of one shape as one tensor [n, *row_shape]; else n rows [n_i, C]. Any float dtype, on any device."""
     pooled: Tensor
     """float32 [n, D], each of length 1."""
-    companions: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
-    """Of each of the stream's companions, n arrays."""
+    companions: Mapping[str, Tensor | Sequence[Tensor]] = field(default_factory=dict)
+    """Of each of the stream's companions, n rows."""
 
 
 class StreamEncoder(Protocol):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from avem.cache import RowDetails, Shard, StreamSpec, StreamWriter
+from avem.cache.spec import sized
 from avem.extract.encoders.base import Encoded, StreamEncoder
 from avem.extract.options import Timings
 from avem.progress import Stage
@@ -155,7 +156,7 @@ def _kept(encoded: Encoded, spec: StreamSpec) -> Encoded:
 
 
 def spread(spec: StreamSpec, encoded: Sequence[Encoded], details: Sequence[RowDetails]) -> Encoded:
-    """Put encoded batches in the rows of the clips that succeeded; zeros stand in the others' rows.
+    """Put encoded batches in the rows of the clips that succeeded.
 
     Args:
         spec: The stream.
@@ -169,29 +170,27 @@ def spread(spec: StreamSpec, encoded: Sequence[Encoded], details: Sequence[RowDe
     pooled = torch.zeros(len(details), spec.pooled_dim)
     if succeeded:
         pooled[succeeded] = torch.cat([batch.pooled for batch in encoded])
-    companions = {
-        name: _in_rows(len(details), succeeded, [row for batch in encoded for row in batch.companions[name]])
-        for name in spec.companions
-    }
+    companions: dict[str, Tensor | list[Tensor]] = {}
+    for name, companion in spec.companions.items():
+        given = [row for batch in encoded for row in batch.companions[name]]
+        shape = None if companion.ragged else tuple(map(int, sized(companion.row_shape, 1)))
+        companions[name] = _in_rows(len(details), succeeded, given, shape)
     rows = [row for batch in encoded for row in batch.features]
-    if spec.row_shape[0] is None:
-        return Encoded(_in_rows(len(details), succeeded, rows), pooled, companions)
-    if not rows:
-        return Encoded(torch.zeros(len(details), *map(int, spec.sized(1))), pooled, companions)
-    if len(succeeded) == len(details):
-        return Encoded(torch.stack(rows), pooled, companions)
-    features = rows[0].new_zeros(len(details), *rows[0].shape)
-    for index, row in zip(succeeded, rows, strict=True):
-        features[index] = row
+    features = _in_rows(len(details), succeeded, rows, None if spec.ragged else spec.sized(1))
     return Encoded(features, pooled, companions)
 
 
-def _in_rows(count: int, succeeded: Sequence[int], rows: Sequence[Tensor]) -> list[Tensor]:
-    """A list with a tensor for each row; that of a failed clip is empty."""
-    spread_rows = [torch.zeros(0)] * count
+def _in_rows(
+    count: int, succeeded: Sequence[int], rows: Sequence[Tensor], shape: tuple[int, ...] | None
+) -> Tensor | list[Tensor]:
+    """One tensor where rows are alike, zero for failed clips; else a list, with an empty tensor for each of these."""
+    if shape is not None and len(rows) == count:
+        return torch.stack(list(rows))
+    empty = torch.zeros(shape or 0, dtype=rows[0].dtype if rows else torch.float32)
+    placed = [empty] * count
     for index, row in zip(succeeded, rows, strict=True):
-        spread_rows[index] = row
-    return spread_rows
+        placed[index] = row
+    return placed if shape is None else torch.stack(placed)
 
 
 def encode_within_memory(encoder: StreamEncoder, batch: Sequence[Any]) -> list[Encoded]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import WhisperFeatureExtractor
 
 PADDED_FAMILIES = ("qwen2_5_omni",)
-"""Families whose processor puts zeros behind the sound before it takes the spectrogram; Qwen3-Omni's mirrors its end."""
+"""Families whose processor puts zeros behind the sound before its spectrogram; Qwen3-Omni's mirrors its end."""
 ZEROS_S = 1
 """Seconds of zeros. The processor puts far more, and a spectrogram's column sees 25 ms."""
 

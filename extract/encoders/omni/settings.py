@@ -1,4 +1,4 @@
-"""How a Qwen-Omni model wants pictures and sound: its folder's settings, its family's defaults, and the user's options."""
+"""How a Qwen-Omni model wants pictures and sound: by its folder, its family's defaults and the user's options."""
 
 from __future__ import annotations
 
