@@ -135,7 +135,8 @@ class StreamAssembler:
 
     def _write(self, shard: Shard, encoded: list[Encoded], details: list[RowDetails]) -> None:
         rows = spread(self._stream.spec, encoded, details)
-        committed = self._stream.write(shard, rows.features, rows.pooled, details, companions=rows.companions)
+        more = {"companions": rows.companions} if rows.companions else {}
+        committed = self._stream.write(shard, rows.features, rows.pooled, details, **more)
         succeeded = sum(item.status == "ok" for item in committed)
         self.encoded += succeeded
         self._write_line.advance(len(committed), failures=len(committed) - succeeded)
