@@ -304,7 +304,7 @@ class QwenOmniModel(FamilyModel):
             expect=expected,
             ragged=True,
             width=self.folder.hidden_size,
-            required=False,
+            required=True,
         )
 
     def _embedding(self, row: StreamRow, side: Side) -> MediaEmbedding:
