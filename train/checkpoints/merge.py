@@ -92,7 +92,9 @@ def _pile(folder: Path, options: MergeOptions) -> tuple[list[Path], str | Path]:
                 f"{folder} holds neither a model nor an adapter; give a run, or peft's adapter folder."
             )
         adapters, base = [folder], options.base or _named_base(folder)
-    while (settings := read_settings(found := finished(locate_model(base, "--base")))).get("model_type") == ADAPTER_TYPE:
+    while (settings := read_settings(found := finished(locate_model(base, "--base")))).get(
+        "model_type"
+    ) == ADAPTER_TYPE:
         adapters.insert(0, found)
         base = base_of(found, settings)
     return adapters, base

@@ -1,8 +1,8 @@
 """Low-rank adapters of a thinker under the released checkpoint's own names, for peft, vLLM and ms-swift.
 
-In memory peft adapts the stacked experts (`target_parameters`), with one pair of matrices for all experts of a layer. On
-disk every expert has its own pair, as its weight has, which any reader of the released names understands. peft stacks
-them again when it loads them into transformers' thinker.
+In memory peft adapts the stacked experts (`target_parameters`), with one pair of matrices for all experts of a layer.
+On disk every expert has its own pair, as its weight has. peft stacks the pairs again when it loads them into
+transformers' thinker.
 """
 
 from __future__ import annotations
@@ -54,10 +54,14 @@ def lora_targets(experts: bool) -> dict[str, Any]:
     """What peft adapts in a `ThinkerLanguageModel`: all linear layers but the output, experts included.
 
     Args:
-        experts: Whether the feed-forward layers are experts. Single dense layers among them stay as they are: peft takes
-            their names for the experts'.
+        experts: Whether the feed-forward layers are experts. Single dense layers among them are not adapted: peft takes
+            their names for the experts' names.
     """
-    return {"target_modules": ATTENTION, "target_parameters": EXPERTS} if experts else {"target_modules": ATTENTION + DENSE}
+    return (
+        {"target_modules": ATTENTION, "target_parameters": EXPERTS}
+        if experts
+        else {"target_modules": ATTENTION + DENSE}
+    )
 
 
 def released_adapter(peft_model: Any, experts: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
@@ -130,8 +134,8 @@ def read_adapter(folder: Path, experts: int) -> dict[str, LowRank]:
     unknown = [name for name in state if not _KEY.fullmatch(name)]
     if unknown or not state:
         raise CheckpointError(
-            f"The adapter in {folder} does not belong to a thinker ({(unknown or ['no tensors'])[0]}); give one that was "
-            "trained on its language model."
+            f"The adapter in {folder} does not belong to a thinker ({(unknown or ['no tensors'])[0]}); give one that "
+            "was trained on its language model."
         )
     updates: dict[str, LowRank] = {}
     for module, (down, up) in _halves(state).items():
@@ -167,8 +171,9 @@ def attach(language_model: Any, updates: Mapping[str, LowRank], where: Path, *, 
     targets: dict[str, Any] = {"target_modules": modules}
     if any(".experts." in name for name in updates):
         targets["target_parameters"] = EXPERTS
-    config: Any = LoraConfig(
-        r=rank, lora_alpha=rank * scale, task_type="CAUSAL_LM", inference_mode=not trainable, **targets
+    alpha: Any = rank * scale  # peft's annotation says int, its arithmetic takes any number
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, task_type="CAUSAL_LM", inference_mode=not trainable, **targets
     )
     try:
         with quiet_peft():

@@ -47,8 +47,8 @@ not what they feel: do not use it to judge people. The licence of the base model
 """
 TITLE = "Qwen-Omni for emotion in video and sound"
 ADAPTER = (
-    "A low-rank adapter of a Qwen-Omni thinker's language model, under the names of the released checkpoint. Load it with "
-    "`avem.train.load_model`, or into transformers' thinker with `peft.PeftModel.from_pretrained`."
+    "A low-rank adapter of a Qwen-Omni thinker's language model, under the names of the released checkpoint. Load it "
+    "with `avem.train.load_model`, or into transformers' thinker with `peft.PeftModel.from_pretrained`."
 )
 WHOLE = "A Qwen-Omni checkpoint in the released layout; towers and talker are those of its base."
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from accelerate import init_empty_weights
+from torch import nn
 
 from avem.errors import CheckpointError
 from avem.hub.omni import OmniFolder
@@ -64,9 +65,11 @@ def load_language_model(
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
     model.load_state_dict(state, assign=True)
     model.tie_weights()
-    if dtype == torch.float64 and getattr(model.config, "num_experts", 0):
+    if dtype == torch.float64 and hasattr(model.config, "num_experts"):
         model.set_experts_implementation("eager")  # grouped products know no float64
-    return model.to(device).eval()
+    nn.Module.to(model, device)
+    model.eval()
+    return model
 
 
 def _check(folder: OmniFolder, model: ThinkerLanguageModel, names: Mapping[str, str]) -> None:

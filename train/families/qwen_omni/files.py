@@ -87,7 +87,9 @@ def add_updates(folder: OmniFolder, adapters: list[Mapping[str, LowRank]]) -> Ch
     Raises:
         CheckpointError: An update is for a tensor that the base does not hold, or of another shape.
     """
-    held = {own: tensor.shape for name, tensor in folder.weights.tensors.items() if (own := own_name(name, folder.prefix))}
+    held = {
+        own: tensor.shape for name, tensor in folder.weights.tensors.items() if (own := own_name(name, folder.prefix))
+    }
     for updates in adapters:
         for name, update in updates.items():
             shape = (update.up.shape[0], update.down.shape[1])

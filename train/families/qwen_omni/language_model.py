@@ -13,6 +13,8 @@ from torch import nn
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from avem.train.model.generate import cache_argument
+
 
 class ThinkerLanguageModel(PreTrainedModel, GenerationMixin):
     """Takes embeddings, gives logits of the wanted positions.
@@ -35,8 +37,9 @@ class ThinkerLanguageModel(PreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if tie:
             self._tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
-        self._no_split_modules = list(self.model._no_split_modules)
-        self.post_init()
+        self._no_split_modules = list(self.model._no_split_modules or ())
+        initialise: Any = self.post_init
+        initialise()
 
     def forward(
         self,
@@ -62,22 +65,23 @@ class ThinkerLanguageModel(PreTrainedModel, GenerationMixin):
             logits_to_keep: Positions int64 `[R]`, or a number for the last so many (0: all).
             **more: For the inner model: `prefix_tree`, `visual_pos_masks`, `deepstack_visual_embeds`.
         """
+        kept_keys = {} if cache is None else {cache_argument(self.model): cache}
         output = self.model(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            cache=cache,
             use_cache=use_cache,
+            **kept_keys,
             **more,
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(output.last_hidden_state[:, kept])  # [B, R, V]
-        return CausalLMOutputWithPast(logits=logits, past_key_values=output.cache)
+        return CausalLMOutputWithPast(logits=logits)
 
 
 def inner_class(config: Any) -> type[PreTrainedModel]:
-    """transformers' class of the inner model that a `text_config` belongs to."""
+    """Transformers' class of the inner model that a `text_config` belongs to."""
     if config.model_type == "qwen2_5_omni_text":
         from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerTextModel
 

@@ -121,8 +121,8 @@ class QwenOmniModel(FamilyModel):
         width = self.folder.hidden_size
         if row.features.ndim != 2 or row.features.shape[-1] != width:
             raise FingerprintError(
-                f"The {side} features are {list(row.features.shape)} and this model reads [n, {width}]; extract the clips "
-                "with `avem extract --for` this model."
+                f"The {side} features are {list(row.features.shape)} and this model reads [n, {width}]; extract the "
+                "clips with `avem extract --for` this model."
             )
         if side == "audio":
             return SoundShape(len(row.features))
@@ -218,14 +218,14 @@ class QwenOmniModel(FamilyModel):
         """
         directory = Path(directory)
         if self.peft_model is None:
-            raise SettingError("Only adapters of a Qwen-Omni model are saved beside it; train with LoRA, or use `save`.")
+            raise SettingError(
+                "Only adapters of a Qwen-Omni model are saved beside it; train with LoRA, or use `save`."
+            )
 
         def fill(folder: Path) -> None:
             source = self.source or str(self.folder.path)
             base = os.path.relpath(source, directory.resolve()) if Path(source).exists() else source
-            adapter.write_adapter(
-                folder, self.peft_model, experts=self.experts, prefix=self.folder.prefix, base=base
-            )
+            adapter.write_adapter(folder, self.peft_model, experts=self.experts, prefix=self.folder.prefix, base=base)
             cards.write_run(folder, self, base, provenance or {})
 
         replace_directory(directory, fill, ADAPTER)
@@ -254,7 +254,9 @@ class QwenOmniModel(FamilyModel):
         own = own if isinstance(own, dict) else {}
         layout, digests = own.get("layout", self.layout_name), own.get("features", {})
         if layout not in LAYOUTS or not isinstance(digests, dict):
-            raise CheckpointError(f"{folder / 'config.json'} names no layout of this family; copy the run's folder again.")
+            raise CheckpointError(
+                f"{folder / 'config.json'} names no layout of this family; copy the run's folder again."
+            )
         self.layout_name = layout
         self.digests = {str(name): str(digest) for name, digest in digests.items()}
 

@@ -1,8 +1,8 @@
 """Names of a thinker's tensors: in avem's language model, in the released files, and in adapters.
 
-Released files name every expert by itself, `mlp.experts.3.gate_proj.weight`. transformers 5 keeps all experts of a layer
-in two parameters: `mlp.experts.gate_up_proj` `[E, 2 I, H]`, where `gate_proj` comes first, and `mlp.experts.down_proj`
-`[E, H, I]`. A thinker that transformers holds in memory puts `language_model.` behind `model.`.
+Released files name every expert by itself, `mlp.experts.3.gate_proj.weight`. transformers 5 keeps all experts of a
+layer in two parameters: `mlp.experts.gate_up_proj` `[E, 2 I, H]`, where `gate_proj` comes first, and
+`mlp.experts.down_proj` `[E, H, I]`. A thinker that transformers holds in memory puts `language_model.` behind `model.`.
 """
 
 from __future__ import annotations

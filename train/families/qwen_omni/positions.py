@@ -108,8 +108,8 @@ class ThreeAxisPositions:
     Args:
         video_opener: Id of the text token that opens a video.
         audio_opener: Id of the one that opens a sound.
-        shared: Whether a video with its sound inside has one id for both tokens that open it, and one for both that close
-            it (Qwen2.5-Omni), or one each (Qwen3-Omni).
+        shared: Whether the two tokens that open a video with its sound inside have one id, and the two that close it
+            (Qwen2.5-Omni), or one each (Qwen3-Omni).
 
     Example:
         >>> positions = ThreeAxisPositions(video_opener=9, audio_opener=10, shared=False)
@@ -189,7 +189,7 @@ def interleaved_pieces(
     """A video with its sound inside, in the order in which their tokens take turns.
 
     transformers decides twice: its processor orders the tokens, in float64 and from time 0, and its model orders the
-    position ids, in float32 and from `start`. Both are repeated here, so that ids agree where rounding tells them apart.
+    position ids, in float32 and from `start`. Both are repeated here, so that ids agree where rounding differs.
 
     Args:
         video: Its shape.
@@ -246,7 +246,7 @@ def _sound_offsets(tokens: int) -> NDArray[np.float32]:
 def _token_times(video: VideoShape, timing: Timing) -> NDArray[np.float64]:
     """When each video token comes, as the processor counts: float64, not cut to whole ids."""
     slots = np.repeat(np.arange(video.grid[0]), video.tokens_per_slot)
-    return slots * float(video.seconds_per_slot) * float(timing.ids_per_second)
+    return slots.astype(np.float64) * video.seconds_per_slot * timing.ids_per_second
 
 
 Turn: TypeAlias = tuple[Side, int, int]

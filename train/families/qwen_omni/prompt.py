@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeAlias, get_args
 from avem.chat_templates import frozen_date
 from avem.errors import CheckpointError, PromptError, SettingError
 from avem.guards.special_tokens import find_special, special_tokens
-from avem.train.families.base import EncodedPrompt
 from avem.train.families.qwen_omni.positions import (
     SoundShape,
     Timing,
@@ -19,6 +18,7 @@ from avem.train.families.qwen_omni.positions import (
     video_piece,
 )
 from avem.train.model.media import Piece, Side
+from avem.train.model.prompts import EncodedPrompt
 from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID
 
 Layout: TypeAlias = Literal["separate", "audio_in_video"]
@@ -66,7 +66,9 @@ class OmniPrompt:
 
     def __post_init__(self) -> None:
         if not self.tokenizer.chat_template:
-            raise CheckpointError("The tokenizer has no chat template; put the checkpoint's chat_template.json beside it.")
+            raise CheckpointError(
+                "The tokenizer has no chat template; put the checkpoint's chat_template.json beside it."
+            )
         object.__setattr__(self, "_special", special_tokens(self.tokenizer))
         object.__setattr__(self, "audio_closer", self._check_template())
 

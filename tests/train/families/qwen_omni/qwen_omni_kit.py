@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
-from transformers import Qwen2_5OmniThinkerForConditionalGeneration, Qwen3OmniMoeThinkerForConditionalGeneration
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+    Qwen3OmniMoeThinkerForConditionalGeneration,
+)
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniThinkerConfig
 from transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe import Qwen3OmniMoeThinkerConfig
 
@@ -37,7 +40,8 @@ TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.content is string %}{{ m.content }}{% else %}"
     "{% for part in m.content %}{% if part.type == 'video' %}<|vision_bos|><|VIDEO|><|vision_eos|>"
     "{% elif part.type == 'audio' %}<|audio_bos|><|AUDIO|><|audio_eos|>{% else %}{{ part.text }}{% endif %}{% endfor %}"
-    "{% endif %}{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 """Writes what the released templates write for one turn."""
 _AUDIO = {
@@ -61,7 +65,9 @@ _TEXT = {
 def config_2_5(**text: Any) -> Qwen2_5OmniThinkerConfig:
     """A Qwen2.5-Omni thinker of two layers, windows of 4 x 4 merged patches."""
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 2, 2]}
-    named = {key.replace("_token_id", "_token_index") if key.count("_") == 2 else key: value for key, value in IDS.items()}
+    named = {
+        key.replace("_token_id", "_token_index") if key.count("_") == 2 else key: value for key, value in IDS.items()
+    }
     return Qwen2_5OmniThinkerConfig(
         audio_config={**_AUDIO, "n_window": 10},
         vision_config={
@@ -83,7 +89,13 @@ def config_3(**text: Any) -> Qwen3OmniMoeThinkerConfig:
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 2, 2], "mrope_interleaved": True}
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "head_dim": 16}
     return Qwen3OmniMoeThinkerConfig(
-        audio_config={**_AUDIO, "n_window": 50, "n_window_infer": 400, "conv_chunksize": 500, "downsample_hidden_size": 16},
+        audio_config={
+            **_AUDIO,
+            "n_window": 50,
+            "n_window_infer": 400,
+            "conv_chunksize": 500,
+            "downsample_hidden_size": 16,
+        },
         vision_config={
             "depth": 4,
             "hidden_size": 32,

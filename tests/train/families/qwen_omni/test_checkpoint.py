@@ -35,7 +35,9 @@ def test_every_form_gives_the_thinkers_own_weights(
     tmp_path: Path, family: str, full: bool, shards: int, dtype: torch.dtype
 ) -> None:
     reference = thinker(family, dtype=torch.float32)
-    model = cast("QwenOmniModel", load_model(save_checkpoint(reference, tmp_path, full=full, shards=shards), dtype=dtype))
+    model = cast(
+        "QwenOmniModel", load_model(save_checkpoint(reference, tmp_path, full=full, shards=shards), dtype=dtype)
+    )
     assert (model.family, model.dtype) == (family, dtype)
     state = {name.replace("model.language_model.", "model."): value for name, value in reference.state_dict().items()}
     own = model.language_model.state_dict()
@@ -82,7 +84,11 @@ def faults(family: str) -> list[tuple[str, Any, str]]:
     return [
         ("missing", lambda state: state.pop(name), f"missing: model.layers.1.{part}"),
         ("misshapen", lambda state: state.update({name: torch.ones(2, 2)}), r"misshapen: .* is \[2, 2\], not \["),
-        ("unknown", lambda state: state.update({"thinker.model.layers.9.x": torch.ones(2)}), r"unknown: model.layers.9.x"),
+        (
+            "unknown",
+            lambda state: state.update({"thinker.model.layers.9.x": torch.ones(2)}),
+            r"unknown: model.layers.9.x",
+        ),
         (
             "talker only",
             lambda state: [state.pop(key) for key in list(state) if key.startswith("thinker.")],

@@ -65,7 +65,9 @@ def loaded(folder: Path, dtype: torch.dtype = torch.float64) -> QwenOmniModel:
     return cast("QwenOmniModel", load_model(folder, dtype=dtype))
 
 
-def sequence(model: QwenOmniModel, reference: Any, shown: Clip, answer: str, layout: str, question: str) -> ScoredSequence:
+def sequence(
+    model: QwenOmniModel, reference: Any, shown: Clip, answer: str, layout: str, question: str
+) -> ScoredSequence:
     rows = {f"{side}/{model.family}": row for side, row in shown.rows(reference).items()}
     return model.sequence(question, answer, streams=rows, prompt_format=layout)
 
@@ -122,7 +124,9 @@ def test_cached_features_score_as_towers_in_the_loop(
     assert abs(float(packed[0] - expected)) < 1e-9
 
 
-def several(model: QwenOmniModel, reference: Any, layout: str, dtype: torch.dtype = torch.float64) -> list[ScoredSequence]:
+def several(
+    model: QwenOmniModel, reference: Any, layout: str, dtype: torch.dtype = torch.float64
+) -> list[ScoredSequence]:
     """Clips of different lengths with several questions and answers, a swapped sound, and text alone."""
     family = model.family
     clips = [

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.train.families.qwen_omni.qwen_omni_kit import FAMILIES, IDS, thinker
 from transformers.models.qwen2_5_omni.processing_qwen2_5_omni import Qwen2_5OmniProcessor
 from transformers.models.qwen3_omni_moe.processing_qwen3_omni_moe import Qwen3OmniMoeProcessor
 
@@ -27,6 +26,7 @@ from avem.train.families.qwen_omni.positions import (
 from avem.train.model.media import Piece, Side
 from avem.train.model.positions import row_positions, tree_positions
 from avem.train.prefix.tree import build_tree
+from tests.train.families.qwen_omni.qwen_omni_kit import FAMILIES, IDS, thinker
 
 TIMING = {"qwen2_5_omni": Timing(25, True, 2.0), "qwen3_omni": Timing(13, False, None)}
 OPEN_VIDEO, CLOSE_VIDEO = IDS["vision_start_token_id"], IDS["vision_end_token_id"]
@@ -58,7 +58,9 @@ def _tokens_3(length: int) -> int:
 Parts = list["int | tuple[Side, Piece]"]
 
 
-def laid_out(before: int, middle: list[tuple[Side, Piece]], openers: list[int], closers: list[int], after: int) -> Parts:
+def laid_out(
+    before: int, middle: list[tuple[Side, Piece]], openers: list[int], closers: list[int], after: int
+) -> Parts:
     return [*range(before), *openers, *middle, *closers, *range(after)]
 
 
@@ -127,7 +129,9 @@ def test_sound_inside_a_video_has_the_ids_of_get_rope_index(
 @pytest.mark.parametrize("family", FAMILIES)
 @given(video=videos, sound=sounds)
 @settings(max_examples=150, deadline=None)
-def test_sound_inside_a_video_takes_turns_as_in_the_processor(family: str, video: VideoShape, sound: SoundShape) -> None:
+def test_sound_inside_a_video_takes_turns_as_in_the_processor(
+    family: str, video: VideoShape, sound: SoundShape
+) -> None:
     processor = Qwen2_5OmniProcessor if family == "qwen2_5_omni" else Qwen3OmniMoeProcessor
     stub = SimpleNamespace(
         video_processor=SimpleNamespace(merge_size=2),

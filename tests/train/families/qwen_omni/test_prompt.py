@@ -84,16 +84,24 @@ def test_special_tokens_in_text_are_refused(text: str) -> None:
 
 
 def test_an_unknown_layout_is_refused() -> None:
-    with pytest.raises(SettingError, match="no layout 'vicuna_v1' for Qwen-Omni; choose one of separate, audio_in_video"):
+    with pytest.raises(
+        SettingError, match="no layout 'vicuna_v1' for Qwen-Omni; choose one of separate, audio_in_video"
+    ):
         prompt().encode("Why?", None, VIDEO, SOUND, "vicuna_v1")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text.replace("<|audio_bos|><|AUDIO|><|audio_eos|>", ""), "no placeholder for audio that is token 259"),
+        (
+            lambda text: text.replace("<|audio_bos|><|AUDIO|><|audio_eos|>", ""),
+            "no placeholder for audio that is token 259",
+        ),
         (lambda text: text.replace("<|VIDEO|>", "<|IMAGE|>"), "no placeholder for video that is token 263"),
-        (lambda text: text.replace("<|audio_bos|>", "("), "does not write token 260, which config.json names, before its placeholder for audio"),
+        (
+            lambda text: text.replace("<|audio_bos|>", "("),
+            "does not write token 260, which config.json names, before its placeholder for audio",
+        ),
         (lambda text: "{{ raise_exception('no lists') }}", "chat template can't be used"),
         (lambda text: "", "no chat template"),
     ],
