@@ -172,9 +172,7 @@ def attach(language_model: Any, updates: Mapping[str, LowRank], where: Path, *, 
     if any(".experts." in name for name in updates):
         targets["target_parameters"] = EXPERTS
     alpha: Any = rank * scale  # peft's annotation says int, its arithmetic takes any number
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, task_type="CAUSAL_LM", inference_mode=not trainable, **targets
-    )
+    config = LoraConfig(r=rank, lora_alpha=alpha, task_type="CAUSAL_LM", inference_mode=not trainable, **targets)
     try:
         with quiet_peft():
             wrapper = get_peft_model(language_model, config)

@@ -21,7 +21,7 @@ from avem.train.families.qwen_omni.names import released_tensor
 from avem.train.families.qwen_omni.positions import SoundShape, ThreeAxisPositions, Timing, VideoShape
 from avem.train.families.qwen_omni.prompt import LAYOUTS, Layout, Markers, OmniPrompt
 from avem.train.model.embedding import MediaTokens
-from avem.train.model.media import FamilyStream, Group, MediaEmbedding, Side, StreamRow
+from avem.train.model.media import SIDES, FamilyStream, Group, MediaEmbedding, Side, StreamRow
 from avem.train.model.positions import Positions
 from avem.train.model.prompts import EncodedPrompt
 from avem.train.model.quantise import is_four_bit
@@ -266,7 +266,7 @@ class QwenOmniModel(FamilyModel):
 
     def record_features(self, digests: Mapping[str, str]) -> None:
         """Keep the digests of the two streams."""
-        known = {name for side in ("video", "audio") for name in self.stream_names(cast("Side", side))}
+        known = {name for side in SIDES for name in self.stream_names(side)}
         self.digests |= {name: digest for name, digest in digests.items() if name in known}
 
     def check_features(self, name: str, digest: str) -> None:
