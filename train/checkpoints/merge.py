@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 
@@ -16,8 +16,8 @@ from avem.reading import read_json
 from avem.train.checkpoints.load import base_of, finished, load_model, read_settings
 from avem.train.families.avere.checkpoint import IGNORED
 from avem.train.families.avere.export import save_avere
+from avem.train.families.base import FamilyModel
 from avem.train.families.registry import FamilyLoader, find_family
-from avem.train.model.audiovisual import AudiovisualLM
 from avem.train.model.lora import load_adapter
 from avem.train.model.saving import ADAPTER_TYPE
 from avem.weights import read_tensors
@@ -92,12 +92,13 @@ def _pile(folder: Path, options: MergeOptions) -> tuple[list[Path], str | Path]:
                 f"{folder} holds neither a model nor an adapter; give a run, or peft's adapter folder."
             )
         adapters, base = [folder], options.base or _named_base(folder)
-    while (settings := read_settings(found := finished(locate_model(base, "--base")))).get(
-        "model_type"
-    ) == ADAPTER_TYPE:
+    while True:
+        found = finished(locate_model(base, "--base"))
+        settings = read_settings(found)
+        if settings.get("model_type") != ADAPTER_TYPE:
+            return adapters, base
         adapters.insert(0, found)
         base = base_of(found, settings)
-    return adapters, base
 
 
 def _merge_released(
@@ -116,13 +117,13 @@ def _merge_released(
     merge(base, adapters, directory, dtype=dtype, licence=options.licence or "", provenance=provenance)
 
 
-def _load(folder: Path, options: MergeOptions) -> AudiovisualLM:
+def _load(folder: Path, options: MergeOptions) -> FamilyModel:
     """The model with its adapter in float32."""
     if (folder / "config.json").is_file():
-        return cast("AudiovisualLM", load_model(folder))
+        return load_model(folder)
     model = load_model(options.base or _named_base(folder))
     load_adapter(model, folder)
-    return cast("AudiovisualLM", model)
+    return model
 
 
 def _named_base(folder: Path) -> str | Path:

@@ -175,8 +175,8 @@ class SequenceBuilder:
 def _media_cuts(ids: Sequence[int]) -> tuple[Side, tuple[int, int]]:
     """Which side's media come first, and the indices after them and after all media.
 
-    The first cut lies before the other side's first piece, so that what comes before it depends on one side alone; it is
-    0 where there is one side or none.
+    The first cut lies before the other side's first piece, so that what comes before it depends on one side alone. Both
+    cuts are the same where there is one side, and 0 where there is none.
     """
     index = {
         side: [number for number, token in enumerate(ids) if token == placeholder]
@@ -185,7 +185,7 @@ def _media_cuts(ids: Sequence[int]) -> tuple[Side, tuple[int, int]]:
     there = sorted((side for side in SIDES if index[side]), key=lambda side: index[side][0])
     last = max((numbers[-1] + 1 for numbers in index.values() if numbers), default=0)
     if len(there) < 2:
-        return (there[0] if there else "video"), (0, last)
+        return (there[0] if there else "video"), (last, last)
     first, second = there
     return first, (max(number for number in index[first] if number < index[second][0]) + 1, last)
 
