@@ -14,8 +14,16 @@ from avem.cache import ClipRecord, Companion, FeatureStore, RowDetails, StoreWri
 from avem.errors import FingerprintError
 from avem.files import write_json_lines
 from avem.hub.omni import OmniFolder
-from avem.train import PreferenceConfig, SupervisedConfig, load_model, train_preferences, train_supervised
+from avem.train import (
+    PreferenceConfig,
+    SupervisedConfig,
+    load_model,
+    score_answers,
+    train_preferences,
+    train_supervised,
+)
 from avem.train.families.qwen_omni.model import QwenOmniModel
+from avem.train.model.media import StreamRow
 from tests.train.families.qwen_omni.qwen_omni_kit import FAMILIES, WIDTH, clip, save_checkpoint, thinker
 from tests.train.families.qwen_omni.test_equality import with_towers
 from tests.train.training_kit import CLIPS, EMOTIONS, instruction_rows, negatives, preference_rows, write_negatives
@@ -156,3 +164,34 @@ def test_features_of_other_weights_are_refused(world: tuple[Any, Path]) -> None:
             PreferenceConfig(prefs=root / "prefs.jsonl", **settings(root, "refused", cache=root / "other"))
         )
     assert not (root / "refused" / "final").exists()
+
+
+@pytest.mark.parametrize("layout", ["separate", "audio_in_video"])
+def test_score_answers_scores_what_transformers_scores(world: tuple[Any, Path], layout: Any) -> None:
+    """From the store alone, all clips in one call: different lengths, and one without sound."""
+    reference, root = world
+    model = cast("QwenOmniModel", load_model(root / "base", dtype=torch.float64))
+    model.layout_name = layout
+    store = FeatureStore.open(root / "store")
+    asked = [
+        (f"toy/{number:03d}", "What is the mood?", answer)
+        for number in (0, 3, CLIPS - 1)
+        for answer in ("Joy, I think.", "Anger.")
+    ]
+    with torch.no_grad():
+        packed = score_answers(model, store, asked)
+        alone = score_answers(model, store, asked, share_prefixes=False)
+    assert float((packed - alone).abs().max()) < 1e-9
+    for (clip_id, question, answer), score in zip(asked, packed, strict=True):
+        seen = shown(model.family, int(clip_id[-3:]))
+        rows = {
+            f"{side}/{model.family}": StreamRow(
+                row.features.bfloat16(),  # as the store keeps it
+                {name: value.bfloat16() if name == "deepstack" else value for name, value in row.companions.items()},
+            )
+            for side, row in seen.rows(reference).items()
+        }
+        scored = model.sequence(question, answer, streams=rows, prompt_format=layout)
+        with torch.no_grad():
+            assert abs(float(model.response_logprobs([scored])[0] - score)) < 1e-9
+            assert abs(float(with_towers(reference, scored, seen, layout) - score)) < 0.2  # features rounded to 8 bits
