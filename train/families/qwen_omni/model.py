@@ -207,7 +207,6 @@ class QwenOmniModel(FamilyModel):
 
         settings = cards.own_settings(self)
         write_like(self.folder, Path(directory), change, dtype=self.dtype, card=card, settings=settings)
-        self.folder = OmniFolder.open(Path(directory))
         self.source = str(Path(directory).resolve())
 
     def save_adapter(self, directory: str | Path, *, provenance: dict[str, Any] | None = None) -> None:
@@ -268,6 +267,16 @@ class QwenOmniModel(FamilyModel):
         """Keep the digests of the two streams."""
         known = {name for side in SIDES for name in self.stream_names(side)}
         self.digests |= {name: digest for name, digest in digests.items() if name in known}
+
+    def use_prompt_format(self, name: str) -> None:
+        """Lay prompts out as `separate` or `audio_in_video` from now on.
+
+        Raises:
+            SettingError: There is no such layout.
+        """
+        if name not in LAYOUTS:
+            raise SettingError(f"There is no layout {name!r} for Qwen-Omni; choose one of {', '.join(LAYOUTS)}.")
+        self.layout_name = name
 
     def check_features(self, name: str, digest: str) -> None:
         """Refuse features of other settings than those the model was trained on, such as another pixel budget.

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from avem.cache import ClipRecord, Companion, FeatureStore, RowDetails, StoreWriter, StreamSpec
-from avem.errors import FingerprintError
+from avem.errors import FingerprintError, SettingError
 from avem.files import write_json_lines
 from avem.hub.omni import OmniFolder
 from avem.train import (
@@ -195,3 +195,13 @@ def test_score_answers_scores_what_transformers_scores(world: tuple[Any, Path], 
         with torch.no_grad():
             assert abs(float(model.response_logprobs([scored])[0] - score)) < 1e-9
             assert abs(float(with_towers(reference, scored, seen, layout) - score)) < 0.2  # features rounded to 8 bits
+
+
+def test_a_run_keeps_the_layout_that_it_was_trained_with(world: tuple[Any, Path]) -> None:
+    _, root = world
+    chosen = settings(root, "inside-run", epochs=1, max_steps=1, prompt_format="audio_in_video")
+    run = train_preferences(PreferenceConfig(prefs=root / "prefs.jsonl", **chosen))
+    assert cast("QwenOmniModel", load_model(run)).layout_name == "audio_in_video"
+    wrong = settings(root, "no-run", prompt_format="vicuna_v1")
+    with pytest.raises(SettingError, match="choose one of separate, audio_in_video"):
+        train_preferences(PreferenceConfig(prefs=root / "prefs.jsonl", **wrong))
