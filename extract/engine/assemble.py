@@ -192,9 +192,7 @@ def spread(spec: StreamSpec, encoded: Sequence[Encoded], details: Sequence[RowDe
     return ShardRows(features, pooled, companions)
 
 
-def _in_rows(
-    count: int, succeeded: Sequence[int], rows: Sequence[Tensor], shape: tuple[int, ...] | None
-) -> Rows:
+def _in_rows(count: int, succeeded: Sequence[int], rows: Sequence[Tensor], shape: tuple[int, ...] | None) -> Rows:
     """One tensor where rows are alike, zero for failed clips; else a list, None for each of these."""
     if shape is not None and len(rows) == count:
         return torch.stack(list(rows))
