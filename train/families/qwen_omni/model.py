@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -28,7 +27,10 @@ from avem.train.model.quantise import is_four_bit
 from avem.train.model.saving import UNKNOWN_LICENCE
 from avem.train.prefix.attention import use_prefix_tree_attention
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from avem.train.families.qwen_omni.language_model import ThinkerLanguageModel
 
 SECONDS_PER_CHUNK = 2.0
 """Of Qwen2.5-Omni's processor, where the configuration states none."""
@@ -46,7 +48,9 @@ class QwenOmniModel(FamilyModel):
         CheckpointError: Tokenizer, template and configuration do not belong together.
     """
 
-    def __init__(self, language_model: Any, tokenizer: Any, folder: OmniFolder) -> None:
+    def __init__(
+        self, language_model: ThinkerLanguageModel, tokenizer: PreTrainedTokenizerBase, folder: OmniFolder
+    ) -> None:
         super().__init__(language_model, tokenizer)
         self.folder = folder
         self.layout_name: Layout = "separate"
