@@ -226,6 +226,7 @@ def test_deepstack_is_added_where_a_mask_would_add_it() -> None:
     assert torch.equal(add_at(hidden, mask.flatten().nonzero()[:, 0], added), expected)
 
 
+@torch.no_grad()
 def test_outlined_experts_have_the_shapes_of_real_ones(bases: dict[str, tuple[Any, Path]]) -> None:
     layer = loaded(bases["qwen3_omni"][1]).language_model.model.layers[0].mlp.experts
     hidden = torch.randn(7, 48, dtype=torch.float64)
