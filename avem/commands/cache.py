@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avem.commands.cache_copy import pull, push
 from avem.commands.cache_list import list_clips
 from avem.commands.logps import logps
 from avem.commands.negatives import negatives
@@ -25,6 +26,8 @@ cache_app = typer.Typer(no_args_is_help=True, help="Inspect, check and repair a 
 cache_app.command()(logps)
 cache_app.command()(negatives)
 cache_app.command("list")(list_clips)
+cache_app.command()(push)
+cache_app.command()(pull)
 
 
 @cache_app.command()
@@ -127,6 +130,20 @@ def info(cache: StorePath = Path("./cache")) -> None:
     from avem.commands.tables import show_store
 
     show_store(store_info(FeatureStore.open(cache)))
+
+
+@cache_app.command()
+def upgrade(cache: StorePath = Path("./cache")) -> None:
+    """Bring a store of an older format to the newest, in place.
+
+    Reading does not need it. Only streams that the old format has no room for do.
+    """
+    need_store(cache)
+    from avem.cache import FeatureStore
+    from avem.cache.upgrade import upgrade as run
+
+    before, now = run(cache), FeatureStore.open(cache).format_version
+    show(f"{cache} was of format {before} and is of format {now}." if before < now else f"{cache} is of format {now}.")
 
 
 @cache_app.command()
