@@ -23,7 +23,9 @@ MISSING = (
     "The store {store} has no {name} features that {model} reads{why}; make them with "
     "`avem extract CLIPS --for {model} --cache {store}`."
 )
-SEVERAL = "The store {store} has several streams that {model} could read as {name} ({found}); give it a store with one of them."
+SEVERAL = (
+    "The store {store} has several streams that {model} could read as {name} ({found}); use a store with one of them."
+)
 
 
 class StoreStream(Protocol):
