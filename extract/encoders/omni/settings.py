@@ -152,8 +152,8 @@ def picture_settings(
 def lowered(least: int, most: int) -> int:
     """A minimum that a maximum leaves room for.
 
-    The cap for long clips is never below 1.05 times the minimum, and small frames grow to whole tokens above the minimum;
-    half of the maximum has room for both.
+    The cap for long clips is never below 1.05 times the minimum, and small frames grow to whole tokens above it. Half
+    of the maximum has room for both.
 
     Example:
         >>> lowered(100_352, 50_176), lowered(100_352, 602_112)
