@@ -21,11 +21,11 @@ from avem.errors import SettingError
 from avem.files import json_sha256, replace_directory
 from avem.guards.output_kinds import ADAPTER, MODEL
 from avem.sealed.checksums import check_folder, write_checksums
-from avem.train.model.card import model_card
 from avem.train.model.language_models import quiet_transformers
 from avem.train.model.quantise import is_four_bit
 
 if TYPE_CHECKING:
+    from avem.train.families.base import FamilyModel
     from avem.train.model.audiovisual import AudiovisualLM
 
 MODEL_TYPE, ADAPTER_TYPE = "avem", "avem-adapter"
@@ -80,18 +80,18 @@ def save_model(
             "avere": model.avere_settings,
         }
         _write_json(folder / "config.json", settings)
-        (folder / "README.md").write_text(model_card(model, licence, provenance), encoding="utf-8")
+        (folder / "README.md").write_text(model.card(licence, provenance), encoding="utf-8")
         write_checksums(folder)
 
     replace_directory(directory, fill, MODEL)
     model.source = str(directory.resolve())
 
 
-def save_adapter(model: AudiovisualLM, directory: Path, *, provenance: dict[str, Any]) -> None:
+def save_adapter(model: FamilyModel, directory: Path, *, provenance: dict[str, Any]) -> None:
     """Write what a run trained beside its base: the adapter, if there is one, and the projectors that take gradients.
 
     Args:
-        model: An `AudiovisualLM` that was loaded from, or saved to, a folder.
+        model: A model that was loaded from, or saved to, a folder.
         directory: The new folder; an older result of a run there is replaced whole.
         provenance: Settings and data of the run.
 
@@ -115,13 +115,12 @@ def save_adapter(model: AudiovisualLM, directory: Path, *, provenance: dict[str,
             "format_version": FORMAT_VERSION,
             "avem_version": __version__,
             "base": base,
-            "audiovisual": model.config.to_json(),
+            **model.identity(),
             "licence": licence,
             "provenance": provenance,
         }
         _write_json(folder / "config.json", settings)
-        card = model_card(model, licence, provenance)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "README.md").write_text(model.card(licence, provenance), encoding="utf-8")
         write_checksums(folder)
 
     replace_directory(directory, fill, ADAPTER)
@@ -139,7 +138,7 @@ def check_model(folder: Path) -> None:
     check_folder(folder, ignored=("README.md",))
 
 
-def fingerprint(model: AudiovisualLM) -> str:
+def fingerprint(model: FamilyModel) -> str:
     """SHA-256 over all weights (an adapter included), the configurations, the prompt format and the tokenizer."""
     weights = {}
     for name, tensor in sorted(model.state_dict().items()):
@@ -154,19 +153,19 @@ def fingerprint(model: AudiovisualLM) -> str:
             "weights": weights,
             "lora_alpha": adapter,
             "language_model": json.loads(json.dumps(language_model, default=str)),
-            "audiovisual": model.config.to_json(),
             "tokenizer": model.tokenizer.backend_tokenizer.to_str(),
             "chat_template": model.tokenizer.chat_template,
+            **model.identity(),
         }
     )
 
 
-def projector_state(model: AudiovisualLM) -> dict[str, torch.nn.Parameter]:
+def projector_state(model: FamilyModel) -> dict[str, torch.nn.Parameter]:
     """The projectors' parameters by name."""
     return {name: tensor for name, tensor in model.named_parameters() if not name.startswith("language_model.")}
 
 
-def _save_projectors(model: AudiovisualLM, folder: Path, *, only_trained: bool) -> None:
+def _save_projectors(model: FamilyModel, folder: Path, *, only_trained: bool) -> None:
     state = {
         name: tensor.detach().contiguous().cpu()
         for name, tensor in projector_state(model).items()
