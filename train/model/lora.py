@@ -41,7 +41,7 @@ def add_lora(model: AudiovisualLM, rank: int = 8, scale: float = 4.0, *, dropout
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    with torch.random.fork_rng(devices=[]), _quiet_peft():
+    with torch.random.fork_rng(devices=[]), quiet_peft():
         torch.manual_seed(seed)
         model.attach_adapter(get_peft_model(model.language_model, config))
     merge_in_products(model.language_model)
@@ -63,7 +63,7 @@ def load_adapter(model: AudiovisualLM, folder: Path, *, trainable: bool = False)
     model.merge()
     model.requires_grad_(False)
     try:
-        with _quiet_peft():
+        with quiet_peft():
             adapted = PeftModel.from_pretrained(model.language_model, str(folder), is_trainable=trainable)
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
@@ -74,7 +74,7 @@ def load_adapter(model: AudiovisualLM, folder: Path, *, trainable: bool = False)
 
 
 @contextmanager
-def _quiet_peft() -> Iterator[None]:
+def quiet_peft() -> Iterator[None]:
     """Keep a warning off the terminal that is meant for peft: it asks models by a name that transformers retires."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)

@@ -107,7 +107,7 @@ def test_folders_that_are_not_hubert(folder, tmp_path):
     with pytest.raises(MissingFileError, match="holds no weights"):
         load_hubert(cut)
     (cut / "preprocessor_config.json").unlink()
-    with pytest.raises(MissingFileError, match="preprocessor_config.json"):
+    with pytest.raises(MissingFileError, match="preprocessor_config"):
         load_hubert(cut)
 
 
