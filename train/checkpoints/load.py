@@ -6,24 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 
 from avem.errors import CheckpointError, DataError, MissingFileError
 from avem.locate import locate_model
 from avem.reading import advise, read_json
 from avem.sealed.checksums import check_folder
-from avem.train.checkpoints.tensors import report_faults
-from avem.train.families.avere.checkpoint import empty_avere, is_avere, load_avere
-from avem.train.model.audiovisual import AudiovisualLM
-from avem.train.model.config import AudiovisualConfig
-from avem.train.model.language_models import empty_language_model, load_language_model
-from avem.train.model.lora import load_adapter
+from avem.train.families.base import FamilyModel
+from avem.train.families.registry import Family, find_family
 from avem.train.model.quantise import check_four_bit, quantise_linears
-from avem.train.model.saving import ADAPTER_TYPE, FORMAT_VERSION, MODEL_TYPE, check_model, projector_state
+from avem.train.model.saving import ADAPTER_TYPE, check_model
 from avem.train.model.tokenizers import load_tokenizer
-from avem.weights import read_safetensors
 
 NO_MODEL = "{} is neither an AVERE checkpoint, an avem checkpoint nor the result of a run."
+"""Of a folder that no family reads."""
 
 
 def load_model(
@@ -32,8 +27,10 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     *,
     four_bit: bool = False,
-) -> AudiovisualLM:
-    """Load an audiovisual model: an AVERE checkpoint, an avem checkpoint, or the result of a run.
+) -> FamilyModel:
+    """Load an audiovisual model of any family, or the result of a run.
+
+    The family follows from the folder's `config.json`; see `avem.train.families.registry`.
 
     Args:
         path: A folder, or a hub id.
@@ -42,7 +39,7 @@ def load_model(
         four_bit: Keep the language model's linear layers in 4 bits; on a GPU alone.
 
     Returns:
-        The `AudiovisualLM` in evaluation mode.
+        The model in evaluation mode; `model.family` names its family.
 
     Raises:
         MissingFileError: There is no such model.
@@ -58,7 +55,8 @@ def load_model(
     if settings.get("model_type") == ADAPTER_TYPE:
         model = _load_run(folder, settings, device, dtype, four_bit)
     else:
-        model = _load_whole(folder, settings, "cpu" if four_bit else device, dtype)
+        loader = _family_of(folder, settings).loader()
+        model = loader.load(folder, settings, "cpu" if four_bit else device, dtype)
         if four_bit:
             quantise_linears(model.language_model, device)
             model.to(device)
@@ -68,14 +66,14 @@ def load_model(
     return model.eval()
 
 
-def load_skeleton(path: str | Path) -> AudiovisualLM:
+def load_skeleton(path: str | Path) -> FamilyModel:
     """A model as `load_model` would give it, without weights: parameters have shapes, and no storage.
 
     Args:
         path: A folder, or a hub id.
 
     Returns:
-        The `AudiovisualLM` on the device `meta`, adapters left out, since training folds them in first.
+        The model on the device `meta`, adapters left out, since training folds them in first.
 
     Raises:
         MissingFileError: There is no such model.
@@ -86,15 +84,9 @@ def load_skeleton(path: str | Path) -> AudiovisualLM:
     settings = read_settings(folder)
     if settings.get("model_type") == ADAPTER_TYPE:
         model = load_skeleton(base_of(folder, settings))
-        model.config = _config_of(folder, settings)
-    elif is_avere(settings):
-        model = empty_avere(folder, settings)
-    elif settings.get("model_type") == MODEL_TYPE:
-        with init_empty_weights(include_buffers=False):
-            language_model, tokenizer = empty_language_model(folder / "language_model")
-            model = AudiovisualLM(language_model, tokenizer, _config_of(folder, settings))
+        model.adopt_settings(folder, settings)
     else:
-        raise CheckpointError(NO_MODEL.format(folder))
+        model = _family_of(folder, settings).loader().skeleton(folder, settings)
     model.source = str(path) if not Path(path).exists() else str(folder.resolve())
     return model.eval()
 
@@ -110,19 +102,22 @@ def tokenizer_of(path: str | Path) -> Any:
     settings = read_settings(folder)
     if settings.get("model_type") == ADAPTER_TYPE:
         return tokenizer_of(base_of(folder, settings))
+    if family := find_family(settings):
+        return family.loader().tokenizer(folder, settings)
     own = folder / "language_model"
     return load_tokenizer(own if own.is_dir() else folder)
 
 
-def _load_whole(
-    folder: Path, settings: dict[str, Any], device: str | torch.device, dtype: torch.dtype
-) -> AudiovisualLM:
-    """A model that needs no other."""
-    if is_avere(settings):
-        return load_avere(folder, settings, device, dtype)
-    if settings.get("model_type") == MODEL_TYPE:
-        return _load_own(folder, settings, device, dtype)
-    raise CheckpointError(NO_MODEL.format(folder))
+def _family_of(folder: Path, settings: dict[str, Any]) -> Family:
+    """The family that reads a folder.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    family = find_family(settings)
+    if family is None:
+        raise CheckpointError(NO_MODEL.format(folder))
+    return family
 
 
 def finished(folder: Path) -> Path:
@@ -151,24 +146,11 @@ def base_of(folder: Path, settings: dict[str, Any]) -> str | Path:
     return beside if beside.exists() else base
 
 
-def _load_own(folder: Path, settings: dict[str, Any], device: str | torch.device, dtype: torch.dtype) -> AudiovisualLM:
-    config = _config_of(folder, settings)
-    language_model, tokenizer = load_language_model(folder / "language_model", device, dtype)
-    model = AudiovisualLM.create(language_model, tokenizer, config)
-    model.avere_settings = settings.get("avere") or {}
-    _load_projectors(model, folder, all_of_them=True)
-    return model
-
-
 def _load_run(
     folder: Path, settings: dict[str, Any], device: str | torch.device, dtype: torch.dtype, four_bit: bool
-) -> AudiovisualLM:
+) -> FamilyModel:
     model = load_model(base_of(folder, settings), device, dtype, four_bit=four_bit)
-    model.config = _config_of(folder, settings)
-    if (folder / "adapter_config.json").is_file():
-        load_adapter(model, folder)
-    if (folder / "projectors.safetensors").is_file():
-        _load_projectors(model, folder, all_of_them=False)
+    model.load_trained(folder, settings)
     return model
 
 
@@ -187,27 +169,3 @@ def read_settings(folder: Path) -> dict[str, Any]:
     except DataError as error:
         raise CheckpointError(advise(error, "fetch the checkpoint again")) from error
     return settings
-
-
-def _config_of(folder: Path, settings: dict[str, Any]) -> AudiovisualConfig:
-    version = settings.get("format_version")
-    if version != FORMAT_VERSION:
-        raise CheckpointError(f"{folder} has format version {version}; this avem reads {FORMAT_VERSION}, update it.")
-    return AudiovisualConfig.from_json(settings.get("audiovisual", {}), where=str(folder / "config.json"))
-
-
-def _load_projectors(model: AudiovisualLM, folder: Path, *, all_of_them: bool) -> None:
-    """Copy a file's tensors into the projectors; with `all_of_them`, none may be missing."""
-    path = folder / "projectors.safetensors"
-    if not path.is_file():
-        raise MissingFileError(f"{folder} has no projectors.safetensors; copy the complete model.")
-    state, expected = dict(read_safetensors(path)), projector_state(model)
-    report_faults(
-        folder,
-        missing=sorted(expected.keys() - state.keys()) if all_of_them else [],
-        unknown=sorted(state.keys() - expected.keys()),
-        misshapen=[name for name in state.keys() & expected.keys() if state[name].shape != expected[name].shape],
-    )
-    with torch.no_grad():
-        for name, tensor in state.items():
-            expected[name].copy_(tensor)

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import torch
 from torch import nn
 
-from avem.errors import CheckpointError, FingerprintError, PromptError
-from avem.train.model import lora as adapters
+from avem.errors import FingerprintError, PromptError
+from avem.train.families.base import FamilyModel
+from avem.train.families.generic.files import load_trained, read_config
 from avem.train.model import saving
 from avem.train.model.config import AudiovisualConfig
-from avem.train.model.embedding import MediaTokens, embed_atoms, embedding_table, project_media
-from avem.train.model.generate import generate
+from avem.train.model.embedding import by_shape, embedding_table
+from avem.train.model.media import SIDES, FamilyStream, Group, MediaEmbedding, Piece, Side
 from avem.train.model.projectors import AudioProjector, VideoProjector, build_audio_projector, build_video_projector
-from avem.train.model.prompts import PromptFormat
-from avem.train.model.scoring import response_logprobs
-from avem.train.model.sequences import MediaBank, ScoredSequence, check_width
+from avem.train.model.prompts import EncodedPrompt, PromptFormat
+from avem.train.model.sequences import ScoredSequence, check_width
 from avem.train.prefix.attention import use_prefix_tree_attention
 
 if TYPE_CHECKING:
-    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
+Layout: TypeAlias = tuple[int, int]
+"""Placeholders of a side in prompts, and the tokens that they stand for."""
 Projector = TypeVar("Projector", VideoProjector, AudioProjector)
 
 
-class AudiovisualLM(nn.Module):
+class AudiovisualLM(FamilyModel):
     """Any Hugging Face causal language model with projectors for video and audio features and a prompt format.
 
     Args:
@@ -44,22 +46,13 @@ class AudiovisualLM(nn.Module):
     def __init__(
         self, language_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: AudiovisualConfig
     ) -> None:
-        super().__init__()
+        super().__init__(language_model, tokenizer)
         width = embedding_table(language_model).embedding_dim
         self.config = config
-        self.tokenizer = tokenizer
-        self.language_model = language_model
         self.video_projector = build_video_projector(config, width)
         self.audio_projector = build_audio_projector(config, width)
-        self.source: str = ""
-        """Folder or hub id that the base weights were read from; empty for a model made in memory."""
         self.avere_settings: dict[str, Any] = {}
         """The `config.json` of the AVERE checkpoint that the model comes from, if it does."""
-        self.was_trained = False
-        """Whether it was loaded from what a run trained."""
-        self.licence: str = ""
-        """Licence that the checkpoint names, as a Hugging Face identifier; empty where it names none."""
-        self._adapter: list[Any] = []  # a list hides it from nn.Module, which would count its weights twice
         use_prefix_tree_attention(language_model)
 
     @classmethod
@@ -85,25 +78,31 @@ class AudiovisualLM(nn.Module):
         return model.to(device=weight.device, dtype=weight.dtype)
 
     @property
-    def device(self) -> torch.device:
-        """Where the language model's embeddings are."""
-        return embedding_table(self.language_model).weight.device
+    def family(self) -> str:
+        """`avere` for a model that comes from an AVERE checkpoint, else `generic`."""
+        return "avere" if self.avere_settings else "generic"
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Number format of the language model's embeddings."""
-        return embedding_table(self.language_model).weight.dtype
-
-    @property
-    def peft_model(self) -> Any:
-        """Peft's wrapper around the language model, or None where there is no adapter."""
-        return self._adapter[0] if self._adapter else None
+    def streams(self) -> tuple[FamilyStream, ...]:
+        """One stream a side, of any encoder; a store may lack either."""
+        return tuple(
+            FamilyStream(side, side, side, width=self._width(side) or None, required=False)
+            for side in SIDES
+        )
 
     @property
     def context_length(self) -> int:
         """Longest sequence in positions, media included."""
-        limit = getattr(self.language_model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
-        return min(self.config.context_length or limit, limit)
+        return min(self.config.context_length or 1 << 30, super().context_length)
+
+    def takes(self, side: Side) -> bool:
+        """Whether there is a projector for this side."""
+        return bool(self.projectors(side))
+
+    def projectors(self, side: Side) -> Sequence[nn.Module]:
+        """The side's projector, if there is one."""
+        projector = self.video_projector if side == "video" else self.audio_projector
+        return () if projector is None else (projector,)
 
     def project_video(self, features: torch.Tensor) -> torch.Tensor:
         """Video features `[B, T, N, C]`, any float dtype and device, to tokens `[B, T*N, H]`.
@@ -135,96 +134,43 @@ class AudiovisualLM(nn.Module):
         """Tokens that audio features `[S, C]` become, from S."""
         return _present(self.audio_projector, "audio").token_count(steps)
 
-    def project_bank(self, bank: MediaBank) -> MediaTokens:
-        """Project every distinct medium of some sequences once."""
-        return project_media(self, bank)
-
-    def embed(self, sequence: ScoredSequence) -> torch.Tensor:
-        """Input embeddings `[S, H]` of one sequence, media spliced in."""
-        bank = MediaBank()
-        atoms = bank.atomise(sequence)
-        return embed_atoms(self, atoms, self.project_bank(bank))
-
-    def sequence(
-        self,
-        question: str,
-        answer: str,
-        video: torch.Tensor | None = None,
-        audio: torch.Tensor | None = None,
-        *,
-        prompt_format: str | None = None,
-    ) -> ScoredSequence:
-        """A question on a clip with an answer to score.
-
-        Args:
-            question: The question alone, without media placeholders.
-            answer: The response; the end-of-sequence token is added.
-            video: `[T, N, C]` or None.
-            audio: `[S, C]` or None.
-            prompt_format: Another format than the model's own, such as `llava_v1`, which AVERE's evaluation uses.
+    def layout(self, side: Side, group: Group) -> Layout:
+        """How many placeholders a side has in prompts, and how many tokens it becomes.
 
         Raises:
-            PromptError: The question holds a placeholder, or the sequence is longer than the context.
-            CheckpointError: The tokenizer gives ids that the language model does not know.
+            FingerprintError: The features have another width than the projector was made for.
+            PromptError: There is no projector for this side.
         """
-        return self._encode(question, answer, video, audio, prompt_format)
+        features = group[side].features
+        check_width(side, features, self._width(side))
+        if side == "video":
+            return features.shape[-3], self.video_token_count(features.shape[-3], features.shape[-2])
+        return 1, self.audio_token_count(features.shape[-2])
 
-    def prompt(
-        self,
-        question: str,
-        video: torch.Tensor | None = None,
-        audio: torch.Tensor | None = None,
-        *,
-        prompt_format: str | None = None,
-    ) -> ScoredSequence:
-        """The same without an answer, for `generate`; `response_start` is the length of `ids`."""
-        return self._encode(question, None, video, audio, prompt_format)
+    def encode(
+        self, question: str, answer: str | None, video: Hashable | None, audio: Hashable | None, **options: Any
+    ) -> EncodedPrompt:
+        """Video, audio, question, answer, as `prompt_format` (by default the model's own) lays them out."""
+        style = PromptFormat(self.tokenizer, options.get("prompt_format") or self.config.prompt_format)
+        frames = 0 if video is None else cast("Layout", video)[0]
+        encoded = style.encode(question, answer, frames=frames, audio=audio is not None)
+        return replace(encoded, video=_pieces(video), audio=_pieces(audio))
 
-    def generate(
-        self,
-        prompts: Sequence[ScoredSequence],
-        max_new_tokens: int,
-        temperature: float = 0.0,
-        *,
-        top_p: float = 1.0,
-        seed: int = 0,
-        batch_size: int = 16,
-    ) -> list[str]:
-        """Answers to prompts; see `avem.train.model.generate.generate`."""
-        return generate(
-            self, prompts, max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, batch_size=batch_size
-        )
+    def pieces(self, sequence: ScoredSequence, side: Side) -> Sequence[Piece]:
+        """What a sequence's placeholders stand for, from the shapes of its features where it does not say so."""
+        if sequence.pieces is not None:
+            return sequence.pieces[side]
+        medium = sequence.medium(side)
+        return () if medium is None else _pieces(self.layout(side, self.group(side, medium)))
 
-    def response_logprobs(self, sequences: Sequence[ScoredSequence], share_prefixes: bool = True) -> torch.Tensor:
-        """Summed log-probabilities of the responses, `[n]`; see `avem.train.model.scoring.response_logprobs`."""
-        return response_logprobs(self, sequences, share_prefixes=share_prefixes)
+    def media_embeddings(self, side: Side, groups: Sequence[Group]) -> list[MediaEmbedding]:
+        """Project every clip's features, those of one shape together."""
+        project = self.project_video if side == "video" else self.project_audio
+        return [MediaEmbedding(tokens) for tokens in by_shape([group[side].features for group in groups], project)]
 
-    def forward(self, sequences: Sequence[ScoredSequence], share_prefixes: bool = True) -> torch.Tensor:
-        """`response_logprobs`, so that wrappers such as DistributedDataParallel can call the model."""
-        return self.response_logprobs(sequences, share_prefixes)
-
-    def add_lora(self, rank: int = 8, scale: float = 4.0, *, dropout: float = 0.0, seed: int = 0) -> None:
-        """Freeze everything and add trainable low-rank adapters; see `avem.train.model.lora.add_lora`."""
-        adapters.add_lora(self, rank, scale, dropout=dropout, seed=seed)
-
-    def checkpoint_activations(self) -> None:
-        """While training, keep only each layer's input and compute the rest again in the backward pass."""
-        enable = getattr(self.language_model, "activation_checkpointing_enable", None)  # the newer name
-        (enable or self.language_model.gradient_checkpointing_enable)({"use_reentrant": False})
-
-    def attach_adapter(self, peft_model: PeftModel) -> None:
-        """Use peft's wrapper around this model's language model."""
-        self._adapter[:] = [peft_model]
-
-    def adapter_disabled(self) -> AbstractContextManager[None]:
-        """A context in which the model answers as its base, without the adapter."""
-        return self.peft_model.disable_adapter() if self._adapter else nullcontext()
-
-    def merge(self) -> None:
-        """Fold the adapter into the language model's weights; without one nothing happens."""
-        if self._adapter:
-            self.language_model = self.peft_model.merge_and_unload()
-            self._adapter.clear()
+    def end_ids(self) -> set[int]:
+        """Ids that end an answer in the model's prompt format."""
+        return PromptFormat(self.tokenizer, self.config.prompt_format).end_ids()
 
     def save(
         self,
@@ -243,79 +189,68 @@ class AudiovisualLM(nn.Module):
         """Write the adapter, trained projectors and the base's path; see `avem.train.model.saving.save_adapter`."""
         saving.save_adapter(self, Path(directory), provenance=provenance or {})
 
-    def fingerprint(self) -> str:
-        """SHA-256 over all weights (an adapter included), configuration, prompt format and tokenizer.
+    def load_trained(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Read what a run trained on this model; see `avem.train.families.generic.files.load_trained`."""
+        load_trained(self, folder, settings)
 
-        A model without weights, as `load_skeleton` gives it, has none: the text is empty.
-        """
-        return "" if self.device.type == "meta" else saving.fingerprint(self)
+    def adopt_settings(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Take over the configuration of a run on this model, without weights."""
+        self.config = read_config(folder, settings)
 
-    def check_features(self, kind: str, digest: str) -> None:
+    def identity(self) -> dict[str, Any]:
+        """Projectors, prompt format and expected features."""
+        return {"audiovisual": self.config.to_json()}
+
+    def expected_digest(self, name: str) -> str:
+        """Digest of the features that the model was trained on; empty where it is not known."""
+        digest: str = getattr(self.config, f"{name}_fingerprint")
+        return digest
+
+    def record_features(self, digests: Mapping[str, str]) -> None:
+        """Keep the digests of the sides that have a projector in the configuration."""
+        taken = {f"{name}_fingerprint": digest for name, digest in digests.items() if self._width(name)}
+        self.config = AudiovisualConfig.from_json({**self.config.to_json(), **taken})
+
+    def check_features(self, name: str, digest: str) -> None:
         """Refuse features other than those the model was trained on.
 
         Args:
-            kind: `video` or `audio`.
-            digest: SHA-256 of the store's fingerprint for this kind, from `avem.files.json_sha256`.
+            name: `video` or `audio`.
+            digest: SHA-256 of the store's fingerprint for this stream, from `avem.files.json_sha256`.
 
         Features that the result of a run can't be compared with, since the run recorded none, are logged.
 
         Raises:
             FingerprintError: The model names another digest.
         """
-        expected = getattr(self.config, f"{kind}_fingerprint")
-        if not expected and self.was_trained and getattr(self.config, f"{kind}_hidden_size"):
+        expected = self.expected_digest(name)
+        if not expected and self.was_trained and self._width(name):
             logger.warning(
                 "%s does not say which %s features it was trained on, so the store's (fingerprint %s) could not be "
                 "checked; make sure that they come from the same encoder.",
                 self.source or "The model",
-                kind,
+                name,
                 digest[:12],
             )
         if expected and digest != expected:
             raise FingerprintError(
-                f"The store's {kind} features (fingerprint {digest[:12]}) are not those that the model was trained on "
+                f"The store's {name} features (fingerprint {digest[:12]}) are not those that the model was trained on "
                 f"({expected[:12]}); extract the clips with the same encoder and settings."
             )
 
-    def check_length(self, positions: int) -> None:
-        """Refuse a sequence that does not fit.
+    def _width(self, side: str) -> int:
+        """Channels of a side's features; 0 where the model does not read it."""
+        return int(getattr(self.config, f"{side}_hidden_size"))
 
-        Raises:
-            PromptError: `positions` exceeds the context; the message gives both counts.
-        """
-        if positions > self.context_length:
-            raise PromptError(
-                f"The sequence fills {positions} positions, media included, and the context holds "
-                f"{self.context_length}; shorten the question or the answer."
-            )
 
-    def _encode(
-        self,
-        question: str,
-        answer: str | None,
-        video: torch.Tensor | None,
-        audio: torch.Tensor | None,
-        prompt_format: str | None,
-    ) -> ScoredSequence:
-        media_tokens = 0
-        if video is not None:
-            check_width("video", video, self.config.video_hidden_size)
-            media_tokens += self.video_token_count(video.shape[-3], video.shape[-2]) - video.shape[-3]
-        if audio is not None:
-            check_width("audio", audio, self.config.audio_hidden_size)
-            media_tokens += self.audio_token_count(audio.shape[-2]) - 1
-        frames = 0 if video is None else video.shape[-3]
-        encoded = PromptFormat(self.tokenizer, prompt_format or self.config.prompt_format).encode(
-            question, answer, frames=frames, audio=audio is not None
-        )
-        self.check_length(len(encoded.ids) + media_tokens)
-        known = embedding_table(self.language_model).num_embeddings
-        if max(encoded.ids) >= known:
-            raise CheckpointError(
-                f"The tokenizer gives the id {max(encoded.ids)} and the language model knows {known}; put the "
-                f"tokenizer that belongs to the model beside its weights."
-            )
-        return ScoredSequence(torch.tensor(encoded.ids), video, audio, encoded.response_start)
+def _pieces(layout: Hashable | None) -> tuple[Piece, ...]:
+    """A side's tokens shared out among its placeholders, in order and as evenly as can be (the first get more)."""
+    if layout is None:
+        return ()
+    placeholders, tokens = cast("Layout", layout)
+    each, more = divmod(tokens, placeholders)
+    sizes = [each + (number < more) for number in range(placeholders)]
+    return tuple(Piece(end - size, size) for end, size in zip(accumulate(sizes), sizes, strict=True))
 
 
 def _present(projector: Projector | None, kind: str) -> Projector:

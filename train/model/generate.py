@@ -12,13 +12,13 @@ from transformers import DynamicCache
 
 from avem.errors import SettingError
 from avem.train.model.embedding import MediaTokens, embed_atoms, embedding_table
-from avem.train.model.prompts import PromptFormat
+from avem.train.model.positions import State, model_positions, row_positions, walk
 from avem.train.model.sequences import MediaBank, ScoredSequence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Batch:
 
 @torch.no_grad()
 def generate(
-    model: AudiovisualLM,
+    model: FamilyModel,
     prompts: Sequence[ScoredSequence],
     max_new_tokens: int,
     *,
@@ -46,8 +46,8 @@ def generate(
     """Answer prompts.
 
     Args:
-        model: An `AudiovisualLM`.
-        prompts: As `AudiovisualLM.prompt` makes them.
+        model: A `FamilyModel`.
+        prompts: As `FamilyModel.prompt` makes them.
         max_new_tokens: Longest answer in tokens.
         temperature: 0 takes the likeliest token each time; otherwise tokens are sampled.
         top_p: Sample among the likeliest tokens that together have this probability.
@@ -69,7 +69,7 @@ def generate(
 
 @torch.no_grad()
 def generate_ids(
-    model: AudiovisualLM,
+    model: FamilyModel,
     prompts: Sequence[ScoredSequence],
     max_new_tokens: int,
     *,
@@ -83,7 +83,7 @@ def generate_ids(
     if max_new_tokens < 1 or batch_size < 1 or temperature < 0 or not 0 < top_p <= 1:
         raise SettingError("Generation needs max_new_tokens and batch_size >= 1, temperature >= 0 and 0 < top_p <= 1.")
     bank = MediaBank()
-    atoms = [bank.atomise(prompt)[: prompt.response_start] for prompt in prompts]
+    atoms = [bank.atomise(prompt, model.pieces)[: prompt.response_start] for prompt in prompts]
     media = model.project_bank(bank)
     longest = max((sum(media.size_of(atom) for atom in path) + max_new_tokens for path in atoms), default=0)
     model.check_length(longest)
@@ -140,38 +140,48 @@ class _Sampler:
 
 
 def _decode(
-    model: AudiovisualLM, batch: Batch, media: MediaTokens, max_new_tokens: int, ends: set[int], sampler: _Sampler
+    model: FamilyModel, batch: Batch, media: MediaTokens, max_new_tokens: int, ends: set[int], sampler: _Sampler
 ) -> list[list[int]]:
     """Decode one batch: the shared beginning once, then the rests padded on the left, then token by token."""
     count = len(batch.numbers)
     cache = DynamicCache(config=model.language_model.config)
     keep = {cache_argument(model.language_model): cache}
+    rule = model.positions
+    state = rule.begin()
     if batch.prefix:  # [1, P, H]: computed once, then repeated for every answer of the batch
-        model.language_model(inputs_embeds=embed_atoms(model, batch.prefix, media)[None], logits_to_keep=1, **keep)
+        embeddings = embed_atoms(model, batch.prefix, media)[None]
+        ids, state = row_positions(rule, batch.prefix, media.piece_of)
+        extra = model.extra_inputs([batch.prefix], media, embeddings.shape[1])
+        model.logits(embeddings, 1, model_positions(ids[:, None], model.device), **keep, **extra)
         cache.batch_repeat_interleave(count)
     shared = cache.get_seq_length()
     embeddings, mask = _pad_left([embed_atoms(model, rest, media) for rest in batch.rests])
+    extra = model.extra_inputs(batch.rests, media, embeddings.shape[1])
     mask = torch.cat([mask.new_ones(count, shared), mask], 1)  # [B, P + S]
-    ids: list[list[int]] = [[] for _ in range(count)]
+    walked = [walk(rule, state, rest, media.piece_of) for rest in batch.rests]
+    positions = _stack_left([torch.cat(parts, 1) for parts, _ in walked])  # [axes, B, S]
+    states: list[State] = [after for _, after in walked]
+    answers: list[list[int]] = [[] for _ in range(count)]
     open_answers = set(range(count))
-    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]  # [B, S]: padding takes no position
     for step in range(max_new_tokens):
-        logits = model.language_model(
-            inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, logits_to_keep=1, **keep
-        ).logits[:, -1]  # [B, V]
+        placed = model_positions(positions, model.device)
+        logits = model.logits(embeddings, 1, placed, attention_mask=mask, **keep, **extra)[:, -1]  # [B, V]
         chosen = sampler.choose(logits)
-        for number, token in enumerate(chosen.tolist()):
+        tokens = chosen.tolist()
+        for number, token in enumerate(tokens):
             if number in open_answers:
                 if token in ends:
                     open_answers.discard(number)
                 else:
-                    ids[number].append(token)
+                    answers[number].append(token)
         if not open_answers or step == max_new_tokens - 1:
             break
         embeddings = embedding_table(model.language_model)(chosen)[:, None]  # [B, 1, H]
         mask = torch.cat([mask, mask.new_ones(count, 1)], 1)
-        positions = positions[:, -1:] + 1  # [B, 1]
-    return ids
+        after = [rule.text(before, [token]) for before, token in zip(states, tokens, strict=True)]
+        positions = torch.stack([ids for ids, _ in after], 1)  # [axes, B, 1]
+        states, extra = [then for _, then in after], {}
+    return answers
 
 
 def cache_argument(language_model: PreTrainedModel) -> str:
@@ -193,14 +203,19 @@ def _pad_left(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     return padded, mask
 
 
+def _stack_left(rows: list[torch.Tensor]) -> torch.Tensor:
+    """Position ids `[axes, S_i]` as one `[axes, B, S]`, zeros before the shorter ones."""
+    longest = max(row.shape[1] for row in rows)
+    return torch.stack([torch.nn.functional.pad(row, (longest - row.shape[1], 0)) for row in rows], 1)
+
+
 def _common_length(paths: list[list[int]]) -> int:
     shortest = min(len(path) for path in paths)
     return next((i for i in range(shortest) if any(path[i] != paths[0][i] for path in paths)), shortest)
 
 
-def _end_ids(model: AudiovisualLM) -> set[int]:
-    """Ids that end an answer: the prompt format's, and those the language model's generation settings name."""
-    named = getattr(model.language_model.generation_config, "eos_token_id", None)
+def _end_ids(model: FamilyModel) -> set[int]:
+    """Ids that end an answer: the family's, and those that the language model's generation settings name."""
+    named = getattr(getattr(model.language_model, "generation_config", None), "eos_token_id", None)
     more = named if isinstance(named, list) else [named]
-    ends = PromptFormat(model.tokenizer, model.config.prompt_format).end_ids()
-    return ends | {token for token in more if token is not None}
+    return model.end_ids() | {token for token in more if token is not None}

@@ -15,16 +15,16 @@ from avem.errors import CheckpointError, SettingError
 from avem.train.model.lora_linear import merge_in_products
 
 if TYPE_CHECKING:
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 
-def add_lora(model: AudiovisualLM, rank: int = 8, scale: float = 4.0, *, dropout: float = 0.0, seed: int = 0) -> None:
-    """Freeze a model and add trainable low-rank adapters to every linear layer of its language model but the output.
+def add_lora(model: FamilyModel, rank: int = 8, scale: float = 4.0, *, dropout: float = 0.0, seed: int = 0) -> None:
+    """Freeze a model and add trainable low-rank adapters to its language model, where the family says.
 
     An adapter that is already there is merged first.
 
     Args:
-        model: An `AudiovisualLM`.
+        model: A `FamilyModel`; its `lora_targets` say which layers.
         rank: Rank of the update; the paper's 8 (C.3).
         scale: Factor on the update, alpha / rank; the paper's 4 (C.3).
         dropout: Probability of dropping an adapter's input while training.
@@ -39,7 +39,7 @@ def add_lora(model: AudiovisualLM, rank: int = 8, scale: float = 4.0, *, dropout
     model.requires_grad_(False)
     alpha: Any = rank * scale  # peft's annotation says int, its arithmetic takes any number
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, task_type="CAUSAL_LM", **model.lora_targets()
     )
     with torch.random.fork_rng(devices=[]), quiet_peft():
         torch.manual_seed(seed)
@@ -47,11 +47,11 @@ def add_lora(model: AudiovisualLM, rank: int = 8, scale: float = 4.0, *, dropout
     merge_in_products(model.language_model)
 
 
-def load_adapter(model: AudiovisualLM, folder: Path, *, trainable: bool = False) -> None:
+def load_adapter(model: FamilyModel, folder: Path, *, trainable: bool = False) -> None:
     """Read an adapter that `save_adapter` or peft wrote.
 
     Args:
-        model: The `AudiovisualLM` that the adapter belongs to; an adapter that is already there is merged first.
+        model: The `FamilyModel` that the adapter belongs to; an adapter that is already there is merged first.
         folder: Holds `adapter_config.json` and `adapter_model.safetensors`.
         trainable: Whether the adapter is trained further.
 

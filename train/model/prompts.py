@@ -13,6 +13,7 @@ from typing import Any
 from avem.chat_templates import frozen_date
 from avem.errors import CheckpointError, PromptError
 from avem.guards.special_tokens import find_special, special_tokens
+from avem.train.model.media import Piece
 from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID
 
 SYSTEM = {
@@ -31,10 +32,16 @@ VIDEO_MARK, AUDIO_MARK, ANSWER_MARK = "\ue000", "\ue001", "\ue002"
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """Token ids with placeholders, and where the response starts."""
+    """A prompt as token ids, media as placeholders, and what the placeholders stand for."""
 
     ids: list[int]
+    """-200 stands for a piece of the video side and -300 for one of the audio side, each side's in order."""
     response_start: int
+    """Index of the first response token; `len(ids)` without an answer."""
+    video: tuple[Piece, ...] = ()
+    """What the first -200, the second, ... stand for."""
+    audio: tuple[Piece, ...] = ()
+    """What the first -300, the second, ... stand for."""
 
 
 @dataclass(frozen=True, slots=True)

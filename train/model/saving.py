@@ -26,6 +26,7 @@ from avem.train.model.language_models import quiet_transformers
 from avem.train.model.quantise import is_four_bit
 
 if TYPE_CHECKING:
+    from avem.train.families.base import FamilyModel
     from avem.train.model.audiovisual import AudiovisualLM
 
 MODEL_TYPE, ADAPTER_TYPE = "avem", "avem-adapter"
@@ -139,7 +140,7 @@ def check_model(folder: Path) -> None:
     check_folder(folder, ignored=("README.md",))
 
 
-def fingerprint(model: AudiovisualLM) -> str:
+def fingerprint(model: FamilyModel) -> str:
     """SHA-256 over all weights (an adapter included), the configurations, the prompt format and the tokenizer."""
     weights = {}
     for name, tensor in sorted(model.state_dict().items()):
@@ -154,19 +155,19 @@ def fingerprint(model: AudiovisualLM) -> str:
             "weights": weights,
             "lora_alpha": adapter,
             "language_model": json.loads(json.dumps(language_model, default=str)),
-            "audiovisual": model.config.to_json(),
             "tokenizer": model.tokenizer.backend_tokenizer.to_str(),
             "chat_template": model.tokenizer.chat_template,
+            **model.identity(),
         }
     )
 
 
-def projector_state(model: AudiovisualLM) -> dict[str, torch.nn.Parameter]:
+def projector_state(model: FamilyModel) -> dict[str, torch.nn.Parameter]:
     """The projectors' parameters by name."""
     return {name: tensor for name, tensor in model.named_parameters() if not name.startswith("language_model.")}
 
 
-def _save_projectors(model: AudiovisualLM, folder: Path, *, only_trained: bool) -> None:
+def _save_projectors(model: FamilyModel, folder: Path, *, only_trained: bool) -> None:
     state = {
         name: tensor.detach().contiguous().cpu()
         for name, tensor in projector_state(model).items()

@@ -10,6 +10,7 @@ import torch
 
 from avem.errors import PromptError, SettingError
 from avem.train.model.embedding import MediaTokens, embed_atoms
+from avem.train.model.positions import model_positions, tree_positions
 from avem.train.model.sequences import MediaBank, ScoredSequence
 from avem.train.prefix.attention import prepared_mask
 from avem.train.prefix.flex import tree_attention
@@ -18,7 +19,7 @@ from avem.train.prefix.tree import PrefixTree, build_tree
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 """Layer types, as transformers names them, that can share prefixes (windows while they hold a whole sequence)."""
@@ -43,12 +44,12 @@ class Targets:
 
 
 def response_logprobs(
-    model: AudiovisualLM, sequences: Sequence[ScoredSequence], *, share_prefixes: bool = True
+    model: FamilyModel, sequences: Sequence[ScoredSequence], *, share_prefixes: bool = True
 ) -> torch.Tensor:
     """Sum of the log-probabilities of each sequence's response tokens.
 
     Args:
-        model: An `AudiovisualLM`.
+        model: A `FamilyModel`.
         sequences: At least one response token each.
         share_prefixes: Compute common prefixes once, in one packed row; otherwise each sequence by itself.
 
@@ -65,7 +66,7 @@ def response_logprobs(
     if not sequences:
         return torch.zeros(0, device=model.device)
     bank = MediaBank()
-    atoms = [bank.atomise(sequence) for sequence in sequences]
+    atoms = [bank.atomise(sequence, model.pieces) for sequence in sequences]
     media = model.project_bank(bank)
     for path in atoms:
         model.check_length(sum(media.size_of(atom) for atom in path))
@@ -75,7 +76,7 @@ def response_logprobs(
     return torch.cat([_score_one(model, path, start, media) for path, start in zip(atoms, starts, strict=True)])
 
 
-def _score_tree(model: AudiovisualLM, atoms: list[list[int]], starts: list[int], media: MediaTokens) -> torch.Tensor:
+def _score_tree(model: FamilyModel, atoms: list[list[int]], starts: list[int], media: MediaTokens) -> torch.Tensor:
     """Score all sequences in one packed row."""
     _check_layers(model.language_model)
     inputs = [path[:-1] for path in atoms]  # nothing is predicted from the last token
@@ -83,17 +84,16 @@ def _score_tree(model: AudiovisualLM, atoms: list[list[int]], starts: list[int],
     targets = find_targets(tree, atoms, starts, media)
     attention = tree_attention(tree, model.device)
     row = [atom for number in tree.order for atom in tree.nodes[number].atoms]
-    positions = [
-        torch.arange(node.depth, node.depth + node.size) for node in (tree.nodes[number] for number in tree.order)
-    ]
-    logits = model.language_model(
-        inputs_embeds=embed_atoms(model, row, media)[None],  # [1, S, H], every distinct prefix once
+    positions = tree_positions(model.positions, tree, media.piece_of)  # as in each sequence by itself
+    logits = model.logits(
+        embed_atoms(model, row, media)[None],  # [1, S, H], every distinct prefix once
+        torch.tensor(targets.positions, device=model.device),
+        model_positions(positions[:, None], model.device),  # [1, S], or [axes, 1, S]
         attention_mask=prepared_mask(model.device),
-        position_ids=torch.cat(positions)[None].to(model.device),  # [1, S], positions as in each sequence by itself
-        logits_to_keep=torch.tensor(targets.positions, device=model.device),
         use_cache=False,
         prefix_tree=attention,
-    ).logits[0]  # [R, V]: only positions that predict a response token
+        **model.extra_inputs([row], media, tree.positions),
+    )[0]  # [R, V]: only positions that predict a response token
     if attention.layers != model.language_model.config.get_text_config().num_hidden_layers:
         raise SettingError(OTHER_LAYERS.format(type(model.language_model).__name__))
     return _sum_logprobs(logits, targets, len(atoms))
@@ -107,18 +107,20 @@ def _check_layers(language_model: PreTrainedModel) -> None:
         raise SettingError(OTHER_LAYERS.format(type(language_model).__name__))
 
 
-def _score_one(model: AudiovisualLM, atoms: list[int], start: int, media: MediaTokens) -> torch.Tensor:
+def _score_one(model: FamilyModel, atoms: list[int], start: int, media: MediaTokens) -> torch.Tensor:
     """Score one sequence by itself: `[1]`."""
     embeddings = embed_atoms(model, atoms[:-1], media)[None]  # [1, S - 1, H]
     count = len(atoms) - start
     tokens = atoms[start:]
     length = embeddings.shape[1]
     targets = Targets(list(range(length - count, length)), list(range(count)), tokens, [0] * count)
-    logits = model.language_model(
-        inputs_embeds=embeddings,
-        logits_to_keep=torch.tensor(targets.positions, device=model.device),
+    logits = model.logits(
+        embeddings,
+        torch.tensor(targets.positions, device=model.device),
+        model.position_ids(atoms[:-1], media),
         use_cache=False,
-    ).logits[0]  # [count, V]
+        **model.extra_inputs([atoms[:-1]], media, length),
+    )[0]  # [count, V]
     return _sum_logprobs(logits, targets, 1)
 
 
