@@ -424,7 +424,12 @@ class FamilyModel(nn.Module):
         encoded = self.checked(self.encode(question, answer, layouts.get("video"), layouts.get("audio"), **options))
         pieces: dict[Side, tuple[Piece, ...]] = {"video": encoded.video, "audio": encoded.audio}
         return ScoredSequence(
-            torch.tensor(encoded.ids), sides.get("video"), sides.get("audio"), encoded.response_start, pieces
+            torch.tensor(encoded.ids),
+            sides.get("video"),
+            sides.get("audio"),
+            encoded.response_start,
+            pieces,
+            encoded.uncounted,
         )
 
     def checked(self, encoded: EncodedPrompt) -> EncodedPrompt:

@@ -67,6 +67,7 @@ class Family:
 
 FAMILIES: list[Family] = [
     Family("avere", "avem.train.families.avere.family", ("avere",), ("LlavaLlamaForCausalLM",)),
+    Family("emotion_llama", "avem.train.families.emotion_llama.family"),
     Family("generic", "avem.train.families.generic.family", ("avem",)),
 ]
 """One entry a family; the first that reads a configuration is taken."""

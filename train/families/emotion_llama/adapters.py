@@ -13,6 +13,9 @@ from avem.errors import CheckpointError
 from avem.train.model.lora import quiet_peft
 from avem.train.model.lora_linear import merge_in_products
 
+PEFT_PREFIX = "base_model.model."
+"""In front of a layer's name in peft's files and modules."""
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -70,9 +73,8 @@ def fill_adapters(adapted: PeftModel, tensors: Mapping[str, torch.Tensor], sourc
 
 def adapter_parameters(adapted: PeftModel) -> dict[str, torch.nn.Parameter]:
     """The adapters' matrices by names such as `model.layers.0.self_attn.q_proj.lora_A`."""
-    prefix, suffix = "base_model.model.", ".default.weight"
     return {
-        name.removeprefix(prefix).removesuffix(suffix): parameter
+        name.removeprefix(PEFT_PREFIX).removesuffix(".default.weight"): parameter
         for name, parameter in adapted.named_parameters()
         if ".lora_" in name
     }

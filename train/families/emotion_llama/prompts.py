@@ -13,11 +13,12 @@ from typing import Any
 
 from avem.errors import PromptError
 from avem.guards.special_tokens import find_special, special_tokens
+from avem.train.model.media import Piece
+from avem.train.model.prompts import EncodedPrompt
+from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID
 
 TRAIN, GENERATE = "emotion_llama_train", "emotion_llama_generate"
 FORMATS = (TRAIN, GENERATE)
-IMAGE_ID, FACE_ID, MOTION_ID, SOUND_ID, CLS_ID = -1, -2, -3, -4, -5
-"""Stand for media among token ids; the image's is one id whatever the number of its tokens."""
 VIDEO_HERE, FEATURE_HERE = "<VideoHere>", "<FeatureHere>"
 PAD = "$$"
 """The released code pads with this ordinary piece of the vocabulary, so where an answer holds it, it is not counted."""
@@ -28,20 +29,29 @@ REPLACED = re.compile(r'[.!"()*#:;~]')
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedTurn:
-    """Ids of a prompt and an answer."""
+class Turn:
+    """What is asked about a clip, and what of the clip is shown."""
 
-    ids: list[int]
-    """Token ids, and the negative numbers above for media."""
-    response_start: int
-    """Index of the answer's first id; the length of `ids` without an answer."""
-    uncounted: frozenset[int]
-    """Indices of the answer's ids that the released loss leaves out."""
+    question: str
+    """The question alone."""
+    answer: str | None
+    """The response as the model reads it, see `clean_answer`; None for a prompt to generate from."""
+    task: str = "reason"
+    """The tag in front of the question, such as `emotion` or `reason`."""
+    subtitle: str | None = None
+    """What the person says; None leaves the sentence out."""
+    image_tokens: int | None = None
+    """Tokens N of the image, which face, motion and CLS go with; None without the video side."""
+    sound: bool = True
+    """Whether the sound's token is shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmotionPrompt:
     """Turns questions and answers into ids.
+
+    The released code knows no prompt without one of the sides. Here the tokens of a side that is not shown are left
+    out and the tags stay; without both sides the tags go too.
 
     Args:
         tokenizer: Llama's, with beginning- and end-of-sequence tokens.
@@ -55,67 +65,45 @@ class EmotionPrompt:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_special", special_tokens(self.tokenizer))
 
-    def encode(
-        self, question: str, answer: str | None, *, layout: str = TRAIN, task: str = "reason", subtitle: str | None = None
-    ) -> EncodedTurn:
-        """Encode one turn about a clip with all its media.
+    def encode(self, turn: Turn, layout: str = TRAIN) -> EncodedPrompt:
+        """Encode one turn.
 
         Args:
-            question: The question alone.
-            answer: The response as it is to be read, see `clean_answer`; None for a prompt to generate from.
+            turn: What is asked and shown.
             layout: `emotion_llama_train` or `emotion_llama_generate`.
-            task: The tag in front of the question, such as `emotion` or `reason`.
-            subtitle: What the person says; None leaves the sentence out.
 
         Raises:
             PromptError: A text holds a special token or a placeholder, or there is no such layout.
         """
-        for name, text in (("question", question), ("answer", answer), ("subtitle", subtitle), ("task", task)):
-            self._check(name, text or "")
-        text = prompt_text(question, task=task, subtitle=subtitle)
-        if layout == TRAIN:
-            prompt = self._training(text)
-        elif layout == GENERATE:
-            prompt = self._generation(text)
-        else:
+        if layout not in FORMATS:
             raise PromptError(f"Emotion-LLaMA has no prompt format {layout!r}; choose one of {', '.join(FORMATS)}.")
-        if answer is None:
-            return EncodedTurn(prompt, len(prompt), frozenset())
-        ids = self.answer_ids(answer)
+        for name in ("question", "answer", "task", "subtitle"):
+            self._check(name, getattr(turn, name) or "")
+        prompt = self._prompt(turn, layout)
+        ids = [] if turn.answer is None else self.answer_ids(turn.answer)
         start, pad = len(prompt), self.tokenizer.convert_tokens_to_ids(PAD)
-        uncounted = frozenset(start + index for index, token in enumerate(ids) if token == pad)
-        return EncodedTurn(prompt + ids, start, uncounted if layout == TRAIN else frozenset())
-
-    def text_only(self, question: str, answer: str | None, *, task: str = "reason") -> EncodedTurn:
-        """The same turn without media, for a text prior: tags, task and question stay, the media between them go.
-
-        The released code has no such prompt.
-        """
-        for name, text in (("question", question), ("answer", answer), ("task", task)):
-            self._check(name, text or "")
-        prompt = [self._bos, *self._tokens(f"[INST] [{task}] {question}  [/INST]")]
-        ids = [] if answer is None else self.answer_ids(answer)
-        return EncodedTurn(prompt + ids, len(prompt), frozenset())
+        uncounted = {start + index for index, token in enumerate(ids) if token == pad and layout == TRAIN}
+        return EncodedPrompt(prompt + ids, start, *_pieces(turn), uncounted=frozenset(uncounted))
 
     def answer_ids(self, answer: str) -> list[int]:
         """An answer's ids with the end of sequence; the end of a long answer is cut off, that token included."""
         ids = self._tokens(f"{answer}{self.tokenizer.eos_token}")
         return ids[: self.max_answer_tokens or None]
 
-    @property
-    def _bos(self) -> int:
-        return int(self.tokenizer.bos_token_id)
-
-    def _training(self, text: str) -> list[int]:
-        head, rest = text.split(VIDEO_HERE)
+    def _prompt(self, turn: Turn, layout: str) -> list[int]:
+        """Ids of a turn without its answer; each piece of text between media is tokenised by itself."""
+        first = int(self.tokenizer.bos_token_id)
+        if turn.image_tokens is None and not turn.sound:
+            return [first, *self._tokens(f"[INST] [{turn.task}] {turn.question}  [/INST]")]
+        seen = turn.image_tokens is not None
+        image, faces, cls = [VIDEO_FRAME_ID] * seen, [VIDEO_FRAME_ID] * 2 * seen, [VIDEO_FRAME_ID] * seen
+        vectors = [*faces, *([AUDIO_ID] * turn.sound), *cls]
+        head, rest = prompt_text(turn.question, task=turn.task, subtitle=turn.subtitle).split(VIDEO_HERE)
+        if layout == GENERATE:
+            doubled = self._tokens(f"{self.tokenizer.bos_token}{head}")
+            return [first, *doubled, *image, *vectors, *self._tokens(rest)]
         middle, tail = rest.split(FEATURE_HERE)
-        media = [FACE_ID, MOTION_ID, SOUND_ID, CLS_ID]
-        return [self._bos, *self._tokens(head), IMAGE_ID, *self._tokens(middle), *media, *self._tokens(tail)]
-
-    def _generation(self, text: str) -> list[int]:
-        head, tail = text.split(VIDEO_HERE)
-        media = [IMAGE_ID, FACE_ID, MOTION_ID, SOUND_ID, CLS_ID]
-        return [self._bos, *self._tokens(f"{self.tokenizer.bos_token}{head}"), *media, *self._tokens(tail)]
+        return [first, *self._tokens(head), *image, *self._tokens(middle), *vectors, *self._tokens(tail)]
 
     def _tokens(self, text: str) -> list[int]:
         """Ids of one piece, which begins with SentencePiece's space as a text of its own does."""
@@ -129,6 +117,13 @@ class EmotionPrompt:
                 f"The {name} holds {found!r}, which the model does not read as text; give the {name} alone, special "
                 "tokens and media are added to it."
             )
+
+
+def _pieces(turn: Turn) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+    """What the placeholders stand for: image, face, motion and CLS of the video side, and the sound."""
+    N = turn.image_tokens
+    video = () if N is None else (Piece(0, N), Piece(N, 1), Piece(N + 1, 1), Piece(N + 2, 1))
+    return video, (Piece(0, 1),) if turn.sound else ()
 
 
 def prompt_text(question: str, *, task: str, subtitle: str | None) -> str:
