@@ -24,7 +24,7 @@ from avem.records import Question
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
-    from avem.train import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 LETTER_TOKENS = 8
 TEXT_TOKENS = 32
@@ -32,7 +32,7 @@ TEXT_TOKENS = 32
 
 
 def bench_emorealm(
-    model: AudiovisualLM,
+    model: FamilyModel,
     store: FeatureStore,
     questions: Sequence[Question],
     style: str = "letters",
@@ -54,7 +54,7 @@ def bench_emorealm(
     resumes, and answers of another model, prompt or store are never used.
 
     Args:
-        model: An `avem.train.AudiovisualLM`.
+        model: A model of any family, from `avem.train.load_model`.
         store: An `avem.cache.FeatureStore`.
         questions: See `avem.evaluate.emorealm.read_questions`.
         style: `letters` (the reference's prompt, options shown) or `cloze` (question alone, option texts scored).

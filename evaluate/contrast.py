@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from avem.errors import SettingError
 from avem.evaluate.bench import bench_questions
 from avem.evaluate.bootstrap import RESAMPLES
@@ -26,11 +24,13 @@ from avem.evaluate.predict.predictor import STREAMS, Answer, PredictionRequest, 
 from avem.files import json_sha256
 from avem.records import Question
 from avem.train.data.noise import FeatureNoise
+from avem.train.data.streams import Alter
+from avem.train.model.media import Medium
 from avem.train.settings.config import DIFFUSION_STEP, DIFFUSION_STEPS
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
-    from avem.train import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class ContrastPredictor(FeaturePredictor):
 
     def __init__(
         self,
-        model: AudiovisualLM,
+        model: FamilyModel,
         store: FeatureStore,
         style: str,
         options: ContrastOptions,
@@ -106,10 +106,7 @@ class ContrastPredictor(FeaturePredictor):
     def predict_batch(self, requests: Sequence[PredictionRequest]) -> dict[str, Answer]:
         """Predict with one call of the model; see `FeaturePredictor.predict_batch`."""
         clean = {row: self.media(row) for row in dict.fromkeys(request.position for request in requests)}
-        noisy = {
-            row: (self._diffuse("video", row, media[0]), self._diffuse("audio", row, media[1]))
-            for row, media in clean.items()
-        }
+        noisy = {row: self._diffused(row) for row in clean}
         texts = [(prompt_text(request.question, self.style), request.position) for request in requests]
         options = [options_of(request.question, self.style) for request in requests]
         prompts = [FeaturePrompt(text, *media[row]) for media in (clean, noisy) for text, row in texts]
@@ -120,8 +117,15 @@ class ContrastPredictor(FeaturePredictor):
             for request, own, other in zip(requests, values[:half], values[half:], strict=True)
         }
 
-    def _diffuse(self, kind: str, row: int, features: torch.Tensor | None) -> torch.Tensor | None:
-        return None if features is None else self._alter(kind, row, features)
+    def _diffused(self, row: int | None) -> tuple[Medium | None, Medium | None]:
+        """A clip's sides under noise, as `media` gives them."""
+        if row is None:
+            return None, None
+        noise: dict[int, Alter] = {0: lambda name, features: self._alter(name, row, features)}
+        video, audio = (
+            self._streams.read(side, [row], alter=noise)[0] if self.available[side][row] else None for side in STREAMS
+        )
+        return video, audio
 
     def about(self) -> dict[str, dict[str, Any]]:
         """As of the plain predictor, with the strength."""
@@ -130,7 +134,7 @@ class ContrastPredictor(FeaturePredictor):
 
 
 def bench_contrast(
-    model: AudiovisualLM,
+    model: FamilyModel,
     store: FeatureStore,
     questions: Sequence[Question],
     style: str,

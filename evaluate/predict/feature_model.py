@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from avem.cache.windows import clip_spans
@@ -15,10 +16,12 @@ from avem.evaluate.predict.predictor import STREAMS, Answer, Keep, PredictionReq
 from avem.files import json_sha256
 from avem.guards.secrets import mask
 from avem.records import Question
+from avem.train.data.streams import ClipStreams
+from avem.train.model.media import Medium
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
-    from avem.train import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 KEY_VERSION = 1
 """Raised when the same key would mean another number."""
@@ -26,6 +29,10 @@ KEY_VERSION = 1
 POSITIONS_PER_CALL = 8192
 """Token positions of one call, roughly: as many clips as fit share a call, but at least one."""
 
+TEXT_POSITIONS = 128
+"""Positions of one clip's questions and sound, roughly."""
+SOUNDS_PER_CALL = 8
+"""Clips that share a call where the store has no pictures."""
 TEXT_REQUESTS_PER_CALL = 64
 
 
@@ -33,10 +40,10 @@ class FeaturePrompt(NamedTuple):
     """What a model is shown: text and a clip's features."""
 
     text: str
-    video: torch.Tensor | None
-    """`[T, N, C]`: frames, tokens a frame, channels."""
-    audio: torch.Tensor | None
-    """`[S, C]`: steps, channels."""
+    video: Medium | None
+    """The video side: `[T, N, C]` (frames, tokens a frame, channels), or a family's stream rows."""
+    audio: Medium | None
+    """The audio side: `[S, C]` (steps, channels), or a family's stream rows."""
 
 
 def without_end(sequence: Any, ends: set[int]) -> Any:
@@ -56,8 +63,8 @@ class FeaturePredictor:
     """Answers questions with one model over one store.
 
     Args:
-        model: An `avem.train.AudiovisualLM`, or anything with its `tokenizer, sequence, prompt, response_logprobs,
-            generate, fingerprint, check_features`.
+        model: A model of any family, or anything with its `tokenizer, sequence, prompt, response_logprobs, generate,
+            fingerprint, check_features`.
         store: An `avem.cache.FeatureStore`.
         style: `letters` shows the options and scores their letters, as AVERE's evaluation does; `cloze` shows the
             question alone and scores the options' texts.
@@ -66,14 +73,15 @@ class FeaturePredictor:
 
     Raises:
         SettingError: There is no such style.
-        FingerprintError: The model was trained on other features than the store's.
+        FingerprintError: The model was trained on other features than the store's, or the store lacks a stream that it
+            needs.
     """
 
     methods: tuple[str, ...] = ("likelihood", "generation", "text_only")
 
     def __init__(
         self,
-        model: AudiovisualLM,
+        model: FamilyModel,
         store: FeatureStore,
         style: str,
         max_new_tokens: int,
@@ -81,14 +89,20 @@ class FeaturePredictor:
     ) -> None:
         check_style(style)
         self.model, self.store, self.style, self.max_new_tokens = model, store, style, max_new_tokens
-        self.available = {kind: store.available(kind) & (kind in streams) for kind in STREAMS}
+        self._streams = ClipStreams.of(model, store, [side for side in STREAMS if side in streams])
+        self.available = {side: self._streams.available(side) for side in STREAMS}
         self._identity = {"version": KEY_VERSION, "model": model.fingerprint(), "style": style}
         if frozen_date(getattr(model.tokenizer, "chat_template", None)):  # else answers from other days would be used
             self._identity["date"] = DATE.date().isoformat()
-        kinds = [kind for kind in STREAMS if self.available[kind].any()]
-        self._features = {kind: json_sha256(store.fingerprint(kind)) for kind in kinds}
-        for kind, digest in self._features.items():
-            model.check_features(kind, digest)
+        digests = self._streams.digests()
+        self._features = {
+            side: {name: digests[name] for name in sorted(self._streams.names(side))}
+            for side in STREAMS
+            if self.available[side].any()
+        }
+        for of_side in self._features.values():
+            for name, digest in of_side.items():
+                model.check_features(name, digest)
         self._contents = [
             content if span is None else f"{content}@{span[0]}-{span[1]}"
             for content, span in zip(store.clips["sha256"].to_pylist(), clip_spans(store.clips), strict=True)
@@ -102,7 +116,12 @@ class FeaturePredictor:
         else:
             depends["options"] = options_of(question, self.style)
         if position is not None:
-            features = {kind: digest for kind, digest in self._features.items() if self.available[kind][position]}
+            features = {
+                name: digest
+                for side, of_side in self._features.items()
+                if self.available[side][position]
+                for name, digest in of_side.items()
+            }
             depends |= {"clip": self._contents[position], "features": features}
         return PredictionRequest(question, method, position, json_sha256(depends))
 
@@ -138,9 +157,8 @@ class FeaturePredictor:
                 row = -1 - number // TEXT_REQUESTS_PER_CALL if request.position is None else request.position
                 groups.setdefault(row, []).append(request)
             clips = list(groups.values())
-            size = 1 if method == "text_only" else self._clips_per_call()
-            for start in range(0, len(clips), size):
-                yield [request for clip in clips[start : start + size] for request in clip]
+            for numbers in self._calls([clip[0].position for clip in clips]):
+                yield [request for number in numbers for request in clips[number]]
 
     @torch.inference_mode()
     def predict_batch(self, requests: Sequence[PredictionRequest]) -> dict[str, Answer]:
@@ -182,17 +200,32 @@ class FeaturePredictor:
         values = iter(self.model.response_logprobs(sequences).double().tolist())
         return [[next(values) for _ in texts] for texts in options]
 
-    def media(self, row: int | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """A clip's features, `[T, N, C]` and `[S, C]`; None for a stream that the store does not have."""
+    def media(self, row: int | None) -> tuple[Medium | None, Medium | None]:
+        """A clip's video and audio side, as `FeaturePrompt` holds them; None for one that the store does not have."""
         if row is None:
             return None, None
-        read = {"video": self.store.video, "audio": self.store.audio}
-        video, audio = (read[kind]([row])[0] if self.available[kind][row] else None for kind in ("video", "audio"))
+        video, audio = (self._streams.read(side, [row])[0] if self.available[side][row] else None for side in STREAMS)
         return video, audio
 
-    def _clips_per_call(self) -> int:
-        first = next((row for row in range(len(self._contents)) if self.available["video"][row]), None)
-        if first is None:
-            return 8
-        frames, tokens = (int(size) for size in self.store.video([first]).shape[1:3])
-        return max(1, POSITIONS_PER_CALL // (frames * tokens + 128))
+    def _calls(self, rows: Sequence[int | None]) -> Iterator[list[int]]:
+        """Indices of the clips that go through one call, in order."""
+        some = next((int(row) for row in np.flatnonzero(self.available["video"])), None)
+        if some is None:  # sound alone is short
+            usual = POSITIONS_PER_CALL // SOUNDS_PER_CALL
+        else:
+            usual = self._positions(some)
+        call: list[int] = []
+        filled = 0
+        for number, row in enumerate(rows):
+            size = usual if row is None or not self.available["video"][row] else self._positions(row)
+            if call and (filled + size > POSITIONS_PER_CALL or row is None):
+                yield call
+                call, filled = [], 0
+            call.append(number)
+            filled += size
+        if call:
+            yield call
+
+    def _positions(self, row: int) -> int:
+        """Positions that a clip takes in a call, roughly: its visual features, and room for the rest."""
+        return TEXT_POSITIONS + self._streams.vectors("video", row)

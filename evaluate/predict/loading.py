@@ -15,7 +15,7 @@ from avem.evaluate.predict.media_model import FRAMES, MediaModel
 from avem.text.escaping import file_name
 
 if TYPE_CHECKING:
-    from avem.train import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 FOUR_BIT = "4bit"
 """The precision that keeps a language model's linear layers in 4 bits and takes products as `auto` does."""
@@ -71,7 +71,7 @@ def open_media_model(
     return load_adapter(name_or_path, device, choose_dtype(precision, device))
 
 
-def open_model(name_or_path: str, device: str = "auto", precision: str = "auto") -> AudiovisualLM:
+def open_model(name_or_path: str, device: str = "auto", precision: str = "auto") -> FamilyModel:
     """Load a model that reads features.
 
     Args:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
@@ -21,13 +22,13 @@ from avem.evaluate.emorealm.questions import in_order, prompt_text
 from avem.evaluate.predict.feature_model import FeaturePredictor
 from avem.progress import stage
 from avem.records import Question
-from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID
+from avem.train.model.sequences import PLACEHOLDERS, ScoredSequence
 from avem.train.prefix.attention import prefix_tree_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from avem.train import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 ATTENTION_NAME = "avem_attention_shares"
 
@@ -140,9 +141,7 @@ def attention_numbers(
 def _measure(predictor: FeaturePredictor, question: Question, row: int) -> AttentionItem:
     model, recorder = predictor.model, Recorder()
     sequence = model.prompt(prompt_text(question, predictor.style), *predictor.media(row))
-    model.language_model(
-        inputs_embeds=model.embed(sequence)[None], use_cache=False, logits_to_keep=1, attention_recorder=recorder
-    )
+    model.next_logits(sequence, attention_recorder=recorder)
     shares = recorder.shares()
     kinds = token_kinds(model, sequence)
     on = {kind: float(shares[kinds == kind].sum()) for kind in ("video", "audio")}
@@ -152,19 +151,16 @@ def _measure(predictor: FeaturePredictor, question: Question, row: int) -> Atten
     )
 
 
-def token_kinds(model: AudiovisualLM, sequence: Any) -> Any:
+def token_kinds(model: FamilyModel, sequence: ScoredSequence) -> npt.NDArray[np.str_]:
     """What each position of a sequence is: `video`, `audio` or `text`; an array of words, [S]."""
-    frames, tokens = sequence.video_features.shape[:2]
-    video = model.video_token_count(frames, tokens) // frames
-    audio = model.audio_token_count(sequence.audio_features.shape[0])
+    sides = {placeholder: side for side, placeholder in PLACEHOLDERS.items()}
+    pieces = {
+        placeholder: iter(() if sequence.medium(side) is None else model.pieces(sequence, side))
+        for placeholder, side in sides.items()
+    }
     kinds: list[str] = []
     for token in sequence.ids.tolist():
-        if token == VIDEO_FRAME_ID:
-            kinds += ["video"] * video
-        elif token == AUDIO_ID:
-            kinds += ["audio"] * audio
-        else:
-            kinds.append("text")
+        kinds += [sides[token]] * next(pieces[token]).size if token in sides else ["text"]
     return np.array(kinds)
 
 

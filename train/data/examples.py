@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from avem.cache.records import KINDS, Kind
 from avem.cache.windows import named_windows
 from avem.errors import DataError, UnknownClipError
 from avem.guards.special_tokens import refuse_special
@@ -18,6 +17,7 @@ from avem.seeds import draw
 from avem.train.data.negatives import choose_negatives
 from avem.train.data.noise import NOISE_RECIPES, noise_row
 from avem.train.data.rows import REJECTED_FIELDS
+from avem.train.model.media import SIDES
 from avem.train.packing.specs import ScoreSpec, SequenceBuilder
 from avem.train.settings.config import PreferenceConfig
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from avem.cache import FeatureStore
 
 Input = tuple[int, int | None, int | None]
-"""Store rows of a clip, of its video features and of its audio features."""
+"""Store rows of a clip, of its video side and of its audio side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,6 @@ def _inputs(
 ) -> list[Input]:
     """Each row's input; features that the clip does not have or the model does not take are None."""
     known = {clip_id: row for row, clip_id in enumerate(store.clips["clip_id"].to_pylist())}
-    there = [_available(store, kind, taken) for kind, taken in zip(KINDS, builder.takes, strict=True)]
     inputs = []
     for row in rows:
         clip = known.get(row.clip_id)
@@ -128,21 +127,15 @@ def _inputs(
                 f"Row {row.row_id} names the clip {row.clip_id}, which the store does not hold"
                 f"{f': {windows}' if windows else ''}."
             )
-        has = tuple(bool(mask[clip]) for mask in there)
-        for kind, given in zip(KINDS, has, strict=True):
-            if kind in row.modality.streams and not given:
+        for side in row.modality.streams:
+            if not builder.available(side)[clip]:
                 raise DataError(
-                    f"Row {row.row_id} asks about {row.modality} input and its clip {row.clip_id} has no {kind} "
+                    f"Row {row.row_id} asks about {row.modality} input and its clip {row.clip_id} has no {side} "
                     "features that the model can take; leave the row out."
                 )
-        inputs.append((clip, clip if has[0] else None, clip if has[1] else None))
+        video, audio = (clip if builder.available(side)[clip] else None for side in SIDES)
+        inputs.append((clip, video, audio))
     return inputs
-
-
-def _available(store: FeatureStore, kind: Kind, taken: bool) -> npt.NDArray[np.bool_]:
-    if not taken:
-        return np.zeros(len(store.clips), dtype=np.bool_)
-    return np.asarray(store.available(kind), dtype=np.bool_)
 
 
 def _partners(
@@ -181,9 +174,9 @@ def _table(store: FeatureStore, builder: SequenceBuilder, recipe: str, modality:
     """Mined negatives, [clips, K], -1 where there is none or where it has no features of that kind."""
     table: npt.NDArray[np.int32] = np.asarray(store.negatives(recipe, modality))
     usable = np.ones(len(store.clips), dtype=np.bool_)
-    for kind, taken in zip(KINDS, builder.takes, strict=True):
-        if taken and kind in modality.streams:
-            usable &= _available(store, kind, taken)
+    for side, taken in zip(SIDES, builder.takes, strict=True):
+        if taken and side in modality.streams:
+            usable &= builder.available(side)
     return np.where((table >= 0) & usable[table], table, -1)
 
 

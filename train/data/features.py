@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from avem.train.data.noise import FeatureNoise, noise_row
+from avem.train.data.streams import ClipStreams
+from avem.train.model.media import Medium, Side
 from avem.train.packing.specs import Media, ScoreSpec
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
-    from avem.cache.records import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,7 @@ class ClipFeatures:
     """Gives the features that specs name.
 
     Args:
-        store: Where they are.
+        source: A store's streams for a model; of a store alone its video and audio stream are taken.
         specs: Everything the run will score.
         device: Where they are wanted.
         keep_mb: Features are kept in memory if all that the specs name fit in this many MiB.
@@ -37,16 +39,17 @@ class ClipFeatures:
 
     def __init__(
         self,
-        store: FeatureStore,
+        source: ClipStreams | FeatureStore,
         specs: Iterable[ScoreSpec],
         device: torch.device,
         keep_mb: int,
         dtype: torch.dtype | None = None,
         noise: FeatureNoise | None = None,
     ) -> None:
-        self._store, self._device, self._dtype, self._noise = store, device, dtype, noise
+        self._streams = source if isinstance(source, ClipStreams) else ClipStreams(source)
+        self._device, self._dtype, self._noise = device, dtype, noise
         videos, audios = _rows(specs)
-        size = len(videos) * _row_bytes(store, "video", videos) + len(audios) * _row_bytes(store, "audio", audios)
+        size = self._bytes("video", videos) + self._bytes("audio", audios)
         self._kept = size <= keep_mb << 20
         self._media = Media({}, {})
         if self._kept:
@@ -72,17 +75,26 @@ class ClipFeatures:
                 yield ready
             yield ahead.result()
 
-    def _read(self, kind: Kind, rows: list[int]) -> dict[int, Tensor]:
-        found: dict[int, Tensor] = {}
+    def _bytes(self, side: Side, rows: Iterable[int]) -> int:
+        return sum(self._streams.size(side, max(row, noise_row(row))) for row in rows)
+
+    def _read(self, side: Side, rows: list[int]) -> dict[int, Medium]:
+        found: dict[int, Medium] = {}
         for start in range(0, len(rows), ROWS_PER_READ):
             part = rows[start : start + ROWS_PER_READ]
-            features = self._store.features(kind, [max(row, noise_row(row)) for row in part])
-            for index, row in enumerate(part):
-                if row < 0 and self._noise is not None:
-                    features[index] = self._noise(kind, noise_row(row), features[index])
-            features = features.to(self._device, self._dtype, non_blocking=True)
-            found.update(zip(part, features.unbind(), strict=True))
+            media = self._streams.read(
+                side,
+                [max(row, noise_row(row)) for row in part],
+                device=self._device,
+                dtype=self._dtype,
+                alter={index: partial(self._alter, row) for index, row in enumerate(part) if row < 0},
+            )
+            found.update(zip(part, media, strict=True))
         return found
+
+    def _alter(self, row: int, name: str, features: Tensor) -> Tensor:
+        """A clip's features under noise, where there is any to put on them."""
+        return features if self._noise is None else self._noise(name, noise_row(row), features)
 
 
 def _rows(specs: Iterable[ScoreSpec]) -> tuple[list[int], list[int]]:
@@ -94,9 +106,3 @@ def _rows(specs: Iterable[ScoreSpec]) -> tuple[list[int], list[int]]:
         if spec.audio is not None:
             audios.add(spec.audio)
     return sorted(videos), sorted(audios)
-
-
-def _row_bytes(store: FeatureStore, kind: Kind, rows: list[int]) -> int:
-    if not rows:
-        return 0
-    return store.features(kind, [max(rows[0], noise_row(rows[0]))]).nbytes

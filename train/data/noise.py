@@ -61,7 +61,7 @@ class FeatureNoise:
         """Put noise on a clip's features.
 
         Args:
-            kind: `video` or `audio`.
+            kind: What the features are: the name of a stream, such as `video`.
             row: The clip's store row; with the seed it decides the noise.
             features: float, any shape.
 

@@ -293,6 +293,15 @@ class FamilyModel(nn.Module):
         atoms = bank.atomise(sequence, self.pieces)
         return embed_atoms(self, atoms, self.project_bank(bank))
 
+    def next_logits(self, sequence: ScoredSequence, **call: Any) -> torch.Tensor:
+        """Logits `[V]` of the token after a sequence; `call` goes to the language model."""
+        bank = MediaBank()
+        atoms = bank.atomise(sequence, self.pieces)
+        media = self.project_bank(bank)
+        embeddings = embed_atoms(self, atoms, media)[None]  # [1, S, H]
+        more = {**self.extra_inputs([atoms], media, embeddings.shape[1]), **call}
+        return self.logits(embeddings, 1, self.position_ids(atoms, media), use_cache=False, **more)[0, -1]
+
     def position_ids(self, atoms: Sequence[int], media: MediaTokens) -> torch.Tensor | None:
         """Position ids of a sequence by itself, as the language model takes them; None where they count from 0."""
         if isinstance(self.positions, OffsetPositions):

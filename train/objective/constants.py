@@ -22,13 +22,13 @@ from avem.files import json_sha256
 from avem.progress import stage
 from avem.train.data.examples import PreferenceExample
 from avem.train.data.features import ClipFeatures
+from avem.train.data.streams import ClipStreams
 from avem.train.packing.epoch import group_rows, pack_specs
 from avem.train.packing.specs import ScoreSpec, SequenceBuilder
 from avem.train.run.fsdp import idle_pass, is_sharded
 from avem.train.run.optimizer import autocast
 
 if TYPE_CHECKING:
-    from avem.cache import FeatureStore
     from avem.train.run.session import Session
 
 KEY_VERSION = 2
@@ -37,14 +37,9 @@ SAVE_EVERY_S = 20.0
 """Scores that are not yet in the cache are at most about this old, so that a killed run loses little."""
 
 
-def score_fingerprint(model: str, store: FeatureStore, precision: str) -> dict[str, Any]:
+def score_fingerprint(model: str, streams: ClipStreams, precision: str) -> dict[str, Any]:
     """What every constant score depends on besides its own text and clips."""
-    streams = {kind: store.spec(kind) for kind in store.kinds}
-    features = {
-        kind: {"fingerprint": stream.fingerprint, "dtype": stream.dtype, "row_shape": list(stream.row_shape)}
-        for kind, stream in streams.items()
-    }
-    return {"version": KEY_VERSION, "model": model, "features": features, "precision": precision}
+    return {"version": KEY_VERSION, "model": model, "features": streams.identity(), "precision": precision}
 
 
 def spec_key(spec: ScoreSpec, names: Mapping[int, str], builder: SequenceBuilder) -> str:
@@ -79,7 +74,7 @@ def score_constants(
         DivergedError: A score is not finite; the message names the row.
     """
     precision = f"{session.config.precision} {session.model.dtype}"
-    cache = ScoreCache(session.config.cache, score_fingerprint(session.fingerprint, session.store, precision))
+    cache = ScoreCache(session.config.cache, score_fingerprint(session.fingerprint, session.builder.streams, precision))
     names = session.input_names
     order = [index for group in group_rows(examples, "mutual") for index in group]
     specs = list(dict.fromkeys(spec for index in order for spec in _specs(examples[index])))

@@ -8,18 +8,22 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from avem.errors import PromptError
 from avem.guards.special_tokens import special_tokens
-from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID, ScoredSequence
+from avem.train.data.noise import noise_row
+from avem.train.data.streams import ClipStreams
+from avem.train.model.media import SIDES, Medium, Piece, Side
+from avem.train.model.prompts import EncodedPrompt
+from avem.train.model.sequences import PLACEHOLDERS, ScoredSequence
 from avem.train.settings.config import Streams
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
-    from avem.cache.records import Kind
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,54 +33,63 @@ class ScoreSpec:
     question: str
     answer: str
     video: int | None = None
-    """Row of the store that the video features come from; None: no video in the prompt."""
+    """Row of the store that the video side comes from, with all its streams; None: no video in the prompt."""
     audio: int | None = None
-    """Row of the store that the audio features come from; None: no audio in the prompt."""
+    """Row of the store that the audio side comes from; None: no audio in the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """Features at hand, by store row; a row's tensor is one object, so that sequences share its prefix."""
+    """Features at hand, by store row; a row's medium is one object, so that sequences share its prefix."""
 
-    video: Mapping[int, Tensor]
-    """Each [T, N, C]."""
-    audio: Mapping[int, Tensor]
-    """Each [S, C]."""
+    video: Mapping[int, Medium]
+    """The video side: each [T, N, C], or a family's stream rows."""
+    audio: Mapping[int, Medium]
+    """The audio side: each [S, C], or a family's stream rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
+    """A prompt with its answer, cut where media end, where the answer starts, and at its end."""
+
+    encoded: EncodedPrompt
     ids: Tensor
-    response_start: int
+    pieces: Mapping[Side, Sequence[Piece]]
+    first: Side
+    """The side whose media come first."""
     sizes: tuple[int, int, int, int]
-    """Positions of the part up to the end of the video, then of the audio, of the prompt, and of the answer."""
+    """Positions up to the end of the media of one side, then of all media, of the prompt, and of the answer."""
+    heads: tuple[int, int]
+    """Numbers of what is read up to the first two cuts, apart from features; equal numbers are equal."""
 
 
 class SequenceBuilder:
-    """Turns specs into sequences; every (question, answer) is tokenised once.
+    """Turns specs into sequences; every question and answer is tokenised once for each layout of media.
 
     Args:
-        model: Tokenises prompts and knows how many tokens the media become.
-        store: Says what shape the features have.
+        model: Lays out prompts and knows how many tokens the media become.
+        store: Says what shapes the features have.
         streams: What prompts show of a clip.
     """
 
-    def __init__(self, model: AudiovisualLM, store: FeatureStore, streams: Streams = "both") -> None:
+    def __init__(self, model: FamilyModel, store: FeatureStore, streams: Streams = "both") -> None:
         self._model = model
-        self._video: Tensor | None = None
-        self._audio: Tensor | None = None
-        self._video_tokens = self._audio_tokens = 0
-        video_shown, audio_shown = streams != "audio", streams != "video"
-        if video_shown and model.video_projector is not None and (video := _example(store, "video")) is not None:
-            self._video, self._video_tokens = video, model.video_projector.token_count(*video.shape[:2])
-        if audio_shown and model.audio_projector is not None and (audio := _example(store, "audio")) is not None:
-            self._audio, self._audio_tokens = audio, model.audio_projector.token_count(audio.shape[0])
-        self._cache: dict[tuple[str, str, bool, bool], _Tokens] = {}
+        shown: list[Side] = [side for side in SIDES if streams in ("both", side)]
+        self.streams = ClipStreams.of(model, store, shown)
+        """What the store holds for the model."""
+        self._available = {side: self.streams.available(side) for side in SIDES}
+        self._layouts: dict[tuple[Side, int], Hashable] = {}
+        self._cache: dict[tuple[str, str, Hashable | None, Hashable | None], _Tokens] = {}
+        self._heads: dict[Hashable, int] = {}
 
     @property
     def takes(self) -> tuple[bool, bool]:
-        """Whether prompts hold video and audio: they are shown, the model has a projector, the store has features."""
-        return self._video is not None, self._audio is not None
+        """Whether prompts hold video and audio: they are shown, the model takes them, the store has features."""
+        return bool(self._available["video"].any()), bool(self._available["audio"].any())
+
+    def available(self, side: Side) -> npt.NDArray[np.bool_]:
+        """Whether each clip has a side that prompts hold, bool `[clips]`."""
+        return self._available[side]
 
     @property
     def special(self) -> frozenset[str]:
@@ -105,13 +118,15 @@ class SequenceBuilder:
 
     def ids(self, spec: ScoreSpec) -> tuple[list[int], int]:
         """Token ids with placeholders for media, and the index where the answer starts."""
-        tokens = self._tokens(spec)
-        return tokens.ids.tolist(), tokens.response_start
+        encoded = self._tokens(spec).encoded
+        return list(encoded.ids), encoded.response_start
 
     def pieces(self, spec: ScoreSpec) -> Iterator[tuple[Hashable, int]]:
         """The sequence as nodes of a prefix tree: a key that equal prefixes share, and the node's own positions."""
-        keys = (spec.video, (spec.video, spec.audio), (spec.video, spec.audio, spec.question), spec)
-        return zip(enumerate(keys), self._tokens(spec).sizes, strict=True)
+        tokens, both = self._tokens(spec), (spec.video, spec.audio)
+        first = (tokens.first, spec.video if tokens.first == "video" else spec.audio, tokens.heads[0])
+        keys = (first, (*both, tokens.heads[1]), (*both, spec.question), spec)
+        return zip(enumerate(keys), tokens.sizes, strict=True)
 
     def sequence(self, spec: ScoreSpec, media: Media) -> ScoredSequence:
         """The sequence with its features.
@@ -123,40 +138,64 @@ class SequenceBuilder:
         tokens = self._tokens(spec)
         video = None if spec.video is None else media.video[spec.video]
         audio = None if spec.audio is None else media.audio[spec.audio]
-        return ScoredSequence(tokens.ids, video, audio, tokens.response_start)
+        return ScoredSequence(tokens.ids, video, audio, tokens.encoded.response_start, tokens.pieces)
 
     def _tokens(self, spec: ScoreSpec) -> _Tokens:
-        key = (spec.question, spec.answer, spec.video is not None, spec.audio is not None)
+        video, audio = self._layout("video", spec.video), self._layout("audio", spec.audio)
+        key = (spec.question, spec.answer, video, audio)
         if key not in self._cache:
             self._cache[key] = self._tokenise(*key)
         return self._cache[key]
 
-    def _tokenise(self, question: str, answer: str, has_video: bool, has_audio: bool) -> _Tokens:
-        video, audio = self._video if has_video else None, self._audio if has_audio else None
-        made = self._model.sequence(question, answer, video, audio)
-        positions = torch.ones(len(made.ids), dtype=torch.int64)
-        video_end = _fill(positions, made.ids == VIDEO_FRAME_ID, self._video_tokens)
-        audio_end = _fill(positions, made.ids == AUDIO_ID, self._audio_tokens)
-        video_end, audio_end = sorted((video_end, audio_end))
-        bounds = (0, video_end, audio_end, made.response_start, len(made.ids))
-        sizes = [int(positions[start:end].sum()) for start, end in pairwise(bounds)]
-        return _Tokens(made.ids, made.response_start, (sizes[0], sizes[1], sizes[2], sizes[3]))
+    def _layout(self, side: Side, row: int | None) -> Hashable | None:
+        """Layout of a side of a clip; features under noise are laid out as the clip's own."""
+        if row is None:
+            return None
+        key = (side, max(row, noise_row(row)))
+        if key not in self._layouts:
+            self._layouts[key] = self._model.layout(side, self.streams.shapes(*key))
+        return self._layouts[key]
+
+    def _tokenise(self, question: str, answer: str, video: Hashable | None, audio: Hashable | None) -> _Tokens:
+        encoded = self._model.checked(self._model.encode(question, answer, video, audio))
+        pieces: dict[Side, tuple[Piece, ...]] = {"video": encoded.video, "audio": encoded.audio}
+        first, cuts = _media_cuts(encoded.ids)
+        sizes = _sizes(encoded, (0, *cuts, encoded.response_start, len(encoded.ids)))
+        heads = [self._head(encoded, cut) for cut in cuts]
+        return _Tokens(encoded, torch.tensor(encoded.ids), pieces, first, sizes, (heads[0], heads[1]))
+
+    def _head(self, encoded: EncodedPrompt, cut: int) -> int:
+        """Number of a prompt's beginning: its ids and what its placeholders stand for."""
+        ids = encoded.ids[:cut]
+        video = encoded.video[: ids.count(PLACEHOLDERS["video"])]
+        audio = encoded.audio[: ids.count(PLACEHOLDERS["audio"])]
+        return self._heads.setdefault((tuple(ids), video, audio), len(self._heads))
 
 
-def _example(store: FeatureStore, kind: Kind) -> Tensor | None:
-    """Features of some clip, or None where the store has none of this kind."""
-    rows = np.flatnonzero(store.available(kind)) if kind in store.kinds else ()
-    return store.features(kind, rows[:1])[0] if len(rows) else None
+def _media_cuts(ids: Sequence[int]) -> tuple[Side, tuple[int, int]]:
+    """Which side's media come first, and the indices after them and after all media.
+
+    The first cut lies before the other side's first piece, so that what comes before it depends on one side alone; it is
+    0 where there is one side or none.
+    """
+    index = {
+        side: [number for number, token in enumerate(ids) if token == placeholder]
+        for side, placeholder in PLACEHOLDERS.items()
+    }
+    there = sorted((side for side in SIDES if index[side]), key=lambda side: index[side][0])
+    last = max((numbers[-1] + 1 for numbers in index.values() if numbers), default=0)
+    if len(there) < 2:
+        return (there[0] if there else "video"), (0, last)
+    first, second = there
+    return first, (max(number for number in index[first] if number < index[second][0]) + 1, last)
 
 
-def _fill(positions: Tensor, placeholders: Tensor, tokens: int) -> int:
-    """Enter how many positions the placeholders stand for; return the index after the last of them, 0 without any."""
-    indices = placeholders.nonzero().flatten()
-    if not len(indices):
-        return 0
-    positions[indices] = 0
-    positions[indices[-1]] = tokens
-    return int(indices[-1]) + 1
+def _sizes(encoded: EncodedPrompt, bounds: Sequence[int]) -> tuple[int, int, int, int]:
+    """Positions between neighbouring bounds."""
+    pieces = {PLACEHOLDERS["video"]: iter(encoded.video), PLACEHOLDERS["audio"]: iter(encoded.audio)}
+    positions = [next(pieces[token]).size if token in pieces else 1 for token in encoded.ids]
+    sizes = [sum(positions[start:end]) for start, end in pairwise(bounds)]
+    return sizes[0], sizes[1], sizes[2], sizes[3]
 
 
 def plain_tokens(builder: SequenceBuilder, specs: Sequence[ScoreSpec]) -> int:

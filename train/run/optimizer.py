@@ -43,7 +43,7 @@ def make_optimizer(model: AudiovisualLM, config: RunConfig) -> torch.optim.AdamW
     """
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in trained_parameters(model).items():
-        projector = name.startswith(("video_projector.", "audio_projector."))
+        projector = not name.startswith("language_model.")
         groups.setdefault((projector, parameter.ndim > 1), []).append(parameter)
     rates = {False: config.learning_rate, True: config.projector_learning_rate or config.learning_rate}
     return torch.optim.AdamW(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from avem.cache.records import KINDS, Kind
+from avem.train.data.noise import noise_row
+from avem.train.model.media import SIDES, Medium, Side
 from avem.train.packing.epoch import MicroBatch, PlanRow, StepPlan
 from avem.train.packing.specs import Media, ScoreSpec
 from avem.train.run.memory import MemoryEstimate, device_bytes, estimate_memory, make_weightless
@@ -65,30 +64,23 @@ def _silence(session: Session, specs: Sequence[ScoreSpec]) -> Media:
     """Features of zeros for every clip that the specs name."""
     dtype = torch.bfloat16 if session.config.precision == "bf16" else torch.float16
 
-    def zeros(kind: Kind) -> dict[int, Tensor]:
-        rows = {getattr(spec, kind) for spec in specs} - {None}
-        return {row: torch.zeros(_row_shape(session, kind), dtype=dtype) for row in rows}
+    def zeros(side: Side) -> dict[int, Medium]:
+        rows: set[int] = {getattr(spec, side) for spec in specs} - {None}
+        streams = session.builder.streams
+        return {row: streams.zeros(side, max(row, noise_row(row)), dtype) for row in rows}
 
     return Media(zeros("video"), zeros("audio"))
 
 
 def _feature_bytes(session: Session, steps: Sequence[StepPlan], rows: Sequence[PlanRow]) -> int:
     """Bytes of the features on the device: all of the run's if they are kept, else two steps' worth."""
-    row_bytes: dict[Kind, int] = {
-        kind: 2 * math.prod(_row_shape(session, kind)) for kind in KINDS if kind in session.store.kinds
-    }
+    streams = session.builder.streams
 
     def size(specs: Iterable[ScoreSpec]) -> int:
-        used = {(kind, getattr(spec, kind)) for spec in specs for kind in row_bytes}
-        return sum(row_bytes[kind] for kind, row in used if row is not None)
+        used = {(side, getattr(spec, side)) for spec in specs for side in SIDES}
+        return sum(streams.size(side, max(row, noise_row(row))) for side, row in used if row is not None)
 
     everything = size(spec for row in rows for spec in row.specs)
     if everything <= session.config.keep_features_mb << 20:
         return everything
     return 2 * max(size(spec for index in step.rows for spec in rows[index].specs) for step in steps)
-
-
-def _row_shape(session: Session, kind: Kind) -> tuple[int, ...]:
-    """Shape of one clip's features."""
-    some = np.flatnonzero(session.store.available(kind))[:1]
-    return tuple(session.store.features(kind, some).shape[1:])

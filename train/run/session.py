@@ -20,8 +20,8 @@ from avem.files import json_sha256
 from avem.train.checkpoints.load import load_model
 from avem.train.data.features import ClipFeatures
 from avem.train.data.noise import NOISE_RECIPES, FeatureNoise, noise_row
-from avem.train.model.audiovisual import AudiovisualLM
-from avem.train.model.config import AudiovisualConfig
+from avem.train.families.base import FamilyModel
+from avem.train.model.media import SIDES
 from avem.train.model.modes import train_without_dropout
 from avem.train.packing.epoch import Packing, PlanRow, StepPlan, plan_digest, plan_epoch
 from avem.train.packing.specs import ScoreSpec, SequenceBuilder
@@ -43,7 +43,7 @@ class Session:
 
     config: RunConfig
     store: FeatureStore
-    model: AudiovisualLM
+    model: FamilyModel
     builder: SequenceBuilder
     accelerator: Accelerator
     run: RunDirectory
@@ -51,7 +51,7 @@ class Session:
     """Of the model before training."""
 
     @classmethod
-    def open(cls, config: RunConfig, model: AudiovisualLM | None = None) -> Session:
+    def open(cls, config: RunConfig, model: FamilyModel | None = None) -> Session:
         """Open the store and the model.
 
         Args:
@@ -76,10 +76,10 @@ class Session:
             raise SettingError(
                 f"tune={config.tune} keeps a model beside its base, which is in memory only; save it first."
             )
-        for kind in store.kinds:
-            model.check_features(kind, json_sha256(store.fingerprint(kind)))
-        fingerprint = model.fingerprint()
         builder = SequenceBuilder(model, store, config.streams)
+        for name, digest in builder.streams.digests().items():
+            model.check_features(name, digest)
+        fingerprint = model.fingerprint()
         if plugin and fingerprint:
             prepare_model(model, config)  # before the constants are scored: new adapters add nothing yet
             shard(model, plugin, accelerator.device)
@@ -108,7 +108,8 @@ class Session:
     def features(self, specs: Iterable[ScoreSpec]) -> ClipFeatures:
         """Access to the features that the specs name."""
         dtype = torch.bfloat16 if self.config.precision == "bf16" else None
-        return ClipFeatures(self.store, specs, self.accelerator.device, self.config.keep_features_mb, dtype, self.noise)
+        device, keep_mb = self.accelerator.device, self.config.keep_features_mb
+        return ClipFeatures(self.builder.streams, specs, device, keep_mb, dtype, self.noise)
 
     @property
     def noise(self) -> FeatureNoise | None:
@@ -148,7 +149,7 @@ class Session:
             "rows": digest,
             "clips": json_sha256([files[clip] for clip in used]),
             "inputs": json_sha256([[(spec.video, spec.audio) for spec in row.specs] for row in rows]),
-            "features": json_sha256({kind: self.store.fingerprint(kind) for kind in self.store.kinds}),
+            "features": json_sha256(self.builder.streams.fingerprints()),
             "model": self.fingerprint,
             "plan": plan_digest(plan.steps),
             "processes": self.accelerator.num_processes,
@@ -171,7 +172,7 @@ class Session:
             train_without_dropout(self.model.language_model)
         else:
             prepare_model(self.model, self.config)
-        self._record_features()
+        self.model.record_features(self.builder.streams.digests())
         trained = sum(parameter.numel() for parameter in trained_parameters(self.model).values())
         logger.info(
             "Training %.2f M weights on %d rows in %d steps", trained / 1e6, len(objective.rows), len(plan.steps)
@@ -191,12 +192,6 @@ class Session:
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         return self.run.path
-
-    def _record_features(self) -> None:
-        """Record in the model's configuration which features it was trained on, so that others are refused later."""
-        taken = [kind for kind in self.store.kinds if getattr(self.model.config, f"{kind}_hidden_size")]
-        digests = {f"{kind}_fingerprint": json_sha256(self.store.fingerprint(kind)) for kind in taken}
-        self.model.config = AudiovisualConfig.from_json({**self.model.config.to_json(), **digests})
 
     def _save(self, directory: Path) -> None:
         """Write what was trained where `load_model` can read it; every process has to call."""
@@ -252,7 +247,7 @@ def known_trackers() -> set[str]:
     return {str(tracker) for tracker in LoggerType} - {"all"}
 
 
-def prepare_model(model: AudiovisualLM, config: RunConfig) -> None:
+def prepare_model(model: FamilyModel, config: RunConfig) -> None:
     """Mark what is trained, in float32, and freeze the rest.
 
     Args:
@@ -266,8 +261,8 @@ def prepare_model(model: AudiovisualLM, config: RunConfig) -> None:
     elif config.tune == "full":
         model.language_model.requires_grad_(True)
     if config.train_projectors:
-        for kind, projector in (("video", model.video_projector), ("audio", model.audio_projector)):
-            if projector is not None and config.streams in ("both", kind):
+        for side in SIDES:
+            for projector in model.projectors(side) if config.streams in ("both", side) else ():
                 projector.requires_grad_(True)
     for parameter in trained_parameters(model).values():
         parameter.data = parameter.data.float()
