@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avem.commands.merge import merge
+from avem.commands.models_released import export_app, import_app
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 from avem.text.terminal import show
 
 if TYPE_CHECKING:
     from avem.locate import ModelLocation
 
-models_app = typer.Typer(help="Show the models that avem uses; merge trained weights.")
+models_app = typer.Typer(help="Show the models that avem uses; import, merge and export models.")
 models_app.command()(merge)
+models_app.add_typer(import_app, name="import")
+models_app.add_typer(export_app, name="export")
 
 Hub = Annotated[
     bool, typer.Option("--hub/--no-hub", help="Look on the Hugging Face hub for models that are not on this machine.")

@@ -171,13 +171,16 @@ def _slot(handle: StoreStream) -> str:
 
 
 def _fits(handle: StoreStream, stream: FamilyStream) -> bool:
-    """Whether a store's stream can be a model's: slot, raggedness, and what its fingerprint has to say."""
+    """Whether a store's stream can be a model's: slot, raggedness, and nothing in its fingerprint against it.
+
+    Imported features may not say which weights they come from.
+    """
     if _slot(handle) != stream.slot:
         return False
     if isinstance(handle, SlotStream):
         return not stream.ragged and not stream.expect
-    says = handle.fingerprint
-    agrees = all(says.get(name) == value for name, value in stream.expect.items())
+    says = {"encoder": handle.name.partition("/")[2], **handle.fingerprint}
+    agrees = all(says.get(name, value) == value for name, value in stream.expect.items())  # silence is no contradiction
     return bool(handle.spec.ragged) == stream.ragged and agrees
 
 

@@ -138,7 +138,8 @@ class SequenceBuilder:
         tokens = self._tokens(spec)
         video = None if spec.video is None else media.video[spec.video]
         audio = None if spec.audio is None else media.audio[spec.audio]
-        return ScoredSequence(tokens.ids, video, audio, tokens.encoded.response_start, tokens.pieces)
+        encoded = tokens.encoded
+        return ScoredSequence(tokens.ids, video, audio, encoded.response_start, tokens.pieces, encoded.uncounted)
 
     def _tokens(self, spec: ScoreSpec) -> _Tokens:
         video, audio = self._layout("video", spec.video), self._layout("audio", spec.audio)

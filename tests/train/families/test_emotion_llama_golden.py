@@ -184,7 +184,6 @@ def test_generation_equals_reference(imported, io, texts):
         for number, ids in enumerate(found):
             expected = [token for token in io[f"gen_ids_{number}"].tolist()[1:] if token != 2]
             assert ids == expected
-    assert model.generate(prompts, 8) == [row["generated"].strip() for row in texts["rows"]]
 
 
 def test_gradients_equal_reference(imported, io, texts, folder):

@@ -14,6 +14,7 @@ from avem.reading import read_json
 from avem.train.families.emotion_llama.checkpoint import ReleasedCheckpoint, read_released
 from avem.train.families.emotion_llama.config import EmotionConfig
 from avem.train.families.emotion_llama.files import EVA, HUBERT, LANGUAGE_MODEL, write_parts, write_settings
+from avem.train.families.emotion_llama.projections import FRAME, SOUND
 from avem.train.model.tokenizers import load_tokenizer
 from avem.weights import INDEX, NAMES, tensor_shapes, weight_files
 
@@ -31,6 +32,16 @@ TOKENIZER = (
 
 
 @dataclass(frozen=True, slots=True)
+class EncoderFacts:
+    """What the model's configuration keeps of an encoder."""
+
+    weights_sha256: str
+    """As its features' fingerprints have it."""
+    width: int
+    """Channels of its features."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReleasedFiles:
     """The files that a model is made from."""
 
@@ -44,8 +55,8 @@ class ReleasedFiles:
     """Folder of chinese-hubert-large."""
     eva_config: Path | None = None
     """Sizes of an EVA tower other than the released one."""
-    digests: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of both encoders' weights by stream, as their features' fingerprints have it."""
+    encoders: Mapping[str, EncoderFacts] = field(default_factory=dict)
+    """Of EVA-CLIP-g and HuBERT, by stream; without them any weights' features fit."""
 
     @property
     def all(self) -> list[Path]:
@@ -84,7 +95,9 @@ def import_released(
             "it out, or give the checkpoint of that rank."
         )
     check_llama(files.llama, released, files.checkpoint)
-    config = EmotionConfig(released.rank, lora_alpha, released.targets, encoders=dict(files.digests))
+    _check_encoders(files, released)
+    digests = {name: facts.weights_sha256 for name, facts in files.encoders.items()}
+    config = EmotionConfig(released.rank, lora_alpha, released.targets, encoders=digests)
     provenance = {"imported": {"llama": files.llama.resolve().name, "checkpoint": _described(files.checkpoint)}}
 
     def fill(folder: Path) -> None:
@@ -101,6 +114,16 @@ def import_released(
 
     replace_directory(directory, fill, MODEL, reads=files.all)
     return config
+
+
+def _check_encoders(files: ReleasedFiles, released: ReleasedCheckpoint) -> None:
+    """Refuse encoders whose features the projections do not take."""
+    for name, option, wanted in ((FRAME, "--eva", released.sizes.frame), (SOUND, "--hubert", released.sizes.sound)):
+        if name in files.encoders and files.encoders[name].width != wanted:
+            raise CheckpointError(
+                f"The encoder of {name} gives {files.encoders[name].width} channels and the projections in "
+                f"{files.checkpoint} take {wanted}; give the encoder that the checkpoint was trained on with {option}."
+            )
 
 
 def check_llama(folder: Path, released: ReleasedCheckpoint, source: Path) -> None:

@@ -94,7 +94,7 @@ class EmotionLlama(FamilyModel):
     def _expected(self, name: str) -> dict[str, str]:
         """What the fingerprint of a stream has to say."""
         weights = self.config.encoders.get(name)
-        return {"encoder": name.split("/")[1], "weights_sha256": weights} if weights else {}
+        return {"encoder": name.split("/")[1], **({"weights_sha256": weights} if weights else {})}
 
     def layout(self, side: Side, group: Group) -> int:
         """Tokens of a side: those of the image alone for the video side, whose vectors are one each.
