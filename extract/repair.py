@@ -178,9 +178,9 @@ def _record(root: Path, clip: Clip) -> ClipRecord:
     return ClipRecord.of(clip, file_sha256(root / clip.path), state.st_size, state.st_mtime_ns)
 
 
-def _rows(store: FeatureStore, report: RepairReport, roots: dict[str, Path]) -> dict[Kind, list[int]]:
+def _rows(store: FeatureStore, report: RepairReport, roots: dict[str, Path]) -> dict[str, list[int]]:
     """Rows to extract again in each stream: those whose source is what it was."""
-    rows: dict[Kind, list[int]] = {kind: [] for kind in store.kinds}
+    rows: dict[str, list[int]] = {kind: [] for kind in store.kinds}
     for row in report.damaged:
         if row.entry:
             continue

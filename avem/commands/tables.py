@@ -75,7 +75,7 @@ def show_store(info: StoreInfo) -> None:
         cells = (
             stream.kind,
             stream.encoder,
-            " x ".join(map(str, stream.row_shape)),
+            " x ".join("n" if size is None else str(size) for size in stream.row_shape),
             stream.dtype,
             str(stream.rows),
             str(stream.failed),

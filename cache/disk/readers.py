@@ -6,18 +6,18 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from avem.cache.disk.layout import shard_path
+from avem.cache.disk.arrays import shard_path
 from avem.cache.disk.location import Location
 from avem.cache.disk.shards import LARGE_ROW, RowBytes, RowError, ShardFile
 from avem.errors import StoreError
@@ -53,6 +53,38 @@ class RowReader(Protocol):
         ...
 
 
+Shard = TypeVar("Shard")
+
+
+class OpenShards(Generic[Shard]):
+    """Shards that stay open between reads, so many at once; threads may share them.
+
+    Args:
+        open_shard: Opens one by its number.
+    """
+
+    def __init__(self, open_shard: Callable[[int], Shard]) -> None:
+        self._open_shard = open_shard
+        self._open: OrderedDict[int, Shard] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def get(self, index: int, *, afresh: bool = False) -> Shard:
+        """A shard.
+
+        Args:
+            index: Its number.
+            afresh: Open it again, because the file may be another one now.
+        """
+        with self._guard:
+            shard = None if afresh else self._open.get(index)
+            if shard is None:
+                shard = self._open[index] = self._open_shard(index)
+                if len(self._open) > OPEN_SHARDS:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(index)
+            return shard
+
+
 class ByteRangeRows:
     """Rows of an array on a local disk, copied from where their shards are mapped into memory.
 
@@ -67,8 +99,7 @@ class ByteRangeRows:
 
     def __init__(self, array: Path, rows_per_shard: int, axes: int, *, check: bool = True) -> None:
         self._array, self._slots, self._axes, self._check = array, rows_per_shard, axes, check
-        self._open: OrderedDict[int, ShardFile] = OrderedDict()
-        self._guard = threading.Lock()
+        self._open = OpenShards(lambda index: ShardFile(shard_path(array, index, axes), rows_per_shard))
         self._from_disk = True
 
     def read_into(self, rows: npt.NDArray[np.int64], buffer: RowBytes) -> None:
@@ -111,24 +142,13 @@ class ByteRangeRows:
         if self._from_disk:
             for index, slot in zip(indices.tolist(), slots.tolist(), strict=True):
                 with self._naming(index, index * self._slots + slot):
-                    self._shard(index).advise(slot)
+                    self._open.get(index).advise(slot)
 
     def _shard_with(self, index: int, slots: npt.NDArray[np.int64]) -> ShardFile:
-        shard = self._shard(index)
+        shard = self._open.get(index)
         if not shard.holds(slots):  # the file may have been replaced by one with more rows
-            shard = self._shard(index, afresh=True)
+            shard = self._open.get(index, afresh=True)
         return shard
-
-    def _shard(self, index: int, *, afresh: bool = False) -> ShardFile:
-        with self._guard:
-            shard = None if afresh else self._open.get(index)
-            if shard is None:
-                shard = ShardFile(shard_path(self._array, index, self._axes), self._slots)
-                self._open[index] = shard
-                if len(self._open) > OPEN_SHARDS:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(index)
-            return shard
 
 
 class Int8Rows:

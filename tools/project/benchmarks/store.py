@@ -27,7 +27,7 @@ import typer
 import zarr
 
 from avem.cache import ClipRecord, FeatureStore, RowDetails, StoreWriter, StreamSpec
-from avem.cache.disk.layout import shard_path
+from avem.cache.disk.arrays import shard_path
 from avem.tools.project.benchmarks.measure import alternate, show
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
