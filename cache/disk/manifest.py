@@ -78,13 +78,18 @@ def empty_manifest() -> pa.Table:
 
 
 def stream_columns(names: Iterable[str]) -> list[str]:
-    """The columns of streams beyond the first of their slot, such as `video/qwen2_5_omni_status`, sorted."""
-    return sorted(name for name in names if "/" in name and name.endswith(("_status", "_decoder")))
+    """The columns of streams other than the first of the slots `video` and `audio`, sorted.
+
+    Example:
+        >>> stream_columns(["path", "video_status", "frame_status", "video/qwen2_5_omni_status"])
+        ['frame_status', 'video/qwen2_5_omni_status']
+    """
+    return sorted(name for name in names if name not in SCHEMA.names and name.endswith(("_status", "_decoder")))
 
 
 def column_type(name: str) -> pa.DataType:
     """Arrow's type of a column; those of further streams are text."""
-    return pa.string() if "/" in name else SCHEMA.field(name).type
+    return pa.string() if stream_columns([name]) else SCHEMA.field(name).type
 
 
 def statuses(table: pa.Table, column: str) -> list[str]:
