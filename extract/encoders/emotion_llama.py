@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from avem.cache.decoders import DECODER
+from avem.cache.filled import ZEROS, zero_fingerprint
 from avem.errors import CheckpointError, DataError, MissingFileError
 from avem.extract.decode.decoded import MAX_SOUND_S, MIN_SOUND_S, RATE_HZ
 from avem.extract.decode.pixels import CLIP_MEAN, CLIP_STD
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from avem.extract.options import ExtractOptions
 
 FAMILY = "emotion_llama"
-ZEROS = "zeros"
-"""What `--fill-missing` fills with, and what the fingerprint of such a stream says."""
 FILLED = {"face": ("mae", "feats_llama_proj1"), "motion": ("videomae", "feats_llama_proj2")}
 """Slots without a released encoder: the encoder's name, and the projection that says how wide its vectors are."""
 
@@ -156,11 +155,6 @@ class ZeroVectors(FixedRows):
     def fingerprint(self, decoder: str) -> dict[str, Any]:
         """See `StreamEncoder`: the same whatever decoded the clips."""
         return zero_fingerprint(self.name, self.pooled_dim)
-
-
-def zero_fingerprint(encoder: str, width: int) -> dict[str, Any]:
-    """Fingerprint of a stream that was filled with zeros."""
-    return {"encoder": encoder, "filled": ZEROS, "width": width}
 
 
 def is_emotion_llama(path: Path) -> bool:

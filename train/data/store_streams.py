@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from avem.cache import StreamSpec
+from avem.cache.spec import sized
 from avem.errors import FingerprintError
 from avem.files import json_sha256
 from avem.train.model.media import SIDES, FamilyStream, Side, StreamRow
@@ -17,106 +19,114 @@ from avem.train.model.media import SIDES, FamilyStream, Side, StreamRow
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
 
-MISSING = "The store {store} has no {name} features that {model} reads{why}; make them with `avem extract CLIPS --for {model} --cache {store}`."
-SEVERAL = "The store {store} has several streams that {model} could read as {name} ({found}); keep one of them in a store."
+MISSING = "The store {store} has no {name} features that {model} reads{why}; {hint}."
+MADE = "make them with `avem extract CLIPS --for {model} --cache {store}`"
+SEVERAL = (
+    "The store {store} has several streams that {model} could read as {name} ({found}); give it a store with one of them."
+)
 
 
-class StoreStream:
-    """One stream of a store, fixed or ragged.
+class StoreStream(Protocol):
+    """One stream of a store, as `avem.cache.features.Stream` is."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the store, `slot/encoder`, or its slot."""
+
+    @property
+    def spec(self) -> StreamSpec:
+        """Description of the stream."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that the features depend on."""
+
+    @property
+    def available(self) -> npt.NDArray[np.bool_]:
+        """Whether each clip has a row, bool `[clips]`."""
+
+    def rows(self, rows: Sequence[int]) -> Any:
+        """Features of some clips: a list of tensors where lengths differ, else one stacked tensor."""
+
+    def companion(self, name: str, rows: Sequence[int]) -> Any:
+        """A companion of some clips, as `rows`."""
+
+    def lengths(self, rows: Sequence[int]) -> npt.NDArray[np.int64]:
+        """Tokens of some clips, without reading features."""
+
+
+class SlotStream:
+    """A stream of a store that knows its streams by slot alone, such as one in memory.
 
     Args:
-        store: The store.
-        name: The stream's name there, or its slot.
+        store: Has `available`, `fingerprint`, `video` and `audio`.
+        slot: `video` or `audio`.
     """
 
-    def __init__(self, store: FeatureStore, name: str) -> None:
-        self.name = name
-        self._stream: Any = store.stream(name)
-        self.spec: Any = self._stream.spec
+    def __init__(self, store: Any, slot: Side) -> None:
+        self.name, self._store = slot, store
 
     @property
-    def fingerprint(self) -> Mapping[str, Any]:
+    def spec(self) -> StreamSpec:
+        """Description of the stream, from some clip's features."""
+        some = np.flatnonzero(self.available)[:1].tolist()
+        return StreamSpec(self.name, "memory", self.fingerprint, tuple(self.rows(some).shape[1:]), 1)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
         """Everything that the features depend on."""
-        return cast("Mapping[str, Any]", self._stream.fingerprint)
+        return dict(self._store.fingerprint(self.name))
 
     @property
     def available(self) -> npt.NDArray[np.bool_]:
         """Whether each clip has a row, bool `[clips]`."""
-        return np.asarray(self._stream.available, dtype=np.bool_)
-
-    def rows(self, rows: Sequence[int]) -> Tensor | list[Tensor]:
-        """Features of some clips: a list of tensors where lengths differ, else one stacked tensor."""
-        return cast("Tensor | list[Tensor]", self._stream.rows(rows))
-
-    def companion(self, name: str, rows: Sequence[int]) -> Tensor | list[Tensor]:
-        """A companion of some clips, as `rows`."""
-        return cast("Tensor | list[Tensor]", self._stream.companion(name, rows))
-
-    def follows(self, name: str) -> bool:
-        """Whether a companion is as long as the features, and so holds content of the clip."""
-        return None in self.spec.companions[name].shape
-
-    def outlines(self, companions: Sequence[str]) -> Callable[[int], StreamRow]:
-        """A function that gives the shapes of a row, reading no features; small companions have their values."""
-        if not self.spec.ragged and not companions:
-            outline = StreamRow(torch.empty(self.spec.row_shape, device="meta"))
-            return lambda row: outline
-        there = np.flatnonzero(self.available)
-        index = {int(row): number for number, row in enumerate(there)}
-        lengths = self._stream.lengths(there) if self.spec.ragged else [None] * len(there)
-        small = {name: self.companion(name, there.tolist()) for name in companions if not self.follows(name)}
-        made: dict[int, StreamRow] = {}
-
-        def outline_of(row: int) -> StreamRow:
-            if row not in made:
-                number = index[row]
-                length = None if lengths[number] is None else int(lengths[number])
-                more = {
-                    name: small[name][number]
-                    if name in small
-                    else torch.empty(_filled(self.spec.companions[name].shape, length), device="meta")
-                    for name in companions
-                }
-                made[row] = StreamRow(torch.empty(_filled(self.spec.row_shape, length), device="meta"), more)
-            return made[row]
-
-        return outline_of
-
-
-class SlotStream(StoreStream):
-    """A stream that a store gives by its slot alone."""
-
-    def __init__(self, store: FeatureStore, name: str) -> None:
-        self.name, self._store, self._slot = name, store, cast("Side", name)
-
-    @property
-    def spec(self) -> Any:  # type: ignore[override]
-        """Description of the stream."""
-        return self._store.spec(self._slot)
-
-    @property
-    def fingerprint(self) -> Mapping[str, Any]:
-        """Everything that the features depend on."""
-        return self._store.fingerprint(self._slot)
-
-    @property
-    def available(self) -> npt.NDArray[np.bool_]:
-        """Whether each clip has a row, bool `[clips]`."""
-        return np.asarray(self._store.available(self._slot), dtype=np.bool_)
+        return np.asarray(self._store.available(self.name), dtype=np.bool_)
 
     def rows(self, rows: Sequence[int]) -> Tensor:
         """Features of some clips, stacked."""
-        return self._store.video(rows) if self._slot == "video" else self._store.audio(rows)
+        read = self._store.video if self.name == "video" else self._store.audio
+        features: Tensor = read(rows)
+        return features
 
-    def outlines(self, companions: Sequence[str]) -> Callable[[int], StreamRow]:
-        """A function that gives the shape of a row."""
+    def companion(self, name: str, rows: Sequence[int]) -> Any:
+        """There are none."""
+        raise FingerprintError(f"The {self.name} features have no {name} beside them.")
 
-        def outline_of(row: int) -> StreamRow:
-            described = getattr(self._store, "spec", None)  # a store in memory may have none
-            shape = described(self._slot).row_shape if described else self.rows([row]).shape[1:]
-            return StreamRow(torch.empty(shape, device="meta"))
+    def lengths(self, rows: Sequence[int]) -> npt.NDArray[np.int64]:
+        """All rows are alike."""
+        return np.ones(len(rows), dtype=np.int64)
 
-        return outline_of
+
+def outlines(stream: StoreStream, companions: Sequence[str]) -> Callable[[int], StreamRow]:
+    """A function that gives the shapes of a row, reading no features.
+
+    Args:
+        stream: A stream of a store; lengths and small companions of all its rows are read now.
+        companions: Those that are wanted; small ones have their values, those as long as the features are on `meta`.
+    """
+    spec = stream.spec
+    if not spec.ragged and not companions:
+        outline = StreamRow(torch.empty(spec.sized(1), device="meta"))
+        return lambda row: outline
+    there = np.flatnonzero(stream.available).tolist()
+    index = {row: number for number, row in enumerate(there)}
+    lengths = stream.lengths(there).tolist()
+    small = {name: stream.companion(name, there) for name in companions if not spec.companions[name].ragged}
+    made: dict[int, StreamRow] = {}
+
+    def outline_of(row: int) -> StreamRow:
+        if row not in made:
+            number = index[row]
+            more = {
+                name: small[name][number]
+                if name in small
+                else torch.empty(sized(spec.companions[name].row_shape, lengths[number]), device="meta")
+                for name in companions
+            }
+            made[row] = StreamRow(torch.empty(spec.sized(lengths[number]), device="meta"), more)
+        return made[row]
+
+    return outline_of
 
 
 def find_streams(
@@ -143,7 +153,8 @@ def find_streams(
 
     def refuse(message: str, stream: FamilyStream, **more: str) -> FingerprintError:
         where = {"store": store.location.url, "model": model or "the model", "name": stream.name}
-        return FingerprintError(message.format(**where, **more))
+        hint = (stream.hint or MADE).format(**where)
+        return FingerprintError(message.format(**where, **more, hint=hint))
 
     for stream in streams:
         fit = [handle for handle in handles if _fits(handle, stream)]
@@ -162,8 +173,8 @@ def find_streams(
 def _handles(store: FeatureStore) -> list[StoreStream]:
     names = getattr(store, "streams", None)
     if names is None:
-        return [SlotStream(store, slot) for slot in SIDES if slot in getattr(store, "kinds", SIDES)]
-    return [StoreStream(store, name) for name in names]
+        return [SlotStream(store, side) for side in SIDES]
+    return [store.stream(name) for name in names]
 
 
 def _slot(handle: StoreStream) -> str:
@@ -171,7 +182,7 @@ def _slot(handle: StoreStream) -> str:
 
 
 def _fits(handle: StoreStream, stream: FamilyStream) -> bool:
-    """Whether a store's stream can be a model's: slot, raggedness, and nothing in its fingerprint against it.
+    """Whether a store's stream can be a model's: slot, raggedness, companions, and nothing in its fingerprint against it.
 
     Imported features may not say which weights they come from.
     """
@@ -179,20 +190,22 @@ def _fits(handle: StoreStream, stream: FamilyStream) -> bool:
         return False
     if isinstance(handle, SlotStream):
         return not stream.ragged and not stream.expect
+<<<<<<< HEAD
     says = {"encoder": handle.name.partition("/")[2], **handle.fingerprint}
     agrees = all(says.get(name, value) == value for name, value in stream.expect.items())  # silence is no contradiction
     return bool(handle.spec.ragged) == stream.ragged and agrees
+=======
+    says = handle.fingerprint
+    agrees = all(says.get(name) == value for name, value in stream.expect.items())
+    held = set(stream.companions) <= handle.spec.companions.keys()
+    return handle.spec.ragged == stream.ragged and agrees and held
+>>>>>>> door
 
 
 def _narrowed(fit: list[StoreStream], stream: FamilyStream, digest: str) -> list[StoreStream]:
     """Of several streams those that the model was trained on, or those of its width."""
     if len(fit) > 1 and digest:
-        fit = [handle for handle in fit if json_sha256(dict(handle.fingerprint)) == digest] or fit
+        fit = [handle for handle in fit if json_sha256(handle.fingerprint) == digest] or fit
     if len(fit) > 1 and stream.width is not None:
         fit = [handle for handle in fit if handle.spec.row_shape[-1] == stream.width] or fit
     return fit
-
-
-def _filled(shape: Sequence[int | None], length: int | None) -> tuple[int, ...]:
-    """A shape with the row's length where it is open."""
-    return tuple(int(length or 0) if size is None else size for size in shape)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from avem.files import json_sha256
-from avem.train.data.store_streams import StoreStream, find_streams
+from avem.train.data.store_streams import find_streams, outlines
 from avem.train.model.media import SIDES, FamilyStream, Group, Medium, Side, StreamRow
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class ClipStreams:
             features = _placed(_altered(found.rows(rows), stream.name, alter), device, dtype)
             companions = {
                 name: _placed(_altered(values, f"{stream.name}/{name}", alter), device, dtype)
-                if found.follows(name)
+                if found.spec.companions[name].ragged
                 else _placed(values, device)
                 for name, values in ((name, found.companion(name, rows)) for name in stream.companions)
             }
@@ -181,7 +181,7 @@ class ClipStreams:
     def _outlines(self) -> dict[str, Callable[[int], StreamRow]]:
         """How each stream gives the shapes of a row; lengths and small companions are read once."""
         companions = {stream.name: stream.companions for stream in self._streams}
-        return {name: found.outlines(companions[name]) for name, found in self._found.items()}
+        return {name: outlines(found, companions[name]) for name, found in self._found.items()}
 
 
 def _altered(values: Tensor | list[Tensor], name: str, alter: Mapping[int, Alter] | None) -> Tensor | list[Tensor]:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from avem.cache.filled import zero_fingerprint
 from avem.errors import CheckpointError, FingerprintError, PromptError
+from avem.files import json_sha256
 from avem.train.families.base import FamilyModel
 from avem.train.families.emotion_llama import files
 from avem.train.families.emotion_llama.config import FAMILY, EmotionConfig
@@ -36,6 +38,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+IMPORTED = (
+    "import a folder of one .npy a clip with `avem cache import --cache {store} --stream {name}=FOLDER`, or fill it with "
+    "`avem extract CLIPS --for {model} --cache {store} --fill-missing zeros`"
+)
+"""What to do about a stream that no released encoder makes."""
 SIDE_STREAMS: dict[Side, tuple[str, ...]] = {"video": (FRAME, FACE, MOTION), "audio": (SOUND,)}
 """A question about the picture is about the frame, the face and the motion."""
 
@@ -86,7 +93,14 @@ class EmotionLlama(FamilyModel):
         sizes = self.projections.sizes
         widths = {FRAME: sizes.frame, FACE: sizes.face, MOTION: sizes.motion, SOUND: sizes.sound}
         return tuple(
-            FamilyStream(name, name.split("/")[0], side, expect=self._expected(name), width=widths[name])
+            FamilyStream(
+                name,
+                name.split("/")[0],
+                side,
+                expect=self._expected(name),
+                width=widths[name],
+                hint=IMPORTED if name in (FACE, MOTION) else "",
+            )
             for side, names in SIDE_STREAMS.items()
             for name in names
         )
@@ -251,9 +265,12 @@ class EmotionLlama(FamilyModel):
         return self.config.features.get(name, "")
 
     def record_features(self, digests: Mapping[str, str]) -> None:
-        """Keep the digests of the streams in the configuration."""
-        taken = {name: digest for name, digest in digests.items() if name in STREAMS}
-        self.config = replace(self.config, features={**self.config.features, **taken})
+        """Keep the digests of the streams in the configuration, and which of them are zeros."""
+        features = {**self.config.features, **{name: one for name, one in digests.items() if name in STREAMS}}
+        widths = {stream.name: stream.width or 0 for stream in self.streams}
+        zeros = {name: json_sha256(zero_fingerprint(name.split("/")[1], widths[name])) for name in STREAMS}
+        filled = tuple(name for name in STREAMS if features.get(name) == zeros[name])
+        self.config = replace(self.config, features=features, zeros=filled)
 
     def check_features(self, name: str, digest: str) -> None:
         """Refuse features other than those the model was trained on.
