@@ -190,16 +190,10 @@ def _fits(handle: StoreStream, stream: FamilyStream) -> bool:
         return False
     if isinstance(handle, SlotStream):
         return not stream.ragged and not stream.expect
-<<<<<<< HEAD
     says = {"encoder": handle.name.partition("/")[2], **handle.fingerprint}
     agrees = all(says.get(name, value) == value for name, value in stream.expect.items())  # silence is no contradiction
-    return bool(handle.spec.ragged) == stream.ragged and agrees
-=======
-    says = handle.fingerprint
-    agrees = all(says.get(name) == value for name, value in stream.expect.items())
     held = set(stream.companions) <= handle.spec.companions.keys()
     return handle.spec.ragged == stream.ragged and agrees and held
->>>>>>> door
 
 
 def _narrowed(fit: list[StoreStream], stream: FamilyStream, digest: str) -> list[StoreStream]:

@@ -178,6 +178,9 @@ class FamilyModel(nn.Module):
 
     # ---- what a family may change ---------------------------------------------------------------------------------
 
+    whole_clips = False
+    """Whether a row is refused whose clip lacks a side that is shown, whatever the row asks about."""
+
     @property
     def positions(self) -> Positions:
         """Position ids; one axis that counts tokens unless the family says otherwise."""

@@ -87,6 +87,10 @@ class SequenceBuilder:
         """Whether prompts hold video and audio: they are shown, the model takes them, the store has features."""
         return bool(self._available["video"].any()), bool(self._available["audio"].any())
 
+    def needed(self, asked: Iterable[Side]) -> tuple[Side, ...]:
+        """The sides that a clip has to have for a question about some of them."""
+        return tuple(dict.fromkeys((*asked, *(self.streams.sides if self._model.whole_clips else ()))))
+
     def available(self, side: Side) -> npt.NDArray[np.bool_]:
         """Whether each clip has a side that prompts hold, bool `[clips]`."""
         return self._available[side]

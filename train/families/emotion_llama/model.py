@@ -82,6 +82,9 @@ class EmotionLlama(FamilyModel):
 
     # ---- streams and prompts --------------------------------------------------------------------------------------
 
+    whole_clips = True
+    """The released model never saw a clip without one of its streams."""
+
     @property
     def family(self) -> str:
         """`emotion_llama`."""
