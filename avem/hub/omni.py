@@ -18,6 +18,7 @@ from avem.guards.remote_code import refuse_code
 from avem.hub.tensor_files import StoredTensor, TensorFiles
 from avem.hub.tokens import named_tokens, special_tokens
 from avem.reading import advise, read_json
+from avem.transformers_ready import ready_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -103,6 +104,7 @@ class OmniFolder:
         Raises:
             CheckpointError: It states something that transformers refuses.
         """
+        ready_transformers()
         from transformers import AutoConfig
 
         kind = self.model_type if self.model_type.endswith("_thinker") else f"{self.model_type}_thinker"

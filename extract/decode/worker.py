@@ -25,6 +25,9 @@ from avem.extract.decode.media import probe, read_sound, read_video
 from avem.extract.decode.task import DecodedClip, DecodeTask, merge_parts, remaining_streams
 from avem.extract.decode.wants import Sampling
 
+TORCH_BYTES = 192 * 2**20
+"""Memory of a process after `import torch` over what it had before; some encoders' frames are resized by torch."""
+
 
 def decode_clip(task: DecodeTask) -> DecodedClip:
     """Decode and preprocess a clip; a stream that can't be decoded is an entry, not an exception."""
@@ -121,9 +124,14 @@ def serve(connection: Connection) -> None:
         try:
             task = connection.recv()
             for part in decode_parts(task):
-                connection.send((part, _resident_bytes()))
+                connection.send((part, max(_resident_bytes() - _torch_bytes(), 0)))
         except (EOFError, ConnectionError):
             return
+
+
+def _torch_bytes() -> int:
+    """What torch takes of this process's memory, which a fresh worker would take as well; 0 where it is not used."""
+    return TORCH_BYTES if "torch" in sys.modules else 0
 
 
 def _resident_bytes() -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from avem.cache import RowDetails, Shard, StreamSpec, StreamWriter
+from avem.cache.disk.encode import Rows
 from avem.cache.spec import sized
 from avem.extract.encoders.base import Encoded, StreamEncoder
 from avem.extract.options import Timings
@@ -135,7 +137,8 @@ class StreamAssembler:
 
     def _write(self, shard: Shard, encoded: list[Encoded], details: list[RowDetails]) -> None:
         rows = spread(self._stream.spec, encoded, details)
-        committed = self._stream.write(shard, rows.features, rows.pooled, details, companions=rows.companions)
+        more = {"companions": rows.companions} if rows.companions else {}
+        committed = self._stream.write(shard, rows.features, rows.pooled, details, **more)
         succeeded = sum(item.status == "ok" for item in committed)
         self.encoded += succeeded
         self._write_line.advance(len(committed), failures=len(committed) - succeeded)
@@ -155,7 +158,16 @@ def _kept(encoded: Encoded, spec: StreamSpec) -> Encoded:
     return Encoded(move(encoded.features, KEPT_AS.get(spec.dtype)), encoded.pooled.cpu(), companions)
 
 
-def spread(spec: StreamSpec, encoded: Sequence[Encoded], details: Sequence[RowDetails]) -> Encoded:
+@dataclass(frozen=True, slots=True)
+class ShardRows:
+    """What a shard's rows hold, an entry for each of them, failed ones included."""
+
+    features: Rows
+    pooled: Tensor
+    companions: Mapping[str, Rows]
+
+
+def spread(spec: StreamSpec, encoded: Sequence[Encoded], details: Sequence[RowDetails]) -> ShardRows:
     """Put encoded batches in the rows of the clips that succeeded.
 
     Args:
@@ -170,27 +182,25 @@ def spread(spec: StreamSpec, encoded: Sequence[Encoded], details: Sequence[RowDe
     pooled = torch.zeros(len(details), spec.pooled_dim)
     if succeeded:
         pooled[succeeded] = torch.cat([batch.pooled for batch in encoded])
-    companions: dict[str, Tensor | list[Tensor]] = {}
+    companions: dict[str, Rows] = {}
     for name, companion in spec.companions.items():
         given = [row for batch in encoded for row in batch.companions[name]]
         shape = None if companion.ragged else tuple(map(int, sized(companion.row_shape, 1)))
         companions[name] = _in_rows(len(details), succeeded, given, shape)
     rows = [row for batch in encoded for row in batch.features]
     features = _in_rows(len(details), succeeded, rows, None if spec.ragged else spec.sized(1))
-    return Encoded(features, pooled, companions)
+    return ShardRows(features, pooled, companions)
 
 
-def _in_rows(
-    count: int, succeeded: Sequence[int], rows: Sequence[Tensor], shape: tuple[int, ...] | None
-) -> Tensor | list[Tensor]:
-    """One tensor where rows are alike, zero for failed clips; else a list, with an empty tensor for each of these."""
+def _in_rows(count: int, succeeded: Sequence[int], rows: Sequence[Tensor], shape: tuple[int, ...] | None) -> Rows:
+    """One tensor where rows are alike, zero for failed clips; else a list, None for each of these."""
     if shape is not None and len(rows) == count:
         return torch.stack(list(rows))
-    empty = torch.zeros(shape or 0, dtype=rows[0].dtype if rows else torch.float32)
-    placed = [empty] * count
-    for index, row in zip(succeeded, rows, strict=True):
-        placed[index] = row
-    return placed if shape is None else torch.stack(placed)
+    placed = dict(zip(succeeded, rows, strict=True))
+    if shape is None:
+        return [placed.get(index) for index in range(count)]
+    zeros = torch.zeros(shape, dtype=rows[0].dtype if rows else torch.float32)
+    return torch.stack([placed.get(index, zeros) for index in range(count)])
 
 
 def encode_within_memory(encoder: StreamEncoder, batch: Sequence[Any]) -> list[Encoded]:
