@@ -83,7 +83,7 @@ def extract(
     fill_missing: Annotated[
         str | None,
         typer.Option(
-            help="With --for: fill streams that no released encoder makes with zeros (Emotion-LLaMA's face and motion).",
+            help="With --for: fill streams without a released encoder (Emotion-LLaMA's face and motion) with zeros.",
             show_default="they are left to `avem cache import`",
         ),
     ] = None,

@@ -68,8 +68,12 @@ def export_emotion_llama(
     from avem.train.families.emotion_llama.export import export_released
 
     report = export_released(model, out)
-    show(f"The checkpoint is in {out}; set lora_r: {report.rank} and lora_alpha: {report.alpha:g} in the authors' tools.")
+    show(
+        f"The checkpoint is in {out}; set lora_r: {report.rank} and lora_alpha: {report.alpha:g} in the authors' tools."
+    )
     show(f"Not in the file: {', '.join(report.missing)}.")
     if report.surplus:
-        shown = ", ".join(report.surplus[:3]) + (f" and {len(report.surplus) - 3} more" if len(report.surplus) > 3 else "")
+        shown = ", ".join(report.surplus[:3]) + (
+            f" and {len(report.surplus) - 3} more" if len(report.surplus) > 3 else ""
+        )
         show(f"In the file, and read by nothing: {shown}.")

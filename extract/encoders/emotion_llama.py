@@ -92,7 +92,8 @@ class HubertSound:
     def __init__(self, loaded: LoadedHubert, device: str, dtype: torch.dtype) -> None:
         if loaded.rate_hz != RATE_HZ:
             raise CheckpointError(f"This HuBERT takes sound at {loaded.rate_hz} Hz, and avem decodes it at {RATE_HZ}.")
-        self.loaded = replace(loaded, module=loaded.module.to(device=device, dtype=dtype))
+        loaded.module.to(torch.device(device), dtype)
+        self.loaded = loaded
         self.device, self.dtype = torch.device(device), dtype
         self.row_shape: RowShape = (loaded.width,)
         self.pooled_dim = loaded.width
@@ -199,9 +200,10 @@ def _settings(path: Path) -> dict[str, Any]:
     """A folder's `config.json`, or that of the model in a run; empty where it can't be read."""
     for folder in (path / "final", path):
         try:
-            return read_json(folder / "config.json", dict)
+            found: dict[str, Any] = read_json(folder / "config.json", dict)
         except (DataError, MissingFileError, OSError):
             continue
+        return found
     return {}
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 MISSING = "The store {store} has no {name} features that {model} reads{why}; {hint}."
 MADE = "make them with `avem extract CLIPS --for {model} --cache {store}`"
 SEVERAL = (
-    "The store {store} has several streams that {model} could read as {name} ({found}); give it a store with one of them."
+    "The store {store} has several streams that {model} could read as {name} ({found}); give it a store with one of "
+    "them."
 )
 
 
@@ -182,7 +183,7 @@ def _slot(handle: StoreStream) -> str:
 
 
 def _fits(handle: StoreStream, stream: FamilyStream) -> bool:
-    """Whether a store's stream can be a model's: slot, raggedness, companions, and nothing in its fingerprint against it.
+    """Whether a store's stream can be a model's, and its fingerprint says nothing against it.
 
     Imported features may not say which weights they come from.
     """

@@ -81,7 +81,9 @@ def _scored(sequence: ScoredSequence) -> list[int]:
     return [index for index in range(sequence.response_start, len(sequence.ids)) if index not in sequence.uncounted]
 
 
-def _score_tree(model: FamilyModel, atoms: list[list[int]], scored: list[list[int]], media: MediaTokens) -> torch.Tensor:
+def _score_tree(
+    model: FamilyModel, atoms: list[list[int]], scored: list[list[int]], media: MediaTokens
+) -> torch.Tensor:
     """Score all sequences in one packed row."""
     _check_layers(model.language_model)
     inputs = [path[:-1] for path in atoms]  # nothing is predicted from the last token

@@ -102,7 +102,8 @@ def test_short_sound_is_not_padded(store, clips, model_folder):
     number = next(row for row, path in enumerate(store.clips["path"].to_pylist()) if path.endswith("2.mp4"))
     padded = torch.as_tensor(read_waveform(clips / store.clips["path"][number].as_py()))
     length = store.clips["duration_s"][number].as_py()
-    assert length < 1 and len(padded) == 16000
+    assert length < 1
+    assert len(padded) == 16000
     sound = load_hubert(model_folder / "hubert")
     found = store.stream(SOUND).rows([number])[0].float()
     with torch.no_grad():
@@ -155,7 +156,8 @@ def test_training_from_the_store_equals_training_with_towers_in_the_loop(store, 
     options = ExtractOptions(model=model_folder)
     (ours, own), (theirs, other) = gradients(cached), gradients(in_the_loop)
     assert (ours - theirs).abs().max() < 1e-9
-    assert own.keys() == other.keys() and len(own) == 2 * 2 * 2 + 10
+    assert own.keys() == other.keys()
+    assert len(own) == 2 * 2 * 2 + 10
     assert max(float((own[name] - other[name]).abs().max()) for name in own) < 1e-9
 
 
@@ -165,7 +167,8 @@ def vars_of(config):
 
 def test_only_what_has_an_encoder_is_extracted_by_default(model_folder, tmp_path):
     assert list(find_sources(ExtractOptions(model=model_folder))) == ["frame", "audio"]
-    assert is_emotion_llama(model_folder) and not is_emotion_llama(tmp_path)
+    assert is_emotion_llama(model_folder)
+    assert not is_emotion_llama(tmp_path)
     model = load_model(model_folder)
     model.add_lora(2)
     model.save_adapter(tmp_path / "run" / "final")

@@ -1,4 +1,4 @@
-"""Released files of a tiny Emotion-LLaMA with random weights, in other sizes than the golden data's, and a store for it."""
+"""Released files of a tiny Emotion-LLaMA with random weights, of other sizes than the golden data, and a store."""
 
 from __future__ import annotations
 
@@ -59,7 +59,13 @@ class Released:
             "--eva-config": self.eva_config,
             "--hubert": self.hubert,
         }
-        return ["models", "import", "emotion-llama", str(out), *(str(part) for pair in options.items() for part in pair)]
+        return [
+            "models",
+            "import",
+            "emotion-llama",
+            str(out),
+            *(str(part) for pair in options.items() for part in pair),
+        ]
 
 
 def make_released(folder: Path, seed: int = 0) -> Released:

@@ -6,9 +6,9 @@ import json
 import pickle
 import shutil
 import sys
-from unittest import mock
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -138,7 +138,9 @@ def test_a_frame_strip_is_four_patches_of_a_row(imported):
     moved = {**plain, FRAME: plain[FRAME].clone()}
     moved[FRAME][1 + 4] += 1.0 * torch.randn(WIDTH)  # the fifth patch: the second strip, over the end of no row
     with torch.no_grad():
-        first, second = (model.media_tokens({name: one[None] for name, one in each.items()})[0] for each in (plain, moved))
+        first, second = (
+            model.media_tokens({name: one[None] for name, one in each.items()})[0] for each in (plain, moved)
+        )
     assert torch.nonzero((first != second).any(-1)).flatten().tolist() == [1]
 
 
@@ -233,7 +235,10 @@ def test_peft_loads_the_released_adapters_from_the_folder(imported):
 
 def test_new_names_of_peft_are_read_too(released, tmp_path):
     content = torch.load(released.checkpoint, weights_only=True)["model"]
-    renamed = {name.replace("lora_A.", "lora_A.default.").replace("lora_B.", "lora_B.default."): one for name, one in content.items()}
+    renamed = {
+        name.replace("lora_A.", "lora_A.default.").replace("lora_B.", "lora_B.default."): one
+        for name, one in content.items()
+    }
     assert renamed.keys() != content.keys()
     torch.save({"model": renamed}, tmp_path / "new.pth")
     out = tmp_path / "model"
@@ -430,5 +435,3 @@ def test_a_folder_whose_parts_disagree(imported, tmp_path):
     (missing / "adapter_model.safetensors").unlink()
     with pytest.raises(AvemError, match="no adapter_model"):
         load_model(missing)
-
-

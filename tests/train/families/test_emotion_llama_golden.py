@@ -174,9 +174,7 @@ def test_answers_after_the_generation_prompt(imported, io, texts):
 
 def test_generation_equals_reference(imported, io, texts):
     model = load_model(imported)
-    prompts = [
-        model.prompt(row["question"], streams=of_row(io, row["row"]), **asked(row)) for row in texts["rows"]
-    ]
+    prompts = [model.prompt(row["question"], streams=of_row(io, row["row"]), **asked(row)) for row in texts["rows"]]
     for number, prompt in enumerate(prompts):
         close(model.embed(prompt), io[f"gen_embeds_{number}"], 5e-5)
     for size in (1, len(prompts)):

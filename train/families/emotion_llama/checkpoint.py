@@ -117,4 +117,6 @@ def _check_adapters(found: ReleasedCheckpoint, source: Path) -> None:
             raise CheckpointError(f"{source} has {released_name(name)} without the matrix that belongs to it.")
         ranks.add(tensor.shape[0 if half == "A" else 1])
     if len(ranks) > 1:
-        raise CheckpointError(f"{source} has adapters of the ranks {', '.join(map(str, sorted(ranks)))}; one is needed.")
+        raise CheckpointError(
+            f"{source} has adapters of the ranks {', '.join(map(str, sorted(ranks)))}; one is needed."
+        )

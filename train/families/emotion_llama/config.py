@@ -47,7 +47,7 @@ class EmotionConfig:
 
     @property
     def lora_scale(self) -> float:
-        """alpha / rank; 0 without adapters."""
+        """Alpha / rank; 0 without adapters."""
         return self.lora_alpha / self.lora_rank if self.lora_rank else 0.0
 
     def to_json(self) -> dict[str, Any]:

@@ -126,9 +126,11 @@ def _joined(parts: ReleasedCheckpoint, config: EmotionConfig, folder: Path) -> t
 
 
 def _scale(folder: Path) -> float:
-    """alpha / rank of the adapters of a run."""
+    """Alpha / rank of the adapters of a run."""
     values: Mapping[str, Any] = read_json(folder / "adapter_config.json", dict)
     try:
         return float(values["lora_alpha"]) / int(values["r"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise CheckpointError(f"{folder / 'adapter_config.json'} names no rank and alpha; copy the run again.") from error
+        raise CheckpointError(
+            f"{folder / 'adapter_config.json'} names no rank and alpha; copy the run again."
+        ) from error

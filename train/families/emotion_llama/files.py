@@ -1,11 +1,11 @@
 """Emotion-LLaMA in avem's layout: a Llama folder, the released adapters as peft's, projections, encoders.
 
-    config.json                  settings of the family
-    language_model/              the Llama, file for file as it was given
-    adapter_config.json, adapter_model.safetensors      the released adapters; peft loads them onto language_model/
-    projectors.safetensors       projections, and ln_vision where the released file held it
-    unread.safetensors           tensors of the released file that nothing reads, kept so that it can be written again
-    eva/, hubert/                the encoders, for `avem extract --for`
+config.json                  settings of the family
+language_model/              the Llama, file for file as it was given
+adapter_config.json, adapter_model.safetensors      the released adapters; peft loads them onto language_model/
+projectors.safetensors       projections, and ln_vision where the released file held it
+unread.safetensors           tensors of the released file that nothing reads, kept so that it can be written again
+eva/, hubert/                the encoders, for `avem extract --for`
 """
 
 from __future__ import annotations

@@ -148,8 +148,9 @@ def check_llama(folder: Path, released: ReleasedCheckpoint, source: Path) -> Non
     words = len(load_tokenizer(folder))
     if not rows == words == settings.get("vocab_size"):
         raise CheckpointError(
-            f"The Llama in {folder} has embeddings of {rows} tokens, its config.json says {settings.get('vocab_size')}, "
-            f"and its tokenizer has {words}; give weights and tokenizer of the Llama that {source} was trained on."
+            f"The Llama in {folder} has embeddings of {rows} tokens, its config.json says "
+            f"{settings.get('vocab_size')}, and its tokenizer has {words}; give weights and tokenizer of the Llama that "
+            f"{source} was trained on."
         )
     if width != released.sizes.hidden:
         raise CheckpointError(
@@ -160,8 +161,8 @@ def check_llama(folder: Path, released: ReleasedCheckpoint, source: Path) -> Non
     of_llama = {name.removesuffix(".weight") for name in shapes if name.split(".")[-2:-1][0] in released.targets}
     if different := sorted(adapted ^ of_llama):
         raise CheckpointError(
-            f"The adapters in {source} and the layers of the Llama in {folder} differ at {different[0]}; give the Llama "
-            "that the checkpoint was trained on."
+            f"The adapters in {source} and the layers of the Llama in {folder} differ at {different[0]}; give the "
+            "Llama that the checkpoint was trained on."
         )
     for name in sorted(adapted):
         wanted = shapes[f"{name}.weight"]

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 IMPORTED = (
-    "import a folder of one .npy a clip with `avem cache import --cache {store} --stream {name}=FOLDER`, or fill it with "
-    "`avem extract CLIPS --for {model} --cache {store} --fill-missing zeros`"
+    "import a folder of one .npy a clip with `avem cache import --cache {store} --stream {name}=FOLDER`, or fill it "
+    "with `avem extract CLIPS --for {model} --cache {store} --fill-missing zeros`"
 )
 """What to do about a stream that no released encoder makes."""
 SIDE_STREAMS: dict[Side, tuple[str, ...]] = {"video": (FRAME, FACE, MOTION), "audio": (SOUND,)}
@@ -73,8 +73,8 @@ class EmotionLlama(FamilyModel):
             )
         if len(tokenizer) != table.num_embeddings:
             raise CheckpointError(
-                f"The language model knows {table.num_embeddings} tokens and its tokenizer {len(tokenizer)}; give Llama "
-                f"weights and a tokenizer of one vocabulary, in one folder."
+                f"The language model knows {table.num_embeddings} tokens and its tokenizer {len(tokenizer)}; give "
+                f"Llama weights and a tokenizer of one vocabulary, in one folder."
             )
         self.config = config
         self.projections = Projections(sizes)
