@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from avem.train.answers import score_answers
     from avem.train.checkpoints.load import load_model
     from avem.train.model.audiovisual import AudiovisualLM
     from avem.train.model.config import AudiovisualConfig
@@ -29,6 +30,7 @@ __all__ = [
     "SupervisedConfig",
     "cache_logprobs",
     "load_model",
+    "score_answers",
     "train_preferences",
     "train_supervised",
 ]
@@ -41,6 +43,7 @@ _HOMES = {
     "SupervisedConfig": "settings.config",
     "cache_logprobs": "preference",
     "load_model": "checkpoints.load",
+    "score_answers": "answers",
     "train_preferences": "preference",
     "train_supervised": "supervised",
 }

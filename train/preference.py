@@ -19,7 +19,7 @@ from avem.train.run.training import run_training
 from avem.train.settings.config import PreferenceConfig
 
 if TYPE_CHECKING:
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class PreferenceTraining:
         return PreferenceObjective(examples, session.builder, constants, self.config)
 
 
-def train_preferences(config: PreferenceConfig, model: AudiovisualLM | None = None) -> Path:
+def train_preferences(config: PreferenceConfig, model: FamilyModel | None = None) -> Path:
     """Train a model on preferences; see `avem.train.run.training.run_training`."""
     return run_training(PreferenceTraining(config), model)
 
 
-def cache_logprobs(config: PreferenceConfig, model: AudiovisualLM | None = None) -> int:
+def cache_logprobs(config: PreferenceConfig, model: FamilyModel | None = None) -> int:
     """Compute the constant scores of every row and keep them in the store.
 
     Returns:

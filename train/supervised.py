@@ -17,7 +17,7 @@ from avem.train.run.training import run_training
 from avem.train.settings.config import SupervisedConfig
 
 if TYPE_CHECKING:
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,6 @@ class SupervisedTraining:
         return SupervisedObjective(examples, session.builder)
 
 
-def train_supervised(config: SupervisedConfig, model: AudiovisualLM | None = None) -> Path:
+def train_supervised(config: SupervisedConfig, model: FamilyModel | None = None) -> Path:
     """Train a model on questions with answers; see `avem.train.run.training.run_training`."""
     return run_training(SupervisedTraining(config), model)

@@ -210,10 +210,7 @@ class FeaturePredictor:
     def _calls(self, rows: Sequence[int | None]) -> Iterator[list[int]]:
         """Indices of the clips that go through one call, in order."""
         some = next((int(row) for row in np.flatnonzero(self.available["video"])), None)
-        if some is None:  # sound alone is short
-            usual = POSITIONS_PER_CALL // SOUNDS_PER_CALL
-        else:
-            usual = self._positions(some)
+        usual = POSITIONS_PER_CALL // SOUNDS_PER_CALL if some is None else self._positions(some)
         call: list[int] = []
         filled = 0
         for number, row in enumerate(rows):

@@ -16,7 +16,7 @@ from avem.reading import read_json
 from avem.train.checkpoints.load import base_of, finished, load_model, read_settings
 from avem.train.families.avere.checkpoint import IGNORED
 from avem.train.families.avere.export import save_avere
-from avem.train.model.audiovisual import AudiovisualLM
+from avem.train.families.base import FamilyModel
 from avem.train.model.lora import load_adapter
 from avem.train.model.saving import ADAPTER_TYPE
 from avem.weights import read_tensors
@@ -76,7 +76,7 @@ def merge_model(source: str | Path, directory: Path, options: MergeOptions | Non
     return directory
 
 
-def _load(folder: Path, options: MergeOptions) -> tuple[AudiovisualLM, str | Path]:
+def _load(folder: Path, options: MergeOptions) -> tuple[FamilyModel, str | Path]:
     """The model with its adapter in float32, and the base at the bottom of the pile of adapters."""
     if (folder / "config.json").is_file():
         model = load_model(folder)

@@ -22,7 +22,7 @@ def fill(
     """Move a checkpoint's tensors into a module whose parameters have no storage yet, one tensor at a time.
 
     Args:
-        module: An `AudiovisualLM` made under `init_empty_weights`, and found fitting by `check_shapes`.
+        module: A model made under `init_empty_weights`, and found fitting by `check_shapes`.
         folder: The checkpoint.
         names: From the checkpoint's names to the module's; tensors of other names are left alone.
         device: Where the tensors go.
@@ -51,7 +51,7 @@ def check_shapes(
     """Refuse a checkpoint whose tensors are not those of a module.
 
     Args:
-        module: An `AudiovisualLM`; a tied output layer may be absent from the file.
+        module: A model; a tied output layer may be absent from the file.
         folder: The checkpoint, for the message.
         shapes: Of its tensors, by name.
         names: From the checkpoint's names to the module's.

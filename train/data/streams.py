@@ -200,6 +200,8 @@ def _placed(
 ) -> Sequence[Tensor]:
     """Arrays of several clips, one a clip, moved together where they are one."""
     if isinstance(values, Tensor):
-        moved = values if device is None and dtype is None else values.to(device or values.device, dtype, non_blocking=True)
+        moved = (
+            values if device is None and dtype is None else values.to(device or values.device, dtype, non_blocking=True)
+        )
         return moved.unbind()
     return [value.to(device or value.device, dtype, non_blocking=True) for value in values]

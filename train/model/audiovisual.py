@@ -85,10 +85,7 @@ class AudiovisualLM(FamilyModel):
     @property
     def streams(self) -> tuple[FamilyStream, ...]:
         """One stream a side, of any encoder; a store may lack either."""
-        return tuple(
-            FamilyStream(side, side, side, width=self._width(side) or None, required=False)
-            for side in SIDES
-        )
+        return tuple(FamilyStream(side, side, side, width=self._width(side) or None, required=False) for side in SIDES)
 
     @property
     def context_length(self) -> int:

@@ -70,9 +70,7 @@ def embed_media(model: FamilyModel, bank: MediaBank) -> MediaTokens:
     return MediaTokens(bank.atoms, media)
 
 
-def by_shape(
-    features: Sequence[torch.Tensor], project: Callable[[torch.Tensor], torch.Tensor]
-) -> list[torch.Tensor]:
+def by_shape(features: Sequence[torch.Tensor], project: Callable[[torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
     """Tokens `[W, H]` of each of some features, those of one shape in one call.
 
     Args:

@@ -38,9 +38,7 @@ def add_lora(model: FamilyModel, rank: int = 8, scale: float = 4.0, *, dropout: 
     model.merge()
     model.requires_grad_(False)
     alpha: Any = rank * scale  # peft's annotation says int, its arithmetic takes any number
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, task_type="CAUSAL_LM", **model.lora_targets()
-    )
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, task_type="CAUSAL_LM", **model.lora_targets())
     with torch.random.fork_rng(devices=[]), quiet_peft():
         torch.manual_seed(seed)
         model.attach_adapter(get_peft_model(model.language_model, config))

@@ -20,6 +20,7 @@ from avem.cache import ScoreCache
 from avem.errors import DivergedError
 from avem.files import json_sha256
 from avem.progress import stage
+from avem.train.answers import score_specs
 from avem.train.data.examples import PreferenceExample
 from avem.train.data.features import ClipFeatures
 from avem.train.data.streams import ClipStreams
@@ -121,8 +122,7 @@ def _scored(
     for number, media in enumerate(features.stream(own)):
         with torch.no_grad(), autocast(session.config, accelerator.device):
             if own[number]:
-                sequences = [builder.sequence(spec, media) for spec in own[number]]
-                scores = model.response_logprobs(sequences)  # log pi_ref(y|a,v,x), or t(y) without media: [specs]
+                scores = score_specs(model, builder, own[number], media)  # log pi_ref(y|a,v,x) or t(y), [specs]
             elif is_sharded(model):
                 idle_pass(model)
         if own[number]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from avem.train.answers import score_specs
 from avem.train.data.examples import PreferenceExample
 from avem.train.losses import LogProbs, avem_dpo, implicit_rewards, modality_margin, response_margin, reward_margin
 from avem.train.packing.epoch import MicroBatch
@@ -15,7 +16,7 @@ from avem.train.packing.specs import Media, ScoreSpec, SequenceBuilder
 from avem.train.settings.config import PreferenceConfig
 
 if TYPE_CHECKING:
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 ANSWERS = ("w", "vr", "er", "irr", "w_given_l")
 """Scores of a row, by the name of the answer; `w_given_l` is y_w on the rejected input."""
@@ -54,7 +55,7 @@ class PreferenceObjective:
         """The number of rows: the loss is a mean over rows."""
         return len(batch)
 
-    def losses(self, model: AudiovisualLM, batch: MicroBatch, media: Media) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, model: FamilyModel, batch: MicroBatch, media: Media) -> tuple[Tensor, dict[str, Tensor]]:
         """Losses [B] and metrics [B] of a micro-batch."""
         config = self._config
         logprobs = self.logprobs(model, batch, media)
@@ -79,11 +80,11 @@ class PreferenceObjective:
             **{f"reward_{name}": reward for name, reward in rewards.items()},
         }
 
-    def logprobs(self, model: AudiovisualLM, batch: MicroBatch, media: Media) -> LogProbs:
+    def logprobs(self, model: FamilyModel, batch: MicroBatch, media: Media) -> LogProbs:
         """All scores of a micro-batch, each [B]; answers that the settings leave out are zero on every side."""
         examples = [self.rows[index] for index in batch]
         specs = list(dict.fromkeys(spec for example in examples for spec in example.specs))
-        policy = model.response_logprobs([self._builder.sequence(spec, media) for spec in specs])  # [distinct specs]
+        policy = score_specs(model, self._builder, specs, media)  # [distinct specs]
         index = {spec: number for number, spec in enumerate(specs)}
         fields: dict[str, Tensor] = {}
         for answer in ANSWERS:

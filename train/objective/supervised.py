@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from avem.train.answers import score_specs
 from avem.train.data.examples import InstructionExample
 from avem.train.packing.epoch import MicroBatch
 from avem.train.packing.specs import Media, SequenceBuilder
 
 if TYPE_CHECKING:
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 
 class SupervisedObjective:
@@ -32,7 +33,7 @@ class SupervisedObjective:
         """Answer tokens of these rows."""
         return sum(self._builder.answer_tokens(self.rows[index].spec) for index in batch)
 
-    def losses(self, model: AudiovisualLM, batch: MicroBatch, media: Media) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, model: FamilyModel, batch: MicroBatch, media: Media) -> tuple[Tensor, dict[str, Tensor]]:
         """Losses [B], summed over each row's answer tokens."""
-        sequences = [self._builder.sequence(self.rows[index].spec, media) for index in batch]
-        return -model.response_logprobs(sequences), {}
+        specs = [self.rows[index].spec for index in batch]
+        return -score_specs(model, self._builder, specs, media), {}

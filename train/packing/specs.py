@@ -87,9 +87,16 @@ class SequenceBuilder:
         """Whether prompts hold video and audio: they are shown, the model takes them, the store has features."""
         return bool(self._available["video"].any()), bool(self._available["audio"].any())
 
-    def needed(self, asked: Iterable[Side]) -> tuple[Side, ...]:
-        """The sides that a clip has to have for a question about some of them."""
-        return tuple(dict.fromkeys((*asked, *(self.streams.sides if self._model.whole_clips else ()))))
+    def lacking(self, row: int, asked: Iterable[Side] = ()) -> list[str]:
+        """What a clip lacks for a question about some sides: streams of those, or of all that are shown.
+
+        Args:
+            row: Of the store.
+            asked: Sides that the question is about; a model of whole clips needs the others too.
+        """
+        needed = dict.fromkeys((*asked, *(self.streams.sides if self._model.whole_clips else ())))
+        sides = [side for side in needed if not self._available[side][row]]
+        return [name for side in sides for name in self.streams.lacking(side, row) or [side]]
 
     def available(self, side: Side) -> npt.NDArray[np.bool_]:
         """Whether each clip has a side that prompts hold, bool `[clips]`."""
@@ -180,8 +187,8 @@ class SequenceBuilder:
 def _media_cuts(ids: Sequence[int]) -> tuple[Side, tuple[int, int]]:
     """Which side's media come first, and the indices after them and after all media.
 
-    The first cut lies before the other side's first piece, so that what comes before it depends on one side alone; it is
-    0 where there is one side or none.
+    The first cut lies before the other side's first piece, so that what comes before it depends on one side alone. Both
+    cuts are the same where there is one side, and 0 where there is none.
     """
     index = {
         side: [number for number, token in enumerate(ids) if token == placeholder]
@@ -190,7 +197,7 @@ def _media_cuts(ids: Sequence[int]) -> tuple[Side, tuple[int, int]]:
     there = sorted((side for side in SIDES if index[side]), key=lambda side: index[side][0])
     last = max((numbers[-1] + 1 for numbers in index.values() if numbers), default=0)
     if len(there) < 2:
-        return (there[0] if there else "video"), (0, last)
+        return (there[0] if there else "video"), (last, last)
     first, second = there
     return first, (max(number for number in index[first] if number < index[second][0]) + 1, last)
 

@@ -18,7 +18,7 @@ from avem.train.run.loop import Objective
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.families.base import FamilyModel
     from avem.train.run.session import Session
 
 Swapped = tuple[ScoreSpec, ScoreSpec, ScoreSpec]
@@ -34,7 +34,7 @@ class HeldOut:
     features: ClipFeatures
     session: Session
 
-    def __call__(self, model: AudiovisualLM) -> Mapping[str, float]:
+    def __call__(self, model: FamilyModel) -> Mapping[str, float]:
         """Measure; every process has to take part."""
         accelerator, rows = self.session.accelerator, self.objective.rows
         names = ("loss", *self.objective.metrics)
@@ -58,7 +58,7 @@ class Reliance:
     builder: SequenceBuilder
     features: ClipFeatures
 
-    def __call__(self, model: AudiovisualLM) -> Mapping[str, float]:
+    def __call__(self, model: FamilyModel) -> Mapping[str, float]:
         """Measure, row by row; every process does the same."""
         drops = []
         for row in self.rows:

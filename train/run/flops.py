@@ -12,7 +12,7 @@ import torch
 from avem.train.run.checkpoint import trained_parameters
 
 if TYPE_CHECKING:
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 PEAK_SIZES = {"cpu": 1024, "cuda": 8192}
 """Side of the square matrices whose product stands for a device's best."""
@@ -32,7 +32,7 @@ class StepCost:
     """Of one position that sees another, over all attention heads and layers."""
 
     @classmethod
-    def of(cls, model: AudiovisualLM) -> StepCost:
+    def of(cls, model: FamilyModel) -> StepCost:
         """Cost of a model whose trained parameters are marked.
 
         A linear weight is used once in the forward pass, once for the gradient of its input, and where it is trained

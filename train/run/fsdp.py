@@ -28,7 +28,7 @@ from avem.errors import SettingError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.families.base import FamilyModel
     from avem.train.packing.epoch import StepPlan
     from avem.train.settings.config import RunConfig
 
@@ -62,7 +62,7 @@ def fsdp_plugin(accelerator: Accelerator, config: RunConfig) -> FullyShardedData
     return plugin
 
 
-def shard(model: AudiovisualLM, plugin: FullyShardedDataParallelPlugin, device: torch.device) -> None:
+def shard(model: FamilyModel, plugin: FullyShardedDataParallelPlugin, device: torch.device) -> None:
     """Leave each process a shard of every weight of the language model; a pass gathers them layer by layer.
 
     Args:
@@ -113,7 +113,7 @@ def reshard(model: torch.nn.Module) -> None:
             part.reshard()
 
 
-def idle_pass(model: AudiovisualLM) -> Tensor:
+def idle_pass(model: FamilyModel) -> Tensor:
     """A loss of zero from the shortest pass that gathers the same weights as any other, a float32 scalar."""
     return 0.0 * model.response_logprobs([model.sequence("", "")]).sum()
 

@@ -34,12 +34,12 @@ from avem.train.run.stopping import StopRequest
 from avem.train.run.watch import Watch
 
 if TYPE_CHECKING:
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.families.base import FamilyModel
     from avem.train.run.session import Session
 
 logger = logging.getLogger(__name__)
 
-Check = Callable[["AudiovisualLM"], Mapping[str, float]]
+Check = Callable[["FamilyModel"], Mapping[str, float]]
 """Something measured at each checkpoint, by name; `held_loss` among them decides which checkpoint is the best."""
 
 
@@ -57,7 +57,7 @@ class Objective(Protocol):
     def normaliser(self, batch: Sequence[int]) -> float:
         """What a step of these rows divides its sums by: rows, or answer tokens."""
 
-    def losses(self, model: AudiovisualLM, batch: MicroBatch, media: Media) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, model: FamilyModel, batch: MicroBatch, media: Media) -> tuple[Tensor, dict[str, Tensor]]:
         """Differentiable losses [B], and detached metrics [B] whose sums are divided likewise."""
 
 

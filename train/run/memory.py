@@ -21,7 +21,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from avem.train.model.quantise import four_bit_bytes
 
 if TYPE_CHECKING:
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 ROOM = 0.9
 """Share of a device's memory that a run may be planned for; the rest is for its context and for fragments."""
@@ -78,7 +78,7 @@ class Kept:
         return self.outside + sum(self.layers)
 
 
-def weight_bytes(model: AudiovisualLM, *, four_bit: bool = False) -> int:
+def weight_bytes(model: FamilyModel, *, four_bit: bool = False) -> int:
     """Bytes of a model's parameters in their own number formats, with or without its linear layers in 4 bits."""
     packed: set[int] = set()
     if four_bit:
@@ -92,11 +92,11 @@ def weight_bytes(model: AudiovisualLM, *, four_bit: bool = False) -> int:
     )
 
 
-def make_weightless(model: AudiovisualLM) -> None:
+def make_weightless(model: FamilyModel) -> None:
     """Give a skeleton parameters that every operation takes and none computes with; what comes of them is alike.
 
     Args:
-        model: An `AudiovisualLM` on the device `meta`, which operations on several devices would refuse.
+        model: A model on the device `meta`, which operations on several devices would refuse.
     """
     made: dict[int, nn.Parameter] = {}
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -107,11 +107,11 @@ def make_weightless(model: AudiovisualLM) -> None:
                 setattr(module, name, made[id(old)])
 
 
-def count_kept(model: AudiovisualLM, forward: Callable[[], Tensor]) -> Kept:
+def count_kept(model: FamilyModel, forward: Callable[[], Tensor]) -> Kept:
     """Count what autograd keeps of a forward pass.
 
     Args:
-        model: An `AudiovisualLM`; its parameters are not counted.
+        model: A model; its parameters are not counted.
         forward: Runs the pass and gives what the backward pass would start from.
     """
     kept = Kept()
@@ -155,7 +155,7 @@ def count_kept(model: AudiovisualLM, forward: Callable[[], Tensor]) -> Kept:
 
 
 def estimate_memory(
-    model: AudiovisualLM,
+    model: FamilyModel,
     forward: Callable[[], Tensor],
     *,
     four_bit: bool = False,
@@ -167,7 +167,7 @@ def estimate_memory(
     """Add up what a run takes on each device.
 
     Args:
-        model: An `AudiovisualLM` prepared for training: what learns takes gradients, in float32.
+        model: A model prepared for training: what learns takes gradients, in float32.
         forward: Runs the largest micro-batch through it.
         four_bit: Whether its linear layers will be kept in 4 bits.
         checkpointed: Whether layers are computed again in the backward pass.

@@ -13,7 +13,7 @@ from avem.train.run.checkpoint import trained_parameters
 from avem.train.settings.config import RunConfig, Schedule
 
 if TYPE_CHECKING:
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 
 def rate_factor(step: int, total: int, warmup: float, schedule: Schedule) -> float:
@@ -36,7 +36,7 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["peak"] * factor
 
 
-def make_optimizer(model: AudiovisualLM, config: RunConfig) -> torch.optim.AdamW:
+def make_optimizer(model: FamilyModel, config: RunConfig) -> torch.optim.AdamW:
     """AdamW over what is trained; projectors at their own rate, decay on matrices only.
 
     Projectors are in groups of their own even at the same rate: the rest may be sharded over processes.

@@ -29,7 +29,7 @@ from avem.train.run.session import Session
 from avem.train.settings.config import RunConfig
 
 if TYPE_CHECKING:
-    from avem.train.model.audiovisual import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Training(Protocol[Example]):
         """What is minimised over some of the examples; scores that don't change are computed here."""
 
 
-def run_training(training: Training[Example], model: AudiovisualLM | None = None) -> Path:
+def run_training(training: Training[Example], model: FamilyModel | None = None) -> Path:
     """Train one kind of model on its rows.
 
     Args:
@@ -77,7 +77,7 @@ def run_training(training: Training[Example], model: AudiovisualLM | None = None
         return _run_owned(training, run, model)
 
 
-def _run_owned(training: Training[Example], run: RunDirectory, model: AudiovisualLM | None) -> Path:
+def _run_owned(training: Training[Example], run: RunDirectory, model: FamilyModel | None) -> Path:
     config = training.config
     run.check(config)  # again: an earlier owner may have begun a run meanwhile
     if run.final.is_dir() and run.spelt_alike(config):
@@ -105,7 +105,7 @@ def _run_owned(training: Training[Example], run: RunDirectory, model: Audiovisua
     return session.train(objective, plan, features, checks)
 
 
-def preview_training(training: Training[Example], model: AudiovisualLM | None = None) -> PlanSummary:
+def preview_training(training: Training[Example], model: FamilyModel | None = None) -> PlanSummary:
     """Check what training would, and say what it amounts to and takes of memory; no weight is read, no run begun."""
     rows = training.read()
     session = Session.open(training.config, model or load_skeleton(training.config.model))

@@ -21,7 +21,7 @@ from avem.cli import main
 from avem.errors import AvemError, CheckpointError, DataError, FingerprintError, PromptError, SettingError
 from avem.files import json_sha256, write_json_lines
 from avem.records import Emotion, Modality, PreferenceRow
-from avem.train import load_model
+from avem.train import load_model, score_answers
 from avem.train.checkpoints.load import load_skeleton
 from avem.train.checkpoints.merge import merge_model
 from avem.train.data.examples import preference_examples
@@ -162,6 +162,21 @@ def test_a_question_about_one_modality_replaces_its_streams(imported, store, tmp
     assert differ == expected
 
 
+def test_answers_are_scored_from_the_store_as_by_hand(imported, store):
+    model = load_model(imported, dtype=torch.float64)
+    asked = [("toy/001", "What?", "she smiles"), ("toy/004", "Why so?", "it costs $$ 5"), ("toy/001", "What?", "no")]
+    by_hand = [
+        model.sequence(
+            question, answer, streams={name: store.stream(name).rows(store.rows([clip_id]))[0] for name in STREAMS}
+        )
+        for clip_id, question, answer in asked
+    ]
+    with torch.no_grad():
+        expected = model.response_logprobs(by_hand, share_prefixes=False)
+        for share in (True, False):
+            torch.testing.assert_close(score_answers(model, store, asked, share), expected, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("further", [True, False])
 def test_training_exporting_and_importing_again_gives_one_model(imported, released, store, tmp_path, further):
     lora = {"lora_rank": RANK, "lora_scale": ALPHA / RANK} if further else {"lora_rank": 2}
@@ -296,6 +311,8 @@ def test_a_clip_without_one_of_its_streams(imported, tmp_path):
     for modality in (Modality.VISUAL, Modality.AUDIO):
         with pytest.raises(DataError, match=r"toy/002 has no motion/videomae features"):
             preference_examples(rows([modality]), lacking, builder, settings)
+    with pytest.raises(DataError, match=r"toy/002 has no motion/videomae features"):
+        score_answers(model, lacking, [("toy/002", "What?", "this")])
 
 
 def test_a_store_without_a_stream_names_the_command(imported, tmp_path):
