@@ -149,8 +149,8 @@ def check_llama(folder: Path, released: ReleasedCheckpoint, source: Path) -> Non
     if not rows == words == settings.get("vocab_size"):
         raise CheckpointError(
             f"The Llama in {folder} has embeddings of {rows} tokens, its config.json says "
-            f"{settings.get('vocab_size')}, and its tokenizer has {words}; give weights and tokenizer of the Llama that "
-            f"{source} was trained on."
+            f"{settings.get('vocab_size')}, and its tokenizer has {words}; give weights and tokenizer of the Llama "
+            f"that {source} was trained on."
         )
     if width != released.sizes.hidden:
         raise CheckpointError(
