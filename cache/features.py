@@ -18,6 +18,8 @@ from avem.cache.disk.ragged_readers import RaggedReader, RaggedRows, RaggedZarrR
 from avem.cache.disk.readers import ByteRangeRows, Int8Rows, RowReader, ZarrRows, read_in_parallel, row_buffer
 from avem.cache.disk.shards import RowError
 from avem.cache.disk.stream_shards import is_span
+from avem.cache.remote.ragged import RemoteRagged
+from avem.cache.remote.rows import RemoteRows
 from avem.cache.spec import StreamSpec, sized
 from avem.errors import SettingError, StoreError, UnknownClipError
 
@@ -44,6 +46,7 @@ class Stream:
         self._spec: StreamSpec | None = None
         self._readers: dict[str, RowReader] = {}
         self._ragged_readers: dict[str, RaggedReader] = {}
+        self._metadata: dict[str, dict[str, Any]] = {}
 
     @property
     def spec(self) -> StreamSpec:
@@ -143,8 +146,11 @@ class Stream:
         Raises:
             StoreError: The clip has no features in this stream, or its offsets are damaged.
         """
-        found = self._spans(self._checked([row]))[0]
-        return found.start, found.stop
+        return self.spans([row])[0]
+
+    def spans(self, rows: RowNumbers) -> list[tuple[int, int]]:
+        """First token of each row, and the one after its last; raises as `span`."""
+        return [(span.start, span.stop) for span in self._spans(self._checked(rows))]
 
     def pooled(self) -> npt.NDArray[np.float32]:
         """Pooled vectors, float32 [clips, D] of L2 norm 1; zero where a clip has none.
@@ -169,11 +175,20 @@ class Stream:
         Raises:
             StoreError: It is lost or damaged.
         """
+        if array in self._metadata:
+            return self._metadata[array]
         where = f"{self._store.location.url}/{self.name}/{array}"
         data = self._store.location.read(f"{self.name}/{array}/{layout.METADATA}")
         if data is None:
             raise StoreError(f"{where} has lost its {layout.METADATA}; the store is damaged there.")
-        return layout.parse_metadata(data, where)
+        metadata = layout.parse_metadata(data, where)
+        if self._store.location.remote is not None:
+            self._metadata[array] = metadata
+        return metadata
+
+    def forget(self) -> None:
+        """Forget what was read of arrays that may have changed since."""
+        self._metadata.clear()
 
     def array_rows(self, array: str) -> int:
         """For how many clips one of the stream's arrays, of a row each, was made."""
@@ -278,24 +293,30 @@ class Stream:
 
     def _reader(self, array: str) -> RowReader:
         if array not in self._readers:
-            folder, spec = self.shard_folder(array), self._array(array)
-            check = self._store.checks
-            self._readers[array] = (
-                ZarrRows(self._store.location, f"{self.name}/{array}")
-                if folder is None
-                else ByteRangeRows(folder, spec.rows_per_shard, 1 + len(spec.element_shape), check=check)
-            )
+            self._readers[array] = self._open_reader(array)
         return self._readers[array]
+
+    def _open_reader(self, array: str) -> RowReader:
+        location, spec, check = self._store.location, self._array(array), self._store.checks
+        name, axes = f"{self.name}/{array}", 1 + len(spec.element_shape)
+        if not is_byte_ranges(self.array_metadata(array)):
+            return ZarrRows(location, name)
+        if location.remote is not None:
+            return RemoteRows(location.remote, name, spec.rows_per_shard, axes, check=check)
+        return ByteRangeRows(location.folder / name, spec.rows_per_shard, axes, check=check)
 
     def _ragged_reader(self, array: str) -> RaggedReader:
         if array not in self._ragged_readers:
-            folder, spec = self.shard_folder(array), self._array(array)
-            self._ragged_readers[array] = (
-                RaggedZarrRows(self._store.location, f"{self.name}/{array}", spec)
-                if folder is None
-                else RaggedRows(folder, spec, check=self._store.checks)
-            )
+            self._ragged_readers[array] = self._open_ragged_reader(array)
         return self._ragged_readers[array]
+
+    def _open_ragged_reader(self, array: str) -> RaggedReader:
+        location, spec, name = self._store.location, self._array(array), f"{self.name}/{array}"
+        if not is_byte_ranges(self.array_metadata(array)):
+            return RaggedZarrRows(location, name, spec)
+        if location.remote is not None:
+            return RemoteRagged(location.remote, name, spec, check=self._store.checks)
+        return RaggedRows(location.folder / name, spec, check=self._store.checks)
 
     @contextmanager
     def _naming_damage(self) -> Iterator[None]:

@@ -30,6 +30,7 @@ from avem.cache.features import Stream
 from avem.cache.negatives.file import negatives_metadata, read_negatives
 from avem.cache.negatives.staleness import LABEL_COLUMNS, refuse_stale
 from avem.cache.records import KINDS, OK, DamagedFile, DamagedRow, Kind, StreamSpec
+from avem.cache.remote.read_cache import ReadCache
 from avem.cache.windows import named_windows
 from avem.errors import MissingFileError, StoreError, UnknownClipError
 from avem.guards.inside import outside_fault
@@ -62,7 +63,9 @@ class FeatureStore:
         self.refresh()
 
     @classmethod
-    def open(cls, path: str | Path, *, pin: bool = False, check: bool = True) -> FeatureStore:
+    def open(
+        cls, path: str | Path, *, pin: bool = False, check: bool = True, read_cache: str | ReadCache | None = None
+    ) -> FeatureStore:
         """Open a store for reading.
 
         Args:
@@ -70,15 +73,18 @@ class FeatureStore:
             pin: Return features in pinned memory, for copies to a GPU that don't wait.
             check: Compare rows and the manifest with their checksums. Without it damage is read as if it were data:
                 only for measuring, or right after `verify`.
+            read_cache: For a URL: size of a cache on a local disk, as `200GB` or `200GB:/fast/disk`; see
+                `avem.cache.remote.read_cache`. None: as the environment variable `AVEM_READ_CACHE` says.
 
         Raises:
             MissingFileError: There is nothing at the path.
             StoreError: It is not a feature store, is of a newer format, or its root, manifest or ledger can't be read.
         """
-        return cls(Location.parse(path), pin=pin, check=check)
+        return cls(Location.parse(path, read_cache), pin=pin, check=check)
 
-    def __reduce__(self) -> tuple[Callable[..., FeatureStore], tuple[str, bool]]:
-        return _open_again, (self.location.url, self.checks)
+    def __reduce__(self) -> tuple[Callable[..., FeatureStore], tuple[str, bool, ReadCache | None]]:
+        remote = self.location.remote
+        return _open_again, (self.location.url, self.checks, None if remote is None else remote.read_cache)
 
     def refresh(self) -> None:
         """See what has been committed since.
@@ -110,6 +116,8 @@ class FeatureStore:
         self._rows_by_id: RowsById | None = None
         entries = layout.stream_entries(self._attributes)
         self._streams = {name: self._streams.get(name) or Stream(self, entry) for name, entry in entries.items()}
+        for stream in self._streams.values():
+            stream.forget()
 
     @property
     def clips(self) -> pa.Table:
@@ -364,6 +372,6 @@ class FeatureStore:
         return damaged_files(self)
 
 
-def _open_again(url: str, check: bool) -> FeatureStore:
+def _open_again(url: str, check: bool, read_cache: ReadCache | None) -> FeatureStore:
     """What unpickling a store calls."""
-    return FeatureStore.open(url, check=check)
+    return FeatureStore.open(url, check=check, read_cache=read_cache)

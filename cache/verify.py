@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from avem.cache.disk.arrays import ArraySpec, shard_path, stream_arrays
+from avem.cache.disk.arrays import ArraySpec, is_byte_ranges, shard_path, stream_arrays
 from avem.cache.disk.layout import MANIFEST
 from avem.cache.disk.manifest import edited_rows, parse_manifest
 from avem.cache.disk.ragged import RaggedShardFile, Span
@@ -20,6 +20,9 @@ from avem.cache.disk.shards import RowError, ShardFile
 from avem.cache.disk.stream_shards import is_span
 from avem.cache.features import Stream
 from avem.cache.records import DamagedRow
+from avem.cache.remote.fetch import Fetcher
+from avem.cache.remote.ragged import RemoteRagged
+from avem.cache.remote.rows import RemoteRows
 from avem.errors import StoreError
 from avem.progress import Stage, stage
 
@@ -110,6 +113,9 @@ def _manifest_problems(store: FeatureStore) -> Iterator[tuple[int, str]]:
 def _array_problems(store: FeatureStore, stream: Stream, array: str, progress: Stage) -> Iterator[tuple[int, str]]:
     rows, spec = np.flatnonzero(stream.available), stream_arrays(stream.spec)[array]
     folder = stream.shard_folder(array)
+    if store.location.remote is not None and is_byte_ranges(stream.array_metadata(array)):
+        yield from _remote_problems(store.location.remote, stream, array, rows, progress)
+        return
     if folder is None:
         yield from _zarr_problems(store, stream, array, rows, progress)
         return
@@ -124,6 +130,8 @@ def _array_problems(store: FeatureStore, stream: Stream, array: str, progress: S
         progress.advance(len(mine))
 
 
+REMOTE_ROWS = 4096
+"""Rows behind a URL whose progress is shown at once."""
 LOST_SHARD = "has lost its shard {path}"
 DAMAGED_SHARD = "stands in {path}, which is truncated or has a damaged index"
 NO_OFFSETS = "can't be found without its offsets"
@@ -158,13 +166,34 @@ def _ragged_problems(path: Path, array: ArraySpec, index: int, rows: list[int], 
 
 def _offsets(stream: Stream, rows: list[int]) -> dict[int, Span]:
     """First token of each row and the one after its last; of rows whose offsets can't be read, nothing."""
-    found = {}
+    try:
+        return dict(zip(rows, stream.spans(rows), strict=True))
+    except StoreError:
+        found = {}
     for row in rows:
         try:
             found[row] = stream.span(row)
         except StoreError:
             continue
     return found
+
+
+def _remote_problems(
+    fetcher: Fetcher, stream: Stream, array: str, rows: npt.NDArray[np.int64], progress: Stage
+) -> Iterator[tuple[int, str]]:
+    """What is wrong with rows behind a URL, many of them asked for at once."""
+    name, spec = f"{stream.name}/{array}", stream_arrays(stream.spec)[array]
+    for part in np.array_split(rows, max(-(-len(rows) // REMOTE_ROWS), 1)):
+        if spec.ragged:
+            offsets = _offsets(stream, part.tolist())
+            spans = [RowSpan(row, *offsets[row]) for row in part.tolist() if row in offsets]
+            found = {row: NO_OFFSETS for row in part.tolist() if row not in offsets}
+            found |= RemoteRagged(fetcher, name, spec).problems(spans)
+        else:
+            reader = RemoteRows(fetcher, name, spec.rows_per_shard, 1 + len(spec.element_shape))
+            found = reader.problems(part, spec.element_bytes)
+        yield from sorted(found.items())
+        progress.advance(len(part))
 
 
 def _zarr_problems(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avem.commands.cache_copy import pull, push
 from avem.commands.cache_list import list_clips
 from avem.commands.logps import logps
 from avem.commands.negatives import negatives
@@ -25,6 +26,8 @@ cache_app = typer.Typer(no_args_is_help=True, help="Inspect, check and repair a 
 cache_app.command()(logps)
 cache_app.command()(negatives)
 cache_app.command("list")(list_clips)
+cache_app.command()(push)
+cache_app.command()(pull)
 
 
 @cache_app.command()

@@ -10,10 +10,10 @@ every shard of `sharding_indexed`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import google_crc32c
 import numpy as np
@@ -36,6 +36,15 @@ from avem.cache.disk.shards import (
 
 Span: TypeAlias = tuple[int, int]
 """First token of a row and the one after its last, counted from the first that its shard owns."""
+
+
+class RowSpan(NamedTuple):
+    """Where a row's tokens stand in the flat array."""
+
+    row: int
+    start: int
+    stop: int
+
 
 DISAGREE = "has offsets that disagree with its data in {path}"
 
@@ -138,6 +147,33 @@ def chunk_range(array: ArraySpec, span: Span) -> tuple[int, int]:
     return start // array.chunk, -(-stop // array.chunk)
 
 
+def copy_chunks(chunks: Iterable[RowBytes], out: RowBytes, chunk_bytes: int, *, check: bool) -> None:
+    """Copy a row out of its chunks.
+
+    Args:
+        chunks: Each with its checksum behind it; the last one is filled up behind the row's end.
+        out: uint8 [row bytes]; what stands in it is what was checked.
+        chunk_bytes: Bytes of a chunk without its checksum.
+        check: Whether to compare each chunk with its checksum.
+
+    Raises:
+        RowError: A chunk does not match its checksum. The row in it is 0.
+    """
+    done = 0
+    for chunk in chunks:
+        target = out[done : done + chunk_bytes]
+        done += len(target)
+        data, kept = chunk[: len(target)], chunk[len(target) :]
+        if not check:
+            np.copyto(target, data)
+            continue
+        checksum = checked_copy(data, target)
+        if len(kept) > CRC_BYTES:
+            checksum = int(google_crc32c.extend(checksum, kept[:-CRC_BYTES]))
+        if checksum != int.from_bytes(kept[-CRC_BYTES:].tobytes(), "little"):
+            raise RowError(0, MISMATCH)
+
+
 class RaggedShardFile:
     """An open shard of ragged rows; closes itself when nobody refers to it any more.
 
@@ -172,20 +208,7 @@ class RaggedShardFile:
             RowError: A chunk is missing, of another size, lies outside the file, or does not match its checksum. The
                 row in it is 0: a span does not know its row.
         """
-        chunk_bytes = self.array.chunk * self.array.element_bytes
-        done = 0
-        for chunk in self._raw_chunks(span):
-            target = out[done : done + chunk_bytes]
-            done += len(target)
-            data, kept = chunk[: len(target)], chunk[len(target) :]
-            if not check:
-                np.copyto(target, data)
-                continue
-            checksum = checked_copy(data, target)
-            if len(kept) > CRC_BYTES:
-                checksum = int(google_crc32c.extend(checksum, kept[:-CRC_BYTES]))
-            if checksum != int.from_bytes(kept[-CRC_BYTES:].tobytes(), "little"):
-                raise RowError(0, MISMATCH)
+        copy_chunks(self._raw_chunks(span), out, self.array.chunk * self.array.element_bytes, check=check)
 
     def raw(self, span: Span) -> bytes:
         """A row's chunks with the checksums that stand behind them, unchecked."""

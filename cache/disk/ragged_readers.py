@@ -6,25 +6,19 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from avem.cache.disk.arrays import ArraySpec, shard_path
 from avem.cache.disk.location import Location
 from avem.cache.disk.ragged import DISAGREE, RaggedShardFile
+from avem.cache.disk.ragged import RowSpan as RowSpan
 from avem.cache.disk.readers import BYTES_PER_THREAD, MOST_THREADS, OpenShards
 from avem.cache.disk.shards import RowBytes, RowError
+from avem.cache.remote.ragged import RemoteRagged
 from avem.errors import StoreError
 from avem.systems import usable_cores
-
-
-class RowSpan(NamedTuple):
-    """Where a row's tokens stand in the flat array."""
-
-    row: int
-    start: int
-    stop: int
 
 
 class RaggedReader(Protocol):
@@ -73,7 +67,7 @@ class RaggedRows:
 
 
 class RaggedZarrRows:
-    """Rows of a flat array through zarr-python: remote, compressed, or rearranged arrays.
+    """Rows of a flat array through zarr-python: compressed or rearranged arrays.
 
     Args:
         location: The store.
@@ -105,6 +99,9 @@ def read_ragged(reader: RaggedReader, spans: Sequence[RowSpan], outs: Sequence[R
     Raises:
         RowError: A row can't be read, or is not what was written.
     """
+    if isinstance(reader, RemoteRagged):  # asks for all at once by itself
+        reader.read_into(spans, outs)
+        return
     ends = np.cumsum([len(out) for out in outs], dtype=np.int64)
     total = int(ends[-1]) if len(ends) else 0
     threads = min(usable_cores(), MOST_THREADS, total // BYTES_PER_THREAD, len(spans))
