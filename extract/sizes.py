@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avem.cache import ClipRecord, StreamSpec
-from avem.cache.disk.arrays import chunk_tokens
 from avem.cache.spec import COMPANION_DTYPES, sized
 from avem.errors import MediaError
 from avem.extract.decode.decoded import MAX_SOUND_S, MIN_SOUND_S
@@ -103,7 +102,7 @@ def _measure(root: Path, record: ClipRecord) -> ClipSize | None:
 def row_bytes(spec: StreamSpec, tokens: int) -> int:
     """Bytes on disk of a row of so many tokens, with its pooled vector, companions and scale, without checksums."""
     if spec.ragged:
-        chunk = chunk_tokens(spec)
+        chunk = spec.chunk
         tokens = -(-tokens // chunk) * chunk  # a row fills whole chunks
     size = spec.row_bytes_of(tokens) + 4 * spec.pooled_dim
     if spec.dtype == "int8":
