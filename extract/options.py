@@ -120,7 +120,8 @@ class ExtractOptions:
             raise SettingError("--fps and --frames both say how many frames to take; give one of them.")
         if self.fill_missing not in (None, "zeros"):
             raise SettingError(f"--fill-missing takes zeros, not {self.fill_missing}.")
-        given = [name for name in ("fps", "frames", "min_pixels", "max_pixels", "fill_missing") if getattr(self, name) is not None]
+        settings = ("fps", "frames", "min_pixels", "max_pixels", "fill_missing")
+        given = [name for name in settings if getattr(self, name) is not None]
         if given and self.model is None:
             option = f"--{given[0].replace('_', '-')}"
             raise SettingError(f"{option} is a setting of the model that --for names; give --for MODEL as well.")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from avem.cache.decoders import DECODER
@@ -92,7 +92,7 @@ class HubertSound:
     def __init__(self, loaded: LoadedHubert, device: str, dtype: torch.dtype) -> None:
         if loaded.rate_hz != RATE_HZ:
             raise CheckpointError(f"This HuBERT takes sound at {loaded.rate_hz} Hz, and avem decodes it at {RATE_HZ}.")
-        loaded.module.to(torch.device(device), dtype)
+        nn.Module.to(loaded.module, device, dtype)  # the model's own has annotations that leave the device out
         self.loaded = loaded
         self.device, self.dtype = torch.device(device), dtype
         self.row_shape: RowShape = (loaded.width,)

@@ -185,14 +185,17 @@ def _slot(handle: StoreStream) -> str:
 def _fits(handle: StoreStream, stream: FamilyStream) -> bool:
     """Whether a store's stream can be a model's, and its fingerprint says nothing against it.
 
-    Imported features may not say which weights they come from.
+    Imported features may not say which weights they come from, and name their folder as the encoder.
     """
     if _slot(handle) != stream.slot:
         return False
     if isinstance(handle, SlotStream):
         return not stream.ragged and not stream.expect
-    says = {"encoder": handle.name.partition("/")[2], **handle.fingerprint}
-    agrees = all(says.get(name, value) == value for name, value in stream.expect.items())  # silence is no contradiction
+    says, encoder = handle.fingerprint, handle.name.partition("/")[2]
+    agrees = all(
+        says.get(name, value) == value or (name == "encoder" and encoder == value)  # silence is no contradiction
+        for name, value in stream.expect.items()
+    )
     held = set(stream.companions) <= handle.spec.companions.keys()
     return handle.spec.ragged == stream.ragged and agrees and held
 

@@ -19,8 +19,9 @@ from avem.cache import FeatureStore
 from avem.cache.filled import zero_fingerprint
 from avem.cli import main
 from avem.errors import AvemError, CheckpointError, DataError, FingerprintError, PromptError, SettingError
+from avem.evaluate.bench import bench_emorealm
 from avem.files import json_sha256, write_json_lines
-from avem.records import Emotion, Modality, PreferenceRow
+from avem.records import Emotion, InstructionRow, Modality, PreferenceRow, Question
 from avem.train import load_model, score_answers
 from avem.train.checkpoints.load import load_skeleton
 from avem.train.checkpoints.merge import merge_model
@@ -33,7 +34,8 @@ from avem.train.families.emotion_llama.projections import FACE, FRAME, MOTION, S
 from avem.train.model.lora import quiet_peft
 from avem.train.packing.specs import SequenceBuilder
 from avem.train.preference import train_preferences
-from avem.train.settings.config import PreferenceConfig
+from avem.train.settings.config import PreferenceConfig, SupervisedConfig
+from avem.train.supervised import train_supervised
 from tests.train.families.emotion_llama_kit import (
     ALPHA,
     EMOTIONS,
@@ -294,6 +296,35 @@ def test_card_and_configuration_say_which_streams_are_zeros(imported, tmp_path):
     again.check_features(SOUND, filled[SOUND])
     with pytest.raises(FingerprintError, match="face/mae"):
         again.check_features(FACE, "0" * 64)
+
+
+def test_supervised_training_preference_training_and_the_bench(imported, store, tmp_path):
+    settings = config(store, imported, tmp_path / "sft", max_steps=1, lora_rank=RANK, lora_scale=ALPHA / RANK)
+    shared = ("cache", "model", "device", "trackers", "lora_rank", "lora_scale")
+    kept = {name: getattr(settings, name) for name in shared}
+    data = tmp_path / "rows.jsonl"
+    made = [InstructionRow(one.row_id, one.clip_id, one.modality, one.task, one.question, one.chosen) for one in rows()]
+    write_json_lines(data, [row.to_json() for row in made])
+    learning = {"learning_rate": 1e-2, "max_steps": 1, "tune": "lora", "reliance_rows": 0}
+    sft = train_supervised(SupervisedConfig(data=data, out=tmp_path / "sft" / "run", **kept, **learning))
+    dpo = train_preferences(config(store, sft, tmp_path / "dpo", max_steps=1, lora_rank=2))
+    questions = [
+        Question(f"q{clip}", f"{clip:03d}.mp4", "reasoning_basic_audio", "Why?", ("(A) a cue", "(B) the wall"), "A")
+        for clip in range(3)
+    ]
+    results = [
+        bench_emorealm(load_model(path), store, questions, out_dir=tmp_path / path.name, max_new_tokens=2, resamples=10)
+        for path in (imported, dpo)
+    ]
+    answers = [read_answers(tmp_path / path.name) for path in (imported, dpo)]
+    assert len(answers[0]) == len(answers[1]) == 3 + 3 + 1  # by likelihood and generation; the text alone is one
+    assert not {record["key"] for record in answers[0]} & {record["key"] for record in answers[1]}
+    assert all(result is not None for result in results)
+    assert export_released(dpo, tmp_path / "back.pth").rank == RANK + 2
+
+
+def read_answers(folder: Path) -> list[dict]:
+    return [json.loads(line) for path in folder.rglob("answers.jsonl") for line in path.read_text().splitlines()]
 
 
 # ---- what is refused ------------------------------------------------------------------------------------------------

@@ -75,6 +75,7 @@ class EmotionConfig:
             if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
                 raise CheckpointError(f"{where}: {name} is {value!r}, which is of another type than is written there.")
         try:
-            return cls(**{name: tuple(one) if isinstance(one, list) else one for name, one in values.items()})
+            given: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in values.items()}
+            return cls(**given)
         except SettingError as error:
             raise CheckpointError(f"{where} does not describe an Emotion-LLaMA model: {error}") from error

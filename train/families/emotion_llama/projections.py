@@ -55,8 +55,8 @@ class ProjectionSizes:
                 f"{source}: llama_proj takes {widths['llama_proj']} channels, which are not whole tokens of the "
                 f"{frame} that cls_tk_llama_proj takes."
             )
-        vectors = [widths[VECTORS[name]] for name in (FACE, MOTION, SOUND)]
-        return cls(frame, widths["llama_proj"] // frame, *vectors, hidden=shapes["llama_proj"][0])
+        face, motion, sound = (widths[VECTORS[name]] for name in (FACE, MOTION, SOUND))
+        return cls(frame, widths["llama_proj"] // frame, face, motion, sound, shapes["llama_proj"][0])
 
 
 class Projections(nn.Module):
