@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 IMPORTED = (
-    "import a folder of one .npy a clip with `avem cache import --cache {store} --dataset NAME --stream {name}=FOLDER`, "
-    "or fill it with `avem extract CLIPS --for {model} --cache {store} --fill-missing zeros`"
+    "import a folder of one .npy a clip with `avem cache import --cache {store} --dataset NAME "
+    "--stream {name}=FOLDER`, or fill it with `avem extract CLIPS --for {model} --cache {store} --fill-missing zeros`"
 )
 """What to do about a stream that no released encoder makes."""
 SIDE_STREAMS: dict[Side, tuple[str, ...]] = {"video": (FRAME, FACE, MOTION), "audio": (SOUND,)}
