@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from avem.errors import MissingFileError
+from avem.errors import MissingFileError, SettingError
 from avem.guards.output_kinds import AVERE, MODEL
 from avem.guards.outputs import folder_target
 from avem.locate import locate_model
@@ -17,6 +17,7 @@ from avem.train.checkpoints.load import base_of, finished, load_model, read_sett
 from avem.train.families.avere.checkpoint import IGNORED
 from avem.train.families.avere.export import save_avere
 from avem.train.families.base import FamilyModel
+from avem.train.model.audiovisual import AudiovisualLM
 from avem.train.model.lora import load_adapter
 from avem.train.model.saving import ADAPTER_TYPE
 from avem.weights import read_tensors
@@ -67,6 +68,8 @@ def merge_model(source: str | Path, directory: Path, options: MergeOptions | Non
     model.merge()
     number_format = getattr(torch, options.dtype) if options.dtype else _stored_dtype(base)
     if options.layout == "avere":
+        if not isinstance(model, AudiovisualLM):
+            raise SettingError(f"AVERE's layout can't hold a {model.family} model; leave --layout at avem.")
         save_avere(model, directory, towers=options.towers or base, dtype=number_format)
         return directory
     settings = read_settings(folder) if (folder / "config.json").is_file() else {}

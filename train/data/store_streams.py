@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 MISSING = "The store {store} has no {name} features that {model} reads{why}; {hint}."
 MADE = "make them with `avem extract CLIPS --for {model} --cache {store}`"
 SEVERAL = (
-    "The store {store} has several streams that {model} could read as {name} ({found}); give it a store with one of "
-    "them."
+    "The store {store} has several streams that {model} could read as {name} ({found}); use a store with one of them."
 )
 
 

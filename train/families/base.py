@@ -1,8 +1,8 @@
 """The door for model families: what training, scoring, packing, constants, bench and probes ask of a model.
 
-A family is a subclass of `FamilyModel` and an entry in `avem.train.families.registry`. It states which streams it reads,
-how its prompt is laid out, how a side becomes tokens, and how the model is read and written. Everything else, from
-prefix sharing to resuming a run, is common. `docs/models.md` shows how to add one.
+A family is a subclass of `FamilyModel` and an entry in `avem.train.families.registry`. It states which streams it
+reads, how its prompt is laid out, how a side becomes tokens, and how the model is read and written. Everything else,
+from prefix sharing to resuming a run, is common. `docs/models.md` shows how to add one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import nn
 from avem.errors import CheckpointError, PromptError
 from avem.train.model import lora as adapters
 from avem.train.model import saving
+from avem.train.model.card import family_card
 from avem.train.model.embedding import MediaTokens, embed_atoms, embed_media, embedding_table
 from avem.train.model.generate import generate
 from avem.train.model.media import FamilyStream, Group, MediaEmbedding, Medium, Piece, Side, StreamRow, rows_of
@@ -35,7 +36,7 @@ class FamilyModel(nn.Module):
     """A language model that reads streams. Subclasses fill in what the family decides; the rest is common.
 
     Args:
-        language_model: What takes `inputs_embeds` and gives logits; a transformers model, or a module with its `config`,
+        language_model: What takes `inputs_embeds` and gives logits; a transformers model, or a module with `config`,
             `get_input_embeddings`, and layers that attend through transformers' attention interface.
         tokenizer: Its Hugging Face tokenizer.
     """
@@ -70,8 +71,8 @@ class FamilyModel(nn.Module):
 
         Args:
             side: Which side.
-            group: Its rows. Features and ragged companions may be on the device `meta`: only their shapes count, so that
-                a plan reads no features.
+            group: Its rows. Features and ragged companions may be on the device `meta`: only their shapes count, so
+                that a plan reads no features.
 
         Returns:
             Anything hashable; sides of equal layouts have the same prompts.
@@ -128,10 +129,6 @@ class FamilyModel(nn.Module):
         """
 
     @abstractmethod
-    def save_adapter(self, directory: str | Path, *, provenance: dict[str, Any] | None = None) -> None:
-        """Write what was trained beside its base; `config.json` has `model_type: avem-adapter` and `base`."""
-
-    @abstractmethod
     def load_trained(self, folder: Path, settings: Mapping[str, Any]) -> None:
         """Read what `save_adapter` wrote into this model, which is the base.
 
@@ -170,7 +167,10 @@ class FamilyModel(nn.Module):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """What `fingerprint` covers beside weights, language-model configuration and tokenizer, as JSON."""
+        """Everything that decides scores beside weights, language-model configuration and tokenizer, as JSON.
+
+        `fingerprint` covers it, and `config.json` of a run's `final/` holds it for `load_trained`.
+        """
 
     @abstractmethod
     def end_ids(self) -> set[int]:
@@ -240,6 +240,10 @@ class FamilyModel(nn.Module):
         given = call if positions is None else {"position_ids": positions, **call}
         logits: torch.Tensor = self.language_model(inputs_embeds=embeddings, logits_to_keep=keep, **given).logits
         return logits
+
+    def card(self, licence: str, provenance: dict[str, Any]) -> str:
+        """The model card's text, Markdown with the hub's metadata block."""
+        return family_card(self, licence, provenance)
 
     def check_length(self, tokens: int) -> None:
         """Refuse a sequence that does not fit.
@@ -403,6 +407,10 @@ class FamilyModel(nn.Module):
         if self._adapter:
             self.language_model = self.peft_model.merge_and_unload()
             self._adapter.clear()
+
+    def save_adapter(self, directory: str | Path, *, provenance: dict[str, Any] | None = None) -> None:
+        """Write the adapter, trained projectors and the base's path; see `avem.train.model.saving.save_adapter`."""
+        saving.save_adapter(self, Path(directory), provenance=provenance or {})
 
     def fingerprint(self) -> str:
         """SHA-256 over all weights (an adapter included), configuration, prompt format and tokenizer.

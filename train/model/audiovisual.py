@@ -16,6 +16,7 @@ from avem.errors import FingerprintError, PromptError
 from avem.train.families.base import FamilyModel
 from avem.train.families.generic.files import load_trained, read_config
 from avem.train.model import saving
+from avem.train.model.card import model_card
 from avem.train.model.config import AudiovisualConfig
 from avem.train.model.embedding import by_shape, embedding_table
 from avem.train.model.media import SIDES, FamilyStream, Group, MediaEmbedding, Piece, Side
@@ -182,10 +183,6 @@ class AudiovisualLM(FamilyModel):
             self, Path(directory), licence=licence, provenance=provenance or {}, language_model=language_model
         )
 
-    def save_adapter(self, directory: str | Path, *, provenance: dict[str, Any] | None = None) -> None:
-        """Write the adapter, trained projectors and the base's path; see `avem.train.model.saving.save_adapter`."""
-        saving.save_adapter(self, Path(directory), provenance=provenance or {})
-
     def load_trained(self, folder: Path, settings: Mapping[str, Any]) -> None:
         """Read what a run trained on this model; see `avem.train.families.generic.files.load_trained`."""
         load_trained(self, folder, settings)
@@ -193,6 +190,10 @@ class AudiovisualLM(FamilyModel):
     def adopt_settings(self, folder: Path, settings: Mapping[str, Any]) -> None:
         """Take over the configuration of a run on this model, without weights."""
         self.config = read_config(folder, settings)
+
+    def card(self, licence: str, provenance: dict[str, Any]) -> str:
+        """The model card's text; see `avem.train.model.card.model_card`."""
+        return model_card(self, licence, provenance)
 
     def identity(self) -> dict[str, Any]:
         """Projectors, prompt format and expected features."""

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from avem.train.families.base import FamilyModel
     from avem.train.model.audiovisual import AudiovisualLM
 
 CARD = """---
@@ -32,11 +33,30 @@ Load it with `avem.train.load_model`; the language model alone is the Hugging Fa
 {provenance}
 ```
 
-## Use
+{use}"""
+
+USE = """## Use
 
 For research on how models explain emotion in video and sound. It can be wrong, and it describes how someone appears,
 not what they feel: do not use it to judge people. The licence of the base model and of the training data applies too.
 """
+
+FAMILY_CARD = """---
+library_name: avem
+license: {licence}
+{base}tags: [audiovisual, emotion, multimodal]
+---
+# {family}
+
+A {language_model} that reads {streams} from a feature store. Load it with `avem.train.load_model`.
+
+## Provenance
+
+```json
+{provenance}
+```
+
+{use}"""
 
 
 def model_card(model: AudiovisualLM, licence: str, provenance: dict[str, Any]) -> str:
@@ -49,11 +69,36 @@ def model_card(model: AudiovisualLM, licence: str, provenance: dict[str, Any]) -
     """
     config = model.config.to_json()
     digests = {name: config[name] or "unknown" for name in ("video_fingerprint", "audio_fingerprint")}
-    is_hub_id = model.source.count("/") == 1 and not model.source.startswith((".", "/"))
     return CARD.format(
         **{**config, **digests},
         licence=licence,
-        base=f"base_model: {model.source}\n" if is_hub_id else "",
+        base=_base_line(model),
         language_model=type(model.language_model).__name__,
         provenance=json.dumps(provenance, indent=2, sort_keys=True),
+        use=USE,
     )
+
+
+def family_card(model: FamilyModel, licence: str, provenance: dict[str, Any]) -> str:
+    """The card of a model of any family.
+
+    Args:
+        model: The model.
+        licence: A Hugging Face licence identifier.
+        provenance: JSON values about data, settings and seeds.
+    """
+    return FAMILY_CARD.format(
+        family=model.family,
+        licence=licence,
+        base=_base_line(model),
+        language_model=type(model.language_model).__name__,
+        streams=", ".join(stream.name for stream in model.streams),
+        provenance=json.dumps(provenance, indent=2, sort_keys=True),
+        use=USE,
+    )
+
+
+def _base_line(model: FamilyModel) -> str:
+    """The hub's metadata about the base, where that is a model on the hub."""
+    is_hub_id = model.source.count("/") == 1 and not model.source.startswith((".", "/"))
+    return f"base_model: {model.source}\n" if is_hub_id else ""

@@ -21,7 +21,6 @@ from avem.errors import SettingError
 from avem.files import json_sha256, replace_directory
 from avem.guards.output_kinds import ADAPTER, MODEL
 from avem.sealed.checksums import check_folder, write_checksums
-from avem.train.model.card import model_card
 from avem.train.model.language_models import quiet_transformers
 from avem.train.model.quantise import is_four_bit
 
@@ -81,18 +80,18 @@ def save_model(
             "avere": model.avere_settings,
         }
         _write_json(folder / "config.json", settings)
-        (folder / "README.md").write_text(model_card(model, licence, provenance), encoding="utf-8")
+        (folder / "README.md").write_text(model.card(licence, provenance), encoding="utf-8")
         write_checksums(folder)
 
     replace_directory(directory, fill, MODEL)
     model.source = str(directory.resolve())
 
 
-def save_adapter(model: AudiovisualLM, directory: Path, *, provenance: dict[str, Any]) -> None:
+def save_adapter(model: FamilyModel, directory: Path, *, provenance: dict[str, Any]) -> None:
     """Write what a run trained beside its base: the adapter, if there is one, and the projectors that take gradients.
 
     Args:
-        model: An `AudiovisualLM` that was loaded from, or saved to, a folder.
+        model: A model that was loaded from, or saved to, a folder.
         directory: The new folder; an older result of a run there is replaced whole.
         provenance: Settings and data of the run.
 
@@ -116,13 +115,12 @@ def save_adapter(model: AudiovisualLM, directory: Path, *, provenance: dict[str,
             "format_version": FORMAT_VERSION,
             "avem_version": __version__,
             "base": base,
-            "audiovisual": model.config.to_json(),
+            **model.identity(),
             "licence": licence,
             "provenance": provenance,
         }
         _write_json(folder / "config.json", settings)
-        card = model_card(model, licence, provenance)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "README.md").write_text(model.card(licence, provenance), encoding="utf-8")
         write_checksums(folder)
 
     replace_directory(directory, fill, ADAPTER)
