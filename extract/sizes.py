@@ -17,6 +17,8 @@ from avem.progress import stage
 MEASURED = 2_000
 """Clips whose headers are read; of more, so many spread over the dataset stand for all."""
 THREADS = 4
+WORTH = 0.95
+"""Settings that save less than a twentieth are not shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def _measure(root: Path, record: ClipRecord) -> ClipSize | None:
 def row_bytes(spec: StreamSpec, tokens: int) -> int:
     """Bytes on disk of a row of so many tokens, with its pooled vector, companions and scale, without checksums."""
     if spec.ragged:
-        chunk = spec.chunk
+        chunk = spec.chunk or 1
         tokens = -(-tokens // chunk) * chunk  # a row fills whole chunks
     size = spec.row_bytes_of(tokens) + 4 * spec.pooled_dim
     if spec.dtype == "int8":
@@ -144,5 +146,5 @@ def stream_size(
     lengths = [number for size in measured if (number := tokens(size))]
     size = mean(tokens)
     less = {setting: mean(other) for setting, other in (smaller or {}).items()}
-    less = {setting: other for setting, other in less.items() if other < 0.99 * size}
+    less = {setting: other for setting, other in less.items() if other < WORTH * size}
     return StreamSize(spec.kind, spec.encoder, clips, sum(lengths) / max(len(lengths), 1), size, len(lengths), less)

@@ -19,7 +19,7 @@ from avem.errors import CheckpointError, SettingError
 from avem.extract.decode.pixels import CLIP_MEAN, CLIP_STD, preprocess_frames
 from avem.extract.decode.wants import Evenly, Pictures, Sound, Square, Wants
 from avem.extract.defaults import DEFAULT_DECODER
-from avem.extract.encoders.base import Decoded, FixedRows
+from avem.extract.encoders.base import Decoded, FixedRows, RowShape
 from avem.extract.encoders.checkpoints import read_json
 from avem.extract.encoders.languagebind import LanguageBindVideo, load_languagebind
 from avem.extract.encoders.whisper import (
@@ -55,7 +55,7 @@ class VideoEncoder(FixedRows):
         self.model = model.to(device=device, dtype=dtype)
         self.layer, self.device, self.dtype = layer, torch.device(device), dtype
         self.frames, self.size = config.num_frames, config.image_size
-        self.row_shape = (config.num_frames, config.tokens, config.hidden_size)
+        self.row_shape: RowShape = (config.num_frames, config.tokens, config.hidden_size)
         projection = model.visual_projection
         self.pooled_dim = config.hidden_size if projection is None else projection.out_features
         self.wants: Wants = Pictures(Evenly(self.frames), Square(self.size))
@@ -127,7 +127,7 @@ class AudioEncoder(FixedRows):
         self.module.to(device)
         self.device, self.dtype = torch.device(device), dtype
         self.samples = 2 * self.shape.n_audio_ctx * HOP_LENGTH
-        self.row_shape = (self.shape.n_audio_ctx, self.shape.n_audio_state)
+        self.row_shape: RowShape = (self.shape.n_audio_ctx, self.shape.n_audio_state)
         self.pooled_dim = self.shape.n_audio_state
         self.wants: Wants = Sound(self.samples)
 

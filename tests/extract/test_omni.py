@@ -21,7 +21,9 @@ from avem.extract.decode.wants import Evenly, Rate
 from avem.extract.encoders.omni.audio import load_omni_audio
 from avem.extract.encoders.omni.settings import picture_settings
 from avem.extract.encoders.omni.vision import load_omni_vision, patches_of
+from avem.extract.repair import repair
 from avem.hub.omni import OmniFolder
+from tests.extract.long_kit import write_long
 from tests.extract.omni_kit import CONFIGS, FAMILY, PATCH, WIDTH, own_sound, thinker, write_full, write_thinker
 
 MODELS = list(CONFIGS)
@@ -345,9 +347,13 @@ def test_a_dry_run_needs_no_weights_and_says_what_less_would_save(models, make_c
     grid = Fitted(32, 128 * 32**2, 768 * 32**2).size(4, 720, 1280)
     tokens = 2 * grid[0] * grid[1] // 32**2
     assert size.tokens_a_clip == tokens
-    assert list(size.smaller) == ["--max-pixels 393216", "--max-pixels 196608"]
-    assert "--max-pixels 393216" in report.summary
-    assert "tokens" in report.summary
+    assert list(size.smaller) == [f"--max-pixels {tokens * 32**2}" for tokens in (512, 256, 128, 64)]
+    for setting, bytes_a_clip in size.smaller.items():
+        less = options(folder, dry_run=True, max_pixels=int(setting.split()[1]))
+        smaller = extract(tmp_path / "data", tmp_path / "store", less).sizes["video"]
+        assert smaller.bytes_a_clip == bytes_a_clip < size.bytes_a_clip
+        assert f"With {setting}:" in report.summary
+    assert f"{tokens:,} tokens" in report.summary
     assert not (tmp_path / "store").exists()
 
 
@@ -376,3 +382,27 @@ def test_the_budget_is_that_of_the_family(model_type, models):
     assert settings.cap_pixels_per_frame
     assert settings.sampling == Rate(2.0, 4, 768, 2)
     assert picture_settings(OmniFolder.open(models[model_type]), frames=5).sampling == Evenly(5)
+
+
+def test_damaged_rows_are_repaired_as_they_were_made(models, corpus, stores, tmp_path):
+    store = shutil.copytree(stores["qwen2_5_omni"], tmp_path / "store")
+    features = next(path for path in sorted((store / "video/qwen2_5_omni/features").glob("c.*")))
+    before = features.read_bytes()
+    features.write_bytes(bytes([before[0] ^ 1]) + before[1:])
+    unnamed = repair(store, ExtractOptions(workers=1, precision="float32"))
+    assert "--for" in next(iter(unnamed.left.values()))
+    report = repair(store, ExtractOptions(model=models["qwen2_5_omni"], workers=1, precision="float32"))
+    assert report.repaired == ["data/happy/0"]
+    assert not report.left
+    assert features.read_bytes() == before
+
+
+def test_windows_have_their_own_frames_and_sound(models, tmp_path):
+    write_long(tmp_path / "data/happy/talk.mov", seconds=45)
+    wanted = options(models["qwen3_omni_moe"], frames=8, long="windows", max_pixels=20_000)
+    extract(tmp_path / "data", tmp_path / "store", wanted)
+    store = FeatureStore.open(tmp_path / "store")
+    rows = store.rows(["data/happy/talk@0-30", "data/happy/talk@30-45"])
+    seconds = store.stream("video/qwen3_omni").companion("seconds_per_slot", rows)
+    assert seconds.tolist() == pytest.approx([2 * 30 / 8, 2 * 15 / 8], rel=0.02)
+    assert store.stream("audio/qwen3_omni").companion("mel_frames", rows).tolist() == [3000, 1500]
