@@ -26,7 +26,7 @@ from avem.extract.decode.wants import First, Pictures, Sound, Stretched, Wants
 from avem.extract.encoders.base import Decoded, Encoded, FixedRows, RowShape
 from avem.extract.encoders.eva import EvaSettings, EvaTower, load_eva
 from avem.extract.encoders.hubert import LoadedHubert, load_hubert
-from avem.extract.encoders.sources import Source
+from avem.extract.encoders.source import Source
 from avem.reading import read_json
 from avem.weights import read_safetensors
 
