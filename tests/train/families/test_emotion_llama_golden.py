@@ -184,6 +184,63 @@ def test_generation_equals_reference(imported, io, texts):
             assert ids == expected
 
 
+def test_losses_equal_reference(imported, io, texts):
+    model = load_model(imported)
+    with torch.no_grad():
+        sums = model.response_logprobs(sequences(model, io, texts))
+    counts = torch.tensor([len(io[f"train_positions_{row['row']}"]) for row in texts["rows"]])
+    close(-sums / counts, io["train_loss"], 1e-4)
+    close(-sums.sum() / counts.sum(), io["train_loss_batched"], 1e-4)
+    padded = io["train_batch_targets"].shape[1]
+    close(
+        -sums / (padded - 1), io["train_loss_none_batched"], 1e-4
+    )  # their reduction "none" divides by the padding too
+
+
+def test_padded_batches_hold_the_rows_by_themselves(imported, io, texts):
+    """The reference pads training rows on the right and prompts on the left; avem pads nothing."""
+    model = load_model(imported)
+    for number, sequence in enumerate(sequences(model, io, texts)):
+        size = int(io["train_batch_attention_mask"][number].sum())
+        row = model.embed(sequence)
+        assert size == len(row)
+        close(row, io["train_batch_embeds"][number, :size], 5e-5)
+    for row in texts["rows"]:
+        prompt = model.embed(model.prompt(row["question"], streams=of_row(io, row["row"]), **asked(row)))
+        mask, padded = io["gen_batch_attention_mask"][row["row"]], io["gen_batch_embeds"][row["row"]]
+        assert mask.tolist() == [0] * (len(mask) - len(prompt)) + [1] * len(prompt)
+        close(prompt, padded[-len(prompt) :], 5e-5)
+
+
+def test_logits_of_each_generated_token_equal_reference(imported, io, texts):
+    model = load_model(imported)
+    table = model.language_model.get_input_embeddings()
+    for row in texts["rows"]:
+        number = row["row"]
+        prompt = model.embed(model.prompt(row["question"], streams=of_row(io, number), **asked(row)))
+        new = io[f"gen_ids_{number}"][1:]
+        expected = io[f"gen_step_logits_{number}"]
+        with torch.no_grad():
+            fed = torch.cat([prompt, table(new[: len(expected) - 1])])[None]
+            logits = model.language_model(inputs_embeds=fed).logits[0]
+        close(logits[-len(expected) :], expected, 2e-4)
+        assert expected.argmax(-1).tolist() == new[: len(expected)].tolist()
+
+
+def test_the_demo_shows_zeros_for_face_and_motion(imported, io):
+    model = load_model(imported)
+    zeros = torch.zeros_like(io["utterance"][:1, 0])
+    shown = {FRAME: io["eva_tokens"][1:2], FACE: zeros, MOTION: zeros, SOUND: io["demo_sound_utterance"][None]}
+    tokens = model.media_tokens(shown)
+    close(tokens, io["demo_projected"], 5e-5)
+    close(io["demo_sound_utterance"], io["hubert_utterance_0"], 5e-5)
+    ids = io["demo_prompt_ids"]
+    table = model.language_model.get_input_embeddings()
+    embeddings = table(ids.clamp(min=0)).detach().clone()
+    embeddings[ids < 0] = tokens[0].detach()
+    close(embeddings, io["demo_embeds"], 5e-5)
+
+
 def test_gradients_equal_reference(imported, io, texts, folder):
     model = load_model(imported)
     model.add_lora(model.config.lora_rank, model.config.lora_scale)  # trains the released adapters further
