@@ -24,7 +24,6 @@ from avem import __version__
 from avem.errors import CheckpointError, MissingFileError, SettingError
 from avem.files import replace_directory
 from avem.guards.output_kinds import ADAPTER, MODEL
-from avem.reading import read_json
 from avem.sealed.checksums import write_checksums
 from avem.train.families.emotion_llama.adapters import PEFT_PREFIX, attach_adapters, fill_adapters
 from avem.train.families.emotion_llama.card import model_card
@@ -114,14 +113,17 @@ def write_parts(folder: Path, parts: ReleasedCheckpoint, config: EmotionConfig) 
     if parts.adapters:
         _save({f"{PEFT_PREFIX}{name}.weight": tensor for name, tensor in parts.adapters.items()}, folder / ADAPTERS)
         scaled: Any = config.lora_alpha  # peft's annotation says int
-        LoraConfig(
+        described = LoraConfig(
             r=config.lora_rank,
             lora_alpha=scaled,
             target_modules=list(config.lora_targets),
             task_type="CAUSAL_LM",
             base_model_name_or_path=LANGUAGE_MODEL,
             inference_mode=True,
-        ).save_pretrained(str(folder))
+        ).to_dict()
+        described["target_modules"] = sorted(described["target_modules"])  # a set, whose order is chance
+        text = json.dumps(described, indent=2, sort_keys=True, default=str)
+        (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
 
 
 def write_settings(
@@ -252,20 +254,6 @@ def load_parts(model: EmotionLlama, folder: Path, parts: ReleasedCheckpoint) -> 
     model.projections.load_state_dict(parts.projections, strict=False)
     if parts.adapters:
         model.attach_adapter(attach_adapters(model.language_model, parts, model.config.lora_alpha, folder))
-
-
-def read_folder_settings(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a folder.
-
-    Raises:
-        MissingFileError: There is none.
-        DataError: It is not a JSON object.
-    """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise MissingFileError(f"{folder} has no config.json, so it is not a model; give a model's folder.")
-    found: dict[str, Any] = read_json(path, dict)
-    return found
 
 
 def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
