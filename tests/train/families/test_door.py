@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -13,10 +13,19 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from avem.cache import ClipRecord, Companion, FeatureStore, RowDetails, StoreWriter, StreamSpec
 from avem.errors import CheckpointError, FingerprintError, PromptError, UnknownClipError
 from avem.evaluate.predict.feature_model import FeaturePredictor
+from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.probes.attention import attention_probe
+from avem.evaluate.probes.swap import swap_probe
 from avem.files import write_json_lines
 from avem.records import Modality, Question
-from avem.train import PreferenceConfig, load_model, score_answers, train_preferences
+from avem.train import (
+    PreferenceConfig,
+    SupervisedConfig,
+    load_model,
+    score_answers,
+    train_preferences,
+    train_supervised,
+)
 from avem.train.data.examples import preference_examples
 from avem.train.data.features import ClipFeatures
 from avem.train.data.noise import FeatureNoise, noise_row
@@ -29,7 +38,16 @@ from avem.train.packing.specs import ScoreSpec, SequenceBuilder
 from avem.train.prefix.tree import build_tree
 from avem.train.stages import preview_stage
 from tests.train.families.toy_family import PATCH, SOUND, STILL, toy
-from tests.train.training_kit import CLIPS, EMOTIONS, SILENT, negatives, preference_rows, write_negatives
+from tests.train.training_kit import (
+    CLIPS,
+    EMOTIONS,
+    SILENT,
+    instruction_rows,
+    make_kit,
+    negatives,
+    preference_rows,
+    write_negatives,
+)
 
 SIZES = [(2, 2, 3), (1, 1, 1), (3, 2, 2), (2, 1, 4), (1, 3, 3), (4, 1, 1), (2, 2, 2), (1, 2, 5)]
 """Slots, height and width of each clip; no two alike."""
@@ -281,6 +299,63 @@ def test_bench_and_probes_read_the_family(store):
     for number, item in enumerate(result.items):
         assert item.video_tokens == int(np.prod(SIZES[number])) + 1
         assert item.audio_tokens == SOUNDS[number]
+
+
+def test_the_swap_replaces_the_whole_other_side(store, tmp_path):
+    predictor = FeaturePredictor(toy(), store, "cloze", 1)
+    question = Question("q", "toy/001", "reasoning_basic_audio", "Which?", ("(A) x", "(B) yes"), "B")
+    with AnswerLog(tmp_path / "swap.jsonl") as log:
+        (item,) = swap_probe(predictor, [question], {"q": 1}, log, resamples=0).items
+    other = store.rows([item.adversary])[0]
+    streams, model = ClipStreams.of(predictor.model, store), predictor.model
+    audio = streams.read("audio", [1])[0]
+    for value, row in ((item.logprob, 1), (item.swapped, other)):
+        made = model.sequence("Which?", "yes", streams.read("video", [row])[0], audio)
+        begun = replace(made, ids=made.ids[:-1])  # without the end of the sequence
+        assert value == pytest.approx(model.response_logprobs([begun], share_prefixes=False).item(), abs=1e-9)
+
+
+def test_supervised_training_takes_the_family(store, folder, model_path):
+    rows = [row for row in instruction_rows() if row.modality == Modality.VISUAL]
+    write_json_lines(folder / "rows.jsonl", [row.to_json() for row in rows])
+    common, known = settings(folder, "sft", streams="video").to_json(), fields(SupervisedConfig)
+    given = {field.name: common[field.name] for field in known if field.name in common}
+    more = {"data": folder / "rows.jsonl", "tune": "none", "train_projectors": True, "pairing": "grouped"}
+    run = train_supervised(SupervisedConfig(**{**given, **more}))
+    losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0]
+    before, after = load_model(model_path).state_dict(), load_model(run).state_dict()
+    changed = {name.partition(".")[0] for name in after if not torch.equal(before[name], after[name])}
+    assert changed == {"patches", "still", "glow"}  # the video side's projectors and nothing else
+
+
+def test_the_known_families_score_through_the_same_door(tmp_path):
+    kit = make_kit(tmp_path)
+    model, known = load_model(kit.model, dtype=torch.float64), FeatureStore.open(kit.store)
+    assert model.family == "generic"
+    answers = [("toy/000", "Why?", "Joy."), (SILENT, "Why?", "Joy."), ("toy/000", "Why?", "Joy.")]
+    made = [
+        model.sequence("Why?", "Joy.", known.video([row])[0], known.audio([row])[0] if row == 0 else None)
+        for row in (0, CLIPS - 1, 0)
+    ]
+    wanted = model.response_logprobs(made, share_prefixes=False)
+    torch.testing.assert_close(score_answers(model, known, answers), wanted, atol=1e-9, rtol=0)
+
+
+def test_a_model_finds_its_stream_among_others_of_the_slot(store, folder, model_path, tmp_path):
+    """A store for two families: the toy takes its own ragged video, and a fixed one beside it changes nothing."""
+    both = make_store(tmp_path / "both")
+    writer = StoreWriter.open(tmp_path / "both")
+    stream = writer.stream(StreamSpec("video", "other", {"encoder": "other"}, (4, 3, 6), 4))
+    for shard in stream.pending():
+        count = len(shard.rows)
+        stream.write(shard, torch.ones(count, 4, 3, 6), torch.ones(count, 4), [RowDetails()] * count)
+    writer.finish()
+    both = FeatureStore.open(tmp_path / "both")
+    assert both.streams == ("video/toy", "frame/still", "audio/toy", "video/other")
+    model = toy()
+    torch.testing.assert_close(score_answers(model, both, ASKED[:3]), score_answers(model, store, ASKED[:3]))
+    assert ClipStreams(both).fingerprints().keys() == {"video"}  # of a family that reads fixed rows alone
 
 
 def test_generation_in_batches_equals_one_by_one_and_the_forward_pass(store):
