@@ -374,6 +374,14 @@ def test_the_command_takes_a_model(models, corpus, tmp_path, capsys):
     assert FeatureStore.open(tmp_path / "store").stream("video/qwen2_5_omni").rows([0])[0].shape[1] == WIDTH
 
 
+@pytest.mark.parametrize("most", [784, 20_000, 50_176, 100_352, 602_112])
+def test_no_frame_is_above_the_budget(most, models):
+    settings = picture_settings(OmniFolder.open(models["qwen2_5_omni"]), max_pixels=most)
+    for frames, height, width in ((4, 48, 64), (8, 224, 224), (60, 720, 1280), (768, 1080, 1920)):
+        tall, wide = settings.fitted.size(frames, height, width)
+        assert tall * wide <= most
+
+
 @pytest.mark.parametrize("model_type", MODELS)
 def test_the_budget_is_that_of_the_family(model_type, models):
     settings = picture_settings(OmniFolder.open(models[model_type]))
