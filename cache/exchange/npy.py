@@ -1,10 +1,10 @@
 """Stores from folders of one `.npy` per clip, as Emotion-LLaMA and its relatives keep their features.
 
-A folder is one encoder's output, `<clip>.npy` in it one clip's: a vector [C] or [1, C] for the whole clip, [T, C]
-with a vector a frame or step, or [T, N, C]. A folder becomes a stream of a name such as `face/mae`, which keeps
-vectors as [C] and sequences as [n, C] of any length. The kinds `video` and `audio` stand for a stream named after its folder, whose clips
-all have one shape, [T, N, C] or [S, C]. Labels come from a CSV file with the columns
-`clip_id` and `emotion` (and `split`, `source`), or from lines `<clip> <frames> <emotion>` as in Emotion-LLaMA's lists.
+A folder is one encoder's output, `<clip>.npy` in it one clip's: a vector [C] or [1, C] for the whole clip, [T, C] with
+a vector a frame or step, or [T, N, C]. A folder becomes a stream of a name such as `face/mae`, which keeps vectors as
+[C] and sequences as [n, C] of any length. The kinds `video` and `audio` stand for a stream named after its folder,
+whose clips all have one shape, [T, N, C] or [S, C]. Labels come from a CSV file with the columns `clip_id` and
+`emotion` (and `split`, `source`), or from lines `<clip> <frames> <emotion>` as in Emotion-LLaMA's lists.
 """
 
 from __future__ import annotations
