@@ -51,6 +51,8 @@ class ExtractOptions:
     """Pixels of a slot at most; None is the family's own."""
     cap_pixels: bool = True
     """Whether very long clips get smaller frames, so that a clip's tokens are bounded (`cap_pixels_per_frame`)."""
+    fill_missing: str | None = None
+    """`zeros`: fill the streams of a model whose encoders were never released; None leaves them to be imported."""
     dataset: str | None = None
     """Reader to use; None recognises the layout."""
     limit: int | None = None
@@ -116,7 +118,10 @@ class ExtractOptions:
             raise SettingError(f"--fps must be above 0 and at most {MOST_FPS}, not {self.fps:g}.")
         if self.fps is not None and self.frames is not None:
             raise SettingError("--fps and --frames both say how many frames to take; give one of them.")
-        given = [name for name in ("fps", "frames", "min_pixels", "max_pixels") if getattr(self, name) is not None]
+        if self.fill_missing not in (None, "zeros"):
+            raise SettingError(f"--fill-missing takes zeros, not {self.fill_missing}.")
+        settings = ("fps", "frames", "min_pixels", "max_pixels", "fill_missing")
+        given = [name for name in settings if getattr(self, name) is not None]
         if given and self.model is None:
             option = f"--{given[0].replace('_', '-')}"
             raise SettingError(f"{option} is a setting of the model that --for names; give --for MODEL as well.")

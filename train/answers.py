@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from avem.errors import DataError
 from avem.train.data.features import ClipFeatures
 from avem.train.packing.epoch import pack_specs
 from avem.train.packing.specs import Media, ScoreSpec, SequenceBuilder
@@ -60,6 +61,7 @@ def score_answers(
 
     Raises:
         UnknownClipError: The store does not hold a clip.
+        DataError: A clip lacks a stream, and the model takes whole clips only.
         FingerprintError: The store lacks a stream that the model needs, or the model was trained on other features.
         PromptError: A text holds a special token, or a sequence does not fit the context; the message names the clip.
 
@@ -75,6 +77,8 @@ def score_answers(
     specs = []
     rows = store.rows([clip for clip, _, _ in answers]).tolist()
     for row, (clip, question, answer) in zip(rows, answers, strict=True):
+        if lacking := builder.lacking(row):
+            raise DataError(f"The clip {clip} has no {lacking[0]} features, which the model needs; leave the clip out.")
         video, audio = (row if builder.available(side)[row] else None for side in ("video", "audio"))
         specs.append(ScoreSpec(question, answer, video, audio))
         builder.check(specs[-1:], f"Clip {clip}")

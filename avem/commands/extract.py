@@ -80,6 +80,13 @@ def extract(
             show_default="the model's",
         ),
     ] = None,
+    fill_missing: Annotated[
+        str | None,
+        typer.Option(
+            help="With --for: fill streams without a released encoder (Emotion-LLaMA's face and motion) with zeros.",
+            show_default="they are left to `avem cache import`",
+        ),
+    ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(help="Name of the dataset's layout, if it is not recognised.", show_default="recognised"),
@@ -150,6 +157,7 @@ def extract(
         frames=frames,
         min_pixels=min_pixels,
         max_pixels=max_pixels,
+        fill_missing=fill_missing,
         dataset=dataset,
         limit=limit,
         workers=workers,

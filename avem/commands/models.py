@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +15,12 @@ from avem.text.terminal import show
 if TYPE_CHECKING:
     from avem.locate import ModelLocation
 
-models_app = typer.Typer(help="Show the models that avem uses; merge trained weights.")
+import_app = typer.Typer(help="Make a model's folder from the files that its authors' tools use.", no_args_is_help=True)
+export_app = typer.Typer(help="Write a model in the layout of its authors' tools.", no_args_is_help=True)
+models_app = typer.Typer(help="Show the models that avem uses; import, merge and export models.")
 models_app.command()(merge)
+models_app.add_typer(import_app, name="import")
+models_app.add_typer(export_app, name="export")
 
 Hub = Annotated[
     bool, typer.Option("--hub/--no-hub", help="Look on the Hugging Face hub for models that are not on this machine.")
@@ -86,3 +91,75 @@ def _shortened(files: tuple[str, ...]) -> list[str]:
     """File names, with the shards of large weights as one."""
     shards = [name for name in files if "-of-" in name]
     return [name for name in files if name not in shards] + ([f"{shards[0]} to {shards[-1]}"] if shards else [])
+
+
+@import_app.command("emotion-llama")
+def import_emotion_llama(
+    out: Annotated[Path, typer.Argument(help="Folder to write; replaces a model that avem wrote there before.")],
+    llama: Annotated[Path, typer.Option(help="Folder of Llama-2-7b-chat in Hugging Face's layout.")],
+    checkpoint: Annotated[Path, typer.Option(help="The authors' checkpoint, such as Emoation_LLaMA.pth.")],
+    lora_alpha: Annotated[
+        float, typer.Option(help="Alpha of the adapters, which no file holds; the authors' settings say 16.")
+    ],
+    eva: Annotated[Path, typer.Option(help="EVA-CLIP-g's file, eva_vit_g.pth.")],
+    hubert: Annotated[Path, typer.Option(help="Folder of chinese-hubert-large.")],
+    eva_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON file with image_size, depth and num_heads of another EVA.", show_default="the released sizes"
+        ),
+    ] = None,
+    lora_rank: Annotated[
+        int | None,
+        typer.Option(help="Refuse a checkpoint whose adapters have another rank.", show_default="any rank"),
+    ] = None,
+) -> None:
+    """Import Emotion-LLaMA.
+
+    All files are copied into one folder.
+    """
+    from avem.guards.output_kinds import MODEL
+    from avem.guards.outputs import folder_target
+
+    folder_target(out, MODEL, reads=[llama, checkpoint, eva, hubert, eva_config], option="OUT")
+
+    from avem.extract.encoders.eva import EvaSettings, load_eva
+    from avem.extract.encoders.hubert import load_hubert
+    from avem.train.families.emotion_llama.importing import EncoderFacts, ReleasedFiles, import_released
+    from avem.train.families.emotion_llama.projections import FRAME, SOUND
+
+    tower, sound = load_eva(eva, EvaSettings.read(eva_config)), load_hubert(hubert)
+    encoders = {
+        FRAME: EncoderFacts(tower.weights_sha256, tower.shape.width),
+        SOUND: EncoderFacts(sound.weights_sha256, sound.width),
+    }
+    files = ReleasedFiles(llama, checkpoint, eva, hubert, eva_config, encoders)
+    config = import_released(files, out, lora_alpha=lora_alpha, lora_rank=lora_rank)
+    show(f"The model is in {out}: adapters of rank {config.lora_rank} and alpha {config.lora_alpha:g}.")
+
+
+@export_app.command("emotion-llama")
+def export_emotion_llama(
+    model: Annotated[str, typer.Argument(help="Folder of an Emotion-LLaMA model, or a run.")],
+    out: Annotated[Path, typer.Argument(help="The new .pth file.")],
+) -> None:
+    """Export Emotion-LLaMA.
+
+    The file holds what the authors' does: adapters and projections. What their loader will miss in it is said.
+    """
+    from avem.guards.inputs import need_model
+
+    need_model(model, "MODEL")
+
+    from avem.train.families.emotion_llama.export import export_released
+
+    report = export_released(model, out)
+    show(
+        f"The checkpoint is in {out}; set lora_r: {report.rank} and lora_alpha: {report.alpha:g} in the authors' tools."
+    )
+    show(f"Not in the file: {', '.join(report.missing)}.")
+    if report.surplus:
+        shown = ", ".join(report.surplus[:3]) + (
+            f" and {len(report.surplus) - 3} more" if len(report.surplus) > 3 else ""
+        )
+        show(f"In the file, and read by nothing: {shown}.")

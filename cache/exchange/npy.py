@@ -1,10 +1,10 @@
 """Stores from folders of one `.npy` per clip, as Emotion-LLaMA and its relatives keep their features.
 
-A folder is one encoder's output, `<clip>.npy` in it one clip's: a vector [C] for the whole clip, [T, C] with a vector a
-frame or step, or [T, N, C]. A folder becomes a stream of a name such as `face/mae`, which keeps vectors as [C] and
-sequences as [n, C] of any length. The kinds `video` and `audio` stand for a stream named after its folder, whose clips
-all have one shape, [T, N, C] or [S, C]. Labels come from a CSV file with the columns
-`clip_id` and `emotion` (and `split`, `source`), or from lines `<clip> <frames> <emotion>` as in Emotion-LLaMA's lists.
+A folder is one encoder's output, `<clip>.npy` in it one clip's: a vector [C] or [1, C] for the whole clip, [T, C] with
+a vector a frame or step, or [T, N, C]. A folder becomes a stream of a name such as `face/mae`, which keeps vectors as
+[C] and sequences as [n, C] of any length. The kinds `video` and `audio` stand for a stream named after its folder,
+whose clips all have one shape, [T, N, C] or [S, C]. Labels come from a CSV file with the columns `clip_id` and
+`emotion` (and `split`, `source`), or from lines `<clip> <frames> <emotion>` as in Emotion-LLaMA's lists.
 """
 
 from __future__ import annotations
@@ -187,6 +187,8 @@ def _spec(stream: str, folder: Path, files: Mapping[str, Path], dtype: str) -> S
         most = AXES.get(stream, MOST_AXES)
         raise DataError(f"None of the .npy files in {folder} holds a clip's features; they need 1 to {most} axes.")
     first = shapes[0]
+    if encoder and all(len(shape) <= 2 and shape[:-1] in ((), (1,)) for shape in shapes):
+        first = first[-1:]  # vectors, some of them saved as sequences of one
     ragged = bool(encoder) and len(first) == 2
     return StreamSpec(
         slot,
@@ -264,6 +266,8 @@ def _clip(file: Path, axes: int | None, spec: StreamSpec) -> npt.NDArray[np.floa
         return RowDetails("failed", features)
     if spec.ragged and features.ndim == 1:
         features = features[None]  # a vector among sequences is one of length 1
+    if len(spec.row_shape) == 1 and features.shape[:-1] == (1,):
+        features = features[0]
     if features.shape != spec.sized(len(features)):
         wanted = "[n, C] with C of " + str(spec.row_shape[-1]) if spec.ragged else spec.row_shape
         return RowDetails("failed", f"{file.name} is of shape {features.shape}, not {wanted}")

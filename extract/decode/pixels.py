@@ -1,4 +1,4 @@
-"""Frames to pixels as LanguageBind-Video expects them, in numpy alone so that decoding workers start fast."""
+"""Frames to pixels as the encoders expect them, without torch so that decoding workers start fast."""
 
 from __future__ import annotations
 
@@ -71,6 +71,31 @@ def preprocess_frames(frames: npt.NDArray[np.uint8], size: int) -> Floats:
     x = _blend(x[:, :, left], x[:, :, right], across[:, None])  # [T, S, S, 3]
     normalised = (x / np.float32(255.0) - np.asarray(CLIP_MEAN, np.float32)) / np.asarray(CLIP_STD, np.float32)
     return np.ascontiguousarray(normalised.transpose(3, 0, 1, 2), dtype=np.float32)
+
+
+def preprocess_square(frame: npt.NDArray[np.uint8], size: int) -> Floats:
+    """Scale one frame to a square, whatever its aspect, as Emotion-LLaMA does: bicubic, rounded to whole levels.
+
+    Pillow's bicubic smooths while it shrinks, which PyTorch's does not unless asked to.
+
+    Args:
+        frame: uint8 [H, W, 3], RGB.
+        size: Side S of the square that the encoder sees, in pixels.
+
+    Returns:
+        float32 [3, S, S] with CLIP's mean and standard deviation.
+
+    Raises:
+        MediaError: `frame` is not a uint8 array of that shape, or holds no pixels.
+    """
+    from PIL import Image
+
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3 or 0 in frame.shape:
+        raise MediaError(f"A frame must be uint8 [H, W, 3] with pixels, not {frame.dtype} {list(frame.shape)}.")
+    scaled = Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC)
+    x = np.asarray(scaled, np.float32) / np.float32(255.0)  # [S, S, 3]
+    normalised = (x - np.asarray(CLIP_MEAN, np.float32)) / np.asarray(CLIP_STD, np.float32)
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
 
 
 def _blend(low: npt.NDArray[Any], high: npt.NDArray[Any], share: Floats) -> Floats:

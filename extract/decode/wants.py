@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avem.extract.decode.decoded import Frames, Indices, frame_ids
-from avem.extract.decode.pixels import preprocess_frames
+from avem.extract.decode.pixels import preprocess_frames, preprocess_square
 
 
 class Sampling(Protocol):
@@ -103,6 +103,18 @@ class Square:
     def __call__(self, frames: Frames) -> npt.NDArray[np.float32]:
         """See `Prepare`."""
         return preprocess_frames(frames, self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretched:
+    """The first frame scaled to a square whatever its aspect, float32 [3, S, S]; see `preprocess_square`."""
+
+    size: int
+    """S, side of the square that the encoder sees."""
+
+    def __call__(self, frames: Frames) -> npt.NDArray[np.float32]:
+        """See `Prepare`."""
+        return preprocess_square(frames[0], self.size)
 
 
 @dataclass(frozen=True, slots=True)

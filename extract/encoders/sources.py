@@ -45,16 +45,36 @@ class Family:
     """Whether a folder is such a model, by its configuration alone."""
     sources: Callable[[Path, ExtractOptions], list[Source]]
     """The encoders of such a folder; imports what it needs when it is called."""
+    fills: bool = False
+    """Whether it reads streams that `--fill-missing` can fill."""
+
+
+def _refuse_sampling(path: Path, options: ExtractOptions, reads: str) -> None:
+    for name in ("fps", "frames", "min_pixels", "max_pixels"):
+        if getattr(options, name) is not None:
+            raise SettingError(f"{path} reads {reads}, which have no --{name.replace('_', '-')}.")
 
 
 def _avere(path: Path, options: ExtractOptions) -> list[Source]:
-    for name in ("fps", "frames", "min_pixels", "max_pixels"):
-        if getattr(options, name) is not None:
-            raise SettingError(f"{path} reads LanguageBind and Whisper, which have no --{name.replace('_', '-')}.")
+    _refuse_sampling(path, options, "LanguageBind and Whisper")
     return [_pair(slot, options) for slot in KINDS]
 
 
+def _is_emotion_llama(path: Path) -> bool:
+    from avem.extract.encoders.emotion_llama import is_emotion_llama
+
+    return is_emotion_llama(path)
+
+
+def _emotion_llama(path: Path, options: ExtractOptions) -> list[Source]:
+    from avem.extract.encoders.emotion_llama import emotion_llama_sources
+
+    _refuse_sampling(path, options, "the first frame and all sound")
+    return emotion_llama_sources(path, options)
+
+
 FAMILIES: tuple[Family, ...] = (
+    Family("Emotion-LLaMA", _is_emotion_llama, _emotion_llama, fills=True),
     Family("Qwen2.5-Omni, Qwen3-Omni", is_omni, _omni),
     Family("AVERE", is_avere, _avere),
 )
@@ -76,6 +96,8 @@ def find_sources(options: ExtractOptions) -> dict[str, Source]:
     if family is None:
         OmniFolder.open(path)  # says what is wrong with a folder that is nearly one
         raise CheckpointError(f"{path} is of no family that --for takes ({', '.join(one.name for one in FAMILIES)}).")
+    if options.fill_missing and not family.fills:
+        raise SettingError(f"{path} reads no stream that --fill-missing can fill; leave it out.")
     found = {source.slot: source for source in family.sources(path, options)}
     if options.streams_given is None:
         return found

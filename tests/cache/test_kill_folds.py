@@ -25,12 +25,12 @@ def test_kills_at_every_stage_of_a_fold(tmp_path):
     for run in range(3):
         path, before = tmp_path / f"{run}" / "cache", 0
         for _ in range(8):
-            deaths += died(start_writer(path, 12, suicide_after(chance.randrange(9000))))
+            deaths += died(start_writer(path, 12, suicide_after(chance.randrange(13000))))
             now = committed_rows(path)
             assert now >= before
             before = now
         assert not died(start_writer(path, 12))
-        assert committed_rows(path) == 24
+        assert committed_rows(path) == 36
         assert len(list(path.glob("clips*.parquet"))) == 3
         assert not list(path.rglob("*.tmp"))
     assert deaths > 8
@@ -49,5 +49,5 @@ def test_several_folding_writers_killed_at_random_moments(tmp_path):
         before = now
     assert deaths > 3
     assert not any([died(child) for child in [start_writer(path, 24) for _ in range(3)]])
-    assert committed_rows(path) == 48
+    assert committed_rows(path) == 72
     assert not list(path.rglob("*.tmp"))

@@ -58,6 +58,7 @@ def load_model(
         loader = _family_of(folder, settings).loader()
         model = loader.load(folder, settings, "cpu" if four_bit else device, dtype)
         if four_bit:
+            model.merge()  # released adapters, which have to be folded in while the weights are whole
             quantise_linears(model.language_model, device)
             model.to(device)
     model.source = str(path) if not Path(path).exists() else str(folder.resolve())

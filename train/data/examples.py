@@ -127,12 +127,11 @@ def _inputs(
                 f"Row {row.row_id} names the clip {row.clip_id}, which the store does not hold"
                 f"{f': {windows}' if windows else ''}."
             )
-        for side in row.modality.streams:
-            if not builder.available(side)[clip]:
-                raise DataError(
-                    f"Row {row.row_id} asks about {row.modality} input and its clip {row.clip_id} has no {side} "
-                    "features that the model can take; leave the row out."
-                )
+        if lacking := builder.lacking(clip, row.modality.streams):
+            raise DataError(
+                f"Row {row.row_id} asks about {row.modality} input and its clip {row.clip_id} has no {lacking[0]} "
+                "features that the model can take; leave the row out."
+            )
         video, audio = (clip if builder.available(side)[clip] else None for side in SIDES)
         inputs.append((clip, video, audio))
     return inputs

@@ -19,10 +19,8 @@ from avem.train.model.media import SIDES, FamilyStream, Side, StreamRow
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
 
-MISSING = (
-    "The store {store} has no {name} features that {model} reads{why}; make them with "
-    "`avem extract CLIPS --for {model} --cache {store}`."
-)
+MISSING = "The store {store} has no {name} features that {model} reads{why}; {hint}."
+MADE = "make them with `avem extract CLIPS --for {model} --cache {store}`"
 SEVERAL = (
     "The store {store} has several streams that {model} could read as {name} ({found}); use a store with one of them."
 )
@@ -155,7 +153,8 @@ def find_streams(
 
     def refuse(message: str, stream: FamilyStream, **more: str) -> FingerprintError:
         where = {"store": store.location.url, "model": model or "the model", "name": stream.name}
-        return FingerprintError(message.format(**where, **more))
+        hint = (stream.hint or MADE).format(**where)
+        return FingerprintError(message.format(**where, **more, hint=hint))
 
     for stream in streams:
         fit = [handle for handle in handles if _fits(handle, stream)]
@@ -183,13 +182,19 @@ def _slot(handle: StoreStream) -> str:
 
 
 def _fits(handle: StoreStream, stream: FamilyStream) -> bool:
-    """Whether a store's stream can be a model's: slot, raggedness, companions, and what its fingerprint has to say."""
+    """Whether a store's stream can be a model's, and its fingerprint says nothing against it.
+
+    Imported features may not say which weights they come from, and name their folder as the encoder.
+    """
     if _slot(handle) != stream.slot:
         return False
     if isinstance(handle, SlotStream):
         return not stream.ragged and not stream.expect
-    says = handle.fingerprint
-    agrees = all(says.get(name) == value for name, value in stream.expect.items())
+    says, encoder = handle.fingerprint, handle.name.partition("/")[2]
+    agrees = all(
+        says.get(name, value) == value or (name == "encoder" and encoder == value)  # silence is no contradiction
+        for name, value in stream.expect.items()
+    )
     held = set(stream.companions) <= handle.spec.companions.keys()
     return handle.spec.ragged == stream.ragged and agrees and held
 

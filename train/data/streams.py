@@ -104,6 +104,11 @@ class ClipStreams:
         masks = [np.asarray(self._found[name].available, dtype=np.bool_) for name in self.names(side)]
         return np.asarray(np.stack(masks).all(axis=0), dtype=np.bool_)
 
+    def lacking(self, side: Side, row: int) -> list[str]:
+        """Streams of a side that a clip does not have, of those that the store has."""
+        names = sorted(self.names(side) & self._found.keys())
+        return [name for name in names if not self._found[name].available[row]]
+
     def shapes(self, side: Side, row: int) -> Group:
         """A side of a clip without its features: shapes on the device `meta`, and its small companions."""
         return {stream.name: self._outlines[stream.name](row) for stream in self._of(side)}

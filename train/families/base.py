@@ -178,6 +178,9 @@ class FamilyModel(nn.Module):
 
     # ---- what a family may change ---------------------------------------------------------------------------------
 
+    whole_clips = False
+    """Whether a row is refused whose clip lacks a side that is shown, whatever the row asks about."""
+
     @property
     def positions(self) -> Positions:
         """Position ids; one axis that counts tokens unless the family says otherwise."""
@@ -452,7 +455,12 @@ class FamilyModel(nn.Module):
         encoded = self.checked(self.encode(question, answer, layouts.get("video"), layouts.get("audio"), **options))
         pieces: dict[Side, tuple[Piece, ...]] = {"video": encoded.video, "audio": encoded.audio}
         return ScoredSequence(
-            torch.tensor(encoded.ids), sides.get("video"), sides.get("audio"), encoded.response_start, pieces
+            torch.tensor(encoded.ids),
+            sides.get("video"),
+            sides.get("audio"),
+            encoded.response_start,
+            pieces,
+            encoded.uncounted,
         )
 
     def checked(self, encoded: EncodedPrompt) -> EncodedPrompt:

@@ -55,6 +55,8 @@ class FamilyStream:
     """Channels C, to choose among several streams that fit otherwise; None: any."""
     required: bool = True
     """Whether a store without it is refused (where the side is shown at all), or the side is left out of prompts."""
+    hint: str = ""
+    """What makes it, with `{store}`, `{model}` and `{name}`, if that is not `avem extract --for`."""
 
 
 @dataclass(frozen=True, slots=True)

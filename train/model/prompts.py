@@ -42,6 +42,8 @@ class EncodedPrompt:
     """What the first -200, the second, ... stand for."""
     audio: tuple[Piece, ...] = ()
     """What the first -300, the second, ... stand for."""
+    uncounted: frozenset[int] = frozenset()
+    """Indices of response tokens that are read and not scored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,18 +70,25 @@ def response_logprobs(
     media = model.project_bank(bank)
     for path in atoms:
         model.check_length(sum(media.size_of(atom) for atom in path))
-    starts = [sequence.response_start for sequence in sequences]
+    scored = [_scored(sequence) for sequence in sequences]
     if share_prefixes:
-        return _score_tree(model, atoms, starts, media)
-    return torch.cat([_score_one(model, path, start, media) for path, start in zip(atoms, starts, strict=True)])
+        return _score_tree(model, atoms, scored, media)
+    return torch.cat([_score_one(model, path, kept, media) for path, kept in zip(atoms, scored, strict=True)])
 
 
-def _score_tree(model: FamilyModel, atoms: list[list[int]], starts: list[int], media: MediaTokens) -> torch.Tensor:
+def _scored(sequence: ScoredSequence) -> list[int]:
+    """Indices of the response tokens that count."""
+    return [index for index in range(sequence.response_start, len(sequence.ids)) if index not in sequence.uncounted]
+
+
+def _score_tree(
+    model: FamilyModel, atoms: list[list[int]], scored: list[list[int]], media: MediaTokens
+) -> torch.Tensor:
     """Score all sequences in one packed row."""
     _check_layers(model.language_model)
     inputs = [path[:-1] for path in atoms]  # nothing is predicted from the last token
     tree = build_tree(inputs, media.size_of)
-    targets = find_targets(tree, atoms, starts, media)
+    targets = find_targets(tree, atoms, scored, media)
     attention = tree_attention(tree, model.device)
     row = [atom for number in tree.order for atom in tree.nodes[number].atoms]
     positions = tree_positions(model.positions, tree, media.piece_of)  # as in each sequence by itself
@@ -107,13 +114,14 @@ def _check_layers(language_model: PreTrainedModel) -> None:
         raise SettingError(OTHER_LAYERS.format(type(language_model).__name__))
 
 
-def _score_one(model: FamilyModel, atoms: list[int], start: int, media: MediaTokens) -> torch.Tensor:
+def _score_one(model: FamilyModel, atoms: list[int], scored: list[int], media: MediaTokens) -> torch.Tensor:
     """Score one sequence by itself: `[1]`."""
     embeddings = embed_atoms(model, atoms[:-1], media)[None]  # [1, S - 1, H]
-    count = len(atoms) - start
-    tokens = atoms[start:]
-    length = embeddings.shape[1]
-    targets = Targets(list(range(length - count, length)), list(range(count)), tokens, [0] * count)
+    count, length = len(scored), embeddings.shape[1]
+    after = len(atoms) - length  # from an index among the atoms to one among the positions, behind all media
+    targets = Targets(
+        [index - after for index in scored], list(range(count)), [atoms[index] for index in scored], [0] * count
+    )
     logits = model.logits(
         embeddings,
         torch.tensor(targets.positions, device=model.device),
@@ -124,25 +132,26 @@ def _score_one(model: FamilyModel, atoms: list[int], start: int, media: MediaTok
     return _sum_logprobs(logits, targets, 1)
 
 
-def find_targets(tree: PrefixTree, atoms: list[list[int]], starts: list[int], media: MediaTokens) -> Targets:
+def find_targets(tree: PrefixTree, atoms: list[list[int]], scored: list[list[int]], media: MediaTokens) -> Targets:
     """Find the packed position that predicts each response token.
 
     Args:
         tree: Tree of the sequences without their last atom.
         atoms: The complete sequences.
-        starts: Index of each sequence's first response atom.
+        scored: Indices of each sequence's response atoms that count.
         media: Gives the size of each atom.
     """
     index: dict[int, int] = {}
     rows, tokens, owners = [], [], []
-    for owner, (path, start) in enumerate(zip(atoms, starts, strict=True)):
+    for owner, (path, indices) in enumerate(zip(atoms, scored, strict=True)):
+        wanted = set(indices)
         for number in tree.path(tree.leaves[owner]):
             node = tree.nodes[number]
             position = node.start
             for offset, atom in enumerate(node.atoms):
                 position += media.size_of(atom)
                 target = node.first_atom + offset + 1
-                if target >= start:
+                if target in wanted:
                     rows.append(index.setdefault(position - 1, len(index)))
                     tokens.append(path[target])
                     owners.append(owner)

@@ -36,6 +36,8 @@ class ScoredSequence:
     """Index in `ids` of the first response token; `len(ids)` for a prompt without response."""
     pieces: Mapping[Side, Sequence[Piece]] | None = None
     """What each side's placeholders stand for, in order; None where that follows from the features' shapes."""
+    uncounted: frozenset[int] = frozenset()
+    """Indices of response tokens that are read and not scored; a family says which."""
 
     def __post_init__(self) -> None:
         ids = torch.as_tensor(self.ids, dtype=torch.int64, device="cpu")

@@ -87,6 +87,17 @@ class SequenceBuilder:
         """Whether prompts hold video and audio: they are shown, the model takes them, the store has features."""
         return bool(self._available["video"].any()), bool(self._available["audio"].any())
 
+    def lacking(self, row: int, asked: Iterable[Side] = ()) -> list[str]:
+        """What a clip lacks for a question about some sides: streams of those, or of all that are shown.
+
+        Args:
+            row: Of the store.
+            asked: Sides that the question is about; a model of whole clips needs the others too.
+        """
+        needed = dict.fromkeys((*asked, *(self.streams.sides if self._model.whole_clips else ())))
+        sides = [side for side in needed if not self._available[side][row]]
+        return [name for side in sides for name in self.streams.lacking(side, row) or [side]]
+
     def available(self, side: Side) -> npt.NDArray[np.bool_]:
         """Whether each clip has a side that prompts hold, bool `[clips]`."""
         return self._available[side]
@@ -138,7 +149,8 @@ class SequenceBuilder:
         tokens = self._tokens(spec)
         video = None if spec.video is None else media.video[spec.video]
         audio = None if spec.audio is None else media.audio[spec.audio]
-        return ScoredSequence(tokens.ids, video, audio, tokens.encoded.response_start, tokens.pieces)
+        encoded = tokens.encoded
+        return ScoredSequence(tokens.ids, video, audio, encoded.response_start, tokens.pieces, encoded.uncounted)
 
     def _tokens(self, spec: ScoreSpec) -> _Tokens:
         video, audio = self._layout("video", spec.video), self._layout("audio", spec.audio)

@@ -256,7 +256,8 @@ def prepare_model(model: FamilyModel, config: RunConfig) -> None:
         model: As loaded; LoRA adapters are added if asked for.
         config: Settings.
     """
-    model.merge()
+    if config.tune != "lora":
+        model.merge()  # `add_lora` folds in what it does not train further
     model.requires_grad_(False)
     if config.tune == "lora":
         model.add_lora(config.lora_rank, config.lora_scale, seed=config.seed)

@@ -146,3 +146,16 @@ def test_failures_of_another_stream_are_not_counted(tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     assert run(["cache", "import", "--video-npy", "video", "--cache", "cache"], monkeypatch, capsys)[0] == 3
     assert run(["cache", "import", "--audio-npy", "audio", "--cache", "cache"], monkeypatch, capsys) == (0, "")
+
+
+def test_vectors_saved_as_sequences_of_one_are_vectors(tmp_path):
+    """Some tools save a clip's vector as [1, C]; a folder of nothing else is no stream of sequences."""
+    values = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    for number, name in enumerate("abc"):
+        for folder, array in (("face", values[number] if name == "b" else values[number][None]), ("long", values)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            np.save(tmp_path / folder / f"{name}.npy", array)
+    store = import_npy({"face/mae": tmp_path / "face", "motion/long": tmp_path / "long"}, tmp_path / "cache")
+    assert store.stream("face/mae").spec.row_shape == (5,)
+    assert np.array_equal(store.stream("face/mae").rows([0, 1, 2]).numpy(), values.astype(np.float16))
+    assert store.stream("motion/long").spec.row_shape == (None, 5)
