@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
+from avem.tools.project.benchmarks import omni_kit
+from avem.tools.project.benchmarks.omni_step import CACHED, TOWERS, plain_side
 from avem.tools.project.benchmarks.plain_step import PlainStep, with_plain_adapters
+from avem.tools.project.benchmarks.step import Bench
+from avem.tools.project.benchmarks.step_kit import Shape
 from avem.train.data.rows import read_preferences
 from avem.train.objective.constants import score_constants
 from avem.train.objective.preference import PreferenceObjective
@@ -52,3 +58,15 @@ def test_plain_and_packed_steps_agree(tmp_path, cached):
     assert step() == pytest.approx(losses.mean().item(), rel=1e-5)
     for name, gradient in gradients.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_sides_of_the_omni_step_have_one_loss(tmp_path):
+    """Towers in the loop, cached scores and features, and avem's packed step, on a Qwen2.5-Omni-shaped model."""
+    kit = omni_kit.make_kit(tmp_path, Shape(448, 1, 2, 1, 5, 4), (4, 6))
+    bench = Bench.open(kit, "mutual")
+    bench.avem_side("mutual")()
+    for name in (TOWERS, CACHED):
+        plain_side(bench, kit, name, rows_per_batch=2)()
+    assert len(bench.losses) == 3
+    assert max(bench.losses.values()) - min(bench.losses.values()) < 1e-4
+    assert bench.losses[CACHED] != pytest.approx(2 * math.log(2), abs=1e-3)  # policy and reference differ

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
+import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,13 +18,13 @@ from typing import Any, cast
 import peft
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 from typer.testing import CliRunner
 
 from avem.cache import FeatureStore
 from avem.cli import app
-from avem.errors import FingerprintError
+from avem.errors import AvemError
 from avem.evaluate.emorealm.questions import read_questions
 from avem.files import write_json_lines
 from avem.records import Modality, PreferenceRow
@@ -122,7 +125,7 @@ def spread(rows: list[PreferenceRow]) -> list[PreferenceRow]:
     found = []
     for modality in (Modality.VISUAL, Modality.AUDIO, Modality.AUDIOVISUAL):
         own = [row for row in rows if row.modality == modality]
-        found += own[:: max(len(own) // 4, 1)][:4]
+        found += [replace(row, rejected_irrelevant="A wall.") for row in own[:: max(len(own) // 4, 1)][:4]]
     return found
 
 
@@ -253,6 +256,29 @@ def test_constant_scores_are_computed_once(chain: Chain, monkeypatch: pytest.Mon
     assert not computed
 
 
+@pytest.mark.parametrize("preset", ["avere-dpo", "naive-dpo", "only-irr", "vista-dpo"])
+def test_every_objective_takes_a_step(chain: Chain, preset: str) -> None:
+    """Presets that reject noise make it of rows of any length."""
+    run, model = chain.root / f"preset-{preset}", chain.sft / "final"
+    common = ("--cache", chain.store, "--model", model, "--prefs", chain.prefs, "--out", run, "--preset", preset)
+    avem("train", *common, *chosen_settings("max_steps=1", "learning_rate=1e-3"))
+    (loss,) = logged(run, "loss")
+    assert 0 < loss < 100
+    before, after = (load_model(folder, dtype=torch.float64) for folder in (model, run / "final"))
+    prompt = before.sequence("Why?", "Joy.", streams=shown(FeatureStore.open(chain.store), 0))
+    with torch.no_grad():
+        assert float(before.response_logprobs([prompt]) - after.response_logprobs([prompt])) != 0
+
+
+@pytest.mark.parametrize("streams", ["video", "audio"])
+def test_one_side_trains_alone(chain: Chain, streams: str) -> None:
+    rows, modality = chain.root / f"{streams}.jsonl", Modality.VISUAL if streams == "video" else Modality.AUDIO
+    write_json_lines(rows, [row.to_json() for row in chain.rows() if row.modality == modality])
+    config = chain.preferences(chain.root / f"only-{streams}", prefs=rows, streams=streams, max_steps=1)
+    (loss,) = logged(train_preferences(config), "loss")
+    assert 0 < loss < 100
+
+
 @pytest.mark.parametrize("style", ["letters", "cloze"])
 def test_the_benchmark_reads_the_store(chain: Chain, style: str) -> None:
     out = chain.root / f"bench-{style}"
@@ -301,10 +327,65 @@ def test_features_of_another_pixel_budget_are_refused(chain: Chain) -> None:
     common = ("--for", chain.base, "--fps", 2, "--max-pixels", 4 * 28**2, "--min-pixels", 28**2, "--workers", 1)
     avem("extract", chain.corpus.root, "--cache", other, *common)
     avem("cache", "negatives", "--cache", other, "--recipe", "hard", "--k", 2)
-    arguments = ["train", "--cache", other, "--model", chain.dpo / "final", "--prefs", chain.prefs]
-    arguments += ["--out", chain.root / "refused", "--set", "device=cpu", "--set", "trackers=none"]
-    ended = CliRunner().invoke(app, list(map(str, arguments)))
-    assert isinstance(ended.exception, FingerprintError)
-    assert "pixel budget" in str(ended.exception)
-    assert "\n" not in str(ended.exception)
-    assert not (chain.root / "refused" / "final").exists()
+    assert "pixel budget" in refused(chain, other, chain.dpo / "final", chain.root / "refused")
+
+
+def _config(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = folder / "config.json"
+    content = json.loads(path.read_text())
+    change(content["thinker_config"])
+    path.write_text(json.dumps(content))
+
+
+def _talker_alone(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in state.items() if name.startswith("talker.")}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _silent_template(folder: Path) -> None:
+    path = folder / "chat_template.jinja"
+    path.write_text(path.read_text().replace("<|audio_bos|><|AUDIO|><|audio_eos|>", ""))
+
+
+def _other_towers(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    changed = {name: value + 1 if "audio_tower" in name else value for name, value in state.items()}
+    save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+BAD_BASES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "talker alone": (_talker_alone, "no weights of a thinker, only of talker"),
+    "template without sound": (_silent_template, "no placeholder for audio that is token 259"),
+    "other placeholder ids": (
+        lambda folder: _config(folder, lambda thinker: thinker.update(video_token_index=262)),
+        r"no placeholder for video that is token 262 \(here '<\|IMAGE\|>'\)",
+    ),
+    "context shorter than a clip": (
+        lambda folder: _config(folder, lambda thinker: thinker["text_config"].update(max_position_embeddings=96)),
+        r"^Row \S+: .*fills \d+ positions, media included, and the context holds 96; extract the clip with fewer",
+    ),
+    "store of other towers": (_other_towers, r"no audio/qwen2_5_omni features that .*; make them with `avem extract"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_BASES)
+def test_a_base_that_can_not_be_trained_is_one_sentence(chain: Chain, fault: str, tmp_path: Path) -> None:
+    spoil, words = BAD_BASES[fault]
+    base = shutil.copytree(chain.base, tmp_path / "base")
+    spoil(base)
+    said = refused(chain, chain.store, base, tmp_path / "run")
+    assert re.search(words, said), said
+
+
+def refused(chain: Chain, store: Path, model: Path, out: Path) -> str:
+    """What `avem train` says when it refuses to train; it writes no model."""
+    arguments = ["train", "--cache", store, "--model", model, "--prefs", chain.prefs, "--out", out]
+    ended = CliRunner().invoke(app, [*map(str, arguments), "--set", "device=cpu", "--set", "trackers=none"])
+    error = ended.exception
+    assert isinstance(error, AvemError), error
+    assert error.exit_status == 2
+    assert "\n" not in str(error)
+    assert not (out / "final").exists()
+    assert not (out / "metrics.jsonl").exists()
+    return str(error)

@@ -178,6 +178,9 @@ class FamilyModel(nn.Module):
 
     # ---- what a family may change ---------------------------------------------------------------------------------
 
+    clip_advice = ""
+    """What to do about a clip that fills most of the context; empty for families whose clips are all equally long."""
+
     whole_clips = False
     """Whether a row is refused whose clip lacks a side that is shown, whatever the row asks about."""
 
@@ -256,16 +259,22 @@ class FamilyModel(nn.Module):
         """The model card's text, Markdown with the hub's metadata block."""
         return family_card(self, licence, provenance)
 
-    def check_length(self, tokens: int) -> None:
+    def check_length(self, tokens: int, media: int = 0) -> None:
         """Refuse a sequence that does not fit.
+
+        Args:
+            tokens: Its positions.
+            media: How many of them are media.
 
         Raises:
             PromptError: `tokens` exceeds the context; the message gives both counts.
         """
         if tokens > self.context_length:
+            long_clip = self.clip_advice and 2 * media > self.context_length
+            advice = self.clip_advice if long_clip else "shorten the question or the answer"
             raise PromptError(
                 f"The sequence fills {tokens} positions, media included, and the context holds "
-                f"{self.context_length}; shorten the question or the answer."
+                f"{self.context_length}; {advice}."
             )
 
     # ---- common to all --------------------------------------------------------------------------------------------
@@ -471,7 +480,8 @@ class FamilyModel(nn.Module):
             CheckpointError: The tokenizer gives ids that the language model does not know.
         """
         pieces = (*encoded.video, *encoded.audio)
-        self.check_length(len(encoded.ids) - len(pieces) + sum(piece.size for piece in pieces))
+        media = sum(piece.size for piece in pieces)
+        self.check_length(len(encoded.ids) - len(pieces) + media, media)
         known = embedding_table(self.language_model).num_embeddings
         if max(encoded.ids) >= known:
             raise CheckpointError(

@@ -45,7 +45,7 @@ class LoraProduct(torch.autograd.Function):
         rows, seen = gradient.reshape(-1, gradient.shape[-1]), x.reshape(-1, x.shape[-1])  # G [n, out], x [n, in]
         for_x = gradient @ torch.addmm(weight, up, down, alpha=ctx.scale) if ctx.needs_input_grad[0] else None
         for_down = ctx.scale * ((rows @ up).T @ seen)  # dL/dA = s (G B)^T x, [r, in]
-        for_up = ctx.scale * (rows.T @ (seen @ down.T))  # dL/dB = s G^T (x A^T), [out, r]
+        for_up = ctx.scale * ((seen @ down.T).T @ rows).T  # dL/dB = s G^T (x A^T), [out, r]; a CPU is slow on G^T
         return for_x, None, None, for_down, for_up, None
 
 

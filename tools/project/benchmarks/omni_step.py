@@ -148,10 +148,7 @@ def main(
         plain = [TOWERS, CACHED] if towers else [CACHED]
         sides |= {name: plain_side(bench, kit, name, rows_per_batch) for name in plain}
         seconds, busy = timed(sides, repeats)
-        tokens = (
-            bench.session.store.stream("video").lengths([0])[0],
-            bench.session.store.stream("audio").lengths([0])[0],
-        )
+        seen, heard = (bench.session.store.stream(side).lengths([0])[0] for side in ("video", "audio"))
     table = []
     for name in sides:
         ratios = [f"{seconds[o] / seconds[name]:.1f}x ({busy[o] / busy[name]:.1f}x)" for o in plain]
@@ -159,8 +156,8 @@ def main(
         difference = abs(bench.losses[name] - bench.losses[CACHED])
         table.append((name, taken, *ratios, f"{bench.losses[name]:.6f}", f"{difference:.1e}"))
     show(
-        f"One step on {clips * questions} rows, {questions} on a clip of {seen} video and {heard} audio tokens ({width} "
-        f"wide, {layers} layers, LoRA, float32; in brackets, processor time)",
+        f"One step on {clips * questions} rows, {questions} on a clip of {seen} video and {heard} audio tokens "
+        f"({width} wide, {layers} layers, LoRA, float32; in brackets, processor time)",
         ("side", "seconds (of processor)", *(f"{name} / side" for name in plain), "loss", "difference"),
         table,
     )

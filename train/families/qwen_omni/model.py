@@ -48,6 +48,8 @@ class QwenOmniModel(FamilyModel):
         CheckpointError: Tokenizer, template and configuration do not belong together.
     """
 
+    clip_advice = "extract the clip with fewer `--frames`, a smaller `--max-pixels` or `--long windows`"
+
     def __init__(
         self, language_model: ThinkerLanguageModel, tokenizer: PreTrainedTokenizerBase, folder: OmniFolder
     ) -> None:
