@@ -14,7 +14,7 @@ import pyarrow as pa
 from avem.cache.decoders import as_stored, with_decoder
 from avem.cache.disk import layout, ledger
 from avem.cache.disk.arrays import spec_attributes, spec_from_metadata, stream_arrays
-from avem.cache.disk.location import Location
+from avem.cache.disk.location import Location, as_url, is_url
 from avem.cache.disk.locks import store_lock
 from avem.cache.disk.manifest import (
     LEARNED_COLUMNS,
@@ -51,14 +51,26 @@ class StoreWriter:
         """Open a store to add to it, or make one where nothing is yet.
 
         Args:
-            path: The store's folder on this machine; its parents are made too.
+            path: The store's folder on this machine, whose parents are made too; or an `s3://` URL.
 
         Raises:
-            StoreError: The folder holds something else, the store is of a newer format, or it can't be written.
+            StoreError: There is something else, the store is of a newer format, or it can't be written.
         """
+        from avem.cache.remote.mirror import mirror_at
+        from avem.cache.remote.writing import RemoteWriter
+
+        if is_url(path):
+            return RemoteWriter.at(as_url(path))
         path = Path(path).expanduser()
-        if "://" in str(path) or ":/" in str(path):
-            raise StoreError(f"{path} is a URL; stores are written on a local disk and copied from there.")
+        if (mirror := mirror_at(path)) is not None:
+            return RemoteWriter(mirror)
+        cls.make(path)
+        cls.check_format(path)
+        return cls(path)
+
+    @staticmethod
+    def make(path: Path) -> None:
+        """Make a store on this machine, unless there is one; raises as `open`."""
         if not (path / layout.METADATA).is_file():
             refuse_foreign(path)
             attributes = {"avem": {"format_version": layout.FORMAT_VERSION, "roots": {}, "streams": {}}}
@@ -68,8 +80,11 @@ class StoreWriter:
                         layout.write_root(path, layout.group_metadata(attributes))
             except OSError as error:
                 raise StoreError(f"A feature store can't be made at {path}: {disk_reason(error)}.") from error
+
+    @staticmethod
+    def check_format(path: Path) -> None:
+        """Refuse a store on this machine that this avem can't write; raises as `open`."""
         layout.store_attributes(layout.read_metadata(path), str(path))
-        return cls(path)
 
     @property
     def clips(self) -> pa.Table:
