@@ -37,6 +37,9 @@ NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 SLOTS_TAKEN = ("ledger", "negatives", "logprobs", "clips")
 """Names in a store that are no slots."""
 
+CHUNK_BYTES = 2**17
+"""About how large the inner chunks of ragged rows are: each has a checksum and an entry in its shard's index."""
+
 LONGEST = 32_768
 """Most tokens of a ragged row unless a stream says otherwise."""
 
@@ -103,6 +106,8 @@ class StreamSpec:
     companions: Mapping[str, Companion] = field(default_factory=dict)
     longest: int = LONGEST
     """Most tokens of a row whose length differs by clip; longer rows fail."""
+    chunk: int = 0
+    """Tokens that share a checksum in rows whose length differs by clip; 0: a power of two of about 128 KiB."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -117,7 +122,7 @@ class StreamSpec:
         if self.dtype not in FEATURE_DTYPES:
             raise SettingError(f"Features are kept as {', '.join(FEATURE_DTYPES)}, not {self.dtype!r}.")
         sizes = [size for size in self.row_shape if size is not None]
-        if not sizes or min(*sizes, self.pooled_dim, self.rows_per_shard, self.longest) < 1:
+        if not sizes or min(*sizes, self.pooled_dim, self.rows_per_shard, self.longest) < 1 or self.chunk < 0:
             raise SettingError(
                 f"A stream needs at least one feature axis and positive sizes, not row_shape={self.row_shape}, "
                 f"pooled_dim={self.pooled_dim}, rows_per_shard={self.rows_per_shard}, longest={self.longest}."
@@ -126,11 +131,18 @@ class StreamSpec:
             raise SettingError(f"Rows of any length have the shape (None, C), not {self.row_shape}.")
         if self.dtype == "int8" and len(self.row_shape) < 2:
             raise SettingError("int8 keeps a scale for each token; a stream of one vector a clip needs another dtype.")
+        if self.ragged and not self.chunk:
+            object.__setattr__(self, "chunk", self._default_chunk())
         for name, companion in self.companions.items():
             if not NAME.fullmatch(name) or name in RESERVED:
                 raise SettingError(f"A companion can't be called {name!r}; use another name.")
             if companion.ragged and not self.ragged:
                 raise SettingError(f"The companion {name} follows the length of rows, and this stream's are all alike.")
+
+    def _default_chunk(self) -> int:
+        """A power of two of tokens: of about `CHUNK_BYTES`, and no more than the longest row needs."""
+        fitting = max(1, CHUNK_BYTES // self.row_bytes_of(1))
+        return min(1 << (fitting.bit_length() - 1), 1 << (self.longest - 1).bit_length())
 
     @property
     def name(self) -> str:
@@ -157,7 +169,7 @@ class StreamSpec:
 
     def bare(self) -> StreamSpec:
         """The same stream with the shard size of no particular store, to compare two descriptions."""
-        return replace(self, rows_per_shard=1, longest=1)
+        return replace(self, rows_per_shard=1, longest=1, chunk=1)
 
 
 def default_modality(slot: str) -> StreamModality:

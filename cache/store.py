@@ -19,9 +19,11 @@ from avem.cache.disk.manifest import (
     RESTORE,
     damaged_entries,
     empty_manifest,
+    is_stream_column,
     manifest_columns,
     manifest_table,
     parse_manifest,
+    row_count,
 )
 from avem.cache.features import RowNumbers as RowNumbers
 from avem.cache.features import Stream
@@ -168,7 +170,7 @@ class FeatureStore:
             name = f"{column}_status"
             if self._records:
                 table = self.clips
-            elif "/" in name:
+            elif is_stream_column(name):
                 table = self._columns(None)
             else:
                 table = self._columns([name])
@@ -183,8 +185,13 @@ class FeatureStore:
     def __len__(self) -> int:
         """Clips in the store, whether extracted or not."""
         if self._length is None:
-            self._length = len(self._columns(["check"]))
+            self._length = self._count()
         return self._length
+
+    def _count(self) -> int:
+        if self._damage is not None:
+            raise self._damage
+        return 0 if self._manifest is None else row_count(self._manifest, f"{self.location.url}/{layout.MANIFEST}")
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -320,6 +327,14 @@ class FeatureStore:
             StoreError: The store has no such stream, or a shard is damaged.
         """
         return self.stream(kind).pooled()
+
+    def int8_errors(self, kind: str) -> npt.NDArray[np.float32]:
+        """Relative error of each int8 row that is there, float32 [available]: RMS of the error over RMS of the values.
+
+        Raises:
+            StoreError: The store has no such stream, or a shard is damaged.
+        """
+        return self.stream(kind).int8_errors()
 
     def negatives(self, recipe: str, modality: str) -> npt.NDArray[np.int32]:
         """Mined negatives, int32 row numbers [clips, K], -1 where none was found.

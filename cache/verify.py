@@ -90,7 +90,12 @@ def readable_arrays(stream: Stream) -> list[str]:
 def rows_of_arrays(store: FeatureStore) -> int:
     """How many clips the arrays were made for, as far as their metadata can be read."""
     streams = map(store.stream, store.streams)
-    return max((stream.array_rows(name) for stream in streams for name in readable_arrays(stream)), default=0)
+    return max((stream.array_rows(name) for stream in streams for name in _clip_arrays(stream)), default=0)
+
+
+def _clip_arrays(stream: Stream) -> list[str]:
+    """The readable arrays that have a row for each clip."""
+    return [name for name in readable_arrays(stream) if not stream_arrays(stream.spec)[name].ragged]
 
 
 def _manifest_problems(store: FeatureStore) -> Iterator[tuple[int, str]]:

@@ -22,6 +22,7 @@ from avem.cache.disk.manifest import (
     Columns,
     append_clips,
     edited_rows,
+    is_stream_column,
     manifest_columns,
     manifest_table,
     read_manifest,
@@ -272,7 +273,7 @@ class StoreWriter:
                 if not 0 <= row < len(columns["clip_id"]):
                     raise UnknownClipError(f"{self.path} has no row {row}; it holds {len(columns['clip_id'])} clips.")
                 for name in columns:
-                    if name in LEARNED_COLUMNS or "/" in name:
+                    if name in LEARNED_COLUMNS or is_stream_column(name):
                         columns[name][row] = None
                     else:
                         columns[name][row] = PENDING if name.endswith("_status") else getattr(record, name)

@@ -133,6 +133,20 @@ def info(cache: StorePath = Path("./cache")) -> None:
 
 
 @cache_app.command()
+def upgrade(cache: StorePath = Path("./cache")) -> None:
+    """Bring a store of an older format to the newest, in place.
+
+    Reading does not need it. Only streams that the old format has no room for do.
+    """
+    need_store(cache)
+    from avem.cache import FeatureStore
+    from avem.cache.upgrade import upgrade as run
+
+    before, now = run(cache), FeatureStore.open(cache).format_version
+    show(f"{cache} was of format {before} and is of format {now}." if before < now else f"{cache} is of format {now}.")
+
+
+@cache_app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder for the HDF5 files.")], cache: StorePath = Path("./cache")
 ) -> None:

@@ -13,9 +13,6 @@ from avem.errors import StoreError
 STORED_DTYPES = {"bfloat16": "uint16"}
 """Zarr data types by what they hold: bfloat16 has none in the core specification and is kept as its bits."""
 
-CHUNK_BYTES = 2**17
-"""About how large the inner chunks of ragged rows are: each has a checksum and an entry in its shard's index."""
-
 
 @dataclass(frozen=True, slots=True)
 class ArraySpec:
@@ -76,19 +73,11 @@ ITEM_BYTES = {"int8": 1, "float16": 2, "uint16": 2, "int32": 4, "float32": 4, "i
 """Bytes of an element of each data type that avem writes."""
 
 
-def chunk_tokens(spec: StreamSpec) -> int:
-    """Tokens of an inner chunk of a ragged stream: a power of two, of about `CHUNK_BYTES` of features."""
-    fitting = max(1, CHUNK_BYTES // spec.row_bytes_of(1))
-    largest = 1 << (fitting.bit_length() - 1)
-    return min(largest, 1 << (spec.longest - 1).bit_length())
-
-
 def stream_arrays(spec: StreamSpec) -> dict[str, ArraySpec]:
     """Arrays of a stream by name."""
-    chunk = chunk_tokens(spec) if spec.ragged else 1
 
     def array(row_shape: RowShape, dtype: str) -> ArraySpec:
-        return ArraySpec(row_shape, STORED_DTYPES.get(dtype, dtype), spec.rows_per_shard, spec.longest, chunk)
+        return ArraySpec(row_shape, STORED_DTYPES.get(dtype, dtype), spec.rows_per_shard, spec.longest, spec.chunk or 1)
 
     arrays = {"features": array(spec.row_shape, spec.dtype), "pooled": array((spec.pooled_dim,), "float32")}
     if spec.dtype == "int8":
@@ -191,7 +180,7 @@ def spec_attributes(spec: StreamSpec) -> dict[str, Any]:
             name: {"row_shape": list(item.row_shape), "dtype": item.dtype} for name, item in spec.companions.items()
         }
     if spec.ragged:
-        described["longest"] = spec.longest
+        described |= {"longest": spec.longest, "chunk": spec.chunk}
     return {"avem": described}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import google_crc32c
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from avem.cache.disk.layout import LEDGER, MANIFEST
 from avem.cache.disk.manifest_file import (
@@ -77,14 +78,19 @@ def empty_manifest() -> pa.Table:
     return SCHEMA.empty_table()
 
 
+def is_stream_column(name: str) -> bool:
+    """Whether a column is of a stream that not every store has, such as `face_status`; absent cells are null."""
+    return name not in SCHEMA.names and name.endswith(("_status", "_decoder"))
+
+
 def stream_columns(names: Iterable[str]) -> list[str]:
-    """The columns of streams beyond the first of their slot, such as `video/qwen2_5_omni_status`, sorted."""
-    return sorted(name for name in names if "/" in name and name.endswith(("_status", "_decoder")))
+    """Those of some columns that belong to streams that not every store has, sorted."""
+    return sorted(filter(is_stream_column, names))
 
 
 def column_type(name: str) -> pa.DataType:
-    """Arrow's type of a column; those of further streams are text."""
-    return pa.string() if "/" in name else SCHEMA.field(name).type
+    """Arrow's type of a column."""
+    return pa.string() if is_stream_column(name) else SCHEMA.field(name).type
 
 
 def statuses(table: pa.Table, column: str) -> list[str]:
@@ -117,6 +123,18 @@ def parse_manifest(data: bytes, where: str, columns: Sequence[str] | None = None
         held = set(table.column_names)
         found = {name: table[name] if name in held else pa.nulls(rows, column_type(name)) for name in columns}
         return pa.table(found).cast(pa.schema([(name, column_type(name)) for name in columns]))
+    except PARQUET_ERRORS as error:
+        raise StoreError(f"The manifest {where} can't be read ({_reason(error)}); {RESTORE}.") from error
+
+
+def row_count(data: bytes, where: str) -> int:
+    """Clips in a manifest, by its footer.
+
+    Raises:
+        StoreError: It is not Parquet.
+    """
+    try:
+        return int(pq.read_metadata(pa.BufferReader(data)).num_rows)
     except PARQUET_ERRORS as error:
         raise StoreError(f"The manifest {where} can't be read ({_reason(error)}); {RESTORE}.") from error
 
@@ -192,7 +210,7 @@ def manifest_columns(table: pa.Table) -> Columns:
 def append_clips(columns: Columns, records: Sequence[ClipRecord]) -> None:
     """Add clips at the end, with nothing extracted yet."""
     for name, values in columns.items():
-        if name in LEARNED_COLUMNS or "/" in name:
+        if name in LEARNED_COLUMNS or is_stream_column(name):
             values.extend([None] * len(records))
         elif name.endswith("_status"):
             values.extend([PENDING] * len(records))
