@@ -64,7 +64,7 @@ class StoreWriter:
             return RemoteWriter.at(as_url(path))
         path = Path(path).expanduser()
         if (mirror := mirror_at(path)) is not None:
-            return RemoteWriter(mirror)
+            return RemoteWriter.at(mirror.url)
         cls.make(path)
         cls.check_format(path)
         return cls(path)
@@ -86,6 +86,9 @@ class StoreWriter:
     def check_format(path: Path) -> None:
         """Refuse a store on this machine that this avem can't write; raises as `open`."""
         layout.store_attributes(layout.read_metadata(path), str(path))
+
+    def settle(self) -> None:
+        """Wait until it is known which of the other writers have died: locks tell at once, claims in a bucket later."""
 
     @property
     def clips(self) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import cast
 
@@ -12,10 +13,12 @@ import pyarrow as pa
 
 from avem.cache import ClipRecord, StoreWriter
 from avem.cache.disk import layout
+from avem.cache.disk.location import as_url, is_url
 from avem.cache.disk.manifest import empty_manifest
 from avem.cache.negatives.staleness import stale_recipes
 from avem.cache.records import FAILED, ClipFailure, Kind
 from avem.cache.relabel import CELLS, corrections
+from avem.cache.remote.mirror import Mirror, mirror_of
 from avem.errors import DataError
 from avem.extract import long_clips, plan
 from avem.extract.datasets import find_reader, read_dataset
@@ -54,9 +57,10 @@ def extract(
     """
     options = options or ExtractOptions()
     start = time.perf_counter()
-    root, store_path = Path(root).expanduser(), Path(store_path).expanduser()
+    root, mirror = Path(root).expanduser(), _mirror(store_path)
+    store_path = Path(store_path).expanduser() if mirror is None else mirror.folder
     given, clips = clips is not None, read_dataset(root, options.dataset)[: options.limit] if clips is None else clips
-    if not options.dry_run:
+    if not options.dry_run and mirror is None:
         folder_target(store_path, STORE, roots=[root], option="--cache")
     if options.only is not None:
         wanted = long_clips.named(options.only)
@@ -80,7 +84,7 @@ def extract(
         if not options.dry_run and _is_elsewhere(store_path, records, root):
             StoreWriter.open(store_path).add_clips(records, root)
     else:
-        _run(root, store_path, options, records, known, report)
+        _run(root, store_path, options, records, known, report, None if mirror is None else mirror.url)
     if report.relabelled:
         report.notes.insert(0, _correct_labels(store_path, clips, report.relabelled, options))
     if not options.dry_run:
@@ -91,8 +95,20 @@ def extract(
     report.remarks = long_clips.remark(records, known, root, options)
     report.timings.total = time.perf_counter() - start
     if any(report.encoded.values()):
-        record_run(store_path, options, report)
+        with nullcontext() if mirror is None else mirror.exclusive():
+            record_run(store_path, options, report)
+    if mirror is not None:
+        report.store = Path(mirror.url)
     return report
+
+
+def _mirror(store_path: str | Path) -> Mirror | None:
+    """The local mirror, brought up to date, of a store behind a URL; None for a store on this machine."""
+    if not is_url(store_path):
+        return None
+    mirror = mirror_of(as_url(store_path))
+    mirror.down()
+    return mirror
 
 
 def _survey(root: Path, clips: Sequence[Clip], known: pa.Table, options: ExtractOptions, report: ExtractReport) -> None:
@@ -132,6 +148,7 @@ def _run(
     records: Sequence[ClipRecord],
     known: pa.Table,
     report: ExtractReport,
+    url: str | None,
 ) -> None:
     """Load the encoders, check that the result will fit, and fill the store."""
     begin = time.perf_counter()
@@ -147,7 +164,8 @@ def _run(
             report.bytes_needed / 1e9,
             report.bytes_free / 1e9,
         )
-        plan.check_disk(store_path, report.bytes_needed, report.bytes_free)
+        if url is None:
+            plan.check_disk(store_path, report.bytes_needed, report.bytes_free)
         if options.dry_run:
             return
         if not records:
@@ -161,7 +179,8 @@ def _run(
             writer.stream(spec)
         if options.retry_failed:
             _mark_failed_pending(writer, rows, options)
-        engine.fill(Job(root, store_path, options, engine.specs, rows), report)
+        writer.settle()
+        engine.fill(Job(root, store_path, options, engine.specs, rows, url), report)
     known = writer.finish()
     left = {kind: plan.count_pending(records, known, kind, retry_failed=False) for kind in options.streams}
     report.left = {kind: count for kind, count in left.items() if count}

@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 
 from avem.cache.disk.layout import LEDGER
 from avem.cache.remote.fetch import Fetcher, reason
@@ -176,6 +177,21 @@ class Session:
         version = self._claims.pop(name, None)
         if version is not None:
             self._bucket.remove(name, version)
+
+    def settle(self, claims: Iterable[str]) -> None:
+        """Wait until each other owner of these claims has written its session again, or is dead."""
+        held = (self._bucket.get(name) for name in claims)
+        owners = {_owner(item[0]) for item in held if item is not None} - {self.id, ""}
+        first = {owner: self._bucket.age_s(f"{SESSIONS}/{owner}.json") for owner in owners}
+        waiting = {owner: age for owner, age in first.items() if age is not None and age <= LEASE_S}
+        if waiting:
+            logger.info("%s: waiting up to %.0f s to see which other writers are at work.", self._bucket.url, LEASE_S)
+        while waiting:
+            time.sleep(2 * POLL_S)
+            for owner, before in list(waiting.items()):
+                age = self._bucket.age_s(f"{SESSIONS}/{owner}.json")
+                if age is None or age < before or age > LEASE_S:
+                    del waiting[owner]
 
     def sweep(self) -> None:
         """Remove sessions that died long ago."""

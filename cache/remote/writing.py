@@ -95,6 +95,11 @@ class RemoteWriter(StoreWriter):
             made.close()
             return RemoteStreamWriter(self._mirror, made.spec, made.column)
 
+    def settle(self) -> None:
+        """Wait, for a lease at most, until it is known which of the writers that have claims are alive."""
+        with naming(self._mirror):
+            self._mirror.session.settle(self._mirror.fetcher.list(CLAIMS, deep=True))
+
     def finish(self) -> pa.Table:
         """See `StoreWriter.finish`."""
         table = super().finish()

@@ -99,7 +99,8 @@ def test_every_change_of_a_local_store(tmp_path, bucket):
         stream = writer.stream(video_spec(rows_per_shard=3))
         assert [list(shard.rows) for shard in stream.pending()] == [[2], [5]]
         write_all(store, 7, tmp_path)
-        writer.change_decoder("video", "decord")
+        writer.enter_again({1: clip_records(1, first=30)[0]})
+        assert [list(shard.rows) for shard in stream.pending()] == [[1]]
         with pytest.raises(FingerprintError, match=str(store)):
             writer.stream(type(video_spec())("video", "tiny-video", {"weights": "other"}, (2, 3, 4), 5, "float16", 3))
     assert without_order(there()) == without_order(here(tmp_path / "cache"))
