@@ -11,7 +11,7 @@ from avem.commands.cache_copy import pull, push
 from avem.commands.cache_list import list_clips
 from avem.commands.logps import logps
 from avem.commands.negatives import negatives
-from avem.commands.options import NONE, Device, StorePath
+from avem.commands.options import NONE, Device, ReadCacheOption, StorePath
 from avem.errors import PartialFailure, SettingError, StoreError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 from avem.guards.inputs import need_file, need_path, need_store
@@ -148,7 +148,9 @@ def upgrade(cache: StorePath = Path("./cache")) -> None:
 
 @cache_app.command()
 def export(
-    folder: Annotated[Path, typer.Argument(help="Folder for the HDF5 files.")], cache: StorePath = Path("./cache")
+    folder: Annotated[Path, typer.Argument(help="Folder for the HDF5 files.")],
+    cache: StorePath = Path("./cache"),
+    read_cache: ReadCacheOption = None,
 ) -> None:
     """Export the store as HDF5, one file per stream."""
     need_store(cache)
