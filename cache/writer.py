@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,7 @@ from avem.cache.entering import enter_replaced, fresh_clips, refuse_foreign
 from avem.cache.negatives.staleness import date_negatives, labels_digest
 from avem.cache.records import FAILED, OK, PENDING, ClipRecord, StreamSpec
 from avem.cache.relabel import correct, corrections
+from avem.cache.remote.mirror import mirror_at
 from avem.cache.stream import StreamWriter
 from avem.errors import FingerprintError, StoreError, UnknownClipError
 from avem.guards.disk import disk_reason
@@ -41,6 +43,9 @@ from avem.records import Clip
 
 class StoreWriter:
     """Adds clips and streams to a store; made by `open`. Several writers may work on one store at once."""
+
+    open_remote: ClassVar[Callable[[str], StoreWriter]]
+    """Opens a store behind a URL; `avem.cache.remote.writing` sets it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -57,14 +62,11 @@ class StoreWriter:
         Raises:
             StoreError: There is something else, the store is of a newer format, or it can't be written.
         """
-        from avem.cache.remote.mirror import mirror_at
-        from avem.cache.remote.writing import RemoteWriter
-
         if is_url(path):
-            return RemoteWriter.at(as_url(path))
+            return cls.open_remote(as_url(path))
         path = Path(path).expanduser()
         if (mirror := mirror_at(path)) is not None:
-            return RemoteWriter.at(mirror.url)
+            return cls.open_remote(mirror.url)
         cls.make(path)
         cls.check_format(path)
         return cls(path)

@@ -187,7 +187,7 @@ class Fetcher:
         """Run a coroutine on fsspec's event loop and wait for it."""
         return asyncio.run_coroutine_threadsafe(work, get_loop()).result()
 
-    def each(self, ranges: Sequence[Range], *, fresh: bool = False) -> Iterator[tuple[int, memoryview | Exception]]:
+    def each(self, ranges: Sequence[Range], *, fresh: bool = False) -> Iterator[tuple[int, memoryview | StoreError]]:
         """Read byte ranges as `fetch` does, and give each one's position and bytes, or error, as soon as it is there.
 
         Errors are `LostObjectError` or another `StoreError`.

@@ -112,6 +112,9 @@ class RemoteWriter(StoreWriter):
             yield
 
 
+StoreWriter.open_remote = RemoteWriter.at
+
+
 class RemoteStreamWriter(StreamWriter):
     """Writes the shards of one stream of a store in a bucket.
 

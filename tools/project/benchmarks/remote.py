@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,23 +110,26 @@ def rows(clips: Clips = 64, repeats: Repeats = 5) -> None:
         measure("open", lambda: FeatureStore.open(URL))
         for name, wanted, same in (("16 random rows", apart, False), ("16 rows together", together, True)):
             fresh = [FeatureStore.open(URL) for _ in range(repeats)]
-            opened = iter(fresh)
-            measure(f"{name}, zarr-python (with opening)", lambda wanted=wanted: zarr_rows(wanted), expected[same])
-            measure(f"{name}, avem", lambda wanted=wanted, opened=opened: next(opened).video(wanted), expected[same])
-            store = fresh[0]
-            measure(f"{name}, avem, indexes known", lambda w=wanted, s=store: s.video(w), expected[same])
+            measure(f"{name}, zarr-python (with opening)", partial(zarr_rows, wanted), expected[same])
+            measure(f"{name}, avem", partial(_next_rows, iter(fresh), wanted), expected[same])
+            measure(f"{name}, avem, indexes known", partial(fresh[0].video, wanted), expected[same])
         cache = f"1GB:{reads}"
         FeatureStore.open(URL, read_cache=cache).video(apart)
         kept = iter([FeatureStore.open(URL, read_cache=cache) for _ in range(repeats)])
-        measure("16 random rows, avem, read cache", lambda: next(kept).video(apart), expected[False])
+        measure("16 random rows, avem, read cache", partial(_next_rows, kept, apart), expected[False])
         show(f"{clips} clips, {LATENCY_S * 1e3:.0f} ms a request", ("read", "requests", "seconds"), table)
+
+
+def _next_rows(stores: Iterator[FeatureStore], rows: Any) -> torch.Tensor:
+    """Rows of a store of which nothing was read yet."""
+    return next(stores).video(rows)
 
 
 @app.command()
 def whole(shards: Annotated[int, typer.Option()] = 8, repeats: Repeats = 5) -> None:
     """All rows of whole shards, against boto3's transfer manager, which `aws s3 cp` is made of, and plain threads."""
-    import boto3
-    from boto3.s3.transfer import TransferConfig
+    import boto3  # type: ignore[import-untyped]
+    from boto3.s3.transfer import TransferConfig  # type: ignore[import-untyped]
 
     with _store(shards * ROWS_PER_SHARD) as (server, _):
         settings = options(server.port)
