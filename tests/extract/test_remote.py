@@ -50,6 +50,12 @@ def url(monkeypatch):
         close_mirror("s3://extracted/cache")
 
 
+def names(url):
+    files = fsspec.filesystem("s3")
+    files.invalidate_cache()
+    return files.find(url)
+
+
 def there(url):
     files, first = fsspec.filesystem("s3"), len(url.removeprefix("s3://")) + 1
     files.invalidate_cache()
@@ -96,7 +102,7 @@ def test_a_run_continues_where_a_killed_one_was(corpus, settings, url, tmp_path,
     )
     texts = {name: str(value) if "encoder" in name else value for name, value in settings.items()}
     with subprocess.Popen([sys.executable, "-c", program, str(corpus), url, repr(texts)]) as run:
-        while run.poll() is None and not any("/features/c." in name for name in there(url)):
+        while run.poll() is None and not any("/features/c." in name for name in names(url)):
             time.sleep(0.05)
         run.kill()
     assert run.returncode == -signal.SIGKILL

@@ -110,7 +110,7 @@ def rows(clips: Clips = 64, repeats: Repeats = 5) -> None:
         measure("open", lambda: FeatureStore.open(URL))
         for name, wanted, same in (("16 random rows", apart, False), ("16 rows together", together, True)):
             fresh = [FeatureStore.open(URL) for _ in range(repeats)]
-            measure(f"{name}, zarr-python (with opening)", partial(zarr_rows, wanted), expected[same])
+            measure(f"{name}, zarr-python (seconds with opening)", partial(zarr_rows, wanted), expected[same])
             measure(f"{name}, avem", partial(_next_rows, iter(fresh), wanted), expected[same])
             measure(f"{name}, avem, indexes known", partial(fresh[0].video, wanted), expected[same])
         cache = f"1GB:{reads}"
