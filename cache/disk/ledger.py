@@ -7,6 +7,7 @@ because a file is there. Folded records move to `ledger/history.jsonl`, which no
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,6 +22,7 @@ from avem.files import sync_directory, write_atomic
 from avem.reading import parse_json, read_regular
 from avem.sealed.checksums import seal, unseal
 
+_RECORD = re.compile(rf"{LEDGER}/.+/\d+\.json")
 HISTORY = "history.jsonl"
 
 REMOVE = "`avem cache repair` removes it and extracts its shard again"
@@ -99,10 +101,11 @@ def read_records(location: Location, damaged: dict[str, str] | None = None) -> l
     Raises:
         StoreError: One can't be parsed.
     """
-    records = []
-    for name in record_names(location):
+    records, names = [], record_names(location)
+    at_once = {} if location.remote is None else dict(zip(names, location.read_many(names), strict=True))
+    for name in names:
         try:
-            data = location.read(name)
+            data = location.read(name) if location.remote is None else at_once[name]
             if data is not None:  # else folded since the listing: the manifest has it
                 records.append(ShardRecord.from_json(data, f"{location.url}/{name}"))
         except StoreError as error:
@@ -114,6 +117,9 @@ def read_records(location: Location, damaged: dict[str, str] | None = None) -> l
 
 def record_names(location: Location) -> list[str]:
     """Paths, in the store, of the records that are not folded yet."""
+    if location.remote is not None:  # one request lists all
+        names = location.remote.list(LEDGER, deep=True)
+        return [name for name in sorted(names) if _RECORD.fullmatch(name) and not name.startswith(f"{LEDGER}/claims/")]
     return [
         f"{LEDGER}/{column}/{name}"
         for column in stream_columns_of(location)
