@@ -22,6 +22,7 @@ from avem.commands.options import (
     Parallel,
     Precision,
     QuestionsOption,
+    ReadCacheOption,
     Retries,
     Sound,
     StorePath,
@@ -65,6 +66,7 @@ def emorealm(
     ] = None,
     questions: QuestionsOption = Path("./emorealm_v1.json"),
     cache: StorePath = Path("./cache"),
+    read_cache: ReadCacheOption = None,
     answers: Annotated[
         Path | None,
         typer.Option(

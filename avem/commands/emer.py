@@ -15,6 +15,7 @@ from avem.commands.options import (
     OutOption,
     Parallel,
     Precision,
+    ReadCacheOption,
     Retries,
     Seed,
     StorePath,
@@ -40,6 +41,7 @@ def emer(
         str, typer.Option(help="Model that describes the store's clips, if there is no --answers.", show_default=NONE)
     ] = "",
     cache: StorePath = Path("./cache"),
+    read_cache: ReadCacheOption = None,
     rubric: Annotated[
         Path | None, typer.Option(help="File with your own rubric.", show_default="the built-in one")
     ] = None,

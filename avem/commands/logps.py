@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from avem.commands.options import ConfigOption, SetOption
+from avem.commands.options import ConfigOption, ReadCacheOption, SetOption
 from avem.text.terminal import show
 
 
 def logps(
     cache: Annotated[Path | None, typer.Option(help="The feature store.", show_default="./cache")] = None,
+    read_cache: ReadCacheOption = None,
     prefs: Annotated[
         Path | None, typer.Option(help="File of preference rows.", show_default="./preferences.jsonl")
     ] = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avem.commands.options import ConfigOption, SetOption
+from avem.commands.options import ConfigOption, ReadCacheOption, SetOption
 from avem.text.terminal import show
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class TrainingStage(StrEnum):
 
 def train(
     cache: Annotated[Path | None, typer.Option(help="The feature store.", show_default="./cache")] = None,
+    read_cache: ReadCacheOption = None,
     prefs: Annotated[
         Path | None, typer.Option(help="File of preference rows.", show_default="./preferences.jsonl")
     ] = None,
