@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,23 @@ from avem.guards.evaluation import check_bench
 from avem.guards.inputs import need_file, need_path
 from avem.text.terminal import show
 from avem.train.settings.config import DIFFUSION_STEP, DIFFUSION_STEPS
+
+SubtasksOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--subtasks",
+        help="Subtasks of the stress questions, as `avem emorealm subtasks` writes them.",
+        show_default=NONE,
+    ),
+]
+
+
+class Headline(StrEnum):
+    """How headline numbers are measured."""
+
+    LIKELIHOOD = "likelihood"
+    GENERATION = "generation"
+
 
 bench_app = typer.Typer(no_args_is_help=True, help="Evaluate a model on a benchmark.")
 
@@ -79,6 +97,18 @@ def emorealm(
     ] = None,
     generate: GenerateOption = True,
     text_only: Annotated[bool, typer.Option(help="Also ask every question without media.")] = True,
+    headline: Annotated[
+        Headline | None,
+        typer.Option(
+            help="Method of the headline numbers: the likeliest option, or the written answer, as in the paper.",
+            show_default="likelihood where it was run",
+        ),
+    ] = None,
+    permute: Annotated[
+        bool,
+        typer.Option("--permute", help="Ask every question in each rotation of its options, and average."),
+    ] = False,
+    subtasks: SubtasksOption = None,
     reference_scoring: Annotated[
         bool,
         typer.Option(
@@ -119,8 +149,9 @@ def emorealm(
     models = (*(compare or ()), *(() if answers and not model else chosen_models([model] if model else None, endpoint)))
     need_file(questions, "--questions", "benchmark file")
     need_path(answers, "--answers", "answers")
+    need_file(subtasks, "--subtasks", "file of subtasks")
     need_path(media, "--media", "folder of clips")
-    check_bench(models, cache, out, reads=(questions, answers), media=media, endpoint=endpoint)
+    check_bench(models, cache, out, reads=(questions, answers, subtasks), media=media, endpoint=endpoint)
 
     from avem.commands.tables import show_differences, show_results
     from avem.evaluate.runner import BenchOptions, run_emorealm
@@ -130,6 +161,9 @@ def emorealm(
         cache=cache,
         models=models,
         answers=answers,
+        subtasks=subtasks,
+        headline=headline.value if headline else "",
+        permute=permute,
         style=style.value,
         tasks=tuple(tasks.split(",") if tasks else ()),
         limit=limit,
