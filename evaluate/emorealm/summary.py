@@ -277,9 +277,9 @@ def _cells(row: SummaryRow, shown: Mapping[str, bool]) -> list[str]:
     chance = "" if row.chance is None else f"{row.chance:.1f}"
     values = ["" if value is None else str(value) for value in row.values]
     deltas = ["" if delta is None else str(delta) for delta in row.deltas[1:]]
-    extra = [_joined([value and value.value for value in row.other])] * shown["other"]
+    extra = [_joined([None if value is None else value.value for value in row.other])] * shown["other"]
     extra += [_joined(row.auc)] * shown["auc"] + [_joined(row.d_prime, 2)] * shown["d_prime"]
-    text_only = _joined([value and value.value for value in row.text_only])
+    text_only = _joined([None if value is None else value.value for value in row.text_only])
     return [row.name, METRIC_NAMES[row.metric], str(row.n), chance, text_only, *values, *extra, *deltas]
 
 
