@@ -74,11 +74,11 @@ def show_verdicts(verdicts: Verdicts) -> None:
     """Show the counts of Tables 6 and 7."""
     header = (
         "group",
-        "verified",
-        "one right",
-        "majority right",
-        "doubtful",
-        "corrected",
+        "asked",
+        "one",
+        "majority",
+        "flagged",
+        "fixed",
         "final",
         "alpha",
     )
