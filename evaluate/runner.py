@@ -56,6 +56,10 @@ class BenchOptions:
     """Side file with the subtasks of stress questions, see `avem.evaluate.emorealm.subtasks.read_subtasks`."""
     headline: str = ""
     """Method that headline numbers come from, `likelihood` or `generation`; empty: likelihood where it was run."""
+    system: str | None = None
+    """System message of models that are shown media files; None for the one of the vendor's example."""
+    instruction: bool = False
+    """Ask such models for the letter alone; the paper does not."""
     permute: bool = False
     """Ask every question in each rotation of its options, and average."""
     style: str = "letters"
@@ -154,7 +158,7 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
     """Bench one model: open it as a predictor, find the questions' clips, and answer."""
     from avem.cache import FeatureStore
 
-    media_model = open_media_model(path, options.endpoint, options.device, options.precision)
+    media_model = open_media_model(path, options.endpoint, options.device, options.precision, options.system)
     generate, seed = options.generate, options.seed
     predictor: Predictor
     if media_model is not None:
@@ -162,7 +166,14 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
             raise SettingError(f"--contrastive needs a model that reads features, and {path} is shown media files.")
         chosen = select_questions(questions, options.tasks, options.limit)
         files = find_files(options.media_root, options.cache)
-        predictor = MediaPredictor(media_model, files.names, options.style, roots=files.roots, source=files.source)
+        predictor = MediaPredictor(
+            media_model,
+            files.names,
+            options.style,
+            roots=files.roots,
+            source=files.source,
+            instruction=options.instruction,
+        )
         clips = files.resolve(chosen)
         generate = generate or media_model.methods == ("generation",)
     else:

@@ -109,6 +109,18 @@ def emorealm(
         typer.Option("--permute", help="Ask every question in each rotation of its options, and average."),
     ] = False,
     subtasks: SubtasksOption = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            help="System message of models that read media files.", show_default="that of the vendor's example"
+        ),
+    ] = None,
+    instruction: Annotated[
+        bool,
+        typer.Option(
+            "--instruction", help="Ask models that read media files for the letter alone; the paper does not."
+        ),
+    ] = False,
     reference_scoring: Annotated[
         bool,
         typer.Option(
@@ -164,6 +176,8 @@ def emorealm(
         subtasks=subtasks,
         headline=headline.value if headline else "",
         permute=permute,
+        system=system,
+        instruction=instruction,
         style=style.value,
         tasks=tuple(tasks.split(",") if tasks else ()),
         limit=limit,
