@@ -78,8 +78,11 @@ def build(
     ] = None,
     frames: Annotated[int, typer.Option(help="Number of frames to send per clip.", min=1)] = 8,
     blur_captions: Annotated[
-        float, typer.Option(help="Share of each frame to blur, from the bottom, to hide captions.")
-    ] = 0.0,
+        str,
+        typer.Option(
+            help="auto: find burnt-in captions and blur them; off; or the share of each frame to blur, from the bottom."
+        ),
+    ] = "auto",
     parallel: Annotated[int, typer.Option(help="Number of requests at a time.", min=1)] = 8,
     retries: Annotated[int, typer.Option(help="How often to retry a failed request.", min=0)] = 5,
     timeout_s: Annotated[float, typer.Option(help="Seconds to wait for a reply.")] = 120.0,
@@ -122,7 +125,7 @@ def build(
     from avem.errors import PartialFailure
     from avem.tools.prefs.asking.estimate import estimate
     from avem.tools.prefs.build import build as build_data
-    from avem.tools.prefs.media import MediaOptions
+    from avem.tools.prefs.media import MediaOptions, blurred_share
     from avem.tools.prefs.options import BuildOptions
 
     options = BuildOptions(
@@ -145,7 +148,7 @@ def build(
         response_format=response_format,
         prompts=prompts,
         batch=batch,
-        media=MediaOptions(frames=frames, blur_captions=blur_captions),
+        media=MediaOptions(frames=frames, blur_captions=blurred_share(blur_captions)),
         balance=balance,
         emotion_tolerance=emotion_tolerance,
         seed=seed,

@@ -95,14 +95,19 @@ class Adapter(ABC):
 
     def encode(self, text: str, media: ClipMedia) -> dict[str, Any]:
         """A user turn with a clip, and the open turn of the assistant, as the model's inputs."""
+        prompt = self.prompt(text, media)
+        encoded = self.processor(text=[prompt], return_tensors="pt", **self.media_arguments(media))
+        return {**encoded.to(self.model.device, self.model.dtype), **self.model_arguments(media)}
+
+    def prompt(self, text: str, media: ClipMedia) -> str:
+        """The chat as text, from the processor's template, with placeholders for the media."""
         parts = [*self.media_parts(media), {"type": "text", "text": text}]
         said = [{"role": "system", "content": [{"type": "text", "text": self.system}]}] if self.system else []
         today = frozen_date(getattr(self.processor, "chat_template", None))
-        prompt = self.processor.apply_chat_template(
+        prompt: str = self.processor.apply_chat_template(
             [*said, {"role": "user", "content": parts}], add_generation_prompt=True, tokenize=False, **today
         )
-        encoded = self.processor(text=[prompt], return_tensors="pt", **self.media_arguments(media))
-        return {**encoded.to(self.model.device, self.model.dtype), **self.model_arguments(media)}
+        return prompt
 
     def model_arguments(self, media: ClipMedia) -> dict[str, Any]:
         """What the model is told besides the processor's tensors."""

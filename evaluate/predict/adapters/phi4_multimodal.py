@@ -14,10 +14,13 @@ class Phi4Multimodal(Adapter):
 
     model_class = "Phi4MultimodalForCausalLM"
 
-    def media_parts(self, media: ClipMedia) -> list[dict[str, Any]]:
-        """Every frame as an image, then the sound."""
-        frames = [] if media.frames is None else [{"type": "image"}] * len(media.frames)
-        return [*frames, *([] if media.samples is None else [{"type": "audio"}])]
+    def prompt(self, text: str, media: ClipMedia) -> str:
+        """The chat as the vendor's example writes it: the processor has no template of its own."""
+        frames = 0 if media.frames is None else len(media.frames)
+        shown = self.processor.image_token * frames
+        shown += "" if media.samples is None else self.processor.audio_token
+        system = f"<|system|>{self.system}<|end|>" if self.system else ""
+        return f"{system}<|user|>{shown}{text}<|end|><|assistant|>"
 
     def media_arguments(self, media: ClipMedia) -> dict[str, Any]:
         """Frames as images, sound at 16 kHz."""

@@ -22,7 +22,6 @@ ADAPTERS: dict[str, str] = {
     "video_llama_3": "video_llama3.VideoLlama3",
     "internvl": "internvl.InternVL",
     "audioflamingo3": "audio_flamingo3.AudioFlamingo3",
-    "gemma3n": "gemma3n.Gemma3n",
     "phi4_multimodal": "phi4_multimodal.Phi4Multimodal",
 }
 """`model_type` to module and class, below `avem.evaluate.predict.adapters`."""
