@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from avem.commands.bench_tables import groups, sets
 from avem.commands.emer import emer
 from avem.commands.options import (
     DEFAULT_MODEL,
@@ -61,6 +62,8 @@ bench_app = typer.Typer(no_args_is_help=True, help="Evaluate a model on a benchm
 
 
 bench_app.command()(emer)
+bench_app.command()(groups)
+bench_app.command()(sets)
 for _dataset, _title in (("dfew", "DFEW"), ("ravdess", "RAVDESS"), ("mer2023", "MER2023"), ("crema-d", "CREMA-D")):
     bench_app.command(_dataset)(recognition_command(_dataset, _title))
 
