@@ -1,4 +1,4 @@
-"""How many frames a caption needs (B.4, Table 8): captions at several frame counts, compared with EMER's descriptions."""
+"""How many frames a caption needs (B.4, Table 8): captions at several counts against EMER's descriptions."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def languages(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     out: Annotated[Path, typer.Option(help="CSV file to write or to complete.")] = Path("./languages.csv"),
 ) -> None:
-    """Find the language of every clip with Whisper (Fig. 8), and write subtitles for the survey (B.2).
+    """Find the language of every clip with Whisper, as in the paper's Fig. 8, and write subtitles for the survey.
 
     Run the same command again to resume.
     """

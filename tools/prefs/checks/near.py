@@ -20,6 +20,7 @@ from avem.progress import stage
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
+    from avem.records import Kind
 
 THRESHOLD = 0.98
 """Least cosine similarity of pooled features of a pair that is looked at."""
@@ -60,14 +61,14 @@ def near_pairs(train: FeatureStore, benchmark: FeatureStore, threshold: float = 
     Raises:
         FingerprintError: The stores share no stream of the same encoder.
     """
-    shared = [
+    shared: list[Kind] = [
         kind
         for kind in train.kinds
         if kind in benchmark.kinds and train.fingerprint(kind) == benchmark.fingerprint(kind)
     ]
     if not shared:
         raise FingerprintError(
-            "The two stores share no stream of the same encoder, so their features can't be compared; extract both alike."
+            "The two stores share no stream of the same encoder, so features can't be compared; extract both alike."
         )
     names = [store.clips["clip_id"].to_pylist() for store in (train, benchmark)]
     best: dict[tuple[int, int], tuple[float, str]] = {}
@@ -87,12 +88,12 @@ def near_pairs(train: FeatureStore, benchmark: FeatureStore, threshold: float = 
     return sorted(pairs, key=lambda pair: (not pair.same, -pair.similarity, pair.train))
 
 
-def _unit(store: FeatureStore, kind: str) -> Floats:
+def _unit(store: FeatureStore, kind: Kind) -> Floats:
     """Pooled features of length one, float32 [clips, D]; zeros where a clip has none."""
     pooled = np.asarray(store.pooled(kind), dtype=np.float32).copy()
     pooled[~np.asarray(store.available(kind))] = 0
     length = np.linalg.norm(pooled, axis=1, keepdims=True)
-    return np.divide(pooled, length, out=np.zeros_like(pooled), where=length > 0)
+    return np.asarray(np.divide(pooled, length, out=np.zeros_like(pooled), where=length > 0), dtype=np.float32)
 
 
 def _close(left: Floats, right: Floats, threshold: float) -> list[tuple[int, int, float]]:
