@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def load_listener(checkpoint: str, device: str = "cpu", *, translate: bool = Fal
         )
     try:
         model = whisper.load_model(checkpoint, device=device)
-    except (RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
+    except (RuntimeError, KeyError, TypeError, ValueError, OSError, EOFError, pickle.UnpicklingError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{checkpoint} can't be loaded as a Whisper model ({said}).") from error
     if not model.is_multilingual:

@@ -53,7 +53,7 @@ def test_the_corpus_is_balanced_as_it_is_built(corpus):
     found = benchmark_stats(read_questions(corpus.benchmark))
     for task, numbers in found.tasks.items():
         if "stress" in task:
-            assert numbers["yes"] == numbers["no"]
+            assert abs(numbers["yes"] - numbers["no"]) <= 1
     assert found.sheet().note == ""
 
 
@@ -135,7 +135,9 @@ def test_frames_are_counted_and_captions_compared(tmp_path):
 def test_copies_are_found_among_others(tmp_path):
     train, benchmark = make_store(tmp_path / "train", clips=6), make_store(tmp_path / "bench", clips=4)
     pairs = near_pairs(train, benchmark, 0.99)
-    assert [(pair.train, pair.benchmark) for pair in pairs] == [(f"toy/{n:03d}", f"toy/{n:03d}") for n in range(4)]
+    assert sorted((pair.train, pair.benchmark) for pair in pairs) == [
+        (f"toy/{n:03d}", f"toy/{n:03d}") for n in range(4)
+    ]
     assert all(pair.same and pair.bits is None and pair.similarity > 0.999 for pair in pairs)
     benchmark.fingerprint = lambda kind: {"other": kind}
     with pytest.raises(FingerprintError, match="share no stream"):
