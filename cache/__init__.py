@@ -12,17 +12,20 @@ Example:
     ['anger']
 """
 
+from avem.cache.features import Stream
 from avem.cache.info import StoreInfo, store_info
 from avem.cache.negatives.mine import MiningReport, ensure_negatives, mine_negatives
 from avem.cache.negatives.mutual import match_all, match_mutual
-from avem.cache.records import ClipRecord, DamagedFile, DamagedRow, RowDetails, Shard, StreamSpec
+from avem.cache.records import ClipRecord, DamagedFile, DamagedRow, RowDetails, Shard
 from avem.cache.scores import ScoreCache
+from avem.cache.spec import Companion, StreamSpec
 from avem.cache.store import FeatureStore
 from avem.cache.stream import StreamWriter
 from avem.cache.writer import StoreWriter
 
 __all__ = [
     "ClipRecord",
+    "Companion",
     "DamagedFile",
     "DamagedRow",
     "FeatureStore",
@@ -32,6 +35,7 @@ __all__ = [
     "Shard",
     "StoreInfo",
     "StoreWriter",
+    "Stream",
     "StreamSpec",
     "StreamWriter",
     "ensure_negatives",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from avem.cache.disk import layout
 from avem.cache.disk.manifest import LEARNED_COLUMNS, Columns
-from avem.cache.records import FAILED, KINDS, OK, PENDING, ClipRecord
+from avem.cache.records import FAILED, OK, PENDING, ClipRecord
 from avem.errors import StoreError
 
 
@@ -39,14 +39,15 @@ def enter_replaced(records: Sequence[ClipRecord], known: dict[str, int], columns
         row = known.get(record.clip_id)
         if row is None or columns["sha256"][row] == record.sha256:
             continue
-        statuses = [columns[f"{kind}_status"][row] for kind in KINDS]
+        streams = [name for name in columns if name.endswith("_status")]
+        statuses = [columns[name][row] or PENDING for name in streams]
         if OK not in statuses and any(status.startswith(FAILED) for status in statuses):
             for name in ("sha256", "size_bytes", "modified_ns", "path", "audio_path", "start_s", "end_s"):
                 columns[name][row] = getattr(record, name)
             for name in LEARNED_COLUMNS:
                 columns[name][row] = None
-            for kind in KINDS:
-                columns[f"{kind}_status"][row] = PENDING
+            for name in streams:
+                columns[name][row] = PENDING
             replaced = True
     return replaced
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from avem.cache.decoders import OLD, decoder_of
-from avem.cache.disk.layout import FORMAT_VERSION, METADATA, stream_arrays
+from avem.cache.disk.arrays import ArraySpec, stream_arrays
+from avem.cache.disk.layout import METADATA
+from avem.cache.disk.manifest import statuses
 from avem.cache.disk.shards import CRC_BYTES
+from avem.cache.features import Stream
 from avem.cache.negatives.mine import negatives_attributes
 from avem.cache.negatives.staleness import is_stale, labels_digest
-from avem.cache.records import FAILED, OK, PENDING, ClipFailure, Kind
+from avem.cache.records import FAILED, OK, PENDING, ClipFailure
+from avem.cache.spec import RowShape
 from avem.cache.store import FeatureStore
 from avem.cache.windows import clip_spans, is_long, whole_ids
 from avem.files import json_sha256
@@ -25,17 +29,25 @@ from avem.guards.secrets import mask
 class StreamInfo:
     """One stream in numbers."""
 
-    kind: Kind
+    name: str
+    """`slot/encoder`."""
+    kind: str
+    """The slot."""
     encoder: str
+    modality: str
     dtype: str
-    row_shape: tuple[int, ...]
+    row_shape: RowShape
+    """None stands for the length of a row where that differs by clip."""
     pooled_dim: int
+    companions: tuple[str, ...]
     rows: int
     """Clips with features."""
     failed: int
     pending: int
     bytes: int
     """What the rows take on disk, checksums included and shard indices not."""
+    tokens: int | None
+    """Of all rows together where their length differs by clip; else None."""
     fingerprint: dict[str, Any]
     digest: str
     """SHA-256 of the fingerprint."""
@@ -88,14 +100,14 @@ def store_info(store: FeatureStore) -> StoreInfo:
         StoreError: The store is damaged.
     """
     failures = [
-        ClipFailure(clip_id, kind, status.removeprefix(f"{FAILED}: "))
-        for kind in store.kinds
-        for clip_id, status in zip(_column(store, "clip_id"), _column(store, f"{kind}_status"), strict=True)
+        ClipFailure(clip_id, column, status.removeprefix(f"{FAILED}: "))
+        for column in (store.stream(name).column for name in store.streams)
+        for clip_id, status in zip(_column(store, "clip_id"), statuses(store.clips, column), strict=True)
         if status.startswith(FAILED)
     ]
     return StoreInfo(
         place=mask(store.location.url),
-        format_version=FORMAT_VERSION,
+        format_version=store.format_version,
         clips=len(store),
         datasets=dict(Counter(_column(store, "dataset"))),
         splits=dict(Counter(_column(store, "split"))),
@@ -107,7 +119,7 @@ def store_info(store: FeatureStore) -> StoreInfo:
                 if not label
             )
         ),
-        streams=tuple(_stream_info(store, kind) for kind in store.kinds),
+        streams=tuple(_stream_info(store, store.stream(name)) for name in store.streams),
         failures=tuple(failures),
         negatives=tuple(_negatives(store)),
         **_lengths(store),
@@ -126,31 +138,41 @@ def _lengths(store: FeatureStore) -> dict[str, Any]:
     }
 
 
-def _stream_info(store: FeatureStore, kind: Kind) -> StreamInfo:
-    spec = store.spec(kind)
-    statuses = Counter(status.partition(":")[0] for status in _column(store, f"{kind}_status"))
-    row_bytes = sum(
-        math.prod(shape) * np.dtype(data_type).itemsize + CRC_BYTES for shape, data_type in stream_arrays(spec).values()
-    )
+def _stream_info(store: FeatureStore, stream: Stream) -> StreamInfo:
+    spec = stream.spec
+    found = Counter(status.partition(":")[0] for status in statuses(store.clips, stream.column))
+    lengths = stream.lengths(np.flatnonzero(stream.available)) if spec.ragged else None
     decoder = decoder_of(spec.fingerprint)
-    errors = store.int8_errors(kind) if spec.dtype == "int8" and statuses[OK] else None
+    errors = stream.int8_errors() if spec.dtype == "int8" and found[OK] else None
     return StreamInfo(
-        kind=kind,
+        name=spec.name,
+        kind=spec.kind,
         encoder=spec.encoder,
+        modality=spec.modality,
         dtype=spec.dtype,
         row_shape=spec.row_shape,
         pooled_dim=spec.pooled_dim,
-        rows=statuses[OK],
-        failed=statuses[FAILED],
-        pending=statuses[PENDING],
-        bytes=statuses[OK] * row_bytes,
+        companions=tuple(spec.companions),
+        rows=found[OK],
+        failed=found[FAILED],
+        pending=found[PENDING],
+        bytes=sum(_array_bytes(array, found[OK], lengths) for array in stream_arrays(spec).values()),
+        tokens=None if lengths is None else int(lengths.sum()),
         fingerprint=spec.fingerprint,
         digest=json_sha256(spec.fingerprint),
         decoder=OLD if decoder == "" else decoder,
-        decoded_old_way=statuses[OK] if decoder == "" else 0,
+        decoded_old_way=found[OK] if decoder == "" else 0,
         int8_error=None if errors is None else float(np.sqrt(np.square(errors).mean())),
         int8_error_largest=None if errors is None else float(errors.max()),
     )
+
+
+def _array_bytes(array: ArraySpec, rows: int, lengths: npt.NDArray[np.int64] | None) -> int:
+    """What an array's rows take on disk; ragged ones fill whole chunks."""
+    if lengths is None or not array.ragged:
+        return rows * (array.element_bytes + CRC_BYTES)
+    chunks = int((-(-lengths * array.fold // array.chunk)).sum())
+    return chunks * (array.chunk * array.element_bytes + CRC_BYTES)
 
 
 def _negatives(store: FeatureStore) -> list[dict[str, Any]]:

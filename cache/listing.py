@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from avem.cache.records import FAILED, OK, PENDING, Kind
+from avem.cache.disk.manifest import statuses
+from avem.cache.records import FAILED, OK, PENDING
 from avem.cache.store import FeatureStore
 from avem.emotions import parse_emotion
 from avem.errors import SettingError
@@ -28,7 +29,7 @@ class ClipLine:
     dataset: str
     source: str
     path: str
-    statuses: dict[Kind, str]
+    statuses: dict[str, str]
     """`ok`, `pending` or `failed: reason`, of each stream that the store has."""
 
     @property
@@ -105,11 +106,11 @@ def list_clips(store: FeatureStore, wanted: ListFilter | None = None) -> Iterato
         StoreError: The store is damaged.
     """
     names = ["clip_id", "emotion", "emotions_raw", "split", "dataset", "source", "path"]
-    names += [f"{kind}_status" for kind in store.kinds]
+    columns = [store.stream(name).column for name in store.streams]
+    found = [statuses(store.clips, column) for column in columns]
     table = store.clips.select(names)
-    for cells in zip(*(table[name].to_pylist() for name in names), strict=True):
+    for cells in zip(*(table[name].to_pylist() for name in names), *found, strict=True):
         clip_id, label, raw_label, split, dataset, source, path, *rest = [str(cell or "") for cell in cells]
-        statuses: dict[Kind, str] = dict(zip(store.kinds, rest, strict=True))
-        line = ClipLine(clip_id, label, raw_label, split, dataset, source, path, statuses)
+        line = ClipLine(clip_id, label, raw_label, split, dataset, source, path, dict(zip(columns, rest, strict=True)))
         if wanted is None or wanted.takes(line):
             yield line

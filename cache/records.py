@@ -1,70 +1,22 @@
-"""What goes into a store: the description of a stream, the clips, what became of each row, and units of work."""
+"""What goes into a store: the clips, what became of each row, and units of work."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from avem.errors import SettingError
+from avem.cache.spec import Companion as Companion
+from avem.cache.spec import StreamSpec as StreamSpec
 from avem.records import Clip
 from avem.records import Kind as Kind
 from avem.text.names import storable
 
 KINDS: tuple[Kind, ...] = ("video", "audio")
 
-FEATURE_DTYPES = ("float16", "bfloat16", "int8")
-"""How features are kept; int8 has a float32 scale per token beside it."""
-
 PENDING = "pending"
 OK = "ok"
 FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSpec:
-    """One encoder's features: what they are, how they were made, and how they are kept.
-
-    Raises:
-        SettingError: A field makes no sense.
-    """
-
-    kind: Kind
-    encoder: str
-    """Folder name of the stream, letters, digits, `.`, `_` and `-`: `languagebind-video`."""
-    fingerprint: dict[str, Any]
-    """Everything the features depend on, as JSON: weights, preprocessing, layer, dtype."""
-    row_shape: tuple[int, ...]
-    """Shape of one clip's features: `(T, N, C)` for video, `(S, C)` for audio."""
-    pooled_dim: int
-    """D of the pooled vector."""
-    dtype: str = "float16"
-    """One of `FEATURE_DTYPES`."""
-    rows_per_shard: int = 64
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        object.__setattr__(self, "row_shape", tuple(int(size) for size in self.row_shape))
-        if self.kind not in KINDS:
-            raise SettingError(f"A stream is of kind {' or '.join(KINDS)}, not {self.kind!r}.")
-        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", self.encoder):
-            raise SettingError(
-                f"The encoder name {self.encoder!r} can't be a folder; use letters, digits, '.', '_' and '-'."
-            )
-        if self.dtype not in FEATURE_DTYPES:
-            raise SettingError(f"Features are kept as {', '.join(FEATURE_DTYPES)}, not {self.dtype!r}.")
-        if len(self.row_shape) < 2 or min(*self.row_shape, self.pooled_dim, self.rows_per_shard) < 1:
-            raise SettingError(
-                f"A stream needs at least two feature axes and positive sizes, not row_shape={self.row_shape}, "
-                f"pooled_dim={self.pooled_dim}, rows_per_shard={self.rows_per_shard}."
-            )
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one clip's features on disk, without its pooled vector, scale and checksums."""
-        return math.prod(self.row_shape) * (1 if self.dtype == "int8" else 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +134,13 @@ class DamagedRow(int):
 
     clip_id: str
     problem: str
-    kinds: tuple[Kind, ...]
-    """Streams whose arrays are damaged in this row."""
+    kinds: tuple[str, ...]
+    """Columns of the streams whose arrays are damaged in this row: `video` and `audio` in most stores."""
     entry: bool
     """Whether the row's entry in the manifest was edited, moved or lost."""
 
     def __new__(
-        cls, row: int, clip_id: str, problem: str, kinds: tuple[Kind, ...] = (), *, entry: bool = False
+        cls, row: int, clip_id: str, problem: str, kinds: tuple[str, ...] = (), *, entry: bool = False
     ) -> DamagedRow:
         """A row number with the clip it belongs to, one sentence about the damage, and where the damage is."""
         damaged = super().__new__(cls, row)

@@ -10,14 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from avem.cache.disk import layout
-from avem.cache.disk.ledger import HISTORY, read_records
+from avem.cache.disk.arrays import spec_attributes, spec_from_metadata, stream_arrays
+from avem.cache.disk.ledger import HISTORY, read_records, stream_columns_of
 from avem.cache.disk.location import Location
 from avem.cache.disk.locks import store_lock
 from avem.cache.disk.manifest import COPY, damaged_entries, manifest_columns, parse_manifest, write_manifest
 from avem.cache.disk.manifest_file import FileState, file_state
 from avem.cache.negatives.file import FOLDER
-from avem.cache.records import KINDS, Kind, StreamSpec
 from avem.cache.scores import SCORES, damaged_lines, parse_scores
+from avem.cache.spec import StreamSpec
 from avem.cache.verify_files import damaged_records_of, is_sound_line, metadata_nodes, metadata_problem
 from avem.errors import StoreError
 from avem.files import write_atomic
@@ -69,7 +70,7 @@ def _root(store: Path, location: Location) -> Iterator[str]:
 def _metadata(store: Path, location: Location) -> Iterator[str]:
     """Write damaged metadata of groups and arrays again; arrays of one stream say the same of themselves."""
     root = layout.read_metadata(store)
-    streams = layout.store_attributes(root, str(store)).get("streams", {})
+    streams = layout.stream_entries(layout.store_attributes(root, str(store)))
     damaged = [node for node in metadata_nodes(location) if metadata_problem(location, node)]
     for node in damaged:
         if node.startswith(f"{FOLDER}/") and node.count("/") == 2:
@@ -77,21 +78,14 @@ def _metadata(store: Path, location: Location) -> Iterator[str]:
         if node.count("/") < 2:
             layout.write_metadata(store / node, layout.group_metadata({}))
             yield f"{node}/{layout.METADATA}"
-    for kind in KINDS:
-        if kind not in streams:
-            continue
-        group = layout.stream_group(kind, streams[kind])
+    for group in streams:
         sibling = _sound_array(location, group)
         if sibling is None:
             continue
-        spec, rows = sibling
-        for name, (row_shape, data_type) in layout.stream_arrays(spec).items():
+        spec, clips = sibling
+        for name, array in stream_arrays(spec).items():
             if metadata_problem(location, f"{group}/{name}"):
-                attributes = layout.spec_attributes(spec)
-                layout.write_metadata(
-                    store / group / name,
-                    layout.array_metadata(rows, row_shape, data_type, spec.rows_per_shard, attributes),
-                )
+                layout.write_metadata(store / group / name, array.metadata(clips, spec_attributes(spec)))
                 yield f"{group}/{name}/{layout.METADATA}"
     if root_copy_problem(store):
         layout.write_root(store, root)
@@ -110,13 +104,25 @@ def root_copy_problem(store: Path) -> bool:
 
 
 def _sound_array(location: Location, group: str) -> tuple[StreamSpec, int] | None:
-    """The description of a stream, and its rows, from an array whose metadata is sound."""
-    for name in ("features", "pooled", "scale", "error"):
+    """The description of a stream, and for how many clips it was made, from an array whose metadata is sound."""
+    spec = None
+    for name in location.names(group):
         data = location.read(f"{group}/{name}/{layout.METADATA}")
-        if data is not None and not metadata_problem(location, f"{group}/{name}"):
-            metadata = layout.parse_metadata(data, group)
-            return layout.spec_from_metadata(metadata, f"{location.url}/{group}"), int(metadata["shape"][0])
-    return None
+        if data is None or metadata_problem(location, f"{group}/{name}"):
+            continue
+        metadata = layout.parse_metadata(data, group)
+        spec = spec_from_metadata(metadata, f"{location.url}/{group}")
+        if name in stream_arrays(spec) and not stream_arrays(spec)[name].ragged:
+            return spec, int(metadata["shape"][0])
+    return None if spec is None else (spec, _clips(location))
+
+
+def _clips(location: Location) -> int:
+    """How many clips the manifest names; none where it can't be read."""
+    with suppress(StoreError):
+        data = location.read(layout.MANIFEST)
+        return 0 if data is None else len(parse_manifest(data, location.url, ["check"]))
+    return 0
 
 
 def _manifest(store: Path, location: Location) -> Iterator[str]:
@@ -142,8 +148,8 @@ def _manifest(store: Path, location: Location) -> Iterator[str]:
 
 def _array_rows(location: Location) -> int:
     root = location.read(layout.METADATA)
-    streams = layout.store_attributes(layout.parse_metadata(root or b"", location.url), location.url).get("streams", {})
-    found = [_sound_array(location, layout.stream_group(kind, encoder)) for kind, encoder in streams.items()]
+    streams = layout.store_attributes(layout.parse_metadata(root or b"", location.url), location.url)
+    found = [_sound_array(location, name) for name in layout.stream_entries(streams)]
     return max((rows for _, rows in filter(None, found)), default=0)
 
 
@@ -163,17 +169,16 @@ def _ledger(store: Path, location: Location) -> Iterator[str]:
             yield f"{layout.LEDGER}/{name}"
 
 
-def damaged_records(store: Path) -> dict[Kind, set[int]]:
-    """Shards of each stream whose ledger record is damaged."""
+def damaged_records(store: Path) -> dict[str, set[int]]:
+    """Shards whose ledger record is damaged, by the stream's column."""
     damaged: dict[str, str] = {}
     read_records(Location.parse(store), damaged)
-    shards: dict[Kind, set[int]] = {kind: set() for kind in KINDS}
+    shards: dict[str, set[int]] = {column: set() for column in stream_columns_of(Location.parse(store))}
     for name in damaged:
-        _, kind, file = name.split("/")
+        column, _, file = name.removeprefix(f"{layout.LEDGER}/").rpartition("/")
         number = file.removesuffix(".json")
-        for known in KINDS:
-            if kind == known and number.isdigit():
-                shards[known].add(int(number))
+        if column in shards and number.isdigit():
+            shards[column].add(int(number))
     return shards
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,22 +13,29 @@ import pyarrow.compute as pc
 import torch
 
 from avem.cache.disk import layout, ledger
-from avem.cache.disk.encode import TORCH_DTYPES, byte_view
 from avem.cache.disk.ids import RowsById
 from avem.cache.disk.location import Location
-from avem.cache.disk.manifest import RESTORE, SCHEMA, damaged_entries, empty_manifest, manifest_columns, parse_manifest
-from avem.cache.disk.readers import ByteRangeRows, Int8Rows, RowReader, ZarrRows, read_in_parallel, row_buffer
-from avem.cache.disk.shards import RowError
+from avem.cache.disk.manifest import (
+    RESTORE,
+    damaged_entries,
+    empty_manifest,
+    is_stream_column,
+    manifest_columns,
+    manifest_table,
+    parse_manifest,
+    row_count,
+)
+from avem.cache.features import RowNumbers as RowNumbers
+from avem.cache.features import Stream
 from avem.cache.negatives.file import negatives_metadata, read_negatives
 from avem.cache.negatives.staleness import LABEL_COLUMNS, refuse_stale
 from avem.cache.records import KINDS, OK, DamagedFile, DamagedRow, Kind, StreamSpec
+from avem.cache.remote.read_cache import ReadCache
 from avem.cache.windows import named_windows
-from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
+from avem.errors import MissingFileError, StoreError, UnknownClipError
 from avem.guards.inside import outside_fault
 from avem.records import Modality
 from avem.text.names import named_path
-
-RowNumbers: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
 
 
 class EditedEntryError(StoreError):
@@ -52,12 +58,14 @@ class FeatureStore:
     """
 
     def __init__(self, location: Location, *, pin: bool = False, check: bool = True) -> None:
-        self.location, self._pin, self._check = location, pin, check
-        self._readers: dict[str, RowReader] = {}
+        self.location, self.pins, self.checks = location, pin, check
+        self._streams: dict[str, Stream] = {}
         self.refresh()
 
     @classmethod
-    def open(cls, path: str | Path, *, pin: bool = False, check: bool = True) -> FeatureStore:
+    def open(
+        cls, path: str | Path, *, pin: bool = False, check: bool = True, read_cache: str | ReadCache | None = None
+    ) -> FeatureStore:
         """Open a store for reading.
 
         Args:
@@ -65,15 +73,18 @@ class FeatureStore:
             pin: Return features in pinned memory, for copies to a GPU that don't wait.
             check: Compare rows and the manifest with their checksums. Without it damage is read as if it were data:
                 only for measuring, or right after `verify`.
+            read_cache: For a URL: size of a cache on a local disk, as `200GB` or `200GB:/fast/disk`; see
+                `avem.cache.remote.read_cache`. None: as the environment variable `AVEM_READ_CACHE` says.
 
         Raises:
             MissingFileError: There is nothing at the path.
             StoreError: It is not a feature store, is of a newer format, or its root, manifest or ledger can't be read.
         """
-        return cls(Location.parse(path), pin=pin, check=check)
+        return cls(Location.parse(path, read_cache), pin=pin, check=check)
 
-    def __reduce__(self) -> tuple[Callable[..., FeatureStore], tuple[str, bool]]:
-        return _open_again, (self.location.url, self._check)
+    def __reduce__(self) -> tuple[Callable[..., FeatureStore], tuple[str, bool, ReadCache | None]]:
+        remote = self.location.remote
+        return _open_again, (self.location.url, self.checks, None if remote is None else remote.read_cache)
 
     def refresh(self) -> None:
         """See what has been committed since.
@@ -90,19 +101,23 @@ class FeatureStore:
         self._records: list[ledger.ShardRecord] = []
         self._damage: StoreError | None = None
         try:  # before the manifest, which may take the records over in between
-            self._records = ledger.read_records(self.location, None if self._check else {})
+            self._records = ledger.read_records(self.location, None if self.checks else {})
             self._manifest = self.location.read(layout.MANIFEST)
         except StoreError as error:
             self._manifest, self._damage = None, error
-        if self._check:
+        if self.checks:
             if self._damage is None:
                 self._damage = self._manifest_damage()
             if self._damage is not None and not isinstance(self._damage, EditedEntryError):
                 raise self._damage
         self._clips: pa.Table | None = None
-        self._available_rows: dict[Kind, npt.NDArray[np.bool_]] | None = None
+        self._available: dict[str, npt.NDArray[np.bool_]] = {}
+        self._length: int | None = None
         self._rows_by_id: RowsById | None = None
-        self._specs: dict[Kind, StreamSpec] = {}
+        entries = layout.stream_entries(self._attributes)
+        self._streams = {name: self._streams.get(name) or Stream(self, entry) for name, entry in entries.items()}
+        for stream in self._streams.values():
+            stream.forget()
 
     @property
     def clips(self) -> pa.Table:
@@ -112,22 +127,22 @@ class FeatureStore:
             StoreError: It is damaged, or an entry was edited.
         """
         if self._clips is None:
-            table = self._columns(SCHEMA.names)
+            table = self._columns(None)
             if self._records:
                 columns = manifest_columns(table)
                 ledger.fold(columns, self._records)
-                table = pa.table({**columns, "check": table["check"]}, schema=table.schema)
+                table = manifest_table(columns, table["check"])
             self._clips = table
         return self._clips
 
-    def _columns(self, names: Sequence[str]) -> pa.Table:
-        """Some of the manifest's columns; only `clips` enters committed shards."""
+    def _columns(self, names: Sequence[str] | None) -> pa.Table:
+        """Some of the manifest's columns, or all; only `clips` enters committed shards."""
         if self._damage is not None:
             raise self._damage
         if self._clips is not None:
-            return self._clips.select(names)
+            return self._clips if names is None else self._clips.select(names)
         if self._manifest is None:
-            return empty_manifest().select(names)
+            return empty_manifest() if names is None else empty_manifest().select(names)
         return parse_manifest(self._manifest, f"{self.location.url}/{layout.MANIFEST}", names)
 
     def _manifest_damage(self) -> StoreError | None:
@@ -135,7 +150,7 @@ class FeatureStore:
         where = f"{self.location.url}/{layout.MANIFEST}"
         try:
             if self._manifest is None:
-                lost = max((self.rows_of_array(kind, "features") for kind in self.kinds), default=0)
+                lost = max((stream.array_rows("pooled") for stream in self._streams.values()), default=0)
                 return StoreError(f"The manifest {where} is gone; {RESTORE}.") if lost else None
             edited = damaged_entries(self._manifest, where)
         except StoreError as error:
@@ -149,22 +164,75 @@ class FeatureStore:
             "`avem cache repair` enters it again."
         )
 
-    @property
-    def _available(self) -> dict[Kind, npt.NDArray[np.bool_]]:
-        if self._available_rows is None:
-            names = [f"{kind}_status" for kind in KINDS]
-            table = self.clips.select(names) if self._records else self._columns(names)
-            self._available_rows = {kind: pc.equal(table[f"{kind}_status"], OK).to_numpy() for kind in KINDS}
-        return self._available_rows
+    def available_in(self, column: str) -> npt.NDArray[np.bool_]:
+        """Whether each clip has features in the stream of a column, bool [clips]."""
+        if column not in self._available:
+            name = f"{column}_status"
+            if self._records:
+                table = self.clips
+            elif is_stream_column(name):
+                table = self._columns(None)
+            else:
+                table = self._columns([name])
+            if name not in table.column_names:
+                self._available[column] = np.zeros(len(table), dtype=np.bool_)
+            else:
+                there = pc.fill_null(pc.equal(table[name], OK), fill_value=False)
+                self._available[column] = there.to_numpy()
+        available: npt.NDArray[np.bool_] = self._available[column].copy()
+        return available
 
     def __len__(self) -> int:
         """Clips in the store, whether extracted or not."""
-        return len(self._available[KINDS[0]])
+        if self._length is None:
+            self._length = self._count()
+        return self._length
+
+    def _count(self) -> int:
+        if self._damage is not None:
+            raise self._damage
+        return 0 if self._manifest is None else row_count(self._manifest, f"{self.location.url}/{layout.MANIFEST}")
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the store's streams, in order of creation, such as `("video/qwen2_5_omni", "audio/whisper")`."""
+        return tuple(self._streams)
+
+    def stream(self, name: str) -> Stream:
+        """One stream.
+
+        Args:
+            name: Its name; or a slot, such as `video`, that has one stream in the store.
+
+        Raises:
+            StoreError: The store has no such stream, or several in the slot.
+
+        Example:
+            >>> from avem.cache import FeatureStore
+            >>> store = FeatureStore.open("./cache")  # doctest: +SKIP
+            >>> store.stream("video/qwen2_5_omni").rows([3, 5])  # doctest: +SKIP
+        """
+        if name in self._streams:
+            return self._streams[name]
+        found = [stream for known, stream in self._streams.items() if known.partition("/")[0] == name]
+        if len(found) > 1:
+            names = " and ".join(stream.name for stream in found)
+            raise StoreError(f"{self.location.url} has several {name} streams, {names}; name one of them.")
+        if not found:
+            held = f"it has {', '.join(self._streams)}" if self._streams else "it has none yet"
+            raise StoreError(f"{self.location.url} has no {name} features ({held}); extract them with `avem extract`.")
+        return found[0]
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The streams that the store has."""
-        return tuple(kind for kind in KINDS if kind in self._attributes.get("streams", {}))
+        """Which of `video` and `audio` the store has exactly one stream of."""
+        slots = [name.partition("/")[0] for name in self._streams]
+        return tuple(kind for kind in KINDS if slots.count(kind) == 1)
+
+    @property
+    def format_version(self) -> int:
+        """Format that the store is written in, 1 or 2; `avem cache upgrade` brings a store to the newest."""
+        return int(self._attributes["format_version"])
 
     @property
     def roots(self) -> dict[str, str]:
@@ -208,32 +276,31 @@ class FeatureStore:
                 f"{f': {windows}' if windows else ''}."
             ) from error
 
-    def spec(self, kind: Kind) -> StreamSpec:
+    def spec(self, kind: str) -> StreamSpec:
         """Description of a stream.
 
         Raises:
             StoreError: The store has no such stream.
         """
-        if kind not in self._specs:
-            metadata, name = self._array_metadata(kind, "features")
-            self._specs[kind] = layout.spec_from_metadata(metadata, f"{self.location.url}/{name}")
-        return self._specs[kind]
+        return self.stream(kind).spec
 
-    def fingerprint(self, kind: Kind) -> dict[str, Any]:
+    def fingerprint(self, kind: str) -> dict[str, Any]:
         """Everything that a stream's features depend on; `avem.files.json_sha256` makes a key of it.
 
         Raises:
             StoreError: The store has no such stream.
         """
-        return dict(self.spec(kind).fingerprint)
+        return self.stream(kind).fingerprint
 
-    def available(self, kind: Kind) -> npt.NDArray[np.bool_]:
-        """Whether each clip has features of this kind, bool [clips]."""
-        available: npt.NDArray[np.bool_] = self._available[kind].copy()
-        return available
+    def available(self, kind: str) -> npt.NDArray[np.bool_]:
+        """Whether each clip has features in a stream, bool [clips]; nowhere where the store has no such stream."""
+        slots = [name.partition("/")[0] for name in self._streams]
+        if kind not in self._streams and kind not in slots:
+            return np.zeros(len(self), dtype=np.bool_)
+        return self.stream(kind).available
 
     def video(self, rows: RowNumbers, out: torch.Tensor | None = None) -> torch.Tensor:
-        """Video features, [R, T, N, C] as kept (int8 comes as float16).
+        """Video features of a store with one video stream, [R, T, N, C] as kept (int8 comes as float16).
 
         Args:
             rows: R row numbers, in any order, repeated at will.
@@ -246,36 +313,28 @@ class FeatureStore:
         return self.features("video", rows, out)
 
     def audio(self, rows: RowNumbers, out: torch.Tensor | None = None) -> torch.Tensor:
-        """Audio features, [R, S, C] as kept; otherwise as `video`."""
+        """Audio features of a store with one audio stream, [R, S, C] as kept; otherwise as `video`."""
         return self.features("audio", rows, out)
 
-    def features(self, kind: Kind, rows: RowNumbers, out: torch.Tensor | None = None) -> torch.Tensor:
-        """Features of a kind, [R, *row_shape]; see `video`."""
-        spec, numbers = self.spec(kind), self._checked_rows(kind, rows)
-        buffer = self._buffer(spec, len(numbers), out)
-        reader = self._reader(kind, "features")
-        if spec.dtype == "int8":
-            reader = Int8Rows(reader, self._reader(kind, "scale"), spec.row_shape)
-        with self._naming_damage(kind):
-            read_in_parallel(reader, numbers, byte_view(buffer))
-        return buffer
+    def features(self, kind: str, rows: RowNumbers, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Features of a stream, [R, *row_shape], or a list where their length differs by clip; see `Stream.rows`."""
+        return cast(torch.Tensor, self.stream(kind).rows(rows, out))
 
-    def pooled(self, kind: Kind) -> npt.NDArray[np.float32]:
+    def pooled(self, kind: str) -> npt.NDArray[np.float32]:
         """Pooled vectors, float32 [clips, D] of L2 norm 1; zero where a clip has none.
 
         Raises:
             StoreError: The store has no such stream, or a shard is damaged.
         """
-        return self._small_rows(kind, "pooled", (self.spec(kind).pooled_dim,))
+        return self.stream(kind).pooled()
 
-    def int8_errors(self, kind: Kind) -> npt.NDArray[np.float32]:
+    def int8_errors(self, kind: str) -> npt.NDArray[np.float32]:
         """Relative error of each int8 row that is there, float32 [available]: RMS of the error over RMS of the values.
 
         Raises:
             StoreError: The store has no such stream, or a shard is damaged.
         """
-        errors: npt.NDArray[np.float32] = self._small_rows(kind, "error", ())[self._available[kind]]
-        return errors
+        return self.stream(kind).int8_errors()
 
     def negatives(self, recipe: str, modality: str) -> npt.NDArray[np.int32]:
         """Mined negatives, int32 row numbers [clips, K], -1 where none was found.
@@ -312,86 +371,7 @@ class FeatureStore:
 
         return damaged_files(self)
 
-    def rows_of_array(self, kind: Kind, array: str) -> int:
-        """Length of an array of a stream along the clip axis."""
-        return int(self._array_metadata(kind, array)[0]["shape"][0])
 
-    def shard_folder(self, kind: Kind, array: str) -> Path | None:
-        """Folder of an array of plain byte ranges on this machine; None where only Zarr can read it."""
-        metadata, name = self._array_metadata(kind, array)
-        return (
-            self.location.local / name if self.location.local is not None and layout.is_byte_ranges(metadata) else None
-        )
-
-    def _small_rows(self, kind: Kind, array: str, row_shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """A whole array of float32 rows [clips, *row_shape], zero where a clip has none."""
-        rows = np.flatnonzero(self._available[kind])
-        found = torch.empty((len(rows), *row_shape))
-        with self._naming_damage(kind):
-            self._reader(kind, array).read_into(rows, byte_view(found))
-        values = np.zeros((len(self), *row_shape), dtype=np.float32)
-        values[rows] = found.numpy()
-        return values
-
-    @contextmanager
-    def _naming_damage(self, kind: Kind) -> Iterator[None]:
-        """Say of a row that can't be read which clip it is, and what to do."""
-        try:
-            yield
-        except RowError as error:
-            clip = self.clips["clip_id"][error.row].as_py()
-            raise StoreError(
-                f"The {kind} features of the clip {clip} in {self.location.url} can't be used: row {error.row} "
-                f"{error.problem}; `avem cache verify` names all such rows and `avem cache repair` extracts them again."
-            ) from error
-
-    def _checked_rows(self, kind: Kind, rows: RowNumbers) -> npt.NDArray[np.int64]:
-        numbers = np.asarray(rows, dtype=np.int64).reshape(-1)
-        wrong = numbers[(numbers < 0) | (numbers >= len(self))]
-        if len(wrong):
-            raise UnknownClipError(f"{self.location.url} has no row {wrong[0]}; it holds {len(self)} clips.")
-        missing = numbers[~self._available[kind][numbers]]
-        if len(missing):
-            clip = self.clips.slice(int(missing[0]), 1).to_pylist()[0]
-            raise StoreError(
-                f"The clip {clip['clip_id']} has no {kind} features in {self.location.url} ({clip[f'{kind}_status']})."
-            )
-        return numbers
-
-    def _buffer(self, spec: StreamSpec, rows: int, out: torch.Tensor | None) -> torch.Tensor:
-        dtype, shape = TORCH_DTYPES[spec.dtype], (rows, *spec.row_shape)
-        if out is None:
-            return row_buffer(rows, spec.row_shape, dtype, pin=self._pin)
-        if out.shape != shape or out.dtype != dtype or not out.is_contiguous():
-            raise SettingError(
-                f"Features need a contiguous {dtype} buffer of shape {shape}, not {out.dtype} {out.shape}."
-            )
-        return out
-
-    def _array_metadata(self, kind: Kind, array: str) -> tuple[dict[str, Any], str]:
-        """Zarr metadata of a stream's array, and the array's path in the store."""
-        encoder = self._attributes.get("streams", {}).get(kind)
-        if encoder is None:
-            raise StoreError(f"{self.location.url} has no {kind} features; extract them with `avem extract`.")
-        name = f"{layout.stream_group(kind, encoder)}/{array}"
-        data = self.location.read(f"{name}/{layout.METADATA}")
-        if data is None:
-            raise StoreError(f"{self.location.url}/{name} has lost its {layout.METADATA}; the store is damaged there.")
-        return layout.parse_metadata(data, f"{self.location.url}/{name}"), name
-
-    def _reader(self, kind: Kind, array: str) -> RowReader:
-        key = f"{kind}/{array}"
-        if key not in self._readers:
-            folder = self.shard_folder(kind, array)
-            if folder is not None:
-                axes = 1 + len(layout.stream_arrays(self.spec(kind))[array][0])
-                self._readers[key] = ByteRangeRows(folder, self.spec(kind).rows_per_shard, axes, check=self._check)
-            else:
-                name = f"{layout.stream_group(kind, self.spec(kind).encoder)}/{array}"
-                self._readers[key] = ZarrRows(self.location, name)
-        return self._readers[key]
-
-
-def _open_again(url: str, check: bool) -> FeatureStore:
+def _open_again(url: str, check: bool, read_cache: ReadCache | None) -> FeatureStore:
     """What unpickling a store calls."""
-    return FeatureStore.open(url, check=check)
+    return FeatureStore.open(url, check=check, read_cache=read_cache)

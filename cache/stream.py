@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
-import torch
+from types import MappingProxyType
 
 from avem.cache.disk import layout, ledger
-from avem.cache.disk.encode import EncodedRows, encode_rows
+from avem.cache.disk.encode import Rows, encode_rows
 from avem.cache.disk.location import Location
 from avem.cache.disk.locks import ShardLocks, store_lock
-from avem.cache.disk.manifest import read_manifest
-from avem.cache.disk.shards import ShardFile, write_shard
+from avem.cache.disk.manifest import read_manifest, statuses
+from avem.cache.disk.stream_shards import NO_ROOM, write_stream_shards
 from avem.cache.records import FAILED, OK, PENDING, RowDetails, Shard, StreamSpec
 from avem.errors import SettingError, StoreError
 from avem.guards.disk import disk_reason
 
-UNFIT = "features hold NaN or infinity, or are too large for {dtype}"
-
 
 class StreamWriter:
-    """Writes the shards of one stream; made by `StoreWriter.stream`."""
+    """Writes the shards of one stream; made by `StoreWriter.stream`.
 
-    def __init__(self, path: Path, spec: StreamSpec) -> None:
-        self.path, self.spec = path, spec
+    Args:
+        path: The store's folder.
+        spec: The stream, as the store has it.
+        column: What the manifest and the ledger call it.
+    """
+
+    def __init__(self, path: Path, spec: StreamSpec, column: str) -> None:
+        self.path, self.spec, self.column = path, spec, column
         self._ledger = path / layout.LEDGER
         self._manifest: tuple[tuple[int, int], list[str]] | None = None
         try:
-            self._locks = ShardLocks(self._ledger / f"{spec.kind}.lock")
+            self._locks = ShardLocks(self._ledger / f"{column}.lock")
         except OSError as error:
             raise StoreError(f"The store {path} can't be written: {disk_reason(error)}.") from error
 
     def statuses(self) -> list[str]:
         """Status of every row in this stream: `pending`, `ok`, or `failed: reason`."""
-        records = [record for record in ledger.read_records(Location.parse(self.path)) if record.kind == self.spec.kind]
+        records = [record for record in ledger.read_records(Location.parse(self.path)) if record.kind == self.column]
         statuses = self._manifest_statuses()
         for record in records:
             for row, details in record.rows.items():
@@ -84,38 +84,56 @@ class StreamWriter:
     def write(
         self,
         shard: Shard,
-        features: torch.Tensor | npt.NDArray[np.floating],
-        pooled: torch.Tensor | npt.NDArray[np.floating],
+        features: Rows,
+        pooled: Rows,
         details: Sequence[RowDetails],
+        companions: Mapping[str, Rows] = MappingProxyType({}),
     ) -> list[RowDetails]:
         """Commit the rows of one shard; rows that it held before stay as they are.
 
         Args:
             shard: From `pending`.
-            features: [n, *row_shape] for the n rows of the shard; rows of failed clips are ignored.
+            features: [n, *row_shape] for the n rows of the shard, or a list of n tensors [n_i, C] where the length
+                differs by clip; rows of failed clips are ignored, and may be None in a list.
             pooled: [n, pooled_dim]; kept L2-normalised.
             details: What became of each row.
+            companions: Each of the stream's companions: [n, *row_shape], or a list of n arrays.
 
         Returns:
             What was committed: as given, but rows with features that can't be kept have failed.
 
         Raises:
-            SettingError: Shapes or lengths do not fit the stream or the shard.
+            SettingError: Shapes, lengths or companions do not fit the stream or the shard.
             StoreError: Another writer is at this shard, or the disk is full or read-only.
+
+        Example:
+            >>> import tempfile, torch
+            >>> from avem.cache import ClipRecord, FeatureStore, RowDetails, StoreWriter, StreamSpec
+            >>> writer = StoreWriter.open(tempfile.mkdtemp())
+            >>> rows = writer.add_clips([ClipRecord("mine/1", "mine", "1.mp4", sha256="0" * 64)], ".")
+            >>> stream = writer.stream(StreamSpec("video", "patches", {}, (None, 2), 2))
+            >>> for shard in stream.pending():
+            ...     committed = stream.write(shard, [torch.ones(3, 2)], torch.ones(1, 2), [RowDetails()])
+            >>> FeatureStore.open(writer.path).stream("video/patches").rows([0])[0].shape
+            torch.Size([3, 2])
         """
         self._check(shard, len(features), len(pooled), details)
-        encoded = encode_rows(self.spec, features, pooled)
-        reason = UNFIT.format(dtype=self.spec.dtype)
+        encoded = encode_rows(self.spec, features, pooled, companions)
         committed = [
-            RowDetails("failed", reason) if item.status == OK and not finite else item
-            for item, finite in zip(details, encoded.finite, strict=True)
+            RowDetails("failed", problem) if item.status == OK and problem else item
+            for item, problem in zip(details, encoded.problems, strict=True)
         ]
         if not self._locks.take(shard.index):
             raise StoreError(
-                f"Another writer is at shard {shard.index} of {self.spec.kind} in {self.path}; wait for it."
+                f"Another writer is at shard {shard.index} of {self.spec.name} in {self.path}; wait for it."
             )
         try:
-            self._write_arrays(shard, encoded, committed)
+            good = [index for index, item in enumerate(committed) if item.status == OK]
+            without = write_stream_shards(
+                self.path / self.spec.name, self.spec, shard, encoded, good, kept=self._kept(shard)
+            )
+            for index in without:
+                committed[index] = RowDetails("failed", NO_ROOM)
             self._commit(shard, committed)
         except OSError as error:
             raise StoreError(f"The store {self.path} can't be written: {disk_reason(error)}.") from error
@@ -133,38 +151,24 @@ class StreamWriter:
         if not rows or rows != sorted(set(rows)) or {row // size for row in rows} != {shard.index}:
             raise SettingError(f"The rows {rows} are not ascending rows of shard {shard.index} ({size} rows a shard).")
 
-    def _write_arrays(self, shard: Shard, encoded: EncodedRows, committed: Sequence[RowDetails]) -> None:
-        """Rewrite each array's shard: the rows committed before, unchanged, then these."""
-        size, first = self.spec.rows_per_shard, shard.index * self.spec.rows_per_shard
-        statuses = self._shard_statuses(shard.index)
+    def _kept(self, shard: Shard) -> list[int]:
+        """Slots of the rows that the shard holds already and that stay."""
+        first, statuses = shard.index * self.spec.rows_per_shard, self._shard_statuses(shard.index)
         if len(statuses) <= shard.rows[-1] - first:
             raise SettingError(f"Row {shard.rows[-1]} is not in the manifest of {self.path}; add its clip first.")
-        kept = [slot for slot, status in enumerate(statuses) if status == OK and first + slot not in shard.rows]
-        group = self.path / layout.stream_group(self.spec.kind, self.spec.encoder)
-
-        def write(name: str, row_shape: tuple[int, ...]) -> None:
-            path = layout.shard_path(group / name, shard.index, 1 + len(row_shape))
-            old = ShardFile(path, size) if kept and path.exists() else None  # else its rows are lost already
-            rows: dict[int, bytes | memoryview] = {slot: old.raw(slot) for slot in kept} if old else {}
-            for row, data, item in zip(shard.rows, encoded.arrays[name], committed, strict=True):
-                if item.status == OK:
-                    rows[row - first] = memoryview(data)
-            write_shard(path, size, encoded.arrays[name].shape[1], rows)
-
-        shapes = {name: row_shape for name, (row_shape, _) in layout.stream_arrays(self.spec).items()}
-        with ThreadPoolExecutor(len(shapes), "arrays") as pool:  # each waits for the disk for most of its time
-            list(pool.map(write, shapes, shapes.values()))
+        written = set(shard.rows)
+        return [slot for slot, status in enumerate(statuses) if status == OK and first + slot not in written]
 
     def _commit(self, shard: Shard, committed: Sequence[RowDetails]) -> None:
         rows = dict(zip(shard.rows, committed, strict=True))
         with store_lock(self._ledger, exclusive=False):
-            old = ledger.read_record(self._ledger, self.spec.kind, shard.index)
+            old = ledger.read_record(self._ledger, self.column, shard.index)
             merged = {**(old.rows if old else {}), **rows}
-            ledger.write_record(self._ledger, ledger.ShardRecord(self.spec.kind, shard.index, merged))
+            ledger.write_record(self._ledger, ledger.ShardRecord(self.column, shard.index, merged))
 
     def _shard_statuses(self, index: int) -> list[str]:
         """Status of the rows of one shard, as `statuses` has them."""
-        record = ledger.read_record(self._ledger, self.spec.kind, index)
+        record = ledger.read_record(self._ledger, self.column, index)
         first = index * self.spec.rows_per_shard
         statuses = self._manifest_statuses()[first : first + self.spec.rows_per_shard]
         for row, details in record.rows.items() if record else ():
@@ -180,5 +184,5 @@ class StreamWriter:
             return []
         version = (state.st_ino, state.st_mtime_ns)
         if self._manifest is None or self._manifest[0] != version:
-            self._manifest = (version, read_manifest(path)[f"{self.spec.kind}_status"].to_pylist())
+            self._manifest = (version, statuses(read_manifest(path), self.column))
         return list(self._manifest[1])

@@ -77,12 +77,22 @@ def _sound_copy(location: Location) -> bytes | None:
 def metadata_nodes(location: Location) -> Iterator[str]:
     """Groups and arrays of a store, paths in it; the root is the empty path."""
     yield ""
-    for kind in (*KINDS, FOLDER):
+    for kind in (*_slots(location), FOLDER):
         if location.exists(kind):
             yield kind
         for group in _visible(location, kind):
             yield f"{kind}/{group}"
             yield from (f"{kind}/{group}/{name}" for name in _visible(location, f"{kind}/{group}"))
+
+
+def _slots(location: Location) -> list[str]:
+    """The slots of a store's streams; of a store whose root can't be read, `video` and `audio`."""
+    try:
+        root = layout.parse_metadata(location.read(layout.METADATA) or b"", location.url)
+        names = layout.stream_entries(layout.store_attributes(root, location.url))
+    except StoreError:
+        return list(KINDS)
+    return list(dict.fromkeys(name.partition("/")[0] for name in names))
 
 
 def _visible(location: Location, folder: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from avem.cache.decoders import as_stored, with_decoder
 from avem.cache.disk import layout, ledger
+from avem.cache.disk.arrays import spec_attributes, spec_from_metadata, stream_arrays
 from avem.cache.disk.location import Location
 from avem.cache.disk.locks import store_lock
 from avem.cache.disk.manifest import (
@@ -22,14 +22,16 @@ from avem.cache.disk.manifest import (
     Columns,
     append_clips,
     edited_rows,
+    is_stream_column,
     manifest_columns,
+    manifest_table,
     read_manifest,
     write_manifest,
 )
 from avem.cache.disk.sweep import sweep
 from avem.cache.entering import enter_replaced, fresh_clips, refuse_foreign
 from avem.cache.negatives.staleness import date_negatives, labels_digest
-from avem.cache.records import FAILED, KINDS, OK, PENDING, ClipRecord, Kind, StreamSpec
+from avem.cache.records import FAILED, OK, PENDING, ClipRecord, StreamSpec
 from avem.cache.relabel import correct, corrections
 from avem.cache.stream import StreamWriter
 from avem.errors import FingerprintError, StoreError, UnknownClipError
@@ -79,7 +81,7 @@ class StoreWriter:
             return table
         columns = manifest_columns(table)
         ledger.fold(columns, records)
-        return pa.table({**columns, "check": table["check"]}, schema=table.schema)
+        return manifest_table(columns, table["check"])
 
     def add_clips(self, records: Sequence[ClipRecord], root: str | Path) -> npt.NDArray[np.int64]:
         """Enter clips into the manifest; clips that are there already keep their row.
@@ -156,61 +158,83 @@ class StoreWriter:
             spec: The stream; where it is there already, its own `rows_per_shard` stays.
 
         Raises:
-            FingerprintError: The store's features of this kind were made with other settings.
-            StoreError: The store holds another encoder's, or differently shaped or kept, features of this kind.
+            FingerprintError: The store's stream of this name was made with other settings.
+            StoreError: The store's stream of this name has another shape or is kept in another way, or the store is of
+                format 1, which has no room for such a stream.
         """
         with self._exclusive():
             metadata = layout.read_metadata(self.path)
-            streams = metadata["attributes"]["avem"].setdefault("streams", {})
+            attributes = metadata["attributes"]["avem"]
             clips = len(self._table())
-            if spec.kind in streams:
-                spec = self._existing(spec, streams[spec.kind])
+            if spec.name in layout.stream_entries(attributes):
+                spec = self._existing(spec)
             else:
+                layout.enter_stream(attributes, spec, str(self.path))
                 self._make_arrays(spec, clips)
-                streams[spec.kind] = spec.encoder
                 layout.write_root(self.path, metadata)
             self._grow_arrays(clips)
-        return StreamWriter(self.path, spec)
+        return StreamWriter(self.path, spec, layout.stream_entries(attributes)[spec.name].column)
 
-    def mark_pending(self, kind: Kind, rows: Sequence[int]) -> None:
+    def column(self, stream: str) -> str:
+        """What the manifest's columns of a stream are called.
+
+        Args:
+            stream: The stream's name; or its slot, where that has one stream; or the column itself.
+
+        Raises:
+            StoreError: The store has no such stream.
+        """
+        attributes = layout.store_attributes(layout.read_metadata(self.path), str(self.path))
+        entries = layout.stream_entries(attributes)
+        if stream in entries:
+            return entries[stream].column
+        if stream in {entry.column for entry in entries.values()}:
+            return stream
+        raise StoreError(f"{self.path} has no stream {stream}; it has {', '.join(entries) or 'none'}.")
+
+    def mark_pending(self, kind: str, rows: Sequence[int]) -> None:
         """Mark rows to be extracted again, because they are damaged or their encoder has changed.
 
         Args:
-            kind: `video` or `audio`.
+            kind: The stream's name or column, such as `video`.
             rows: Row numbers.
 
         Raises:
             UnknownClipError: The store has no such row.
         """
+        column = self.column(kind)
         with self._exclusive():
             columns = self._fold()
             for row in rows:
                 if not 0 <= row < len(columns["clip_id"]):
                     raise UnknownClipError(f"{self.path} has no row {row}; it holds {len(columns['clip_id'])} clips.")
-                columns[f"{kind}_status"][row] = PENDING
+                columns.setdefault(f"{column}_status", [None] * len(columns["clip_id"]))[row] = PENDING
             self._write_manifest(columns)
 
-    def change_decoder(self, kind: Kind, decoder: str) -> None:
+    def change_decoder(self, kind: str, decoder: str) -> None:
         """Mark every clip of a stream to be decoded again by another decoder; may be repeated after a kill.
 
         The rows become pending before the stream takes the new decoder's name, so that no row ever passes for one
         that the new decoder read. Rows keep their bytes until they are written again.
 
         Args:
-            kind: `video` or `audio`.
+            kind: The stream's name or column, such as `video`.
             decoder: The new one.
         """
+        column = self.column(kind)
         with self._exclusive():
             columns = self._fold()
-            for row, status in enumerate(columns[f"{kind}_status"]):
-                if status == OK or status.startswith(FAILED):
-                    columns[f"{kind}_status"][row] = PENDING
-                    columns[f"{kind}_decoder"][row] = None
-                    if kind == "video":  # the longer of two streams' lengths; an old one may be wrong
+            clips = len(columns["clip_id"])
+            statuses = columns.setdefault(f"{column}_status", [None] * clips)
+            decoders = columns.setdefault(f"{column}_decoder", [None] * clips)
+            for row, status in enumerate(statuses):
+                if status is not None and status.startswith((OK, FAILED)):
+                    statuses[row], decoders[row] = PENDING, None
+                    if column == "video":  # the longer of two streams' lengths; an old one may be wrong
                         columns["duration_s"][row] = None
             self._write_manifest(columns)
-            encoder = layout.read_metadata(self.path)["attributes"]["avem"]["streams"][kind]
-            group = self.path / layout.stream_group(kind, encoder)
+            entries = layout.stream_entries(layout.read_metadata(self.path)["attributes"]["avem"])
+            group = next(self.path / entry.name for entry in entries.values() if entry.column == column)
             arrays = [path.parent for path in group.glob(f"*/{layout.METADATA}")]
             for array in sorted(arrays, key=lambda path: path.name == "features"):  # last, because it is the one read
                 metadata = layout.read_metadata(array)
@@ -234,10 +258,10 @@ class StoreWriter:
                 if not 0 <= row < len(columns["clip_id"]):
                     raise UnknownClipError(f"{self.path} has no row {row}; it holds {len(columns['clip_id'])} clips.")
                 for name in columns:
-                    if name.endswith("_status"):
-                        columns[name][row] = PENDING
+                    if name in LEARNED_COLUMNS or is_stream_column(name):
+                        columns[name][row] = None
                     else:
-                        columns[name][row] = None if name in LEARNED_COLUMNS else getattr(record, name)
+                        columns[name][row] = PENDING if name.endswith("_status") else getattr(record, name)
             if len(set(columns["clip_id"])) < len(columns["clip_id"]):
                 raise StoreError(f"Two rows of {self.path} would hold one clip; restore its clips.parquet from a copy.")
             self._edited -= set(entries)
@@ -278,7 +302,7 @@ class StoreWriter:
     def _table(self) -> pa.Table:
         """The manifest, unless it lost entries: new clips would then take the rows of other clips' features."""
         table = read_manifest(self.path / layout.MANIFEST)
-        rows = max((self._array_rows(kind) for kind in KINDS), default=0)
+        rows = max(map(self._rows_of, self._specs()), default=0)
         if len(table) < rows:
             raise StoreError(
                 f"The manifest {self.path / layout.MANIFEST} names {len(table)} clips and the store has features of "
@@ -286,11 +310,17 @@ class StoreWriter:
             )
         return table
 
-    def _array_rows(self, kind: Kind) -> int:
-        encoder = layout.read_metadata(self.path)["attributes"]["avem"].get("streams", {}).get(kind)
-        if encoder is None:
-            return 0
-        return int(layout.read_metadata(self.path / layout.stream_group(kind, encoder) / "features")["shape"][0])
+    def _specs(self) -> list[StreamSpec]:
+        """The streams that the root names."""
+        names = layout.stream_entries(layout.read_metadata(self.path)["attributes"]["avem"])
+        return [
+            spec_from_metadata(layout.read_metadata(self.path / name / "features"), str(self.path / name))
+            for name in names
+        ]
+
+    def _rows_of(self, spec: StreamSpec) -> int:
+        """For how many clips a stream's arrays were made."""
+        return int(layout.read_metadata(self.path / spec.name / "pooled")["shape"][0])
 
     def _write_manifest(self, columns: Columns) -> pa.Table:
         """Write what `_fold` gave; entries that it found edited stay known as such."""
@@ -314,52 +344,46 @@ class StoreWriter:
         """Check that a stream that is there already was made the same way; nothing is written.
 
         Raises:
-            FingerprintError: The store's features of this kind were made with other settings.
-            StoreError: The store holds another encoder's, or differently shaped or kept, features of this kind.
+            FingerprintError: The store's stream of this name was made with other settings.
+            StoreError: The store's stream of this name has another shape or is kept in another way.
         """
-        streams = layout.read_metadata(self.path)["attributes"]["avem"].get("streams", {})
-        if spec.kind in streams:
-            self._existing(spec, streams[spec.kind])
+        if spec.name in layout.stream_entries(layout.read_metadata(self.path)["attributes"]["avem"]):
+            self._existing(spec)
 
-    def _existing(self, spec: StreamSpec, encoder: str) -> StreamSpec:
+    def _existing(self, spec: StreamSpec) -> StreamSpec:
         """The stream as the store has it, where `spec` agrees with it."""
-        where = self.path / layout.stream_group(spec.kind, encoder) / "features"
-        there = layout.spec_from_metadata(layout.read_metadata(where), str(where))
+        where = self.path / spec.name / "features"
+        there = spec_from_metadata(layout.read_metadata(where), str(where))
         spec = as_stored(spec, there, str(self.path))
-        if (there.encoder, there.fingerprint) != (spec.encoder, spec.fingerprint):
+        if there.fingerprint != spec.fingerprint:
             raise FingerprintError(
-                f"The {spec.kind} features in {self.path} were made by {there.encoder} {there.fingerprint}, not by "
-                f"{spec.encoder} {spec.fingerprint}; extract into another store."
-            )
-        if replace(spec, rows_per_shard=there.rows_per_shard) != there:
-            raise StoreError(
-                f"The {spec.kind} features in {self.path} are {there.dtype} {there.row_shape} with pooled "
-                f"vectors of {there.pooled_dim}, not {spec.dtype} {spec.row_shape} with {spec.pooled_dim}; "
+                f"The {spec.name} features in {self.path} were made by {there.fingerprint}, not by {spec.fingerprint}; "
                 "extract into another store."
+            )
+        if there.bare() != spec.bare():
+            raise StoreError(
+                f"The {spec.name} features in {self.path} are {there.dtype} {there.row_shape} with pooled vectors of "
+                f"{there.pooled_dim} and the companions {', '.join(there.companions) or 'none'}, not {spec.dtype} "
+                f"{spec.row_shape} with {spec.pooled_dim} and {', '.join(spec.companions) or 'none'}; extract into "
+                "another store."
             )
         return there
 
     def _make_arrays(self, spec: StreamSpec, clips: int) -> None:
-        group = self.path / layout.stream_group(spec.kind, spec.encoder)
+        group = self.path / spec.name
         if group.exists():  # left by a writer that died before it could enter the stream
             shutil.rmtree(group)
         for node in (group.parent, group):
             layout.write_metadata(node, layout.group_metadata({}))
-        for name, (row_shape, data_type) in layout.stream_arrays(spec).items():
-            metadata = layout.array_metadata(
-                clips, row_shape, data_type, spec.rows_per_shard, layout.spec_attributes(spec)
-            )
-            layout.write_metadata(group / name, metadata)
+        for name, array in stream_arrays(spec).items():
+            layout.write_metadata(group / name, array.metadata(clips, spec_attributes(spec)))
 
     def _grow_arrays(self, clips: int) -> None:
-        """Give every array of every stream a row per clip."""
-        streams = layout.read_metadata(self.path)["attributes"]["avem"].get("streams", {})
-        for kind in KINDS:
-            if kind not in streams:
-                continue
-            group = self.path / layout.stream_group(kind, streams[kind])
-            for array in sorted(path.parent for path in group.glob(f"*/{layout.METADATA}")):
-                metadata = layout.read_metadata(array)
-                if metadata["shape"][0] != clips:
-                    metadata["shape"][0] = clips
-                    layout.write_metadata(array, metadata)
+        """Give every array of every stream room for each clip."""
+        for spec in self._specs():
+            for name, array in stream_arrays(spec).items():
+                node = self.path / spec.name / name
+                metadata = layout.read_metadata(node)
+                if metadata["shape"][0] != array.length(clips):
+                    metadata["shape"][0] = array.length(clips)
+                    layout.write_metadata(node, metadata)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avem.cache.disk.layout import LEDGER
-from avem.cache.records import FEATURE_DTYPES, KINDS, ClipFailure, Kind
+from avem.cache.records import KINDS, ClipFailure, Kind
+from avem.cache.spec import FEATURE_DTYPES
 from avem.errors import SettingError
 from avem.extract.defaults import DECODERS, DEFAULT_AUDIO_ENCODER, DEFAULT_DECODER, DEFAULT_VIDEO_ENCODER
 from avem.systems import usable_cores

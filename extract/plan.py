@@ -11,7 +11,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from avem.cache import ClipRecord, StreamSpec
-from avem.cache.disk.layout import stream_group
 from avem.cache.records import FAILED, OK, ClipFailure, Kind
 from avem.cache.windows import whole_ids
 from avem.errors import StoreError
@@ -112,7 +111,7 @@ def bytes_replaced(store: Path, specs: dict[Kind, StreamSpec], known: pa.Table) 
     """Disk space that a store's files hold for rows that are to be written again."""
     held = 0
     for kind, spec in specs.items():
-        files = (store / stream_group(kind, spec.encoder)).glob("*/c.*")
+        files = (store / spec.name).glob("*/c.*")
         taken = sum(path.stat().st_blocks * 512 for path in files)
         held += max(taken - bytes_needed({kind: spec}, {kind: known[f"{kind}_status"].to_pylist().count(OK)}), 0)
     return held

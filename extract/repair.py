@@ -72,7 +72,7 @@ def repair(store_path: str | Path, options: ExtractOptions, root: str | Path | N
     report = RepairReport(store.verify(), restored=restored)
     roots = {name: Path(root or folder) for name, folder in store.roots.items()}
     begun = path / LEDGER / BEGUN
-    work: dict[Kind, set[str]] = {kind: set() for kind in store.kinds}
+    work: dict[str, set[str]] = {kind: set() for kind in store.kinds}
     if begun.is_file():
         work |= _begun(begun)
     entries = _entries(store, report, roots, options.dataset)
@@ -97,7 +97,7 @@ def repair(store_path: str | Path, options: ExtractOptions, root: str | Path | N
     return report
 
 
-def _begun(path: Path) -> dict[Kind, set[str]]:
+def _begun(path: Path) -> dict[str, set[str]]:
     """What an earlier repair had begun.
 
     Raises:
@@ -113,7 +113,7 @@ def _begun(path: Path) -> dict[Kind, set[str]]:
         ) from error
 
 
-def _pending(store: FeatureStore, kind: Kind, shards: set[int]) -> set[str]:
+def _pending(store: FeatureStore, kind: str, shards: set[int]) -> set[str]:
     """Clips of some shards that count as not extracted, because the record that said so is gone."""
     size = store.spec(kind).rows_per_shard
     status, ids = (store.clips[name].to_pylist() for name in (f"{kind}_status", "clip_id"))
@@ -178,9 +178,9 @@ def _record(root: Path, clip: Clip) -> ClipRecord:
     return ClipRecord.of(clip, file_sha256(root / clip.path), state.st_size, state.st_mtime_ns)
 
 
-def _rows(store: FeatureStore, report: RepairReport, roots: dict[str, Path]) -> dict[Kind, list[int]]:
+def _rows(store: FeatureStore, report: RepairReport, roots: dict[str, Path]) -> dict[str, list[int]]:
     """Rows to extract again in each stream: those whose source is what it was."""
-    rows: dict[Kind, list[int]] = {kind: [] for kind in store.kinds}
+    rows: dict[str, list[int]] = {kind: [] for kind in store.kinds}
     for row in report.damaged:
         if row.entry:
             continue

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avem.commands.cache_copy import pull, push
 from avem.commands.cache_list import list_clips
 from avem.commands.logps import logps
 from avem.commands.negatives import negatives
@@ -19,13 +20,14 @@ from avem.guards.outputs import folder_target
 from avem.text.terminal import show
 
 if TYPE_CHECKING:
-    from avem.cache.records import Kind
     from avem.extract import ExtractOptions
 
 cache_app = typer.Typer(no_args_is_help=True, help="Inspect, check and repair a feature store, and mine negatives.")
 cache_app.command()(logps)
 cache_app.command()(negatives)
 cache_app.command("list")(list_clips)
+cache_app.command()(push)
+cache_app.command()(pull)
 
 
 @cache_app.command()
@@ -131,6 +133,20 @@ def info(cache: StorePath = Path("./cache")) -> None:
 
 
 @cache_app.command()
+def upgrade(cache: StorePath = Path("./cache")) -> None:
+    """Bring a store of an older format to the newest, in place.
+
+    Reading does not need it. Only streams that the old format has no room for do.
+    """
+    need_store(cache)
+    from avem.cache import FeatureStore
+    from avem.cache.upgrade import upgrade as run
+
+    before, now = run(cache), FeatureStore.open(cache).format_version
+    show(f"{cache} was of format {before} and is of format {now}." if before < now else f"{cache} is of format {now}.")
+
+
+@cache_app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder for the HDF5 files.")], cache: StorePath = Path("./cache")
 ) -> None:
@@ -158,6 +174,13 @@ def import_(
     audio_npy: Annotated[
         Path | None, typer.Option(help="Folder with one .npy file of audio features per clip.", show_default=NONE)
     ] = None,
+    stream: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A stream and its folder with one .npy file per clip, face/mae=FOLDER; may be repeated.",
+            show_default=NONE,
+        ),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -174,14 +197,14 @@ def import_(
     Give HDF5 files, or folders with one .npy file per clip.
     """
     given = {"video": video_npy, "audio": audio_npy}
-    folders = {kind: folder for kind, folder in given.items() if folder is not None}
+    folders = {kind: folder for kind, folder in given.items() if folder is not None} | _stream_folders(stream or [])
     if bool(files) == bool(folders):
-        raise SettingError("Give either HDF5 files or folders with --video-npy and --audio-npy.")
+        raise SettingError("Give either HDF5 files or folders with --stream, --video-npy and --audio-npy.")
     for file in files or ():
         need_file(file, "FILES")
     need_file(labels, "--labels")
     for kind, npy in folders.items():
-        need_path(npy, f"--{kind}-npy", "folder of .npy files")
+        need_path(npy, "--stream" if "/" in kind else f"--{kind}-npy", "folder of .npy files")
     folder_target(cache, STORE, reads=[*(files or ()), labels], roots=folders.values(), option="--cache")
 
     from avem.cache import store_info
@@ -191,10 +214,28 @@ def import_(
     if files:
         store = import_hdf5(files, cache)
     else:
-        store = import_npy(cast("dict[Kind, Path]", folders), cache, labels=labels, dataset=dataset, dtype=dtype)
+        store = import_npy(folders, cache, labels=labels, dataset=dataset, dtype=dtype)
     show(f"{len(store)} clips are in {cache}.")
-    if failures := [failure for failure in store_info(store).failures if failure.kind in folders]:
+    slots = {name.partition("/")[0] for name in folders}
+    if failures := [item for item in store_info(store).failures if item.kind.partition("/")[0] in slots]:
         raise PartialFailure(
             f"{len(failures)} .npy files can't be used, for example: {failures[0].reason}. "
             f"`avem cache list --cache {cache} --status failed` names them all. Fix them and run this command again."
         )
+
+
+def _stream_folders(given: list[str]) -> dict[str, Path]:
+    """What `--stream` names: a stream to its folder.
+
+    Raises:
+        SettingError: A value is not `SLOT/NAME=FOLDER`, or names a stream twice.
+    """
+    folders: dict[str, Path] = {}
+    for value in given:
+        name, equals, folder = value.partition("=")
+        if not equals or not folder or name.count("/") != 1 or not all(name.split("/")):
+            raise SettingError(f"--stream takes SLOT/NAME=FOLDER, such as face/mae=./mae_340_UTT, not {value!r}.")
+        if name in folders:
+            raise SettingError(f"--stream names {name} twice; give one folder for each stream.")
+        folders[name] = Path(folder)
+    return folders

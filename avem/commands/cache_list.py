@@ -59,7 +59,7 @@ def list_clips(
         show_block(json.dumps([line.row() for line in lines], indent=1))
     else:
         names = ["clip_id", "label", "raw_label", "split", "dataset", "source", "path"]
-        names += [f"{kind}_status" for kind in store.kinds]
+        names += [f"{store.stream(name).column}_status" for name in store.streams]
         sheet = io.StringIO()
         writer = csv.DictWriter(sheet, names, lineterminator="\n")
         writer.writeheader()

@@ -71,6 +71,13 @@ def negatives(
             help="CSV file (clip_id, video, audio) with separate emotions for face and voice.", show_default=NONE
         ),
     ] = None,
+    stream: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare clips by this stream, such as video/qwen2_5_omni; may be repeated.",
+            show_default="all streams of the store",
+        ),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Also write an HTML page about the negatives to this file.", show_default=NONE)
     ] = None,
@@ -109,10 +116,13 @@ def negatives(
         duplicate_cosine=duplicate_cosine,
         exclude=left_out,
         labels=known,
+        streams=stream or (),
     ):
         show(_outcome(done))
     if recipe is Recipe.MUTUAL:
-        paired = match_all(store, duplicate_cosine=duplicate_cosine, exclude=left_out, labels=known)
+        paired = match_all(
+            store, duplicate_cosine=duplicate_cosine, exclude=left_out, labels=known, streams=stream or ()
+        )
         for modality, pairs in paired.items():
             show(f"{modality}: {int((pairs >= 0).sum())} clips have a partner.")
     if report is not None:

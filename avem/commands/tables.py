@@ -8,6 +8,7 @@ from pathlib import Path
 
 from avem.cache import StoreInfo
 from avem.cache.decoders import OLD
+from avem.cache.info import StreamInfo
 from avem.errors import SettingError
 from avem.evaluate import BenchResult
 from avem.evaluate.emorealm.summary import notes, summarise, to_csv, to_json, to_latex, to_markdown, to_table
@@ -15,7 +16,7 @@ from avem.evaluate.runner import replies_of, scoring_differences
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
 from avem.text.escaping import file_name
-from avem.text.terminal import plain, plain_table, show, show_block, show_table
+from avem.text.terminal import plain_table, show, show_block, show_table
 
 WRITERS = {"json": to_json, "csv": to_csv, "markdown": to_markdown, "latex": to_latex}
 
@@ -70,24 +71,8 @@ def show_store(info: StoreInfo) -> None:
     show(f"{info.place}: {info.clips} clips ({sets}), format {info.format_version}")
     for line in _label_lines(info):
         show(line)
-    header = ("stream", "encoder", "row", "dtype", "rows", "failed", "pending", "MiB", "int8 error", "fingerprint")
-    table = plain_table(header, ())
     for stream in info.streams:
-        error = "" if stream.int8_error is None else f"{stream.int8_error:.2%}, at most {stream.int8_error_largest:.2%}"
-        cells = (
-            stream.kind,
-            stream.encoder,
-            " x ".join(map(str, stream.row_shape)),
-            stream.dtype,
-            str(stream.rows),
-            str(stream.failed),
-            str(stream.pending),
-            f"{stream.bytes / 2**20:.1f}",
-            error,
-            stream.digest[:12],
-        )
-        table.add_row(*map(plain, cells))
-    show_table(table)
+        show_block("\n".join(_stream_lines(stream)))
     for stream in info.streams:
         if stream.decoded_old_way:
             show(
@@ -109,6 +94,22 @@ def show_store(info: StoreInfo) -> None:
         show(f"failed: {failure.clip_id} ({failure.kind}): {failure.reason}")
     if len(info.failures) > SHOWN_FAILURES:
         show(f"... and {len(info.failures) - SHOWN_FAILURES} more failures, in the manifest.")
+
+
+def _stream_lines(stream: StreamInfo) -> list[str]:
+    """What a stream holds, in lines that a narrow terminal shows whole."""
+    shape = " x ".join("n" if size is None else str(size) for size in stream.row_shape)
+    lines = [f"{stream.name}: {stream.rows} clips, {shape} {stream.dtype}, {stream.bytes / 2**20:.1f} MiB"]
+    if stream.tokens is not None and stream.rows:
+        lines.append(f"  n is {stream.tokens / stream.rows:.0f} tokens on average")
+    if stream.companions:
+        lines.append(f"  beside each row: {', '.join(stream.companions)}")
+    if stream.failed or stream.pending:
+        lines.append(f"  failed: {stream.failed}, pending: {stream.pending}")
+    if stream.int8_error is not None:
+        lines.append(f"  int8 error: {stream.int8_error:.2%}, at most {stream.int8_error_largest:.2%}")
+    lines.append(f"  {stream.modality}, fingerprint {stream.digest[:12]}")
+    return lines
 
 
 def _some(names: Sequence[str]) -> str:

@@ -163,6 +163,7 @@ PREFS = FolderKind("prefs", "preference or benchmark data", _is_prefs)
 EXPORT = FolderKind("export", "an exported store", _is_export)
 DEMO = FolderKind("demo", "a demo", lambda folder: (folder / "demo.json").is_file())
 CORPUS = FolderKind("corpus", "a corpus", lambda folder: (folder / "corpus.json").is_file())
+READ_CACHE = FolderKind("read_cache", "a read cache")
 PROOF = FolderKind("proof", "a proof", lambda folder: (folder / "ground.json").is_file())
 
 FOLDERS = (
@@ -182,6 +183,7 @@ FOLDERS = (
     EXPORT,
     DEMO,
     CORPUS,
+    READ_CACHE,
     PROOF,
 )
 

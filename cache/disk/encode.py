@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from avem.cache.records import StreamSpec
+from avem.cache.spec import RowShape, StreamSpec, sized
 from avem.errors import SettingError
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
+ByteRows: TypeAlias = "Sequence[Bytes] | Bytes"
+"""Bytes of each row: uint8 [n, row bytes], or n arrays."""
 
 TORCH_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.float16}
 """Type that features come back as."""
@@ -28,44 +32,122 @@ SIGN = 1 << 15
 
 @dataclass(frozen=True, slots=True)
 class EncodedRows:
-    """Rows as they are kept: array name to bytes [n, row bytes], and which rows could be kept at all."""
+    """Rows as they are kept, and which rows could be kept at all."""
 
-    arrays: dict[str, Bytes]
-    finite: npt.NDArray[np.bool_]
-    """[n]; False where a feature is NaN, infinite, or too large for the type."""
+    arrays: dict[str, ByteRows]
+    """Array name to the bytes of each row, uint8 [row bytes]; of a row that can't be kept, anything."""
+    problems: list[str]
+    """Of each row why it can't be kept; empty where it can."""
+    lengths: list[int]
+    """Tokens of each row whose length differs by clip; empty for fixed rows."""
+
+
+Rows: TypeAlias = "torch.Tensor | npt.NDArray[Any] | Sequence[torch.Tensor | npt.NDArray[Any] | None]"
+"""[n, ...], or n arrays where the length differs by clip; None for a clip that failed."""
+
+UNFIT = "features hold NaN or infinity, or are too large for {dtype}"
+EMPTY = "has no tokens"
+TOO_LONG = "has {tokens} tokens, and this stream keeps up to {longest} a clip"
+NOT_FINITE = "the companion {name} holds NaN or infinity"
 
 
 def encode_rows(
-    spec: StreamSpec, features: torch.Tensor | npt.NDArray[np.floating], pooled: torch.Tensor | npt.NDArray[np.floating]
+    spec: StreamSpec, features: Rows, pooled: Rows, companions: Mapping[str, Rows] = MappingProxyType({})
 ) -> EncodedRows:
-    """Turn features and pooled vectors into the bytes of the stream's arrays.
+    """Turn features, pooled vectors and companions into the bytes of the stream's arrays.
 
     Args:
         spec: The stream.
-        features: [n, *row_shape], any floating type.
+        features: [n, *row_shape], any floating type; n tensors [n_i, C] for a stream of rows of any length.
         pooled: [n, pooled_dim]; kept as float32 with L2 norm 1 (a zero vector stays zero).
+        companions: Name to [n, *row_shape] of the companion, or to n arrays where it follows the row's length.
 
     Raises:
-        SettingError: A shape is not the stream's.
+        SettingError: A shape is not the stream's, or companions are not those that the stream has.
     """
-    feature_rows = torch.as_tensor(features).detach().cpu()
     vectors = torch.as_tensor(pooled).detach().cpu().float()
-    for name, array, row_shape in (("features", feature_rows, spec.row_shape), ("pooled", vectors, (spec.pooled_dim,))):
-        if tuple(array.shape[1:]) != tuple(row_shape):
-            raise SettingError(
-                f"{name} of {spec.encoder} have shape {tuple(array.shape[1:])} per clip; the stream keeps {row_shape}."
-            )
+    _check_shape(spec, "pooled", tuple(vectors.shape[1:]), (spec.pooled_dim,))
     norm = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     unit = torch.where((norm - 1).abs() < UNIT_TOLERANCE, vectors, torch.nn.functional.normalize(vectors, dim=1))
-    finite = torch.isfinite(vectors).all(1)
-    if spec.dtype == "int8":
-        finite &= _all_finite(feature_rows.to(torch.float16))  # the type they are read as
-        arrays = _quantised(feature_rows.float())
+    arrays: dict[str, ByteRows] = {"pooled": byte_view(unit)}
+    lengths: list[int] = []
+    unfit = UNFIT.format(dtype=spec.dtype)
+    if spec.ragged:
+        kept, problems, lengths = _ragged(spec, features)
+        arrays |= kept
+        arrays["offsets"] = byte_view(torch.zeros(len(lengths), 2, dtype=torch.int64))  # known once rows have a place
     else:
-        stored = feature_rows.to(TORCH_DTYPES[spec.dtype]).contiguous()
-        finite &= _all_finite(stored)
-        arrays = {"features": byte_view(stored)}
-    return EncodedRows({**arrays, "pooled": byte_view(unit)}, finite.numpy())
+        rows = torch.as_tensor(features).detach().cpu()
+        _check_shape(spec, "features", tuple(rows.shape[1:]), spec.row_shape)
+        kept, finite = _kept(spec, rows)
+        arrays |= kept
+        problems = ["" if good else unfit for good in finite.tolist()]
+    good_vectors = torch.isfinite(vectors).all(1).tolist()
+    problems = [problem or ("" if good else unfit) for problem, good in zip(problems, good_vectors, strict=True)]
+    if set(companions) != set(spec.companions):
+        raise SettingError(
+            f"Rows of {spec.name} come with the companions {', '.join(spec.companions) or 'none'}, not with "
+            f"{', '.join(companions) or 'none'}."
+        )
+    for name, values in companions.items():
+        arrays[name] = _companion_rows(spec, name, values, lengths, problems)
+    return EncodedRows(arrays, problems, lengths)
+
+
+def _kept(spec: StreamSpec, rows: torch.Tensor) -> tuple[dict[str, ByteRows], torch.Tensor]:
+    """The arrays that features [n, *row_shape] become, and which rows are finite in the type they are read as."""
+    if spec.dtype == "int8":
+        arrays: dict[str, ByteRows] = {**_quantised(rows.float())}
+        return arrays, _all_finite(rows.to(torch.float16))
+    stored = rows.to(TORCH_DTYPES[spec.dtype]).contiguous()
+    return {"features": byte_view(stored)}, _all_finite(stored)
+
+
+def _ragged(spec: StreamSpec, features: Rows) -> tuple[dict[str, ByteRows], list[str], list[int]]:
+    """Arrays, problems and lengths of rows of any length."""
+    names = ("features", "scale", "error") if spec.dtype == "int8" else ("features",)
+    arrays: dict[str, list[Bytes]] = {name: [] for name in names}
+    problems, lengths = [], []
+    for given in features:
+        row = torch.zeros(spec.sized(0)) if given is None else torch.as_tensor(given).detach().cpu()
+        _check_shape(spec, "features", tuple(row.shape), spec.sized(len(row)))
+        lengths.append(len(row))
+        if not 1 <= len(row) <= spec.longest:
+            problems.append(EMPTY if not len(row) else TOO_LONG.format(tokens=len(row), longest=spec.longest))
+            for rows in arrays.values():
+                rows.append(np.zeros(0, dtype=np.uint8))
+            continue
+        kept, finite = _kept(spec, row[None])
+        problems.append("" if finite[0] else UNFIT.format(dtype=spec.dtype))
+        for name, rows in arrays.items():
+            rows.append(kept[name][0])
+    return {**arrays}, problems, lengths
+
+
+def _companion_rows(
+    spec: StreamSpec, name: str, values: Rows, lengths: Sequence[int], problems: list[str]
+) -> list[Bytes]:
+    """Bytes of each row of a companion; a row that is not finite becomes a problem."""
+    companion = spec.companions[name]
+    dtype = getattr(torch, companion.dtype)
+    if len(values) != len(problems):
+        raise SettingError(f"{spec.name} came with {len(values)} rows of {name} for {len(problems)} clips.")
+    kept = []
+    for index, value in enumerate(values):
+        shape = sized(companion.row_shape, lengths[index] if companion.ragged else 0)
+        row = torch.zeros(shape) if value is None else torch.as_tensor(value).detach().cpu()
+        if value is not None and not problems[index]:
+            _check_shape(spec, name, tuple(row.shape), shape)
+        row = row.to(dtype).contiguous()
+        if dtype.is_floating_point and not problems[index] and not bool(torch.isfinite(row).all()):
+            problems[index] = NOT_FINITE.format(name=name)
+        kept.append(byte_view(row.reshape(1, -1))[0])
+    return kept
+
+
+def _check_shape(spec: StreamSpec, what: str, given: tuple[int, ...], wanted: RowShape) -> None:
+    if given != tuple(wanted):
+        raise SettingError(f"{what} of {spec.encoder} have shape {given} per clip; the stream keeps {tuple(wanted)}.")
 
 
 def _all_finite(rows: torch.Tensor) -> torch.Tensor:

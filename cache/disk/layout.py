@@ -7,16 +7,19 @@ library so that every change of it is one atomic, durable rename.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avem.cache.records import Kind, StreamSpec
+from avem.cache.disk.arrays import is_byte_ranges, own_forms
+from avem.cache.spec import StreamSpec
 from avem.errors import DataError, StoreError
 from avem.files import write_atomic
 from avem.reading import advise, parse_json, read_regular
 from avem.sealed.checksums import CHECK, has_nearly, seal
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised when an older avem could no longer read a store; readers refuse newer ones."""
 
 METADATA = "zarr.json"
@@ -31,57 +34,52 @@ CHECK_ATTRIBUTE = "avem_check"
 """Attribute that keeps the checksums of a `zarr.json`: `core` of what stays when another tool rewrites an array
 compressed or with other chunks, `all` of everything."""
 
-STORED_DTYPES = {"float16": "float16", "bfloat16": "uint16", "int8": "int8"}
-"""Zarr data type of each feature dtype: bfloat16 has none in the core specification and is kept as its bits."""
+
+@dataclass(frozen=True, slots=True)
+class StreamEntry:
+    """How the root knows a stream."""
+
+    name: str
+    """`slot/encoder`, which is also its group."""
+    column: str
+    """What the manifest's columns, the ledger's folder and the lock of the stream are called: its slot, or its name
+    where another stream had the slot before."""
 
 
-def stream_group(kind: Kind, encoder: str) -> str:
-    """Path of a stream's group inside the store."""
-    return f"{kind}/{encoder}"
+def stream_entries(attributes: Mapping[str, Any]) -> dict[str, StreamEntry]:
+    """The streams that the root's `avem` attributes name, in order of creation; format 1 has one encoder a kind."""
+    streams: Mapping[str, Any] = attributes.get("streams", {})
+    if attributes.get("format_version", 1) < 2:
+        return {f"{kind}/{encoder}": StreamEntry(f"{kind}/{encoder}", kind) for kind, encoder in streams.items()}
+    return {name: StreamEntry(name, str(entry["column"])) for name, entry in streams.items()}
 
 
-def stream_arrays(spec: StreamSpec) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Arrays of a stream: name to shape of one row and Zarr data type."""
-    arrays = {
-        "features": (spec.row_shape, STORED_DTYPES[spec.dtype]),
-        "pooled": ((spec.pooled_dim,), "float32"),
-    }
-    if spec.dtype == "int8":
-        arrays["scale"] = (spec.row_shape[:-1], "float32")
-        arrays["error"] = ((), "float32")
-    return arrays
+def enter_stream(attributes: dict[str, Any], spec: StreamSpec, where: str) -> None:
+    """Add a stream to the root's `avem` attributes.
+
+    Raises:
+        StoreError: The store is of format 1, which can't hold such a stream.
+    """
+    if attributes["format_version"] >= 2:
+        entry = {"column": free_column(attributes, spec)}
+        attributes["streams"] = {**attributes.get("streams", {}), spec.name: entry}
+        return
+    old = spec.kind in FORMAT_1_KINDS and len(spec.row_shape) > 1 and not spec.ragged and not spec.companions
+    if not old or spec.kind in attributes.get("streams", {}):
+        raise StoreError(
+            f"{where} is of format 1, which has room for one video and one audio stream of fixed shape and not for "
+            f"{spec.name}; bring it to format {FORMAT_VERSION} with `avem cache upgrade`, and run this again."
+        )
+    attributes["streams"] = {**attributes.get("streams", {}), spec.kind: spec.encoder}
 
 
-def shard_path(array: Path, index: int, axes: int) -> Path:
-    """File of shard number `index` of an array with `axes` axes, all but the first in one chunk."""
-    return array / ".".join(["c", str(index), *["0"] * (axes - 1)])
+FORMAT_1_KINDS = ("video", "audio")
 
 
-def array_metadata(
-    rows: int, row_shape: tuple[int, ...], data_type: str, rows_per_shard: int, attributes: dict[str, Any]
-) -> dict[str, Any]:
-    """Zarr v3 metadata of an array whose shards hold uncompressed rows, each followed by its CRC-32C."""
-    crc = {"name": "crc32c"}
-    little = {"name": "bytes", "configuration": {"endian": "little"}}
-    inner = {"name": "bytes"} if data_type == "int8" else little
-    sharding = {
-        "chunk_shape": [1, *row_shape],
-        "codecs": [inner, crc],
-        "index_codecs": [little, crc],
-        "index_location": "end",
-    }
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": [rows, *row_shape],
-        "data_type": data_type,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [rows_per_shard, *row_shape]}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": 0.0 if data_type.startswith("float") else 0,
-        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-        "attributes": attributes,
-        "storage_transformers": [],
-    }
+def free_column(attributes: Mapping[str, Any], spec: StreamSpec) -> str:
+    """The column of a new stream: its slot, or its name where the slot is taken."""
+    taken = {entry.column for entry in stream_entries(attributes).values()}
+    return spec.name if spec.kind in taken else spec.kind
 
 
 def group_metadata(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -145,18 +143,6 @@ def is_as_written(metadata: dict[str, Any]) -> bool:
     return _matches(metadata, "all")
 
 
-def is_byte_ranges(metadata: dict[str, Any]) -> bool:
-    """Whether an array's Zarr metadata describes shards of whole uncompressed rows, as avem writes them."""
-    try:
-        rows, *row_shape = metadata["shape"]
-        slots = metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
-        ours = array_metadata(rows, tuple(row_shape), metadata["data_type"], slots, {})
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        return False
-    parts = ("chunk_grid", "chunk_key_encoding", "codecs")
-    return all(metadata.get(part) == ours[part] for part in parts)
-
-
 def is_rewritten(metadata: dict[str, Any], data: bytes) -> bool:
     """Whether another tool keeps an array in a form of its own, such as compressed.
 
@@ -169,13 +155,12 @@ def is_rewritten(metadata: dict[str, Any], data: bytes) -> bool:
     if metadata.get("node_type") != "array" or is_byte_ranges(metadata):
         return False
     try:
-        rows, *row_shape = metadata["shape"]
-        slots = metadata["attributes"]["avem"]["rows_per_shard"]
-        attributes = metadata["attributes"]
-        ours = _sealed(array_metadata(rows, tuple(row_shape), metadata["data_type"], slots, attributes)).encode()
+        ours = [_sealed(form).encode() for form in own_forms(metadata)]
     except (KeyError, TypeError):
         return False
-    return len(ours) != len(data) or sum(a != b for a, b in zip(ours, data, strict=True)) > FEW_BYTES
+    return bool(ours) and all(
+        len(form) != len(data) or sum(a != b for a, b in zip(form, data, strict=True)) > FEW_BYTES for form in ours
+    )
 
 
 def _matches(metadata: dict[str, Any], part: str) -> bool:
@@ -228,32 +213,3 @@ def refuse_newer(metadata: dict[str, Any], where: str) -> None:
             f"{where} is a feature store of format {version} and this avem reads up to format {FORMAT_VERSION}; "
             "install a newer avem."
         )
-
-
-def spec_attributes(spec: StreamSpec) -> dict[str, Any]:
-    """What each array of a stream says about itself."""
-    return {
-        "avem": {
-            "kind": spec.kind,
-            "encoder": spec.encoder,
-            "dtype": spec.dtype,
-            "fingerprint": spec.fingerprint,
-            "row_shape": list(spec.row_shape),
-            "pooled_dim": spec.pooled_dim,
-            "rows_per_shard": spec.rows_per_shard,
-        }
-    }
-
-
-def spec_from_metadata(metadata: dict[str, Any], where: str) -> StreamSpec:
-    """The stream that an array's metadata describes.
-
-    Raises:
-        StoreError: The attributes are missing or wrong.
-    """
-    try:
-        fields = dict(metadata["attributes"]["avem"])
-        fields["row_shape"] = tuple(fields["row_shape"])
-        return StreamSpec(**fields)
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{where} does not describe its stream ({error}); the store is damaged there.") from error

@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from avem.cache.disk.layout import LEDGER
+from avem.cache.disk.layout import LEDGER, METADATA, parse_metadata, store_attributes, stream_entries
 from avem.cache.disk.location import Location
 from avem.cache.disk.manifest import DETAIL_COLUMNS, Columns
-from avem.cache.records import KINDS, Kind, RowDetails
+from avem.cache.records import RowDetails
 from avem.errors import DataError, StoreError
 from avem.files import sync_directory, write_atomic
 from avem.reading import parse_json, read_regular
@@ -32,7 +32,8 @@ DETAILS = tuple(field.name for field in fields(RowDetails))
 class ShardRecord:
     """What became of the rows of one shard of one stream."""
 
-    kind: Kind
+    kind: str
+    """The stream's column."""
     shard: int
     rows: dict[int, RowDetails]
 
@@ -65,12 +66,12 @@ class ShardRecord:
             raise StoreError(f"The ledger record {where} can't be read ({error}); {REMOVE}.") from error
 
 
-def record_path(ledger: Path, kind: Kind, shard: int) -> Path:
+def record_path(ledger: Path, kind: str, shard: int) -> Path:
     """File of the record of one shard."""
     return ledger / kind / f"{shard:06d}.json"
 
 
-def read_record(ledger: Path, kind: Kind, shard: int) -> ShardRecord | None:
+def read_record(ledger: Path, kind: str, shard: int) -> ShardRecord | None:
     """The record of one shard, or None while there is none.
 
     Raises:
@@ -113,13 +114,21 @@ def read_records(location: Location, damaged: dict[str, str] | None = None) -> l
 
 def record_names(location: Location) -> list[str]:
     """Paths, in the store, of the records that are not folded yet."""
-    folders = [f"{LEDGER}/{kind}" for kind in KINDS]
     return [
-        f"{folder}/{name}"
-        for folder in folders
-        for name in location.names(folder)
+        f"{LEDGER}/{column}/{name}"
+        for column in stream_columns_of(location)
+        for name in location.names(f"{LEDGER}/{column}")
         if not name.startswith(".") and name.endswith(".json")
     ]
+
+
+def stream_columns_of(location: Location) -> list[str]:
+    """Columns of a store's streams; of a store whose root can't be read, those that its ledger has folders for."""
+    try:
+        root = parse_metadata(location.read(METADATA) or b"", location.url)
+        return [entry.column for entry in stream_entries(store_attributes(root, location.url)).values()]
+    except StoreError:
+        return [name for name in location.names(LEDGER) if "." not in name]
 
 
 def fold(columns: Columns, records: Iterable[ShardRecord]) -> None:
@@ -128,15 +137,17 @@ def fold(columns: Columns, records: Iterable[ShardRecord]) -> None:
         fold_rows(columns, record.kind, record.rows)
 
 
-def fold_rows(columns: Columns, kind: Kind, rows: Mapping[int, RowDetails]) -> None:
+def fold_rows(columns: Columns, kind: str, rows: Mapping[int, RowDetails]) -> None:
     """Enter what became of some rows of one stream into a manifest's columns, in place."""
     clips = len(columns["clip_id"])
+    for name in (f"{kind}_status", f"{kind}_decoder"):
+        columns.setdefault(name, [None] * clips)
     for row, details in rows.items():
         if row >= clips:  # a reader may hold a manifest older than the record
             continue
         columns[f"{kind}_status"][row] = details.manifest_status
         columns[f"{kind}_decoder"][row] = details.decoder
-        if kind == "audio":
+        if kind == "audio" or details.silent is not None:
             columns["silent"][row] = details.silent
         for name in DETAIL_COLUMNS:
             value: Any = getattr(details, name)

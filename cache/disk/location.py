@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import zarr
-from fsspec.implementations.local import LocalFileSystem
 
+from avem.cache.remote.fetch import Fetcher, reason
+from avem.cache.remote.read_cache import ReadCache
 from avem.errors import MissingFileError, StoreError
 from avem.guards.secrets import remember_url
 from avem.reading import read_regular, require_regular
@@ -23,23 +25,29 @@ class Location:
     """As the user gave it."""
     local: Path | None
     """The folder, where it is on this machine."""
-    _files: Any
-    _root: str
+    remote: Fetcher | None
+    """Reads the store, where it is not on this machine."""
 
     @classmethod
-    def parse(cls, path: str | Path) -> Location:
+    def parse(cls, path: str | Path, read_cache: str | ReadCache | None = None) -> Location:
         """Understand a path or a URL.
+
+        Args:
+            path: A folder, or a URL that fsspec understands.
+            read_cache: For a URL: where parts of the store are kept, as `ReadCache.parse` understands it.
+                None: as the environment variable `AVEM_READ_CACHE` says, if at all.
 
         Raises:
             StoreError: The URL's protocol is unknown or the package for it is not installed.
+            SettingError: The read cache can't be used.
         """
-        remember_url(str(path))
-        try:
-            files, root = fsspec.core.url_to_fs(str(path))
-        except (ValueError, ImportError) as error:
-            raise StoreError(f"The store {path} can't be reached: {error}.") from error
-        local = Path(root).expanduser() if isinstance(files, LocalFileSystem) else None
-        return cls(str(path), local, files, str(local or root))
+        text = as_url(path)
+        remember_url(text)
+        if not is_url(text):
+            return cls(text, Path(text.removeprefix("file://").removeprefix("local://")).expanduser(), None)
+        if isinstance(read_cache, str):
+            read_cache = ReadCache.parse(read_cache)
+        return cls(text, None, Fetcher(text, read_cache or ReadCache.from_environment()))
 
     def read(self, name: str) -> bytes | None:
         """Content of a file in the store, or None where there is none.
@@ -47,15 +55,25 @@ class Location:
         Raises:
             StoreError: The disk or the server fails, or it is a pipe or a device, whose content may never end.
         """
+        return self.read_many([name])[0]
+
+    def read_many(self, names: Sequence[str]) -> list[bytes | None]:
+        """Content of several small files, read at once where each is a request; None for a file that is not there.
+
+        Raises:
+            StoreError: As by `read`.
+        """
+        if self.remote is not None:
+            return self.remote.read_many(names)
+        return [self._read_local(name) for name in names]
+
+    def _read_local(self, name: str) -> bytes | None:
         try:
-            if self.local is not None:
-                return read_regular(self.local / name)
-            data: bytes = self._files.cat_file(f"{self._root}/{name}")
+            return read_regular(self.folder / name)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except self._errors as error:
-            raise StoreError(f"{self.url}/{name} can't be read ({_reason(error)}).") from error
-        return data
+        except OSError as error:
+            raise StoreError(f"{self.url}/{name} can't be read ({reason(error)}).") from error
 
     def exists(self, name: str) -> bool:
         """Whether there is a file or a folder of this name in the store.
@@ -63,23 +81,34 @@ class Location:
         Raises:
             StoreError: The disk or the server fails.
         """
+        if self.remote is not None:
+            return self.remote.exists(name)
         try:
-            self._files.invalidate_cache()
-            return bool(self._files.exists(f"{self._root}/{name}"))
-        except self._errors as error:
-            raise StoreError(f"{self.url}/{name} can't be read ({_reason(error)}).") from error
+            return (self.folder / name).exists()
+        except OSError as error:
+            raise StoreError(f"{self.url}/{name} can't be read ({reason(error)}).") from error
 
     def names(self, folder: str) -> list[str]:
-        """Names of the files in a folder of the store, sorted; none where there is no such folder."""
+        """Names of the files and folders in a folder of the store, sorted; none where there is no such folder.
+
+        Raises:
+            StoreError: The disk or the server fails.
+        """
+        if self.remote is not None:
+            first = len(f"{folder}/") if folder else 0
+            return sorted({name[first:].partition("/")[0] for name in self.remote.list(folder, deep=True)})
         try:
-            self._files.invalidate_cache()
-            return sorted(
-                str(path).rpartition("/")[2] for path in self._files.ls(f"{self._root}/{folder}", detail=False)
-            )
+            return sorted(item.name for item in (self.folder / folder).iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return []
-        except self._errors as error:
-            raise StoreError(f"{self.url}/{folder} can't be listed ({_reason(error)}).") from error
+        except OSError as error:
+            raise StoreError(f"{self.url}/{folder} can't be listed ({reason(error)}).") from error
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a store on this machine."""
+        assert self.local is not None
+        return self.local
 
     def zarr_array(self, name: str) -> zarr.Array[Any]:
         """An array of the store through zarr-python, for reading.
@@ -97,12 +126,29 @@ class Location:
         except FileNotFoundError as error:
             raise MissingFileError(f"{self.url} has no array {name}.") from error
         except Exception as error:  # zarr-python has no error of its own for metadata that it does not understand
-            raise StoreError(f"{self.url}/{name} can't be read ({_reason(error)}); run `avem cache verify`.") from error
+            raise StoreError(f"{self.url}/{name} can't be read ({reason(error)}); run `avem cache verify`.") from error
 
-    @property
-    def _errors(self) -> type[Exception]:
-        """Errors that mean that the store can't be reached; each protocol's package has its own."""
-        return OSError if self.local is not None else Exception
+
+def as_url(path: str | Path) -> str:
+    """A path or URL as text; a URL that went through `Path`, which takes `//` for `/`, is one again.
+
+    Example:
+        >>> as_url(Path("s3://bucket/cache"))
+        's3://bucket/cache'
+    """
+    text = re.sub(r"^([a-z][a-z0-9+]+):/(?!/)", r"\1://", str(path))
+    return re.sub(r"^(file|local)://(?!/)", r"\1:///", text) if isinstance(path, Path) else text
+
+
+def is_url(path: str | Path) -> bool:
+    """Whether a path names a store that is not on this machine.
+
+    Example:
+        >>> is_url("s3://bucket/cache"), is_url("./cache"), is_url("file:///data/cache"), is_url("C:/cache")
+        (True, False, False, False)
+    """
+    protocol, found, _ = as_url(path).partition("://")
+    return bool(found) and protocol not in ("file", "local")
 
 
 class _RegularFiles(zarr.storage.LocalStore):
@@ -113,8 +159,3 @@ class _RegularFiles(zarr.storage.LocalStore):
         if path.exists():
             require_regular(path)
         return await super().get(key, *arguments, **named)
-
-
-def _reason(error: Exception) -> str:
-    """An error in a few words."""
-    return (str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__])[0]

@@ -7,12 +7,13 @@ compare; rows are compared where that one is missing or does not match. A copy s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from avem.cache.disk.layout import LEDGER, MANIFEST
 from avem.cache.disk.manifest_file import (
@@ -77,20 +78,63 @@ def empty_manifest() -> pa.Table:
     return SCHEMA.empty_table()
 
 
-def parse_manifest(data: bytes, where: str, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+def is_stream_column(name: str) -> bool:
+    """Whether a column is of a stream that not every store has, such as `face_status`; absent cells are null."""
+    return name not in SCHEMA.names and name.endswith(("_status", "_decoder"))
+
+
+def stream_columns(names: Iterable[str]) -> list[str]:
+    """Those of some columns that belong to streams that not every store has, sorted."""
+    return sorted(filter(is_stream_column, names))
+
+
+def column_type(name: str) -> pa.DataType:
+    """Arrow's type of a column."""
+    return pa.string() if is_stream_column(name) else SCHEMA.field(name).type
+
+
+def statuses(table: pa.Table, column: str) -> list[str]:
+    """Status of each clip in a stream, by the stream's column; a clip that a stream knows nothing of is pending."""
+    name = f"{column}_status"
+    if name not in table.column_names:
+        return [PENDING] * len(table)
+    return [status or PENDING for status in table[name].to_pylist()]
+
+
+def parse_manifest(data: bytes, where: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a manifest, or some of its columns; `damaged_entries` says whether they are what was written.
+
+    Args:
+        data: The file.
+        where: What to call it in messages.
+        columns: Which columns; None: all. One that an older manifest does not have is null.
 
     Raises:
         StoreError: It is not Parquet, columns are missing, or a page does not match its checksum.
     """
     try:
-        lost = sorted(set(SCHEMA.names) - column_names(data) - set(OPTIONAL_COLUMNS))
+        there = column_names(data)
+        lost = sorted(set(SCHEMA.names) - there - set(OPTIONAL_COLUMNS))
         if lost:
             raise KeyError(f"no column {', '.join(lost)}")
+        if columns is None:
+            columns = [*SCHEMA.names[:-1], *stream_columns(there), SCHEMA.names[-1]]
         table, rows, _ = read_columns(data, columns)
         held = set(table.column_names)
-        found = {name: table[name] if name in held else pa.nulls(rows, SCHEMA.field(name).type) for name in columns}
-        return pa.table(found).cast(pa.schema([SCHEMA.field(name) for name in columns]))
+        found = {name: table[name] if name in held else pa.nulls(rows, column_type(name)) for name in columns}
+        return pa.table(found).cast(pa.schema([(name, column_type(name)) for name in columns]))
+    except PARQUET_ERRORS as error:
+        raise StoreError(f"The manifest {where} can't be read ({_reason(error)}); {RESTORE}.") from error
+
+
+def row_count(data: bytes, where: str) -> int:
+    """Clips in a manifest, by its footer.
+
+    Raises:
+        StoreError: It is not Parquet.
+    """
+    try:
+        return int(pq.read_metadata(pa.BufferReader(data)).num_rows)
     except PARQUET_ERRORS as error:
         raise StoreError(f"The manifest {where} can't be read ({_reason(error)}); {RESTORE}.") from error
 
@@ -144,22 +188,29 @@ def write_manifest(path: Path, columns: Columns, edited: Collection[int] = ()) -
     checks = row_checks(columns)
     for row in edited:
         checks[row] ^= 1
-    table = pa.table({**columns, "check": checks}, schema=SCHEMA)
+    table = manifest_table(columns, checks)
     data = parquet_bytes(table, edited)
     write_atomic(path.parent / COPY, data)
     write_atomic(path, data)
     return table
 
 
+def manifest_table(columns: Columns, checks: Sequence[int] | pa.ChunkedArray) -> pa.Table:
+    """The manifest of lists, with the check of each row."""
+    names = [*SCHEMA.names[:-1], *stream_columns(columns)]
+    schema = pa.schema([(name, column_type(name)) for name in (*names, "check")])
+    return pa.table({**{name: columns[name] for name in names}, "check": checks}, schema=schema)
+
+
 def manifest_columns(table: pa.Table) -> Columns:
     """The manifest as lists, for editing."""
-    return {name: table[name].to_pylist() for name in SCHEMA.names if name != "check"}
+    return {name: table[name].to_pylist() for name in table.column_names if name != "check"}
 
 
 def append_clips(columns: Columns, records: Sequence[ClipRecord]) -> None:
     """Add clips at the end, with nothing extracted yet."""
     for name, values in columns.items():
-        if name in LEARNED_COLUMNS:
+        if name in LEARNED_COLUMNS or is_stream_column(name):
             values.extend([None] * len(records))
         elif name.endswith("_status"):
             values.extend([PENDING] * len(records))
@@ -174,7 +225,7 @@ def row_checks(columns: Columns) -> list[int]:
     """
     names = [name for name in SCHEMA.names if name != "check" and name not in OPTIONAL_COLUMNS]
     texts = [["" if cell is None else str(cell) for cell in columns[name]] for name in names]
-    for name in OPTIONAL_COLUMNS:
+    for name in (*OPTIONAL_COLUMNS, *stream_columns(columns)):
         given = ("" if cell is None else f"\x1f{name}={cell}" for cell in columns[name])
         texts[-1] = [f"{text}{more}" for text, more in zip(texts[-1], given, strict=True)]
     rows = map(str, range(len(columns["clip_id"])))

@@ -6,20 +6,21 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from avem.cache.disk.layout import shard_path
+from avem.cache.disk.arrays import shard_path
 from avem.cache.disk.location import Location
 from avem.cache.disk.shards import LARGE_ROW, RowBytes, RowError, ShardFile
+from avem.cache.remote.rows import RemoteRows
 from avem.errors import StoreError
 from avem.systems import usable_cores
 
@@ -28,6 +29,9 @@ OPEN_SHARDS = 256
 
 FROM_MEMORY_BYTES_PER_S = 2.5e9
 """Reading that is slower waits for a disk."""
+
+INT8_BYTES_AT_ONCE = 2**28
+"""Bytes of int8 rows that are read from a remote store before they are decoded."""
 
 MOST_THREADS = 8
 BYTES_PER_THREAD = 2**24
@@ -53,6 +57,38 @@ class RowReader(Protocol):
         ...
 
 
+Shard = TypeVar("Shard")
+
+
+class OpenShards(Generic[Shard]):
+    """Shards that stay open between reads, so many at once; threads may share them.
+
+    Args:
+        open_shard: Opens one by its number.
+    """
+
+    def __init__(self, open_shard: Callable[[int], Shard]) -> None:
+        self._open_shard = open_shard
+        self._open: OrderedDict[int, Shard] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def get(self, index: int, *, afresh: bool = False) -> Shard:
+        """A shard.
+
+        Args:
+            index: Its number.
+            afresh: Open it again, because the file may be another one now.
+        """
+        with self._guard:
+            shard = None if afresh else self._open.get(index)
+            if shard is None:
+                shard = self._open[index] = self._open_shard(index)
+                if len(self._open) > OPEN_SHARDS:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(index)
+            return shard
+
+
 class ByteRangeRows:
     """Rows of an array on a local disk, copied from where their shards are mapped into memory.
 
@@ -67,8 +103,7 @@ class ByteRangeRows:
 
     def __init__(self, array: Path, rows_per_shard: int, axes: int, *, check: bool = True) -> None:
         self._array, self._slots, self._axes, self._check = array, rows_per_shard, axes, check
-        self._open: OrderedDict[int, ShardFile] = OrderedDict()
-        self._guard = threading.Lock()
+        self._open = OpenShards(lambda index: ShardFile(shard_path(array, index, axes), rows_per_shard))
         self._from_disk = True
 
     def read_into(self, rows: npt.NDArray[np.int64], buffer: RowBytes) -> None:
@@ -111,24 +146,13 @@ class ByteRangeRows:
         if self._from_disk:
             for index, slot in zip(indices.tolist(), slots.tolist(), strict=True):
                 with self._naming(index, index * self._slots + slot):
-                    self._shard(index).advise(slot)
+                    self._open.get(index).advise(slot)
 
     def _shard_with(self, index: int, slots: npt.NDArray[np.int64]) -> ShardFile:
-        shard = self._shard(index)
+        shard = self._open.get(index)
         if not shard.holds(slots):  # the file may have been replaced by one with more rows
-            shard = self._shard(index, afresh=True)
+            shard = self._open.get(index, afresh=True)
         return shard
-
-    def _shard(self, index: int, *, afresh: bool = False) -> ShardFile:
-        with self._guard:
-            shard = None if afresh else self._open.get(index)
-            if shard is None:
-                shard = ShardFile(shard_path(self._array, index, self._axes), self._slots)
-                self._open[index] = shard
-                if len(self._open) > OPEN_SHARDS:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(index)
-            return shard
 
 
 class Int8Rows:
@@ -151,10 +175,25 @@ class Int8Rows:
         )
 
         shape = self._tokens, self._channels
-        for row, out in zip(rows.tolist(), buffer, strict=True):
-            tokens = self._features.row(row, self._tokens * self._channels).view(np.int8).reshape(shape)
-            scale = self._scale.row(row, self._tokens * 4).view(np.float32)
-            dequantise_tokens(tokens, scale, out.view(np.uint16).reshape(shape))
+        for first, tokens, scales in self._parts(rows):
+            for number, (row, scale) in enumerate(zip(tokens, scales, strict=True), start=first):
+                out = buffer[number].view(np.uint16).reshape(shape)
+                dequantise_tokens(row.view(np.int8).reshape(shape), scale.view(np.float32), out)
+
+    def _parts(self, rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, Sequence[RowBytes], Sequence[RowBytes]]]:
+        """Position of a first row, and the tokens and scales of some rows: many at once where each is a request."""
+        sizes = self._tokens * self._channels, self._tokens * 4
+        if not isinstance(self._features, RemoteRows):
+            for number, row in enumerate(rows.tolist()):
+                yield number, [self._features.row(row, sizes[0])], [self._scale.row(row, sizes[1])]
+            return
+        step = max(INT8_BYTES_AT_ONCE // sizes[0], 1)
+        for first in range(0, len(rows), step):
+            part = rows[first : first + step]
+            found = [np.empty((len(part), size), dtype=np.uint8) for size in sizes]
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(_read_into, (self._features, self._scale), (part, part), found))
+            yield first, list(found[0]), list(found[1])
 
     def row(self, row: int, row_bytes: int) -> RowBytes:
         """See `RowReader`; float16."""
@@ -163,8 +202,12 @@ class Int8Rows:
         return out
 
 
+def _read_into(reader: RowReader, rows: npt.NDArray[np.int64], buffer: RowBytes) -> None:
+    reader.read_into(rows, buffer)
+
+
 class ZarrRows:
-    """Rows through zarr-python: remote, compressed, or rearranged arrays.
+    """Rows through zarr-python: compressed or rearranged arrays.
 
     zarr-python gives the fill value for a chunk that is not there. avem writes every row that it reports, so that is
     a lost chunk.
@@ -210,6 +253,9 @@ def read_in_parallel(reader: RowReader, rows: npt.NDArray[np.int64], buffer: Row
     Raises:
         RowError: A row can't be read, or is not what was written.
     """
+    if isinstance(reader, RemoteRows):  # asks for all at once by itself
+        reader.read_into(rows, buffer)
+        return
     threads = min(usable_cores(), MOST_THREADS, buffer.size // BYTES_PER_THREAD)
     if threads < 2:
         reader.read_into(rows, buffer)

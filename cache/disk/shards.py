@@ -13,7 +13,7 @@ import mmap
 import os
 import struct
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
@@ -88,6 +88,58 @@ class RowError(StoreError):
         self.row, self.problem = row, problem
 
 
+class OpenFile:
+    """A file mapped into memory; closes itself when nobody refers to it any more.
+
+    Args:
+        path: The file.
+
+    Raises:
+        StoreError: It is missing, empty, or is no regular file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.handle = path, -1
+        try:
+            require_regular(path)
+            self.handle = os.open(path, READ_BINARY)
+        except OSError as error:
+            raise StoreError(
+                f"The shard {path} can't be opened ({error.strerror}); run `avem cache verify`."
+            ) from error
+        if not os.fstat(self.handle).st_size:
+            raise StoreError(f"The shard {path} is truncated or its index is damaged; run `avem cache verify`.")
+        self._map = mmap.mmap(self.handle, 0, access=mmap.ACCESS_READ)
+        self.bytes = np.frombuffer(self._map, dtype=np.uint8)
+        """The file's bytes when it was opened."""
+
+    def __del__(self) -> None:
+        if self.handle >= 0:
+            os.close(self.handle)
+
+    def size(self) -> int:
+        """How many bytes of the file can be read now: a map must not be read past its file's end."""
+        return min(os.fstat(self.handle).st_size, len(self.bytes))
+
+    def tail(self, length: int) -> bytes:
+        """The last bytes; fewer where the file is shorter."""
+        start = os.fstat(self.handle).st_size - length
+        return read_at(self.handle, length, start) if start >= 0 else b""
+
+    def fetched(self, offset: int, length: int) -> memoryview:
+        """Bytes of the file, certain to be in memory; what the disk can't read is an error and not a signal."""
+        if not hasattr(self._map, "madvise"):  # Windows
+            return memoryview(read_at(self.handle, length, offset))
+        first = offset - offset % mmap.PAGESIZE
+        try:
+            self._map.madvise(MADV_POPULATE_READ, first, offset + length - first)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return memoryview(read_at(self.handle, length, offset))  # the system is too old to ask
+        return self.bytes[offset : offset + length].data
+
+
 class ShardFile:
     """An open shard; closes itself when nobody refers to it any more.
 
@@ -101,24 +153,9 @@ class ShardFile:
 
     def __init__(self, path: Path, slots: int) -> None:
         self.path = path
-        try:
-            require_regular(path)
-            self._handle = os.open(path, READ_BINARY)
-        except OSError as error:
-            self._handle = -1
-            raise StoreError(
-                f"The shard {path} can't be opened ({error.strerror}); run `avem cache verify`."
-            ) from error
-        size = os.fstat(self._handle).st_size
-        start = size - index_bytes(slots)
-        tail = read_at(self._handle, index_bytes(slots), start) if start >= 0 else b""
-        self.index = parse_index(tail, slots, path)
-        self._map = mmap.mmap(self._handle, 0, access=mmap.ACCESS_READ)
-        self._bytes = np.frombuffer(self._map, dtype=np.uint8)
-
-    def __del__(self) -> None:
-        if self._handle >= 0:
-            os.close(self._handle)
+        self._file = OpenFile(path)
+        self._bytes = self._file.bytes
+        self.index = parse_index(self._file.tail(index_bytes(slots)), slots, path)
 
     def holds(self, slots: int | npt.NDArray[np.int64]) -> bool:
         """Whether all of these row slots have data."""
@@ -175,7 +212,7 @@ class ShardFile:
         """Have the system begin to read a row that is asked for soon."""
         offset, length = (int(number) for number in self.index[slot])
         if offset != MISSING and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._handle, offset, length, os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(self._file.handle, offset, length, os.POSIX_FADV_WILLNEED)
 
     def _view(self, slot: int, row_bytes: int) -> RowBytes:
         offset, length = (int(number) for number in self.index[slot])
@@ -191,13 +228,13 @@ class ShardFile:
 
     def _refuse_truncated(self, slot: int, end: int) -> None:
         """A map must not be read past its file's end, where the system would end the process."""
-        if os.fstat(self._handle).st_size < end or len(self._bytes) < end:
+        if self._file.size() < end:
             raise RowError(slot, f"was lost when {self.path} was truncated")
 
     def raw(self, slot: int) -> bytes:
         """One row's bytes with the checksum that stands behind them, unchecked."""
         offset, length = (int(number) for number in self.index[slot])
-        return read_at(self._handle, length, offset)
+        return read_at(self._file.handle, length, offset)
 
     def problem(self, slot: int, row_bytes: int) -> str:
         """What is wrong with a row that should be there, or an empty string."""
@@ -207,27 +244,14 @@ class ShardFile:
         if length != row_bytes + CRC_BYTES or offset + length > len(self._bytes):
             return "lies outside its shard or is misshapen"
         try:
-            row = self._fetched(offset, length)
+            row = self._file.fetched(offset, length)
         except OSError as error:
             return f"can't be read from the disk ({error.strerror})"
         return "" if crc_bytes(row[:-CRC_BYTES]) == bytes(row[-CRC_BYTES:]) else MISMATCH
 
-    def _fetched(self, offset: int, length: int) -> memoryview:
-        """Bytes of the file, certain to be in memory; what the disk can't read is an error and not a signal."""
-        if not hasattr(self._map, "madvise"):  # Windows
-            return memoryview(read_at(self._handle, length, offset))
-        first = offset - offset % mmap.PAGESIZE
-        try:
-            self._map.madvise(MADV_POPULATE_READ, first, offset + length - first)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            return memoryview(read_at(self._handle, length, offset))  # the system is too old to ask
-        return self._bytes[offset : offset + length].data
-
 
 def write_shard(path: Path, slots: int, row_bytes: int, rows: Rows) -> None:
-    """Write a whole shard: temporary name, every row with its checksum, index, fsync, rename.
+    """Write a whole shard of rows of one size: every row with its checksum at its place, then the index.
 
     Args:
         path: Final path.
@@ -240,6 +264,34 @@ def write_shard(path: Path, slots: int, row_bytes: int, rows: Rows) -> None:
     """
     stride = row_bytes + CRC_BYTES
     index = np.full((slots, 2), MISSING, dtype="<u8")
+
+    def parts() -> Iterator[Part]:
+        for slot in sorted(rows):
+            data = rows[slot]
+            yield slot * stride, data
+            if len(data) == row_bytes:
+                yield slot * stride + row_bytes, crc_bytes(data)
+            index[slot] = slot * stride, stride
+        packed = index.tobytes()
+        yield (max(rows) + 1) * stride if rows else 0, packed + crc_bytes(packed)
+
+    write_parts(path, parts())
+
+
+Part: TypeAlias = "tuple[int, bytes | memoryview]"
+"""Where in a file some bytes belong, and the bytes; parts come in the order of the file."""
+
+
+def write_parts(path: Path, parts: Iterable[Part]) -> None:
+    """Write a file under a temporary name, send it to the disk, and rename it.
+
+    Args:
+        path: Final path.
+        parts: What it holds; where parts leave a gap, the file has a hole.
+
+    Raises:
+        StoreError: The disk is full or can't be written; nothing is left behind.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,20 +299,13 @@ def write_shard(path: Path, slots: int, row_bytes: int, rows: Rows) -> None:
             leftover.unlink(missing_ok=True)
         with ThreadPoolExecutor(1, "flush") as flusher, temporary.open("wb") as file:
             begun: list[Future[None]] = []
-            for slot in sorted(rows):
-                data = rows[slot]
-                if file.tell() != slot * stride:
-                    file.seek(slot * stride)
+            for offset, data in parts:
+                if file.tell() != offset:
+                    file.seek(offset)
                 file.write(data)
-                if len(data) == row_bytes:
-                    file.write(crc_bytes(data))
-                index[slot] = slot * stride, stride
-                if slot * stride >= (len(begun) + 1) * FLUSH_BYTES:  # the disk works while rows are copied and checked
+                if offset >= (len(begun) + 1) * FLUSH_BYTES:  # the disk works while rows are copied and checked
                     file.flush()
                     begun.append(flusher.submit(sync_data, file.fileno()))
-            file.seek((max(rows) + 1) * stride if rows else 0)
-            packed = index.tobytes()
-            file.write(packed + crc_bytes(packed))
             file.flush()
             for part in begun:
                 part.result()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from avem.cache.disk import layout
 from avem.cache.disk.locks import ShardLocks
-from avem.cache.records import KINDS
+from avem.errors import StoreError
 
 FOLDER, SCORES = "negatives", "logprobs"
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<end>tmp|old)")
@@ -25,9 +25,12 @@ def sweep(store: Path) -> None:
     Args:
         store: The store's folder.
     """
-    folders = [store, store / layout.LEDGER, store / FOLDER, *(store / layout.LEDGER / kind for kind in KINDS)]
-    folders += [store / kind for kind in KINDS]
-    folders += [folder for kind in (*KINDS, FOLDER) for folder in _folders(store / kind)]
+    entries = _entries(store)
+    slots = sorted({entry.name.partition("/")[0] for entry in entries})
+    folders = [store, store / layout.LEDGER, store / FOLDER]
+    folders += [store / layout.LEDGER / entry.column for entry in entries]
+    folders += [store / slot for slot in slots]
+    folders += [folder for name in (*slots, FOLDER) for folder in _folders(store / name)]
     folders += list(_folders(store / SCORES))
     for folder in folders:
         for path, name, end in _leftovers(folder):
@@ -35,18 +38,26 @@ def sweep(store: Path) -> None:
                 path.rename(folder / name)
             else:
                 _remove(path)
-    for kind in KINDS:
-        for stream in _folders(store / kind):
-            for array in _folders(stream):
-                _sweep_array(store, kind, array)
+    for entry in entries:
+        for array in _folders(store / entry.name):
+            _sweep_array(store, entry.column, array)
 
 
-def _sweep_array(store: Path, kind: str, array: Path) -> None:
+def _entries(store: Path) -> list[layout.StreamEntry]:
+    """The store's streams; none where its root is not written yet, or is damaged."""
+    try:
+        attributes = layout.store_attributes(layout.read_metadata(store), str(store))
+    except StoreError:
+        return []
+    return list(layout.stream_entries(attributes).values())
+
+
+def _sweep_array(store: Path, column: str, array: Path) -> None:
     """Remove an array's leftovers whose shard nobody writes."""
     found = list(_leftovers(array))
     if not found:
         return
-    locks = ShardLocks(store / layout.LEDGER / f"{kind}.lock")
+    locks = ShardLocks(store / layout.LEDGER / f"{column}.lock")
     try:
         for path, name, _ in found:
             number = name.removeprefix("c.").partition(".")[0]

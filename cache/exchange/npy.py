@@ -1,7 +1,9 @@
 """Stores from folders of one `.npy` per clip, as Emotion-LLaMA and its relatives keep their features.
 
 A folder is one encoder's output, `<clip>.npy` in it one clip's: a vector [C] for the whole clip, [T, C] with a vector a
-frame or step, or (video) [T, N, C]. All clips of a folder need one shape. Labels come from a CSV file with the columns
+frame or step, or [T, N, C]. A folder becomes a stream of a name such as `face/mae`, which keeps vectors as [C] and
+sequences as [n, C] of any length. The kinds `video` and `audio` stand for a stream named after its folder, whose clips
+all have one shape, [T, N, C] or [S, C]. Labels come from a CSV file with the columns
 `clip_id` and `emotion` (and `split`, `source`), or from lines `<clip> <frames> <emotion>` as in Emotion-LLaMA's lists.
 """
 
@@ -13,13 +15,13 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
-from avem.cache.records import ClipRecord, Kind, RowDetails, Shard, StreamSpec
+from avem.cache.records import ClipRecord, RowDetails, Shard
+from avem.cache.spec import LONGEST, StreamSpec
 from avem.cache.store import FeatureStore
 from avem.cache.stream import StreamWriter
 from avem.cache.writer import StoreWriter
@@ -31,8 +33,9 @@ from avem.guards.outputs import folder_target
 from avem.progress import stage
 from avem.reading import open_regular, read_text
 
-AXES: dict[Kind, int] = {"video": 3, "audio": 2}
-"""Axes of one clip's features in the store."""
+AXES = {"video": 3, "audio": 2}
+"""Axes of one clip's features in streams that are given by their kind alone."""
+MOST_AXES = 3
 
 ROWS_PER_SHARD = 64
 
@@ -43,7 +46,7 @@ Labels = Mapping[str, Mapping[str, str]]
 
 
 def import_npy(
-    folders: Mapping[Kind, str | Path],
+    folders: Mapping[str, str | Path],
     path: str | Path,
     *,
     labels: str | Path | None = None,
@@ -53,10 +56,10 @@ def import_npy(
     """Add folders of `.npy` files to a store, which is made where there is none.
 
     A clip is in the manifest as `<dataset>/<file name without suffix>`. Its pooled vector is the mean over everything
-    but channels. Files that can't be read, or are of another shape than the folder's first, are failed clips.
+    but channels. Files that can't be read, or do not have the folder's shape, are failed clips.
 
     Args:
-        folders: The folder of each stream.
+        folders: The folder of each stream, by its name (`face/mae`) or its kind (`video`, `audio`).
         path: The store's folder.
         labels: File that names emotions; None leaves clips without.
         dataset: What the clips are called together.
@@ -81,7 +84,7 @@ def import_npy(
     rows = dict(enumerate(writer.clips["clip_id"].to_pylist()))
     clip_files = {kind: {f"{dataset}/{name}": file for name, file in files[kind].items()} for kind in files}
     for kind, spec in specs.items():
-        _write_stream(writer.stream(spec), rows, clip_files[kind])
+        _write_stream(writer.stream(spec), AXES.get(kind), rows, clip_files[kind])
     writer.finish()
     return FeatureStore.open(path)
 
@@ -132,7 +135,7 @@ def _npy_files(folder: Path) -> dict[str, Path]:
 
 def _records(
     names: Iterable[str],
-    files: Mapping[Kind, Mapping[str, Path]],
+    files: Mapping[str, Mapping[str, Path]],
     root: Path,
     dataset: str,
     labels: Labels,
@@ -162,7 +165,7 @@ def _records(
                 None if emotion is None else str(emotion),
                 raw,
                 cells.get("source", ""),
-                paths["audio"].relative_to(root).as_posix() if len(paths) == 2 else "",
+                paths["audio"].relative_to(root).as_posix() if paths.keys() == {"video", "audio"} else "",
             )
         )
     return records
@@ -176,22 +179,51 @@ def _sha256(file: Path) -> str:
         return ""
 
 
-def _spec(kind: Kind, folder: Path, files: Mapping[str, Path], dtype: str) -> StreamSpec:
-    """The stream that a folder is, by its first readable file."""
-    for file in files.values():
-        features = _read(file, kind)
-        if not isinstance(features, str):
-            encoder = re.sub(r"[^A-Za-z0-9._-]", "-", folder.name).lstrip(".") or "npy"
-            fingerprint: dict[str, Any] = {"imported_from": "npy", "encoder": folder.name, "pooling": "mean"}
-            return StreamSpec(kind, encoder, fingerprint, features.shape, features.shape[-1], dtype, ROWS_PER_SHARD)
-    raise DataError(f"None of the .npy files in {folder} holds a clip's features; they need 1 to {AXES[kind]} axes.")
+def _spec(stream: str, folder: Path, files: Mapping[str, Path], dtype: str) -> StreamSpec:
+    """The stream that a folder is, by the shapes of its readable files."""
+    slot, _, encoder = stream.partition("/")
+    shapes = [shape for file in files.values() if (shape := _stored_shape(file, AXES.get(stream))) is not None]
+    if not shapes:
+        most = AXES.get(stream, MOST_AXES)
+        raise DataError(f"None of the .npy files in {folder} holds a clip's features; they need 1 to {most} axes.")
+    first = shapes[0]
+    ragged = bool(encoder) and len(first) == 2
+    return StreamSpec(
+        slot,
+        encoder or re.sub(r"[^A-Za-z0-9._-]", "-", folder.name).lstrip(".") or "npy",
+        {"imported_from": "npy", "encoder": folder.name, "pooling": "mean"},
+        (None, first[-1]) if ragged else first,
+        first[-1],
+        dtype,
+        ROWS_PER_SHARD,
+        longest=max(LONGEST, *(shape[0] for shape in shapes)) if ragged else LONGEST,
+    )
+
+
+def _stored_shape(file: Path, axes: int | None) -> tuple[int, ...] | None:
+    """Shape of a file's features in the store by its header; None where it can't be read."""
+    try:
+        with open_regular(file) as opened:
+            version = np.lib.format.read_magic(opened)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, kept_as = read(opened)
+    except NPY_ERRORS:
+        return None
+    if kept_as.kind not in "fiu" or not 1 <= len(shape) <= (axes or MOST_AXES) or 0 in shape:
+        return None
+    return _with_axes(shape, axes)
+
+
+def _with_axes(shape: tuple[int, ...], axes: int | None) -> tuple[int, ...]:
+    """[T, C] as [T, 1, C] and [C] as [1, 1, C], where a stream has so many axes."""
+    return (*shape[:-1], *[1] * ((axes or len(shape)) - len(shape)), shape[-1])
 
 
 NPY_ERRORS = (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError, BadZipFile, TokenError)
 """What numpy says of a damaged file: its header is Python, its shape may be larger than memory."""
 
 
-def _read(file: Path, kind: Kind) -> npt.NDArray[np.float32] | str:
+def _read(file: Path, axes: int | None) -> npt.NDArray[np.float32] | str:
     """One clip's features with all the axes of its stream, or why they can't be had."""
     try:
         with open_regular(file) as opened:
@@ -201,33 +233,38 @@ def _read(file: Path, kind: Kind) -> npt.NDArray[np.float32] | str:
         return f"{file.name} can't be read ({reason})"
     if not isinstance(values, np.ndarray):
         return f"{file.name} is an .npz archive; save one array a file with numpy.save"
-    if values.dtype.kind not in "fiu" or not 1 <= values.ndim <= AXES[kind] or not values.size:
+    if values.dtype.kind not in "fiu" or not 1 <= values.ndim <= (axes or MOST_AXES) or not values.size:
         return f"{file.name} holds {values.dtype} {values.shape} and no features of a clip"
-    missing = AXES[kind] - values.ndim
-    shape = (*values.shape[:-1], *[1] * missing, values.shape[-1])  # [T, C] is [T, 1, C]; [C] is [1, 1, C]
-    features: npt.NDArray[np.float32] = values.reshape(shape).astype(np.float32)
+    features: npt.NDArray[np.float32] = values.reshape(_with_axes(values.shape, axes)).astype(np.float32)
     return features
 
 
-def _write_stream(stream: StreamWriter, rows: Mapping[int, str], files: Mapping[str, Path]) -> None:
+def _write_stream(stream: StreamWriter, axes: int | None, rows: Mapping[int, str], files: Mapping[str, Path]) -> None:
     """Write every pending row that has a file."""
+    spec = stream.spec
     shards = [Shard(shard.index, [row for row in shard.rows if rows[row] in files]) for shard in stream.pending()]
-    with stage(f"import {stream.spec.kind}", sum(len(shard.rows) for shard in shards)) as progress:
+    with stage(f"import {spec.name}", sum(len(shard.rows) for shard in shards)) as progress:
         for shard in shards:
             if not shard.rows or not stream.claim(shard):
                 continue
-            features = np.zeros((len(shard.rows), *stream.spec.row_shape), dtype=np.float32)
-            details = [_fill(features[index], files[rows[row]], stream.spec) for index, row in enumerate(shard.rows)]
-            pooled = features.reshape(len(features), -1, stream.spec.pooled_dim).mean(axis=1)
-            committed = stream.write(shard, features, pooled, details)
+            found = [_clip(files[rows[row]], axes, spec) for row in shard.rows]
+            details = [item if isinstance(item, RowDetails) else RowDetails() for item in found]
+            features = [
+                np.zeros(spec.sized(1), dtype=np.float32) if isinstance(item, RowDetails) else item for item in found
+            ]
+            pooled = np.stack([values.reshape(-1, spec.pooled_dim).mean(axis=0) for values in features])
+            committed = stream.write(shard, features if spec.ragged else np.stack(features), pooled, details)
             progress.advance(len(committed), failures=sum(item.status != "ok" for item in committed))
 
 
-def _fill(target: npt.NDArray[np.float32], file: Path, spec: StreamSpec) -> RowDetails:
-    features = _read(file, spec.kind)
+def _clip(file: Path, axes: int | None, spec: StreamSpec) -> npt.NDArray[np.float32] | RowDetails:
+    """One clip's features, or why it has none."""
+    features = _read(file, axes)
     if isinstance(features, str):
         return RowDetails("failed", features)
-    if features.shape != spec.row_shape:
-        return RowDetails("failed", f"{file.name} is of shape {features.shape}, not {spec.row_shape}")
-    target[:] = features
-    return RowDetails()
+    if spec.ragged and features.ndim == 1:
+        features = features[None]  # a vector among sequences is one of length 1
+    if features.shape != spec.sized(len(features)):
+        wanted = "[n, C] with C of " + str(spec.row_shape[-1]) if spec.ragged else spec.row_shape
+        return RowDetails("failed", f"{file.name} is of shape {features.shape}, not {wanted}")
+    return features

@@ -7,7 +7,7 @@ never from a near-duplicate.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,14 @@ import numpy.typing as npt
 
 from avem.cache.disk.layout import METADATA
 from avem.cache.negatives.file import Mined, negatives_metadata, save_negatives
-from avem.cache.negatives.population import MODALITIES, Labels, Population, Rows, load_population
+from avem.cache.negatives.population import (
+    MODALITIES,
+    Labels,
+    Population,
+    Rows,
+    load_population,
+    replaced_streams,
+)
 from avem.cache.negatives.reasons import why_none
 from avem.cache.negatives.search import EXACT_UP_TO, Found, Search, at_random, prepare_search
 from avem.cache.negatives.staleness import DIGEST, StaleNegativesError, labels_digest
@@ -60,6 +67,8 @@ class MiningReport:
     """Between a clip and its first negative."""
     recall: float = 1.0
     """Of the index; below 1 only for stores too large for exact search."""
+    streams: tuple[str, ...] = ()
+    """Whose pooled vectors were compared; empty in older negatives, which compared all that the store had."""
 
 
 def mine_negatives(
@@ -72,6 +81,7 @@ def mine_negatives(
     duplicate_cosine: float | None = None,
     exclude: Collection[str] = (),
     labels: Labels | None = None,
+    streams: Sequence[str] = (),
     exact_up_to: int = EXACT_UP_TO,
 ) -> list[MiningReport]:
     """Mine negatives for each modality the store has and keep them in it, replacing older ones of the recipe.
@@ -90,6 +100,8 @@ def mine_negatives(
         exclude: Ids of clips to leave out, such as a benchmark's.
         labels: Modality (`video`, `audio`, `audiovisual`) to clip id to emotion, instead of the manifest's one label a
             clip. Where face and voice may differ, a clip of another label can show the very emotion in one of them.
+        streams: Streams whose pooled vectors decide which clips are near; empty: all that the store has. Each counts
+            alike, and a clip has to have all of those of a modality.
         exact_up_to: Stores up to this size are searched exactly.
 
     Returns:
@@ -109,18 +121,26 @@ def mine_negatives(
             f"Mining needs k and min_emotion_distance of at least 1, not {k} and {min_emotion_distance}."
         )
     store.refresh()
-    modalities = [name for name, kinds in MODALITIES.items() if set(kinds) <= set(store.kinds)]
+    modalities = {name: found for name in MODALITIES if (found := replaced_streams(store, name, streams))}
     if not modalities:
         raise StoreError(f"{store.location.url} holds no features to mine; extract them with `avem extract`.")
     distance = 0 if recipe == "random-clip" else min_emotion_distance
     k = min(k, max(1, len(store) - 1))
     reports: list[MiningReport] = []
     mined: dict[str, Mined] = {}
-    for modality in modalities:
-        population = load_population(store, modality, duplicate_cosine, exclude, labels)
+    for modality, compared in modalities.items():
+        population = load_population(store, modality, duplicate_cosine, exclude, labels, compared)
         negatives = np.full((len(store), k), -1, dtype=np.int32)
         plan = MiningReport(
-            recipe, modality, k, seed, distance, population.duplicate_cosine, labels is not None, len(set(exclude))
+            recipe,
+            modality,
+            k,
+            seed,
+            distance,
+            population.duplicate_cosine,
+            labels is not None,
+            len(set(exclude)),
+            streams=compared,
         )
         report = _mine(population, negatives, plan, exact_up_to)
         if not (negatives >= 0).any():
@@ -155,8 +175,8 @@ def ensure_negatives(store: FeatureStore, recipe: str, seed: int = 0, labels: La
         StaleNegativesError: They were mined before labels changed; by which settings, only the user knows.
     """
     missing = []
-    for modality, kinds in MODALITIES.items():
-        if set(kinds) <= set(store.kinds):
+    for modality in MODALITIES:
+        if replaced_streams(store, modality):
             try:
                 store.negatives(recipe, modality)
             except StaleNegativesError:

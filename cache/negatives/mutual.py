@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from avem.cache.negatives.file import Mined
 from avem.cache.negatives.mine import write_negatives
-from avem.cache.negatives.population import MODALITIES, Labels, Population, Rows, label_distance, load_population
+from avem.cache.negatives.population import (
+    MODALITIES,
+    Labels,
+    Population,
+    Rows,
+    label_distance,
+    load_population,
+    replaced_streams,
+)
 from avem.cache.negatives.staleness import DIGEST, labels_digest
 from avem.cache.store import FeatureStore
 from avem.records import Modality
@@ -59,9 +67,10 @@ def _pairs(
     duplicate_cosine: float | None,
     exclude: Collection[str],
     labels: Labels | None,
+    streams: Sequence[str] = (),
 ) -> Mined:
     """Pairs of one modality and what made them."""
-    population = load_population(store, modality, duplicate_cosine, exclude, labels)
+    population = load_population(store, modality, duplicate_cosine, exclude, labels, streams)
     partners = np.full(len(store), -1, dtype=np.int64)
     _pair_along_edges(store.negatives(recipe, modality), partners)
     _pair_leftovers(population, partners)
@@ -90,12 +99,13 @@ def match_all(
     duplicate_cosine: float | None = None,
     exclude: Collection[str] = (),
     labels: Labels | None = None,
+    streams: Sequence[str] = (),
 ) -> dict[str, npt.NDArray[np.int32]]:
     """`match_mutual` for every modality the store has; modality to pairs."""
     mined = {
-        modality: _pairs(store, recipe, modality, duplicate_cosine, exclude, labels)
-        for modality, kinds in MODALITIES.items()
-        if set(kinds) <= set(store.kinds)
+        modality: _pairs(store, recipe, modality, duplicate_cosine, exclude, labels, streams)
+        for modality in MODALITIES
+        if replaced_streams(store, modality, streams)
     }
     write_negatives(store, RECIPE, mined)
     return {modality: pairs for modality, (pairs, _) in mined.items()}

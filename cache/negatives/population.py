@@ -10,15 +10,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from avem.cache.negatives.same import same_vectors
-from avem.cache.records import Kind
 from avem.cache.store import FeatureStore
 from avem.cache.windows import whole_ids
 from avem.emotions import emotion_distance
-from avem.errors import SettingError
+from avem.errors import SettingError, StoreError
 from avem.records import Emotion, Modality
 
-MODALITIES: dict[str, tuple[Kind, ...]] = {modality.table: modality.streams for modality in Modality}
-"""Streams that are replaced together, the m of Eq. 5."""
+MODALITIES: dict[str, tuple[Modality, ...]] = {
+    "audio": (Modality.AUDIO,),
+    "video": (Modality.VISUAL,),
+    "audiovisual": (Modality.VISUAL, Modality.AUDIO),
+}
+"""Tables of negatives, and the modalities whose streams are replaced together: the m of Eq. 5."""
 
 Labels = Mapping[str, Mapping[str, str]]
 """Modality to clip id to what the modality shows of emotion, where that is known better than by one label a clip."""
@@ -111,12 +114,32 @@ def label_distance(first: str, second: str) -> int:
     return int(first != second)
 
 
+def replaced_streams(store: FeatureStore, modality: str, among: Sequence[str] = ()) -> tuple[str, ...]:
+    """The streams that a table of negatives replaces together; none where the store lacks one of its modalities.
+
+    Args:
+        store: The store.
+        modality: One of `MODALITIES`.
+        among: Streams to choose from; empty: all that the store has.
+
+    Raises:
+        SettingError: There is no such modality.
+        StoreError: The store has no stream of a name in `among`.
+    """
+    if modality not in MODALITIES:
+        raise SettingError(f"Negatives are mined for {', '.join(MODALITIES)}, not {modality!r}.")
+    streams = [store.stream(name) for name in among or store.streams]
+    found = [[stream for stream in streams if stream.spec.modality == wanted] for wanted in MODALITIES[modality]]
+    return tuple(stream.name for group in found for stream in group) if all(found) else ()
+
+
 def load_population(
     store: FeatureStore,
     modality: str,
     duplicate_cosine: float | None = None,
     exclude: Collection[str] = (),
     labels: Labels | None = None,
+    streams: Sequence[str] = (),
 ) -> Population:
     """Gather the clips that have all streams of a modality.
 
@@ -129,20 +152,22 @@ def load_population(
         exclude: Ids of clips to leave out, such as a benchmark's.
         labels: See `Labels`; a modality that it does not name has the manifest's labels, except that those of picture
             and sound together make up the one of both.
+        streams: Whose vectors count, and which a clip has to have; empty: all of the modality's.
 
     Raises:
         SettingError: There is no such modality.
         StoreError: The store does not have one of its streams.
     """
-    if modality not in MODALITIES:
-        raise SettingError(f"Negatives are mined for {', '.join(MODALITIES)}, not {modality!r}.")
-    kinds = MODALITIES[modality]
-    usable = np.logical_and.reduce([store.available(kind) for kind in kinds])
+    names = replaced_streams(store, modality, streams)
+    if not names:
+        needed = " and ".join(MODALITIES[modality])
+        raise StoreError(f"{store.location.url} has no {needed} features; extract them with `avem extract`.")
+    usable = np.logical_and.reduce([store.available(name) for name in names])
     if exclude:
         usable[store.rows(sorted(exclude))] = False
     rows = np.flatnonzero(usable)
-    parts = [store.pooled(kind)[rows] for kind in kinds]
-    vectors = np.ascontiguousarray(np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(kinds))), dtype=np.float32)
+    parts = [store.pooled(name)[rows] for name in names]
+    vectors = np.ascontiguousarray(np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(names))), dtype=np.float32)
     if duplicate_cosine is None:
         spread = 1.0 - float(np.square(vectors.mean(axis=0)).sum()) if len(rows) else 1.0
         duplicate_cosine = 1.0 - DUPLICATE_SHARE * spread

@@ -81,7 +81,9 @@ def summarise_negatives(
     if modality not in MODALITIES:
         raise SettingError(f"Negatives are mined for {', '.join(MODALITIES)}, not {modality!r}.")
     attributes = negatives_attributes(store, recipe, modality)
-    population = load_population(store, modality, attributes.get("duplicate_cosine"), labels=labels)
+    population = load_population(
+        store, modality, attributes.get("duplicate_cosine"), labels=labels, streams=attributes.get("streams") or ()
+    )
     index_of = np.full(len(store), -1, dtype=np.int64)
     index_of[population.rows] = np.arange(len(population.rows))
     negatives = store.negatives(recipe, modality)[population.rows]

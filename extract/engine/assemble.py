@@ -153,12 +153,12 @@ def _spread(spec: StreamSpec, encoded: list[tuple[Tensor, Tensor]], details: lis
     """Put encoded batches in the rows of the clips that succeeded; the others' rows are zero."""
     succeeded = [index for index, item in enumerate(details) if item.status == "ok"]
     if not succeeded:
-        return torch.zeros(len(details), *spec.row_shape), torch.zeros(len(details), spec.pooled_dim)
+        return torch.zeros(len(details), *spec.sized(1)), torch.zeros(len(details), spec.pooled_dim)
     features = torch.cat([batch for batch, _ in encoded])
     pooled = torch.cat([batch for _, batch in encoded])
     if len(succeeded) == len(details):
         return features, pooled
-    all_features = features.new_zeros(len(details), *spec.row_shape)
+    all_features = features.new_zeros(len(details), *spec.sized(1))
     all_pooled = pooled.new_zeros(len(details), spec.pooled_dim)
     all_features[succeeded], all_pooled[succeeded] = features, pooled
     return all_features, all_pooled

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avem.cache import ClipRecord, FeatureStore, RowDetails, StoreWriter, StreamSpec
+from avem.cache import ClipRecord, Companion, FeatureStore, RowDetails, StoreWriter, StreamSpec
 
 EMOTIONS = ("happiness", "sadness", "anger", "neutral")
 
@@ -45,6 +45,37 @@ def row_values(spec: StreamSpec, rows: Sequence[int], seed: int = 0) -> tuple[np
     return np.array(features), np.array(pooled)
 
 
+def ragged_spec(dtype: str = "float16", rows_per_shard: int = 3) -> StreamSpec:
+    """Rows [n, 4] of 1 to 20 tokens in chunks of 8, with a number and an array of the row's length beside each."""
+    companions = {"grid": Companion((3,), "int32"), "levels": Companion((2, None, 4), "float16")}
+    return StreamSpec(
+        "frame",
+        "tiny-patches",
+        {"weights": "ghi"},
+        (None, 4),
+        4,
+        dtype,
+        rows_per_shard,
+        companions=companions,
+        longest=20,
+        chunk=8,
+    )
+
+
+def ragged_values(rows: Sequence[int]) -> tuple[list[np.ndarray], np.ndarray, dict[str, list[np.ndarray]]]:
+    """Features, pooled vectors and companions of `ragged_spec` that depend on the row alone."""
+    features, pooled = [], []
+    companions: dict[str, list[np.ndarray]] = {"grid": [], "levels": []}
+    for row in rows:
+        rng = np.random.default_rng([7, row])
+        tokens = int(rng.integers(1, 21))
+        features.append(rng.normal(size=(tokens, 4)).astype(np.float32))
+        pooled.append(rng.normal(size=4).astype(np.float32))
+        companions["grid"].append(np.array([row, tokens, 1], dtype=np.int32))
+        companions["levels"].append(rng.normal(size=(2, tokens, 4)).astype(np.float16))
+    return features, np.array(pooled), companions
+
+
 def write_pending(writer: StoreWriter, spec: StreamSpec, seed: int = 0) -> None:
     stream = writer.stream(spec)
     for shard in stream.pending():
@@ -62,7 +93,7 @@ def make_store(path: Path, clips: int = 10, dtype: str = "float16", rows_per_sha
 
 
 def write_everything(path: Path, clips: int) -> None:
-    """Add clips and write every shard that nobody else does, as an extraction would."""
+    """Add clips and write every shard of two fixed streams and a ragged one that nobody else does."""
     writer = StoreWriter.open(path)
     writer.add_clips(clip_records(clips), root=path.parent)
     for spec in (video_spec(rows_per_shard=3), audio_spec(rows_per_shard=3)):
@@ -71,3 +102,9 @@ def write_everything(path: Path, clips: int) -> None:
             if stream.claim(shard):
                 stream.write(shard, *row_values(spec, shard.rows), [RowDetails(duration_s=1.0)] * len(shard.rows))
         writer.finish()
+    stream = writer.stream(ragged_spec())
+    for shard in stream.pending():
+        if stream.claim(shard):
+            features, pooled, companions = ragged_values(shard.rows)
+            stream.write(shard, features, pooled, [RowDetails()] * len(shard.rows), companions)
+    writer.finish()

@@ -12,7 +12,7 @@ import numpy as np
 
 from avem.cache import FeatureStore
 from avem.errors import MissingFileError
-from tests.cache.helpers import audio_spec, row_values, video_spec, write_everything
+from tests.cache.helpers import audio_spec, ragged_values, row_values, video_spec, write_everything
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +32,15 @@ def committed_rows(path):
                 expected = row_values(spec, good.tolist())[0].astype(np.float16)
                 assert np.array_equal(store.features(kind, good).numpy(), expected)
             count += len(good)
+    if "frame/tiny-patches" in store.streams:
+        stream = store.stream("frame/tiny-patches")
+        good = np.flatnonzero(stream.available).tolist()
+        features, _, companions = ragged_values(good)
+        for found, expected in zip(stream.rows(good), features, strict=True):
+            assert np.array_equal(found.numpy(), expected.astype(np.float16))
+        for name, values in companions.items():
+            assert all(map(np.array_equal, stream.companion(name, good), values))
+        count += len(good)
     return count
 
 
@@ -77,12 +86,12 @@ def test_kills_at_every_stage_of_a_commit(tmp_path):
     for run in range(4):
         path, before = tmp_path / f"{run}" / "cache", 0
         for _ in range(6):
-            deaths += died(start_writer(path, 7, suicide_after(chance.randrange(3000))))
+            deaths += died(start_writer(path, 7, suicide_after(chance.randrange(4500))))
             now = committed_rows(path)
             assert now >= before
             before = now
         assert not died(start_writer(path, 7))
-        assert committed_rows(path) == 14
+        assert committed_rows(path) == 21
         assert not list(path.rglob("*.tmp"))
     assert deaths > 10
 
@@ -100,5 +109,5 @@ def test_several_writers_killed_at_random_moments(tmp_path):
         before = now
     assert deaths > 3
     assert not any([died(child) for child in [start_writer(path, 40) for _ in range(3)]])
-    assert committed_rows(path) == 80
+    assert committed_rows(path) == 120
     assert not list(path.rglob("*.tmp"))

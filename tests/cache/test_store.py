@@ -99,7 +99,7 @@ def test_reads_into_a_given_buffer_and_refuses_a_wrong_one(tmp_path):
 def test_threads_share_a_store_and_pickling_opens_it_again(tmp_path):
     store = make_store(tmp_path / "cache", clips=12, rows_per_shard=2)
     expected = store.video(range(12))
-    store._readers.clear()
+    store.stream("video")._readers.clear()
     wrong = []
 
     def read(seed):
@@ -140,14 +140,16 @@ def test_opening_parses_no_more_of_the_manifest_than_it_needs(tmp_path, monkeypa
     parsed = []
 
     def parse(data, where, columns):
-        parsed.append(list(columns))
+        parsed.append(columns)
         return parse_manifest(data, where, columns)
 
     monkeypatch.setattr("avem.cache.store.parse_manifest", parse)
     store = FeatureStore.open(tmp_path / "cache")
     assert len(store) == 3
     assert store.rows(["toy/002"]).tolist() == [2]
-    assert parsed == [["video_status", "audio_status"], ["clip_id"]]
+    assert parsed == [["clip_id"]]
+    assert store.available("video").all()
+    assert parsed == [["clip_id"], ["video_status"]]
     assert store.clips["emotion"].to_pylist() == ["happiness", "sadness", "anger"]
     assert store.clips is store.clips
 
@@ -183,7 +185,7 @@ def test_refuses_what_is_no_store_and_newer_formats(tmp_path):
         FeatureStore.open(tmp_path / "other")
     make_store(tmp_path / "cache", clips=1)
     root = tmp_path / "cache/zarr.json"
-    root.write_text(root.read_text().replace('"format_version": 1', '"format_version": 2'))
+    root.write_text(root.read_text().replace('"format_version": 2', '"format_version": 3'))
     for opened in (FeatureStore.open, StoreWriter.open):
         with pytest.raises(StoreError, match="install a newer avem"):
             opened(tmp_path / "cache")

@@ -116,11 +116,11 @@ class Bench:
         store = self.session.store
 
         def stored(kind: str, clip: int) -> Tensor:
-            return store.features(kind, [clip])[0]  # type: ignore[arg-type]
+            return store.features(kind, [clip])[0]
 
         encode, constants = (self.kit.encode, None) if name == ENCODERS else (stored, self.constants)
         model = with_plain_adapters(self.session.model)
-        shapes: dict[str, tuple[int, ...]] = {kind: store.spec(kind).row_shape for kind in store.kinds}
+        shapes: dict[str, tuple[int, ...]] = {kind: store.spec(kind).sized(1) for kind in store.kinds}
         step = PlainStep(model, self.rows, encode, shapes, self.config, rows_per_batch, constants)
 
         def run() -> None:

@@ -1,6 +1,7 @@
 """The store against a memory map, other formats, and plain file access; each table's sides take turns in one run.
 
 python -m avem.tools.project.benchmarks.store rows         # random rows, warm and cold, and int8
+python -m avem.tools.project.benchmarks.store ragged       # random rows of any length, warm
 python -m avem.tools.project.benchmarks.store whole        # writing and verifying
 python -m avem.tools.project.benchmarks.store opening      # a store of a million clips
 """
@@ -27,13 +28,15 @@ import typer
 import zarr
 
 from avem.cache import ClipRecord, FeatureStore, RowDetails, StoreWriter, StreamSpec
-from avem.cache.disk.layout import shard_path
+from avem.cache.disk.arrays import shard_path
 from avem.tools.project.benchmarks.measure import alternate, show
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 ROW_SHAPE = (8, 257, 1024)
 """LanguageBind-Video: 4.2 MB in float16."""
+RAGGED_WIDTH = 3584
+"""Qwen2.5-Omni-7B: 7.2 kB a token in float16."""
 ROWS_PER_SHARD = 64
 BATCH = 8
 
@@ -150,6 +153,58 @@ def _read_warm(scratch: Path, plain: npt.NDArray[np.float16], batches: list[Any]
             for name, taken in seconds.items()
         ],
     )
+
+
+@app.command()
+def ragged(count: Rows = 96, repeats: Annotated[int, typer.Option()] = 5, folder: Folder = None) -> None:
+    """Random rows of 1 to 8 MB whose length differs by clip, each into memory of its own."""
+    with _scratch_folder(folder) as scratch:
+        generator = np.random.default_rng(0)
+        lengths = generator.integers(140, 1120, size=count)
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        values = torch.randn((int(ends[-1]), RAGGED_WIDTH), generator=torch.Generator().manual_seed(0)).half()
+        spec = StreamSpec("video", "ragged", {"benchmark": 1}, (None, RAGGED_WIDTH), 16, rows_per_shard=16)
+        writer = StoreWriter.open(scratch / "store")
+        writer.add_clips(records(count), scratch)
+        stream = writer.stream(spec)
+        for shard in stream.pending():
+            part = [values[ends[row] : ends[row + 1]] for row in shard.rows]
+            stream.write(shard, part, torch.ones(len(part), 16), [RowDetails()] * len(part))
+        writer.finish()
+        values.numpy().tofile(scratch / "plain")
+        plain = np.memmap(scratch / "plain", np.float16, "r", shape=tuple(values.shape))
+        size = values.nbytes / 1e9
+        del values
+        order = generator.permutation(count)
+        batches = [order[start : start + BATCH].tolist() for start in range(0, count, BATCH)]
+
+        def from_map() -> None:
+            for batch in batches:
+                [np.array(plain[ends[row] : ends[row + 1]]) for row in batch]
+
+        def store_side(*, check: bool) -> Callable[[], None]:
+            opened = FeatureStore.open(scratch / "store", check=check).stream("video/ragged")
+
+            def read() -> None:
+                for batch in batches:
+                    opened.rows(batch)
+
+            return read
+
+        sides = {
+            "np.memmap": from_map,
+            "avem": store_side(check=True),
+            "avem, unchecked": store_side(check=False),
+        }
+        seconds = alternate(sides, repeats)
+        show(
+            f"Random ragged rows of {size / count * 1e3:.1f} MB on average ({count} rows), warm",
+            ("reader", "rows/s", "GB/s", "of np.memmap"),
+            [
+                (name, f"{count / taken:.0f}", f"{size / taken:.2f}", f"{seconds['np.memmap'] / taken:.2f}")
+                for name, taken in seconds.items()
+            ],
+        )
 
 
 def _read_cold(scratch: Path, batches: list[Any]) -> None:
