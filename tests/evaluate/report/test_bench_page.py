@@ -255,7 +255,7 @@ def test_other_pages_fit_a_phone(browser, tmp_path):
     """Recognition and probe pages share the style; neither asks anything of the network."""
     from avem.evaluate.page import page_environment
     from avem.evaluate.probes.cases import Case
-from avem.evaluate.probes.densities import Sample, density_svg
+    from avem.evaluate.probes.densities import Sample, density_svg
     from avem.evaluate.recognition.report import write_recognition_report
     from avem.evaluate.recognition.results import LabelItem, RecognitionResult, score_clips
     from avem.evaluate.sheets import Sheet
