@@ -80,6 +80,10 @@ def test_languages_resume_and_name_what_can_not_be_heard(tmp_path):
     write_clip(tmp_path / "clips" / "gone.mp4")
     assert find_languages(["a.mp4", "gone.mp4"], tmp_path / "clips", listen, out).failed == 0
     assert len(heard) == 2, "what is known is not heard again"
+    (tmp_path / "mine.csv").write_text("video,note\na.mp4,dear\n")
+    with pytest.raises(SettingError, match="not a file of languages"):
+        find_languages(["a.mp4"], tmp_path / "clips", listen, tmp_path / "mine.csv")
+    assert "dear" in (tmp_path / "mine.csv").read_text()
 
 
 def test_a_tiny_whisper_tells_a_language_and_translates(tmp_path):
