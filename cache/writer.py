@@ -268,7 +268,8 @@ class StoreWriter:
             for name in filter(is_stream_column, manifest.view.names):
                 cells[name] = pa.array([PENDING if name.endswith("_status") else None] * len(rows), pa.string())
             change = Cells(rows, cells)
-            ids = change.apply(manifest.view.table(fresh.column_names), 0)[0]["clip_id"] if len(rows) else None
+            renamed = Cells(rows, {"clip_id": cells["clip_id"]})
+            ids = renamed.apply(manifest.view.table(["clip_id"]), 0)[0]["clip_id"] if len(rows) else None
             if ids is not None and pc.count_distinct(ids).as_py() < len(ids):
                 raise StoreError(f"Two rows of {self.path} would hold one clip; restore its clips.parquet from a copy.")
             manifest.change(change, mended=rows.tolist())
