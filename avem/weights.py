@@ -90,7 +90,7 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for path in weight_files(folder):
         if path.suffix == ".safetensors":
-            with _open_safetensors(path) as file:
+            with open_safetensors(path) as file:
                 shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         else:
             shapes |= {name: tuple(tensor.shape) for name, tensor in _pytorch_tensors(path).items()}
@@ -103,10 +103,10 @@ def read_safetensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     Raises:
         CheckpointError: The file is damaged.
     """
-    with _open_safetensors(path) as file:
+    with open_safetensors(path) as file:
         names = list(file.keys())
     for name in names:  # opened for each one, so that what is converted or dropped leaves memory at once
-        with _open_safetensors(path) as file:
+        with open_safetensors(path) as file:
             yield name, file.get_tensor(name)
 
 
@@ -156,7 +156,12 @@ def _starts_like_pytorch(path: Path) -> bool:
     return start == b"PK" or start[:1] == b"\x80"
 
 
-def _open_safetensors(path: Path) -> Any:
+def open_safetensors(path: Path) -> Any:
+    """Map a safetensors file; a context manager whose `get_tensor` reads one tensor.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:

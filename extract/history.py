@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from avem.cache.disk.layout import LEDGER
 from avem.cache.disk.locks import unswept
-from avem.errors import DataError, MissingFileError
-from avem.extract.options import RUNS, ExtractOptions, ExtractReport
+from avem.errors import DataError
+from avem.extract.encoders.sources import Source
+from avem.extract.options import AUTO, RUNS, ExtractOptions, ExtractReport
 from avem.files import json_sha256, write_atomic
-from avem.locate import locate_model
 from avem.reading import parse_json
 from avem.sealed.checksums import sealed_lines, unseal
 
 logger = logging.getLogger(__name__)
 
 
-def finished_before(store: Path, options: ExtractOptions) -> bool:
+def finished_before(store: Path, options: ExtractOptions, sources: Mapping[str, Source]) -> bool:
     """Whether an earlier run used these very encoder files, so that their weights need not be loaded to compare them.
 
     Only true where a run's record says so; the caller makes sure that nothing is left to encode.
     """
-    wanted = _identity(options)
+    wanted = _identity(options, sources)
     made = {kind: identity for run in _runs(store) for kind, identity in run.get("encoders", {}).items()}
     return bool(wanted) and wanted.items() <= made.items()
 
 
-def record_run(store: Path, options: ExtractOptions, report: ExtractReport) -> None:
+def record_run(store: Path, options: ExtractOptions, sources: Mapping[str, Source], report: ExtractReport) -> None:
     """Add a run that encoded something to the record."""
     entry = {
-        "encoders": _identity(options),
+        "encoders": _identity(options, sources),
         "clips": report.clips,
         "encoded": report.encoded,
         "failed": len(report.failures),
@@ -65,16 +66,17 @@ def _run(line: bytes, where: str) -> dict[str, Any] | None:
         return None
 
 
-def _identity(options: ExtractOptions) -> dict[str, str]:
+def _identity(options: ExtractOptions, sources: Mapping[str, Source]) -> dict[str, str]:
     """A digest per stream of everything on disk that its encoder would be made of, and of how it would run."""
     identity: dict[str, str] = {}
-    for kind in options.streams:
-        try:
-            path = locate_model(options.encoder(kind), f"--{kind}-encoder")
-        except MissingFileError:
-            return {}
+    for slot, source in sources.items():
+        path = source.path
         files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
         stamps = [[item.name, item.stat().st_size, item.stat().st_mtime_ns] for item in files]
-        how = [options.engine, options.device, options.precision, options.dtype, options.decoder]
-        identity[kind] = json_sha256([str(path.resolve()), stamps, how])
+        dtype = source.dtype if options.dtype == AUTO else options.dtype
+        how: list[Any] = [options.engine, options.device, options.precision, dtype, options.decoder]
+        how += [source.settings] if source.settings else []
+        identity[slot if options.model is None else f"{slot}/{source.name}"] = json_sha256(
+            [str(path.resolve()), stamps, how]
+        )
     return identity

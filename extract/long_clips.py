@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from avem.cache import ClipRecord
-from avem.cache.records import FAILED, KINDS, OK
+from avem.cache.records import FAILED, OK
 from avem.cache.windows import Span, clip_spans, is_long, whole_id, whole_ids, window_id, window_spans
 from avem.errors import DataError, SettingError
 from avem.extract.decode.pool import DecodePool
@@ -39,8 +39,8 @@ class KnownForms:
     def read(cls, known: pa.Table) -> KnownForms:
         """The forms in a manifest."""
         forms = cls()
-        names = ("clip_id", "path", "sha256", "duration_s", *(f"{kind}_status" for kind in KINDS))
-        columns = [known[name].to_pylist() for name in names]
+        streams = [name for name in known.column_names if name.endswith("_status")]
+        columns = [known[name].to_pylist() for name in ("clip_id", "path", "sha256", "duration_s", *streams)]
         for owner, span, name, path, sha256, length, *statuses in zip(
             whole_ids(known), clip_spans(known), *columns, strict=True
         ):
@@ -51,7 +51,7 @@ class KnownForms:
                 forms.spans[name] = (span, path)
             if OK in statuses:
                 forms.done.add(name)
-            elif any(status.startswith(FAILED) for status in statuses):
+            elif any(status is not None and status.startswith(FAILED) for status in statuses):
                 forms.failed.add(name)
         return forms
 

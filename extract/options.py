@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avem.cache.disk.layout import LEDGER
-from avem.cache.records import KINDS, ClipFailure, Kind
+from avem.cache.records import KINDS, ClipFailure
 from avem.cache.spec import FEATURE_DTYPES
 from avem.errors import SettingError
 from avem.extract.defaults import DECODERS, DEFAULT_AUDIO_ENCODER, DEFAULT_DECODER, DEFAULT_VIDEO_ENCODER
 from avem.systems import usable_cores
 from avem.text.escaping import terminal_text
 
-PRECISIONS = ("auto", "float32", "float16", "bfloat16")
+if TYPE_CHECKING:
+    from avem.extract.sizes import StreamSize
+
+AUTO = "auto"
+PRECISIONS = (AUTO, "float32", "float16", "bfloat16")
+MOST_FPS = 120.0
+"""Above any film's; it would only repeat frames."""
 ENGINES = ("local", "ray")
 CUT, WINDOWS = LONG = ("cut", "windows")
 """What can be done with clips longer than 30 s."""
@@ -32,6 +39,18 @@ class ExtractOptions:
 
     video_encoder: str | Path = DEFAULT_VIDEO_ENCODER
     audio_encoder: str | Path = DEFAULT_AUDIO_ENCODER
+    model: str | Path | None = None
+    """Folder or hub id of a model whose own encoders to use; None is the two above, which AVERE reads."""
+    fps: float | None = None
+    """Frames a second, for a model that samples so; None is its family's own."""
+    frames: int | None = None
+    """So many frames spread evenly over each clip instead."""
+    min_pixels: int | None = None
+    """Pixels of a slot (two frames, which share their tokens) at least; None is the family's own."""
+    max_pixels: int | None = None
+    """Pixels of a slot at most; None is the family's own."""
+    cap_pixels: bool = True
+    """Whether very long clips get smaller frames, so that a clip's tokens are bounded (`cap_pixels_per_frame`)."""
     dataset: str | None = None
     """Reader to use; None recognises the layout."""
     limit: int | None = None
@@ -47,13 +66,15 @@ class ExtractOptions:
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, or several with commas between; auto is every GPU if there is one. Ray's actors have one
     each."""
-    dtype: str = "float16"
-    """How features are kept: float16, bfloat16 or int8 with a scale per token."""
+    dtype: str = "auto"
+    """How features are kept: float16, bfloat16 or int8 with a scale per token. auto is float16, or what the family of
+    `model` is released in."""
     precision: str = "auto"
-    """What the encoders compute in; auto is float16 on a GPU and float32 elsewhere."""
+    """What the encoders compute in; auto is float32 on a processor, and on a GPU float16 or the family's own."""
     decoder: str = DEFAULT_DECODER
     """`pyav`, or `decord` for what the reference implementation makes of a file, its errors included."""
-    streams: tuple[Kind, ...] = KINDS
+    streams: tuple[str, ...] = KINDS
+    """Slots to extract; of a `model`, the default is every stream that it reads."""
     retry_failed: bool = False
     """Try clips again that failed before."""
     long: str | None = None
@@ -66,12 +87,12 @@ class ExtractOptions:
 
     def __post_init__(self) -> None:
         """Check every option."""
-        for name in ("limit", "workers", "batch_size", "rows_per_shard"):
+        for name in ("limit", "workers", "batch_size", "rows_per_shard", "frames", "min_pixels", "max_pixels"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingError(f"--{name.replace('_', '-')} must be at least 1, not {value}.")
-        if self.dtype not in FEATURE_DTYPES:
-            raise SettingError(f"--dtype must be one of {', '.join(FEATURE_DTYPES)}, not {self.dtype}.")
+        if self.dtype not in (AUTO, *FEATURE_DTYPES):
+            raise SettingError(f"--dtype must be one of {', '.join((AUTO, *FEATURE_DTYPES))}, not {self.dtype}.")
         if self.precision not in PRECISIONS:
             raise SettingError(f"--precision must be one of {', '.join(PRECISIONS)}, not {self.precision}.")
         if self.decoder not in DECODERS:
@@ -82,10 +103,28 @@ class ExtractOptions:
             raise SettingError(f"--long must be one of {', '.join(LONG)}, not {self.long}.")
         if not all(self.device_names):
             raise SettingError(f"--device takes devices with commas between, not {self.device!r}.")
-        if not self.streams or not set(self.streams) <= set(KINDS) or len(set(self.streams)) != len(self.streams):
+        known = self.model is not None or set(self.streams) <= set(KINDS)
+        if not self.streams or not known or len(set(self.streams)) != len(self.streams):
             raise SettingError(
                 f"--streams takes {' and '.join(KINDS)}, each once, not {', '.join(self.streams) or 'none'}."
             )
+        self._check_sampling()
+
+    def _check_sampling(self) -> None:
+        """Refuse settings of a model's sampling that make no sense, or that have no model."""
+        if self.fps is not None and not 0 < self.fps <= MOST_FPS:
+            raise SettingError(f"--fps must be above 0 and at most {MOST_FPS}, not {self.fps:g}.")
+        if self.fps is not None and self.frames is not None:
+            raise SettingError("--fps and --frames both say how many frames to take; give one of them.")
+        given = [name for name in ("fps", "frames", "min_pixels", "max_pixels") if getattr(self, name) is not None]
+        if given and self.model is None:
+            option = f"--{given[0].replace('_', '-')}"
+            raise SettingError(f"{option} is a setting of the model that --for names; give --for MODEL as well.")
+
+    @property
+    def streams_given(self) -> tuple[str, ...] | None:
+        """The slots that were asked for by name; None is every stream that `model` reads."""
+        return None if self.model is not None and self.streams == KINDS else self.streams
 
     @property
     def device_names(self) -> tuple[str, ...]:
@@ -97,8 +136,8 @@ class ExtractOptions:
         """Decoding processes to start."""
         return self.workers or min(usable_cores(), 16)
 
-    def encoder(self, kind: Kind) -> str | Path:
-        """Name or path of a stream's encoder."""
+    def encoder(self, kind: str) -> str | Path:
+        """Name or path of the encoder of AVERE's video or audio stream."""
         return self.video_encoder if kind == "video" else self.audio_encoder
 
 
@@ -185,6 +224,8 @@ class ExtractReport:
     """What else to know, a sentence each: labels that are not understood, files and folders that were passed over."""
     bytes_needed: int = 0
     """Disk space that the pending features take."""
+    sizes: dict[str, StreamSize] = field(default_factory=dict)
+    """How large the pending rows of each stream are, by slot."""
     bytes_free: int = 0
     timings: Timings = field(default_factory=Timings)
     workers: int = 1
@@ -212,7 +253,7 @@ class ExtractReport:
             todo = ", ".join(f"{count} {kind}" for kind, count in self.pending.items())
             size, free = self.bytes_needed / 1e9, self.bytes_free / 1e9
             plan = f"{self.clips} clips: {todo} to extract into {self.store}, {size:.2f} GB of {free:.1f} GB free."
-            return [plan, *self.notes]
+            return [plan, *(line for size in self.sizes.values() for line in size.lines()), *self.notes]
         done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items())
         done = done or ("no features to add" if self.relabelled else "nothing to do")
         lines = [f"{self.clips} clips in {self.store}: {done}; {len(self.failures)} failed."]

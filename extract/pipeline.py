@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pyarrow as pa
 
-from avem.cache import ClipRecord, StoreWriter
+from avem.cache import ClipRecord, StoreWriter, StreamSpec
 from avem.cache.disk import layout
-from avem.cache.disk.manifest import empty_manifest
+from avem.cache.disk.manifest import empty_manifest, statuses
 from avem.cache.negatives.staleness import stale_recipes
-from avem.cache.records import FAILED, ClipFailure, Kind
+from avem.cache.records import FAILED, ClipFailure
 from avem.cache.relabel import CELLS, corrections
 from avem.errors import DataError
 from avem.extract import long_clips, plan
 from avem.extract.datasets import find_reader, read_dataset
+from avem.extract.encoders.sources import Source, find_sources
 from avem.extract.engine.base import open_engine
 from avem.extract.engine.device import Job
 from avem.extract.history import finished_before, record_run
 from avem.extract.labels import label_notes
-from avem.extract.options import ExtractOptions, ExtractReport
+from avem.extract.options import AUTO, ExtractOptions, ExtractReport
 from avem.extract.survey import survey
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
@@ -62,6 +63,7 @@ def extract(
         wanted = long_clips.named(options.only)
         clips = [clip for clip in clips if clip.clip_id in wanted]
     report = ExtractReport(store_path, len(clips), workers=options.worker_count)
+    sources = find_sources(options)
     writer = StoreWriter.open(store_path) if (store_path / layout.METADATA).is_file() else None
     known = empty_manifest() if writer is None else writer.clips
     records, report.failures = plan.hash_clips(root, clips, known)
@@ -73,25 +75,26 @@ def extract(
     ids = [record.clip_id for record in records]
     if not given:
         _survey(root, clips, known, options, report)
-    report.pending = {kind: plan.count_pending(records, known, kind, options.retry_failed) for kind in options.streams}
+    work = _Work(root, store_path, options, sources, records, known)
+    report.pending = {slot: len(pending) for slot, pending in work.pending().items()}
     report.timings.plan = time.perf_counter() - start
-    if not any(report.pending.values()) and finished_before(store_path, options):
+    if not any(report.pending.values()) and finished_before(store_path, options, sources):
         logger.info("%s: every clip is in %s.", root, store_path)
         if not options.dry_run and _is_elsewhere(store_path, records, root):
             StoreWriter.open(store_path).add_clips(records, root)
     else:
-        _run(root, store_path, options, records, known, report)
+        _run(work, report)
     if report.relabelled:
         report.notes.insert(0, _correct_labels(store_path, clips, report.relabelled, options))
     if not options.dry_run:
         writer = StoreWriter.open(store_path)
         _remember_long(writer, records, options)
         known = writer.clips
-        report.failures += _failed(known, ids, options)
+        report.failures += _failed(known, ids, plan.columns(store_path, sources))
     report.remarks = long_clips.remark(records, known, root, options)
     report.timings.total = time.perf_counter() - start
     if any(report.encoded.values()):
-        record_run(store_path, options, report)
+        record_run(store_path, options, sources, report)
     return report
 
 
@@ -125,55 +128,89 @@ def _is_elsewhere(store_path: Path, records: Sequence[ClipRecord], root: Path) -
     return {roots.get(record.dataset) for record in records} != {str(root.resolve())}
 
 
-def _run(
-    root: Path,
-    store_path: Path,
-    options: ExtractOptions,
-    records: Sequence[ClipRecord],
-    known: pa.Table,
-    report: ExtractReport,
-) -> None:
-    """Load the encoders, check that the result will fit, and fill the store."""
-    begin = time.perf_counter()
-    with open_engine(options, max(report.pending.values())) as engine:
-        report.timings.load = time.perf_counter() - begin
-        report.bytes_needed = plan.bytes_needed(engine.specs, cast("dict[Kind, int]", report.pending))
-        report.bytes_needed = max(report.bytes_needed - plan.bytes_replaced(store_path, engine.specs, known), 0)
-        report.bytes_free = plan.free_bytes(store_path)
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a run is about."""
+
+    root: Path
+    store: Path
+    options: ExtractOptions
+    sources: Mapping[str, Source]
+    records: Sequence[ClipRecord]
+    known: pa.Table
+
+    def pending(self) -> dict[str, list[ClipRecord]]:
+        """The clips that are missing in each stream, by slot."""
+        columns = plan.columns(self.store, self.sources)
+        again = self.options.retry_failed
+        return {slot: plan.pending_records(self.records, self.known, column, again) for slot, column in columns.items()}
+
+    def weigh(self, specs: Mapping[str, StreamSpec], report: ExtractReport) -> None:
+        """Enter how large the result will be, and check that it will fit.
+
+        Raises:
+            StoreError: It would not.
+        """
+        report.sizes = plan.stream_sizes(self.root, specs, self.sources, self.pending())
+        columns = plan.columns(self.store, self.sources)
+        replaced = plan.bytes_replaced(self.store, specs, columns, self.known)
+        report.bytes_needed = max(plan.bytes_needed(report.sizes) - replaced, 0)
+        report.bytes_free = plan.free_bytes(self.store)
         logger.info(
             "%s: %s to extract, %.2f GB of features, %.1f GB free.",
-            root,
-            ", ".join(f"{count} {kind}" for kind, count in report.pending.items()),
+            self.root,
+            ", ".join(f"{count} {slot}" for slot, count in report.pending.items()),
             report.bytes_needed / 1e9,
             report.bytes_free / 1e9,
         )
-        plan.check_disk(store_path, report.bytes_needed, report.bytes_free)
+        plan.check_disk(self.store, report.bytes_needed, report.bytes_free)
+
+    def described(self) -> dict[str, StreamSpec] | None:
+        """The streams from the encoders' configurations alone; None where an encoder has to be loaded for that."""
+        specs = {}
+        for slot, source in self.sources.items():
+            if source.describe is None:
+                return None
+            specs[slot] = source.describe(source.dtype if self.options.dtype == AUTO else self.options.dtype)
+        return specs
+
+
+def _run(work: _Work, report: ExtractReport) -> None:
+    """Load the encoders, check that the result will fit, and fill the store."""
+    options, records, root = work.options, work.records, work.root
+    if options.dry_run and (specs := work.described()) is not None:
+        work.weigh(specs, report)
+        return
+    begin = time.perf_counter()
+    with open_engine(options, max(report.pending.values()), work.sources) as engine:
+        report.timings.load = time.perf_counter() - begin
+        work.weigh(engine.specs, report)
         if options.dry_run:
             return
         if not records:
             raise DataError(f"None of the {report.clips} clips of {root} can be read: {report.failures[0].reason}.")
-        writer = StoreWriter.open(store_path)
+        writer = StoreWriter.open(work.store)
         for spec in engine.specs.values():
             writer.check(spec)
         rows = dict(zip(writer.add_clips(records, root).tolist(), records, strict=True))
         _remember_long(writer, records, options)
-        for spec in engine.specs.values():
-            writer.stream(spec)
+        streams = {slot: writer.stream(spec) for slot, spec in engine.specs.items()}
+        columns = {slot: stream.column for slot, stream in streams.items()}
         if options.retry_failed:
-            _mark_failed_pending(writer, rows, options)
-        engine.fill(Job(root, store_path, options, engine.specs, rows), report)
+            _mark_failed_pending(writer, rows, columns)
+        engine.fill(Job(root, work.store, options, engine.specs, rows), report)
     known = writer.finish()
-    left = {kind: plan.count_pending(records, known, kind, retry_failed=False) for kind in options.streams}
-    report.left = {kind: count for kind, count in left.items() if count}
+    left = {slot: len(plan.pending_records(records, known, column, False)) for slot, column in columns.items()}
+    report.left = {slot: count for slot, count in left.items() if count}
 
 
-def _mark_failed_pending(writer: StoreWriter, rows: Iterable[int], options: ExtractOptions) -> None:
+def _mark_failed_pending(writer: StoreWriter, rows: Iterable[int], columns: Mapping[str, str]) -> None:
     """Have the failed ones among the rows tried again, by every device alike."""
     table, rows = writer.clips, sorted(rows)
-    for kind in options.streams:
-        status = table[f"{kind}_status"].to_pylist()
+    for column in columns.values():
+        status = statuses(table, column)
         if failed := [row for row in rows if status[row].startswith(FAILED)]:
-            writer.mark_pending(kind, failed)
+            writer.mark_pending(column, failed)
 
 
 def _remember_long(writer: StoreWriter, records: Sequence[ClipRecord], options: ExtractOptions) -> None:
@@ -181,13 +218,13 @@ def _remember_long(writer: StoreWriter, records: Sequence[ClipRecord], options: 
         writer.remember_long({record.dataset for record in records}, options.long)
 
 
-def _failed(table: pa.Table, ids: Sequence[str], options: ExtractOptions) -> list[ClipFailure]:
+def _failed(table: pa.Table, ids: Sequence[str], columns: Mapping[str, str]) -> list[ClipFailure]:
     """Clips that the manifest says failed, in this run or an earlier one."""
     failures = []
-    for kind in options.streams:
-        status = plan.statuses(table, kind)
+    for slot, column in columns.items():
+        status = plan.statuses(table, column)
         failures += [
-            ClipFailure(clip_id, kind, status[clip_id].removeprefix(f"{FAILED}: "))
+            ClipFailure(clip_id, slot, status[clip_id].removeprefix(f"{FAILED}: "))
             for clip_id in ids
             if status.get(clip_id, "").startswith(FAILED)
         ]

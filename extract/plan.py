@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from avem.cache import ClipRecord, StreamSpec
-from avem.cache.records import FAILED, OK, ClipFailure, Kind
+from avem.cache.disk import layout
+from avem.cache.disk.manifest import statuses as stream_statuses
+from avem.cache.records import FAILED, OK, ClipFailure
 from avem.cache.windows import whole_ids
 from avem.errors import StoreError
+from avem.extract.encoders.sources import Source
+from avem.extract.sizes import StreamSize, measure_clips, stream_size
 from avem.files import file_sha256
 from avem.progress import stage
 from avem.reading import irregular
@@ -73,21 +78,37 @@ def _mode(root: Path, name: str) -> int:
         return stat.S_IFREG  # decoding says so
 
 
-def statuses(known: pa.Table, kind: Kind) -> dict[str, str]:
+def columns(store: Path, sources: Mapping[str, Source]) -> dict[str, str]:
+    """What the manifest calls each stream of a run, by slot; what it would call one that the store does not have."""
+    attributes: Mapping[str, Any] = {}
+    if (store / layout.METADATA).is_file():
+        attributes = layout.store_attributes(layout.read_metadata(store), str(store))
+    there = layout.stream_entries(attributes)
+    taken = {entry.column for entry in there.values()}
+    names = {slot: f"{slot}/{source.name}" for slot, source in sources.items()}
+    return {
+        slot: there[name].column if name in there else name if slot in taken else slot for slot, name in names.items()
+    }
+
+
+def statuses(known: pa.Table, column: str) -> dict[str, str]:
     """Status of every clip of the manifest in a stream, by clip id."""
-    return dict(zip(known["clip_id"].to_pylist(), known[f"{kind}_status"].to_pylist(), strict=True))
+    return dict(zip(known["clip_id"].to_pylist(), stream_statuses(known, column), strict=True))
 
 
-def count_pending(records: Sequence[ClipRecord], known: pa.Table, kind: Kind, retry_failed: bool) -> int:
-    """How many of the clips are missing in a stream; a file that was replaced counts, whatever the manifest says."""
+def pending_records(
+    records: Sequence[ClipRecord], known: pa.Table, column: str, retry_failed: bool
+) -> list[ClipRecord]:
+    """The clips that are missing in a stream; a file that was replaced counts, whatever the manifest says."""
     status, sha256 = (
-        statuses(known, kind),
+        statuses(known, column),
         dict(zip(*(known[n].to_pylist() for n in ("clip_id", "sha256")), strict=True)),
     )
-    return sum(
-        sha256.get(record.clip_id) != record.sha256 or not _is_done(status[record.clip_id], retry_failed)
+    return [
+        record
         for record in records
-    )
+        if sha256.get(record.clip_id) != record.sha256 or not _is_done(status[record.clip_id], retry_failed)
+    ]
 
 
 def _is_done(status: str, retry_failed: bool) -> bool:
@@ -102,18 +123,37 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
-def bytes_needed(specs: dict[Kind, StreamSpec], pending: dict[Kind, int]) -> int:
+def stream_sizes(
+    root: Path,
+    specs: Mapping[str, StreamSpec],
+    sources: Mapping[str, Source],
+    pending: Mapping[str, Sequence[ClipRecord]],
+) -> dict[str, StreamSize]:
+    """How large the pending rows of each stream will be; headers are read where that depends on the clip."""
+    ragged = [slot for slot in specs if sources[slot].tokens is not None and pending[slot]]
+    records = {record.clip_id: record for slot in ragged for record in pending[slot]}
+    measured = measure_clips(root, list(records.values())) if records else []
+    return {
+        slot: stream_size(spec, len(pending[slot]), measured, sources[slot].tokens, sources[slot].smaller)
+        for slot, spec in specs.items()
+    }
+
+
+def bytes_needed(sizes: Mapping[str, StreamSize]) -> int:
     """Disk space that the pending rows will take."""
-    return int(RESERVE * sum((spec.row_bytes + 4 * spec.pooled_dim) * pending[kind] for kind, spec in specs.items()))
+    return int(RESERVE * sum(size.bytes_total for size in sizes.values()))
 
 
-def bytes_replaced(store: Path, specs: dict[Kind, StreamSpec], known: pa.Table) -> int:
+def bytes_replaced(store: Path, specs: Mapping[str, StreamSpec], columns: Mapping[str, str], known: pa.Table) -> int:
     """Disk space that a store's files hold for rows that are to be written again."""
     held = 0
-    for kind, spec in specs.items():
+    for slot, spec in specs.items():
         files = (store / spec.name).glob("*/c.*")
         taken = sum(path.stat().st_blocks * 512 for path in files)
-        held += max(taken - bytes_needed({kind: spec}, {kind: known[f"{kind}_status"].to_pylist().count(OK)}), 0)
+        rows = stream_statuses(known, columns[slot]).count(OK)
+        if spec.ragged and rows:
+            continue  # how much of it is theirs is not known; asking for too much is the safe side
+        held += max(taken - bytes_needed({slot: stream_size(spec, rows)}), 0)
     return held
 
 
@@ -126,5 +166,5 @@ def check_disk(path: Path, needed: int, free: int) -> None:
     if needed > free:
         raise StoreError(
             f"The features take {needed / 1e6:,.1f} MB and the disk of {path} has {free / 1e6:,.1f} MB free; give "
-            "--cache on a larger disk, or use --dtype int8 or --limit."
+            "--cache on a larger disk, or use --dtype int8, --limit or, with --for, a smaller --max-pixels."
         )

@@ -20,6 +20,7 @@ from avem.cache.disk.locks import unswept
 from avem.cache.records import KINDS, OK, PENDING, Kind
 from avem.cache.windows import clip_spans
 from avem.errors import DataError, FingerprintError, MissingFileError, SettingError, StoreError
+from avem.extract.again import belongs_to_model
 from avem.extract.engine.base import open_engine
 from avem.extract.known_clips import folder_of, known_clips
 from avem.extract.options import ExtractOptions
@@ -71,7 +72,12 @@ def redecode(store_path: str | Path, options: ExtractOptions, root: str | Path |
         kinds, decoder = _begun(begun)
         options = replace(options, decoder=decoder)
     else:
-        kinds = [kind for kind in store.kinds if decoder_of(store.fingerprint(kind)) not in (None, options.decoder)]
+        kinds = [
+            kind
+            for kind in store.kinds
+            if decoder_of(store.fingerprint(kind)) not in (None, options.decoder)
+            and not belongs_to_model(store.spec(kind))
+        ]
     options = replace(options, streams=tuple(kinds) or options.streams, limit=None)
     report = RedecodeReport()
     if not kinds:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from avem.cache import ClipRecord, DamagedFile, DamagedRow, FeatureStore, StoreWriter
-from avem.cache.decoders import OLD, decoder_of
 from avem.cache.disk.layout import LEDGER
 from avem.cache.disk.locks import unswept
-from avem.cache.records import PENDING, Kind
+from avem.cache.disk.manifest import statuses
+from avem.cache.features import Stream
+from avem.cache.records import PENDING
 from avem.cache.restore import damaged_records, restore_files
 from avem.cache.windows import whole_id, window_spans
-from avem.errors import DataError, StoreError
+from avem.errors import DataError, SettingError, StoreError
+from avem.extract.again import options_for
 from avem.extract.datasets import read_dataset
 from avem.extract.known_clips import known_clips
 from avem.extract.long_clips import as_window, measure
@@ -72,29 +74,47 @@ def repair(store_path: str | Path, options: ExtractOptions, root: str | Path | N
     report = RepairReport(store.verify(), restored=restored)
     roots = {name: Path(root or folder) for name, folder in store.roots.items()}
     begun = path / LEDGER / BEGUN
-    work: dict[str, set[str]] = {kind: set() for kind in store.kinds}
+    streams = {stream.column: stream for stream in map(store.stream, store.streams)}
+    work: dict[str, set[str]] = {column: set() for column in streams}
     if begun.is_file():
-        work |= _begun(begun)
+        work |= {column: clips for column, clips in _begun(begun).items() if column in streams}
     entries = _entries(store, report, roots, options.dataset)
     rows = _rows(store, report, roots)
-    for kind, clips in work.items():
+    for column, clips in work.items():
         clips |= {record.clip_id for record in entries.values()}
-        clips |= {store.clips["clip_id"][row].as_py() for row in rows[kind]}
-        clips |= _pending(store, kind, shards[kind])
+        clips |= {store.clips["clip_id"][row].as_py() for row in rows[column]}
+        clips |= _pending(store, streams[column], shards[column])
+    again = _again(streams, work, options, report)
     if any(work.values()):
         with unswept(path):
-            write_atomic(begun, json.dumps(seal({kind: sorted(clips) for kind, clips in work.items()})))
+            write_atomic(begun, json.dumps(seal({column: sorted(clips) for column, clips in work.items()})))
         writer = StoreWriter.open(path)
         if entries:
             writer.enter_again(entries)
-        for kind, damaged in rows.items():
-            writer.mark_pending(kind, damaged)
-        for kind, clips in work.items():
-            _extract_again(path, kind, clips, root, options, report)
+        for column, damaged in rows.items():
+            if column in again:
+                writer.mark_pending(column, damaged)
+        for column, options_again in again.items():
+            _extract_again(path, work[column], root, options_again, report)
         begun.unlink()
     report.repaired = sorted(set().union(*work.values()) - report.left.keys())
     report.files_left = FeatureStore.open(path, check=False).damaged_files()
     return report
+
+
+def _again(
+    streams: Mapping[str, Stream], work: Mapping[str, set[str]], options: ExtractOptions, report: RepairReport
+) -> dict[str, ExtractOptions]:
+    """How to extract the rows of each stream with work again; what can't be enters the report, and stays as it is."""
+    again: dict[str, ExtractOptions] = {}
+    for column, clips in work.items():
+        if not clips:
+            continue
+        try:
+            again[column] = options_for(streams[column].spec, options)
+        except SettingError as error:
+            report.left |= dict.fromkeys(clips, str(error).removesuffix("."))
+    return again
 
 
 def _begun(path: Path) -> dict[str, set[str]]:
@@ -105,7 +125,7 @@ def _begun(path: Path) -> dict[str, set[str]]:
     """
     try:
         clips = unseal(read_json(path, dict, surrogates=True), str(path))
-        return {"video": set(clips.get("video", ())), "audio": set(clips.get("audio", ()))}
+        return {str(column): set(ids) for column, ids in clips.items()}
     except (DataError, TypeError) as error:
         raise StoreError(
             f"{path} is damaged, which names the clips of a repair that did not end; delete it and run `avem extract`, "
@@ -113,22 +133,20 @@ def _begun(path: Path) -> dict[str, set[str]]:
         ) from error
 
 
-def _pending(store: FeatureStore, kind: str, shards: set[int]) -> set[str]:
+def _pending(store: FeatureStore, stream: Stream, shards: set[int]) -> set[str]:
     """Clips of some shards that count as not extracted, because the record that said so is gone."""
-    size = store.spec(kind).rows_per_shard
-    status, ids = (store.clips[name].to_pylist() for name in (f"{kind}_status", "clip_id"))
+    size, ids = stream.spec.rows_per_shard, store.clips["clip_id"].to_pylist()
+    status = statuses(store.clips, stream.column)
     return {ids[row] for row in range(len(ids)) if status[row] == PENDING and row // size in shards}
 
 
 def _extract_again(
-    path: Path, kind: Kind, clips: set[str], root: str | Path | None, options: ExtractOptions, report: RepairReport
+    path: Path, clips: set[str], root: str | Path | None, options: ExtractOptions, report: RepairReport
 ) -> None:
-    """Extract the pending rows of one stream, folder by folder, by the decoder that the stream was made with."""
+    """Extract the pending rows of one stream, folder by folder, as the stream was made."""
     store = FeatureStore.open(path, check=False)
-    spec = store.spec(kind)
-    again = replace(options, streams=(kind,), dtype=spec.dtype, limit=None, decoder=decoder_of(spec.fingerprint) or OLD)
     for folder, known in known_clips(store, clips, root).items():
-        failures = extract(folder, path, again, known).failures
+        failures = extract(folder, path, options, known).failures
         report.left |= {failure.clip_id: failure.reason for failure in failures}
 
 
@@ -180,7 +198,7 @@ def _record(root: Path, clip: Clip) -> ClipRecord:
 
 def _rows(store: FeatureStore, report: RepairReport, roots: dict[str, Path]) -> dict[str, list[int]]:
     """Rows to extract again in each stream: those whose source is what it was."""
-    rows: dict[str, list[int]] = {kind: [] for kind in store.kinds}
+    rows: dict[str, list[int]] = {store.stream(name).column: [] for name in store.streams}
     for row in report.damaged:
         if row.entry:
             continue

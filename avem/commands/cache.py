@@ -64,6 +64,10 @@ def repair(
     ] = None,
     video_encoder: Annotated[str, typer.Option(help="Video encoder that made the store.")] = DEFAULT_VIDEO_ENCODER,
     audio_encoder: Annotated[str, typer.Option(help="Audio encoder that made the store.")] = DEFAULT_AUDIO_ENCODER,
+    model: Annotated[
+        str | None,
+        typer.Option("--for", help="Model whose own encoders made streams of the store.", show_default=NONE),
+    ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(help="Name of the dataset's layout, if it is not recognised.", show_default="recognised"),
@@ -87,7 +91,9 @@ def repair(
     from avem.extract.redecode import is_begun
     from avem.extract.repair import repair as run
 
-    options = ExtractOptions(video_encoder, audio_encoder, dataset=dataset, device=device, precision=precision)
+    options = ExtractOptions(
+        video_encoder, audio_encoder, model=model, dataset=dataset, device=device, precision=precision
+    )
     if redecode or is_begun(cache):
         _redecode(cache, options, root)
         return

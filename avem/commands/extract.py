@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
+from avem.cache.records import KINDS
 from avem.commands.options import ALL
 from avem.errors import MissingFileError, PartialFailure
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
 from avem.text.terminal import show
-
-if TYPE_CHECKING:
-    from avem.cache.records import Kind
 
 
 class Engine(StrEnum):
@@ -31,13 +29,6 @@ class Decoder(StrEnum):
 
     PYAV = "pyav"
     DECORD = "decord"
-
-
-class Stream(StrEnum):
-    """A stream of features."""
-
-    VIDEO = "video"
-    AUDIO = "audio"
 
 
 class Long(StrEnum):
@@ -64,6 +55,31 @@ def extract(
     audio_encoder: Annotated[
         str, typer.Option(help="Audio encoder: folder, openai .pt file or hub id.")
     ] = DEFAULT_AUDIO_ENCODER,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help="Model to extract for, as Qwen/Qwen2.5-Omni-7B: folder or hub id. Its own encoders are used.",
+            show_default="AVERE's two encoders",
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="With --for: frames per second.", show_default="the model's, 2")
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(help="With --for: frames per clip, spread evenly, instead of --fps.", show_default="by --fps"),
+    ] = None,
+    min_pixels: Annotated[
+        int | None, typer.Option(help="With --for: fewest pixels per frame.", show_default="the model's")
+    ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            help="With --for: most pixels per frame. Tokens, and so size and cost, follow it.",
+            show_default="the model's",
+        ),
+    ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(help="Name of the dataset's layout, if it is not recognised.", show_default="recognised"),
@@ -83,8 +99,12 @@ def extract(
         Engine, typer.Option(help="Run on this machine, or on a Ray cluster (pip install avem[ray]).")
     ] = (Engine.LOCAL),
     dtype: Annotated[
-        str, typer.Option(help="Number format of the stored features: float16, bfloat16 or int8.")
-    ] = "float16",
+        str,
+        typer.Option(
+            help="Number format of the stored features: float16, bfloat16 or int8; auto is float16, or bfloat16 for "
+            "Qwen-Omni."
+        ),
+    ] = "auto",
     precision: Annotated[
         str, typer.Option(help="Number format the encoders compute in: auto, float32, float16 or bfloat16.")
     ] = "auto",
@@ -93,7 +113,8 @@ def extract(
         typer.Option(help="pyav, or decord, which decodes as the reference implementation does, including its errors."),
     ] = Decoder.PYAV,
     streams: Annotated[
-        list[Stream] | None, typer.Option(help="Stream to extract; may be repeated.", show_default="both")
+        list[str] | None,
+        typer.Option(help="Stream to extract, video or audio; may be repeated.", show_default="all that are read"),
     ] = None,
     long: Annotated[
         Long | None,
@@ -124,6 +145,11 @@ def extract(
     options = ExtractOptions(
         video_encoder=video_encoder,
         audio_encoder=audio_encoder,
+        model=model,
+        fps=fps,
+        frames=frames,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
         dataset=dataset,
         limit=limit,
         workers=workers,
@@ -132,7 +158,7 @@ def extract(
         engine=engine.value,
         dtype=dtype,
         precision=precision,
-        streams=cast("tuple[Kind, ...]", tuple(map(str, streams or Stream))),
+        streams=tuple(streams) if streams else KINDS,
         dry_run=dry_run,
         retry_failed=retry_failed,
         decoder=decoder.value,

@@ -36,7 +36,7 @@ def merge(
         typer.Option(help="Base model of a peft adapter.", show_default="the one named in the adapter"),
     ] = None,
     layout: Annotated[
-        MergedLayout, typer.Option(help="Layout of the files: avem's own, or AVERE's, which its tools read.")
+        MergedLayout, typer.Option(help="Layout of the files: the base family's own, or AVERE's, which its tools read.")
     ] = MergedLayout.AVEM,
     towers: Annotated[
         str | None,
@@ -55,13 +55,13 @@ def merge(
 ) -> None:
     """Merge trained weights into their base model."""
     from avem.guards.inputs import need_model
-    from avem.guards.output_kinds import AVERE, MODEL
+    from avem.guards.output_kinds import AVERE
     from avem.guards.outputs import folder_target
 
     for option, name in (("RUN_OR_ADAPTER", source), ("--base", base), ("--towers", towers)):
         if name is not None:
             need_model(name, option)
-    kind = AVERE if layout is MergedLayout.AVERE else MODEL
+    kind = AVERE if layout is MergedLayout.AVERE else None  # which kind it is follows from the base
     folder_target(out, kind, reads=[source, base, towers], option="OUT")
 
     from avem.train.checkpoints.merge import MergeOptions, merge_model

@@ -142,6 +142,7 @@ ADAPTER = FolderKind(
     replaced=True,
 )
 AVERE = FolderKind("avere", "an AVERE checkpoint", replaced=True)
+OMNI = FolderKind("omni", "a Qwen-Omni checkpoint", replaced=True)
 ENCODER = FolderKind("encoder", "an encoder with random weights", replaced=True)
 SURVEY = FolderKind(
     "survey", "a survey", _is_survey, r"key\.json|index\.html|tasks\.json|labels\.xml|media/.*", replaced=True
@@ -170,6 +171,7 @@ FOLDERS = (
     MODEL,
     ADAPTER,
     AVERE,
+    OMNI,
     ENCODER,
     SURVEY,
     CHECKPOINT,

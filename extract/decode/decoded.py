@@ -36,6 +36,9 @@ class MediaInfo:
     frames: int
     """0 where there is no video stream."""
     has_audio: bool
+    height: int = 0
+    """Pixels, as they are stored: a film that is shown upright by its display matrix has the other order."""
+    width: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ import numpy as np
 
 from avem.errors import MediaError, SettingError
 from avem.extract.decode.containers import first_line
-from avem.extract.decode.decoded import MAX_SOUND_S, MIN_SOUND_S, RATE_HZ, DecodedSound, DecodedVideo, frame_ids
+from avem.extract.decode.decoded import MAX_SOUND_S, MIN_SOUND_S, RATE_HZ, DecodedSound, DecodedVideo
+from avem.extract.decode.wants import Evenly, Sampling
 
 REFUSED = 3
 """Exit status of the process where the file is at fault; the reason is on its standard error."""
@@ -36,7 +37,7 @@ def decord_sound(path: Path, limit_s: float) -> DecodedSound:
     return DecodedSound(found["samples"], float(found["duration_s"]), "decord", bool(found["silent"]))
 
 
-def video_here(path: Path, count: int) -> DecodedVideo:
+def video_here(path: Path, sampling: Sampling) -> DecodedVideo:
     """The frames at decord's own index, in this process; may hang.
 
     Raises:
@@ -49,9 +50,9 @@ def video_here(path: Path, count: int) -> DecodedVideo:
         total = len(reader)
         if total == 0:
             raise MediaError(f"{path} has no frames.")
-        wanted, positions = np.unique(frame_ids(total, count), return_inverse=True)
-        frames = reader.get_batch(wanted).asnumpy()
         fps = float(reader.get_avg_fps())
+        wanted, positions = np.unique(sampling.ids(total, fps), return_inverse=True)
+        frames = reader.get_batch(wanted).asnumpy()
     except (decord.DECORDError, RuntimeError, IndexError, ValueError) as error:
         raise MediaError(f"{path} can't be decoded by decord ({first_line(error)}).") from error
     return DecodedVideo(frames[positions], total, fps, "decord", total / fps if fps else 0.0)
@@ -110,7 +111,7 @@ def _main(kind: str, path: str, count: str = "0") -> None:
     arrays: dict[str, Any]
     try:
         if kind == "video":
-            video = video_here(Path(path), int(count))
+            video = video_here(Path(path), Evenly(int(count)))
             arrays = {"frames": video.frames, "total": video.total, "fps": video.fps, "duration_s": video.duration_s}
         else:
             sound = sound_here(Path(path))

@@ -29,6 +29,7 @@ from avem.extract.decode.decoded import (
 )
 from avem.extract.decode.pictures import read_pictures
 from avem.extract.decode.sounds import read_samples
+from avem.extract.decode.wants import Evenly, Sampling
 from avem.extract.defaults import DECODERS
 
 __all__ = [
@@ -69,13 +70,19 @@ def read_waveform(path: str | Path) -> Samples:
 
 
 def read_video(
-    path: str | Path, count: int, *, span: Span | None = None, decoder: str = "pyav", limit_s: float = TIME_LIMIT_S
+    path: str | Path,
+    sampling: int | Sampling,
+    *,
+    span: Span | None = None,
+    decoder: str = "pyav",
+    limit_s: float = TIME_LIMIT_S,
 ) -> DecodedVideo:
-    """Sample `count` frames of a clip and learn its length and rate.
+    """Sample frames of a clip and learn its length and rate.
 
     Args:
         path: The media file.
-        count: T, how many frames: numbers `linspace(0, n - 1, T)`, truncated, of the n that can be decoded.
+        sampling: T, how many frames: numbers `linspace(0, n - 1, T)`, truncated, of the n that can be decoded; or
+            another rule of `avem.extract.decode.wants`.
         span: Only the frames shown between these seconds after the first frame; n is theirs alone then.
         decoder: `pyav`, or `decord` for the frames that the reference implementation takes, its errors included.
         limit_s: How many seconds decoding may take.
@@ -91,11 +98,13 @@ def read_video(
     path = Path(path)
     check_file(path)
     if decoder == "pyav":
-        return read_pictures(path, count, span, limit_s)
+        return read_pictures(path, Evenly(sampling) if isinstance(sampling, int) else sampling, span, limit_s)
     _check_decord(decoder, span)
+    if not isinstance(sampling, int):
+        raise SettingError("decord samples a number of frames only; use --decoder pyav for frames a second.")
     from avem.extract.decode.decord_reader import decord_video
 
-    return decord_video(path, count, limit_s)
+    return decord_video(path, sampling, limit_s)
 
 
 def read_sound(
@@ -144,6 +153,7 @@ def probe(path: str | Path) -> MediaInfo:
             rate = float(video.average_rate or 0) if video else 0.0
             duration_s = (container.duration or 0) / av.time_base - max(container.start_time or 0, 0) / av.time_base
             frames = 0 if video is None else video.frames or round(duration_s * rate)
-            return MediaInfo(duration_s, rate, frames, bool(container.streams.audio))
+            height, width = (0, 0) if video is None else (video.height, video.width)
+            return MediaInfo(duration_s, rate, frames, bool(container.streams.audio), height, width)
     except MediaError as error:
         raise MediaError(f"{path} is not a readable media file ({error})") from error

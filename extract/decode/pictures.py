@@ -23,7 +23,8 @@ from avem.errors import MediaError
 from avem.extract.decode import skipping
 from avem.extract.decode.containers import Clock, open_media, picture_stream, promised_packets, read_packets
 from avem.extract.decode.damage import check_decoded, check_length, check_whole
-from avem.extract.decode.decoded import TIME_LIMIT_S, DecodedVideo, Frames, Indices, Span, frame_ids
+from avem.extract.decode.decoded import TIME_LIMIT_S, DecodedVideo, Frames, Indices, Span
+from avem.extract.decode.wants import Sampling
 
 KEPT_BYTES = 128 * 2**20
 """Packets kept in memory between passes; those of a larger file are read from it twice."""
@@ -32,8 +33,10 @@ Choose: TypeAlias = Callable[[Sequence[float]], Indices]
 """From the times of all frames to the numbers of the wanted ones."""
 
 
-def read_pictures(path: Path, count: int, span: Span | None = None, limit_s: float = TIME_LIMIT_S) -> DecodedVideo:
-    """Sample `count` frames of a clip, or of a span of it.
+def read_pictures(
+    path: Path, sampling: Sampling, span: Span | None = None, limit_s: float = TIME_LIMIT_S
+) -> DecodedVideo:
+    """Sample frames of a clip, or of a span of it.
 
     Raises:
         MediaError: The file is missing, damaged, takes too long, or has no video stream or no frame in the span.
@@ -48,7 +51,7 @@ def read_pictures(path: Path, count: int, span: Span | None = None, limit_s: flo
         decoder = _Decoder(stream)
 
         def choose(times: Sequence[float]) -> Indices:
-            return _wanted(path, times, count, span)
+            return _wanted(path, times, sampling, rate, span)
 
         expected = packets.expected_times(rate)
         if not expected:
@@ -76,13 +79,13 @@ def read_pictures(path: Path, count: int, span: Span | None = None, limit_s: flo
     )
 
 
-def _wanted(path: Path, times: Sequence[float], count: int, span: Span | None) -> Indices:
+def _wanted(path: Path, times: Sequence[float], sampling: Sampling, rate: float, span: Span | None) -> Indices:
     """Numbers of the frames to show; a span is of time since the first frame, its end left out."""
     first, last = _bounds(times, span)
     if first == last:
         where = "" if span is None else f" between {span[0]:g} and {span[1]:g} s"
         raise MediaError(f"{path} has no frame that can be decoded{where}.")
-    return first + frame_ids(last - first, count)
+    return first + sampling.ids(last - first, _rate(times, rate))
 
 
 def _bounds(times: Sequence[float], span: Span | None) -> tuple[int, int]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from avem.extract.decode.wants import Pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +23,11 @@ class DecodeTask:
     sound_path: str
     """The file that has its sound, mostly the same one."""
     wants: tuple[str, ...] = ("video", "audio")
-    """Streams to decode; or `length` alone, which decodes nothing and says how long the clip is."""
-    frames: int = 8
-    """T, frames to sample."""
-    size: int = 224
-    """S, side of the square that the video encoder sees, in pixels."""
+    """What to decode: pictures, sound; or `length` alone, which decodes nothing and says how long the clip is."""
+    pictures: tuple[Pictures, ...] = ()
+    """Which frames, and in which form, for each encoder of pictures."""
     samples: int = 480000
-    """Samples that the audio encoder takes; more are not sent."""
+    """Samples that the encoders of sound take; more are not sent."""
     decoder: str = "pyav"
     """`pyav` or `decord`."""
     span: tuple[float, float] | None = None
@@ -37,8 +38,8 @@ class DecodeTask:
 class DecodedClip:
     """What a worker made of a task; a stream that failed is None and has its error."""
 
-    pixels: npt.NDArray[np.float32] | None = None
-    """float32 [3, T, S, S], normalised."""
+    pictures: tuple[npt.NDArray[Any], ...] | None = None
+    """For each of the task's `pictures`, what its `prepare` made of the frames."""
     video_error: str = ""
     sound: npt.NDArray[np.float32] | None = None
     """float32 [samples] at 16 kHz."""

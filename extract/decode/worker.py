@@ -19,10 +19,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from avem.errors import MediaError
+from avem.extract.decode.decoded import DecodedVideo
 from avem.extract.decode.lengths import clip_length
 from avem.extract.decode.media import probe, read_sound, read_video
-from avem.extract.decode.pixels import preprocess_frames
 from avem.extract.decode.task import DecodedClip, DecodeTask, merge_parts, remaining_streams
+from avem.extract.decode.wants import Sampling
+
+TORCH_BYTES = 192 * 2**20
+"""Memory of a process after `import torch` over what it had before; some encoders' frames are resized by torch."""
 
 
 def decode_clip(task: DecodeTask) -> DecodedClip:
@@ -71,27 +75,32 @@ def _sound(task: DecodeTask) -> DecodedClip:
 def _pictures(task: DecodeTask) -> DecodedClip:
     start = time.perf_counter()
     try:
-        if task.decoder == "decord":
-            from avem.extract.decode.decord_reader import video_here
-
-            decoded = video_here(Path(task.path), task.frames)
-        else:
-            decoded = read_video(task.path, task.frames, span=task.span)
-        pixels = preprocess_frames(decoded.frames, task.size)
+        decoded = {wanted.sampling: _sample(task, wanted.sampling) for wanted in task.pictures}
+        pictures = tuple(wanted.prepare(decoded[wanted.sampling].frames) for wanted in task.pictures)
     except MediaError as error:
         return DecodedClip(
             video_error=_without_folder(error, task.path),
             has_audio=_has_audio(task),
             seconds=time.perf_counter() - start,
         )
+    first = decoded[task.pictures[0].sampling]
     return DecodedClip(
-        pixels=pixels,
-        duration_s=decoded.duration_s,
-        fps=decoded.fps,
-        total_frames=decoded.total,
+        pictures=pictures,
+        duration_s=first.duration_s,
+        fps=first.fps,
+        total_frames=first.total,
         has_audio=_has_audio(task),
         seconds=time.perf_counter() - start,
     )
+
+
+def _sample(task: DecodeTask, sampling: Sampling) -> DecodedVideo:
+    """The frames that a rule takes; each rule of a task decodes the clip once."""
+    if task.decoder == "decord":
+        from avem.extract.decode.decord_reader import video_here
+
+        return video_here(Path(task.path), sampling)
+    return read_video(task.path, sampling, span=task.span)
 
 
 def _has_audio(task: DecodeTask) -> bool | None:
@@ -115,9 +124,14 @@ def serve(connection: Connection) -> None:
         try:
             task = connection.recv()
             for part in decode_parts(task):
-                connection.send((part, _resident_bytes()))
+                connection.send((part, max(_resident_bytes() - _torch_bytes(), 0)))
         except (EOFError, ConnectionError):
             return
+
+
+def _torch_bytes() -> int:
+    """What torch takes of this process's memory, which a fresh worker would take as well; 0 where it is not used."""
+    return TORCH_BYTES if "torch" in sys.modules else 0
 
 
 def _resident_bytes() -> int:

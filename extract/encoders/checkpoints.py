@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,17 @@ def load_strict(module: torch.nn.Module, tensors: dict[str, torch.Tensor], sourc
     Raises:
         CheckpointError: A tensor is missing, left over or misshapen; the message names the first few of each.
     """
+    check_fit(module, {name: tuple(value.shape) for name, value in tensors.items()}, source)
+    module.load_state_dict(tensors, assign=False)
+
+
+def check_fit(module: torch.nn.Module, found: Mapping[str, tuple[int, ...]], source: Path) -> None:
+    """Compare a checkpoint's tensors with a module's, names and shapes alone.
+
+    Raises:
+        CheckpointError: A tensor is missing, left over or misshapen; the message names the first few of each.
+    """
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
     faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
     faults += [f"{name} is not expected" for name in found.keys() - expected.keys()]
     faults += [
@@ -63,4 +73,3 @@ def load_strict(module: torch.nn.Module, tensors: dict[str, torch.Tensor], sourc
         shown = "; ".join(sorted(faults)[:3])
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise CheckpointError(f"The weights in {source} do not fit its configuration: {shown}{more}.")
-    module.load_state_dict(tensors, assign=False)

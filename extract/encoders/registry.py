@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,9 @@ from torch.nn import functional
 from avem.cache.decoders import DECODER
 from avem.errors import CheckpointError, SettingError
 from avem.extract.decode.pixels import CLIP_MEAN, CLIP_STD, preprocess_frames
+from avem.extract.decode.wants import Evenly, Pictures, Sound, Square, Wants
 from avem.extract.defaults import DEFAULT_DECODER
+from avem.extract.encoders.base import Decoded, FixedRows, RowShape
 from avem.extract.encoders.checkpoints import read_json
 from avem.extract.encoders.languagebind import LanguageBindVideo, load_languagebind
 from avem.extract.encoders.whisper import (
@@ -31,7 +33,7 @@ from avem.extract.encoders.whisper import (
 from avem.locate import locate_model
 
 
-class VideoEncoder:
+class VideoEncoder(FixedRows):
     """LanguageBind-Video as the pipeline uses it.
 
     Attributes:
@@ -42,7 +44,8 @@ class VideoEncoder:
         pooled_dim: D of the pooled vector.
     """
 
-    name = "languagebind-video"
+    slot, name = "video", "languagebind-video"
+    modality: Literal["visual", "audio"] = "visual"
 
     def __init__(self, model: LanguageBindVideo, layer: int, device: str, dtype: torch.dtype) -> None:
         config = model.config
@@ -52,9 +55,10 @@ class VideoEncoder:
         self.model = model.to(device=device, dtype=dtype)
         self.layer, self.device, self.dtype = layer, torch.device(device), dtype
         self.frames, self.size = config.num_frames, config.image_size
-        self.row_shape = (config.num_frames, config.tokens, config.hidden_size)
+        self.row_shape: RowShape = (config.num_frames, config.tokens, config.hidden_size)
         projection = model.visual_projection
         self.pooled_dim = config.hidden_size if projection is None else projection.out_features
+        self.wants: Wants = Pictures(Evenly(self.frames), Square(self.size))
 
     def copy_to(self, device: str) -> VideoEncoder:
         """The same encoder on another device."""
@@ -67,6 +71,10 @@ class VideoEncoder:
             MediaError: `frames` has another dtype or shape.
         """
         return torch.from_numpy(preprocess_frames(np.asarray(frames), self.size))
+
+    def inputs(self, clip: Decoded) -> Tensor:
+        """Pixels, which the decoding worker has made."""
+        return torch.as_tensor(clip.array)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,7 +108,7 @@ class VideoEncoder:
         return _fingerprint(self.name, self.model.weights_sha256, preprocessing, self.layer, self.dtype)
 
 
-class AudioEncoder:
+class AudioEncoder(FixedRows):
     """Whisper's encoder as the pipeline uses it.
 
     Attributes:
@@ -110,7 +118,8 @@ class AudioEncoder:
         pooled_dim: D of the pooled vector.
     """
 
-    name = "whisper"
+    slot, name = "audio", "whisper"
+    modality: Literal["visual", "audio"] = "audio"
 
     def __init__(self, loaded: LoadedWhisper, device: str, dtype: torch.dtype) -> None:
         self.module, self.shape, self.weights_sha256 = loaded.module, loaded.shape, loaded.weights_sha256
@@ -118,8 +127,9 @@ class AudioEncoder:
         self.module.to(device)
         self.device, self.dtype = torch.device(device), dtype
         self.samples = 2 * self.shape.n_audio_ctx * HOP_LENGTH
-        self.row_shape = (self.shape.n_audio_ctx, self.shape.n_audio_state)
+        self.row_shape: RowShape = (self.shape.n_audio_ctx, self.shape.n_audio_state)
         self.pooled_dim = self.shape.n_audio_state
+        self.wants: Wants = Sound(self.samples)
 
     def copy_to(self, device: str) -> AudioEncoder:
         """The same encoder on another device."""
@@ -137,6 +147,10 @@ class AudioEncoder:
         samples = torch.as_tensor(waveform, dtype=torch.float32, device=self.device)
         audio = openai_whisper("audio")
         return cast(Tensor, audio.log_mel_spectrogram(audio.pad_or_trim(samples, self.samples), self.shape.n_mels))
+
+    def inputs(self, clip: Decoded) -> Tensor:
+        """A clip's log-mel spectrogram."""
+        return self.preprocess(torch.as_tensor(clip.array))
 
     @torch.no_grad()
     def encode(self, mels: Tensor) -> tuple[Tensor, Tensor]:

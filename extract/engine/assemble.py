@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from avem.cache import RowDetails, Shard, StreamSpec, StreamWriter
+from avem.cache.disk.encode import Rows
+from avem.cache.spec import sized
+from avem.extract.encoders.base import Encoded, StreamEncoder
 from avem.extract.options import Timings
 from avem.progress import Stage
 
 KEPT_AS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 """Types that features can take as soon as they are encoded; int8 is made from the encoder's own."""
-
-
-class Encoder(Protocol):
-    """What the pipeline needs of an encoder."""
-
-    def encode(self, inputs: Tensor, /) -> tuple[Tensor, Tensor]:
-        """A batch of inputs to features [B, *row_shape] and pooled vectors [B, D]."""
-        ...
 
 
 class ShardWriterThread:
@@ -83,7 +79,7 @@ class StreamAssembler:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: StreamEncoder,
         stream: StreamWriter,
         shards: Sequence[Shard],
         batch_size: int,
@@ -99,8 +95,8 @@ class StreamAssembler:
         self._shards = {shard.index: shard for shard in shards}
         self._rows = {row for shard in shards for row in shard.rows}
         self._owned: dict[int, bool] = {}
-        self._batch: list[Tensor] = []
-        self._encoded: list[tuple[Tensor, Tensor]] = []
+        self._batch: list[Any] = []
+        self._encoded: list[Encoded] = []
         self._details: list[RowDetails] = []
 
     def claim(self, row: int) -> bool:
@@ -112,7 +108,7 @@ class StreamAssembler:
             self._owned[index] = self._stream.claim(self._shards[index])
         return self._owned[index]
 
-    def add(self, row: int, inputs: Tensor | None, details: RowDetails) -> None:
+    def add(self, row: int, inputs: Any, details: RowDetails) -> None:
         """Take the next row: the encoder's input, or None for a failed clip."""
         shard = self._shards[row // self._stream.spec.rows_per_shard]
         self._details.append(details)
@@ -128,10 +124,9 @@ class StreamAssembler:
 
     def _encode(self) -> None:
         start = time.perf_counter()
-        batch, self._batch = torch.stack(self._batch), []
-        for features, pooled in encode_within_memory(self._encoder, batch):
-            kept = features.to(KEPT_AS.get(self._stream.spec.dtype, features.dtype)).cpu()
-            self._encoded.append((kept, pooled.cpu()))
+        batch, self._batch = self._batch, []
+        for encoded in encode_within_memory(self._encoder, batch):
+            self._encoded.append(_kept(encoded, self._stream.spec))
         self._timings.encode += time.perf_counter() - start
         self._encode_line.advance(len(batch))
 
@@ -140,42 +135,86 @@ class StreamAssembler:
         encoded, self._encoded = self._encoded, []
         self._writer.submit(lambda: self._write(shard, encoded, details))
 
-    def _write(self, shard: Shard, encoded: list[tuple[Tensor, Tensor]], details: list[RowDetails]) -> None:
-        spec = self._stream.spec
-        features, pooled = _spread(spec, encoded, details)
-        committed = self._stream.write(shard, features, pooled, details)
+    def _write(self, shard: Shard, encoded: list[Encoded], details: list[RowDetails]) -> None:
+        rows = spread(self._stream.spec, encoded, details)
+        more = {"companions": rows.companions} if rows.companions else {}
+        committed = self._stream.write(shard, rows.features, rows.pooled, details, **more)
         succeeded = sum(item.status == "ok" for item in committed)
         self.encoded += succeeded
         self._write_line.advance(len(committed), failures=len(committed) - succeeded)
 
 
-def _spread(spec: StreamSpec, encoded: list[tuple[Tensor, Tensor]], details: list[RowDetails]) -> tuple[Tensor, Tensor]:
-    """Put encoded batches in the rows of the clips that succeeded; the others' rows are zero."""
+def _kept(encoded: Encoded, spec: StreamSpec) -> Encoded:
+    """A batch in the processor's memory, features in the type that they are kept in."""
+
+    def move(rows: Tensor | Sequence[Tensor], dtype: torch.dtype | None) -> Tensor | list[Tensor]:
+        if isinstance(rows, Tensor):
+            return rows.to(dtype or rows.dtype).cpu()
+        return [row.to(dtype or row.dtype).cpu() for row in rows]
+
+    companions = {
+        name: list(move(rows, KEPT_AS.get(spec.companions[name].dtype))) for name, rows in encoded.companions.items()
+    }
+    return Encoded(move(encoded.features, KEPT_AS.get(spec.dtype)), encoded.pooled.cpu(), companions)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRows:
+    """What a shard's rows hold, an entry for each of them, failed ones included."""
+
+    features: Rows
+    pooled: Tensor
+    companions: Mapping[str, Rows]
+
+
+def spread(spec: StreamSpec, encoded: Sequence[Encoded], details: Sequence[RowDetails]) -> ShardRows:
+    """Put encoded batches in the rows of the clips that succeeded.
+
+    Args:
+        spec: The stream.
+        encoded: The batches, in order.
+        details: What became of each row; as many succeeded as there are clips in the batches.
+
+    Returns:
+        One entry a row: features as one tensor where rows are alike.
+    """
     succeeded = [index for index, item in enumerate(details) if item.status == "ok"]
-    if not succeeded:
-        return torch.zeros(len(details), *spec.sized(1)), torch.zeros(len(details), spec.pooled_dim)
-    features = torch.cat([batch for batch, _ in encoded])
-    pooled = torch.cat([batch for _, batch in encoded])
-    if len(succeeded) == len(details):
-        return features, pooled
-    all_features = features.new_zeros(len(details), *spec.sized(1))
-    all_pooled = pooled.new_zeros(len(details), spec.pooled_dim)
-    all_features[succeeded], all_pooled[succeeded] = features, pooled
-    return all_features, all_pooled
+    pooled = torch.zeros(len(details), spec.pooled_dim)
+    if succeeded:
+        pooled[succeeded] = torch.cat([batch.pooled for batch in encoded])
+    companions: dict[str, Rows] = {}
+    for name, companion in spec.companions.items():
+        given = [row for batch in encoded for row in batch.companions[name]]
+        shape = None if companion.ragged else tuple(map(int, sized(companion.row_shape, 1)))
+        companions[name] = _in_rows(len(details), succeeded, given, shape)
+    rows = [row for batch in encoded for row in batch.features]
+    features = _in_rows(len(details), succeeded, rows, None if spec.ragged else spec.sized(1))
+    return ShardRows(features, pooled, companions)
 
 
-def encode_within_memory(encoder: Encoder, batch: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _in_rows(count: int, succeeded: Sequence[int], rows: Sequence[Tensor], shape: tuple[int, ...] | None) -> Rows:
+    """One tensor where rows are alike, zero for failed clips; else a list, None for each of these."""
+    if shape is not None and len(rows) == count:
+        return torch.stack(list(rows))
+    placed = dict(zip(succeeded, rows, strict=True))
+    if shape is None:
+        return [placed.get(index) for index in range(count)]
+    zeros = torch.zeros(shape, dtype=rows[0].dtype if rows else torch.float32)
+    return torch.stack([placed.get(index, zeros) for index in range(count)])
+
+
+def encode_within_memory(encoder: StreamEncoder, batch: Sequence[Any]) -> list[Encoded]:
     """Encode a batch, in halves wherever the device's memory is too small for it.
 
     Args:
         encoder: The encoder.
-        batch: [B, ...] inputs.
+        batch: Its input of each clip.
 
     Returns:
-        Features and pooled vectors in the batch's order, in one or more pieces.
+        The clips in the batch's order, in one or more pieces.
     """
     try:
-        return [encoder.encode(batch)]
+        return [encoder.encode_clips(batch)]
     except torch.OutOfMemoryError:
         if len(batch) == 1:
             raise

@@ -7,11 +7,12 @@ the same bytes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from avem.cache import StreamSpec
-from avem.cache.records import Kind
+from avem.extract.encoders.sources import Source
 from avem.extract.engine.device import Job
 from avem.extract.engine.local import LocalEngine
 from avem.extract.options import ExtractOptions, ExtractReport
@@ -20,7 +21,7 @@ from avem.extract.options import ExtractOptions, ExtractReport
 class Engine(AbstractContextManager["Engine"], Protocol):
     """What the pipeline needs of an engine; leaving its context frees the devices."""
 
-    specs: dict[Kind, StreamSpec]
+    specs: dict[str, StreamSpec]
     """The streams that its encoders make."""
 
     def fill(self, job: Job, report: ExtractReport) -> None:
@@ -28,12 +29,13 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         ...
 
 
-def open_engine(options: ExtractOptions, clips: int) -> Engine:
+def open_engine(options: ExtractOptions, clips: int, sources: Mapping[str, Source] | None = None) -> Engine:
     """Start the engine that the options name.
 
     Args:
         options: Which engine, and what it needs.
         clips: How many are to be decoded at most.
+        sources: The encoders, from `find_sources`, where they were looked for already.
 
     Raises:
         AvemError: It, a device or an encoder can't be used; the message names the option.
@@ -42,4 +44,4 @@ def open_engine(options: ExtractOptions, clips: int) -> Engine:
         from avem.extract.engine.ray import RayEngine
 
         return RayEngine(options)
-    return LocalEngine(options, clips)
+    return LocalEngine(options, clips, sources)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
-
-from torch import Tensor
+from typing import Any, Literal
 
 from avem.cache import ClipRecord, RowDetails, Shard, StoreWriter, StreamSpec, StreamWriter
-from avem.cache.records import Kind
+from avem.errors import MediaError
 from avem.extract.decode.pool import DecodePool
 from avem.extract.decode.task import DecodedClip, DecodeTask
 from avem.extract.engine.assemble import ShardWriterThread, StreamAssembler
@@ -32,14 +31,15 @@ class Job:
     root: Path
     store: Path
     options: ExtractOptions
-    specs: dict[Kind, StreamSpec]
+    specs: dict[str, StreamSpec]
+    """The streams to write, by slot."""
     rows: dict[int, ClipRecord]
     """The clips that the run is about, by their row."""
 
-    def streams(self) -> dict[Kind, StreamWriter]:
+    def streams(self) -> dict[str, StreamWriter]:
         """Writers of the streams; their claims keep them apart from every other device's."""
         writer = StoreWriter.open(self.store)
-        return {kind: writer.stream(spec) for kind, spec in self.specs.items()}
+        return {slot: writer.stream(spec) for slot, spec in self.specs.items()}
 
     def pending(self, stream: StreamWriter) -> list[Shard]:
         """A stream's pending shards, of each only the rows that this run is about."""
@@ -94,102 +94,113 @@ def fill(job: Job, encoders: Encoders, pool: DecodePool, part: Part, lines: Line
     report = FillReport()
     batch_size = job.options.batch_size or (BATCH_ON_GPU if encoders.on_gpu else BATCH_ON_CPU)
     streams = job.streams()
-    shards = {kind: job.pending(stream) for kind, stream in streams.items()}
+    shards = {slot: job.pending(stream) for slot, stream in streams.items()}
     with ExitStack() as stack:
         for stream in streams.values():  # also where an error's traceback would keep them, and their claims, alive
             stack.callback(stream.close)
-        writers = {kind: stack.enter_context(ShardWriterThread()) for kind in streams}
+        writers = {slot: stack.enter_context(ShardWriterThread()) for slot in streams}
         assemblers = {
-            kind: StreamAssembler(
-                encoders.get(kind),
+            slot: StreamAssembler(
+                encoders.get(slot),
                 stream,
-                shards[kind],
+                shards[slot],
                 batch_size,
-                writers[kind],
+                writers[slot],
                 report.timings,
                 lines.encode,
                 lines.write,
             )
-            for kind, stream in streams.items()
+            for slot, stream in streams.items()
         }
-        tasks = _tasks(job, _rows_in_order(shards, part), assemblers, encoders, stop)
+        claimed: dict[int, list[str]] = {}
+        sizes = {slot: stream.spec.rows_per_shard for slot, stream in streams.items()}
+        tasks = _tasks(job, _rows_in_order(shards, sizes, part), assemblers, encoders, stop, claimed)
         waited_since = time.perf_counter()
         for task, clip in pool.map(tasks, window=2 * batch_size + 2 * pool.workers):
             report.timings.wait += time.perf_counter() - waited_since
             report.timings.decode += clip.seconds
-            failed = _take(task, clip, assemblers, encoders, report.timings)
+            takers = {slot: assemblers[slot] for slot in claimed.pop(task.row)}
+            failed = _take(task, clip, takers, encoders, report.timings)
             lines.decode.advance(failures=failed)
             waited_since = time.perf_counter()
     for writer in writers.values():
         report.timings.add(writer.timings)
-    report.encoded = {kind: assembler.encoded for kind, assembler in assemblers.items()}
+    report.encoded = {slot: assembler.encoded for slot, assembler in assemblers.items()}
     return report
 
 
-def _rows_in_order(shards: Mapping[Kind, Sequence[Shard]], part: Part) -> list[int]:
+def _rows_in_order(shards: Mapping[str, Sequence[Shard]], sizes: Mapping[str, int], part: Part) -> list[int]:
     """The pending rows of all streams, shard by shard in the device's order, ascending within each."""
     rows: dict[int, set[int]] = {}
-    for shard in (shard for of_kind in shards.values() for shard in of_kind):
-        rows.setdefault(shard.index, set()).update(shard.rows)
+    unit = math.lcm(*sizes.values())  # so many rows are whole shards of every stream
+    for row in (row for of_stream in shards.values() for shard in of_stream for row in shard.rows):
+        rows.setdefault(row // unit, set()).add(row)
     return [row for index in part.order(sorted(rows)) for row in sorted(rows[index])]
 
 
 def _tasks(
     job: Job,
     rows: Sequence[int],
-    assemblers: Mapping[Kind, StreamAssembler],
+    assemblers: Mapping[str, StreamAssembler],
     encoders: Encoders,
     stop: threading.Event,
+    claimed: dict[int, list[str]],
 ) -> Iterator[DecodeTask]:
-    """Decoding tasks for the rows, each for the streams whose shard this device owns."""
+    """Decoding tasks for the rows, each for the streams whose shard this device owns; these enter `claimed`."""
     for row in rows:
         if stop.is_set():
             return
-        claimed = tuple(kind for kind, assembler in assemblers.items() if assembler.claim(row))
-        if not claimed:
+        slots = [slot for slot, assembler in assemblers.items() if assembler.claim(row)]
+        if not slots:
             continue
+        claimed[row] = slots
         record = job.rows[row]
         path, sound_path = str(job.root / record.path), str(job.root / (record.audio_path or record.path))
-        yield DecodeTask(row, path, sound_path, claimed, *encoders.sizes, job.options.decoder, record.span)
+        parts = tuple(dict.fromkeys(encoders.part(slot) for slot in slots))
+        decoder, span = job.options.decoder, record.span
+        yield DecodeTask(row, path, sound_path, parts, encoders.pictures, encoders.samples, decoder, span)
 
 
 def _take(
     task: DecodeTask,
     clip: DecodedClip,
-    assemblers: Mapping[Kind, StreamAssembler],
+    assemblers: Mapping[str, StreamAssembler],
     encoders: Encoders,
     timings: Timings,
 ) -> bool:
     """Hand a decoded clip to the streams it was decoded for; whether it failed in any."""
     failed = False
-    for kind, assembler in assemblers.items():
-        if kind not in task.wants:
-            continue
-        error = clip.video_error if kind == "video" else clip.sound_error
-        details = _details(kind, clip, error, task)
-        inputs: Tensor | None = None
+    for slot, assembler in assemblers.items():
+        part = encoders.part(slot)
+        error = clip.video_error if part == "video" else clip.sound_error
+        details = _details(part, clip, error, task)
+        inputs: Any = None
         if not error:
             start = time.perf_counter()
-            inputs = encoders.inputs(kind, clip)
+            try:
+                inputs = encoders.inputs(slot, clip, details.duration_s)
+            except MediaError as unfit:
+                error = str(unfit)
+                details = replace(details, status="failed", reason=error)
             timings.encode += time.perf_counter() - start
         assembler.add(task.row, inputs, details)
         failed = failed or bool(error)
     return failed
 
 
-def _details(kind: Kind, clip: DecodedClip, error: str, task: DecodeTask) -> RowDetails:
-    """What decoding a stream told; the manifest takes the longer of the two lengths."""
+def _details(part: str, clip: DecodedClip, error: str, task: DecodeTask) -> RowDetails:
+    """What decoding a part of a clip told; the manifest takes the longer of the two lengths."""
     status: Literal["ok", "failed"] = "failed" if error else "ok"
-    length_s = clip.duration_s if kind == "video" else clip.sound_duration_s
+    length_s = clip.duration_s if part == "video" else clip.sound_duration_s
     if length_s is not None and task.span is not None:
         length_s = max(min(length_s, task.span[1]) - task.span[0], 0.0)
-    if kind == "video":
+    if part == "video":
         return RowDetails(status, error, length_s, clip.fps, clip.total_frames, clip.has_audio, task.decoder)
     return RowDetails(status, error, length_s, None, None, clip.has_audio, task.decoder, clip.silent)
 
 
 def add_report(report: ExtractReport, part: FillReport) -> None:
     """Enter what one device did."""
-    for kind, count in part.encoded.items():
-        report.encoded[kind] = report.encoded.get(kind, 0) + count
+    for slot, count in part.encoded.items():
+        report.encoded[slot] = report.encoded.get(slot, 0) + count
     report.timings.add(part.timings)

@@ -2,87 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from avem.cache import StreamSpec
-from avem.cache.records import Kind
-from avem.errors import SettingError
+from avem.errors import MediaError, SettingError
 from avem.extract.decode.task import DecodedClip
-from avem.extract.encoders.registry import AudioEncoder, VideoEncoder, load_audio_encoder, load_video_encoder
-from avem.extract.options import ExtractOptions
+from avem.extract.decode.wants import Pictures, Sound
+from avem.extract.encoders.base import Decoded, StreamEncoder
+from avem.extract.encoders.sources import Source, find_sources
+from avem.extract.options import AUTO, ExtractOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Encoders:
-    """The encoders that a run uses; None for a stream that is not extracted."""
+    """The encoders that a run uses, by slot."""
 
-    video: VideoEncoder | None
-    audio: AudioEncoder | None
+    by_slot: Mapping[str, StreamEncoder]
+    sources: Mapping[str, Source]
+    """What each was loaded from."""
 
-    def get(self, kind: Kind) -> VideoEncoder | AudioEncoder:
-        """A stream's encoder.
+    def get(self, slot: str) -> StreamEncoder:
+        """A slot's encoder.
 
         Raises:
-            SettingError: The run has none for this stream.
+            SettingError: The run has none for this slot.
         """
-        encoder = self.video if kind == "video" else self.audio
-        if encoder is None:
-            raise SettingError(f"This run does not extract {kind}; add it to --streams.")
-        return encoder
+        if slot not in self.by_slot:
+            raise SettingError(f"This run does not extract {slot}; add it to --streams.")
+        return self.by_slot[slot]
 
     @property
     def on_gpu(self) -> bool:
         """Whether they run on a GPU."""
-        return any(encoder.device.type == "cuda" for encoder in (self.video, self.audio) if encoder is not None)
+        return any(encoder.device.type == "cuda" for encoder in self.by_slot.values())
 
     @property
-    def sizes(self) -> tuple[int, int, int]:
-        """What decoding needs to know: frames a clip, side in pixels, samples of sound."""
-        frames, size = (self.video.frames, self.video.size) if self.video else (1, 1)
-        return frames, size, self.audio.samples if self.audio else 1
+    def pictures(self) -> tuple[Pictures, ...]:
+        """What they want of a clip's pictures, each once."""
+        wants = (encoder.wants for encoder in self.by_slot.values())
+        return tuple(dict.fromkeys(wanted for wanted in wants if isinstance(wanted, Pictures)))
+
+    @property
+    def samples(self) -> int:
+        """Samples of sound that they take at most."""
+        wants = (encoder.wants for encoder in self.by_slot.values())
+        return max((wanted.samples for wanted in wants if isinstance(wanted, Sound)), default=1)
 
     def copy_to(self, device: str) -> Encoders:
         """The same encoders on another device."""
-        return Encoders(
-            None if self.video is None else self.video.copy_to(device),
-            None if self.audio is None else self.audio.copy_to(device),
+        return Encoders({slot: encoder.copy_to(device) for slot, encoder in self.by_slot.items()}, self.sources)
+
+    def part(self, slot: str) -> str:
+        """Which part of a clip a slot's encoder needs decoded: `video` or `audio`."""
+        return "video" if isinstance(self.get(slot).wants, Pictures) else "audio"
+
+    def specs(self, options: ExtractOptions) -> dict[str, StreamSpec]:
+        """Descriptions of the streams to be written, by slot."""
+        return {slot: self._spec(slot, encoder, options) for slot, encoder in self.by_slot.items()}
+
+    def _spec(self, slot: str, encoder: StreamEncoder, options: ExtractOptions) -> StreamSpec:
+        source = self.sources[slot]
+        dtype = source.dtype if options.dtype == AUTO else options.dtype
+        ragged: dict[str, Any] = {"longest": encoder.longest} if encoder.longest else {}
+        return StreamSpec(
+            slot,
+            encoder.name,
+            encoder.fingerprint(options.decoder),
+            encoder.row_shape,
+            encoder.pooled_dim,
+            dtype,
+            min(options.rows_per_shard, source.rows_per_shard),
+            encoder.modality,
+            encoder.companions_as(dtype),
+            **ragged,
         )
 
-    def specs(self, options: ExtractOptions) -> dict[Kind, StreamSpec]:
-        """Descriptions of the streams to be written."""
-        specs = {}
-        for kind in options.streams:
-            encoder = self.get(kind)
-            specs[kind] = StreamSpec(
-                kind,
-                encoder.name,
-                encoder.fingerprint(options.decoder),
-                encoder.row_shape,
-                encoder.pooled_dim,
-                options.dtype,
-                options.rows_per_shard,
+    def inputs(self, slot: str, clip: DecodedClip, length_s: float | None = None) -> Any:
+        """An encoder's input: what needs torch and its device is made here, the rest in the worker.
+
+        Args:
+            slot: Which encoder's.
+            clip: From a worker, with the part that the encoder needs.
+            length_s: Of the clip, or of the window of it.
+
+        Raises:
+            MediaError: The encoder can't use the clip.
+        """
+        encoder = self.get(slot)
+        if isinstance(encoder.wants, Pictures):
+            array = None if clip.pictures is None else clip.pictures[self.pictures.index(encoder.wants)]
+            decoded = (
+                None if array is None else Decoded(array, length_s or 0.0, clip.total_frames or 0, clip.fps or 0.0)
             )
-        return specs
-
-    def inputs(self, kind: Kind, clip: DecodedClip) -> Tensor:
-        """An encoder's input: pixels were made by the worker, mels are made here, where torch and its device are."""
-        if kind == "video":
-            return torch.as_tensor(clip.pixels)
-        if self.audio is None:
-            raise SettingError("This run does not extract audio; add it to --streams.")
-        return self.audio.preprocess(torch.as_tensor(clip.sound))
+        else:
+            decoded = None if clip.sound is None else Decoded(clip.sound[: encoder.wants.samples], length_s or 0.0)
+        if decoded is None:
+            raise MediaError(f"The {slot} of the clip was not decoded.")
+        return encoder.inputs(decoded)
 
 
-def load_encoders(options: ExtractOptions, devices: Sequence[str]) -> list[Encoders]:
+def load_encoders(
+    options: ExtractOptions, devices: Sequence[str], sources: Mapping[str, Source] | None = None
+) -> list[Encoders]:
     """Load what the options ask for on every device, in the precision they ask for.
 
     Args:
         options: Encoders, streams and precision.
         devices: From `device_list`.
+        sources: From `find_sources`, where it was asked already.
 
     Returns:
         Encoders on each device; the files are read once.
@@ -91,12 +122,15 @@ def load_encoders(options: ExtractOptions, devices: Sequence[str]) -> list[Encod
         MissingFileError: A checkpoint can't be found or fetched.
         CheckpointError: A checkpoint is not what avem reads.
     """
-    on_gpu = _is_gpu(devices[0])
-    precision = options.precision if options.precision != "auto" else "float16" if on_gpu else "float32"
-    first, dtype = devices[0], getattr(torch, precision)
-    video = load_video_encoder(options.video_encoder, device=first, dtype=dtype) if "video" in options.streams else None
-    audio = load_audio_encoder(options.audio_encoder, device=first, dtype=dtype) if "audio" in options.streams else None
-    loaded = Encoders(video, audio)
+    sources = find_sources(options) if sources is None else sources
+    on_gpu, first = _is_gpu(devices[0]), devices[0]
+
+    def precision(source: Source) -> torch.dtype:
+        auto = source.gpu_precision if on_gpu else "float32"
+        return getattr(torch, auto if options.precision == AUTO else options.precision)  # type: ignore[no-any-return]
+
+    by_slot = {slot: source.load(first, precision(source)) for slot, source in sources.items()}
+    loaded = Encoders(by_slot, sources)
     return [loaded, *(loaded.copy_to(device) for device in devices[1:])]
 
 

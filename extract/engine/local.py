@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
 
 from avem.extract.decode.pool import DecodePool
+from avem.extract.encoders.sources import Source
 from avem.extract.engine.device import Job, Lines, Part, add_report, fill
 from avem.extract.engine.encoders import device_list, load_encoders
 from avem.extract.options import ExtractOptions, ExtractReport
@@ -23,17 +25,18 @@ class LocalEngine:
     Args:
         options: Which devices, encoders and precision.
         clips: How many are to be decoded at most; no more processes than that are started.
+        sources: The encoders, where they were looked for already.
 
     Raises:
         AvemError: A device or an encoder can't be used.
     """
 
-    def __init__(self, options: ExtractOptions, clips: int) -> None:
+    def __init__(self, options: ExtractOptions, clips: int, sources: Mapping[str, Source] | None = None) -> None:
         devices = device_list(options)
         workers = max(min(options.worker_count, clips) // len(devices), 1)
         with ExitStack() as stack:
             self._pools = [] if options.dry_run else [stack.enter_context(DecodePool(workers)) for _ in devices]
-            self._encoders = load_encoders(options, devices)
+            self._encoders = load_encoders(options, devices, sources)
             self.specs = self._encoders[0].specs(options)
             self._stack = stack.pop_all()
 

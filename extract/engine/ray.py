@@ -23,7 +23,7 @@ import torch
 
 from avem.cache import StreamSpec, StreamWriter
 from avem.cache.disk.layout import METADATA
-from avem.cache.records import OK, Kind
+from avem.cache.records import OK
 from avem.errors import MissingFileError, SettingError, StoreError
 from avem.extract.decode.pool import DecodePool
 from avem.extract.engine.device import FillReport, Job, Lines, Part, add_report, fill
@@ -47,7 +47,7 @@ class Device:
     def __init__(self, options: ExtractOptions, workers: int, threads: int) -> None:
         self._options, self._workers, self._threads = options, workers, threads
 
-    def load(self) -> dict[Kind, StreamSpec]:
+    def load(self) -> dict[str, StreamSpec]:
         """Load the encoders; here rather than in `__init__`, whose errors Ray hides.
 
         Raises:
@@ -111,7 +111,7 @@ class RayEngine:
             self._crew = _Crew()
             for index in range(self._count):
                 self._start_actor(index)
-            self.specs: dict[Kind, StreamSpec] = {}
+            self.specs: dict[str, StreamSpec] = {}
             self._wait_for_first()
         except BaseException:
             self.__exit__(None, None, None)
@@ -173,6 +173,7 @@ class RayEngine:
             device="cuda" if gpus else "cpu",
             video_encoder=_absolute(options.video_encoder),
             audio_encoder=_absolute(options.audio_encoder),
+            model=None if options.model is None else _absolute(options.model),
         )
 
     def _start_actor(self, index: int) -> None:
@@ -215,7 +216,7 @@ class RayEngine:
             elif report is not None:
                 add_report(report, answer)
 
-    def _check_specs(self, specs: dict[Kind, StreamSpec]) -> None:
+    def _check_specs(self, specs: dict[str, StreamSpec]) -> None:
         if self.specs and self.specs != specs:
             raise SettingError("The machines of the Ray cluster hold different encoders under the same name.")
         self.specs = specs
@@ -229,14 +230,14 @@ class RayEngine:
         self._start_actor(index)
 
 
-def _pending(job: Job, streams: dict[Kind, StreamWriter]) -> int:
+def _pending(job: Job, streams: dict[str, StreamWriter]) -> int:
     """Rows that are still to be written, over all streams."""
     return sum(len(shard.rows) for stream in streams.values() for shard in job.pending(stream))
 
 
-def _succeeded(job: Job, streams: dict[Kind, StreamWriter]) -> dict[Kind, int]:
+def _succeeded(job: Job, streams: dict[str, StreamWriter]) -> dict[str, int]:
     """The job's rows that have features, by stream."""
-    counts: dict[Kind, int] = {}
+    counts: dict[str, int] = {}
     for kind, stream in streams.items():
         statuses = stream.statuses()
         counts[kind] = sum(statuses[row] == OK for row in job.rows)

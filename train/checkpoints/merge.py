@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import torch
 
-from avem.errors import MissingFileError
-from avem.guards.output_kinds import AVERE, MODEL
+from avem.errors import MissingFileError, SettingError
+from avem.guards.output_kinds import AVERE, MODEL, OMNI
 from avem.guards.outputs import folder_target
 from avem.locate import locate_model
 from avem.reading import read_json
@@ -17,6 +17,7 @@ from avem.train.checkpoints.load import base_of, finished, load_model, read_sett
 from avem.train.families.avere.checkpoint import IGNORED
 from avem.train.families.avere.export import save_avere
 from avem.train.families.base import FamilyModel
+from avem.train.families.registry import FamilyLoader, find_family
 from avem.train.model.lora import load_adapter
 from avem.train.model.saving import ADAPTER_TYPE
 from avem.weights import read_tensors
@@ -59,37 +60,70 @@ def merge_model(source: str | Path, directory: Path, options: MergeOptions | Non
     """
     options = options or MergeOptions()
     folder = finished(locate_model(source, "RUN_OR_ADAPTER"))
+    adapters, base = _pile(folder, options)
+    reads = [source, folder, options.base, options.towers, base]
+    settings = read_settings(folder) if (folder / "config.json").is_file() else {}
+    provenance = {**settings.get("provenance", {}), "merged": {"adapter": _name(source), "base": _name(base)}}
+    family = find_family(read_settings(locate_model(base, "--base")))
+    if family is not None and (loader := family.loader()) and hasattr(loader, "merge"):
+        folder_target(directory, OMNI, reads=reads, option="OUT")
+        _merge_released(loader, locate_model(base, "--base"), adapters, directory, options, provenance)
+        return directory
     kind = AVERE if options.layout == "avere" else MODEL
-    reads = [source, folder, options.base, options.towers]
     folder_target(directory, kind, reads=reads, option="OUT")
-    model, base = _load(folder, options)
-    folder_target(directory, kind, reads=[*reads, base], option="OUT")
+    model = _load(folder, options)
     model.merge()
     number_format = getattr(torch, options.dtype) if options.dtype else _stored_dtype(base)
     if options.layout == "avere":
         save_avere(model, directory, towers=options.towers or base, dtype=number_format)
         return directory
-    settings = read_settings(folder) if (folder / "config.json").is_file() else {}
-    provenance = {**settings.get("provenance", {}), "merged": {"adapter": _name(source), "base": _name(base)}}
     model.source = str(base)
     model.to(number_format).save(directory, licence=options.licence, provenance=provenance)
     return directory
 
 
-def _load(folder: Path, options: MergeOptions) -> tuple[FamilyModel, str | Path]:
-    """The model with its adapter in float32, and the base at the bottom of the pile of adapters."""
+def _pile(folder: Path, options: MergeOptions) -> tuple[list[Path], str | Path]:
+    """Adapters, each trained on the one before, and the base below them all."""
+    adapters: list[Path] = []
+    base: str | Path = folder
+    if not (folder / "config.json").is_file():
+        if not (folder / "adapter_config.json").is_file():
+            raise MissingFileError(
+                f"{folder} holds neither a model nor an adapter; give a run, or peft's adapter folder."
+            )
+        adapters, base = [folder], options.base or _named_base(folder)
+    while True:
+        found = finished(locate_model(base, "--base"))
+        settings = read_settings(found)
+        if settings.get("model_type") != ADAPTER_TYPE:
+            return adapters, base
+        adapters.insert(0, found)
+        base = base_of(found, settings)
+
+
+def _merge_released(
+    loader: FamilyLoader,
+    base: Path,
+    adapters: list[Path],
+    directory: Path,
+    options: MergeOptions,
+    provenance: dict[str, Any],
+) -> None:
+    """Let a family fold adapters into its released layout."""
+    if options.layout == "avere" or options.towers:
+        raise SettingError("AVERE's layout can't hold this model; leave --layout and --towers out.")
+    dtype = getattr(torch, options.dtype) if options.dtype else None
+    merge: Any = getattr(loader, "merge")  # noqa: B009 - not all families have one
+    merge(base, adapters, directory, dtype=dtype, licence=options.licence or "", provenance=provenance)
+
+
+def _load(folder: Path, options: MergeOptions) -> FamilyModel:
+    """The model with its adapter in float32."""
     if (folder / "config.json").is_file():
-        model = load_model(folder)
-        base: str | Path = folder
-        while (settings := read_settings(locate_model(base, "--base"))).get("model_type") == ADAPTER_TYPE:
-            base = base_of(Path(base), settings)
-        return model, base
-    if not (folder / "adapter_config.json").is_file():
-        raise MissingFileError(f"{folder} holds neither a model nor an adapter; give a run, or peft's adapter folder.")
-    base = options.base or _named_base(folder)
-    model = load_model(base)
+        return load_model(folder)
+    model = load_model(options.base or _named_base(folder))
     load_adapter(model, folder)
-    return model, base
+    return model
 
 
 def _named_base(folder: Path) -> str | Path:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from avem.errors import CheckpointError, PromptError
+from avem.errors import CheckpointError, PromptError, SettingError
 from avem.train.model import lora as adapters
 from avem.train.model import saving
 from avem.train.model.card import family_card
@@ -196,6 +196,17 @@ class FamilyModel(nn.Module):
     def expected_digest(self, name: str) -> str:
         """Digest of the features that the model was trained on, by stream; empty where it is not known."""
         return ""
+
+    def use_prompt_format(self, name: str) -> None:
+        """Lay prompts out otherwise from now on; a model that is saved afterwards keeps it.
+
+        Args:
+            name: One of the family's prompt formats.
+
+        Raises:
+            SettingError: The family has no such format.
+        """
+        raise SettingError(f"A {self.family} model has one prompt format; leave prompt_format={name} out.")
 
     def projectors(self, side: Side) -> Sequence[nn.Module]:
         """What `train_projectors` trains for a side, outside the language model."""

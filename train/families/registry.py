@@ -67,6 +67,8 @@ class Family:
 
 FAMILIES: list[Family] = [
     Family("avere", "avem.train.families.avere.family", ("avere",), ("LlavaLlamaForCausalLM",)),
+    Family("qwen2_5_omni", "avem.train.families.qwen_omni.family", ("qwen2_5_omni", "qwen2_5_omni_thinker")),
+    Family("qwen3_omni", "avem.train.families.qwen_omni.family", ("qwen3_omni_moe", "qwen3_omni_moe_thinker")),
     Family("generic", "avem.train.families.generic.family", ("avem",)),
 ]
 """One entry a family; the first that reads a configuration is taken."""

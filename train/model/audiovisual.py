@@ -209,6 +209,14 @@ class AudiovisualLM(FamilyModel):
         taken = {f"{name}_fingerprint": digest for name, digest in digests.items() if self._width(name)}
         self.config = AudiovisualConfig.from_json({**self.config.to_json(), **taken})
 
+    def use_prompt_format(self, name: str) -> None:
+        """Use `vicuna_v1`, `llava_v1` or `chat` from now on.
+
+        Raises:
+            SettingError: There is no such format.
+        """
+        self.config = replace(self.config, prompt_format=name)
+
     def check_features(self, name: str, digest: str) -> None:
         """Refuse features other than those the model was trained on.
 

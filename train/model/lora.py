@@ -39,7 +39,7 @@ def add_lora(model: FamilyModel, rank: int = 8, scale: float = 4.0, *, dropout: 
     model.requires_grad_(False)
     alpha: Any = rank * scale  # peft's annotation says int, its arithmetic takes any number
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, task_type="CAUSAL_LM", **model.lora_targets())
-    with torch.random.fork_rng(devices=[]), _quiet_peft():
+    with torch.random.fork_rng(devices=[]), quiet_peft():
         torch.manual_seed(seed)
         model.attach_adapter(get_peft_model(model.language_model, config))
     merge_in_products(model.language_model)
@@ -61,7 +61,7 @@ def load_adapter(model: FamilyModel, folder: Path, *, trainable: bool = False) -
     model.merge()
     model.requires_grad_(False)
     try:
-        with _quiet_peft():
+        with quiet_peft():
             adapted = PeftModel.from_pretrained(model.language_model, str(folder), is_trainable=trainable)
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
@@ -72,7 +72,7 @@ def load_adapter(model: FamilyModel, folder: Path, *, trainable: bool = False) -
 
 
 @contextmanager
-def _quiet_peft() -> Iterator[None]:
+def quiet_peft() -> Iterator[None]:
     """Keep a warning off the terminal that is meant for peft: it asks models by a name that transformers retires."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)

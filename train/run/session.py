@@ -71,6 +71,8 @@ class Session:
             four_bit = config.quantise == "4bit"
             device = "cpu" if plugin else accelerator.device
             model = load_model(config.model, device=device, dtype=dtype, four_bit=four_bit)
+        if config.prompt_format is not None:
+            model.use_prompt_format(config.prompt_format)
         model.eval()
         if config.tune != "full" and not model.source:
             raise SettingError(

@@ -45,6 +45,9 @@ class RunConfig:
     """alpha / rank. The paper's "scale 4" (C.3) is read this way; alpha = 4 would be 0.5 here."""
     train_projectors: bool = False
     """Train the video and audio projectors too."""
+    prompt_format: str | None = None
+    """Prompt format, or layout of a clip in the prompt, of the model's family; the model's own if absent. Qwen-Omni has
+    `separate` and `audio_in_video`."""
     streams: Streams = "both"
     """What prompts show of a clip; the projector of a stream that is not shown stays as it is."""
     projector_learning_rate: float | None = None
@@ -131,7 +134,8 @@ class RunConfig:
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is computed: a run resumes only under the same ones."""
-        return {name: value for name, value in self.to_json().items() if name not in HOUSEKEEPING | SOURCES}
+        unused = {"prompt_format"} if self.prompt_format is None else set()
+        return {name: value for name, value in self.to_json().items() if name not in HOUSEKEEPING | SOURCES | unused}
 
 
 @dataclass(frozen=True, kw_only=True)

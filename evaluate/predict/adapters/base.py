@@ -16,6 +16,7 @@ from avem.evaluate.predict.media_model import FRAMES, ClipMedia, MediaRequest, T
 from avem.evaluate.predict.predictor import STREAMS, Answer
 from avem.files import file_sha256, json_sha256
 from avem.guards.remote_code import NO_CODE, refuse_code
+from avem.transformers_ready import ready_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,6 +47,7 @@ class Adapter(ABC):
         Raises:
             CheckpointError: Something in it is missing or wrong.
         """
+        ready_transformers()
         import transformers
 
         refuse_code(folder)

@@ -15,11 +15,14 @@ import pytest
 from avem.extract.decode import pool as pool_module
 from avem.extract.decode.pool import DecodePool
 from avem.extract.decode.task import DecodeTask
+from avem.extract.decode.wants import Evenly, Pictures, Square
 from avem.extract.decode.worker import decode_clip
+
+WANTED = (Pictures(Evenly(4), Square(32)),)
 
 
 def tasks_of(paths):
-    return [DecodeTask(row, str(path), str(path), ("video", "audio"), 4, 32, 16000) for row, path in enumerate(paths)]
+    return [DecodeTask(row, str(path), str(path), ("video", "audio"), WANTED, 16000) for row, path in enumerate(paths)]
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def test_answers_come_in_the_order_of_the_tasks(clips):
     assert [task for task, _ in answers] == tasks
     for task, clip in answers:
         expected = decode_clip(task)
-        assert np.array_equal(clip.pixels, expected.pixels)
+        assert np.array_equal(clip.pictures[0], expected.pictures[0])
         assert np.array_equal(clip.sound, expected.sound)
         assert clip.total_frames == 3 + task.row % 6
 
@@ -62,7 +65,7 @@ def test_a_crash_is_one_failed_stream(clips):
     failed = [clip for clip in answers if clip.video_error]
     assert [clip.video_error for clip in failed] == ["the decoder crashed (SIGSEGV)"]
     assert all(clip.sound is not None and not clip.sound_error for clip in answers)
-    assert sum(clip.pixels is not None for clip in answers) == 11
+    assert sum(clip.pictures is not None for clip in answers) == 11
 
 
 def test_a_hanging_worker_is_killed(clips):
@@ -79,7 +82,7 @@ def test_a_hanging_worker_is_killed(clips):
         answers = [clip for _, clip in pool.map(tasks_of(clips), window=12)]
     assert [clip.video_error for clip in answers if clip.video_error] == ["decoding took longer than 1000 s"]
     assert all(clip.sound is not None for clip in answers)
-    assert sum(clip.pixels is not None for clip in answers) == 5
+    assert sum(clip.pictures is not None for clip in answers) == 5
 
 
 def test_workers_that_grew_are_replaced(clips, monkeypatch):
@@ -89,7 +92,7 @@ def test_workers_that_grew_are_replaced(clips, monkeypatch):
         first = pool._workers[0].process.pid
         answers = [clip for _, clip in pool.map(tasks_of(clips), window=12)]
         assert pool._workers[0].process.pid != first
-    assert all(clip.pixels is not None for clip in answers)
+    assert all(clip.pictures is not None for clip in answers)
 
 
 def test_an_error_in_the_source_reaches_the_caller(clips):

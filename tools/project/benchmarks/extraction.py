@@ -80,7 +80,12 @@ def decode_and_encode(root: Path, options: ExtractOptions, encoders: Encoders) -
     batch_size = options.batch_size or (BATCH_ON_GPU if encoders.on_gpu else BATCH_ON_CPU)
     tasks = [
         DecodeTask(
-            row, str(root / clip.path), str(root / (clip.audio_path or clip.path)), options.streams, *encoders.sizes
+            row,
+            str(root / clip.path),
+            str(root / (clip.audio_path or clip.path)),
+            options.streams,
+            encoders.pictures,
+            encoders.samples,
         )
         for row, clip in enumerate(read_dataset(root)[: options.limit])
     ]
@@ -98,7 +103,7 @@ def decode_and_encode(root: Path, options: ExtractOptions, encoders: Encoders) -
 def encode(encoders: Encoders, options: ExtractOptions, batch: list[list[torch.Tensor]]) -> None:
     """Encode a batch, to the processor's memory, as the pipeline does."""
     for kind, inputs in zip(options.streams, zip(*batch, strict=True), strict=True):
-        encoders.get(kind).encode(torch.stack(inputs))[0].to(torch.float16).cpu()
+        torch.as_tensor(encoders.get(kind).encode_clips(inputs).features).to(torch.float16).cpu()
 
 
 @app.command()

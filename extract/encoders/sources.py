@@ -1,0 +1,128 @@
+"""Which encoders a run uses: the two that the options name, or those that a model's family reads (`--for`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avem.cache.records import KINDS
+from avem.errors import CheckpointError, DataError, MissingFileError, SettingError
+from avem.hub.omni import OmniFolder, is_omni
+from avem.locate import locate_model
+from avem.reading import read_json
+
+if TYPE_CHECKING:
+    import torch
+
+    from avem.cache import StreamSpec
+    from avem.extract.encoders.base import StreamEncoder
+    from avem.extract.options import ExtractOptions
+    from avem.extract.sizes import Tokens
+
+Load = Callable[[str, "torch.dtype"], "StreamEncoder"]
+"""Device and dtype to an encoder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One encoder of a run, before it is loaded."""
+
+    slot: str
+    name: str
+    """Of the encoder: the second half of the stream's name."""
+    path: Path
+    """Its folder or file on this machine."""
+    load: Load
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What else decides its features, as JSON: frames a second, the pixel budget."""
+    dtype: str = "float16"
+    """How features are kept unless `--dtype` says otherwise."""
+    gpu_precision: str = "float16"
+    """What it computes in on a GPU unless `--precision` says otherwise; float32 elsewhere."""
+    rows_per_shard: int = 64
+    """Clips written at once, at most; fewer where a clip's features are large."""
+    describe: Callable[[str], StreamSpec] | None = None
+    """How features are kept to the stream, without its fingerprint, from the configuration alone; None where the
+    encoder has to be loaded to know it."""
+    tokens: Tokens | None = None
+    """How many tokens a clip has, of rows whose length differs by clip; None where all are alike."""
+    smaller: Mapping[str, Tokens] = field(default_factory=dict)
+    """The same with smaller settings, by what to give for them."""
+
+
+def is_avere(path: Path) -> bool:
+    """Whether a folder is an AVERE checkpoint, or a model that avem saved on top of AVERE's features."""
+    try:
+        content = read_json(path / "config.json", dict)
+    except (DataError, MissingFileError, OSError):
+        return False
+    return content.get("model_type") in ("avere", "avem") or "LlavaLlamaForCausalLM" in str(
+        content.get("architectures")
+    )
+
+
+def _omni(path: Path, options: ExtractOptions) -> list[Source]:
+    from avem.extract.encoders.omni.sources import omni_sources
+
+    return omni_sources(path, options)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A kind of model whose streams avem extracts."""
+
+    name: str
+    matches: Callable[[Path], bool]
+    """Whether a folder is such a model, by its configuration alone."""
+    sources: Callable[[Path, ExtractOptions], list[Source]]
+    """The encoders of such a folder; imports what it needs when it is called."""
+
+
+def _avere(path: Path, options: ExtractOptions) -> list[Source]:
+    for name in ("fps", "frames", "min_pixels", "max_pixels"):
+        if getattr(options, name) is not None:
+            raise SettingError(f"{path} reads LanguageBind and Whisper, which have no --{name.replace('_', '-')}.")
+    return [_pair(slot, options) for slot in KINDS]
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family("Qwen2.5-Omni, Qwen3-Omni", is_omni, _omni),
+    Family("AVERE", is_avere, _avere),
+)
+"""What `--for` takes; a new family is one entry."""
+
+
+def find_sources(options: ExtractOptions) -> dict[str, Source]:
+    """The encoders that the options ask for, by slot; none of them is loaded.
+
+    Raises:
+        MissingFileError: A checkpoint can't be found or fetched.
+        CheckpointError: `--for` names a model of another kind, or one that is not whole.
+        SettingError: An option does not fit the model, or `--streams` names none of its streams.
+    """
+    if options.model is None:
+        return {slot: _pair(slot, options) for slot in options.streams}
+    path = locate_model(options.model, "--for")
+    family = next((family for family in FAMILIES if family.matches(path)), None)
+    if family is None:
+        OmniFolder.open(path)  # says what is wrong with a folder that is nearly one
+        raise CheckpointError(f"{path} is of no family that --for takes ({', '.join(one.name for one in FAMILIES)}).")
+    found = {source.slot: source for source in family.sources(path, options)}
+    if options.streams_given is None:
+        return found
+    unknown = [slot for slot in options.streams_given if slot not in found]
+    if unknown:
+        raise SettingError(f"{path} reads {' and '.join(found)}, not {', '.join(unknown)}; change --streams.")
+    return {slot: found[slot] for slot in options.streams_given}
+
+
+def _pair(slot: str, options: ExtractOptions) -> Source:
+    """AVERE's encoder of a slot."""
+    from avem.extract.encoders.registry import AudioEncoder, VideoEncoder, load_audio_encoder, load_video_encoder
+
+    path = locate_model(options.encoder(slot), f"--{slot}-encoder")
+    if slot == "video":
+        return Source(slot, VideoEncoder.name, path, lambda device, dtype: load_video_encoder(path, -2, device, dtype))
+    return Source(slot, AudioEncoder.name, path, lambda device, dtype: load_audio_encoder(path, device, dtype))
