@@ -31,6 +31,10 @@ def sweep(
     questions: Annotated[
         Path | None, typer.Option(help="EmoReAlM benchmark file to evaluate every run on.", show_default=NONE)
     ] = None,
+    subtasks: Annotated[
+        Path | None,
+        typer.Option(help="Subtasks of the stress questions, from `avem emorealm subtasks`.", show_default=NONE),
+    ] = None,
     style: StyleOption = Style.LETTERS,
     preset: PresetOption = None,
     overrides: SetOption = None,
@@ -60,9 +64,10 @@ def sweep(
     need_store(cache)
     need_file(prefs, "--prefs")
     need_file(questions, "--questions", "benchmark file")
+    need_file(subtasks, "--subtasks", "file of subtasks")
     if "{" not in model:  # otherwise each seed has its own
         need_model(model)
-    folder_target(out, SWEEP, reads=[cache, prefs, questions, model])
+    folder_target(out, SWEEP, reads=[cache, prefs, questions, subtasks, model])
 
     from avem.tools.sweep.outcome import write_outcome
     from avem.tools.sweep.run import SweepOptions, run_sweep
@@ -73,6 +78,7 @@ def sweep(
         model=model,
         out=out,
         questions=questions,
+        subtasks=subtasks,
         style=style.value,
         seeds=tuple(dict.fromkeys(seed or ())),
         settings=settings,

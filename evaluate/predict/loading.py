@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,8 @@ class EndpointOptions:
     frames: int = FRAMES
     sound: bool = True
     """Whether sound is sent; not every server takes it."""
+    system: str = ""
+    """System message of every request; empty for none."""
 
     def model(self, name: str) -> EndpointModel:
         """The model of that name behind the address."""
@@ -46,20 +48,31 @@ class EndpointOptions:
             retries=self.retries,
             parallel=self.parallel,
         )
-        return EndpointModel(settings, self.frames, ("video", "audio") if self.sound else ("video",))
+        return EndpointModel(settings, self.frames, ("video", "audio") if self.sound else ("video",), self.system)
 
 
 def open_media_model(
-    name_or_path: str, endpoint: EndpointOptions | None, device: str = "auto", precision: str = "auto"
+    name_or_path: str,
+    endpoint: EndpointOptions | None,
+    device: str = "auto",
+    precision: str = "auto",
+    system: str | None = None,
 ) -> MediaModel | None:
     """A model that is shown media files: behind an endpoint, or one that an adapter runs; None for any other.
+
+    Args:
+        name_or_path: A folder, a hub id, or the model's name at the endpoint.
+        endpoint: Where it answers, if not here.
+        device: See `open_model`.
+        precision: See `open_model`.
+        system: System message; None for the one of its vendor's example.
 
     Raises:
         MissingFileError: There is no such model.
         SettingError: A setting of the endpoint can't work, or there is no such precision for this model.
     """
     if endpoint is not None:
-        return endpoint.model(name_or_path)
+        return (endpoint if system is None else replace(endpoint, system=system)).model(name_or_path)
     check_model(name_or_path)
     if adapter_for(name_or_path) is None:
         return None
@@ -68,7 +81,9 @@ def open_media_model(
             f"{name_or_path} is shown media files, and 4bit is for models that read features; choose bfloat16."
         )
     device = choose_device(device)
-    return load_adapter(name_or_path, device, choose_dtype(precision, device))
+    adapter = load_adapter(name_or_path, device, choose_dtype(precision, device))
+    adapter.system = adapter.system if system is None else system
+    return adapter
 
 
 def open_model(name_or_path: str, device: str = "auto", precision: str = "auto") -> FamilyModel:

@@ -19,6 +19,10 @@ from tests.evaluate.adapter_kit import FAMILIES, save_small
 from tests.evaluate.media_kit import write_clip
 
 SEEN = {
+    "qwen3_vl": ("video",),
+    "video_llama_3": ("video",),
+    "qwen3_omni_moe_thinker": ("video", "audio"),
+    "phi4_multimodal": ("video", "audio"),
     "qwen2_5_vl": ("video",),
     "internvl": ("video",),
     "qwen2_audio": ("audio",),

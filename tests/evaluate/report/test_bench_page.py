@@ -99,7 +99,7 @@ def test_page_is_whole_and_asks_nothing_of_the_network(page):
     assert "1 of 12 questions have no answer" in text
     assert "trained against base" in text
     assert "AVEm-DPO" in text, "the paper's figures"
-    assert text.count("<small>paper</small>") == 12
+    assert text.count("<small>paper</small>") == 23
     assert text.count("<small>this run</small>") == 2
 
 

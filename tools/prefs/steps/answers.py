@@ -116,7 +116,8 @@ def _row(
     source = {"made_by": "avem prefs build", "path": state.clip.path, "told_from": told}
     asked = question if task == "description" else value["question"].strip()
     chosen, *rejected = (
-        value[name].strip() for name in ("correct", "video_relevant", "emotion_relevant", "irrelevant")
+        value[name].strip() if value[name] is not None else None
+        for name in ("correct", "video_relevant", "emotion_relevant", "irrelevant")
     )
     return PreferenceRow(
         row_id,
