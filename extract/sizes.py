@@ -17,6 +17,8 @@ from avem.progress import stage
 MEASURED = 2_000
 """Clips whose headers are read; of more, so many spread over the dataset stand for all."""
 THREADS = 4
+WORTH = 0.95
+"""Settings that save less than a twentieth are not shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,5 +146,5 @@ def stream_size(
     lengths = [number for size in measured if (number := tokens(size))]
     size = mean(tokens)
     less = {setting: mean(other) for setting, other in (smaller or {}).items()}
-    less = {setting: other for setting, other in less.items() if other < 0.99 * size}
+    less = {setting: other for setting, other in less.items() if other < WORTH * size}
     return StreamSize(spec.kind, spec.encoder, clips, sum(lengths) / max(len(lengths), 1), size, len(lengths), less)

@@ -22,6 +22,8 @@ from avem.progress import Stage
 
 BATCH_ON_GPU, BATCH_ON_CPU = 32, 8
 """Clips encoded at once unless `--batch-size` says otherwise."""
+BATCH_RAGGED = 4
+"""The same where rows differ in length: such clips are large, and encoded one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ def fill(job: Job, encoders: Encoders, pool: DecodePool, part: Part, lines: Line
         StoreError: The store can't be written; what is committed stays.
     """
     report = FillReport()
-    batch_size = job.options.batch_size or (BATCH_ON_GPU if encoders.on_gpu else BATCH_ON_CPU)
+    usual = BATCH_RAGGED if encoders.ragged else BATCH_ON_GPU if encoders.on_gpu else BATCH_ON_CPU
+    batch_size = job.options.batch_size or usual
     streams = job.streams()
     shards = {slot: job.pending(stream) for slot, stream in streams.items()}
     with ExitStack() as stack:

@@ -41,6 +41,11 @@ class Encoders:
         return any(encoder.device.type == "cuda" for encoder in self.by_slot.values())
 
     @property
+    def ragged(self) -> bool:
+        """Whether rows of any of their streams differ in length."""
+        return any(encoder.row_shape[0] is None for encoder in self.by_slot.values())
+
+    @property
     def pictures(self) -> tuple[Pictures, ...]:
         """What they want of a clip's pictures, each once."""
         wants = (encoder.wants for encoder in self.by_slot.values())

@@ -345,9 +345,13 @@ def test_a_dry_run_needs_no_weights_and_says_what_less_would_save(models, make_c
     grid = Fitted(32, 128 * 32**2, 768 * 32**2).size(4, 720, 1280)
     tokens = 2 * grid[0] * grid[1] // 32**2
     assert size.tokens_a_clip == tokens
-    assert list(size.smaller) == ["--max-pixels 393216", "--max-pixels 196608"]
-    assert "--max-pixels 393216" in report.summary
-    assert "tokens" in report.summary
+    assert list(size.smaller) == [f"--max-pixels {tokens * 32**2}" for tokens in (512, 256, 128, 64)]
+    for setting, bytes_a_clip in size.smaller.items():
+        less = options(folder, dry_run=True, max_pixels=int(setting.split()[1]))
+        smaller = extract(tmp_path / "data", tmp_path / "store", less).sizes["video"]
+        assert smaller.bytes_a_clip == bytes_a_clip < size.bytes_a_clip
+        assert f"With {setting}:" in report.summary
+    assert f"{tokens:,} tokens" in report.summary
     assert not (tmp_path / "store").exists()
 
 

@@ -24,8 +24,8 @@ AUDIO_LONGEST = 1_024
 HOP = 160
 """Samples from one mel frame to the next."""
 AUDIO_COMPANIONS: Final[Mapping[str, Companion]] = {"mel_frames": Companion((), "int32")}
-SMALLER = (2, 4)
-"""What a dry run divides the pixel budget by to say what that would save."""
+SMALLER = (512, 256, 128, 64)
+"""Tokens of a slot, at most, under the budgets of which a dry run says what they would save."""
 
 
 def deepstack_levels(folder: OmniFolder) -> int:
@@ -75,11 +75,11 @@ def audio_tokens(family: str, clip: ClipSize) -> int:
 
 
 def smaller_budgets(settings: PictureSettings) -> dict[str, Tokens]:
-    """Tokens under a half and a quarter of the pixel budget, by what to give for it."""
+    """Tokens under smaller pixel budgets, by what to give for them."""
     budgets: dict[str, Tokens] = {}
-    for divisor in SMALLER:
-        most = settings.max_pixels // divisor
-        if most >= settings.factor**2:
+    for tokens in SMALLER:
+        most = tokens * settings.factor**2
+        if most < settings.max_pixels:
             less = replace(settings, max_pixels=most, min_pixels=min(settings.min_pixels, most))
             budgets[f"--max-pixels {most}"] = partial(video_tokens, less)
     return budgets
