@@ -70,13 +70,20 @@ def tuned_model(name_or_path: str) -> TunedModel | None:
         >>> tuned_model("Qwen/Qwen2.5-Omni-7B") is None
         True
     """
-    for released, known in RELEASED.items():
-        if name_or_path.lower() == released.lower() or _is_copy(Path(name_or_path), released):
-            return known
+    if (known := released_tuned(name_or_path)) is not None:
+        return known
     folder = Path(name_or_path).expanduser()
     for settings in (folder / "final" / "config.json", folder / "config.json"):
         if (found := _trained_by_avem(settings, folder)) is not None:
             return found
+    return None
+
+
+def released_tuned(name_or_path: str) -> TunedModel | None:
+    """The released tuned model that a hub id, a folder of its name, or a snapshot in the hub's cache is."""
+    for released, known in RELEASED.items():
+        if name_or_path.lower() == released.lower() or _is_copy(Path(name_or_path), released):
+            return known
     return None
 
 
