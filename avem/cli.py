@@ -11,7 +11,8 @@ from avem import __version__
 from avem.commands.bench import bench_app
 from avem.commands.cache import cache_app
 from avem.commands.data.emorealm import emorealm_app
-from avem.commands.data.survey import prefs_app, study_app
+from avem.commands.data.prefs import prefs_app
+from avem.commands.data.survey import study_app
 from avem.commands.demo import demo_app
 from avem.commands.extract import extract
 from avem.commands.models import models_app

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -221,7 +222,7 @@ def _item(
     read = parse_text if predictor.style == "cloze" else parse_reply
     shown = [question, *_orders(question, True)[1:]][: len(answers)]
     found = [
-        {method: pool(each, lambda reply, as_shown=as_shown: read(reply, as_shown)) for method, each in own.items()}
+        {method: pool(each, partial(_read_as, read, as_shown)) for method, each in own.items()}
         for as_shown, own in zip(shown, answers, strict=True)
     ]
     likelihood, generation, text_only = (
@@ -248,6 +249,10 @@ def _item(
         windows=windows,
         orders=_logprobs_by_order(found) if len(found) > 1 else (),
     )
+
+
+def _read_as(read: Callable[[str, Question], str | None], as_shown: Question, reply: str) -> str | None:
+    return read(reply, as_shown)
 
 
 def _over_orders(question: Question, found: Sequence[PooledAnswer[str]]) -> PooledAnswer[str]:

@@ -245,3 +245,32 @@ def convert(
     read = read_rows(rows)
     for path in write_rows(read, out, to.value, lambda clip: media.replace("{clip}", clip), reads=[rows]):
         show(path)
+
+
+@prefs_app.command()
+@prints_table()
+def leaks(
+    train: Annotated[Path, typer.Argument(help="Feature store of the training clips.")],
+    benchmark: Annotated[Path, typer.Argument(help="Feature store of the benchmark's clips.")],
+    threshold: Annotated[
+        float, typer.Option(help="Least cosine similarity of pooled features.", min=0.0, max=1.0)
+    ] = 0.98,
+    *,
+    form: str,
+) -> None:
+    """Find training clips that are copies of benchmark clips, re-encoded or trimmed.
+
+    Compares pooled features, and frames of close pairs by a perceptual hash. Exit status 3 if there are copies.
+    """
+    need_store(train)
+    need_store(benchmark)
+
+    from avem.cache import FeatureStore
+    from avem.commands.tables import show_sheet
+    from avem.errors import PartialFailure
+    from avem.tools.prefs.checks.near import near_pairs, near_sheet
+
+    pairs = near_pairs(FeatureStore.open(train), FeatureStore.open(benchmark), threshold)
+    show_sheet(near_sheet(pairs), form)
+    if copies := sum(pair.same for pair in pairs):
+        raise PartialFailure(f"{copies} pairs look like one clip; leave those training clips out.")

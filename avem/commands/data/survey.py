@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from avem.commands.data.prefs import prefs_app
+from avem.commands.data.prefs import prefs_app as prefs_app
 from avem.commands.options import ALL, NONE, ReportFormat, prints_table
 from avem.errors import SettingError
 from avem.guards.inputs import need_file, need_path
