@@ -77,7 +77,9 @@ def released_store(path: Path, folder: Path, clips: int, grid: tuple[int, int, i
     for slot, tower in (("video", "visual"), ("audio", "audio")):
         says = {"encoder": omni.family, "weights_sha256": omni.tower_digest(tower)}  # type: ignore[arg-type]
         more = companions if slot == "video" else {}
-        spec = StreamSpec(slot, omni.family, says, (None, width), 4, dtype="bfloat16", rows_per_shard=1, companions=more)
+        spec = StreamSpec(
+            slot, omni.family, says, (None, width), 4, dtype="bfloat16", rows_per_shard=1, companions=more
+        )
         stream = writer.stream(spec)
         for shard in stream.pending():
             kept = {"grid": torch.tensor([grid], dtype=torch.int32), "seconds_per_slot": torch.tensor([1.0])}
