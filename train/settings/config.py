@@ -175,9 +175,9 @@ class PreferenceConfig(RunConfig):
             raise SettingError("beta_vr, beta_er and beta_irr are all 0, so no answer is rejected; raise one of them.")
 
     def identity(self) -> dict[str, Any]:
-        """As for every run; the diffusion step counts only where inputs are diffused, `match_negatives` where it is off.
+        """As for every run; the diffusion step counts only where inputs are diffused.
 
-        Runs from before `match_negatives` was a setting so remain the same runs.
+        `match_negatives` counts only where it is off, so that runs from before it was a setting remain the same runs.
         """
         unused = set() if self.negatives == "diffused" else {"diffusion_step"}
         if self.match_negatives:
