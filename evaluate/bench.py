@@ -236,7 +236,8 @@ def _item(
     absent = ""
     if position is None:
         absent = clips.absent.get(question.id, "its clip has neither video nor audio in the store")
-    failed = "; ".join(dict.fromkeys(answer.failed for own in found for answer in own.values() if answer.failed))
+    everywhere = [method for method in found[0] if all(own[method].failed for own in found)]
+    failed = "; ".join(dict.fromkeys(own[method].failed for method in everywhere for own in found))
     return Item(
         question,
         clip_id=clip_id,

@@ -23,7 +23,10 @@ def groups(
     *,
     form: str,
 ) -> None:
-    """Score results by group: language, gender, source, emotion, or any other column."""
+    """Score results by group.
+
+    A group is a language, gender, source, emotion, or what any other column says.
+    """
     for result in results:
         need_path(result, "RESULTS", "result")
     need_file(columns, "--groups", "file of clips")
@@ -49,7 +52,10 @@ def sets(
     *,
     form: str,
 ) -> None:
-    """Join results on DFEW, RAVDESS, MER2023 and EMER into one table with the paper's rows (Table 2)."""
+    """Join results on several sets into one table.
+
+    The sets are those of the paper's Table 2: DFEW, RAVDESS, MER2023 and EMER. The paper's rows are below.
+    """
     for folder in folders:
         need_path(folder, "FOLDERS", "folder of results")
 

@@ -24,6 +24,7 @@ STEP = 2**20
 
 RowBytes = npt.NDArray[np.uint8]
 Kernel = Callable[[npt.NDArray[np.uint64], npt.NDArray[np.uint64]], int]
+ChunkKernel = Callable[[RowBytes, npt.NDArray[np.int64], int, RowBytes], int]
 
 _copied = 0
 
@@ -44,6 +45,22 @@ def checked_copy(source: RowBytes, target: RowBytes) -> int:
     checksum = kernel(source[:words].view(np.uint64), target[:words].view(np.uint64))
     target[words:] = source[words:]
     return int(google_crc32c.extend(checksum, target[words:]))
+
+
+def chunk_kernel(total: int, chunk_bytes: int) -> ChunkKernel | None:
+    """The kernel that copies and checks many chunks in one call, where it can be had and has paid off.
+
+    Args:
+        total: Bytes that are about to be copied.
+        chunk_bytes: Length of a chunk.
+    """
+    global _copied
+    _copied += total
+    if chunk_bytes % 8 or _copied <= COMPILE_AFTER_BYTES or not has_instruction():
+        return None
+    from avem.cache.disk.crc_kernel import copy_row_chunks
+
+    return copy_row_chunks
 
 
 @cache

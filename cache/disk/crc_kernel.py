@@ -106,3 +106,30 @@ def copy_words(source: Words, target: Words) -> int:
         position += 1
     checksum: int = first ^ np.uint64(0xFFFFFFFF)
     return checksum
+
+
+@njit(nogil=True, cache=True)
+def copy_row_chunks(
+    file: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], chunk_bytes: int, target: npt.NDArray[np.uint8]
+) -> int:
+    """Copy a row's whole chunks out of a file, and compare each with the checksum behind it.
+
+    Args:
+        file: uint8 [file bytes].
+        offsets: int64 [n], where each chunk begins.
+        chunk_bytes: Length of a chunk, a multiple of 8.
+        target: uint8 [n * chunk_bytes or more]; filled.
+
+    Returns:
+        Number of the first chunk that does not match, or -1.
+    """
+    for number in range(len(offsets)):
+        start, end, at = offsets[number], offsets[number] + chunk_bytes, number * chunk_bytes
+        words = file[start:end].view(np.uint64)
+        checksum = copy_words(words, target[at : at + chunk_bytes].view(np.uint64))
+        kept = np.uint64(0)
+        for byte in range(4):
+            kept |= np.uint64(file[end + byte]) << np.uint64(8 * byte)
+        if np.uint64(checksum) != kept:
+            return number
+    return -1

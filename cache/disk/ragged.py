@@ -17,9 +17,10 @@ from typing import NamedTuple, TypeAlias
 
 import google_crc32c
 import numpy as np
+import numpy.typing as npt
 
 from avem.cache.disk.arrays import ArraySpec
-from avem.cache.disk.checked_copy import checked_copy
+from avem.cache.disk.checked_copy import checked_copy, chunk_kernel
 from avem.cache.disk.shards import (
     CRC_BYTES,
     MISMATCH,
@@ -208,7 +209,27 @@ class RaggedShardFile:
             RowError: A chunk is missing, of another size, lies outside the file, or does not match its checksum. The
                 row in it is 0: a span does not know its row.
         """
-        copy_chunks(self._raw_chunks(span), out, self.array.chunk * self.array.element_bytes, check=check)
+        offsets, chunk_bytes = self._offsets(span), self.array.chunk * self.array.element_bytes
+        whole = len(out) // chunk_bytes
+        done = 0
+        if not check:
+            done = self._copy_unchecked(offsets[:whole], out, chunk_bytes)
+        elif (kernel := chunk_kernel(len(out), chunk_bytes)) is not None:
+            if kernel(self._file.bytes, offsets[:whole], chunk_bytes, out) >= 0:
+                raise RowError(0, MISMATCH)
+            done = whole
+        rest = (self._file.bytes[start : start + chunk_bytes + CRC_BYTES] for start in offsets[done:].tolist())
+        copy_chunks(rest, out[done * chunk_bytes :], chunk_bytes, check=check)
+
+    def _copy_unchecked(self, offsets: npt.NDArray[np.int64], out: RowBytes, chunk_bytes: int) -> int:
+        """Copy chunks that follow each other in one call; how many were copied, all or none."""
+        stride = chunk_bytes + CRC_BYTES
+        if not len(offsets) or (np.diff(offsets) != stride).any():
+            return 0
+        first, count = int(offsets[0]), len(offsets)
+        chunks = self._file.bytes[first : first + count * stride].reshape(count, stride)[:, :chunk_bytes]
+        np.copyto(out[: count * chunk_bytes].reshape(count, chunk_bytes), chunks)
+        return count
 
     def raw(self, span: Span) -> bytes:
         """A row's chunks with the checksums that stand behind them, unchecked."""
@@ -241,14 +262,21 @@ class RaggedShardFile:
             yield self._file.bytes[offset : offset + length]
 
     def _entries(self, span: Span) -> Iterator[tuple[int, int]]:
-        """Offset and length of each of a row's chunks, checked against the file's size."""
+        """Offset and length, checksum included, of each of a row's chunks."""
+        length = self.array.chunk * self.array.element_bytes + CRC_BYTES
+        return ((offset, length) for offset in self._offsets(span).tolist())
+
+    def _offsets(self, span: Span) -> npt.NDArray[np.int64]:
+        """Where each of a row's chunks begins, int64 [n], checked against the file's size.
+
+        Raises:
+            RowError: A chunk is missing, of another size, or lies outside the file.
+        """
         first, end = chunk_range(self.array, span)
         entries = self.index[first:end]
         stride = self.array.chunk * self.array.element_bytes + CRC_BYTES
         if not len(entries) or len(entries) != end - first or (entries[:, 1] != stride).any():
             raise RowError(0, DISAGREE.format(path=self.path))
-        size = self._file.size()
-        for offset, length in entries.tolist():
-            if offset + length > size:
-                raise RowError(0, f"was lost when {self.path} was truncated")
-            yield offset, length
+        if int(entries[:, 0].max()) + stride > self._file.size():
+            raise RowError(0, f"was lost when {self.path} was truncated")
+        return entries[:, 0].astype(np.int64)

@@ -135,7 +135,7 @@ def emer_runs(
             base,
             judge=judge,
             folder=name if number == 0 else file_name(f"{name}-by-{judge.model}"),
-            **source,  # type: ignore[arg-type]
+            **source,
         )
         for name, source in zip(names, sources, strict=True)
         for number, judge in enumerate(judges)

@@ -77,8 +77,8 @@ def d_prime(yes: Floats, no: Floats) -> float:
         0 for a model that can't tell the two; nan with fewer than two of either, or without any variance.
 
     Example:
-        >>> d_prime(np.array([1.0, 3.0]), np.array([-1.0, 1.0]))
-        1.4142135623730951
+        >>> round(d_prime(np.array([1.0, 3.0]), np.array([-1.0, 1.0])), 3)
+        1.414
     """
     if len(yes) < 2 or len(no) < 2:
         return float("nan")

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avem.cache import Companion, FeatureStore, RowDetails, StoreWriter, StreamSpec
+from avem.cache.disk import checked_copy
 from avem.cache.disk.arrays import stream_arrays
 from avem.cache.disk.ragged import place_rows
 from avem.cache.upgrade import upgrade
@@ -376,3 +377,21 @@ def test_one_vector_a_clip(tmp_path):
     found = FeatureStore.open(tmp_path / "cache").stream("face/mae")
     assert found.spec.modality == "visual"
     assert torch.equal(found.rows([4, 0]), vectors[[4, 0]].half())
+
+
+@pytest.mark.skipif(not checked_copy.has_instruction(), reason="the processor has no SSE 4.2")
+def test_the_compiled_kernel_reads_the_same_rows_and_finds_the_same_damage(tmp_path, monkeypatch):
+    monkeypatch.setattr(checked_copy, "COMPILE_AFTER_BYTES", -1)
+    lengths = {0: 40, 1: 9, 2: 8}  # of whole chunks of 8, with and without a rest
+    writer = StoreWriter.open(tmp_path / "cache")
+    writer.add_clips(clip_records(3), root=tmp_path)
+    write(writer.stream(ragged_spec()), lengths)
+    check(FeatureStore.open(tmp_path / "cache"), lengths)
+    path = tmp_path / "cache/video/patches/features/c.0.0"
+    data = bytearray(path.read_bytes())
+    data[3 * 68 + 5] ^= 4  # in the fourth chunk of row 0, each 64 bytes and a checksum
+    path.write_bytes(data)
+    store = FeatureStore.open(tmp_path / "cache")
+    with pytest.raises(StoreError, match=r"toy/000.*row 0 does not match its checksum"):
+        store.video([0])
+    assert [tensor.shape[0] for tensor in store.video([1, 2])] == [9, 8]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from avem.errors import CheckpointError, MediaError, MissingFileError
+from avem.errors import CheckpointError, MediaError, MissingFileError, SettingError
 from avem.evaluate.sheets import csv_text, read_csv
 from avem.extract import read_waveform
 from avem.files import write_atomic
@@ -57,7 +58,7 @@ def load_listener(checkpoint: str, device: str = "cpu", *, translate: bool = Fal
         )
     try:
         model = whisper.load_model(checkpoint, device=device)
-    except (RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
+    except (RuntimeError, KeyError, TypeError, ValueError, OSError, EOFError, pickle.UnpicklingError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{checkpoint} can't be loaded as a Whisper model ({said}).") from error
     if not model.is_multilingual:
@@ -87,21 +88,36 @@ def find_languages(videos: Iterable[str], media: Path, listen: Listener, out: Pa
         listen: See `load_listener`.
         out: CSV with `video, language, probability, subtitle, problem`, for `--groups` and `--subtitles`; written after
             every clip, so that a stopped run resumes.
+
+    Raises:
+        SettingError: There is another file of that name.
     """
-    known = {row["video"]: row for row in read_csv(read_text(out))} if out.is_file() else {}
-    rows: dict[str, dict[str, str]] = {}
     names = list(dict.fromkeys(videos))
+    rows = {name: row for name, row in _known(out).items() if not row["problem"]}
     with stage("languages", len(names), "clips") as bar:
         for name in names:
-            if name in known and not known[name]["problem"]:
-                rows[name] = known[name]
-            else:
+            if name not in rows:
                 rows[name] = _row(name, media / name, listen)
                 write_atomic(out, csv_text(list(rows.values())))
             bar.advance()
     write_atomic(out, csv_text(list(rows.values())))
-    counts = Counter(row["language"] for row in rows.values() if row["language"])
-    return Languages(out, Counter(dict(counts.most_common())), sum(bool(row["problem"]) for row in rows.values()))
+    own = [rows[name] for name in names]
+    counts = Counter(row["language"] for row in own if row["language"])
+    return Languages(out, Counter(dict(counts.most_common())), sum(bool(row["problem"]) for row in own))
+
+
+def _known(out: Path) -> dict[str, dict[str, str]]:
+    """What an earlier run found.
+
+    Raises:
+        SettingError: The file is something else, which is left as it is.
+    """
+    if not out.is_file():
+        return {}
+    rows = read_csv(read_text(out))
+    if any(set(row) != set(COLUMNS) for row in rows) or not rows:
+        raise SettingError(f"{out} is not a file of languages that avem wrote; give another one with --out.")
+    return {row["video"]: row for row in rows}
 
 
 def _row(name: str, path: Path, listen: Listener) -> dict[str, str]:

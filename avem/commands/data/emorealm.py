@@ -41,7 +41,9 @@ def subtasks(
     seed: Annotated[int, typer.Option(help="Random seed of the survey.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the labels and the replies.")] = Path("./subtasks"),
 ) -> None:
-    """Label the stress questions whose answer is no: is the cue that they name in the clip?
+    """Label the subtasks of the stress test.
+
+    A model says of each question whose answer is no whether the cue that it names is in the clip.
 
     Writes OUT/subtasks.jsonl, which `avem bench emorealm --subtasks` reads. Run the same command again to resume.
     """
@@ -94,7 +96,9 @@ def stats(
     *,
     form: str,
 ) -> None:
-    """Count a benchmark: questions, clips and chance by task, subtasks, emotions against the source, languages.
+    """Count what a benchmark holds.
+
+    Questions, clips and chance by task; subtasks; emotions against the source; languages.
 
     Writes the table and pictures of Table 1 and Figs. 7 to 9.
     """
@@ -141,7 +145,9 @@ def languages(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     out: Annotated[Path, typer.Option(help="CSV file to write or to complete.")] = Path("./languages.csv"),
 ) -> None:
-    """Find the language of every clip with Whisper, as in the paper's Fig. 8, and write subtitles for the survey.
+    """Find the language of every clip.
+
+    Whisper tells it, as in the paper's Fig. 8, and can write English subtitles for the survey.
 
     Run the same command again to resume.
     """
@@ -190,7 +196,9 @@ def frames_study(
     *,
     form: str,
 ) -> None:
-    """Compare captions from several numbers of frames with EMER's descriptions (B.4, Table 8).
+    """Find out how many frames a caption needs.
+
+    Compares captions from several numbers of frames with EMER's descriptions (B.4, Table 8).
 
     Needs the extra `similarity`. Run the same command again to resume.
     """

@@ -258,7 +258,9 @@ def leaks(
     *,
     form: str,
 ) -> None:
-    """Find training clips that are copies of benchmark clips, re-encoded or trimmed.
+    """Find training clips that are in a benchmark.
+
+    Copies are found although they were re-encoded or trimmed.
 
     Compares pooled features, and frames of close pairs by a perceptual hash. Exit status 3 if there are copies.
     """

@@ -187,10 +187,10 @@ def make(
     sample: SampleOption = None,
     seed: SurveySeed = 0,
 ) -> None:
-    """Make a page on which annotators compare models' descriptions of clips, without the models' names.
+    """Make a page that compares descriptions.
 
-    Asks for the best account of the emotion, the best link to its cues, and the most inconsistent description, as the
-    paper's user study does (E.4).
+    Annotators see a clip and every model's description of it, without the models' names. The page asks for the best
+    account of the emotion, the best link to its cues, and the most inconsistent description, as in the paper (E.4).
     """
     paths = [Path(given.rpartition("=")[2]) for given in descriptions]
     for path in paths:
@@ -229,7 +229,10 @@ def read_results(
     *,
     form: str,
 ) -> None:
-    """Count how often each model was chosen, with intervals over annotators and their agreement (Tables 4 and 16)."""
+    """Count how often each model was chosen.
+
+    Shows shares with intervals over annotators, and their agreement (Tables 4 and 16).
+    """
     need_survey(survey, results)
 
     from avem.commands.tables import show_sheet

@@ -83,8 +83,8 @@ def test_doubles_are_refused(given):
 
 
 def test_a_model_behind_an_endpoint_describes_the_files(given):
-    for name in ("clip0", "clip1"):
-        write_clip(given / "clips" / f"{name}.mp4")
+    for seconds, name in enumerate(("clip0", "clip1"), start=1):
+        write_clip(given / "clips" / f"{name}.mp4", seconds)
 
     def reaction(body):
         return "She frowns." if body["model"] == "seer" else grades(7)

@@ -53,7 +53,7 @@ def test_the_corpus_is_balanced_as_it_is_built(corpus):
     found = benchmark_stats(read_questions(corpus.benchmark))
     for task, numbers in found.tasks.items():
         if "stress" in task:
-            assert numbers["yes"] == numbers["no"]
+            assert abs(numbers["yes"] - numbers["no"]) <= 1
     assert found.sheet().note == ""
 
 
@@ -80,6 +80,10 @@ def test_languages_resume_and_name_what_can_not_be_heard(tmp_path):
     write_clip(tmp_path / "clips" / "gone.mp4")
     assert find_languages(["a.mp4", "gone.mp4"], tmp_path / "clips", listen, out).failed == 0
     assert len(heard) == 2, "what is known is not heard again"
+    (tmp_path / "mine.csv").write_text("video,note\na.mp4,dear\n")
+    with pytest.raises(SettingError, match="not a file of languages"):
+        find_languages(["a.mp4"], tmp_path / "clips", listen, tmp_path / "mine.csv")
+    assert "dear" in (tmp_path / "mine.csv").read_text()
 
 
 def test_a_tiny_whisper_tells_a_language_and_translates(tmp_path):
@@ -135,7 +139,9 @@ def test_frames_are_counted_and_captions_compared(tmp_path):
 def test_copies_are_found_among_others(tmp_path):
     train, benchmark = make_store(tmp_path / "train", clips=6), make_store(tmp_path / "bench", clips=4)
     pairs = near_pairs(train, benchmark, 0.99)
-    assert [(pair.train, pair.benchmark) for pair in pairs] == [(f"toy/{n:03d}", f"toy/{n:03d}") for n in range(4)]
+    assert sorted((pair.train, pair.benchmark) for pair in pairs) == [
+        (f"toy/{n:03d}", f"toy/{n:03d}") for n in range(4)
+    ]
     assert all(pair.same and pair.bits is None and pair.similarity > 0.999 for pair in pairs)
     benchmark.fingerprint = lambda kind: {"other": kind}
     with pytest.raises(FingerprintError, match="share no stream"):

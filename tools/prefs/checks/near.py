@@ -79,11 +79,11 @@ def near_pairs(train: FeatureStore, benchmark: FeatureStore, threshold: float = 
     hashes: tuple[dict[int, list[int]], dict[int, list[int]]] = ({}, {})
     pairs = []
     with stage("near-duplicates", len(best), "pairs") as bar:
-        for (left, right), (value, kind) in best.items():
+        for (left, right), (value, stream) in best.items():
             own = _hashes(train, left, hashes[0])
             theirs = _hashes(benchmark, right, hashes[1])
             bits = min((bin(a ^ b).count("1") for a in own for b in theirs), default=None)
-            pairs.append(NearPair(names[0][left], names[1][right], value, kind, bits))
+            pairs.append(NearPair(names[0][left], names[1][right], value, stream, bits))
             bar.advance()
     return sorted(pairs, key=lambda pair: (not pair.same, -pair.similarity, pair.train))
 
