@@ -10,12 +10,14 @@ from avem.cache.decoders import OLD, decoder_of
 from avem.cache.records import KINDS
 from avem.errors import SettingError
 from avem.extract.options import ExtractOptions
-from avem.hub.omni import FAMILIES
+
+AVERES = ("languagebind-video", "whisper")
+"""Names of the encoders that are chosen by themselves, by `--video-encoder` and `--audio-encoder`."""
 
 
 def belongs_to_model(spec: StreamSpec) -> bool:
-    """Whether a stream's encoder is part of a model that `--for` names."""
-    return spec.encoder in FAMILIES.values()
+    """Whether avem extracted a stream with the encoder of a model that `--for` names."""
+    return decoder_of(spec.fingerprint) is not None and spec.encoder not in AVERES
 
 
 def options_for(spec: StreamSpec, options: ExtractOptions) -> ExtractOptions:
@@ -40,9 +42,9 @@ def options_for(spec: StreamSpec, options: ExtractOptions) -> ExtractOptions:
 
 
 def _sampling(spec: StreamSpec) -> dict[str, Any]:
-    """How the stream samples and resizes frames; nothing for sound."""
+    """How the stream samples and resizes frames; nothing where that is not a setting."""
     made = spec.fingerprint["preprocessing"]
-    if spec.modality == "audio":
+    if "cap_pixels_per_frame" not in made:
         return {}
     return {
         "fps": made.get("fps"),

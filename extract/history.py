@@ -11,7 +11,7 @@ from typing import Any
 from avem.cache.disk.layout import LEDGER
 from avem.cache.disk.locks import unswept
 from avem.errors import DataError
-from avem.extract.encoders.sources import Source
+from avem.extract.encoders.source import Source
 from avem.extract.options import AUTO, RUNS, ExtractOptions, ExtractReport
 from avem.files import json_sha256, write_atomic
 from avem.reading import parse_json

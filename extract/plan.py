@@ -17,7 +17,7 @@ from avem.cache.disk.manifest import statuses as stream_statuses
 from avem.cache.records import FAILED, OK, ClipFailure
 from avem.cache.windows import whole_ids
 from avem.errors import StoreError
-from avem.extract.encoders.sources import Source
+from avem.extract.encoders.source import Source
 from avem.extract.sizes import StreamSize, measure_clips, stream_size
 from avem.files import file_sha256
 from avem.progress import stage

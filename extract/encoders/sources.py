@@ -2,54 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from avem.cache.records import KINDS
 from avem.errors import CheckpointError, DataError, MissingFileError, SettingError
+from avem.extract.encoders.source import Source as Source
 from avem.hub.omni import OmniFolder, is_omni
 from avem.locate import locate_model
 from avem.reading import read_json
 
 if TYPE_CHECKING:
-    import torch
-
-    from avem.cache import StreamSpec
-    from avem.extract.encoders.base import StreamEncoder
     from avem.extract.options import ExtractOptions
-    from avem.extract.sizes import Tokens
-
-Load = Callable[[str, "torch.dtype"], "StreamEncoder"]
-"""Device and dtype to an encoder."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One encoder of a run, before it is loaded."""
-
-    slot: str
-    name: str
-    """Of the encoder: the second half of the stream's name."""
-    path: Path
-    """Its folder or file on this machine."""
-    load: Load
-    settings: dict[str, Any] = field(default_factory=dict)
-    """What else decides its features, as JSON: frames a second, the pixel budget."""
-    dtype: str = "float16"
-    """How features are kept unless `--dtype` says otherwise."""
-    gpu_precision: str = "float16"
-    """What it computes in on a GPU unless `--precision` says otherwise; float32 elsewhere."""
-    rows_per_shard: int = 64
-    """Clips written at once, at most; fewer where a clip's features are large."""
-    describe: Callable[[str], StreamSpec] | None = None
-    """How features are kept to the stream, without its fingerprint, from the configuration alone; None where the
-    encoder has to be loaded to know it."""
-    tokens: Tokens | None = None
-    """How many tokens a clip has, of rows whose length differs by clip; None where all are alike."""
-    smaller: Mapping[str, Tokens] = field(default_factory=dict)
-    """The same with smaller settings, by what to give for them."""
 
 
 def is_avere(path: Path) -> bool:
@@ -58,9 +24,10 @@ def is_avere(path: Path) -> bool:
         content = read_json(path / "config.json", dict)
     except (DataError, MissingFileError, OSError):
         return False
-    return content.get("model_type") in ("avere", "avem") or "LlavaLlamaForCausalLM" in str(
-        content.get("architectures")
-    )
+    if "family" in content:
+        return content["family"] in ("avere", "generic")
+    released = "LlavaLlamaForCausalLM" in str(content.get("architectures"))
+    return content.get("model_type") in ("avere", "avem") or released
 
 
 def _omni(path: Path, options: ExtractOptions) -> list[Source]:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from avem.cache import StreamSpec
-from avem.extract.encoders.sources import Source
+from avem.extract.encoders.source import Source
 from avem.extract.engine.device import Job
 from avem.extract.engine.local import LocalEngine
 from avem.extract.options import ExtractOptions, ExtractReport

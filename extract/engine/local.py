@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 
 from avem.extract.decode.pool import DecodePool
-from avem.extract.encoders.sources import Source
+from avem.extract.encoders.source import Source
 from avem.extract.engine.device import Job, Lines, Part, add_report, fill
 from avem.extract.engine.encoders import device_list, load_encoders
 from avem.extract.options import ExtractOptions, ExtractReport

@@ -21,7 +21,9 @@ from avem.extract.decode.wants import Evenly, Rate
 from avem.extract.encoders.omni.audio import load_omni_audio
 from avem.extract.encoders.omni.settings import picture_settings
 from avem.extract.encoders.omni.vision import load_omni_vision, patches_of
+from avem.extract.repair import repair
 from avem.hub.omni import OmniFolder
+from tests.extract.long_kit import write_long
 from tests.extract.omni_kit import CONFIGS, FAMILY, PATCH, WIDTH, own_sound, thinker, write_full, write_thinker
 
 MODELS = list(CONFIGS)
@@ -372,6 +374,14 @@ def test_the_command_takes_a_model(models, corpus, tmp_path, capsys):
     assert FeatureStore.open(tmp_path / "store").stream("video/qwen2_5_omni").rows([0])[0].shape[1] == WIDTH
 
 
+@pytest.mark.parametrize("most", [784, 20_000, 50_176, 100_352, 602_112])
+def test_no_frame_is_above_the_budget(most, models):
+    settings = picture_settings(OmniFolder.open(models["qwen2_5_omni"]), max_pixels=most)
+    for frames, height, width in ((4, 48, 64), (8, 224, 224), (60, 720, 1280), (768, 1080, 1920)):
+        tall, wide = settings.fitted.size(frames, height, width)
+        assert tall * wide <= most
+
+
 @pytest.mark.parametrize("model_type", MODELS)
 def test_the_budget_is_that_of_the_family(model_type, models):
     settings = picture_settings(OmniFolder.open(models[model_type]))
@@ -380,3 +390,27 @@ def test_the_budget_is_that_of_the_family(model_type, models):
     assert settings.cap_pixels_per_frame
     assert settings.sampling == Rate(2.0, 4, 768, 2)
     assert picture_settings(OmniFolder.open(models[model_type]), frames=5).sampling == Evenly(5)
+
+
+def test_damaged_rows_are_repaired_as_they_were_made(models, corpus, stores, tmp_path):
+    store = shutil.copytree(stores["qwen2_5_omni"], tmp_path / "store")
+    features = next(path for path in sorted((store / "video/qwen2_5_omni/features").glob("c.*")))
+    before = features.read_bytes()
+    features.write_bytes(bytes([before[0] ^ 1]) + before[1:])
+    unnamed = repair(store, ExtractOptions(workers=1, precision="float32"))
+    assert "--for" in next(iter(unnamed.left.values()))
+    report = repair(store, ExtractOptions(model=models["qwen2_5_omni"], workers=1, precision="float32"))
+    assert report.repaired == ["data/happy/0"]
+    assert not report.left
+    assert features.read_bytes() == before
+
+
+def test_windows_have_their_own_frames_and_sound(models, tmp_path):
+    write_long(tmp_path / "data/happy/talk.mov", seconds=45)
+    wanted = options(models["qwen3_omni_moe"], frames=8, long="windows", max_pixels=20_000)
+    extract(tmp_path / "data", tmp_path / "store", wanted)
+    store = FeatureStore.open(tmp_path / "store")
+    rows = store.rows(["data/happy/talk@0-30", "data/happy/talk@30-45"])
+    seconds = store.stream("video/qwen3_omni").companion("seconds_per_slot", rows)
+    assert seconds.tolist() == pytest.approx([2 * 30 / 8, 2 * 15 / 8], rel=0.02)
+    assert store.stream("audio/qwen3_omni").companion("mel_frames", rows).tolist() == [3000, 1500]

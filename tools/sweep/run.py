@@ -242,10 +242,11 @@ def source_stamp(model: str, store: FeatureStore) -> list[Any]:
     folder = Path(model)
     files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
     stats = [(str(path.relative_to(folder)), path.stat()) for path in files]
+    others = [name for name in store.streams if name.partition("/")[0] not in store.kinds]
     return [
         model,
         [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
         mask(store.location.url),
-        {kind: store.fingerprint(kind) for kind in store.kinds},
+        {name: store.fingerprint(name) for name in (*store.kinds, *others)},
         len(store),
     ]

@@ -18,12 +18,14 @@ from avem.train.families.avere.checkpoint import IGNORED
 from avem.train.families.avere.export import save_avere
 from avem.train.families.base import FamilyModel
 from avem.train.families.registry import FamilyLoader, find_family
+from avem.train.model.audiovisual import AudiovisualLM
 from avem.train.model.lora import load_adapter
 from avem.train.model.saving import ADAPTER_TYPE
 from avem.weights import read_tensors
 
 Layout = Literal["avem", "avere"]
 NumberFormat = Literal["float32", "bfloat16", "float16"]
+NOT_AVERE = "AVERE's layout can't hold a model of this family; leave --layout and --towers out."
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ def merge_model(source: str | Path, directory: Path, options: MergeOptions | Non
     model.merge()
     number_format = getattr(torch, options.dtype) if options.dtype else _stored_dtype(base)
     if options.layout == "avere":
+        if not isinstance(model, AudiovisualLM):
+            raise SettingError(NOT_AVERE)
         save_avere(model, directory, towers=options.towers or base, dtype=number_format)
         return directory
     model.source = str(base)
@@ -111,7 +115,7 @@ def _merge_released(
 ) -> None:
     """Let a family fold adapters into its released layout."""
     if options.layout == "avere" or options.towers:
-        raise SettingError("AVERE's layout can't hold this model; leave --layout and --towers out.")
+        raise SettingError(NOT_AVERE)
     dtype = getattr(torch, options.dtype) if options.dtype else None
     merge: Any = getattr(loader, "merge")  # noqa: B009 - not all families have one
     merge(base, adapters, directory, dtype=dtype, licence=options.licence or "", provenance=provenance)

@@ -102,7 +102,8 @@ class ClipStreams:
         if side not in self.sides:
             return np.zeros(len(self.store.clips), dtype=np.bool_)
         masks = [np.asarray(self._found[name].available, dtype=np.bool_) for name in self.names(side)]
-        return np.logical_and.reduce(masks)
+        there: npt.NDArray[np.bool_] = np.stack(masks).all(axis=0)
+        return there
 
     def shapes(self, side: Side, row: int) -> Group:
         """A side of a clip without its features: shapes on the device `meta`, and its small companions."""

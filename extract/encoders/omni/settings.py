@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from avem.errors import CheckpointError, SettingError
-from avem.extract.decode.fitted import Fitted
+from avem.extract.decode.fitted import FLOOR, Fitted
 from avem.extract.decode.pixels import CLIP_MEAN, CLIP_STD
 from avem.extract.decode.wants import Evenly, Pictures, Rate
 from avem.hub.omni import OmniFolder
@@ -101,7 +101,7 @@ def picture_settings(
         folder: The model.
         fps: Frames a second; None is the family's 2.
         frames: Frames spread evenly instead.
-        min_pixels: Of a slot; None is 128 tokens, or `max_pixels` where that is less.
+        min_pixels: Of a slot; None is 128 tokens, or half of `max_pixels` where these are more.
         max_pixels: Of a slot; None is 768 tokens.
         cap_pixels: Whether the clips' whole budget bounds the slots of long ones.
 
@@ -128,8 +128,8 @@ def picture_settings(
             )
     token = (sizes["patch_size"] * sizes["merge_size"]) ** 2
     most = SLOT_TOKENS[1] * token if max_pixels is None else max_pixels
-    least = min(SLOT_TOKENS[0] * token, most) if min_pixels is None else min_pixels
-    if not token <= least <= most:
+    least = lowered(SLOT_TOKENS[0] * token, most) if min_pixels is None else min_pixels
+    if most < max(least, token):
         raise SettingError(
             f"--min-pixels {least} and --max-pixels {most} allow no frame; a token takes {token} pixels, and the "
             "first must not be above the second."
@@ -147,6 +147,19 @@ def picture_settings(
         std=_three(stated, "image_std", CLIP_STD, where),
         rescale_factor=float(stated.get("rescale_factor", RESCALE)),
     )
+
+
+def lowered(least: int, most: int) -> int:
+    """A minimum that a maximum leaves room for.
+
+    The cap for long clips is never below 1.05 times the minimum, and small frames grow to whole tokens above it. Half
+    of the maximum has room for both.
+
+    Example:
+        >>> lowered(100_352, 50_176), lowered(100_352, 602_112)
+        (25088, 100352)
+    """
+    return least if least * FLOOR <= most else most // 2
 
 
 def _number(stated: Mapping[str, Any], name: str, default: int, where: str) -> int:

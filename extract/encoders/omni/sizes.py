@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from avem.cache import Companion, StreamSpec
 from avem.errors import MediaError
 from avem.extract.decode.decoded import RATE_HZ
-from avem.extract.encoders.omni.settings import PictureSettings
+from avem.extract.encoders.omni.settings import PictureSettings, lowered
 from avem.hub.omni import OmniFolder
 
 if TYPE_CHECKING:
@@ -80,6 +80,6 @@ def smaller_budgets(settings: PictureSettings) -> dict[str, Tokens]:
     for tokens in SMALLER:
         most = tokens * settings.factor**2
         if most < settings.max_pixels:
-            less = replace(settings, max_pixels=most, min_pixels=min(settings.min_pixels, most))
+            less = replace(settings, max_pixels=most, min_pixels=lowered(settings.min_pixels, most))
             budgets[f"--max-pixels {most}"] = partial(video_tokens, less)
     return budgets

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from avem.extract.encoders.omni.settings import picture_settings
 from avem.extract.encoders.omni.sizes import audio_tokens, describe, smaller_budgets, video_tokens
-from avem.extract.encoders.sources import Source
+from avem.extract.encoders.source import Source
 from avem.hub.omni import OmniFolder
 
 if TYPE_CHECKING:

@@ -7,12 +7,14 @@ the sound; three-axis, fractional position ids; an extra input beside the embedd
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import torch
+from accelerate import init_empty_weights
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from avem.train.families.base import FamilyModel
 from avem.train.families.generic.files import check_version, load_parts
@@ -89,7 +91,7 @@ class Toy(FamilyModel):
         seen = [Piece(k * height * width, height * width, ("slot", k, height, width)) for k in range(slots)]
         parts = max(slots, 1)
         cuts = [tokens * k // parts for k in range(parts + 1)] if audio else [0]
-        heard = [Piece(a, b - a, ("sound", a)) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+        heard = [Piece(a, b - a, ("sound", a)) for a, b in pairwise(cuts) if b > a]
         ids = self._ids("<s>clip ")
         for number in range(max(len(seen), len(heard))):
             ids += [-200] * (number < len(seen)) + [-300] * (number < len(heard))
@@ -131,6 +133,8 @@ class Toy(FamilyModel):
     def logits(self, embeddings, keep, positions=None, *, glow=None, **call):
         embeddings = embeddings if glow is None else embeddings + glow
         placed = None if positions is None else (positions * AXES.to(positions)[:, None, None]).sum(0)
+        if "attention_mask" not in call:  # else a Llama takes ids that don't count up by one for several sequences
+            call["attention_mask"] = torch.ones(embeddings.shape[:2], dtype=torch.int64)
         states = self.language_model.model(inputs_embeds=embeddings, position_ids=placed, **call).last_hidden_state
         return self.language_model.lm_head(states[:, -keep:] if isinstance(keep, int) else states[:, keep])
 
@@ -195,7 +199,8 @@ def load(folder, settings, device, dtype):
 
 
 def skeleton(folder, settings):
-    model = Toy(LlamaForCausalLM(tiny_language_model("llama-gqa").config), byte_tokenizer()).to("meta")
+    with init_empty_weights(include_buffers=False):
+        model = Toy(LlamaForCausalLM(LlamaConfig.from_dict(settings)), byte_tokenizer())
     model.digests = settings["digests"]
     return model
 

@@ -21,7 +21,7 @@ from avem.train.data.examples import PreferenceExample
 from avem.train.packing.specs import ScoreSpec
 
 if TYPE_CHECKING:
-    from avem.train import AudiovisualLM
+    from avem.train.families.base import FamilyModel
 
 ANSWERS = ("w", "vr", "er")
 
@@ -29,7 +29,7 @@ Encode = Callable[[str, int], Tensor]
 """Features of a clip by kind (`video`, `audio`) and store row: from the store, or from an encoder."""
 
 
-def with_plain_adapters(model: AudiovisualLM) -> Any:
+def with_plain_adapters(model: FamilyModel) -> Any:
     """A copy of a model whose adapters go through peft's own code, without avem's shortcut."""
     copied = copy.deepcopy(model)
     for module in copied.modules():

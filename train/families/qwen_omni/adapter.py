@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
@@ -22,6 +22,9 @@ from avem.errors import CheckpointError, DataError, MissingFileError
 from avem.reading import advise, read_json
 from avem.train.model.lora import quiet_peft
 from avem.weights import read_safetensors
+
+if TYPE_CHECKING:
+    from avem.train.families.qwen_omni.language_model import ThinkerLanguageModel
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 DENSE = ["gate_proj", "up_proj", "down_proj"]
@@ -146,7 +149,9 @@ def read_adapter(folder: Path, experts: int) -> dict[str, LowRank]:
     return updates
 
 
-def attach(language_model: Any, updates: Mapping[str, LowRank], where: Path, *, trainable: bool = False) -> Any:
+def attach(
+    language_model: ThinkerLanguageModel, updates: Mapping[str, LowRank], where: Path, *, trainable: bool = False
+) -> Any:
     """Put an adapter into a language model.
 
     Args:

@@ -11,7 +11,7 @@ from torch import nn
 from avem.errors import CheckpointError
 from avem.hub.omni import OmniFolder
 from avem.train.checkpoints.tensors import report_faults
-from avem.train.families.qwen_omni.language_model import ThinkerLanguageModel
+from avem.train.families.qwen_omni.language_model import ThinkerLanguageModel, empty_model
 from avem.train.families.qwen_omni.names import ExpertWeight, own_name
 from avem.train.model.language_models import quiet_transformers
 
@@ -24,7 +24,7 @@ def empty_language_model(folder: OmniFolder) -> ThinkerLanguageModel:
     """
     try:
         with init_empty_weights(include_buffers=False), quiet_transformers():
-            return ThinkerLanguageModel(folder.config.text_config, tie=bool(folder.config.tie_word_embeddings))
+            return empty_model(folder.config.text_config, tie=bool(folder.config.tie_word_embeddings))
     except CheckpointError:
         raise
     except Exception as error:  # a configuration of wrong types fails anywhere in transformers
@@ -68,7 +68,7 @@ def load_language_model(
     if dtype == torch.float64 and hasattr(model.config, "num_experts"):
         model.set_experts_implementation("eager")  # grouped products know no float64
     nn.Module.to(model, device)
-    model.eval()
+    nn.Module.eval(model)
     return model
 
 

@@ -12,6 +12,7 @@ from avem.hub.omni import OmniFolder
 from avem.reading import advise, read_json
 from avem.train.families.qwen_omni.cards import FILE
 from avem.train.families.qwen_omni.checkpoint import empty_language_model, load_language_model
+from avem.train.families.qwen_omni.experts import use_outline
 from avem.train.families.qwen_omni.merge import merge
 from avem.train.families.qwen_omni.model import QwenOmniModel
 from avem.train.model.tokenizers import load_tokenizer
@@ -31,7 +32,10 @@ def skeleton(folder: Path, settings: dict[str, Any]) -> QwenOmniModel:
     """The same model without weights."""
     omni = OmniFolder.open(folder)
     omni.check_tokenizer()
-    return _complete(QwenOmniModel(empty_language_model(omni), tokenizer(folder, settings), omni))
+    model = QwenOmniModel(empty_language_model(omni), tokenizer(folder, settings), omni)
+    if model.experts:
+        use_outline(model.language_model)
+    return _complete(model)
 
 
 def _complete(model: QwenOmniModel) -> QwenOmniModel:

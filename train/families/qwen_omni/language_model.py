@@ -34,6 +34,8 @@ class ThinkerLanguageModel(PreTrainedModel, GenerationMixin):
         config.tie_word_embeddings = tie
         super().__init__(config)
         self.model: Any = inner_class(config)(config)
+        if hasattr(self.model, "_deepstack_process"):
+            self.model._deepstack_process = add_at
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if tie:
             self._tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
@@ -63,7 +65,8 @@ class ThinkerLanguageModel(PreTrainedModel, GenerationMixin):
             cache: Keys and values of earlier positions.
             use_cache: Whether to keep keys and values.
             logits_to_keep: Positions int64 `[R]`, or a number for the last so many (0: all).
-            **more: For the inner model: `prefix_tree`, `visual_pos_masks`, `deepstack_visual_embeds`.
+            **more: For the inner model: `prefix_tree`, and `deepstack_visual_embeds` with their positions as `add_at`
+                takes them in `visual_pos_masks`.
         """
         kept_keys = {} if cache is None else {cache_argument(self.model): cache}
         output = self.model(
@@ -78,6 +81,36 @@ class ThinkerLanguageModel(PreTrainedModel, GenerationMixin):
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(output.last_hidden_state[:, kept])  # [B, R, V]
         return CausalLMOutputWithPast(logits=logits)
+
+
+class ExpertsLanguageModel(ThinkerLanguageModel):
+    """The same with experts, which transformers then computes in one of several ways."""
+
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        """True: transformers looks for experts in this file, and they are in the inner model's."""
+        return True
+
+
+def empty_model(config: Any, *, tie: bool = False) -> ThinkerLanguageModel:
+    """The language model that a thinker's `text_config` describes, with random weights."""
+    experts = bool(getattr(config, "num_experts", 0))
+    return (ExpertsLanguageModel if experts else ThinkerLanguageModel)(config, tie=tie)
+
+
+def add_at(hidden: torch.Tensor, positions: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+    """Add deepstack features to some positions.
+
+    transformers finds the positions with a mask. A GPU waits for that in every such layer, and a model without weights
+    can't do it.
+
+    Args:
+        hidden: `[B, S, H]`.
+        positions: int64 `[V]`, counted over the whole batch: `row * S + position`.
+        added: `[V, H]`.
+    """
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    return flat.index_add(0, positions, added.to(flat)).view_as(hidden)
 
 
 def inner_class(config: Any) -> type[PreTrainedModel]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -28,7 +27,10 @@ from avem.train.model.quantise import is_four_bit
 from avem.train.model.saving import UNKNOWN_LICENCE
 from avem.train.prefix.attention import use_prefix_tree_attention
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from avem.train.families.qwen_omni.language_model import ThinkerLanguageModel
 
 SECONDS_PER_CHUNK = 2.0
 """Of Qwen2.5-Omni's processor, where the configuration states none."""
@@ -46,7 +48,9 @@ class QwenOmniModel(FamilyModel):
         CheckpointError: Tokenizer, template and configuration do not belong together.
     """
 
-    def __init__(self, language_model: Any, tokenizer: Any, folder: OmniFolder) -> None:
+    def __init__(
+        self, language_model: ThinkerLanguageModel, tokenizer: PreTrainedTokenizerBase, folder: OmniFolder
+    ) -> None:
         super().__init__(language_model, tokenizer)
         self.folder = folder
         self.layout_name: Layout = "separate"
@@ -149,23 +153,23 @@ class QwenOmniModel(FamilyModel):
         return [self._embedding(group[name], side) for group in groups]
 
     def extra_inputs(self, rows: Sequence[Sequence[int]], media: MediaTokens, length: int) -> dict[str, Any]:
-        """Qwen3-Omni's deepstack: which positions are video, and what is added there after the first layers."""
+        """Qwen3-Omni's deepstack: where video is, and what is added there after the first layers; see `add_at`."""
         if not self.levels:
             return {}
-        mask = torch.zeros(len(rows), length, dtype=torch.bool)
+        positions: list[torch.Tensor] = []
         found: list[torch.Tensor] = []
         for number, row in enumerate(rows):
-            position = length - sum(media.size_of(atom) for atom in row)
+            start = (number + 1) * length - sum(media.size_of(atom) for atom in row)
             for atom in row:
                 size = media.size_of(atom)
                 if atom < 0 and media.piece_of(atom)[0] == "video":
-                    mask[number, position : position + size] = True
+                    positions.append(torch.arange(start, start + size))
                     found.append(cast("torch.Tensor", media.extra(atom, "deepstack")))
-                position += size
+                start += size
         if not found:
             return {}
         levels = torch.cat(found, 1)  # [levels, visual positions, H], row after row
-        return {"visual_pos_masks": mask.to(self.device), "deepstack_visual_embeds": list(levels)}
+        return {"visual_pos_masks": torch.cat(positions).to(self.device), "deepstack_visual_embeds": list(levels)}
 
     def lora_targets(self) -> dict[str, Any]:
         """All linear layers of the language model but the output, experts included."""

@@ -11,8 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration, Qwen3OmniMoeThinkerForConditionalGeneration
+from typer.testing import CliRunner
 
-from avem.errors import AvemError
+from avem.cli import app
+from avem.errors import AvemError, SettingError
 from avem.train import load_model
 from avem.train.checkpoints.merge import MergeOptions, merge_model
 from avem.train.families.qwen_omni.model import QwenOmniModel
@@ -163,3 +165,25 @@ def test_an_adapter_of_another_shape_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "merged").exists()
     with pytest.raises(AvemError, match="does not fit its base"):
         load_model(tmp_path / "run")
+
+
+def test_the_merge_command_writes_the_released_layout_and_refuses_others(tmp_path: Path) -> None:
+    """Twice to one folder: a checkpoint that avem wrote is replaced. A folder of the user's is kept."""
+    folder = save_checkpoint(thinker("qwen2_5_omni"), tmp_path / "base")
+    trained(folder, tmp_path / "run")
+    commands = CliRunner()
+    for _ in range(2):
+        result = commands.invoke(app, ["models", "merge", str(tmp_path / "run"), str(tmp_path / "merged")])
+        assert result.exit_code == 0, result.output
+    card = (tmp_path / "merged" / "README.md").read_text()
+    assert '"seed": 1' in card
+    assert str(tmp_path) not in card
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    result = commands.invoke(app, ["models", "merge", str(tmp_path / "run"), str(tmp_path / "mine")])
+    assert isinstance(result.exception, SettingError)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    with pytest.raises(AvemError, match="AVERE's layout can't hold a model of this family"):
+        merge_model(tmp_path / "run", tmp_path / "avere", MergeOptions(layout="avere"))
+    with pytest.raises(AvemError):  # the base itself is never replaced
+        merge_model(tmp_path / "run", folder)

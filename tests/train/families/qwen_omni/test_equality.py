@@ -12,6 +12,8 @@ from transformers.models.qwen2_5_omni import modeling_qwen2_5_omni
 from transformers.models.qwen3_omni_moe import modeling_qwen3_omni_moe
 
 from avem.train import load_model
+from avem.train.families.qwen_omni.experts import outline
+from avem.train.families.qwen_omni.language_model import add_at
 from avem.train.families.qwen_omni.model import QwenOmniModel
 from avem.train.model.sequences import ScoredSequence
 from tests.train.families.qwen_omni.qwen_omni_kit import FAMILIES, IDS, Clip, clip, save_checkpoint, thinker
@@ -211,3 +213,26 @@ def test_gradients_are_those_of_transformers_thinker(bases: dict[str, tuple[Any,
     for name, one, other in zip(names, grads, expected, strict=True):
         assert float(other.abs().max()) > 0, name
         assert float((one - other).abs().max()) < 1e-9, name
+
+
+def test_deepstack_is_added_where_a_mask_would_add_it() -> None:
+    """Two rows, the first with padding before it."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(2, 5, 3, generator=generator)
+    added = torch.randn(4, 3, generator=generator)
+    mask = torch.tensor([[False, False, True, True, False], [False, True, True, False, False]])
+    expected = hidden.clone()
+    expected[mask] += added
+    assert torch.equal(add_at(hidden, mask.flatten().nonzero()[:, 0], added), expected)
+
+
+@torch.no_grad()
+def test_outlined_experts_have_the_shapes_of_real_ones(bases: dict[str, tuple[Any, Path]]) -> None:
+    layer = loaded(bases["qwen3_omni"][1]).language_model.model.layers[0].mlp.experts
+    hidden = torch.randn(7, 48, dtype=torch.float64)
+    chosen, weights = torch.randint(0, 4, (7, 2)), torch.rand(7, 2, dtype=torch.float64)
+    real, outlined = layer(hidden, chosen, weights), outline(layer, hidden, chosen, weights)
+    assert (outlined.shape, outlined.dtype) == (real.shape, real.dtype)
+    alike = torch.zeros_like(chosen)  # everything to the first expert: then the values agree too
+    difference = layer(hidden, alike, weights) - outline(layer, hidden, alike, weights)
+    assert float(difference.abs().max()) < 1e-12

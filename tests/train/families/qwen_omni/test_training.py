@@ -9,8 +9,10 @@ from typing import Any, cast
 import peft
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from avem.cache import ClipRecord, Companion, FeatureStore, RowDetails, StoreWriter, StreamSpec
+from avem.cli import app
 from avem.errors import FingerprintError, SettingError
 from avem.files import write_json_lines
 from avem.hub.omni import OmniFolder
@@ -205,3 +207,16 @@ def test_a_run_keeps_the_layout_that_it_was_trained_with(world: tuple[Any, Path]
     wrong = settings(root, "no-run", prompt_format="vicuna_v1")
     with pytest.raises(SettingError, match="choose one of separate, audio_in_video"):
         train_preferences(PreferenceConfig(prefs=root / "prefs.jsonl", **wrong))
+
+
+def test_a_dry_run_counts_memory_and_logps_scores_the_constants(world: tuple[Any, Path]) -> None:
+    """Of Qwen3-Omni too, whose experts and deepstack depend on values that a model without weights has none of."""
+    _, root = world
+    common = ["--model", str(root / "base"), "--cache", str(root / "store"), "--prefs", str(root / "prefs.jsonl")]
+    commands = CliRunner()
+    train = ["train", *common, "--out", str(root / "dry"), "--dry-run", "--set", "device=cpu"]
+    dry = commands.invoke(app, train, catch_exceptions=False)
+    assert "activations" in dry.output
+    assert not (root / "dry").exists()
+    scored = commands.invoke(app, ["cache", "logps", *common, "--set", "device=cpu"], catch_exceptions=False)
+    assert "constant scores" in scored.output
