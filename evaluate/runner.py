@@ -158,7 +158,10 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
     """Bench one model: open it as a predictor, find the questions' clips, and answer."""
     from avem.cache import FeatureStore
 
-    media_model = open_media_model(path, options.endpoint, options.device, options.precision, options.system)
+    store_path = options.cache if options.media_root is None else None
+    media_model = open_media_model(
+        path, options.endpoint, options.device, options.precision, options.system, cache=store_path
+    )
     generate, seed = options.generate, options.seed
     predictor: Predictor
     if media_model is not None:

@@ -19,6 +19,7 @@ from avem.evaluate.emorealm.results import BenchResult
 from avem.evaluate.emorealm.statistics import compare
 from avem.evaluate.emorealm.subtasks import subtask_note
 from avem.evaluate.sheets import csv_text, latex_table, markdown_table
+from avem.starts import released_tuned
 from avem.text.escaping import one_line
 
 AVERAGE = "average"
@@ -248,8 +249,16 @@ def _detection(result: BenchResult, task: str) -> Mapping[str, float | None]:
 
 def notes(results: Sequence[BenchResult]) -> list[str]:
     """What a reader of the table has to know: how each model was scored, and which columns are missing and why."""
-    said = [f"{result.name}: {METHOD_NOTES[result.method]}" for result in results]
-    return [*said, *filter(None, [subtask_note(results[0].questions)])]
+    return [*map(method_note, results), *filter(None, [subtask_note(results[0].questions)])]
+
+
+def method_note(result: BenchResult) -> str:
+    """How a model was scored, and whether it is a released model that is tuned already."""
+    tuned = released_tuned(result.name)
+    also = (
+        f" It is already tuned with {tuned.method}: compare it with the paper's row + {tuned.method}." if tuned else ""
+    )
+    return f"{result.name}: {METHOD_NOTES[result.method]}{also}"
 
 
 METHOD_NOTES = {

@@ -14,7 +14,7 @@ from avem.evaluate.emorealm.metrics import group_by_task
 from avem.evaluate.emorealm.questions import task_name
 from avem.evaluate.emorealm.results import BenchResult, read_result
 from avem.evaluate.emorealm.subtasks import subtask_note
-from avem.evaluate.emorealm.summary import AVERAGE, METHOD_NOTES, METRIC_NAMES, SummaryRow, summarise
+from avem.evaluate.emorealm.summary import AVERAGE, METRIC_NAMES, SummaryRow, method_note, summarise
 from avem.evaluate.page import page_environment, signed
 from avem.evaluate.paper import COLUMNS, MEASURED, TABLE_13
 from avem.evaluate.report.cards import make_cards
@@ -99,7 +99,7 @@ def write_report(
             absent=[item for item in read[0].items if item.absent],
             paper=TABLE_13 if paper and read[0].benchmark == "emorealm" else (),
             measured=MEASURED,
-            method_notes=[f"{result.name}: {METHOD_NOTES[result.method]}" for result in read],
+            method_notes=[method_note(result) for result in read],
             subtask_note=subtask_note(read[0].questions),
             released=RELEASED,
             ours=_beside_paper(read, rows),

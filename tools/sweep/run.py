@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from avem.guards.ownership import opened
 from avem.guards.secrets import mask
 from avem.records import Question
 from avem.sealed.files import read_sealed, write_sealed
+from avem.starts import default_model
 from avem.tools.sweep.grid import Grid
 from avem.tools.sweep.measures import BENCHED, bench_measures, training_measures
 from avem.tools.sweep.pool import do_all
@@ -41,7 +42,7 @@ class SweepOptions:
 
     cache: Path = Path("./cache")
     prefs: Path = Path("./preferences.jsonl")
-    model: str = "chaubeyG/AVERE-7B"
+    model: str = field(default_factory=default_model)
     """What every run starts from; with `{seed}` in it, each seed has a model of its own."""
     out: Path = Path("./sweep")
     """Runs and results; a sweep resumes with what is there."""
