@@ -10,10 +10,12 @@ import typer
 from avem import __version__
 from avem.commands.bench import bench_app
 from avem.commands.cache import cache_app
+from avem.commands.data.emorealm import emorealm_app
+from avem.commands.data.prefs import prefs_app
+from avem.commands.data.survey import study_app
 from avem.commands.demo import demo_app
 from avem.commands.extract import extract
 from avem.commands.models import models_app
-from avem.commands.prefs import emorealm_app, prefs_app
 from avem.commands.probe import probe_app
 from avem.commands.proof import proof_app
 from avem.commands.report import report
@@ -43,6 +45,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(demo_app, name="demo")
 app.add_typer(prefs_app, name="prefs")
 app.add_typer(emorealm_app, name="emorealm")
+app.add_typer(study_app, name="study")
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells count it."""

@@ -17,6 +17,7 @@ from avem.cache.info import StoreInfo, store_info
 from avem.cache.negatives.mine import MiningReport, ensure_negatives, mine_negatives
 from avem.cache.negatives.mutual import match_all, match_mutual
 from avem.cache.records import ClipRecord, DamagedFile, DamagedRow, RowDetails, Shard
+from avem.cache.remote import writing as _writing  # noqa: F401  by which StoreWriter opens URLs
 from avem.cache.scores import ScoreCache
 from avem.cache.spec import Companion, StreamSpec
 from avem.cache.store import FeatureStore

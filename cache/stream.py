@@ -134,8 +134,12 @@ class StreamWriter:
             raise StoreError(f"The store {self.path} can't be written: {disk_reason(error)}.") from error
         finally:
             self._locks.release(shard.index)
-        fold_when_many(self.path, self.spec.kind)
+        self._fold()
         return committed
+
+    def _fold(self) -> None:
+        """Fold the ledger where it has many records; called without holding the store."""
+        fold_when_many(self.path, self.column)
 
     def _check(self, shard: Shard, features: int, pooled: int, details: Sequence[RowDetails]) -> None:
         rows, size = list(shard.rows), self.spec.rows_per_shard

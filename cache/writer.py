@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from avem.cache.decoders import as_stored, with_decoder
 from avem.cache.disk import layout, parts
 from avem.cache.disk.arrays import spec_attributes, spec_from_metadata, stream_arrays
 from avem.cache.disk.folding import fold_ledger
-from avem.cache.disk.location import Location
+from avem.cache.disk.location import Location, as_url, is_url
 from avem.cache.disk.locks import store_lock
 from avem.cache.disk.manifest import is_stream_column, new_rows
 from avem.cache.disk.manifest_edit import Cells, DecodedAgain, ManifestEditor
@@ -27,6 +28,7 @@ from avem.cache.entering import fresh_clips, known_clips, refuse_foreign, replac
 from avem.cache.negatives.staleness import date_negatives, labels_digest
 from avem.cache.records import PENDING, ClipRecord, StreamSpec
 from avem.cache.relabel import CELLS, corrected_cells, corrections
+from avem.cache.remote.mirror import mirror_at
 from avem.cache.stream import StreamWriter
 from avem.errors import FingerprintError, StoreError, UnknownClipError
 from avem.guards.disk import disk_reason
@@ -35,6 +37,9 @@ from avem.records import Clip
 
 class StoreWriter:
     """Adds clips and streams to a store; made by `open`. Several writers may work on one store at once."""
+
+    open_remote: ClassVar[Callable[[str], StoreWriter]]
+    """Opens a store behind a URL; `avem.cache.remote.writing` sets it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -45,14 +50,23 @@ class StoreWriter:
         """Open a store to add to it, or make one where nothing is yet.
 
         Args:
-            path: The store's folder on this machine; its parents are made too.
+            path: The store's folder on this machine, whose parents are made too; or an `s3://` URL.
 
         Raises:
-            StoreError: The folder holds something else, the store is of a newer format, or it can't be written.
+            StoreError: There is something else, the store is of a newer format, or it can't be written.
         """
+        if is_url(path):
+            return cls.open_remote(as_url(path))
         path = Path(path).expanduser()
-        if "://" in str(path) or ":/" in str(path):
-            raise StoreError(f"{path} is a URL; stores are written on a local disk and copied from there.")
+        if (mirror := mirror_at(path)) is not None:
+            return cls.open_remote(mirror.url)
+        cls.make(path)
+        cls.check_format(path)
+        return cls(path)
+
+    @staticmethod
+    def make(path: Path) -> None:
+        """Make a store on this machine, unless there is one; raises as `open`."""
         if not (path / layout.METADATA).is_file():
             refuse_foreign(path)
             avem = {"format_version": layout.FORMAT_VERSION, "roots": {}, "streams": {}}
@@ -63,8 +77,14 @@ class StoreWriter:
                         layout.write_root(path, layout.group_metadata(attributes))
             except OSError as error:
                 raise StoreError(f"A feature store can't be made at {path}: {disk_reason(error)}.") from error
+
+    @staticmethod
+    def check_format(path: Path) -> None:
+        """Refuse a store on this machine that this avem can't write; raises as `open`."""
         layout.store_attributes(layout.read_metadata(path), str(path))
-        return cls(path)
+
+    def settle(self) -> None:
+        """Wait until it is known which of the other writers have died: locks tell at once, claims in a bucket later."""
 
     @property
     def clips(self) -> pa.Table:
@@ -248,7 +268,8 @@ class StoreWriter:
             for name in filter(is_stream_column, manifest.view.names):
                 cells[name] = pa.array([PENDING if name.endswith("_status") else None] * len(rows), pa.string())
             change = Cells(rows, cells)
-            ids = change.apply(manifest.view.table(fresh.column_names), 0)[0]["clip_id"] if len(rows) else None
+            renamed = Cells(rows, {"clip_id": cells["clip_id"]})
+            ids = renamed.apply(manifest.view.table(["clip_id"]), 0)[0]["clip_id"] if len(rows) else None
             if ids is not None and pc.count_distinct(ids).as_py() < len(ids):
                 raise StoreError(f"Two rows of {self.path} would hold one clip; restore its clips.parquet from a copy.")
             manifest.change(change, mended=rows.tolist())

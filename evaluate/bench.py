@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avem.cache.windows import whole_id
 from avem.errors import SettingError
 from avem.evaluate.bootstrap import RESAMPLES
+from avem.evaluate.emorealm.orders import (
+    in_file_order,
+    letter_in_file,
+    mean_logprobs,
+    reordered,
+    rotations,
+)
 from avem.evaluate.emorealm.parse import parse_reply, parse_text
 from avem.evaluate.emorealm.questions import check_questions
 from avem.evaluate.emorealm.results import METHODS, BenchResult, Item, score_items
 from avem.evaluate.predict.clips import ResolvedClips, WindowRows, resolve_clips, single_positions
 from avem.evaluate.predict.feature_model import FeaturePredictor
 from avem.evaluate.predict.log import AnswerLog, kept_or_temporary
-from avem.evaluate.predict.pooling import POOLING, PooledAnswer, pool
+from avem.evaluate.predict.pooling import POOLING, PooledAnswer, pool, pool_answers
 from avem.evaluate.predict.predictions import predict_all
 from avem.evaluate.predict.predictor import Answer, Predictor
 from avem.guards.special_tokens import refuse_special, special_tokens
@@ -43,6 +52,7 @@ def bench_emorealm(
     limit: int | None = None,
     generate: bool = True,
     text_only: bool = True,
+    permute: bool = False,
     max_new_tokens: int | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -64,6 +74,7 @@ def bench_emorealm(
         limit: Largest number of questions of each task, from the start of the file.
         generate: Whether to generate replies.
         text_only: Whether to score the options without media too.
+        permute: Whether to ask every question in each rotation of its options, and average; for `letters`.
         max_new_tokens: Longest reply in tokens; None for 8 with letters and 32 with texts.
         resamples: Bootstrap resamples for the intervals.
         seed: Seed of the bootstrap.
@@ -80,7 +91,9 @@ def bench_emorealm(
     predictor = FeaturePredictor(model.eval(), store, style, max_new_tokens or longest_reply(style))
     clips = resolve_clips(store.clips, chosen).with_media(predictor.has_media)
     methods = chosen_methods(generate=generate, text_only=text_only)
-    return bench_questions(predictor, chosen, clips, methods, out_dir, name=name, resamples=resamples, seed=seed)
+    return bench_questions(
+        predictor, chosen, clips, methods, out_dir, name=name, permute=permute, resamples=resamples, seed=seed
+    )
 
 
 def bench_questions(
@@ -91,6 +104,8 @@ def bench_questions(
     out_dir: Path | None = None,
     *,
     name: str = "model",
+    permute: bool = False,
+    headline: str = "",
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> BenchResult:
@@ -103,17 +118,27 @@ def bench_questions(
         methods: Some of `avem.evaluate.emorealm.results.METHODS`; those that `predictor` does not support are left out.
         out_dir: Where `answers.jsonl` and `result.json` go; None keeps nothing.
         name: Short name of the model for tables.
+        permute: Whether to ask every question in each rotation of its options, and average.
+        headline: The method that headline numbers come from, see `BenchResult.headline`.
         resamples: Bootstrap resamples for the intervals.
         seed: Seed of the bootstrap.
 
     Raises:
+        SettingError: `permute` with a style that shows no options, or no answers of the headline's method.
         PromptError: A question or an option holds a special token; the message names it.
     """
+    check_permute(permute, predictor.style)
     refuse_special(questions, special_of(predictor))
+    shown = {question.id: _orders(question, permute) for question in questions}
+    asked = [variant for variants in shown.values() for variant in variants]
+    where = {each.id: clips.positions[name] for name, own in shown.items() if name in clips.positions for each in own}
     with kept_or_temporary(out_dir) as folder:
         with AnswerLog(folder / "answers.jsonl") as log:
-            answers = predict_all(predictor, questions, clips.positions, methods, log, name)
-        items = [_item(question, answers[question.id], predictor, clips) for question in questions]
+            answers = predict_all(predictor, asked, where, methods, log, name)
+        items = [
+            _item(question, [answers[variant.id] for variant in shown[question.id]], predictor, clips)
+            for question in questions
+        ]
         pooled = sum(bool(item.windows) for item in items)
         result = score_items(
             items,
@@ -123,9 +148,19 @@ def bench_questions(
             style=predictor.style,
             **predictor.about(),
             pooling={"questions": pooled, **POOLING} if pooled else {},
-        )
+        ).with_headline(headline)
         result.write(folder / "result.json")
     return result
+
+
+def check_permute(permute: bool, style: str) -> None:
+    """Refuse other orders of options where no options are shown.
+
+    Raises:
+        SettingError: `permute` with the style `cloze`.
+    """
+    if permute and style != "letters":
+        raise SettingError("--permute has no effect with --style cloze, which shows no options; leave one of them out.")
 
 
 def special_of(predictor: Predictor) -> frozenset[str]:
@@ -168,13 +203,31 @@ def select_questions(questions: Sequence[Question], tasks: Sequence[str], limit:
     return chosen
 
 
+def _orders(question: Question, permute: bool) -> list[Question]:
+    """The question as the file has it and, with `permute`, in the other rotations of its options."""
+    others = rotations(len(question.choices))[1:] if permute else []
+    return [
+        question,
+        *(replace(reordered(question, order), id=f"{question.id}~{n}") for n, order in enumerate(others, start=1)),
+    ]
+
+
 def _item(
-    question: Question, answers: Mapping[str, Sequence[Answer]], predictor: Predictor, clips: ResolvedClips
+    question: Question,
+    answers: Sequence[Mapping[str, Sequence[Answer]]],
+    predictor: Predictor,
+    clips: ResolvedClips,
 ) -> Item:
-    """Everything known about one question; `answers` maps methods to the answer for each window."""
+    """Everything known about one question; `answers` maps methods to the answer for each window, order by order."""
     read = parse_text if predictor.style == "cloze" else parse_reply
-    found = {method: pool(each, lambda reply: read(reply, question)) for method, each in answers.items()}
-    likelihood, generation, text_only = (found.get(method, PooledAnswer()) for method in METHODS)
+    shown = [question, *_orders(question, True)[1:]][: len(answers)]
+    found = [
+        {method: pool(each, partial(_read_as, read, as_shown)) for method, each in own.items()}
+        for as_shown, own in zip(shown, answers, strict=True)
+    ]
+    likelihood, generation, text_only = (
+        _over_orders(question, [own.get(method, PooledAnswer()) for own in found]) for method in METHODS
+    )
     position = clips.positions.get(question.id)
     clip_id, clip_path = (None, "") if position is None else predictor.clip(single_positions(position)[0])
     windows: tuple[str, ...] = ()
@@ -183,7 +236,8 @@ def _item(
     absent = ""
     if position is None:
         absent = clips.absent.get(question.id, "its clip has neither video nor audio in the store")
-    failed = "; ".join(dict.fromkeys(answer.failed for answer in found.values() if answer.failed))
+    everywhere = [method for method in found[0] if all(own[method].failed for own in found)]
+    failed = "; ".join(dict.fromkeys(own[method].failed for method in everywhere for own in found))
     return Item(
         question,
         clip_id=clip_id,
@@ -194,4 +248,34 @@ def _item(
         reply_letter=generation.answer,
         text_logprobs=text_only.logprobs,
         windows=windows,
+        orders=_logprobs_by_order(found) if len(found) > 1 else (),
     )
+
+
+def _read_as(read: Callable[[str, Question], str | None], as_shown: Question, reply: str) -> str | None:
+    return read(reply, as_shown)
+
+
+def _over_orders(question: Question, found: Sequence[PooledAnswer[str]]) -> PooledAnswer[str]:
+    """One answer from those in each order of the options: mean log-probabilities, and the option named most often."""
+    if len(found) == 1:
+        return found[0]
+    orders = rotations(len(question.choices))
+    scored = [
+        in_file_order(answer.logprobs, order)
+        for answer, order in zip(found, orders, strict=True)
+        if answer.logprobs is not None
+    ]
+    named = [letter_in_file(answer.answer, order, question) for answer, order in zip(found, orders, strict=True)]
+    chosen = pool_answers(named)
+    return PooledAnswer(
+        logprobs=tuple(mean_logprobs(scored)) if len(scored) == len(orders) else None,
+        reply=found[named.index(chosen)].reply,
+        answer=chosen,
+    )
+
+
+def _logprobs_by_order(found: Sequence[Mapping[str, PooledAnswer[str]]]) -> tuple[tuple[float, ...], ...]:
+    """Log-probabilities of the options as they were shown, order by order; empty where options were not scored."""
+    values = [own.get("likelihood", PooledAnswer()).logprobs for own in found]
+    return tuple(value for value in values if value is not None)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avem.errors import SettingError
-from avem.evaluate.bench import bench_questions, chosen_methods, longest_reply, select_questions
+from avem.evaluate.bench import bench_questions, check_permute, chosen_methods, longest_reply, select_questions
 from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.contrast import ContrastOptions, ContrastPredictor
 from avem.evaluate.emorealm.parse import parse_reply
@@ -19,6 +19,7 @@ from avem.evaluate.emorealm.questions import read_questions
 from avem.evaluate.emorealm.reference import is_right
 from avem.evaluate.emorealm.results import BenchResult, Item, read_result, score_items
 from avem.evaluate.emorealm.scoring import score
+from avem.evaluate.emorealm.subtasks import read_subtasks, with_subtasks
 from avem.evaluate.predict.answers import read_answers
 from avem.evaluate.predict.clips import resolve_clips
 from avem.evaluate.predict.feature_model import FeaturePredictor
@@ -51,6 +52,16 @@ class BenchOptions:
     """Models, or folders of earlier results; the first is what the others are compared with."""
     answers: Path | None = None
     """Given answers to score, instead of a model."""
+    subtasks: Path | None = None
+    """Side file with the subtasks of stress questions, see `avem.evaluate.emorealm.subtasks.read_subtasks`."""
+    headline: str = ""
+    """Method that headline numbers come from, `likelihood` or `generation`; empty: likelihood where it was run."""
+    system: str | None = None
+    """System message of models that are shown media files; None for the one of the vendor's example."""
+    instruction: bool = False
+    """Ask such models for the letter alone; the paper does not."""
+    permute: bool = False
+    """Ask every question in each rotation of its options, and average."""
     style: str = "letters"
     tasks: tuple[str, ...] = ()
     limit: int | None = None
@@ -80,16 +91,21 @@ def run_emorealm(options: BenchOptions) -> list[BenchResult]:
     """
     if options.contrastive:
         _check_contrastive(options)
-    reads = [options.questions, options.cache, options.answers, *filterfalse(is_result, options.models)]
+    if options.permute:
+        _check_permute(options)
+    labels = read_subtasks(options.subtasks) if options.subtasks else {}
+    fresh = list(filterfalse(is_result, options.models))
+    reads = [options.questions, options.cache, options.answers, options.subtasks, *fresh]
     named = list(zip(short_names(options.models), options.models, strict=True))
     with ExitStack() as stack:
         stack.enter_context(opened(options.out, BENCH, reads=reads, roots=[options.media_root], alone=False))
         for name, model in named:
             if not is_result(model):
                 stack.enter_context(owned(options.out / name))
-        questions = read_questions(options.questions)
+        questions = with_subtasks(read_questions(options.questions), labels)
         results = [
-            read_result(model) if is_result(model) else _bench(model, name, questions, options) for name, model in named
+            _earlier(model, labels, options) if is_result(model) else _bench(model, name, questions, options)
+            for name, model in named
         ]
         if options.answers is not None:
             chosen = select_questions(questions, options.tasks, options.limit)
@@ -102,6 +118,23 @@ def run_emorealm(options: BenchOptions) -> list[BenchResult]:
         page, resamples, seed = options.out / "report.html", options.resamples, options.seed
         write_report(page, results, runs, options.media_root, resamples=resamples, seed=seed)
     return results
+
+
+def _earlier(path: str, labels: Mapping[str, str], options: BenchOptions) -> BenchResult:
+    """The result of an earlier bench, with this one's headline and subtasks."""
+    result = read_result(path)
+    return (result.with_subtasks(labels) if labels else result).with_headline(options.headline)
+
+
+def _check_permute(options: BenchOptions) -> None:
+    """Refuse other orders of options where nothing would be asked in them.
+
+    Raises:
+        SettingError: Only answers or earlier results are given, or the style shows no options.
+    """
+    check_permute(options.permute, options.style)
+    if not options.models or all(map(is_result, options.models)):
+        raise SettingError("--permute has no effect: no model is run. Leave it out, or give a model with --model.")
 
 
 def _check_contrastive(options: BenchOptions) -> None:
@@ -125,7 +158,10 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
     """Bench one model: open it as a predictor, find the questions' clips, and answer."""
     from avem.cache import FeatureStore
 
-    media_model = open_media_model(path, options.endpoint, options.device, options.precision)
+    store_path = options.cache if options.media_root is None else None
+    media_model = open_media_model(
+        path, options.endpoint, options.device, options.precision, options.system, cache=store_path
+    )
     generate, seed = options.generate, options.seed
     predictor: Predictor
     if media_model is not None:
@@ -133,7 +169,14 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
             raise SettingError(f"--contrastive needs a model that reads features, and {path} is shown media files.")
         chosen = select_questions(questions, options.tasks, options.limit)
         files = find_files(options.media_root, options.cache)
-        predictor = MediaPredictor(media_model, files.names, options.style, roots=files.roots, source=files.source)
+        predictor = MediaPredictor(
+            media_model,
+            files.names,
+            options.style,
+            roots=files.roots,
+            source=files.source,
+            instruction=options.instruction,
+        )
         clips = files.resolve(chosen)
         generate = generate or media_model.methods == ("generation",)
     else:
@@ -149,7 +192,18 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
         clips = resolve_clips(store.clips, chosen).with_media(predictor.has_media)
     methods = chosen_methods(generate=generate, text_only=options.text_only)
     out, resamples = options.out / name, options.resamples
-    return bench_questions(predictor, chosen, clips, methods, out, name=name, resamples=resamples, seed=seed)
+    return bench_questions(
+        predictor,
+        chosen,
+        clips,
+        methods,
+        out,
+        name=name,
+        permute=options.permute,
+        headline=options.headline,
+        resamples=resamples,
+        seed=seed,
+    )
 
 
 def score_answers(path: Path, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
@@ -175,6 +229,7 @@ def score_answers(path: Path, questions: Sequence[Question], options: BenchOptio
     if unknown:
         logger.warning("%d answers match no question (%s, ...).", len(unknown), unknown[0])
     result = score_items(items, resamples=options.resamples, seed=options.seed, name=path.stem, unknown=unknown)
+    result = result.with_headline(options.headline)
     result.write(options.out / file_name(path.stem) / "result.json")
     return result
 

@@ -44,21 +44,28 @@ class Sheet:
     """Cells as shown, as many as the header has."""
     records: tuple[Mapping[str, Any], ...]
     """One flat object a row, at full precision; all with the same fields."""
+    note: str = ""
+    """A sentence below the table, such as why a column is empty."""
 
     def form(self, form: str) -> str:
         """The table as text: one of `FORMS` but `table`."""
         if form == "json":
-            return json.dumps({"title": self.title, "rows": [dict(record) for record in self.records]}, indent=1) + "\n"
+            rows = [dict(record) for record in self.records]
+            note = {"note": self.note} if self.note else {}
+            return json.dumps({"title": self.title, "rows": rows, **note}, indent=1) + "\n"
         if form == "csv":
             return csv_text(self.records)
         writer = markdown_table if form == "markdown" else latex_table
-        return writer(self.header, self.rows)
+        below = f"\n{self.note}\n" if self.note and form == "markdown" else ""
+        return writer(self.header, self.rows) + below
 
     def to_rich(self) -> Table:
         """The table for a terminal, the first column on the left."""
         table = plain_table(
             (), (), title=self.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
         )
+        if self.note:
+            table.caption, table.caption_justify = plain(self.note), "left"
         for number, column in enumerate(self.header):
             table.add_column(plain(column), justify="right" if number else "left")
         for row in self.rows:

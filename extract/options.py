@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avem.cache.disk.layout import LEDGER
+from avem.cache.disk.location import as_url
 from avem.cache.records import KINDS, ClipFailure
 from avem.cache.spec import FEATURE_DTYPES
 from avem.errors import SettingError
@@ -257,18 +258,20 @@ class ExtractReport:
         if self.bytes_free and not self.encoded:
             todo = ", ".join(f"{count} {kind}" for kind, count in self.pending.items())
             size, free = self.bytes_needed / 1e9, self.bytes_free / 1e9
-            plan = f"{self.clips} clips: {todo} to extract into {self.store}, {size:.2f} GB of {free:.1f} GB free."
+            plan = (
+                f"{self.clips} clips: {todo} to extract into {as_url(self.store)}, {size:.2f} GB of {free:.1f} GB free."
+            )
             return [plan, *(line for size in self.sizes.values() for line in size.lines()), *self.notes]
         done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items())
         done = done or ("no features to add" if self.relabelled else "nothing to do")
-        lines = [f"{self.clips} clips in {self.store}: {done}; {len(self.failures)} failed."]
+        lines = [f"{self.clips} clips in {as_url(self.store)}: {done}; {len(self.failures)} failed."]
         if any(self.encoded.values()):
             devices = f" on {self.devices} devices" if self.devices > 1 else ""
             lines.append(
                 f"{t.total:.1f} s ({self.clips_per_s:.1f} clips/s): plan {t.plan:.1f}, load {t.load:.1f}, "
                 f"decode {t.decode:.1f} on {self.workers} workers, encode {t.encode:.1f}{devices}, "
                 f"write {t.write:.1f}, waiting for clips {t.wait:.1f} and for the disk {t.write_wait:.1f}; "
-                f"{self.limiting_stage} limits. Every run's account is in {self.store / LEDGER / RUNS}."
+                f"{self.limiting_stage} limits. Every run's account is in {as_url(self.store / LEDGER / RUNS)}."
             )
         if self.left:
             others = ", ".join(f"{count} {kind}" for kind, count in self.left.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import pyarrow as pa
 
 from avem.cache import ClipRecord, StoreWriter, StreamSpec
 from avem.cache.disk import layout
+from avem.cache.disk.location import as_url, is_url
 from avem.cache.disk.manifest import empty_manifest, statuses
 from avem.cache.negatives.staleness import stale_recipes
 from avem.cache.records import FAILED, ClipFailure
 from avem.cache.relabel import CELLS, corrections
+from avem.cache.remote.mirror import Mirror, mirror_of
 from avem.errors import DataError
 from avem.extract import long_clips, plan
 from avem.extract.datasets import find_reader, read_dataset
@@ -55,9 +58,10 @@ def extract(
     """
     options = options or ExtractOptions()
     start = time.perf_counter()
-    root, store_path = Path(root).expanduser(), Path(store_path).expanduser()
+    root, mirror = Path(root).expanduser(), _mirror(store_path)
+    store_path = Path(store_path).expanduser() if mirror is None else mirror.folder
     given, clips = clips is not None, read_dataset(root, options.dataset)[: options.limit] if clips is None else clips
-    if not options.dry_run:
+    if not options.dry_run and mirror is None:
         folder_target(store_path, STORE, roots=[root], option="--cache")
     if options.only is not None:
         wanted = long_clips.named(options.only)
@@ -75,7 +79,7 @@ def extract(
     ids = [record.clip_id for record in records]
     if not given:
         _survey(root, clips, known, options, report)
-    work = _Work(root, store_path, options, sources, records, known)
+    work = _Work(root, store_path, options, sources, records, known, None if mirror is None else mirror.url)
     report.pending = {slot: len(pending) for slot, pending in work.pending().items()}
     report.timings.plan = time.perf_counter() - start
     if not any(report.pending.values()) and finished_before(store_path, options, sources):
@@ -94,8 +98,20 @@ def extract(
     report.remarks = long_clips.remark(records, known, root, options)
     report.timings.total = time.perf_counter() - start
     if any(report.encoded.values()):
-        record_run(store_path, options, sources, report)
+        with nullcontext() if mirror is None else mirror.exclusive():
+            record_run(store_path, options, sources, report)
+    if mirror is not None:
+        report.store = Path(mirror.url)
     return report
+
+
+def _mirror(store_path: str | Path) -> Mirror | None:
+    """The local mirror, brought up to date, of a store behind a URL; None for a store on this machine."""
+    if not is_url(store_path):
+        return None
+    mirror = mirror_of(as_url(store_path))
+    mirror.down()
+    return mirror
 
 
 def _survey(root: Path, clips: Sequence[Clip], known: pa.Table, options: ExtractOptions, report: ExtractReport) -> None:
@@ -138,6 +154,8 @@ class _Work:
     sources: Mapping[str, Source]
     records: Sequence[ClipRecord]
     known: pa.Table
+    url: str | None = None
+    """Of a remote store, whose small files `store` mirrors."""
 
     def pending(self) -> dict[str, list[ClipRecord]]:
         """The clips that are missing in each stream, by slot."""
@@ -163,7 +181,8 @@ class _Work:
             report.bytes_needed / 1e9,
             report.bytes_free / 1e9,
         )
-        plan.check_disk(self.store, report.bytes_needed, report.bytes_free)
+        if self.url is None:
+            plan.check_disk(self.store, report.bytes_needed, report.bytes_free)
 
     def described(self) -> dict[str, StreamSpec] | None:
         """The streams from the encoders' configurations alone; None where an encoder has to be loaded for that."""
@@ -198,7 +217,8 @@ def _run(work: _Work, report: ExtractReport) -> None:
         columns = {slot: stream.column for slot, stream in streams.items()}
         if options.retry_failed:
             _mark_failed_pending(writer, rows, columns)
-        engine.fill(Job(root, work.store, options, engine.specs, rows), report)
+        writer.settle()
+        engine.fill(Job(root, work.store, options, engine.specs, rows, work.url), report)
     known = writer.finish()
     left = {slot: len(plan.pending_records(records, known, column, False)) for slot, column in columns.items()}
     report.left = {slot: count for slot, count in left.items() if count}

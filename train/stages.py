@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from avem.errors import SettingError
+from avem.starts import BASE, BASE_ENCODER, LOCAL_BASE, default_model
 from avem.train.settings.config import PreferenceConfig, RunConfig, SupervisedConfig
 from avem.train.settings.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS, preset
 from avem.train.settings.sources import build_config
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from avem.train.packing.epoch import PlanSummary
 
 StageName = Literal["preference", "sft", "projector"]
-
-MODEL = "chaubeyG/AVERE-7B"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,31 @@ def stage_config(
     """
     defaults = STAGES[stage]
     chosen = preset(defaults.presets, preset_name or defaults.preset)
-    base = {"cache": "./cache", "model": MODEL, **defaults.paths, **chosen}
+    base = {"cache": "./cache", "model": default_model(), **defaults.paths, **chosen}
     named = {option: value for option, value in given.items() if value is not None}
     return build_config(defaults.kind, named, preset=base, file=file, overrides=overrides)
+
+
+def check_default_base(cache: Path, model: str) -> None:
+    """Refuse the default base where the store holds another model's features, before the base is downloaded.
+
+    Args:
+        cache: The feature store.
+        model: The model that was resolved; any but `BASE` passes.
+
+    Raises:
+        SettingError: The store has no stream that the base reads.
+    """
+    if model != BASE:
+        return
+    from avem.cache import FeatureStore
+
+    held = FeatureStore.open(cache).streams
+    if not any(name.endswith(f"/{BASE_ENCODER}") for name in held):
+        raise SettingError(
+            f"No --model is given, there is no {LOCAL_BASE}, and {cache} holds {', '.join(held) or 'no features'}, "
+            f"which {BASE} does not read; name the model with --model, or run `avem extract CLIPS --for {BASE}`."
+        )
 
 
 def run_stage(config: RunConfig) -> Path:

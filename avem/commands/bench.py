@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from avem.commands.bench_tables import groups, sets
 from avem.commands.emer import emer
 from avem.commands.options import (
     DEFAULT_MODEL,
@@ -22,6 +24,7 @@ from avem.commands.options import (
     Parallel,
     Precision,
     QuestionsOption,
+    ReadCacheOption,
     Retries,
     Sound,
     StorePath,
@@ -39,10 +42,29 @@ from avem.guards.inputs import need_file, need_path
 from avem.text.terminal import show
 from avem.train.settings.config import DIFFUSION_STEP, DIFFUSION_STEPS
 
+SubtasksOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--subtasks",
+        help="Subtasks of the stress questions, as `avem emorealm subtasks` writes them.",
+        show_default=NONE,
+    ),
+]
+
+
+class Headline(StrEnum):
+    """How headline numbers are measured."""
+
+    LIKELIHOOD = "likelihood"
+    GENERATION = "generation"
+
+
 bench_app = typer.Typer(no_args_is_help=True, help="Evaluate a model on a benchmark.")
 
 
 bench_app.command()(emer)
+bench_app.command()(groups)
+bench_app.command()(sets)
 for _dataset, _title in (("dfew", "DFEW"), ("ravdess", "RAVDESS"), ("mer2023", "MER2023"), ("crema-d", "CREMA-D")):
     bench_app.command(_dataset)(recognition_command(_dataset, _title))
 
@@ -65,6 +87,7 @@ def emorealm(
     ] = None,
     questions: QuestionsOption = Path("./emorealm_v1.json"),
     cache: StorePath = Path("./cache"),
+    read_cache: ReadCacheOption = None,
     answers: Annotated[
         Path | None,
         typer.Option(
@@ -79,6 +102,30 @@ def emorealm(
     ] = None,
     generate: GenerateOption = True,
     text_only: Annotated[bool, typer.Option(help="Also ask every question without media.")] = True,
+    headline: Annotated[
+        Headline | None,
+        typer.Option(
+            help="Method of the headline numbers: the likeliest option, or the written answer, as in the paper.",
+            show_default="likelihood where it was run",
+        ),
+    ] = None,
+    permute: Annotated[
+        bool,
+        typer.Option("--permute", help="Ask every question in each rotation of its options, and average."),
+    ] = False,
+    subtasks: SubtasksOption = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            help="System message of models that read media files.", show_default="that of the vendor's example"
+        ),
+    ] = None,
+    instruction: Annotated[
+        bool,
+        typer.Option(
+            "--instruction", help="Ask models that read media files for the letter alone; the paper does not."
+        ),
+    ] = False,
     reference_scoring: Annotated[
         bool,
         typer.Option(
@@ -119,8 +166,9 @@ def emorealm(
     models = (*(compare or ()), *(() if answers and not model else chosen_models([model] if model else None, endpoint)))
     need_file(questions, "--questions", "benchmark file")
     need_path(answers, "--answers", "answers")
+    need_file(subtasks, "--subtasks", "file of subtasks")
     need_path(media, "--media", "folder of clips")
-    check_bench(models, cache, out, reads=(questions, answers), media=media, endpoint=endpoint)
+    check_bench(models, cache, out, reads=(questions, answers, subtasks), media=media, endpoint=endpoint)
 
     from avem.commands.tables import show_differences, show_results
     from avem.evaluate.runner import BenchOptions, run_emorealm
@@ -130,6 +178,11 @@ def emorealm(
         cache=cache,
         models=models,
         answers=answers,
+        subtasks=subtasks,
+        headline=headline.value if headline else "",
+        permute=permute,
+        system=system,
+        instruction=instruction,
         style=style.value,
         tasks=tuple(tasks.split(",") if tasks else ()),
         limit=limit,

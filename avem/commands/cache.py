@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avem.commands.cache_copy import pull, push
 from avem.commands.cache_list import list_clips
 from avem.commands.logps import logps
 from avem.commands.negatives import negatives
-from avem.commands.options import ALL, NONE, Device, StorePath
+from avem.commands.options import ALL, NONE, Device, ReadCacheOption, StorePath
 from avem.errors import PartialFailure, SettingError, StoreError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 from avem.guards.inputs import need_file, need_path, need_store
@@ -20,14 +19,13 @@ from avem.guards.outputs import folder_target
 from avem.text.terminal import show
 
 if TYPE_CHECKING:
+    from avem.cache.remote.transfer import TransferReport
     from avem.extract import ExtractOptions
 
 cache_app = typer.Typer(no_args_is_help=True, help="Inspect, check and repair a feature store, and mine negatives.")
 cache_app.command()(logps)
 cache_app.command()(negatives)
 cache_app.command("list")(list_clips)
-cache_app.command()(push)
-cache_app.command()(pull)
 
 
 @cache_app.command()
@@ -175,7 +173,9 @@ def upgrade(cache: StorePath = Path("./cache")) -> None:
 
 @cache_app.command()
 def export(
-    folder: Annotated[Path, typer.Argument(help="Folder for the HDF5 files.")], cache: StorePath = Path("./cache")
+    folder: Annotated[Path, typer.Argument(help="Folder for the HDF5 files.")],
+    cache: StorePath = Path("./cache"),
+    read_cache: ReadCacheOption = None,
 ) -> None:
     """Export the store as HDF5, one file per stream."""
     need_store(cache)
@@ -266,3 +266,47 @@ def _stream_folders(given: list[str]) -> dict[str, Path]:
             raise SettingError(f"--stream names {name} twice; give one folder for each stream.")
         folders[name] = Path(folder)
     return folders
+
+
+@cache_app.command()
+def push(
+    store: Annotated[Path, typer.Argument(help="The feature store.")],
+    url: Annotated[str, typer.Argument(help="Where to, such as s3://bucket/cache.")],
+) -> None:
+    """Copy a store to a URL.
+
+    Copies only what differs. Run the same command again to resume a copy that was stopped.
+    """
+    need_store(store)
+    _need_url(url)
+    from avem.cache.remote.push import push as run
+
+    _show(run(store, url), url)
+
+
+@cache_app.command()
+def pull(
+    url: Annotated[str, typer.Argument(help="Where from, such as s3://bucket/cache.")],
+    store: Annotated[Path, typer.Argument(help="Folder for the feature store.")],
+) -> None:
+    """Copy a store from a URL to a folder.
+
+    Copies only what differs. Run the same command again to resume a copy that was stopped.
+    """
+    _need_url(url)
+    from avem.cache.remote.pull import pull as run
+
+    _show(run(url, store), str(store))
+
+
+def _need_url(url: str) -> None:
+    if "://" not in url:
+        raise SettingError(f"{url} is not a URL; give one such as s3://bucket/cache.")
+
+
+def _show(report: TransferReport, target: str) -> None:
+    removed = f", {report.removed} removed" if report.removed else ""
+    show(
+        f"{target}: {report.copied} files copied ({report.copied_bytes / 1e6:.1f} MB), {report.unchanged} were there "
+        f"already{removed}."
+    )

@@ -12,15 +12,19 @@ from avem.commands.options import (
     NONE,
     Device,
     KeyVariable,
+    MediaOption,
     OutOption,
     Parallel,
     Precision,
+    ReadCacheOption,
     Retries,
     Seed,
     StorePath,
     Timeout,
+    endpoint_options,
     prints_table,
 )
+from avem.errors import SettingError
 from avem.guards.evaluation import check_bench
 from avem.guards.inputs import need_file, need_path
 from avem.text.terminal import show
@@ -29,17 +33,27 @@ from avem.text.terminal import show
 @prints_table()
 def emer(
     references: Annotated[
-        Path, typer.Option(help="Reference descriptions by humans: JSON objects with id and reference.")
+        Path,
+        typer.Option(help="Reference descriptions: EMER's CSV (name, reason), or JSON objects with id and reference."),
     ],
-    judge: Annotated[str, typer.Option(help="Name of the judge model at the endpoint.")],
+    judge: Annotated[
+        list[str], typer.Option(help="Judge model at the endpoint, or NAME@ADDRESS; repeat for several judges.")
+    ],
     endpoint: Annotated[str, typer.Option(help="OpenAI-compatible address (.../v1) of the judge model.")],
     answers: Annotated[
-        Path | None, typer.Option(help="Descriptions to grade: JSON objects with id and text.", show_default=NONE)
+        list[Path] | None,
+        typer.Option(help="Descriptions to grade: JSON objects with id and text; may be repeated.", show_default=NONE),
     ] = None,
     model: Annotated[
-        str, typer.Option(help="Model that describes the store's clips, if there is no --answers.", show_default=NONE)
-    ] = "",
+        list[str] | None, typer.Option(help="Model that describes the clips first; may be repeated.", show_default=NONE)
+    ] = None,
+    model_endpoint: Annotated[
+        str | None,
+        typer.Option(help="OpenAI-compatible address that serves --model.", show_default="run the model here"),
+    ] = None,
+    media: MediaOption = None,
     cache: StorePath = Path("./cache"),
+    read_cache: ReadCacheOption = None,
     rubric: Annotated[
         Path | None, typer.Option(help="File with your own rubric.", show_default="the built-in one")
     ] = None,
@@ -67,35 +81,60 @@ def emer(
     Run the same command again to resume a run that was stopped; no grade is paid for twice.
     """
     need_path(references, "--references", "descriptions")
-    need_path(answers, "--answers", "answers")
+    for path in answers or ():
+        need_path(path, "--answers", "answers")
+    need_path(media, "--media", "folder of clips")
     need_file(rubric, "--rubric", "rubric")
+    if not (answers or model):
+        raise SettingError("EMER grades descriptions; name a model with --model, or descriptions with --answers.")
     if not dry_run:
-        check_bench((model,) if model else (), cache, out, reads=(references, answers, rubric))
+        reads = (references, *(answers or ()), rubric)
+        check_bench(model or (), cache, out, reads=reads, media=media, endpoint=model_endpoint)
 
     from avem.commands.tables import show_sheet
     from avem.endpoint.chat import ChatSettings
-    from avem.evaluate.emer.bench import Estimate, JudgeOptions
-    from avem.evaluate.emer.runner import EmerOptions, run_emer
+    from avem.evaluate.emer.bench import EmerResult, Estimate, JudgeOptions
+    from avem.evaluate.emer.compare import compare_sheet
+    from avem.evaluate.emer.runner import EmerOptions, emer_runs, run_all
 
-    settings = ChatSettings(
-        endpoint=endpoint, model=judge, key_variable=key_variable, timeout_s=timeout, retries=retries, parallel=parallel
-    )
-    judging = JudgeOptions(input_price=input_price, output_price=output_price, max_cost=max_cost, seed=seed)
-    options = EmerOptions(
+    judges = [
+        ChatSettings(
+            endpoint=address or endpoint,
+            model=name,
+            key_variable=key_variable,
+            timeout_s=timeout,
+            retries=retries,
+            parallel=parallel,
+        )
+        for name, _, address in (given.partition("@") for given in judge)
+    ]
+    base = EmerOptions(
         references=references,
-        judge=settings,
-        answers=answers,
-        model=model,
+        judge=judges[0],
         cache=cache,
+        media=media,
+        model_endpoint=endpoint_options(
+            model_endpoint,
+            key_variable=key_variable,
+            parallel=parallel,
+            timeout_s=timeout,
+            retries=retries,
+            sound=True,
+        ),
         rubric=rubric,
-        judging=judging,
+        judging=JudgeOptions(input_price=input_price, output_price=output_price, max_cost=max_cost, seed=seed),
         device=device,
         precision=precision,
         out=out,
         dry_run=dry_run,
     )
-    found = run_emer(options)
-    if isinstance(found, Estimate):
-        show(f"{judge} would grade {found}.")
-    else:
-        show_sheet(found.sheet(), form, out / "emer" / found.name / "report.html")
+    runs = emer_runs(base, answers or (), model or (), judges)
+    found = run_all(runs)
+    for run, each in zip(runs, found, strict=True):
+        if isinstance(each, Estimate):
+            show(f"{run.judge.model} would grade {each}.")
+    results = [each for each in found if isinstance(each, EmerResult)]
+    if len(results) == 1:
+        show_sheet(results[0].sheet(), form, out / "emer" / results[0].name / "report.html")
+    elif results:
+        show_sheet(compare_sheet(results), form, out / "emer" / "compare.html")

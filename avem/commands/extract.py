@@ -50,7 +50,9 @@ def _batch_size(text: str) -> int | None:
 
 def extract(
     root: Annotated[Path, typer.Argument(help="Root folder of a dataset, or any folder with a clips.csv file.")],
-    cache: Annotated[Path, typer.Option(help="The feature store; created if it does not exist.")] = Path("./cache"),
+    cache: Annotated[
+        Path, typer.Option(help="The feature store: a folder or an s3:// URL; created if it does not exist.")
+    ] = Path("./cache"),
     video_encoder: Annotated[str, typer.Option(help="Video encoder: folder or hub id.")] = DEFAULT_VIDEO_ENCODER,
     audio_encoder: Annotated[
         str, typer.Option(help="Audio encoder: folder, openai .pt file or hub id.")
@@ -141,9 +143,11 @@ def extract(
 
     Run the same command again to resume a run that was stopped.
     """
+    from avem.cache.disk.location import is_url
+
     if not root.expanduser().is_dir():
         raise MissingFileError(f"There is no folder {root}; give a dataset's folder, or a folder of clips.")
-    if not dry_run:
+    if not dry_run and not is_url(cache):
         folder_target(cache.expanduser(), STORE, roots=[root.expanduser()], option="--cache")
 
     from avem.extract import ExtractOptions

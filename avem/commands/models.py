@@ -10,6 +10,7 @@ import typer
 
 from avem.commands.merge import merge
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+from avem.starts import BASE
 from avem.text.terminal import show
 
 if TYPE_CHECKING:
@@ -38,12 +39,11 @@ class _Released:
 
 
 def _released() -> tuple[_Released, ...]:
-    from avem.train.stages import MODEL
-
     return (
         _Released(DEFAULT_VIDEO_ENCODER, "video encoder of `avem extract` (--video-encoder)", "about 2.1 GB"),
         _Released(DEFAULT_AUDIO_ENCODER, "audio encoder of `avem extract` (--audio-encoder)", "about 3.1 GB"),
-        _Released(MODEL, "model that `avem train` starts from and `avem bench` evaluates (--model)", "about 16 GB"),
+        _Released(BASE, "model that `avem train` starts from if there is no ./base (--model)", "about 22 GB"),
+        _Released("chaubeyG/AVERE-7B", "the paper's model, already tuned with AVEm-DPO (--model)", "about 16 GB"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -61,6 +62,34 @@ SetOption: TypeAlias = Annotated[
     typer.Option("--set", help="Change one setting, as option=value; may be repeated.", show_default=NONE),
 ]
 
+
+def _use_read_cache(context: typer.Context, text: str | None) -> str | None:
+    """Have this process, and those that it starts, read stores behind URLs through a cache until the command ends."""
+    if text is not None:
+        from avem.cache.remote.read_cache import ReadCache
+
+        ReadCache.parse(text)
+        before = os.environ.get(READ_CACHE)
+        os.environ[READ_CACHE] = text
+        context.call_on_close(lambda: os.environ.update({READ_CACHE: before or ""}))
+    return text
+
+
+READ_CACHE = "AVEM_READ_CACHE"
+"""Environment variable that says the same as `--read-cache`."""
+
+
+ReadCacheOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--read-cache",
+        help="Keep what is read from a URL on a local disk: a size, or a size and a folder, as 200GB:/scratch.",
+        envvar=READ_CACHE,
+        show_envvar=False,
+        show_default=NONE,
+        callback=_use_read_cache,
+    ),
+]
 MediaOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(

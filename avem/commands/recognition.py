@@ -19,6 +19,7 @@ from avem.commands.options import (
     OutOption,
     Parallel,
     Precision,
+    ReadCacheOption,
     Retries,
     Seed,
     Sound,
@@ -42,6 +43,7 @@ def recognition_command(dataset: str, title: str) -> Callable[..., None]:
     def command(
         model: ModelsOption = None,
         cache: StorePath = Path("./cache"),
+        read_cache: ReadCacheOption = None,
         streams: Annotated[
             str, typer.Option(help="What the model gets: audiovisual, video, audio, several with commas, or all.")
         ] = "audiovisual",

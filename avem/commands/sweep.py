@@ -13,6 +13,7 @@ from avem.errors import SettingError
 from avem.guards.inputs import need_file, need_model, need_store
 from avem.guards.output_kinds import SWEEP
 from avem.guards.outputs import folder_target
+from avem.starts import DEFAULT_BASE, default_model
 from avem.text.terminal import show, show_table
 
 PROOF = ("proof", "proof-settings", "proof-smollm2", "storage")
@@ -26,10 +27,17 @@ def sweep(
     cache: Annotated[Path, typer.Option(help="The feature store.")] = Path("./cache"),
     prefs: Annotated[Path, typer.Option(help="File of preference rows.")] = Path("./preferences.jsonl"),
     model: Annotated[
-        str, typer.Option(help="Model that every run starts from; {seed} in it stands for the run's seed.")
-    ] = "chaubeyG/AVERE-7B",
+        str | None,
+        typer.Option(
+            help="Model that every run starts from; {seed} in it stands for the run's seed.", show_default=DEFAULT_BASE
+        ),
+    ] = None,
     questions: Annotated[
         Path | None, typer.Option(help="EmoReAlM benchmark file to evaluate every run on.", show_default=NONE)
+    ] = None,
+    subtasks: Annotated[
+        Path | None,
+        typer.Option(help="Subtasks of the stress questions, from `avem emorealm subtasks`.", show_default=NONE),
     ] = None,
     style: StyleOption = Style.LETTERS,
     preset: PresetOption = None,
@@ -53,16 +61,22 @@ def sweep(
     if grid in PROOF:
         raise SettingError(f"{grid} is not a grid of `avem sweep`; use `avem proof run`.")
 
-    from avem.tools.sweep.grid import read_grid
+    from avem.tools.sweep.grid import label_start, read_grid
+    from avem.train.stages import check_default_base
 
     settings = run_settings(preset, overrides)
     read = read_grid(grid)
     need_store(cache)
     need_file(prefs, "--prefs")
     need_file(questions, "--questions", "benchmark file")
+    need_file(subtasks, "--subtasks", "file of subtasks")
+    if model is None:
+        model = default_model()
+        check_default_base(cache, model)
     if "{" not in model:  # otherwise each seed has its own
         need_model(model)
-    folder_target(out, SWEEP, reads=[cache, prefs, questions, model])
+    folder_target(out, SWEEP, reads=[cache, prefs, questions, subtasks, model])
+    read = label_start(read, model.replace("{seed}", str((seed or read.seeds)[0])))
 
     from avem.tools.sweep.outcome import write_outcome
     from avem.tools.sweep.run import SweepOptions, run_sweep
@@ -73,6 +87,7 @@ def sweep(
         model=model,
         out=out,
         questions=questions,
+        subtasks=subtasks,
         style=style.value,
         seeds=tuple(dict.fromkeys(seed or ())),
         settings=settings,

@@ -11,7 +11,7 @@ from avem.cache.decoders import OLD
 from avem.cache.info import StreamInfo
 from avem.errors import SettingError
 from avem.evaluate import BenchResult
-from avem.evaluate.emorealm.summary import summarise, to_csv, to_json, to_latex, to_markdown, to_table
+from avem.evaluate.emorealm.summary import notes, summarise, to_csv, to_json, to_latex, to_markdown, to_table
 from avem.evaluate.runner import replies_of, scoring_differences
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
@@ -36,6 +36,8 @@ def show_results(results: Sequence[BenchResult], form: str, seed: int = 0) -> No
     rows, names = summarise(results, seed=seed), [result.name for result in results]
     if form == "table":
         show_table(to_table(rows, names))
+        for note in notes(results):
+            show(note)
     else:
         show_block(WRITERS[form](rows, names).rstrip("\n"))
 

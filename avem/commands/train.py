@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avem.commands.options import ConfigOption, SetOption
+from avem.commands.options import ConfigOption, ReadCacheOption, SetOption
+from avem.starts import DEFAULT_BASE
 from avem.text.terminal import show
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class TrainingStage(StrEnum):
 
 def train(
     cache: Annotated[Path | None, typer.Option(help="The feature store.", show_default="./cache")] = None,
+    read_cache: ReadCacheOption = None,
     prefs: Annotated[
         Path | None, typer.Option(help="File of preference rows.", show_default="./preferences.jsonl")
     ] = None,
@@ -41,7 +43,7 @@ def train(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Model to start from: a folder or a hub id.", show_default="chaubeyG/AVERE-7B"),
+        typer.Option(help="Model to start from: a folder or a hub id.", show_default=DEFAULT_BASE),
     ] = None,
     out: Annotated[
         Path | None,
@@ -90,7 +92,7 @@ def train(
     from avem.guards.output_kinds import RUN
     from avem.guards.outputs import folder_target
     from avem.train.run.directory import RunDirectory, run_sources
-    from avem.train.stages import preview_stage, run_stage, stage_config
+    from avem.train.stages import check_default_base, preview_stage, run_stage, stage_config
 
     given = {
         "cache": cache,
@@ -106,6 +108,7 @@ def train(
         need_file(path, option)
     need_store(settings.cache)
     need_model(settings.model)
+    check_default_base(settings.cache, settings.model)
     if dry_run:
         show_plan(preview_stage(settings), gpu_memory)
         return

@@ -69,13 +69,13 @@ def fold_when_many(store: Path, stream: str) -> bool:
         StoreError: A record or the manifest is damaged.
         OSError: The disk can't be written.
     """
-    if not _are_many(store / LEDGER / stream):
+    if not are_many(store / LEDGER / stream):
         return False
     handle = os.open(store / LEDGER / "fold.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         lock_file(handle, exclusive=True, wait=False)
         with store_lock(store / LEDGER, exclusive=True):
-            if _are_many(store / LEDGER / stream):  # not folded while this writer waited
+            if are_many(store / LEDGER / stream):  # not folded while this writer waited
                 fold_ledger(store)
         return True
     except BlockingIOError:
@@ -84,7 +84,8 @@ def fold_when_many(store: Path, stream: str) -> bool:
         os.close(handle)
 
 
-def _are_many(folder: Path) -> bool:
+def are_many(folder: Path) -> bool:
+    """Whether a stream's folder in the ledger has so many records that they are folded."""
     sizes = list(_sizes(folder))
     return len(sizes) > MOST_RECORDS or sum(sizes) > MOST_BYTES
 

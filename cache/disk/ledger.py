@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +22,7 @@ from avem.files import sync_directory, write_atomic
 from avem.reading import parse_json, read_regular
 from avem.sealed.checksums import seal, unseal
 
+_RECORD = re.compile(rf"{LEDGER}/.+/\d+\.json")
 HISTORY = "history.jsonl"
 OLD_HISTORY = "history-before.jsonl"
 HISTORY_BYTES = 2**24
@@ -100,7 +102,7 @@ def read_records(location: Location, damaged: dict[str, str] | None = None) -> l
 
 
 def iterate_records(
-    location: Location, names: Iterable[str], damaged: dict[str, str] | None = None
+    location: Location, names: Sequence[str], damaged: dict[str, str] | None = None
 ) -> Iterator[ShardRecord]:
     """Records of a store, as far as they are not folded yet.
 
@@ -112,9 +114,10 @@ def iterate_records(
     Raises:
         StoreError: One can't be parsed.
     """
+    at_once = {} if location.remote is None else dict(zip(names, location.read_many(names), strict=True))
     for name in names:
         try:
-            data = location.read(name)
+            data = location.read(name) if location.remote is None else at_once[name]
             if data is not None:  # else folded since the listing: the manifest has it
                 yield ShardRecord.from_json(data, f"{location.url}/{name}")
         except StoreError as error:
@@ -125,6 +128,9 @@ def iterate_records(
 
 def record_names(location: Location) -> list[str]:
     """Paths, in the store, of the records that are not folded yet."""
+    if location.remote is not None:  # one request lists all
+        names = location.remote.list(LEDGER, deep=True)
+        return [name for name in sorted(names) if _RECORD.fullmatch(name) and not name.startswith(f"{LEDGER}/claims/")]
     return [
         f"{LEDGER}/{column}/{name}"
         for column in stream_columns_of(location)

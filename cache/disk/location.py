@@ -95,8 +95,7 @@ class Location:
             StoreError: The disk or the server fails.
         """
         if self.remote is not None:
-            first = len(f"{folder}/") if folder else 0
-            return sorted({name[first:].partition("/")[0] for name in self.remote.list(folder, deep=True)})
+            return sorted(self.remote.names(folder))
         try:
             return sorted(item.name for item in (self.folder / folder).iterdir())
         except (FileNotFoundError, NotADirectoryError):

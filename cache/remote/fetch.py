@@ -116,6 +116,16 @@ class Fetcher:
             found[position] = bytes(data)
         return found
 
+    def read_versions(self, names: Sequence[str]) -> list[tuple[bytes, str] | None]:
+        """Several small objects at once, each with its version; raises as `read`."""
+        found: list[tuple[bytes, str] | None] = [None] * len(names)
+        for position, result in self._from_server([(name, 0, None) for name in names]):
+            if isinstance(result, tuple):
+                found[position] = bytes(result[0]), result[1] or ""
+            elif not isinstance(result, LostObjectError):
+                raise result
+        return found
+
     def list(self, folder: str, *, deep: bool = False) -> dict[str, Listed]:
         """Objects in a folder by their names in the store, with size and version; none where there is no such folder.
 
@@ -127,11 +137,18 @@ class Fetcher:
             StoreError: The server can't be reached, or refuses.
         """
         try:
-            found = self.run(self._repeat(lambda: self.objects.list(folder, deep=deep)))
+            found = self.run(self.repeat(lambda: self.objects.list(folder, deep=deep)))
         except Exception as error:  # each protocol has errors of its own
             raise StoreError(f"{self.url}/{folder} can't be listed ({reason(error)}).") from error
         self._versions.update({name: item.version for name, item in found.items() if item.version})
         return found
+
+    def names(self, folder: str) -> set[str]:
+        """Names of the objects and folders in a folder; none where there is no such folder. Raises as `list`."""
+        try:
+            return self.run(self.repeat(lambda: self.objects.names(folder)))
+        except Exception as error:  # each protocol has errors of its own
+            raise StoreError(f"{self.url}/{folder} can't be listed ({reason(error)}).") from error
 
     def exists(self, name: str) -> bool:
         """Whether there is an object, or a folder of objects, of this name; raises as `read`."""
@@ -151,14 +168,14 @@ class Fetcher:
             StoreError: The server can't be reached, or refuses.
         """
         try:
-            return self.run(self._repeat(lambda: self.objects.put(name, data)))
+            return self.run(self.repeat(lambda: self.objects.put(name, data)))
         except Exception as error:  # each protocol has errors of its own
             raise StoreError(f"{self.url}/{name} can't be written ({reason(error)}).") from error
 
     def remove(self, name: str) -> None:
         """Remove an object; none need be there. Raises as `write`."""
         try:
-            self.run(self._repeat(lambda: self.objects.remove(name)))
+            self.run(self.repeat(lambda: self.objects.remove(name)))
         except Exception as error:  # each protocol has errors of its own
             raise StoreError(f"{self.url}/{name} can't be removed ({reason(error)}).") from error
 
@@ -170,7 +187,7 @@ class Fetcher:
         """Run a coroutine on fsspec's event loop and wait for it."""
         return asyncio.run_coroutine_threadsafe(work, get_loop()).result()
 
-    def each(self, ranges: Sequence[Range], *, fresh: bool = False) -> Iterator[tuple[int, memoryview | Exception]]:
+    def each(self, ranges: Sequence[Range], *, fresh: bool = False) -> Iterator[tuple[int, memoryview | StoreError]]:
         """Read byte ranges as `fetch` does, and give each one's position and bytes, or error, as soon as it is there.
 
         Errors are `LostObjectError` or another `StoreError`.
@@ -239,7 +256,7 @@ class Fetcher:
             name = request.name
             try:
                 async with free:
-                    reply: Reply | StoreError = await self._repeat(
+                    reply: Reply | StoreError = await self.repeat(
                         lambda: objects.get(name, request.start, request.stop)
                     )
             except FileNotFoundError:
@@ -259,7 +276,7 @@ class Fetcher:
         finally:
             work.cancel()
 
-    async def _repeat(self, request: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    async def repeat(self, request: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Make a request again and again while its fault is one that may pass."""
         for attempt in range(ATTEMPTS):
             try:

@@ -10,6 +10,7 @@ import asyncio
 import mmap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeAlias
 
 import fsspec
@@ -24,6 +25,9 @@ PART_BYTES = 2**24
 PARTS_AT_ONCE = 4
 MOST_PARTS = 10_000
 """S3 takes no more."""
+
+CONFLICTS = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchKey", "404")
+"""Codes by which S3 says that a condition does not hold; with `If-Match`, also that there is no object."""
 
 Content: TypeAlias = "bytes | mmap.mmap"
 """What is written: a whole file may be mapped rather than read."""
@@ -60,6 +64,10 @@ class Objects(Protocol):
 
     async def list(self, folder: str, *, deep: bool) -> dict[str, Listed]:
         """Objects below a folder by their names in the store, those in its subfolders too if `deep`."""
+        ...
+
+    async def names(self, folder: str) -> set[str]:
+        """Names of the objects and folders in a folder, without its own name."""
         ...
 
     async def put(self, name: str, data: Content) -> str | None:
@@ -99,6 +107,14 @@ def _more_connections(url: str) -> dict[str, Any]:
         return {}
     given = dict(fsspec.config.conf.get(protocol, {}).get("config_kwargs", {}))
     return {"config_kwargs": {"max_pool_connections": CONNECTIONS, **given}}
+
+
+class ConflictError(Exception):
+    """An object that another writer has written since it was read."""
+
+
+NOT_TRANSIENT = (ConflictError, FileNotFoundError, PermissionError, ValueError)
+"""Errors that the same request would meet again."""
 
 
 class S3Objects:
@@ -160,6 +176,22 @@ class S3Objects:
             raise
         return {name: item for name, item in found.items() if not name.endswith("/")}
 
+    async def names(self, folder: str) -> set[str]:
+        """See `Objects`."""
+        client = await self.client()
+        prefix = self.key(f"{folder}/" if folder else "")
+        options = {"Bucket": self.bucket, "Prefix": prefix, "Delimiter": "/"}
+        found: set[str] = set()
+        try:
+            async for page in client.get_paginator("list_objects_v2").paginate(**options):
+                found |= {item["Key"][len(prefix) :] for item in page.get("Contents", ())}
+                found |= {item["Prefix"][len(prefix) :].rstrip("/") for item in page.get("CommonPrefixes", ())}
+        except Exception as error:
+            if error_code(error) == "NoSuchBucket":
+                return set()
+            raise
+        return found - {""}
+
     async def put(self, name: str, data: Content) -> str | None:
         """See `Objects`."""
         client, where = await self.client(), {"Bucket": self.bucket, "Key": self.key(name)}
@@ -187,9 +219,54 @@ class S3Objects:
         """See `Objects`."""
         await (await self.client()).delete_object(Bucket=self.bucket, Key=self.key(name))
 
+    async def put_if(self, name: str, data: Content, version: str | None) -> str:
+        """Write an object if it still has a version; None: if there is none yet. Gives its new version.
+
+        Raises:
+            ConflictError: It has another version, or none.
+        """
+        client = await self.client()
+        condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+        where = {"Bucket": self.bucket, "Key": self.key(name)}
+        try:
+            reply = await client.put_object(**where, Body=bytes(data[:]), **condition, **self._options)
+        except Exception as error:
+            if error_code(error) in CONFLICTS:
+                raise ConflictError(name) from error
+            raise
+        return str(reply["ETag"])
+
+    async def remove_if(self, name: str, version: str) -> None:
+        """Remove an object if it still has a version.
+
+        Raises:
+            ConflictError: It has another version.
+        """
+        client = await self.client()
+        try:
+            await client.delete_object(Bucket=self.bucket, Key=self.key(name), IfMatch=version)
+        except Exception as error:
+            if error_code(error) in ("NoSuchKey", "404"):
+                return
+            if error_code(error) in CONFLICTS:
+                raise ConflictError(name) from error
+            raise
+
+    async def age_s(self, name: str) -> float | None:
+        """Seconds since an object was written, by the server's clock alone; None where there is no such object."""
+        client = await self.client()
+        try:
+            reply = await client.head_object(Bucket=self.bucket, Key=self.key(name))
+        except Exception as error:
+            if error_code(error) in ("NoSuchKey", "404"):
+                return None
+            raise
+        now = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return float((now - reply["LastModified"]).total_seconds())
+
     def is_transient(self, error: Exception) -> bool:
         """See `Objects`; botocore itself repeats what the server answers with an error status."""
-        return not error_code(error) and not isinstance(error, (FileNotFoundError, PermissionError, ValueError))
+        return not error_code(error) and not isinstance(error, NOT_TRANSIENT)
 
 
 def error_code(error: BaseException) -> str:
@@ -235,6 +312,15 @@ class FsspecObjects:
             return {}
         first = len(self._files._strip_protocol(self._root)) + 1
         return {str(path)[first:]: Listed(int(info["size"]), version_of(info)) for path, info in found.items()}
+
+    async def names(self, folder: str) -> set[str]:
+        """See `Objects`."""
+        self._files.invalidate_cache()
+        try:
+            found = await self._call("ls", f"{self._root}/{folder}".rstrip("/"), detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        return {str(path).rstrip("/").rpartition("/")[2] for path in found}
 
     async def put(self, name: str, data: Content) -> str | None:
         """See `Objects`."""

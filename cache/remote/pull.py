@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 from avem.cache.disk import layout
-from avem.cache.disk.layout import LEDGER, MANIFEST, METADATA
+from avem.cache.disk.layout import LEDGER, METADATA
 from avem.cache.disk.locks import store_lock
 from avem.cache.remote.fetch import Fetcher
 from avem.cache.remote.objects import Listed
@@ -19,6 +19,7 @@ from avem.cache.remote.transfer import (
     TransferReport,
     belongs,
     in_order,
+    is_manifest,
     is_same,
     local_files,
     remember_shared,
@@ -64,7 +65,7 @@ def pull(url: str, store: str | Path) -> TransferReport:
     record = Record(lambda text: write_atomic(root / PULLED, text), data, str(root / PULLED), fetcher.url)
     found = local_files(root)
     _refuse_changed(fetcher, root, found, record, small)
-    remember_shared(root, fetcher.url, (small[name] for name in (MANIFEST, METADATA) if name in small))
+    remember_shared(root, fetcher.url, (small[name] for name in small if is_manifest(name) or name == METADATA))
     record.save()  # from the first file on, this says that there is a store in the making
     with store_lock(root / LEDGER, exclusive=True):
         return _pull(fetcher, root, there, small, record)

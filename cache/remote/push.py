@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from avem.cache.disk import layout
-from avem.cache.disk.layout import LEDGER, MANIFEST, METADATA
+from avem.cache.disk.layout import LEDGER, METADATA
 from avem.cache.remote.fetch import Fetcher
 from avem.cache.remote.objects import Content, Listed
 from avem.cache.remote.transfer import (
@@ -18,6 +18,7 @@ from avem.cache.remote.transfer import (
     TransferReport,
     belongs,
     in_order,
+    is_manifest,
     is_same,
     local_files,
     remember_shared,
@@ -57,7 +58,7 @@ def push(store: str | Path, url: str) -> TransferReport:
     record = Record(lambda text: _save(fetcher, text), data, f"{fetcher.url}/{PUSHED}", fetcher.url)
     _refuse_foreign(fetcher, listing)
     _refuse_changed(fetcher, there, root, small)
-    remember_shared(root, fetcher.url, (small[name] for name in (MANIFEST, METADATA) if name in small))
+    remember_shared(root, fetcher.url, (small[name] for name in small if is_manifest(name) or name == METADATA))
     same = {}
     for name, state in found.items():
         if both := is_same(record.files.get(name), state, there.get(name), root / name):
@@ -125,7 +126,7 @@ def _refuse_foreign(fetcher: Fetcher, listing: dict[str, Listed]) -> None:
 def _refuse_changed(fetcher: Fetcher, there: dict[str, Listed], root: Path, small: dict[str, bytes]) -> None:
     """Refuse to overwrite a manifest or a root that this store never had in common with what is there."""
     shared = shared_digests(root, fetcher.url)
-    for name in (MANIFEST, METADATA):
+    for name in [name for name in there if (is_manifest(name) and not name.endswith(".ids")) or name == METADATA]:
         content = fetcher.read(name) if name in there else None
         if content is None or content == small.get(name) or hashlib.sha256(content).hexdigest() in shared:
             continue

@@ -74,7 +74,8 @@ class RemoteRows:
         """One row's bytes, uint8 [row bytes]; raises as `read_into`."""
         out = np.empty((1, row_bytes), dtype=np.uint8)
         self.read_into(np.array([row]), out)
-        return out[0]
+        found: RowBytes = out[0]
+        return found
 
     def problems(self, rows: npt.NDArray[np.int64], row_bytes: int) -> dict[int, str]:
         """What is wrong with rows, ascending and each once, as they are on the server; sound rows are left out."""

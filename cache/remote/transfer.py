@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from avem.cache.disk.layout import LEDGER, MANIFEST, METADATA
+from avem.cache.disk.layout import LEDGER, METADATA
 from avem.cache.disk.sweep import LEFTOVER
 from avem.cache.remote.objects import Listed
 from avem.errors import DataError, StoreError
@@ -28,7 +29,7 @@ from avem.reading import parse_json
 PUSHED, PULLED = f"{LEDGER}/push.json", f"{LEDGER}/pull.json"
 COPIES = f"{LEDGER}/copies.json"
 """File in a local store: digests of the manifests and roots that it has in common with a URL, by URL."""
-DIGESTS_KEPT = 20
+DIGESTS_KEPT = 500
 """Digests that are kept of each URL, the last ones."""
 PARALLEL = 8
 """Files that are copied at once."""
@@ -86,11 +87,16 @@ def belongs(name: str) -> bool:
     return not (first == LEDGER and (rest.partition("/")[0] in OWN or rest.endswith(".lock")))
 
 
+def is_manifest(name: str) -> bool:
+    """Whether a file is a part of the manifest, or the index of one."""
+    return re.fullmatch(r"clips(-\d{6})?\.(parquet|ids)", name) is not None
+
+
 def stage_of(name: str) -> int:
     """When a file is copied: a file says something about those that are copied before it alone."""
     if name == METADATA:
         return 4
-    if name == MANIFEST:
+    if is_manifest(name):
         return 3
     if name.startswith(f"{LEDGER}/"):
         return 2

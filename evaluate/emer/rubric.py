@@ -16,8 +16,9 @@ from avem.endpoint.chat_replies import parse_plain_json
 from avem.errors import DataError, MissingFileError
 from avem.evaluate.bootstrap import mean_intervals
 from avem.evaluate.emorealm.replies import without_thoughts
+from avem.evaluate.sheets import read_csv
 from avem.files import json_sha256, read_json_lines
-from avem.reading import parse_json, read_json
+from avem.reading import parse_json, read_json, read_text
 
 DESCRIBE = "Describe the audiovisual content relevant to emotion in detail."
 """The prompt for models (Appendix F)."""
@@ -137,7 +138,9 @@ class Description:
 
 
 def read_references(path: Path) -> list[Description]:
-    """Read reference descriptions: a JSON list or JSON Lines of objects with `id` and one of `REFERENCE_FIELDS`.
+    """Read reference descriptions: CSV, a JSON list or JSON Lines with `id` or `name` and one of `REFERENCE_FIELDS`.
+
+    EMER is distributed as CSV with the columns `name` and `reason`.
 
     Raises:
         MissingFileError: There is no such file.
@@ -147,6 +150,8 @@ def read_references(path: Path) -> list[Description]:
         raise MissingFileError(f"There are no descriptions at {path}; name a file with --references.")
     if path.suffix == ".jsonl":
         found = read_json_lines(path, _description)
+    elif path.suffix == ".csv":
+        found = _read_csv(path)
     else:
         try:
             entries = read_json(path)
@@ -162,11 +167,23 @@ def read_references(path: Path) -> list[Description]:
     return found
 
 
+def _read_csv(path: Path) -> list[Description]:
+    rows = read_csv(read_text(path).removeprefix("\ufeff"))
+    found = []
+    for number, row in enumerate(rows, start=2):
+        try:
+            found.append(_description({name.strip(): value for name, value in row.items()}))
+        except (KeyError, ValueError) as error:
+            raise DataError(f"{path} line {number} can't be read as a description ({error}).") from error
+    return found
+
+
 def _description(entry: Mapping[str, Any]) -> Description:
     text = next((entry[field] for field in REFERENCE_FIELDS if field in entry), None)
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{entry.get('id', 'an entry')} has no text in any of {', '.join(REFERENCE_FIELDS)}")
-    return Description(str(entry["id"]), text, str(entry.get("video") or entry["id"]))
+    name = entry["id"] if "id" in entry else entry["name"]
+    return Description(str(name), text, str(entry.get("video") or name))
 
 
 def grade_means(

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from avem.endpoint.chat import ChatSettings
-from avem.errors import SettingError
+from avem.errors import DataError, SettingError
 from avem.evaluate.emer.bench import EmerResult, Estimate, JudgeOptions, bench_emer, estimate
+from avem.evaluate.emer.compare import write_comparison
 from avem.evaluate.emer.report import write_emer_report
 from avem.evaluate.emer.rubric import DESCRIBE, Description, Rubric, load_rubric, read_references
 from avem.evaluate.predict.answers import read_answers
 from avem.evaluate.predict.clips import resolve_clips
 from avem.evaluate.predict.feature_model import FeaturePredictor
-from avem.evaluate.predict.loading import open_model, short_names
+from avem.evaluate.predict.loading import EndpointOptions, open_media_model, open_model, short_names
 from avem.evaluate.predict.log import AnswerLog
+from avem.evaluate.predict.media_files import find_files
+from avem.evaluate.predict.media_model import MediaPredictor
 from avem.evaluate.predict.pooling import replies
 from avem.evaluate.predict.predictions import predict_all
+from avem.evaluate.predict.predictor import Predictor
 from avem.guards.output_kinds import BENCH
 from avem.guards.ownership import opened, owned
 from avem.records import Question
@@ -37,6 +41,12 @@ class EmerOptions:
     """The model's descriptions, see `avem.evaluate.predict.answers.read_answers`; instead of `model`."""
     model: str = ""
     cache: Path = Path("./cache")
+    media: Path | None = None
+    """Folder of the clips, for models that are shown media files; by default the files that the store names."""
+    model_endpoint: EndpointOptions | None = None
+    """The endpoint that runs the model; None to run it here."""
+    folder: str = ""
+    """Name of the model's folder below `<out>/emer`; its own name if empty."""
     prompt: str = DESCRIBE
     rubric: Path | None = None
     judging: JudgeOptions = field(default_factory=JudgeOptions)
@@ -57,11 +67,11 @@ def run_emer(options: EmerOptions) -> EmerResult | Estimate:
         raise SettingError("EMER grades one model; name it with --model, or its descriptions with --answers.")
     descriptions, rubric = read_references(options.references), load_rubric(options.rubric)
     name = file_name(options.answers.stem) if options.answers else short_names([options.model])[0]
-    folder = options.out / "emer" / name
+    folder = options.out / "emer" / (options.folder or name)
     if options.dry_run and options.answers:
         return estimate(descriptions, read_answers(options.answers), rubric, options.judge, options.judging)
     reads = [options.references, options.answers, options.model or None, options.cache, options.rubric]
-    with opened(options.out, BENCH, reads=reads, alone=False), owned(folder):
+    with opened(options.out, BENCH, reads=reads, roots=[options.media], alone=False), owned(folder):
         return _run_emer(options, descriptions, rubric, folder, name)
 
 
@@ -77,18 +87,72 @@ def _run_emer(
 
 
 def describe(options: EmerOptions, descriptions: Sequence[Description], folder: Path, name: str) -> Mapping[str, str]:
-    """Let a model describe the clips that a store holds; what it wrote is kept, so that a resumed run repeats nothing.
+    """Let a model describe the clips; what it wrote is kept, so that a resumed run repeats nothing.
 
-    The descriptions of a clip's windows are joined in the order of time, one a line.
+    A model that reads features describes the store's clips, any other is shown their files. The descriptions of a
+    clip's windows are joined in the order of time, one a line.
     """
     from avem.cache import FeatureStore
 
-    store = FeatureStore.open(options.cache)
-    model = open_model(options.model, options.device, options.precision).eval()
-    predictor = FeaturePredictor(model, store, "cloze", DESCRIPTION_TOKENS)
     questions = [Question(each.id, each.video, "emer", options.prompt, (), "") for each in descriptions]
-    positions = resolve_clips(store.clips, questions).with_media(predictor.has_media).positions
+    media_model = open_media_model(options.model, options.model_endpoint, options.device, options.precision)
+    predictor: Predictor
+    if media_model is not None:
+        files = find_files(options.media, options.cache)
+        predictor = MediaPredictor(media_model, files.names, "cloze", DESCRIPTION_TOKENS, source=files.source)
+        positions = files.resolve(questions).positions
+    else:
+        store = FeatureStore.open(options.cache)
+        model = open_model(options.model, options.device, options.precision).eval()
+        predictor = FeaturePredictor(model, store, "cloze", DESCRIPTION_TOKENS)
+        positions = resolve_clips(store.clips, questions).with_media(predictor.has_media).positions
+    if not positions:
+        raise DataError("No clip of the references is found; compare their names with the clips' files or ids.")
     with AnswerLog(folder / "answers.jsonl") as log:
         answers = predict_all(predictor, questions, positions, ("generation",), log, name)
     written = {key: replies(methods.get("generation", [])) for key, methods in answers.items()}
     return {key: "\n".join(texts) for key, texts in written.items() if texts}
+
+
+def emer_runs(
+    base: EmerOptions, answers: Sequence[Path], models: Sequence[str], judges: Sequence[ChatSettings]
+) -> list[EmerOptions]:
+    """One run for every model or file of descriptions and every judge.
+
+    A further judge's grades go into a folder of their own, `<model>-by-<judge>`.
+
+    Raises:
+        SettingError: A judge is named twice, or two files have one name.
+    """
+    names = [file_name(path.stem) for path in answers] + short_names(models)
+    if len(set(names)) < len(names):
+        raise SettingError(f"Two models are called {max(names, key=names.count)}; rename one of the files.")
+    if len({(judge.endpoint, judge.model) for judge in judges}) < len(judges):
+        raise SettingError("A judge is named twice; name each once.")
+    sources = [{"answers": path} for path in answers] + [{"model": model} for model in models]
+    return [
+        replace(
+            base,
+            judge=judge,
+            folder=name if number == 0 else file_name(f"{name}-by-{judge.model}"),
+            **source,
+        )
+        for name, source in zip(names, sources, strict=True)
+        for number, judge in enumerate(judges)
+    ]
+
+
+def run_all(options: Sequence[EmerOptions]) -> list[EmerResult | Estimate]:
+    """Grade several models, or one by several judges; writes `<out>/emer/compare.html` where there are two or more.
+
+    Args:
+        options: One a model and judge; all with the same references, rubric and output folder.
+
+    Raises:
+        AvemError: As `run_emer`; what was graded before is kept.
+    """
+    found = [run_emer(each) for each in options]
+    results = [each for each in found if isinstance(each, EmerResult)]
+    if len(results) > 1:
+        write_comparison(options[0].out / "emer", results)
+    return found

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from avem.errors import DataError, MissingFileError
+from avem.errors import DataError, MissingFileError, SettingError
 from avem.evaluate.bootstrap import RESAMPLES
+from avem.evaluate.emorealm.detection import detection, log_odds
 from avem.evaluate.emorealm.metrics import Outcome, group_by_task
 from avem.evaluate.emorealm.questions import letters, to_question
-from avem.evaluate.emorealm.scoring import score_letters
+from avem.evaluate.emorealm.scoring import score_letters, subtask_scores
+from avem.evaluate.emorealm.subtasks import with_subtasks
 from avem.files import write_atomic
 from avem.reading import read_json
 from avem.records import Question
@@ -46,6 +48,10 @@ class Item:
     """The same without media."""
     windows: tuple[str, ...] = ()
     """Ids of the windows that the answer is pooled over; empty where the clip is one row."""
+    orders: tuple[tuple[float, ...], ...] = ()
+    """With `--permute`, the options' log-probabilities as they were shown: rotation by rotation, the file's first.
+
+    `logprobs` is then their mean (`avem.evaluate.emorealm.orders.mean_logprobs`)."""
 
     def letter(self, method: str) -> str | None:
         """The chosen option: `method` is one of `METHODS`; None where there is none."""
@@ -74,12 +80,13 @@ class Item:
         own: dict[str, Any] = {
             name: entry.get(name)
             for name in cls.__slots__
-            if name not in ("question", "clip_path", "absent", "windows")
+            if name not in ("question", "clip_path", "absent", "windows", "orders")
         }
         for name in ("logprobs", "text_logprobs"):
             own[name] = None if own[name] is None else tuple(own[name])
         own |= {name: str(entry.get(name) or "") for name in ("clip_path", "absent")}
         own["windows"] = tuple(entry.get("windows") or ())
+        own["orders"] = tuple(tuple(values) for values in entry.get("orders") or ())
         return cls(to_question(entry["question"], where), **own)
 
 
@@ -91,8 +98,9 @@ class Headline:
 
     @property
     def method(self) -> str:
-        """The method that headline numbers come from: likelihood where it was run, else generation."""
-        return "likelihood" if "likelihood" in self.scores else "generation"
+        """The method that headline numbers come from: the chosen one, else likelihood where it was run."""
+        chosen: str = getattr(self, "headline", "")
+        return chosen or ("likelihood" if "likelihood" in self.scores else "generation")
 
     @property
     def score(self) -> dict[str, Any]:
@@ -119,6 +127,43 @@ class BenchResult(Headline):
     """How many questions are pooled over windows of their clips, and how (`avem.evaluate.predict.pooling`).
 
     Empty where none is."""
+    headline: str = ""
+    """The method that headline numbers come from; empty for likelihood where it was run, else generation."""
+
+    def with_headline(self, method: str) -> BenchResult:
+        """The same result with headline numbers of another method; an empty name keeps the result's own.
+
+        Raises:
+            SettingError: The method was not run.
+        """
+        if not method or method == self.method:
+            return self
+        if method not in self.scores or method not in METHODS[:2]:
+            has = ", ".join(name for name in METHODS[:2] if name in self.scores)
+            raise SettingError(
+                f"{self.name} has no answers by {method} for --headline; it has {has}. Run it without --no-generate."
+            )
+        return replace(self, headline=method)
+
+    def with_subtasks(self, labels: Mapping[str, str]) -> BenchResult:
+        """The same result with the subtasks of a side file, and their scores.
+
+        Raises:
+            DataError: The labels do not fit the questions.
+        """
+        questions = with_subtasks([item.question for item in self.items], labels)
+        items = tuple(replace(item, question=question) for item, question in zip(self.items, questions, strict=True))
+        labelled = replace(self, items=items)
+        scores = {
+            method: {**score, "subtasks": subtask_scores(labelled.outcomes(method))}
+            for method, score in self.scores.items()
+        }
+        return replace(labelled, scores=scores)
+
+    @property
+    def questions(self) -> list[Question]:
+        """The questions, in the file's order."""
+        return [item.question for item in self.items]
 
     @property
     def remedy(self) -> str:
@@ -150,7 +195,8 @@ class BenchResult(Headline):
     def to_json(self) -> dict[str, Any]:
         """The whole result as `result.json` holds it."""
         known = {
-            name: getattr(self, name) for name in ("name", "benchmark", "style", "model", "store", "scores", "pooling")
+            name: getattr(self, name)
+            for name in ("name", "benchmark", "style", "model", "store", "scores", "pooling", "headline")
         }
         found = {"disagreement": self.disagreement(), "unknown": list(self.unknown)}
         return {"format": FORMAT, **known, **found, "items": [item.to_json() for item in self.items]}
@@ -181,6 +227,9 @@ def score_items(items: Sequence[Item], *, resamples: int = RESAMPLES, seed: int 
         if len(absent) < len(items) or (method == "generation" and not scores):
             chosen = {item.question.id: item.letter(method) for item in items}
             scores[method] = score_letters(questions, chosen, missing=absent, resamples=resamples, seed=seed)
+        if method in scores and method != "generation":
+            values = {item.question.id: getattr(item, present[method]) for item in items}
+            scores[method]["detection"] = detection(log_odds(questions, values), resamples, seed)
     return BenchResult(items=tuple(items), scores=scores, **about)
 
 
@@ -211,5 +260,9 @@ def read_result(path: Path | str) -> BenchResult:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a bench result ({error}); `avem bench emorealm` makes one.") from error
     return BenchResult(
-        items=tuple(items), unknown=tuple(content.get("unknown", ())), pooling=content.get("pooling", {}), **known
+        items=tuple(items),
+        unknown=tuple(content.get("unknown", ())),
+        pooling=content.get("pooling", {}),
+        headline=str(content.get("headline", "")),
+        **known,
     )

@@ -113,12 +113,13 @@ def score_outcomes(outcomes: Sequence[Outcome], *, resamples: int = 0, seed: int
         "average_accuracy": sum(accuracies) / len(accuracies),
         "n": len(outcomes),
         "tasks": tasks,
-        "subtasks": _subtasks(outcomes),
+        "subtasks": subtask_scores(outcomes),
     }
     return result | ({"intervals": intervals(outcomes, resamples, seed)} if resamples else {})
 
 
-def _subtasks(outcomes: Sequence[Outcome]) -> dict[str, dict[str, dict[str, float | int | None]]]:
+def subtask_scores(outcomes: Sequence[Outcome]) -> dict[str, dict[str, dict[str, float | int | None]]]:
+    """Task to subtask to metrics (Table 14), of the questions that carry a subtask."""
     groups: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         if subtask := outcome.question.extra.get("subtask"):

@@ -96,6 +96,15 @@ def mcnemar(pairs: Sequence[tuple[Outcome, Outcome]]) -> dict[str, float | int]:
     return {"gained": gained, "lost": lost, "p": p}
 
 
+def same_questions(base: Sequence[Outcome], other: Sequence[Outcome]) -> None:
+    """Refuse two results on different questions.
+
+    Raises:
+        DataError: They are.
+    """
+    _pair(base, other)
+
+
 def _pair(base: Sequence[Outcome], other: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
     by_id = {outcome.question.id: outcome for outcome in other}
     missing = [outcome.question.id for outcome in base if outcome.question.id not in by_id]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,12 +17,18 @@ from avem.evaluate.emorealm.metrics import group_by_task
 from avem.evaluate.emorealm.questions import task_name
 from avem.evaluate.emorealm.results import BenchResult
 from avem.evaluate.emorealm.statistics import compare
+from avem.evaluate.emorealm.subtasks import subtask_note
 from avem.evaluate.sheets import csv_text, latex_table, markdown_table
+from avem.starts import released_tuned
 from avem.text.escaping import one_line
 
 AVERAGE = "average"
 
 METRIC_NAMES = {"accuracy": "accuracy", "f1": "F1"}
+
+OTHER_METHOD = {"likelihood": "generation", "generation": "likelihood"}
+METHOD_NAMES = {"likelihood": "likeliest", "generation": "written"}
+"""What tables call the two methods: the likeliest option, and the option that the model writes (as the paper does)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,8 @@ class Delta:
     high: float
     p: float | None = None
     """McNemar's exact test on right and wrong answers; None for the average over tasks."""
+    relative: float | None = None
+    """The difference in percent of the first model's number (Table 13's last rows); None where that is 0."""
 
     def __str__(self) -> str:
         return f"{self.difference:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
@@ -70,6 +78,12 @@ class SummaryRow:
     """Each model."""
     deltas: tuple[Delta | None, ...]
     """Each model against the first; None for the first itself."""
+    other: tuple[Value | None, ...] = ()
+    """Each model by the method that its headline is not from: written answers beside the likeliest option."""
+    auc: tuple[float | None, ...] = ()
+    """Each model's AUC of the log-odds of Yes, in percent; None where options were not scored."""
+    d_prime: tuple[float | None, ...] = ()
+    """The same as d'."""
 
 
 def summarise(results: Sequence[BenchResult], *, resamples: int = RESAMPLES, seed: int = 0) -> list[SummaryRow]:
@@ -83,6 +97,7 @@ def summarise(results: Sequence[BenchResult], *, resamples: int = RESAMPLES, see
     base = results[0]
     compared = [compare(base.outcomes(), other.outcomes(), resamples, seed) for other in results[1:]]
     rows = [_task_row(task, results, compared) for task in group_by_task(base.outcomes())]
+    before = _average(base, base.method)
     chances = [row.chance for row in rows if row.chance is not None]
     average = SummaryRow(
         AVERAGE,
@@ -92,7 +107,16 @@ def summarise(results: Sequence[BenchResult], *, resamples: int = RESAMPLES, see
         sum(chances) / len(chances),
         tuple(_average(result, "text_only") for result in results),
         tuple(_average(result, result.method) for result in results),
-        (None, *(Delta(**comparison["average_accuracy"]) for comparison in compared)),
+        (
+            None,
+            *(
+                Delta(**comparison["average_accuracy"], relative=_relative(comparison["average_accuracy"], before))
+                for comparison in compared
+            ),
+        ),
+        tuple(_average(result, OTHER_METHOD[result.method]) for result in results),
+        (None,) * len(results),
+        (None,) * len(results),
     )
     return [*rows, average]
 
@@ -107,11 +131,11 @@ def to_table(rows: Sequence[SummaryRow], names: Sequence[str], title: str = "Emo
         collapse_padding=True,
     )
     names = [one_line(name) for name in names]
-    deltas = (f"{name}\n- {names[0]}" for name in names[1:])
-    for number, column in enumerate(("", "chance", "text\nonly", *names, *deltas)):
+    _, _, _, *header = _header(rows, names)
+    for number, column in enumerate(("", *(name.replace(", ", "\n").replace(" - ", "\n- ") for name in header))):
         table.add_column(Text(column), justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        _, metric, count, *numbers = _cells(row)
+        _, metric, count, *numbers = _cells(row, _shown(rows))
         cells = [Text(cell.replace(" [", "\n[").replace(" / ", "\n")) for cell in numbers]
         task = Text.assemble(one_line(row.name), (f"\n{metric}, n = {count}", "dim"))
         table.add_row(task, *cells, end_section=row is rows[-2])
@@ -120,12 +144,12 @@ def to_table(rows: Sequence[SummaryRow], names: Sequence[str], title: str = "Emo
 
 def to_markdown(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
     """The rows as a Markdown table."""
-    return markdown_table(_header(names), [_cells(row) for row in rows])
+    return markdown_table(_header(rows, names), [_cells(row, _shown(rows)) for row in rows])
 
 
 def to_latex(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
     """The rows as a LaTeX table for the package booktabs."""
-    return latex_table(_header(names), [_cells(row) for row in rows])
+    return latex_table(_header(rows, names), [_cells(row, _shown(rows)) for row in rows])
 
 
 def to_csv(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
@@ -143,15 +167,24 @@ def to_csv(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
         "difference",
         "difference_low",
         "difference_high",
+        "relative",
         "p",
+        "other_method",
+        "auc",
+        "d_prime",
     )
     records = []
     for row in rows:
-        for name, value, text_only, delta in zip(names, row.values, row.text_only, row.deltas, strict=True):
+        for number, (name, value, text_only, delta) in enumerate(
+            zip(names, row.values, row.text_only, row.deltas, strict=True)
+        ):
             cells = {"task": row.task, "metric": row.metric, "model": name, "n": row.n, "chance": row.chance}
             cells |= {"text_only": text_only.value if text_only else None} | (asdict(value) if value else {})
+            other = row.other[number]
+            cells |= {"other_method": other.value if other else None}
+            cells |= {"auc": row.auc[number], "d_prime": row.d_prime[number]}
             if delta:
-                cells |= {"difference": delta.difference, "p": delta.p}
+                cells |= {"difference": delta.difference, "relative": delta.relative, "p": delta.p}
                 cells |= {"difference_low": delta.low, "difference_high": delta.high}
             records.append({field: cells.get(field) for field in fields})
     return csv_text(records)
@@ -165,6 +198,7 @@ def to_json(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
 def _task_row(task: str, results: Sequence[BenchResult], compared: Sequence[dict[str, Any]]) -> SummaryRow:
     numbers = results[0].score["tasks"][task]
     metric = "accuracy" if numbers["f1"] is None else "f1"
+    before = _value(results[0], results[0].method, task, metric)
     return SummaryRow(
         task,
         task_name(task),
@@ -173,7 +207,10 @@ def _task_row(task: str, results: Sequence[BenchResult], compared: Sequence[dict
         numbers["chance"],
         tuple(_value(result, "text_only", task, metric) for result in results),
         tuple(_value(result, result.method, task, metric) for result in results),
-        (None, *(_delta(comparison["tasks"][task], metric) for comparison in compared)),
+        (None, *(_delta(comparison["tasks"][task], metric, before) for comparison in compared)),
+        tuple(_value(result, OTHER_METHOD[result.method], task, metric) for result in results),
+        tuple(_detection(result, task).get("auc") for result in results),
+        tuple(_detection(result, task).get("d_prime") for result in results),
     )
 
 
@@ -192,18 +229,69 @@ def _average(result: BenchResult, method: str) -> Value | None:
     return Value(score["average_accuracy"], *score.get("intervals", {}).get("average_accuracy", ()))
 
 
-def _delta(comparison: dict[str, Any], metric: str) -> Delta | None:
+def _delta(comparison: dict[str, Any], metric: str, before: Value | None) -> Delta | None:
     difference = comparison["metrics"].get(metric)
-    return Delta(**difference, p=comparison["mcnemar"]["p"]) if difference else None
+    if not difference:
+        return None
+    return Delta(**difference, p=comparison["mcnemar"]["p"], relative=_relative(difference, before))
 
 
-def _header(names: Sequence[str]) -> list[str]:
-    return ["task", "metric", "n", "chance", "text only", *names, *(f"{name} - {names[0]}" for name in names[1:])]
+def _relative(difference: Mapping[str, float], before: Value | None) -> float | None:
+    """A difference in percent of the first model's number."""
+    return 100 * difference["difference"] / before.value if before is not None and before.value else None
 
 
-def _cells(row: SummaryRow) -> list[str]:
+def _detection(result: BenchResult, task: str) -> Mapping[str, float | None]:
+    """AUC and d' of a task's yes/no questions; empty where options were not scored."""
+    found: Mapping[str, float | None] = result.scores.get("likelihood", {}).get("detection", {}).get(task, {})
+    return found
+
+
+def notes(results: Sequence[BenchResult]) -> list[str]:
+    """What a reader of the table has to know: how each model was scored, and which columns are missing and why."""
+    return [*map(method_note, results), *filter(None, [subtask_note(results[0].questions)])]
+
+
+def method_note(result: BenchResult) -> str:
+    """How a model was scored, and whether it is a released model that is tuned already."""
+    tuned = released_tuned(result.name)
+    also = (
+        f" It is already tuned with {tuned.method}: compare it with the paper's row + {tuned.method}." if tuned else ""
+    )
+    return f"{result.name}: {METHOD_NOTES[result.method]}{also}"
+
+
+METHOD_NOTES = {
+    "likelihood": "the option with the highest log-probability counts.",
+    "generation": "the option that the written reply names counts, as in the paper.",
+}
+
+
+def _shown(rows: Sequence[SummaryRow]) -> dict[str, bool]:
+    """Which of the columns that need scored options or two methods have something to show."""
+    return {name: any(value is not None for row in rows for value in getattr(row, name)) for name in EXTRA_COLUMNS}
+
+
+EXTRA_COLUMNS = ("other", "auc", "d_prime")
+
+
+def _header(rows: Sequence[SummaryRow], names: Sequence[str]) -> list[str]:
+    shown = _shown(rows)
+    header = ["task", "metric", "n", "chance", "text only", *names]
+    header += ["other method"] * shown["other"] + ["AUC"] * shown["auc"] + ["d'"] * shown["d_prime"]
+    return [*header, *(f"{name} - {names[0]}" for name in names[1:])]
+
+
+def _cells(row: SummaryRow, shown: Mapping[str, bool]) -> list[str]:
     chance = "" if row.chance is None else f"{row.chance:.1f}"
-    text_only = " / ".join("" if value is None else f"{value.value:.1f}" for value in row.text_only).strip(" /")
     values = ["" if value is None else str(value) for value in row.values]
     deltas = ["" if delta is None else str(delta) for delta in row.deltas[1:]]
-    return [row.name, METRIC_NAMES[row.metric], str(row.n), chance, text_only, *values, *deltas]
+    extra = [_joined([None if value is None else value.value for value in row.other])] * shown["other"]
+    extra += [_joined(row.auc)] * shown["auc"] + [_joined(row.d_prime, 2)] * shown["d_prime"]
+    text_only = _joined([None if value is None else value.value for value in row.text_only])
+    return [row.name, METRIC_NAMES[row.metric], str(row.n), chance, text_only, *values, *extra, *deltas]
+
+
+def _joined(values: Sequence[float | None], digits: int = 1) -> str:
+    """One number a model, with slashes between them."""
+    return " / ".join("" if value is None else f"{value:.{digits}f}" for value in values).strip(" /")

@@ -23,18 +23,23 @@ class EndpointModel:
         settings: Address, model, timeout and retries.
         frames: Frames of a clip that are sent.
         sees: What is sent: `video` for frames as images, `audio` for sound; not every server takes sound.
+        system: The system message; empty for none.
     """
 
     methods: tuple[str, ...] = ("generation",)
 
-    def __init__(self, settings: ChatSettings, frames: int = FRAMES, sees: Sequence[str] = STREAMS) -> None:
+    def __init__(
+        self, settings: ChatSettings, frames: int = FRAMES, sees: Sequence[str] = STREAMS, system: str = ""
+    ) -> None:
         self.settings, self.frames, self.sees = settings, frames, tuple(sees)
+        self.system = system
         self.source = mask(f"{settings.model} at {settings.endpoint}")
 
     def identity(self) -> dict[str, Any]:
         """Address, model and how frames are sent; timeout and retries change no answer."""
         known = {"endpoint": self.settings.identity, "model": self.settings.model}
-        return {**known, "frames": self.frames, "long_side": LONG_SIDE, "jpeg_quality": JPEG_QUALITY}
+        system = {"system": self.system} if self.system else {}
+        return {**known, "frames": self.frames, "long_side": LONG_SIDE, "jpeg_quality": JPEG_QUALITY, **system}
 
     def predict(self, requests: Sequence[MediaRequest], take: Take) -> dict[str, str]:
         """Send all requests; each answer is taken as it arrives, so that a later failure loses none.
@@ -54,7 +59,7 @@ class EndpointModel:
                 except MediaError as error:
                     failed[request.key] = str(error)
                     continue
-                yield request.key, ChatRequest(messages(request.text, media), request.max_new_tokens)
+                yield request.key, ChatRequest(messages(request.text, media, self.system), request.max_new_tokens)
 
         async with ChatClient(self.settings) as client:
             async for key, reply in ask_each(client, prepared()):
@@ -65,10 +70,11 @@ class EndpointModel:
         return failed
 
 
-def messages(text: str, media: ClipMedia) -> list[dict[str, Any]]:
-    """One user message: frames as images, sound as WAV, then the text."""
+def messages(text: str, media: ClipMedia, system: str = "") -> list[dict[str, Any]]:
+    """A user message, after the system message if there is one: frames as images, sound as WAV, then the text."""
     frames = media.frames if media.frames is not None else ()
     parts = [image_part(scaled(Image.fromarray(frame))) for frame in frames]
     if media.samples is not None:
         parts.append(sound_part(media.samples))
-    return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
+    said = [{"role": "system", "content": system}] if system else []
+    return [*said, {"role": "user", "content": [*parts, {"type": "text", "text": text}]}]

@@ -66,8 +66,8 @@ class FeaturePredictor:
         model: A model of any family, or anything with its `tokenizer, sequence, prompt, response_logprobs, generate,
             fingerprint, check_features`.
         store: An `avem.cache.FeatureStore`.
-        style: `letters` shows the options and scores their letters, as AVERE's evaluation does; `cloze` shows the
-            question alone and scores the options' texts.
+        style: `letters` shows the options, as AVERE's evaluation does, and scores their letters (AVERE generates a
+            reply); `cloze` shows the question alone and scores the options' texts.
         max_new_tokens: Longest reply in tokens.
         streams: What the model is shown of each clip: `video`, `audio` or both.
 

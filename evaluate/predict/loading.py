@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from avem.errors import MissingFileError, SettingError
 from avem.evaluate.predict.adapters import adapter_for, load_adapter
 from avem.evaluate.predict.endpoint import EndpointModel
 from avem.evaluate.predict.media_model import FRAMES, MediaModel
+from avem.locate import locate_model
+from avem.reading import read_json
 from avem.text.escaping import file_name
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class EndpointOptions:
     frames: int = FRAMES
     sound: bool = True
     """Whether sound is sent; not every server takes it."""
+    system: str = ""
+    """System message of every request; empty for none."""
 
     def model(self, name: str) -> EndpointModel:
         """The model of that name behind the address."""
@@ -46,29 +50,59 @@ class EndpointOptions:
             retries=self.retries,
             parallel=self.parallel,
         )
-        return EndpointModel(settings, self.frames, ("video", "audio") if self.sound else ("video",))
+        return EndpointModel(settings, self.frames, ("video", "audio") if self.sound else ("video",), self.system)
 
 
 def open_media_model(
-    name_or_path: str, endpoint: EndpointOptions | None, device: str = "auto", precision: str = "auto"
+    name_or_path: str,
+    endpoint: EndpointOptions | None,
+    device: str = "auto",
+    precision: str = "auto",
+    system: str | None = None,
+    *,
+    cache: Path | None = None,
 ) -> MediaModel | None:
     """A model that is shown media files: behind an endpoint, or one that an adapter runs; None for any other.
+
+    A model that avem trains reads the store's features instead, where the store holds them: so a base and what was
+    trained from it see the same frames.
+
+    Args:
+        name_or_path: A folder, a hub id, or the model's name at the endpoint.
+        endpoint: Where it answers, if not here.
+        device: See `open_model`.
+        precision: See `open_model`.
+        system: System message; None for the one of its vendor's example.
+        cache: A store that may hold the model's features; None to show media files in any case.
 
     Raises:
         MissingFileError: There is no such model.
         SettingError: A setting of the endpoint can't work, or there is no such precision for this model.
     """
     if endpoint is not None:
-        return endpoint.model(name_or_path)
+        return (endpoint if system is None else replace(endpoint, system=system)).model(name_or_path)
     check_model(name_or_path)
-    if adapter_for(name_or_path) is None:
+    if adapter_for(name_or_path) is None or (cache is not None and _holds_features(cache, name_or_path)):
         return None
     if precision == FOUR_BIT:
         raise SettingError(
             f"{name_or_path} is shown media files, and 4bit is for models that read features; choose bfloat16."
         )
     device = choose_device(device)
-    return load_adapter(name_or_path, device, choose_dtype(precision, device))
+    adapter = load_adapter(name_or_path, device, choose_dtype(precision, device))
+    adapter.system = adapter.system if system is None else system
+    return adapter
+
+
+def _holds_features(cache: Path, name_or_path: str) -> bool:
+    """Whether there is a store at `cache` with streams of the family of a model that avem trains."""
+    from avem.cache import FeatureStore
+    from avem.train.families.registry import find_family
+
+    if ":/" not in str(cache) and not cache.expanduser().is_dir():
+        return False
+    family = find_family(read_json(locate_model(name_or_path, "--model") / "config.json", dict))
+    return family is not None and any(name.endswith(f"/{family.name}") for name in FeatureStore.open(cache).streams)
 
 
 def open_model(name_or_path: str, device: str = "auto", precision: str = "auto") -> FamilyModel:

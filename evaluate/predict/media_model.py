@@ -13,7 +13,7 @@ import numpy.typing as npt
 from avem.errors import MediaError
 from avem.evaluate.emorealm.questions import prompt_text
 from avem.evaluate.predict.predictor import STREAMS, Answer, Keep, PredictionRequest, check_style, options_of
-from avem.extract import read_waveform, sample_frames
+from avem.extract import probe, read_waveform, sample_frames
 from avem.files import file_sha256, json_sha256
 from avem.records import Question
 
@@ -21,9 +21,9 @@ KEY_VERSION = 1
 """Raised when the same key would mean another answer."""
 
 INSTRUCTION = "Answer with the letter of the right option alone."
-"""Added to questions that show their options: chat models otherwise explain themselves at length."""
+"""Added to questions that show their options if wanted; the paper adds nothing (D.4)."""
 
-CHAT_TOKENS = 64
+CHAT_TOKENS = 128
 """Longest reply in tokens."""
 
 FRAMES = 8
@@ -41,6 +41,15 @@ class ClipMedia:
     """uint8 [T, H, W, 3], RGB."""
     samples: npt.NDArray[np.float32] | None = None
     """float32 [samples] at 16 kHz, mono."""
+    duration_s: float | None = None
+    """Length of the clip, over which the frames are spread; None where it is not known."""
+
+    @property
+    def frames_per_s(self) -> float | None:
+        """Frames shown a second of the clip, by which models place them in time."""
+        if self.frames is None or not self.duration_s:
+            return None
+        return len(self.frames) / self.duration_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +86,7 @@ class MediaRequest:
                 problems.append(str(error))
         if video is None and audio is None:
             raise MediaError(" ".join(problems))
-        return ClipMedia(video, audio)
+        return ClipMedia(video, audio, None if video is None else probe(self.path).duration_s)
 
 
 class MediaModel(Protocol):
@@ -87,6 +96,8 @@ class MediaModel(Protocol):
     """Folder, hub id or address."""
     sees: tuple[str, ...]
     """Streams it can take."""
+    system: str
+    """The system message; empty for none besides what the model's chat template adds."""
     methods: tuple[str, ...]
     """Those of `avem.evaluate.emorealm.results.METHODS` that it supports."""
 
@@ -103,11 +114,12 @@ class MediaPredictor:
     Args:
         model: The model.
         names: Media file to the clip's name and path as results show them.
-        style: `letters` (options shown, and an instruction to name the letter) or `cloze` (question alone).
+        style: `letters` (options shown) or `cloze` (question alone).
         max_new_tokens: Longest reply in tokens.
         streams: What the model is to be shown; streams that it can't take are left out.
         roots: Dataset to the folder that clips' paths are relative to.
         source: The folder or store that the clips came from, for the result.
+        instruction: Whether `letters` asks for the letter alone; the paper, and the vendors' examples, do not.
     """
 
     def __init__(
@@ -120,12 +132,14 @@ class MediaPredictor:
         *,
         roots: Mapping[str, str] | None = None,
         source: str = "",
+        instruction: bool = False,
     ) -> None:
         check_style(style)
         self.model, self.names, self.style, self.max_new_tokens = model, names, style, max_new_tokens
         self.streams = tuple(stream for stream in streams if stream in model.sees)
         self.methods = model.methods
         self._store = {"path": source, "clips": len(names), "roots": dict(roots or {})}
+        self.instruction = instruction and style != "cloze"
         self._identity = model.identity()
         self._hashes: dict[Path, str] = {}
 
@@ -170,11 +184,13 @@ class MediaPredictor:
 
     def about(self) -> dict[str, dict[str, Any]]:
         """The model's source and identity, and where the clips came from."""
-        return {"model": {"source": self.model.source, "identity": self._identity}, "store": self._store}
+        known = {"source": self.model.source, "identity": self._identity}
+        prompt = {"system": self.model.system, "instruction": INSTRUCTION if self.instruction else ""}
+        return {"model": {**known, "prompt": prompt}, "store": self._store}
 
     def _text(self, question: Question) -> str:
         text = prompt_text(question, self.style)
-        return text if self.style == "cloze" else f"{text}\n{INSTRUCTION}"
+        return f"{text}\n{INSTRUCTION}" if self.instruction else text
 
     def _hash(self, path: Path) -> str:
         if path not in self._hashes:

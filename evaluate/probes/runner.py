@@ -22,9 +22,11 @@ from avem.evaluate.predict.clips import ResolvedClips, resolve_clips
 from avem.evaluate.predict.feature_model import FeaturePredictor
 from avem.evaluate.predict.loading import open_model, short_names
 from avem.evaluate.predict.log import AnswerLog
-from avem.evaluate.probes.attention import AttentionResult, attention_probe
+from avem.evaluate.probes.attention import AttentionItem, AttentionResult, attention_probe
+from avem.evaluate.probes.cases import swap_cases
 from avem.evaluate.probes.densities import Sample, density_svg
 from avem.evaluate.probes.swap import OTHER, SwapResult, swap_probe
+from avem.evaluate.probes.violins import Violin, violin_svg
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
 from avem.guards.output_kinds import PROBE
@@ -91,6 +93,7 @@ def _run_swap(options: ProbeOptions) -> list[SwapResult]:
         lede=SWAP_LEDE,
         sheet=swap_sheet(results),
         pictures=list(pictures.values()),
+        cases=swap_cases(results),
         left_out=results[0].left_out,
     )
     return results
@@ -112,6 +115,7 @@ def _run_attention(options: ProbeOptions) -> list[AttentionResult]:
         for name, predictor, questions, rows in _predictors(options)
     ]
     tasks = results[0].tasks
+    pictures = [Markup(svg) for svg in attention_violins(results)]
     bars = [(f"{task_name(task)}, {result.name}", result.tasks[task]["video"]) for task in tasks for result in results]
     _write(
         options.out,
@@ -121,9 +125,39 @@ def _run_attention(options: ProbeOptions) -> list[AttentionResult]:
         lede=ATTENTION_LEDE,
         sheet=attention_sheet(results),
         bars=bars,
+        pictures=pictures,
         left_out=results[0].left_out,
     )
     return results
+
+
+def attention_violins(results: Sequence[AttentionResult]) -> list[str]:
+    """Two pictures: how attention on media is split for each task and model, and how much of all falls on media."""
+    groups = [
+        (f"{task_name(task)}, {result.name}", [item for item in result.items if item.task == task])
+        for task in dict.fromkeys(item.task for item in results[0].items)
+        for result in results
+    ]
+    split = [
+        Violin(f"{name}, {kind}", np.array([_of_media(item, kind) for item in members]), kind)
+        for name, members in groups
+        for kind in ("video", "audio")
+        if members
+    ]
+    media = [
+        Violin(name, np.array([100 * (item.video + item.audio) for item in members]), "video")
+        for name, members in groups
+        if members
+    ]
+    return [
+        violin_svg(split, "Attention on video and on audio tokens, by question", "percent of the attention on media"),
+        violin_svg(media, "Attention on media, by question", "percent of all attention"),
+    ]
+
+
+def _of_media(item: AttentionItem, kind: str) -> float:
+    own = item.video if kind == "video" else item.audio
+    return 100 * own / (item.video + item.audio)
 
 
 def _opened(options: ProbeOptions) -> AbstractContextManager[None]:
@@ -212,5 +246,5 @@ def _on_windows(questions: Sequence[Question], resolved: ResolvedClips) -> tuple
 def _write(out: Path, stem: str, results: Sequence[Any], **page: Any) -> None:
     content = [{"format": f"avem-probe-{stem}-1", **asdict(result)} for result in results]
     write_atomic(out / f"{stem}.json", json.dumps(content, ensure_ascii=False, indent=1) + "\n")
-    given = {"pictures": [], "bars": [], "left_out": {}, "version": __version__, **page}
+    given = {"pictures": [], "bars": [], "cases": [], "left_out": {}, "version": __version__, **page}
     write_atomic(out / f"{stem}.html", page_environment().get_template("probe.html.jinja").render(**given))

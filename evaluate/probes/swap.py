@@ -15,7 +15,7 @@ import numpy as np
 from avem.cache.windows import whole_ids
 from avem.errors import DataError
 from avem.evaluate.bootstrap import RESAMPLES, mean_intervals
-from avem.evaluate.emorealm.questions import letters, prompt_text
+from avem.evaluate.emorealm.questions import letters, option_text, prompt_text
 from avem.evaluate.predict.feature_model import FeaturePredictor, FeaturePrompt
 from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.predict.predictor import STREAMS, options_of
@@ -55,6 +55,13 @@ class SwapItem:
     """The same with the replacement."""
     changed: bool
     """Whether another option became the likeliest."""
+    question: str = ""
+    answer: str = ""
+    """Text of the right option."""
+    before: str = ""
+    """Text of the likeliest option on the clip itself."""
+    after: str = ""
+    """The same with the replacement."""
 
     @property
     def shift(self) -> float:
@@ -195,5 +202,7 @@ def _item(plan: tuple[Question, str, int, int], record: Mapping[str, Any], names
     question, asked, _, other = plan
     right = letters(question).index(question.answer.upper())
     own, swapped = record["logprobs"], record["swapped"]
-    changed = int(np.argmax(own)) != int(np.argmax(swapped))
-    return SwapItem(question.id, question.video, asked, names[other], own[right], swapped[right], changed)
+    best, then = int(np.argmax(own)), int(np.argmax(swapped))
+    texts = [option_text(choice) for choice in question.choices]
+    said = (question.question, texts[right], texts[best], texts[then])
+    return SwapItem(question.id, question.video, asked, names[other], own[right], swapped[right], best != then, *said)

@@ -98,7 +98,8 @@ def _prepare(
     """A function that makes a predictor for some streams, and the clips in the form it takes."""
     from avem.cache import FeatureStore
 
-    media_model = open_media_model(path, options.endpoint, options.device, options.precision)
+    store_path = options.cache if options.media_root is None else None
+    media_model = open_media_model(path, options.endpoint, options.device, options.precision, cache=store_path)
     if media_model is not None and options.media_root is not None:
         labelled = clips_of_folder(options.media_root, dataset, options.split, options.limit)
         return _media_predictor(media_model, labelled, str(options.media_root)), labelled

@@ -13,9 +13,10 @@ from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.metrics import group_by_task
 from avem.evaluate.emorealm.questions import task_name
 from avem.evaluate.emorealm.results import BenchResult, read_result
-from avem.evaluate.emorealm.summary import AVERAGE, METRIC_NAMES, SummaryRow, summarise
+from avem.evaluate.emorealm.subtasks import subtask_note
+from avem.evaluate.emorealm.summary import AVERAGE, METRIC_NAMES, SummaryRow, method_note, summarise
 from avem.evaluate.page import page_environment, signed
-from avem.evaluate.paper import COLUMNS, TABLE_3
+from avem.evaluate.paper import COLUMNS, MEASURED, TABLE_13
 from avem.evaluate.report.cards import make_cards
 from avem.evaluate.report.curves import read_curves
 from avem.files import save_page
@@ -60,7 +61,7 @@ def write_report(
         media_root: Folder that clips' paths are relative to; without it, the folders that the store names.
         title: Name of the benchmark or occasion.
         pictures: How many clips get frames and sound outlines.
-        paper: Whether to show the paper's Table 3 next to the results.
+        paper: Whether to show the paper's Table 13 next to the results.
         resamples: Bootstrap resamples for differences between models.
         seed: Seed of the bootstrap.
 
@@ -96,7 +97,10 @@ def write_report(
             pictured=min(pictures, len(cards)),
             tasks=[(task, task_name(task)) for task in group_by_task(read[0].outcomes())],
             absent=[item for item in read[0].items if item.absent],
-            paper=TABLE_3 if paper and read[0].benchmark == "emorealm" else (),
+            paper=TABLE_13 if paper and read[0].benchmark == "emorealm" else (),
+            measured=MEASURED,
+            method_notes=[method_note(result) for result in read],
+            subtask_note=subtask_note(read[0].questions),
             released=RELEASED,
             ours=_beside_paper(read, rows),
             paper_columns=[(task_name(task), "accuracy" if "basic" in task else "F1") for task in COLUMNS],
@@ -151,13 +155,21 @@ def _details(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
                     "name": result.name,
                     "tone": tone,
                     **result.score["tasks"][task],
-                    "intervals": result.score.get("intervals", {}).get("tasks", {}).get(task, {}),
+                    **_told_apart(result, task),
                 }
                 for tone, result in enumerate(results)
             ],
         }
         for task in group_by_task(results[0].outcomes())
     ]
+
+
+def _told_apart(result: BenchResult, task: str) -> dict[str, Any]:
+    """AUC and d' of a task with their intervals, beside the intervals of its other metrics."""
+    found = result.scores.get("likelihood", {}).get("detection", {}).get(task, {})
+    known = result.score.get("intervals", {}).get("tasks", {}).get(task, {})
+    own = {name: found[f"{name}_interval"] for name in ("auc", "d_prime") if f"{name}_interval" in found}
+    return {"auc": found.get("auc"), "d_prime": found.get("d_prime"), "intervals": {**known, **own}}
 
 
 def _subtasks(results: Sequence[BenchResult]) -> list[dict[str, Any]]:

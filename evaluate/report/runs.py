@@ -15,6 +15,7 @@ from avem.evaluate.page import page_environment
 from avem.evaluate.report.curves import Floats, Panel, compare, last_known, read_curves, read_metrics, short, smoothed
 from avem.files import save_page
 from avem.sealed.files import read_sealed
+from avem.starts import tuned_model
 
 COMPARED = {
     "loss": "Loss",
@@ -129,7 +130,9 @@ def _read(folder: Path, name: str) -> Run:
 
 
 def _state(run: Run) -> str:
-    return f"{run.steps[-1]:.0f} steps" + ("" if run.finished else ", not finished")
+    start = tuned_model(str(run.settings.get("model", "")))
+    started = "" if start is None else f", started from {start.label}"
+    return f"{run.steps[-1]:.0f} steps" + ("" if run.finished else ", not finished") + started
 
 
 def _panels(runs: Sequence[Run]) -> list[Panel]:

@@ -37,6 +37,8 @@ class Job:
     """The streams to write, by slot."""
     rows: dict[int, ClipRecord]
     """The clips that the run is about, by their row."""
+    url: str | None = None
+    """Where the store is, if it is not on this machine: `store` is then its mirror in this process."""
 
     def streams(self) -> dict[str, StreamWriter]:
         """Writers of the streams; their claims keep them apart from every other device's."""

@@ -24,6 +24,8 @@ import torch
 from avem.cache import StreamSpec, StreamWriter
 from avem.cache.disk.layout import METADATA
 from avem.cache.records import OK
+from avem.cache.remote.leases import LEASE_S
+from avem.cache.remote.mirror import mirror_of
 from avem.errors import MissingFileError, SettingError, StoreError
 from avem.extract.decode.pool import DecodePool
 from avem.extract.engine.device import FillReport, Job, Lines, Part, add_report, fill
@@ -64,6 +66,10 @@ class Device:
             MissingFileError: The dataset or the store is not on this machine.
             StoreError: The store can't be written from this machine.
         """
+        if job.url is not None:
+            mirror = mirror_of(job.url)
+            mirror.down()
+            job = replace(job, store=mirror.folder)
         for path, there in ((job.root, job.root.is_dir()), (job.store, (job.store / METADATA).is_file())):
             if not there:
                 raise MissingFileError(
@@ -148,7 +154,8 @@ class RayEngine:
                 line.advance(left - now)
                 fruitless = 0 if now < left or self._crew.filling else fruitless + 1
                 left = now
-                if fruitless > FRUITLESS_ROUNDS:
+                lapse = 0 if job.url is None else 2 * LEASE_S  # claims in a bucket end later than locks
+                if fruitless > FRUITLESS_ROUNDS + lapse / POLL_S:
                     raise StoreError(f"{left} rows of {job.store} stay claimed by others; see what else writes to it.")
             while self._crew.filling:  # all is written; what they report is wanted
                 self._look(report)

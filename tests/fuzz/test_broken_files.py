@@ -59,6 +59,47 @@ KINDS: dict[str, tuple[str, bytes, list[str]]] = {
         ["cache", "info", "--cache", "cache"],
     ),
     "HDF5": ("x.h5", b"\x89HDF\r\n\x1a\n" + bytes(200), ["cache", "import", "x.h5", "--cache", "new"]),
+    "subtasks": (
+        "subtasks.jsonl",
+        b'{"id": "q1", "subtask": "spurious"}\n',
+        ["bench", "emorealm", "--questions", "q.json", "--answers", "a.json", "--subtasks", "subtasks.jsonl"],
+    ),
+    "answers": ("a.json", b'{"q1": "(A)"}', ["bench", "emorealm", "--questions", "q.json", "--answers", "a.json"]),
+    "result by group": ("r.json", _bytes(RESULT), ["bench", "groups", "r.json", "--by", "language"]),
+    "descriptions": ("one.json", b'{"a": "He smiles."}', ["study", "make", "one.json", "two.json", "--out", "study"]),
+    "pre-test": (
+        "test.jsonl",
+        b'{"question": "Q?", "choices": ["a", "b"], "answer": 1}\n',
+        ["prefs", "survey", "q.json", "--out", "page", "--pretest", "test.jsonl"],
+    ),
+    "subtitles": (
+        "subtitles.csv",
+        b"video,subtitle\na.mp4,Come here.\n",
+        ["prefs", "survey", "q.json", "--out", "page", "--subtitles", "subtitles.csv"],
+    ),
+    "languages": (
+        "languages.csv",
+        b"video,language\na.mp4,en\n",
+        ["emorealm", "stats", "--questions", "q.json", "--languages", "languages.csv", "--out", "stats"],
+    ),
+    "EMER": (
+        "EMER.csv",
+        b"name,reason\na,He smiles.\n",
+        [
+            "bench",
+            "emer",
+            "--references",
+            "EMER.csv",
+            "--answers",
+            "one.json",
+            "--judge",
+            "j",
+            "--endpoint",
+            "http://localhost:1/v1",
+            "--dry-run",
+        ],
+    ),
+    "other descriptions": ("two.json", b'{"a": "He grins."}', ["study", "make", "one.json", "two.json", "--out", "s2"]),
     "grid": ("g.toml", b'[[runs]]\nname = "a"\n', ["sweep", "g.toml"]),
 }
 

@@ -6,15 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageFilter
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from avem.endpoint.media_parts import LONG_SIDE, Part, image_part, scaled, sound_part
-from avem.errors import DataError, MediaError
+from avem.errors import DataError, MediaError, SettingError
 from avem.extract import read_waveform, sample_frames
 from avem.guards.inside import inside
 from avem.records import Clip, Modality
+from avem.tools.prefs.captions import Band, blur_band, caption_band
 
 Parts = list[Part]
+Frames = npt.NDArray[np.uint8]
+"""uint8 [T, H, W, 3], RGB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +30,14 @@ class MediaOptions:
     """Frames spread evenly over the clip (B.1)."""
     longest_side: int = LONG_SIDE
     """Larger frames are scaled down to this, in pixels."""
-    blur_captions: float = 0.0
-    """Share of the frame's height, from the bottom, blurred so that burnt-in captions can't be read; 0: none."""
+    blur_captions: float | None = None
+    """Share of the frame's height, from the bottom, that is blurred; 0: nothing. None: burnt-in captions are looked for
+    in the lower 30 % of the frames, and blurred where there are some."""
+
+    @property
+    def blur(self) -> str:
+        """The setting in a word."""
+        return "found captions" if self.blur_captions is None else f"{self.blur_captions:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,7 @@ def attachment(clip: Clip, root: Path, side: Modality, options: MediaOptions) ->
     except DataError as error:
         fault = str(error)
     size = path.stat().st_size if not fault and path.is_file() else 0
-    shown = "" if sound else f" {options.frames} frames {options.longest_side} px blur {options.blur_captions:g}"
+    shown = "" if sound else f" {options.frames} frames {options.longest_side} px blur {options.blur}"
 
     def load() -> Parts:
         if fault:
@@ -84,14 +95,33 @@ def frame_parts(path: Path, options: MediaOptions) -> Parts:
     Raises:
         MediaError: It has no readable video.
     """
-    return [image_part(show_frame(Image.fromarray(pixels), options)) for pixels in sample_frames(path, options.frames)]
+    frames = sample_frames(path, options.frames)
+    band = blurred_band(frames, options)
+    return [image_part(show_frame(Image.fromarray(pixels), options, band)) for pixels in frames]
 
 
-def show_frame(image: Image.Image, options: MediaOptions) -> Image.Image:
-    """A frame as it is shown: scaled down, and its lower part blurred if asked for."""
+def blurred_band(frames: Frames, options: MediaOptions) -> Band | None:
+    """The rows of a clip's frames that are blurred, as shares of their height; None for none."""
+    if options.blur_captions is None:
+        return caption_band(frames)
+    return (1 - options.blur_captions, 1.0) if options.blur_captions > 0 else None
+
+
+def show_frame(image: Image.Image, options: MediaOptions, band: Band | None = None) -> Image.Image:
+    """A frame as it is shown: scaled down, and a band of it blurred if there is one."""
     image = scaled(image, options.longest_side)
-    if options.blur_captions > 0:
-        band = (0, round(image.height * (1 - options.blur_captions)), image.width, image.height)
-        radius = max(image.height / 30, 4)  # about half a caption's letters, which leaves none of them legible
-        image.paste(image.crop(band).filter(ImageFilter.GaussianBlur(radius)), band[:2])
-    return image
+    return image if band is None else blur_band(image, band)
+
+
+def blurred_share(setting: str) -> float | None:
+    """What `--blur-captions` says: None for `auto`, 0 for `off`, else a share.
+
+    Raises:
+        SettingError: It is neither a word of these nor a number.
+    """
+    if setting in ("auto", "off"):
+        return None if setting == "auto" else 0.0
+    try:
+        return float(setting)
+    except ValueError:
+        raise SettingError(f"--blur-captions takes auto, off or a share of the frame, not {setting!r}.") from None

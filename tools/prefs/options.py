@@ -67,8 +67,10 @@ class BuildOptions:
         check_tasks(self.tasks, PREFERENCE_TASKS if self.kind == "prefs" else BENCHMARK_TASKS)
         if self.response_format not in RESPONSE_FORMATS:
             raise SettingError(f"--response-format {self.response_format} is not known; known are none, json_object.")
-        if not 0 <= self.media.blur_captions < 1 or self.media.frames < 1 or self.media.longest_side < 16:
-            raise SettingError("--frames must be at least 1, --longest-side 16, and --blur-captions from 0 to below 1.")
+        if not 0 <= (self.media.blur_captions or 0) < 1 or self.media.frames < 1 or self.media.longest_side < 16:
+            raise SettingError(
+                "--frames must be at least 1, --longest-side 16, and --blur-captions auto, off or from 0 to below 1."
+            )
         if self.limit is not None and self.limit < 1:
             raise SettingError("--limit must be at least 1.")
 

@@ -28,12 +28,13 @@ values = [[0.0], [0.1], [0.2]]
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from avem.errors import AvemError, DataError, MissingFileError, SettingError
+from avem.starts import tuned_model, warn_if_tuned
 from avem.tools.sweep.measures import MEASURES
 from avem.train.settings.presets import PREFERENCE_PRESETS, preset
 from avem.train.settings.sources import read_toml
@@ -135,6 +136,26 @@ def _grid(content: Mapping[str, Any], path: Path) -> Grid:
         content.get("settings", {}),
         None if base is None else _base(base, columns, f"{path}, base"),
     )
+
+
+def label_start(grid: Grid, model: str) -> Grid:
+    """The grid with its title and base labelled, if its runs start from a model that is tuned already.
+
+    The base's row then has the paper's figures of the full method, since that, not the paper's base, is what it is.
+
+    Args:
+        grid: As it was read.
+        model: What the runs start from.
+    """
+    start = tuned_model(model)
+    if start is None:
+        return grid
+    warn_if_tuned(model)
+    title = f"{grid.title}; every run starts from {start.label}"
+    if grid.base is None:
+        return replace(grid, title=title)
+    full = next((run.paper for run in grid.runs if run.paper and not run.settings and not run.decoding), ())
+    return replace(grid, title=title, base=replace(grid.base, name=start.label, paper=full))
 
 
 def _run(entry: Mapping[str, Any], columns: Sequence[str], where: str) -> GridRun:

@@ -35,7 +35,7 @@ def write_outcome(grid: Grid, results: Sequence[RunResult], folder: Path) -> She
 
 def make_sheet(grid: Grid, results: Sequence[RunResult]) -> Sheet:
     """One row a run: each measure's mean over the seeds, its standard deviation, and the paper's figure."""
-    columns = shown_columns(grid, results)
+    columns = table_columns(grid, results)
     header = ["run", "seeds", *(MEASURES[column] for column in columns)]
     with_paper = [column for column in columns if column in grid.columns and any(run.paper for run in grid.rows)]
     header += [f"paper: {MEASURES[column]}" for column in with_paper]
@@ -58,7 +58,22 @@ def make_sheet(grid: Grid, results: Sequence[RunResult]) -> Sheet:
             cells.append(_cell(column, paper, None))
         rows.append(tuple(cells))
         records.append(record)
-    return Sheet(grid.title, tuple(header), tuple(rows), tuple(records))
+    return Sheet(grid.title, tuple(header), tuple(rows), tuple(records), _note(columns, results))
+
+
+def table_columns(grid: Grid, results: Sequence[RunResult]) -> list[str]:
+    """The grid's columns, measured or not, so that the paper's figures stay; without any, those that some run has."""
+    return list(grid.columns) or shown_columns(grid, results)
+
+
+def _note(columns: Sequence[str], results: Sequence[RunResult]) -> str:
+    """A sentence on columns that no run has; empty where there is none."""
+    empty = [MEASURES[name] for name in columns if not any(name in result.measures for result in results)]
+    if not empty:
+        return ""
+    needs = "the questions carry no subtasks; `avem emorealm subtasks` labels them, and --subtasks reads the labels"
+    by_subtask = {MEASURES["spurious"], MEASURES["hallucinated"]}
+    return f"{' and '.join(empty)}: {needs if set(empty) <= by_subtask else 'nothing was measured'}."
 
 
 def shown_columns(grid: Grid, results: Sequence[RunResult]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from avem.errors import SettingError
 from avem.evaluate import bench_emorealm
 from avem.evaluate.contrast import bench_contrast
 from avem.evaluate.emorealm import read_questions
+from avem.evaluate.emorealm.subtasks import read_subtasks, with_subtasks
 from avem.evaluate.predict.loading import open_model
 from avem.evaluate.predict.predictor import check_style
 from avem.files import json_sha256
@@ -23,6 +24,7 @@ from avem.guards.ownership import opened
 from avem.guards.secrets import mask
 from avem.records import Question
 from avem.sealed.files import read_sealed, write_sealed
+from avem.starts import default_model
 from avem.tools.sweep.grid import Grid
 from avem.tools.sweep.measures import BENCHED, bench_measures, training_measures
 from avem.tools.sweep.pool import do_all
@@ -40,12 +42,14 @@ class SweepOptions:
 
     cache: Path = Path("./cache")
     prefs: Path = Path("./preferences.jsonl")
-    model: str = "chaubeyG/AVERE-7B"
+    model: str = field(default_factory=default_model)
     """What every run starts from; with `{seed}` in it, each seed has a model of its own."""
     out: Path = Path("./sweep")
     """Runs and results; a sweep resumes with what is there."""
     questions: Path | None = None
     """EmoReAlM's questions; None evaluates runs by training's own measures alone."""
+    subtasks: Path | None = None
+    """Side file with the subtasks of stress questions."""
     style: str = "letters"
     seeds: tuple[int, ...] = ()
     """Replaces the grid's."""
@@ -109,17 +113,27 @@ def run_sweeps(grids: Sequence[Grid], options: SweepOptions) -> list[list[RunRes
     """
     _check(grids, options)
     models = [_model(options, seed) for grid in grids for seed in options.seeds or grid.seeds]
-    with opened(options.out, SWEEP, reads=[options.cache, options.prefs, options.questions, *models]):
+    with opened(options.out, SWEEP, reads=[options.cache, options.prefs, options.questions, options.subtasks, *models]):
         return _run_sweeps(grids, options)
 
 
 def _run_sweeps(grids: Sequence[Grid], options: SweepOptions) -> list[list[RunResult]]:
-    questions = None if options.questions is None else read_questions(options.questions)
+    questions = None if options.questions is None else asked_questions(options.questions, options)
     plans = [list(_plan(grid, options)) for grid in grids]  # every setting is checked before the first run begins
     jobs = {job.folder: job for plan in plans for *_, job in plan}
     measured = do_all(partial(_do, questions=questions, options=options), list(jobs.values()), options.workers, "run")
     found = {job.folder: measures for job, measures in measured.items()}
     return [[RunResult(name, seed, found[job.folder], job.folder) for name, seed, job in plan] for plan in plans]
+
+
+def asked_questions(path: Path, options: SweepOptions) -> list[Question]:
+    """The benchmark's questions, with the side file's subtasks where there is one.
+
+    Raises:
+        DataError: A file is not what it should be.
+    """
+    questions = read_questions(path)
+    return with_subtasks(questions, read_subtasks(options.subtasks)) if options.subtasks else questions
 
 
 def _check(grids: Sequence[Grid], options: SweepOptions) -> None:

@@ -14,7 +14,7 @@ from avem.errors import DataError, UnknownClipError
 from avem.guards.special_tokens import refuse_special
 from avem.records import InstructionRow, Modality, PreferenceRow
 from avem.seeds import draw
-from avem.train.data.negatives import choose_negatives
+from avem.train.data.negatives import choose_negatives, draw_negatives
 from avem.train.data.noise import NOISE_RECIPES, noise_row
 from avem.train.data.rows import REJECTED_FIELDS
 from avem.train.model.media import SIDES
@@ -152,7 +152,11 @@ def _partners(
         modalities = [_held(video, audio) for _, video, audio in inputs]
     kinds = [modality.table for modality in modalities]
     tables = {modality.table: _table(store, builder, config.negatives, modality) for modality in set(modalities)}
-    partners = choose_negatives([clip for clip, _, _ in inputs], kinds, tables, config.seed)
+    clips = [clip for clip, _, _ in inputs]
+    if config.match_negatives:
+        partners = choose_negatives(clips, kinds, tables, config.seed)
+    else:
+        partners = draw_negatives([row.row_id for row in rows], clips, kinds, tables, config.seed)
     for row, partner, kind in zip(rows, partners, kinds, strict=True):
         if partner < 0:
             raise DataError(

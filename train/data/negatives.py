@@ -43,3 +43,29 @@ def choose_negatives(
         else:
             chosen.append(row[draw(seed, clip, kind, choices=len(row))])
     return chosen
+
+
+def draw_negatives(
+    row_ids: Sequence[str],
+    clips: Sequence[int],
+    kinds: Sequence[str],
+    tables: Mapping[str, npt.NDArray[np.int32]],
+    seed: int,
+) -> list[int]:
+    """One of its clip's mined negatives for each row, drawn alone, whatever other rows have.
+
+    Args:
+        row_ids: Names of the training rows; two rows of one clip draw apart.
+        clips: As in `choose_negatives`.
+        kinds: As there.
+        tables: As there.
+        seed: What is drawn from.
+
+    Returns:
+        A store row for each training row, -1 where its clip has no negative.
+    """
+    chosen = []
+    for row_id, clip, kind in zip(row_ids, clips, kinds, strict=True):
+        candidates = [int(b) for b in tables[kind][clip] if b >= 0]
+        chosen.append(candidates[draw(seed, "negative", row_id, choices=len(candidates))] if candidates else -1)
+    return chosen

@@ -29,7 +29,7 @@ Load it with `avem.train.load_model`; the language model alone is the Hugging Fa
 
 ## Provenance
 
-```json
+{start}```json
 {provenance}
 ```
 
@@ -52,7 +52,7 @@ A {language_model} that reads {streams} from a feature store. Load it with `avem
 
 ## Provenance
 
-```json
+{start}```json
 {provenance}
 ```
 
@@ -74,6 +74,7 @@ def model_card(model: AudiovisualLM, licence: str, provenance: dict[str, Any]) -
         licence=licence,
         base=_base_line(model),
         language_model=type(model.language_model).__name__,
+        start=start_line(provenance),
         provenance=json.dumps(provenance, indent=2, sort_keys=True),
         use=USE,
     )
@@ -93,8 +94,24 @@ def family_card(model: FamilyModel, licence: str, provenance: dict[str, Any]) ->
         base=_base_line(model),
         language_model=type(model.language_model).__name__,
         streams=", ".join(stream.name for stream in model.streams),
+        start=start_line(provenance),
         provenance=json.dumps(provenance, indent=2, sort_keys=True),
         use=USE,
+    )
+
+
+def start_line(provenance: dict[str, Any]) -> str:
+    """A paragraph on a start that was preference-tuned before; empty where it was not.
+
+    Args:
+        provenance: Of the card; `start` holds what `TunedModel.to_json` gives.
+    """
+    start = provenance.get("start")
+    if not start:
+        return ""
+    return (
+        f"Training started from {start['name']}, which was already tuned with {start['method']}, not from an untuned "
+        "base. Do not compare it with models that were trained from such a base.\n\n"
     )
 
 

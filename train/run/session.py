@@ -17,6 +17,7 @@ from accelerate.utils import LoggerType
 from avem.cache import FeatureStore
 from avem.errors import SettingError
 from avem.files import json_sha256
+from avem.starts import tuned_model
 from avem.train.checkpoints.load import load_model
 from avem.train.data.features import ClipFeatures
 from avem.train.data.noise import NOISE_RECIPES, FeatureNoise, noise_row
@@ -197,7 +198,9 @@ class Session:
 
     def _save(self, directory: Path) -> None:
         """Write what was trained where `load_model` can read it; every process has to call."""
-        provenance = {"training": self.config.to_json()}
+        provenance: dict[str, Any] = {"training": self.config.to_json()}
+        if (start := tuned_model(self.config.model)) is not None:
+            provenance["start"] = start.to_json()
         main = self.accelerator.is_main_process
         if self.config.tune == "full":
             weights = gather_weights(self.model.language_model, keep=main) if is_sharded(self.model) else None

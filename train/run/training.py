@@ -15,6 +15,7 @@ from avem.guards.output_kinds import RUN
 from avem.guards.outputs import folder_target
 from avem.guards.ownership import is_main_process, owned
 from avem.seeds import draw
+from avem.starts import warn_if_tuned
 from avem.train.checkpoints.load import load_skeleton
 from avem.train.data.features import ClipFeatures
 from avem.train.data.rows import rows_digest
@@ -70,6 +71,7 @@ def run_training(training: Training[Example], model: FamilyModel | None = None) 
         AvemError: See the children: settings, files, rows, store or model are not what the run needs.
     """
     config = training.config
+    warn_if_tuned(config.model)
     run = RunDirectory(config.out)
     run.check(config)
     folder_target(config.out, RUN, reads=run_sources(config))
@@ -107,6 +109,7 @@ def _run_owned(training: Training[Example], run: RunDirectory, model: FamilyMode
 
 def preview_training(training: Training[Example], model: FamilyModel | None = None) -> PlanSummary:
     """Check what training would, and say what it amounts to and takes of memory; no weight is read, no run begun."""
+    warn_if_tuned(training.config.model)
     rows = training.read()
     session = Session.open(training.config, model or load_skeleton(training.config.model))
     kept, _ = split(training.examples(session, rows), session)

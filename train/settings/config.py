@@ -159,6 +159,9 @@ class PreferenceConfig(RunConfig):
     """Replace the modality that the prompt asks about (Eq. 5) or always both (Eq. 4)."""
     negatives: str = "hard"
     """Recipe of mined negatives in the store, or `random-tensor` or `diffused`, which are made while training."""
+    match_negatives: bool = True
+    """Choose among a clip's mined negatives so that clips are each other's, which lets them share media prefixes; with
+    false, each row draws one of them from the seed."""
     diffusion_step: int = DIFFUSION_STEP
     """How much noise `diffused` adds: a step of VCD's schedule, 0 to 999. 500, VCD's default, leaves 0.745 of the
     features' variance; 900 leaves 0.133."""
@@ -172,8 +175,13 @@ class PreferenceConfig(RunConfig):
             raise SettingError("beta_vr, beta_er and beta_irr are all 0, so no answer is rejected; raise one of them.")
 
     def identity(self) -> dict[str, Any]:
-        """As for every run; the diffusion step counts only where inputs are diffused."""
+        """As for every run; the diffusion step counts only where inputs are diffused.
+
+        `match_negatives` counts only where it is off, so that runs from before it was a setting remain the same runs.
+        """
         unused = set() if self.negatives == "diffused" else {"diffusion_step"}
+        if self.match_negatives:
+            unused.add("match_negatives")
         return {name: value for name, value in super().identity().items() if name not in unused}
 
     @property

@@ -9,6 +9,7 @@ from avem.errors import SettingError
 
 PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
+    "paper-exact": {"negatives": "random-emotion", "match_negatives": False, "batch_size": 2, "accumulation": 32},
     "avere-dpo": {
         "tune": "full",
         "schedule": "linear",
@@ -28,10 +29,12 @@ PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
     "er-irr": {"beta_vr": 0.0, "beta_er": 0.7, "beta_irr": 0.3},
     "vr-irr": {"beta_vr": 0.7, "beta_er": 0.0, "beta_irr": 0.3},
 }
-"""Settings of `PreferenceConfig` that differ from the paper's. `avere-dpo` is the method as the script released with
-the paper runs it (ihp-lab/AVERE, `scripts/dpo_scripts/dpo_video_audio.sh`): rate, batch and weights as in C.3, a linear
-schedule with 10 % warm-up, of which C.3 says nothing, and all weights of the language model learn where C.3 has LoRA.
-The script replaces rejected sound by noise; avem uses mined clips.
+"""Settings of `PreferenceConfig` that differ from the paper's. `paper-exact` takes its words literally where `paper`
+does not: any clip of another emotion (4.1), drawn for each row, and the 2 x 4 x 8 = 64 rows of a step (C.3) on one
+device; on n processes, set accumulation to 32 / n. `avere-dpo` is the method as the script released with the paper runs
+it (ihp-lab/AVERE, `scripts/dpo_scripts/dpo_video_audio.sh`): rate, batch and weights as in C.3, a linear schedule with
+10 % warm-up, of which C.3 says nothing, and all weights of the language model learn where C.3 has LoRA. The script
+replaces rejected sound by noise; avem uses mined clips.
 `no-erp` draws its one rejected answer as Naive-DPO does, since Eq. 11 does not say which it is; `er-irr` and `vr-irr`
 give the first answer what beta_irr = 0.3 leaves."""
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+ADAPTER_VERSION = 2
+"""Raised when the same adapter shows a clip in another way."""
+
+
 class Adapter(ABC):
     """Runs one family of multimodal models on media files.
 
@@ -34,6 +38,8 @@ class Adapter(ABC):
 
     sees: tuple[str, ...] = STREAMS
     methods: tuple[str, ...] = ("likelihood", "generation", "text_only")
+    system: str = ""
+    """System message of the vendor's example; empty where the example has none, or the chat template adds it."""
     model_class: ClassVar[str]
     """Name of the model's class in transformers."""
 
@@ -70,7 +76,8 @@ class Adapter(ABC):
     def identity(self) -> dict[str, Any]:
         """Digest of the model's files, and how clips are shown."""
         dtype = str(self.model.dtype).removeprefix("torch.")
-        return {"adapter": type(self).__name__, "files": self.fingerprint, "frames": FRAMES, "dtype": dtype}
+        known = {"adapter": type(self).__name__, "files": self.fingerprint, "frames": FRAMES, "dtype": dtype}
+        return {**known, "version": ADAPTER_VERSION, "system": self.system}
 
     def predict(self, requests: Sequence[MediaRequest], take: Take) -> dict[str, str]:
         """Answer one request after another; a clip that can't be decoded fails."""
@@ -90,18 +97,36 @@ class Adapter(ABC):
 
     def encode(self, text: str, media: ClipMedia) -> dict[str, Any]:
         """A user turn with a clip, and the open turn of the assistant, as the model's inputs."""
-        parts = [*self.media_parts(media), {"type": "text", "text": text}]
-        today = frozen_date(getattr(self.processor, "chat_template", None))
-        prompt = self.processor.apply_chat_template(
-            [{"role": "user", "content": parts}], add_generation_prompt=True, tokenize=False, **today
-        )
+        prompt = self.prompt(text, media)
         encoded = self.processor(text=[prompt], return_tensors="pt", **self.media_arguments(media))
-        return dict(encoded.to(self.model.device, self.model.dtype))
+        return {**encoded.to(self.model.device, self.model.dtype), **self.model_arguments(media)}
+
+    def prompt(self, text: str, media: ClipMedia) -> str:
+        """The chat as text, from the processor's template, with placeholders for the media."""
+        parts = [*self.media_parts(media), {"type": "text", "text": text}]
+        said = [{"role": "system", "content": [{"type": "text", "text": self.system}]}] if self.system else []
+        today = frozen_date(getattr(self.processor, "chat_template", None))
+        prompt: str = self.processor.apply_chat_template(
+            [*said, {"role": "user", "content": parts}], add_generation_prompt=True, tokenize=False, **today
+        )
+        return prompt
+
+    def model_arguments(self, media: ClipMedia) -> dict[str, Any]:
+        """What the model is told besides the processor's tensors."""
+        return {}
 
     def media_parts(self, media: ClipMedia) -> list[dict[str, Any]]:
         """The media's parts of the chat template's content, video before audio."""
         kinds = (("video", media.frames), ("audio", media.samples))
         return [{"type": kind} for kind, shown in kinds if shown is not None]
+
+    def video_metadata(self, media: ClipMedia) -> dict[str, Any]:
+        """What a video processor is told of the frames, so that it places them in time as they are in the clip."""
+        if media.frames is None:
+            return {}
+        count = len(media.frames)
+        known = {"total_num_frames": count, "frames_indices": list(range(count)), "fps": media.frames_per_s or 1.0}
+        return {"do_sample_frames": False, "video_metadata": [{**known, "duration": media.duration_s}]}
 
     @abstractmethod
     def media_arguments(self, media: ClipMedia) -> dict[str, Any]:

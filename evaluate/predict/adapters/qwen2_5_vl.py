@@ -1,4 +1,4 @@
-"""Qwen2.5-VL: video in, text out."""
+"""Qwen2.5-VL: video in, text out. Its chat template adds the default system message."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from avem.evaluate.predict.media_model import ClipMedia
 
 
 class Qwen25VL(Adapter):
-    """Qwen2.5-VL: video in, text out."""
+    """Qwen2.5-VL: video in, text out. Its chat template adds the default system message."""
 
     model_class = "Qwen2_5_VLForConditionalGeneration"
     sees = ("video",)
 
     def media_arguments(self, media: ClipMedia) -> dict[str, Any]:
-        """Frames as one video that is not sampled again."""
-        return {} if media.frames is None else {"videos": [media.frames], "do_sample_frames": False}
+        """Frames as one video that is not sampled again, at their times in the clip."""
+        return {} if media.frames is None else {"videos": [media.frames], **self.video_metadata(media)}

@@ -14,6 +14,7 @@ class Qwen2Audio(Adapter):
 
     model_class = "Qwen2AudioForConditionalGeneration"
     sees = ("audio",)
+    system = "You are a helpful assistant."
 
     def media_arguments(self, media: ClipMedia) -> dict[str, Any]:
         """Sound at 16 kHz."""

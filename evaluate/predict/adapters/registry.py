@@ -12,12 +12,17 @@ from avem.locate import locate_model
 from avem.reading import read_json
 
 ADAPTERS: dict[str, str] = {
-    "qwen2_5_omni": "qwen2_5_omni.Qwen25Omni",
-    "qwen2_5_omni_thinker": "qwen2_5_omni.Qwen25Omni",
+    "qwen2_5_omni": "qwen_omni.Qwen25Omni",
+    "qwen2_5_omni_thinker": "qwen_omni.Qwen25Omni",
+    "qwen3_omni_moe": "qwen_omni.Qwen3Omni",
+    "qwen3_omni_moe_thinker": "qwen_omni.Qwen3Omni",
     "qwen2_audio": "qwen2_audio.Qwen2Audio",
     "qwen2_5_vl": "qwen2_5_vl.Qwen25VL",
+    "qwen3_vl": "qwen3_vl.Qwen3VL",
+    "video_llama_3": "video_llama3.VideoLlama3",
     "internvl": "internvl.InternVL",
     "audioflamingo3": "audio_flamingo3.AudioFlamingo3",
+    "phi4_multimodal": "phi4_multimodal.Phi4Multimodal",
 }
 """`model_type` to module and class, below `avem.evaluate.predict.adapters`."""
 

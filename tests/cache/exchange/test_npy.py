@@ -159,3 +159,38 @@ def test_vectors_saved_as_sequences_of_one_are_vectors(tmp_path):
     assert store.stream("face/mae").spec.row_shape == (5,)
     assert np.array_equal(store.stream("face/mae").rows([0, 1, 2]).numpy(), values.astype(np.float16))
     assert store.stream("motion/long").spec.row_shape == (None, 5)
+
+
+def test_streams_of_any_name_take_vectors_and_sequences(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(1)
+    steps = {"a": 3, "b": 50, "c": 1}
+    for name, count in steps.items():
+        for folder, values in (("mae", rng.normal(size=6)), ("steps", rng.normal(size=(count, 4)))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            np.save(tmp_path / folder / f"{name}.npy", values.astype(np.float16))
+    np.save(tmp_path / "steps" / "d.npy", np.zeros((5, 7), dtype=np.float16))
+    monkeypatch.chdir(tmp_path)
+    command = ["cache", "import", "--cache", "cache", "--stream", "face/mae=mae", "--stream", "audio/steps=steps"]
+    status, said = run(command, monkeypatch, capsys)
+    assert status == 3
+    assert "d.npy is of shape (5, 7), not [n, C] with C of 4" in said
+    store = FeatureStore.open("cache")
+    assert store.streams == ("face/mae", "audio/steps")
+    assert (store.spec("face").row_shape, store.spec("audio").row_shape) == ((6,), (None, 4))
+    for row, (name, count) in enumerate(steps.items()):
+        assert np.array_equal(store.stream("face/mae").rows([row])[0].numpy(), np.load(f"mae/{name}.npy"))
+        assert store.stream("audio/steps").rows([row])[0].shape == (count, 4)
+        assert np.array_equal(store.stream("audio/steps").rows([row])[0].numpy(), np.load(f"steps/{name}.npy"))
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize("value", ["face=mae", "face/mae", "face/mae=", "/mae=mae", "a/b/c=mae", "ledger/x=mae"])
+def test_what_stream_does_not_take(tmp_path, monkeypatch, capsys, value):
+    (tmp_path / "mae").mkdir()
+    np.save(tmp_path / "mae" / "a.npy", np.ones(3, dtype=np.float32))
+    monkeypatch.chdir(tmp_path)
+    status, said = run(["cache", "import", "--cache", "cache", "--stream", value], monkeypatch, capsys)
+    assert status == 2
+    assert "Traceback" not in said
+    assert "--stream takes SLOT/NAME=FOLDER" in said or "slot" in said
+    assert not (tmp_path / "cache").exists()

@@ -140,33 +140,40 @@ def test_rows_whose_length_differs(tmp_path, upload, bucket, dtype):
     assert store.verify() == []
 
 
-def ragged_store(path, dtype):
-    spec = StreamSpec(
+def ragged_spec(dtype="float16", rows_per_shard=4):
+    return StreamSpec(
         "video",
         "patches",
         {"weights": "w"},
         (None, 4),
         3,
         dtype,
-        4,
+        rows_per_shard,
         longest=40,
         companions={"grid": Companion((3,), "int32"), "deepstack": Companion((2, None, 4), "float16")},
     )
-    writer = StoreWriter.open(path)
+
+
+def ragged_values(spec, rows):
+    """Features, pooled vectors and companions that depend on the row alone."""
+    features, pooled, grid, deepstack = [], [], [], []
+    for row in rows:
+        chance = np.random.default_rng([2, row])
+        length = chance.integers(1, 40)
+        features.append(torch.from_numpy(chance.normal(size=(length, 4)).astype(np.float32)))
+        pooled.append(chance.normal(size=3).astype(np.float32))
+        grid.append(chance.integers(0, 9, 3).astype(np.int32))
+        deepstack.append(torch.from_numpy(chance.normal(size=(2, length, 4)).astype(np.float16)))
+    return features, np.array(pooled), {"companions": {"grid": np.array(grid), "deepstack": deepstack}}
+
+
+def ragged_store(path, dtype):
+    spec, writer = ragged_spec(dtype), StoreWriter.open(path)
     writer.add_clips(clip_records(12), path.parent)
-    stream, chance = writer.stream(spec), np.random.default_rng(2)
+    stream = writer.stream(spec)
     for shard in stream.pending():
-        lengths = chance.integers(1, 40, len(shard.rows))
-        stream.write(
-            shard,
-            [torch.from_numpy(chance.normal(size=(n, 4)).astype(np.float32)) for n in lengths],
-            torch.from_numpy(chance.normal(size=(len(shard.rows), 3)).astype(np.float32)),
-            [RowDetails()] * len(shard.rows),
-            companions={
-                "grid": torch.from_numpy(chance.integers(0, 9, (len(shard.rows), 3)).astype(np.int32)),
-                "deepstack": [torch.from_numpy(chance.normal(size=(2, n, 4)).astype(np.float16)) for n in lengths],
-            },
-        )
+        features, pooled, more = ragged_values(spec, shard.rows)
+        stream.write(shard, features, pooled, [RowDetails()] * len(shard.rows), **more)
     writer.finish()
     return FeatureStore.open(path)
 

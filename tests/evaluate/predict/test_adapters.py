@@ -3,11 +3,13 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from avem.errors import CheckpointError, DataError, SettingError
 from avem.evaluate.predict.adapters import ADAPTERS, adapter_for, load_adapter
@@ -17,8 +19,15 @@ from avem.evaluate.predict.media_model import MediaRequest
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from tests.evaluate.adapter_kit import FAMILIES, save_small
 from tests.evaluate.media_kit import write_clip
+from tests.train.families.qwen_omni.qwen_omni_kit import save_checkpoint, thinker
+from tests.train.families.qwen_omni.test_training import make_store
+from tests.train.training_kit import make_store as made_for_another
 
 SEEN = {
+    "qwen3_vl": ("video",),
+    "video_llama_3": ("video",),
+    "qwen3_omni_moe_thinker": ("video", "audio"),
+    "phi4_multimodal": ("video", "audio"),
     "qwen2_5_vl": ("video",),
     "internvl": ("video",),
     "qwen2_audio": ("audio",),
@@ -150,3 +159,72 @@ def test_torchvision_of_another_build_of_torch(tmp_path):
     first, second = done.stdout.splitlines()
     assert first.endswith(": CUDA versions differ")
     assert second == "declared, and no more"
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_omni", "qwen3_omni_moe_thinker"])
+def test_a_clip_is_shown_as_transformers_own_example_shows_it(family, folder):
+    """The adapter's scores are those of the model's own forward pass on what its processor makes of the clip."""
+    need_torchvision(family)
+    adapter = load_adapter(str(save_small(family, folder / f"{family}-own")), "cpu", torch.float32)
+    request = MediaRequest("a", "likelihood", "Which? ", ("A", "B"), folder / "clips" / "a.mp4", adapter.sees, 4)
+    media = request.media(8)
+    found = {}
+    adapter.predict([request], found.__setitem__)
+    processor = adapter.processor
+    asked = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "Which? "}]}]
+    if adapter.system:
+        asked.insert(0, {"role": "system", "content": [{"type": "text", "text": adapter.system}]})
+    text = processor.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    inputs = processor(
+        text=[text],
+        videos=[media.frames],
+        audio=[media.samples],
+        sampling_rate=16000,
+        fps=media.frames_per_s,
+        do_sample_frames=False,
+        load_audio_from_video=True,
+        audio_from_video_indices=[0],
+        return_tensors="pt",
+    )
+    tokens = processor.tokenizer
+    sound, picture = (tokens.convert_tokens_to_ids(getattr(processor, f"{kind}_token")) for kind in ("audio", "video"))
+    placed = inputs["input_ids"][0].tolist()
+    assert min(placed.count(sound), placed.count(picture)) > 0
+    with torch.no_grad():
+        logits = adapter.model(**inputs, use_audio_in_video=True).logits[0, -1].log_softmax(-1)
+    own = [float(logits[tokens(option, add_special_tokens=False)["input_ids"][0]]) for option in "AB"]
+    assert found["a"].logprobs == pytest.approx(own, abs=1e-5)
+
+
+def test_a_full_checkpoint_of_qwen3_omni_runs_as_its_thinker(folder, tmp_path):
+    """The hub has thinker and talker in one folder, with `thinker.` before the thinker's names."""
+    need_torchvision("qwen3_omni_moe_thinker")
+    alone = save_small("qwen3_omni_moe_thinker", tmp_path / "alone")
+    whole = shutil.copytree(alone, tmp_path / "whole")
+    config = json.loads((whole / "config.json").read_text())
+    (whole / "config.json").write_text(
+        json.dumps({"model_type": "qwen3_omni_moe", "enable_audio_output": False, "thinker_config": config})
+    )
+    tensors = load_file(whole / "model.safetensors")
+    state = {f"thinker.{name}": tensor for name, tensor in tensors.items()}
+    save_file({**state, "talker.codec_head.weight": torch.ones(3, 4)}, whole / "model.safetensors", {"format": "pt"})
+    assert adapter_for(str(whole)) == "qwen3_omni_moe"
+    request = MediaRequest("a", "likelihood", "Which? ", ("A", "B"), folder / "clips" / "a.mp4", ("video", "audio"), 4)
+    found = []
+    for place in (alone, whole):
+        answers = {}
+        assert not load_adapter(str(place), "cpu", torch.float32).predict([request], answers.__setitem__)
+        found.append(answers["a"].logprobs)
+    assert found[0] == found[1]
+
+
+def test_a_model_that_avem_trains_reads_the_store_where_it_holds_its_features(tmp_path):
+    model = thinker("qwen2_5_omni", dtype=torch.float32)
+    place = save_checkpoint(model, tmp_path / "model")
+    make_store(tmp_path / "cache", model, place)
+    assert adapter_for(str(place)) == "qwen2_5_omni"
+    assert open_media_model(str(place), None, cache=tmp_path / "cache") is None
+    made_for_another(tmp_path / "other")
+    for cache in (None, tmp_path / "none", tmp_path / "other"):
+        with pytest.raises(CheckpointError):  # the folder has no processor: media files were to be shown
+            open_media_model(str(place), None, "cpu", cache=cache)

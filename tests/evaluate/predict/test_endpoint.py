@@ -18,7 +18,7 @@ from avem.evaluate.emorealm.results import read_result
 from avem.evaluate.predict.endpoint import messages
 from avem.evaluate.predict.loading import EndpointOptions
 from avem.evaluate.predict.media_files import files_of_folder, files_of_store
-from avem.evaluate.predict.media_model import INSTRUCTION, ClipMedia, MediaPredictor
+from avem.evaluate.predict.media_model import ClipMedia, MediaPredictor
 from avem.evaluate.recognition.runner import RecognitionOptions, run_recognition
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from tests.endpoint_kit import completion, stand_in
@@ -63,7 +63,7 @@ def test_clips_are_sent_and_answers_read(given):
         parts = body["messages"][0]["content"]
         assert [part["type"] for part in parts] == ["image_url", "image_url", "input_audio", "text"]
         assert body["model"] == "judge-1"
-    endings = ("(A) Yes (B) No\n" + INSTRUCTION, "(D) wide eyes\n" + INSTRUCTION)
+    endings = ("(A) Yes (B) No", "(D) wide eyes")
     assert [sum(text_of(body).endswith(ending) for body in served.asked) for ending in endings] == [2, 2]
     assert {item.question.id: item.reply_letter for item in result.items[:4]} == dict.fromkeys(
         ("q0-0", "q0-1", "q1-0", "q1-1"), "B"

@@ -99,7 +99,7 @@ def test_page_is_whole_and_asks_nothing_of_the_network(page):
     assert "1 of 12 questions have no answer" in text
     assert "trained against base" in text
     assert "AVEm-DPO" in text, "the paper's figures"
-    assert text.count("<small>paper</small>") == 12
+    assert text.count("<small>paper</small>") == 23
     assert text.count("<small>this run</small>") == 2
 
 
@@ -254,6 +254,7 @@ def test_templates_travel_with_the_package():
 def test_other_pages_fit_a_phone(browser, tmp_path):
     """Recognition and probe pages share the style; neither asks anything of the network."""
     from avem.evaluate.page import page_environment
+    from avem.evaluate.probes.cases import Case
     from avem.evaluate.probes.densities import Sample, density_svg
     from avem.evaluate.recognition.report import write_recognition_report
     from avem.evaluate.recognition.results import LabelItem, RecognitionResult, score_clips
@@ -274,6 +275,7 @@ def test_other_pages_fit_a_phone(browser, tmp_path):
             sheet=sheet,
             pictures=[Markup(svg)],
             bars=[("all", 60.0)],
+            cases=[Case("q", "a.mp4", "b.mp4", "audio", "A long question? " * 9, "a sob", (("m", "a sob", "rain"),))],
             left_out={"q": "no"},
             version="0",
         )

@@ -15,7 +15,7 @@ from avem.errors import DataError, MissingFileError, SettingError
 from avem.extract.decode.media import read_waveform, sample_frames
 from avem.tools.corpus.build import clip_path
 from avem.tools.prefs.asking.estimate import estimate
-from avem.tools.prefs.media import MediaOptions, show_frame
+from avem.tools.prefs.media import MediaOptions, blurred_band, show_frame
 from avem.tools.prefs.steps.pipeline import code_of
 from avem.tools.project.standin.server import StandIn, text_of
 from tests.tools.prefs.conftest import CLIPS, json_lines
@@ -63,7 +63,9 @@ def test_prompts_of_the_blind_steps_hold_neither_label_nor_clip_id(run, scenes):
 def test_burnt_in_captions_are_blurred_and_the_rest_is_kept():
     stripes = np.zeros((100, 80, 3), np.uint8)
     stripes[:, ::4] = 255
-    shown = np.asarray(show_frame(Image.fromarray(stripes), MediaOptions(blur_captions=0.25))).astype(int)
+    options = MediaOptions(blur_captions=0.25)
+    band = blurred_band(stripes[None], options)
+    shown = np.asarray(show_frame(Image.fromarray(stripes), options, band)).astype(int)
     assert (shown[:75] == stripes[:75]).all()
     assert shown[77:].std() < 20 < stripes[77:].std()
     large = show_frame(Image.new("RGB", (1920, 1080)), MediaOptions())

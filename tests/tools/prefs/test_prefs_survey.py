@@ -15,8 +15,10 @@ from avem.evaluate.emorealm import read_questions
 from avem.files import write_json_lines
 from avem.records import Modality
 from avem.tools.corpus.rows import preferences
-from avem.tools.prefs.survey.pages import ANSWERS, SurveyOptions, make_survey
-from avem.tools.prefs.survey.votes import Vote, agreement, keep_verified, read_verdicts
+from avem.tools.prefs.survey.ballots import Vote, agreement
+from avem.tools.prefs.survey.items import ANSWERS
+from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
+from avem.tools.prefs.survey.votes import keep_verified, read_verdicts
 from avem.train.data.rows import read_preferences
 
 

@@ -142,7 +142,8 @@ class Engine:
             reply = await self._reply(turn, job)
             if isinstance(reply, Outcome):
                 return reply
-            reading = read_reply(reply.text, reply.finish_reason, job.step, job.context)
+            paper = job.step.name in self.prompts.papers
+            reading = read_reply(reply.text, reply.finish_reason, job.step, job.context, paper=paper)
             if reading.value is not None:
                 return Outcome(reading.value, corrected=corrected)
             if reading.refusal is not None:

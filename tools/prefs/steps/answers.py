@@ -115,9 +115,8 @@ def _row(
     told = {SIDES[side]: str(emotion) for side, emotion in state.predicted.items()}
     source = {"made_by": "avem prefs build", "path": state.clip.path, "told_from": told}
     asked = question if task == "description" else value["question"].strip()
-    chosen, *rejected = (
-        value[name].strip() for name in ("correct", "video_relevant", "emotion_relevant", "irrelevant")
-    )
+    chosen, *rejected = (str(value[name]).strip() for name in ("correct", "video_relevant", "emotion_relevant"))
+    irrelevant = value["irrelevant"]
     return PreferenceRow(
         row_id,
         state.clip.clip_id,
@@ -127,7 +126,7 @@ def _row(
         chosen,
         rejected[0],
         rejected[1],
-        rejected[2],
+        None if irrelevant is None else irrelevant.strip(),
         emotion=state.emotion,
         provenance=source | made,
     )

@@ -13,6 +13,7 @@ from avem.evaluate.emorealm.replies import without_thoughts
 from avem.records import Emotion
 from avem.tools.prefs.asking.schema import faults_of
 from avem.tools.prefs.checks.lexicon import emotions_named, words_of
+from avem.tools.prefs.steps.paper_replies import in_our_form
 from avem.tools.prefs.steps.steps import CHOICES, REJECTED, STEPS, YES_NO, Step
 
 FENCE = re.compile(r"^```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
@@ -54,7 +55,7 @@ class Context:
     """The right answer's first word where it is Yes or No, for rejected answers about agreement."""
 
 
-def read_reply(text: str, finish_reason: str, step: Step, context: Context) -> Reading:
+def read_reply(text: str, finish_reason: str, step: Step, context: Context, *, paper: bool = False) -> Reading:
     """Check a reply.
 
     Args:
@@ -62,6 +63,7 @@ def read_reply(text: str, finish_reason: str, step: Step, context: Context) -> R
         finish_reason: `length` if the reply was cut off.
         step: What it replies to.
         context: What it is checked against.
+        paper: Whether the prompt was the paper's own text, whose replies have another form.
     """
     refusal = REFUSED.match(without_thoughts(text).strip())
     if refusal:
@@ -73,12 +75,20 @@ def read_reply(text: str, finish_reason: str, step: Step, context: Context) -> R
         return Reading(refusal=_short(refusal.group(1)) or "no reason given")
     if finish_reason == "length":
         return Reading(faults=("it was cut off before its end; be briefer",))
+    if paper:
+        value = in_our_form(value, without_thoughts(text), step.name)
     if value is None:
         return Reading(faults=("it is not one JSON object",))
     if isinstance(value, dict):
         value = _tidy(value, step)
-    faults = faults_of(value, step.schema) or _content_faults(value, step, context)
+    faults = faults_of(_whole(value, step, paper), step.schema) or _content_faults(value, step, context)
     return Reading(faults=tuple(faults)) if faults else Reading(value=value)
+
+
+def _whole(value: Any, step: Step, paper: bool) -> Any:
+    """The reply as the schema has it: Fig. 35 asks for no irrelevant answer, and its replies need none."""
+    absent = paper and step.schema == REJECTED and isinstance(value, dict) and value.get("irrelevant") is None
+    return {**value, "irrelevant": "none asked for"} if absent else value
 
 
 def find_json(text: str) -> Any:
@@ -162,7 +172,7 @@ QUESTION_CHECKS: dict[str, Callable[[Mapping[str, Any], Step, Context], list[str
 
 def _rejected_faults(value: Mapping[str, Any], step: Step, context: Context) -> list[str]:
     names = ("correct", "video_relevant", "emotion_relevant", "irrelevant")
-    answers = {name: str(value[name]) for name in names}
+    answers = {name: str(value[name]) for name in names if value[name] is not None}
     faults = _wording_faults([value["question"], *answers.values()])
     if len({answer.strip().lower() for answer in answers.values()}) < len(answers):
         faults.append("two answers are equal")

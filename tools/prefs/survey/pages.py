@@ -5,54 +5,29 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
 from avem.errors import MissingFileError, SettingError
-from avem.evaluate.emorealm import read_questions
 from avem.files import json_sha256, replace_directory, write_atomic
 from avem.guards.inside import inside
 from avem.guards.output_kinds import SURVEY
 from avem.guards.outputs import folder_target
-from avem.reading import read_text
-from avem.records import PreferenceRow, Question
 from avem.sealed.checksums import seal
+from avem.sealed.files import plain
 from avem.text.escaping import script_json, xml_text
-from avem.tools.prefs.formats import mp4_of, read_rows
-
-RATINGS = (
-    "What it names is in the clip and explains the emotion",
-    "What it names is in the clip but does not explain the emotion",
-    "What it names is not in the clip",
+from avem.tools.prefs.survey.items import (
+    SurveyItem,
+    attention_checks,
+    items_of,
+    pretest_items,
+    read_source,
+    read_subtitles,
+    with_subtitle,
 )
-"""The options for rating an answer of preference data; the right one depends on the kind of answer."""
-ANSWERS = {"chosen": 0, "rejected_video_relevant": 1, "rejected_emotion_relevant": 2}
-"""Kinds of answers that are rated, with the right rating."""
-CHECK = "To show that you read with care, choose the {} option here."
-
-
-@dataclass(frozen=True, slots=True)
-class SurveyItem:
-    """One question to the annotators."""
-
-    id: str
-    group: str
-    """Row of the table of results: the task, or the kind of answer."""
-    video: str
-    question: str
-    response: str
-    """The answer to rate; empty where the options themselves are the answers."""
-    ask: str
-    choices: tuple[str, ...]
-    expected: int
-    """Index of the right choice; hidden from annotators."""
-    source: str = ""
-    """The question or row that it is from."""
-    attention: bool = False
-    """A check of attention, not a question of ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +47,12 @@ class SurveyOptions:
     """One of so many items is an attention check; 0: none."""
     verified: Path | None = None
     """Benchmark questions that are known to be right, used as attention checks."""
+    pretest: str = ""
+    """Test of annotators that opens every booklet, see `pretest_items`; empty for none."""
+    subtitles: Path | None = None
+    """English subtitles of clips, see `read_subtitles`."""
     sample: int | None = None
-    """At most so many questions or rows, drawn by the seed."""
+    """At most so many questions, rows or clips, drawn by the seed."""
     label_studio: bool = False
     """Write Label Studio tasks instead of the page."""
     seed: int = 0
@@ -104,16 +83,50 @@ def make_survey(options: SurveyOptions) -> list[SurveyItem]:
         DataError: The source is neither a benchmark nor preference rows, or names a clip outside `media`.
         SettingError: The output folder holds something that is not a survey.
     """
-    reads = [options.source, options.verified]
-    folder_target(options.out, SURVEY, reads=reads, roots=[options.media])
     rng = np.random.default_rng(options.seed)
-    items = _sampled_items(options, rng)
-    checks = _checks(options, items)
-    booklets = _booklets(options, items, checks, rng)
-    asked = {item.id: item for item in (*items, *checks)}
+    source = read_source(options.source)
+    picked = sorted(rng.permutation(len(source))[: options.sample].tolist())
+    blocks = [[item] for number in picked for item in items_of(source[number])]
+    return publish(blocks, options, "rows", rng, [options.source, options.verified])
+
+
+def publish(
+    blocks: Sequence[Sequence[SurveyItem]],
+    options: SurveyOptions,
+    kind: str,
+    rng: np.random.Generator,
+    reads: Sequence[Path | None],
+) -> list[SurveyItem]:
+    """Write the folder of a survey of any kind.
+
+    Args:
+        blocks: Items; those of a block stay together in a booklet, in their order.
+        options: Where it goes, and how it is cut into booklets.
+        kind: What the votes decide: `rows`, `subtasks` or `study`.
+        rng: Source of the order of items.
+        reads: Files that the survey is made from, which are never overwritten.
+
+    Returns:
+        The items, those of the pre-test and attention checks among them.
+
+    Raises:
+        MissingFileError: A clip is not there.
+        DataError: The items name a clip outside `media`.
+        SettingError: The output folder holds something that is not a survey.
+    """
+    folder_target(options.out, SURVEY, reads=reads, roots=[options.media])
+    subtitles = read_subtitles(options.subtitles)
+    blocks = [[with_subtitle(item, subtitles) for item in block] for block in blocks]
+    items = [item for block in blocks for item in block]
+    pretest = pretest_items(options.pretest) if options.pretest else []
+    checks = attention_checks(options.verified, items) if options.attention_every else []
+    booklets = _booklets(options, blocks, checks, rng)
+    booklets = [[item.id for item in pretest] + booklet for booklet in booklets]
+    asked = {item.id: item for item in (*pretest, *items, *checks)}
     survey = json_sha256([asdict(item) for item in asked.values()])[:12]
     key = {
         "survey": survey,
+        "kind": kind,
         "source": str(options.source),
         "votes": options.votes,
         "items": [asdict(item) for item in asked.values()],
@@ -121,7 +134,7 @@ def make_survey(options: SurveyOptions) -> list[SurveyItem]:
     }
 
     def fill(folder: Path) -> None:
-        write_atomic(folder / "key.json", json.dumps(seal(key), indent=1))
+        write_atomic(folder / "key.json", json.dumps(seal(plain(key)), indent=1))
         videos = _copy_media(asked.values(), options.media, folder) if options.media else {}
         shown = {name: _shown(item, videos) for name, item in asked.items()}
         if options.label_studio:
@@ -133,97 +146,23 @@ def make_survey(options: SurveyOptions) -> list[SurveyItem]:
     return list(asked.values())
 
 
-def _sampled_items(options: SurveyOptions, rng: np.random.Generator) -> list[SurveyItem]:
-    source = read_source(options.source)
-    picked = sorted(rng.permutation(len(source))[: options.sample].tolist())
-    return [item for number in picked for item in items_of(source[number])]
-
-
-def read_source(path: Path) -> Sequence[Question | PreferenceRow]:
-    """The questions of a benchmark, or preference rows.
-
-    Raises:
-        MissingFileError: There is no such file.
-        DataError: It is neither.
-    """
-    if not path.is_file():
-        raise MissingFileError(f"There is no file {path}; give a benchmark or preference rows.")
-    if path.suffix == ".json" and '"choices"' in read_text(path)[:20000]:
-        return read_questions(path)
-    return read_rows(path)
-
-
-def items_of(source: Question | PreferenceRow) -> list[SurveyItem]:
-    """What is asked about a question, or about each answer of a row."""
-    if isinstance(source, Question):
-        expected = [choice[1] for choice in source.choices].index(source.answer)
-        ask = "Which answer is right?"
-        return [
-            SurveyItem(
-                source.id, source.task, source.video, source.question, "", ask, source.choices, expected, source.id
-            )
-        ]
-    video = str(source.provenance.get("path") or mp4_of(source.clip_id))
-    return [
-        SurveyItem(
-            _opaque(source.row_id, kind),
-            kind,
-            video,
-            source.question,
-            getattr(source, kind),
-            "What is true of this answer?",
-            RATINGS,
-            expected,
-            source.row_id,
-        )
-        for kind, expected in ANSWERS.items()
-    ]
-
-
-def _checks(options: SurveyOptions, items: Sequence[SurveyItem]) -> list[SurveyItem]:
-    """Attention checks: verified questions if there are some, otherwise instructions to choose a certain option."""
-    if not options.attention_every:
-        return []
-    if options.verified is not None:
-        found = [item for question in read_questions(options.verified) for item in items_of(question)]
-        taken = {item.id for item in items}
-        known = [item for item in found if item.id not in taken]
-        return [replace(item, id=_opaque(item.id, "attention"), group="attention", attention=True) for item in known]
-    choices = ("The first option", "The second option", "The last option")
-    return [
-        SurveyItem(
-            _opaque(word, "attention"),
-            "attention",
-            "",
-            CHECK.format(word),
-            "",
-            "Which option do you choose?",
-            choices,
-            number,
-            attention=True,
-        )
-        for number, word in enumerate(("first", "second", "last"))
-    ]
-
-
-def _opaque(source: str, group: str) -> str:
-    """An id that does not reveal the expected answer in the page's source."""
-    return f"i{json_sha256([source, group])[:12]}"
-
-
 def _booklets(
-    options: SurveyOptions, items: Sequence[SurveyItem], checks: Sequence[SurveyItem], rng: np.random.Generator
+    options: SurveyOptions,
+    blocks: Sequence[Sequence[SurveyItem]],
+    checks: Sequence[SurveyItem],
+    rng: np.random.Generator,
 ) -> list[list[str]]:
-    """Cut as many orders of all items as there are votes into booklets, and put checks between."""
+    """Cut as many orders of all blocks as there are votes into booklets, and put checks between their items."""
     every = options.attention_every if checks else 0
     size = max(options.per_booklet - (options.per_booklet // every if every else 0), 1)
+    per_booklet = max(size // max((len(block) for block in blocks), default=1), 1)
     booklets: list[list[str]] = []
     for _ in range(options.votes):
-        order = [items[number].id for number in rng.permutation(len(items)).tolist()]
-        for start in range(0, len(order), size):
+        order = [[item.id for item in blocks[number]] for number in rng.permutation(len(blocks)).tolist()]
+        for start in range(0, len(order), per_booklet):
             waiting = iter(rng.permutation(len(checks)).tolist())
             booklet: list[str] = []
-            for name in order[start : start + size]:
+            for name in (name for block in order[start : start + per_booklet] for name in block):
                 booklet.append(name)
                 if every and len(booklet) % every == every - 1 and (check := next(waiting, None)) is not None:
                     booklet.append(checks[check].id)
@@ -250,7 +189,8 @@ def _copy_media(items: Iterable[SurveyItem], media: Path, folder: Path) -> dict[
 def _shown(item: SurveyItem, videos: Mapping[str, str]) -> dict[str, object]:
     """What annotators see of an item: neither its right answer nor its kind."""
     known = {"id": item.id, "question": item.question, "response": item.response, "ask": item.ask}
-    return {**known, "choices": item.choices, "video": videos.get(item.video, item.video)}
+    shown = {**known, "choices": item.choices, "video": videos.get(item.video, item.video)}
+    return {**shown, "subtitle": item.subtitle, "flags": item.flags}
 
 
 def _page(data: Mapping[str, object]) -> str:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Annotated, Any
 
 import fsspec
@@ -42,9 +43,8 @@ class Bucket:
     """Method and path of each request since the last `clear`."""
 
     def __post_init__(self) -> None:
-        from moto.server import DomainDispatcherApplication, create_backend_app
-
-        self._app = DomainDispatcherApplication(create_backend_app)
+        server: Any = import_module("moto.server")
+        self._app = server.DomainDispatcherApplication(server.create_backend_app)
         self._changes = threading.Lock()
 
     def clear(self) -> None:

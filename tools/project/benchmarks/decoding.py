@@ -23,6 +23,7 @@ import typer
 
 from avem.extract.decode.decord_reader import sound_here, video_here
 from avem.extract.decode.media import read_sound, read_video
+from avem.extract.decode.wants import Evenly
 from avem.tools.project.benchmarks.measure import show
 
 app = typer.Typer(add_completion=False)
@@ -93,7 +94,7 @@ def compare(paths: list[Path], repeats: int) -> tuple[str, ...]:
 
     sides: dict[str, Callable[[], object]] = {
         "frames": partial(each, lambda path: read_video(path, FRAMES)),
-        "decord's frames": partial(each, lambda path: video_here(path, FRAMES)),
+        "decord's frames": partial(each, lambda path: video_here(path, Evenly(FRAMES))),
         "sound": partial(each, read_sound),
         "decord's sound": partial(each, sound_as_before),
     }

@@ -107,8 +107,8 @@ def make(
     for array in ("features", "pooled"):
         folder = store / "video/tiny" / array
         (whole,) = folder.glob("c.0.*")
-        for shard in range(1, -(-clips // ROWS_PER_SHARD)):
-            shutil.copyfile(whole, folder / whole.name.replace("c.0.", f"c.{shard}.", 1))
+        for number in range(1, -(-clips // ROWS_PER_SHARD)):
+            shutil.copyfile(whole, folder / whole.name.replace("c.0.", f"c.{number}.", 1))
     writer.fold()
     for shard in itertools.islice(stream.pending(), loose):
         _write_shard(stream, shard, [RowDetails(duration_s=2.5, fps=25.0, frames=62)] * len(shard.rows))

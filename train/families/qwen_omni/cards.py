@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from avem import __version__
 from avem.errors import CheckpointError
 from avem.sealed.checksums import write_checksums
+from avem.train.model.card import start_line
 from avem.train.model.saving import ADAPTER_TYPE, FORMAT_VERSION, UNKNOWN_LICENCE
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ Layout of a clip in the prompt: `{layout}`.
 
 ## Provenance
 
-```json
+{start}```json
 {provenance}
 ```
 
@@ -98,6 +99,7 @@ def merged_card(licence: str, provenance: dict[str, Any]) -> str:
         about=WHOLE,
         layout="as the adapters' cards say",
         features="As the adapters' cards say.",
+        start=start_line(provenance),
         provenance=json.dumps(provenance, indent=2, sort_keys=True),
     )
 
@@ -125,5 +127,6 @@ def _card(model: QwenOmniModel, licence: str, provenance: dict[str, Any], librar
         about=about,
         layout=model.layout_name,
         features=features,
+        start=start_line(provenance),
         provenance=json.dumps(provenance, indent=2, sort_keys=True),
     )

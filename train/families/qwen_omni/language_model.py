@@ -34,8 +34,9 @@ class ThinkerLanguageModel(PreTrainedModel, GenerationMixin):
         config.tie_word_embeddings = tie
         super().__init__(config)
         self.model: Any = inner_class(config)(config)
-        if hasattr(self.model, "_deepstack_process"):
-            self.model._deepstack_process = add_at
+        inner: Any = self.model
+        if hasattr(inner, "_deepstack_process"):
+            inner._deepstack_process = add_at
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if tie:
             self._tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}

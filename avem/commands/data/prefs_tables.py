@@ -72,12 +72,23 @@ def show_estimate(estimate: Estimate) -> None:
 
 def show_verdicts(verdicts: Verdicts) -> None:
     """Show the counts of Tables 6 and 7."""
-    header = ("group", "verified", "one or more correct", "majority correct", "discrepancies", "final", "alpha")
+    header = (
+        "group",
+        "asked",
+        "one",
+        "majority",
+        "flagged",
+        "fixed",
+        "final",
+        "alpha",
+    )
     table = plain_table(header, ())
     for row in verdicts.groups:
-        counts = (row.verified, row.one_correct, row.majority_correct, row.discrepancies, row.final)
+        counts = (row.verified, row.one_correct, row.majority_correct, row.discrepancies, row.corrected, row.final)
         table.add_row(*map(plain, (row.group, *counts, "-" if row.alpha is None else f"{row.alpha:.3f}")))
     show_table(table)
     show(f"Counted the votes of {len(verdicts.passed)} participants.")
+    if flags := verdicts.groups[-1].flags:
+        show("Flags: " + ", ".join(f"{name} {count}" for name, count in flags.items()) + ".")
     if verdicts.failed:
-        show(f"Attention checks failed: {', '.join(verdicts.failed)}.")
+        show(f"The pre-test or the attention checks failed: {', '.join(verdicts.failed)}.")

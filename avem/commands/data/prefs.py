@@ -12,7 +12,7 @@ import typer
 
 from avem.commands.options import ALL, NONE, ReportFormat, TasksOption, prints_table
 from avem.guards.inputs import need_file, need_path, need_store
-from avem.guards.output_kinds import PREFS, SURVEY
+from avem.guards.output_kinds import PREFS
 from avem.guards.outputs import folder_target
 from avem.text.terminal import show, show_block
 
@@ -78,8 +78,11 @@ def build(
     ] = None,
     frames: Annotated[int, typer.Option(help="Number of frames to send per clip.", min=1)] = 8,
     blur_captions: Annotated[
-        float, typer.Option(help="Share of each frame to blur, from the bottom, to hide captions.")
-    ] = 0.0,
+        str,
+        typer.Option(
+            help="auto: find burnt-in captions and blur them; off; or the share of each frame to blur, from the bottom."
+        ),
+    ] = "auto",
     parallel: Annotated[int, typer.Option(help="Number of requests at a time.", min=1)] = 8,
     retries: Annotated[int, typer.Option(help="How often to retry a failed request.", min=0)] = 5,
     timeout_s: Annotated[float, typer.Option(help="Seconds to wait for a reply.")] = 120.0,
@@ -118,11 +121,11 @@ def build(
     if not dry_run:
         folder_target(out, PREFS, reads=[prompts], roots=[root])
 
-    from avem.commands.prefs_tables import show_build, show_estimate
+    from avem.commands.data.prefs_tables import show_build, show_estimate
     from avem.errors import PartialFailure
     from avem.tools.prefs.asking.estimate import estimate
     from avem.tools.prefs.build import build as build_data
-    from avem.tools.prefs.media import MediaOptions
+    from avem.tools.prefs.media import MediaOptions, blurred_share
     from avem.tools.prefs.options import BuildOptions
 
     options = BuildOptions(
@@ -145,7 +148,7 @@ def build(
         response_format=response_format,
         prompts=prompts,
         batch=batch,
-        media=MediaOptions(frames=frames, blur_captions=blur_captions),
+        media=MediaOptions(frames=frames, blur_captions=blurred_share(blur_captions)),
         balance=balance,
         emotion_tolerance=emotion_tolerance,
         seed=seed,
@@ -202,7 +205,7 @@ def validate(
     for store in cache or ():
         need_store(store)
 
-    from avem.commands.prefs_tables import show_report
+    from avem.commands.data.prefs_tables import show_report
     from avem.errors import DataError
     from avem.tools.prefs.checks.validate import validate as validate_rows
 
@@ -245,85 +248,31 @@ def convert(
 
 
 @prefs_app.command()
-def survey(
-    source: Annotated[Path, typer.Argument(help="Preference rows or a benchmark file.")],
-    out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("./survey"),
-    media: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the clips, from which the survey's clips are copied.", show_default=NONE),
-    ] = None,
-    votes: Annotated[int, typer.Option(help="Number of annotators who rate each item.")] = 3,
-    per_booklet: Annotated[int, typer.Option(help="Number of items per annotator.")] = 40,
-    attention_every: Annotated[int, typer.Option(help="Number of items per attention check; 0 for no checks.")] = 10,
-    verified: Annotated[
-        Path | None, typer.Option(help="Verified benchmark questions to use as attention checks.", show_default=NONE)
-    ] = None,
-    sample: Annotated[
-        int | None, typer.Option(help="Number of rows or questions to sample.", min=1, show_default=ALL)
-    ] = None,
-    label_studio: Annotated[
-        bool, typer.Option("--label-studio", help="Write Label Studio tasks instead of a page.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Random seed of the sample and the item order.")] = 0,
-) -> None:
-    """Make a web page on which annotators rate rows or questions.
-
-    The page works from a folder and needs no server.
-    """
-    need_file(source, "SOURCE", "benchmark or preference rows")
-    need_file(verified, "--verified", "benchmark file")
-    need_path(media, "--media", "folder of clips")
-    folder_target(out, SURVEY, reads=[source, verified], roots=[media])
-
-    from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
-
-    items = make_survey(
-        SurveyOptions(
-            source=source,
-            out=out,
-            media=media,
-            votes=votes,
-            per_booklet=per_booklet,
-            attention_every=attention_every,
-            verified=verified,
-            sample=sample,
-            label_studio=label_studio,
-            seed=seed,
-        )
-    )
-    show(f"{len(items)} items are in {out}; keep {out / 'key.json'} private, for it holds the correct answers.")
-
-
-@prefs_app.command("votes")
-@prints_table(ReportFormat)
-def read_votes(
-    survey: Annotated[Path, typer.Argument(help="The survey's folder.")],
-    results: Annotated[list[Path], typer.Argument(help="Files saved from the page, or Label Studio exports.")],
-    out: Annotated[
-        Path | None, typer.Option(help="File for the rows or questions found correct.", show_default=NONE)
-    ] = None,
-    attention: Annotated[
-        float, typer.Option(help="Share of attention checks that an annotator must pass.", min=0.0, max=1.0)
-    ] = 0.75,
+@prints_table()
+def leaks(
+    train: Annotated[Path, typer.Argument(help="Feature store of the training clips.")],
+    benchmark: Annotated[Path, typer.Argument(help="Feature store of the benchmark's clips.")],
+    threshold: Annotated[
+        float, typer.Option(help="Least cosine similarity of pooled features.", min=0.0, max=1.0)
+    ] = 0.98,
     *,
     form: str,
 ) -> None:
-    """Count the votes of a survey.
+    """Find training clips that are in a benchmark.
 
-    Shows majorities, discrepancies and Krippendorff's alpha, as in Tables 6 and 7.
+    Copies are found although they were re-encoded or trimmed.
+
+    Compares pooled features, and frames of close pairs by a perceptual hash. Exit status 3 if there are copies.
     """
-    need_file(survey / "key.json", "SURVEY", "key of a survey")
-    for file in results:
-        need_file(file, "RESULTS", "file of votes")
-    from dataclasses import asdict
+    need_store(train)
+    need_store(benchmark)
 
-    from avem.commands.prefs_tables import show_verdicts
-    from avem.tools.prefs.survey.votes import keep_verified, read_verdicts
+    from avem.cache import FeatureStore
+    from avem.commands.tables import show_sheet
+    from avem.errors import PartialFailure
+    from avem.tools.prefs.checks.near import near_pairs, near_sheet
 
-    verdicts = read_verdicts(survey, results, attention)
-    if form == "json":
-        show_block(json.dumps([asdict(group) for group in verdicts.groups], indent=1))
-    else:
-        show_verdicts(verdicts)
-    if out is not None:
-        show(f"{keep_verified(survey, verdicts, out)} are in {out}.")
+    pairs = near_pairs(FeatureStore.open(train), FeatureStore.open(benchmark), threshold)
+    show_sheet(near_sheet(pairs), form)
+    if copies := sum(pair.same for pair in pairs):
+        raise PartialFailure(f"{copies} pairs look like one clip; leave those training clips out.")

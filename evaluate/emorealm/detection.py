@@ -1,0 +1,145 @@
+"""Telling yes from no without a threshold: AUC and d' of the log-odds of Yes.
+
+F1 of a yes/no task rises when a model comes to say no more often. These two do not: they depend on whether the log-odds
+of Yes are higher where Yes is right, not on where the model draws the line between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from avem.evaluate.bootstrap import Floats, percentiles, resample_weights
+from avem.evaluate.emorealm.questions import in_order, letters, polarities
+from avem.records import Question
+
+
+@dataclass(frozen=True, slots=True)
+class Odds:
+    """One yes/no question with the log-odds of Yes."""
+
+    clip: str
+    task: str
+    yes: bool
+    """Whether Yes is right."""
+    value: float
+    """log p(Yes) minus log p(No), in nats."""
+
+
+def log_odds(questions: Sequence[Question], logprobs: Mapping[str, Sequence[float] | None]) -> list[Odds]:
+    """Log-odds of Yes of every yes/no question whose options were scored.
+
+    Args:
+        questions: Any questions.
+        logprobs: Question id to the log-probability of each option, in nats, in the options' order.
+    """
+    found = []
+    for question in questions:
+        values, said = logprobs.get(question.id), polarities(question)
+        if values is None or not said:
+            continue
+        own = {said[letter]: float(value) for letter, value in zip(letters(question), values, strict=True)}
+        right = said[question.answer.upper()] == "yes"
+        found.append(Odds(question.video, question.task, right, own["yes"] - own["no"]))
+    return found
+
+
+def auc(yes: Floats, no: Floats) -> float:
+    """Probability that a question answered by Yes has higher log-odds than one answered by No, ties counted half.
+
+    Args:
+        yes: float64 [Y], log-odds where Yes is right.
+        no: float64 [N], log-odds where No is right.
+
+    Returns:
+        0 to 1; 0.5 for a model that can't tell the two, nan where one of them is empty.
+
+    Example:
+        >>> auc(np.array([2.0, 0.0]), np.array([1.0, -1.0]))
+        0.75
+    """
+    if not len(yes) or not len(no):
+        return float("nan")
+    return float(_wins(yes, no).mean())
+
+
+def d_prime(yes: Floats, no: Floats) -> float:
+    """Distance of the two means in units of the pooled standard deviation (d_a of signal detection theory).
+
+    Args:
+        yes: float64 [Y], log-odds where Yes is right.
+        no: float64 [N], log-odds where No is right.
+
+    Returns:
+        0 for a model that can't tell the two; nan with fewer than two of either, or without any variance.
+
+    Example:
+        >>> round(d_prime(np.array([1.0, 3.0]), np.array([-1.0, 1.0])), 3)
+        1.414
+    """
+    if len(yes) < 2 or len(no) < 2:
+        return float("nan")
+    pooled = (yes.var(ddof=1) + no.var(ddof=1)) / 2
+    return float((yes.mean() - no.mean()) / np.sqrt(pooled)) if pooled > 0 else float("nan")
+
+
+def detection(odds: Sequence[Odds], resamples: int = 0, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """AUC (in percent) and d' of each yes/no task, with 95 % intervals over clips.
+
+    Args:
+        odds: See `log_odds`.
+        resamples: Bootstrap resamples over clips; 0 for no intervals.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        Task to `n, auc, d_prime` and, with `resamples`, `auc_interval` and `d_prime_interval` (`[low, high]`); None
+        where a number is not defined.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for task in in_order(each.task for each in odds):
+        members = [each for each in odds if each.task == task]
+        value = np.array([each.value for each in members])
+        right = np.array([each.yes for each in members])
+        numbers: dict[str, Any] = {
+            "n": len(members),
+            "auc": _known(100 * auc(value[right], value[~right])),
+            "d_prime": _known(d_prime(value[right], value[~right])),
+        }
+        if resamples and numbers["auc"] is not None:
+            numbers |= _intervals([each.clip for each in members], value, right, resamples, seed)
+        found[task] = numbers
+    return found
+
+
+def _wins(yes: Floats, no: Floats) -> Floats:
+    """float64 [Y, N]: 1 where Yes has the higher log-odds, 0.5 where both are equal."""
+    return np.asarray((yes[:, None] > no) + 0.5 * (yes[:, None] == no), dtype=np.float64)
+
+
+def _intervals(clips: Sequence[str], value: Floats, right: Any, resamples: int, seed: int) -> dict[str, list[float]]:
+    names, cluster = np.unique(clips, return_inverse=True)
+    weights = resample_weights(len(names), resamples, seed)[:, cluster]  # [R, questions]
+    yes, no = weights[:, right], weights[:, ~right]
+    count_yes, count_no = yes.sum(axis=1), no.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = ((yes @ _wins(value[right], value[~right])) * no).sum(axis=1) / (count_yes * count_no)
+        means, variances = zip(
+            *(_moments(part, value[side]) for part, side in ((yes, right), (no, ~right))), strict=True
+        )
+        distance = (means[0] - means[1]) / np.sqrt((variances[0] + variances[1]) / 2)
+    found = {"auc_interval": 100 * drawn, "d_prime_interval": np.where(np.isfinite(distance), distance, np.nan)}
+    return {name: percentiles(values) for name, values in found.items() if not np.isnan(values).all()}
+
+
+def _moments(weights: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Weighted mean and unbiased variance of each resample, float64 [R] each."""
+    count = weights.sum(axis=1)
+    mean = weights @ values / count
+    return mean, (weights @ values**2 / count - mean**2) * count / (count - 1)
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value

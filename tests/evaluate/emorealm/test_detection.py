@@ -1,0 +1,53 @@
+"""AUC and d': values by hand, what they do not depend on, and their intervals."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import mannwhitneyu
+
+from avem.evaluate.emorealm.detection import auc, d_prime, detection, log_odds
+from avem.records import Question
+
+numbers = st.lists(st.floats(-5, 5), min_size=2, max_size=12).map(np.array)
+
+
+def question(number, answer, choices=("(A) Yes", "(B) No"), task="reasoning_stress_audio"):
+    return Question(f"q{number}", f"c{number // 2}.mp4", task, "Is it?", choices, answer)
+
+
+def test_log_odds_are_of_yes_wherever_it_stands():
+    asked = [question(0, "A"), question(1, "A", ("(A) No", "(B) Yes")), question(2, "B", ("(A) x", "(B) y"))]
+    found = log_odds(asked, {"q0": (-1.0, -3.0), "q1": (-1.0, -3.0), "q2": (-1.0, -2.0)})
+    assert [(each.yes, each.value) for each in found] == [(True, 2.0), (False, -2.0)]
+
+
+@given(numbers, numbers)
+def test_auc_is_the_statistic_of_mann_and_whitney(yes, no):
+    expected = mannwhitneyu(yes, no).statistic / (len(yes) * len(no))
+    assert auc(yes, no) == pytest.approx(expected)
+
+
+@given(st.floats(-3, 3))
+def test_saying_no_more_often_changes_neither(shift):
+    yes, no = np.array([1.0, 3.0, 2.5]), np.array([-1.0, 1.0, 2.6])
+    assert auc(yes + shift, no + shift) == pytest.approx(auc(yes, no))
+    assert d_prime(yes + shift, no + shift) == pytest.approx(d_prime(yes, no))
+
+
+def test_numbers_of_a_task_by_hand():
+    asked = [question(number, "AB"[number % 2]) for number in range(4)]
+    values = {"q0": (1.0, 0.0), "q1": (0.0, 1.0), "q2": (3.0, 0.0), "q3": (1.0, 0.0)}
+    found = detection(log_odds(asked, values), resamples=200, seed=1)["reasoning_stress_audio"]
+    assert found["n"] == 4
+    assert found["auc"] == 100 * 3.5 / 4  # 1 ties with 1
+    assert found["d_prime"] == pytest.approx((2 - 0) / np.sqrt((2 + 2) / 2))
+    low, high = found["auc_interval"]
+    assert 0 <= low <= found["auc"] <= high <= 100
+    assert found == detection(log_odds(asked, values), resamples=200, seed=1)["reasoning_stress_audio"]
+
+
+def test_nothing_to_tell_apart():
+    found = detection(log_odds([question(0, "A")], {"q0": (1.0, 0.0)}), resamples=50)["reasoning_stress_audio"]
+    assert (found["auc"], found["d_prime"]) == (None, None)
+    assert "auc_interval" not in found

@@ -1,0 +1,132 @@
+"""Languages of clips by Whisper (Fig. 8), and English subtitles of foreign speech (B.2)."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avem.errors import CheckpointError, MediaError, MissingFileError, SettingError
+from avem.evaluate.sheets import csv_text, read_csv
+from avem.extract import read_waveform
+from avem.files import write_atomic
+from avem.progress import stage
+from avem.reading import read_text
+
+logger = logging.getLogger(__name__)
+
+Listener = Callable[[Any], tuple[str, float, str]]
+"""From float32 samples at 16 kHz to the language's code, its probability, and an English subtitle (or nothing)."""
+
+COLUMNS = ("video", "language", "probability", "subtitle", "problem")
+ENGLISH = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Languages:
+    """What a run came to."""
+
+    path: Path
+    counts: Counter[str]
+    """Language to clips, the most frequent first."""
+    failed: int
+
+
+def load_listener(checkpoint: str, device: str = "cpu", *, translate: bool = False) -> Listener:
+    """A Whisper model that tells languages and, for clips that are not English, writes English subtitles.
+
+    Args:
+        checkpoint: A file in openai-whisper's layout (`large-v3.pt`, `tiny.pt`).
+        device: Where it computes.
+        translate: Whether to write subtitles; takes several times as long.
+
+    Raises:
+        MissingFileError: There is no such file.
+        CheckpointError: It is no Whisper model, or one for English alone.
+    """
+    import whisper
+
+    if not Path(checkpoint).is_file():
+        raise MissingFileError(
+            f"There is no Whisper model {checkpoint}; give a file such as large-v3.pt with --whisper."
+        )
+    try:
+        model = whisper.load_model(checkpoint, device=device)
+    except (RuntimeError, KeyError, TypeError, ValueError, OSError, EOFError, pickle.UnpicklingError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{checkpoint} can't be loaded as a Whisper model ({said}).") from error
+    if not model.is_multilingual:
+        raise CheckpointError(f"{checkpoint} knows English alone; give a multilingual Whisper model.")
+    half = device != "cpu"
+
+    def listen(samples: Any) -> tuple[str, float, str]:
+        audio = whisper.pad_or_trim(np.asarray(samples, dtype=np.float32))
+        mel = whisper.log_mel_spectrogram(audio, n_mels=model.dims.n_mels).to(model.device)
+        _, chances = model.detect_language(mel.half() if half else mel)
+        language = max(chances, key=chances.__getitem__)
+        text = ""
+        if translate and language != ENGLISH:
+            options = whisper.DecodingOptions(task="translate", language=language, fp16=half)
+            text = whisper.decode(model, mel.half() if half else mel, options).text.strip()
+        return language, float(chances[language]), text
+
+    return listen
+
+
+def find_languages(videos: Iterable[str], media: Path, listen: Listener, out: Path) -> Languages:
+    """Find the language of every clip; clips that the file has already are not listened to again.
+
+    Args:
+        videos: Clips, relative to `media`.
+        media: Their folder.
+        listen: See `load_listener`.
+        out: CSV with `video, language, probability, subtitle, problem`, for `--groups` and `--subtitles`; written after
+            every clip, so that a stopped run resumes.
+
+    Raises:
+        SettingError: There is another file of that name.
+    """
+    names = list(dict.fromkeys(videos))
+    rows = {name: row for name, row in _known(out).items() if not row["problem"]}
+    with stage("languages", len(names), "clips") as bar:
+        for name in names:
+            if name not in rows:
+                rows[name] = _row(name, media / name, listen)
+                write_atomic(out, csv_text(list(rows.values())))
+            bar.advance()
+    write_atomic(out, csv_text(list(rows.values())))
+    own = [rows[name] for name in names]
+    counts = Counter(row["language"] for row in own if row["language"])
+    return Languages(out, Counter(dict(counts.most_common())), sum(bool(row["problem"]) for row in own))
+
+
+def _known(out: Path) -> dict[str, dict[str, str]]:
+    """What an earlier run found.
+
+    Raises:
+        SettingError: The file is something else, which is left as it is.
+    """
+    if not out.is_file():
+        return {}
+    rows = read_csv(read_text(out))
+    if any(set(row) != set(COLUMNS) for row in rows) or not rows:
+        raise SettingError(f"{out} is not a file of languages that avem wrote; give another one with --out.")
+    return {row["video"]: row for row in rows}
+
+
+def _row(name: str, path: Path, listen: Listener) -> dict[str, str]:
+    empty = dict.fromkeys(COLUMNS, "") | {"video": name}
+    try:
+        samples = read_waveform(path)
+    except MediaError as error:
+        return empty | {"problem": str(error)}
+    if not np.any(samples):
+        return empty | {"problem": "the clip is silent"}
+    language, probability, subtitle = listen(samples)
+    return empty | {"language": language, "probability": f"{probability:.3f}", "subtitle": subtitle}
