@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from avem.cache.disk import layout
-from avem.cache.disk.manifest import LEARNED_COLUMNS, column_type, is_stream_column, record_cells
-from avem.cache.disk.manifest_view import ManifestView
+from avem.cache.manifest.columns import LEARNED_COLUMNS, column_type, is_stream_column, record_cells
+from avem.cache.manifest.view import ManifestView
 from avem.cache.records import FAILED, OK, PENDING, ClipRecord
 from avem.errors import StoreError
 

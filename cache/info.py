@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from avem.cache.decoders import OLD, decoder_of
 from avem.cache.disk.arrays import ArraySpec, stream_arrays
 from avem.cache.disk.layout import METADATA
-from avem.cache.disk.manifest_view import ManifestView
 from avem.cache.disk.shards import CRC_BYTES
 from avem.cache.features import Stream
+from avem.cache.manifest.view import ManifestView
 from avem.cache.negatives.mine import negatives_attributes
 from avem.cache.negatives.staleness import is_stale, labels_digest
 from avem.cache.records import FAILED, OK, PENDING, ClipFailure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from avem.cache.disk.manifest import statuses
+from avem.cache.manifest.columns import statuses
 from avem.cache.records import FAILED, OK, PENDING
 from avem.cache.store import FeatureStore
 from avem.emotions import parse_emotion

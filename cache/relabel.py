@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from avem.cache.disk.manifest_edit import Cells
+from avem.cache.manifest.edit import Cells
 from avem.cache.windows import whole_id
 from avem.records import Clip
 from avem.text.names import storable

@@ -17,10 +17,10 @@ from avem.cache.disk.arrays import spec_attributes, spec_from_metadata, stream_a
 from avem.cache.disk.ledger import read_records, stream_columns_of
 from avem.cache.disk.location import Location
 from avem.cache.disk.locks import store_lock
-from avem.cache.disk.manifest import column_type, row_checks
-from avem.cache.disk.manifest_edit import write_part
-from avem.cache.disk.manifest_file import FileState, parquet_bytes
-from avem.cache.disk.parts import (
+from avem.cache.manifest.columns import column_type, row_checks
+from avem.cache.manifest.edit import write_part
+from avem.cache.manifest.file import FileState, parquet_bytes
+from avem.cache.manifest.parts import (
     Part,
     copy_name,
     open_part,

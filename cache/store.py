@@ -13,10 +13,10 @@ import torch
 
 from avem.cache.disk import layout
 from avem.cache.disk.location import Location
-from avem.cache.disk.manifest_view import ManifestView, lost_file, open_manifest
-from avem.cache.disk.parts import RESTORE
 from avem.cache.features import RowNumbers as RowNumbers
 from avem.cache.features import Stream
+from avem.cache.manifest.parts import RESTORE
+from avem.cache.manifest.view import ManifestView, lost_file, open_manifest
 from avem.cache.negatives.file import negatives_metadata, read_negatives
 from avem.cache.negatives.staleness import refuse_stale
 from avem.cache.records import KINDS, DamagedFile, DamagedRow, Kind, StreamSpec

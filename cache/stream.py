@@ -11,8 +11,8 @@ from avem.cache.disk import layout, ledger
 from avem.cache.disk.encode import Rows, encode_rows
 from avem.cache.disk.folding import fold_when_many
 from avem.cache.disk.locks import ShardLocks, store_lock
-from avem.cache.disk.statuses import StatusReader
 from avem.cache.disk.stream_shards import NO_ROOM, write_stream_shards
+from avem.cache.manifest.statuses import StatusReader
 from avem.cache.records import FAILED, OK, PENDING, RowDetails, Shard, StreamSpec
 from avem.errors import SettingError, StoreError
 from avem.guards.disk import disk_reason

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from avem.cache.disk.arrays import ArraySpec, is_byte_ranges, shard_path, stream_arrays
-from avem.cache.disk.manifest import edited_rows
-from avem.cache.disk.parts import open_part, part_name
 from avem.cache.disk.ragged import RaggedShardFile, Span
 from avem.cache.disk.ragged_readers import RaggedZarrRows, RowSpan
 from avem.cache.disk.readers import ZarrRows
 from avem.cache.disk.shards import RowError, ShardFile
 from avem.cache.disk.stream_shards import is_span
 from avem.cache.features import Stream
+from avem.cache.manifest.columns import edited_rows
+from avem.cache.manifest.parts import open_part, part_name
 from avem.cache.records import DamagedRow
 from avem.cache.remote.fetch import Fetcher
 from avem.cache.remote.ragged import RemoteRagged

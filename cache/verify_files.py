@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from avem.cache.disk import layout
 from avem.cache.disk.ledger import HISTORY, OLD_HISTORY, iterate_records, record_names
 from avem.cache.disk.location import Location
-from avem.cache.disk.manifest_file import FileState
-from avem.cache.disk.parts import (
+from avem.cache.manifest.file import FileState
+from avem.cache.manifest.parts import (
     Part,
     copy_name,
     open_part,

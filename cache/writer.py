@@ -14,17 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from avem.cache.decoders import as_stored, with_decoder
-from avem.cache.disk import layout, parts
+from avem.cache.disk import layout
 from avem.cache.disk.arrays import spec_attributes, spec_from_metadata, stream_arrays
 from avem.cache.disk.folding import fold_ledger
 from avem.cache.disk.location import Location, as_url, is_url
 from avem.cache.disk.locks import store_lock
-from avem.cache.disk.manifest import is_stream_column, new_rows
-from avem.cache.disk.manifest_edit import Cells, DecodedAgain, ManifestEditor
-from avem.cache.disk.manifest_view import open_manifest
-from avem.cache.disk.parts import RESTORE, ROWS_ATTRIBUTE, open_parts, root_attributes
 from avem.cache.disk.sweep import sweep
 from avem.cache.entering import fresh_clips, known_clips, refuse_foreign, replaced_cells, replaced_clips
+from avem.cache.manifest import parts
+from avem.cache.manifest.columns import is_stream_column, new_rows
+from avem.cache.manifest.edit import Cells, DecodedAgain, ManifestEditor
+from avem.cache.manifest.parts import RESTORE, ROWS_ATTRIBUTE, open_parts, root_attributes
+from avem.cache.manifest.view import open_manifest
 from avem.cache.negatives.staleness import date_negatives, labels_digest
 from avem.cache.records import PENDING, ClipRecord, StreamSpec
 from avem.cache.relabel import CELLS, corrected_cells, corrections

@@ -14,7 +14,7 @@ import pyarrow as pa
 from avem.cache import ClipRecord, StoreWriter, StreamSpec
 from avem.cache.disk import layout
 from avem.cache.disk.location import as_url, is_url
-from avem.cache.disk.manifest import empty_manifest, statuses
+from avem.cache.manifest.columns import empty_manifest, statuses
 from avem.cache.negatives.staleness import stale_recipes
 from avem.cache.records import FAILED, ClipFailure
 from avem.cache.relabel import CELLS, corrections

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from avem.cache import ClipRecord, StreamSpec
 from avem.cache.disk import layout
-from avem.cache.disk.manifest import statuses as stream_statuses
+from avem.cache.manifest.columns import statuses as stream_statuses
 from avem.cache.records import FAILED, OK, ClipFailure
 from avem.cache.windows import whole_ids
 from avem.errors import StoreError

@@ -11,8 +11,8 @@ from typing import Any
 from avem.cache import ClipRecord, DamagedFile, DamagedRow, FeatureStore, StoreWriter
 from avem.cache.disk.layout import LEDGER
 from avem.cache.disk.locks import unswept
-from avem.cache.disk.manifest import statuses
 from avem.cache.features import Stream
+from avem.cache.manifest.columns import statuses
 from avem.cache.records import PENDING
 from avem.cache.restore import damaged_records, restore_files
 from avem.cache.windows import whole_id, window_spans

@@ -17,8 +17,8 @@ from avem.cache.disk.layout import LEDGER, MANIFEST
 from avem.cache.disk.location import Location
 from avem.cache.disk.locks import store_lock
 from avem.cache.disk.loose import updates_of
-from avem.cache.disk.manifest_edit import Folded, ManifestEditor
-from avem.cache.disk.parts import RESTORE
+from avem.cache.manifest.edit import Folded, ManifestEditor
+from avem.cache.manifest.parts import RESTORE
 from avem.errors import StoreError
 from avem.systems import lock_file
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from avem.cache.disk.ledger import ShardRecord
-from avem.cache.disk.manifest import DETAIL_COLUMNS
+from avem.cache.manifest.columns import DETAIL_COLUMNS
 from avem.cache.records import RowDetails
 
 UPDATE = pa.schema(

@@ -27,9 +27,9 @@ import torch
 
 from avem.cache.disk.arrays import spec_attributes, spec_from_metadata
 from avem.cache.disk.layout import FORMAT_VERSION
-from avem.cache.disk.manifest import DETAIL_COLUMNS, OPTIONAL_COLUMNS
 from avem.cache.exchange.hdf5_file import write_hdf5
 from avem.cache.features import Stream
+from avem.cache.manifest.columns import DETAIL_COLUMNS, OPTIONAL_COLUMNS
 from avem.cache.records import FAILED, OK, PENDING, ClipRecord, RowDetails, Shard
 from avem.cache.spec import Companion, RowShape, StreamSpec, sized
 from avem.cache.store import FeatureStore

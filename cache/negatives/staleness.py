@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from avem.cache.disk.layout import METADATA, read_metadata, write_metadata
-from avem.cache.disk.manifest_view import ManifestView
+from avem.cache.manifest.view import ManifestView
 from avem.errors import StoreError
 
 DIGEST = "labels_sha256"

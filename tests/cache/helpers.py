@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from avem.cache import ClipRecord, Companion, FeatureStore, RowDetails, StoreWriter, StreamSpec
-from avem.cache.disk.manifest import row_checks
-from avem.cache.disk.manifest_edit import write_part
-from avem.cache.disk.manifest_file import parquet_bytes
-from avem.cache.disk.parts import parse_part, part_columns
+from avem.cache.manifest.columns import row_checks
+from avem.cache.manifest.edit import write_part
+from avem.cache.manifest.file import parquet_bytes
+from avem.cache.manifest.parts import parse_part, part_columns
 
 EMOTIONS = ("happiness", "sadness", "anger", "neutral")
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from avem.cache import FeatureStore, StoreWriter
-from avem.cache.disk.manifest_file import FileState, file_state
+from avem.cache.manifest.file import FileState, file_state
 from avem.cache.restore import restore_files
 from avem.cli import app
 from avem.errors import AvemError, StoreError

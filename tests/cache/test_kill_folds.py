@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from avem.cache.disk import folding, ids, manifest_edit, manifest_view, parts
+from avem.cache.disk import folding
+from avem.cache.manifest import edit, ids, parts, view
 from tests.cache.test_kill import committed_rows, died, start_writer, suicide_after
 
 
@@ -16,7 +17,7 @@ def _small(monkeypatch):
     """Parts of 5 rows, each with an index, and a fold at every second record; forked writers inherit it."""
     monkeypatch.setattr(parts, "ROWS_PER_PART", 5)
     monkeypatch.setattr(folding, "MOST_RECORDS", 1)
-    for module in (ids, manifest_edit, manifest_view):
+    for module in (ids, edit, view):
         monkeypatch.setattr(module, "INDEX_FROM", 2)
 
 

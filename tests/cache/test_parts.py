@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from avem.cache import FeatureStore, RowDetails, StoreWriter
-from avem.cache.disk import folding, ids, layout, ledger, manifest_edit, manifest_view, parts
+from avem.cache.disk import folding, layout, ledger
 from avem.cache.disk.location import Location
-from avem.cache.disk.manifest import new_rows, row_checks
-from avem.cache.disk.manifest_edit import ManifestEditor
-from avem.cache.disk.manifest_file import FileState, file_state
+from avem.cache.manifest import edit, ids, parts, view
+from avem.cache.manifest.columns import new_rows, row_checks
+from avem.cache.manifest.edit import ManifestEditor
+from avem.cache.manifest.file import FileState, file_state
 from avem.cli import app
 from avem.errors import AvemError, StoreError, UnknownClipError
 from avem.systems import lock_file
@@ -33,7 +34,7 @@ NAMES = ["clips.parquet", "clips-000001.parquet", "clips-000002.parquet"]
 @pytest.fixture
 def small_parts(monkeypatch):
     monkeypatch.setattr(parts, "ROWS_PER_PART", PART)
-    for module in (ids, manifest_edit, manifest_view):
+    for module in (ids, edit, view):
         monkeypatch.setattr(module, "INDEX_FROM", 2)
 
 
@@ -202,7 +203,7 @@ def test_an_index_beside_a_part_is_used_and_never_trusted(path, monkeypatch):
     assert (path / "clips.ids").is_file()
     wanted = ["toy/009", "toy/001", "toy/006"]
     made = []
-    monkeypatch.setattr(manifest_view.IdIndex, "of", classmethod(lambda cls, hashes: made.append(len(hashes))))
+    monkeypatch.setattr(view.IdIndex, "of", classmethod(lambda cls, hashes: made.append(len(hashes))))
     assert FeatureStore.open(path).rows(wanted).tolist() == [9, 1, 6]
     assert made == []
     monkeypatch.undo()
@@ -211,7 +212,7 @@ def test_an_index_beside_a_part_is_used_and_never_trusted(path, monkeypatch):
     for spoiled in (b"", data[:-1], data[:40] + bytes([data[40] ^ 1]) + data[41:], other):
         (path / "clips-000001.ids").write_bytes(spoiled)
         assert FeatureStore.open(path).rows(wanted).tolist() == [9, 1, 6]
-    monkeypatch.setattr(manifest_edit, "INDEX_FROM", 2)
+    monkeypatch.setattr(edit, "INDEX_FROM", 2)
     monkeypatch.setattr(parts, "ROWS_PER_PART", PART)
     StoreWriter.open(path).mark_pending("video", [6])
     assert (path / "clips-000001.ids").read_bytes() == data  # its ids are the same
@@ -220,7 +221,7 @@ def test_an_index_beside_a_part_is_used_and_never_trusted(path, monkeypatch):
 def test_columns_of_other_streams_are_kept_and_checked(path):
     editor = ManifestEditor(path)
     cells = {"face/mae_status": ["ok", "failed: x"], "face_decoder": ["pyav", None]}
-    editor.change(manifest_edit.Cells(np.array([1, 6]), {name: pa.array(values) for name, values in cells.items()}))
+    editor.change(edit.Cells(np.array([1, 6]), {name: pa.array(values) for name, values in cells.items()}))
     editor.write()
     store = FeatureStore.open(path)
     assert store.clips["face/mae_status"].to_pylist() == [None, "ok", *[None] * 4, "failed: x", *[None] * 3]

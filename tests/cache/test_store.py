@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avem.cache import FeatureStore, RowDetails, StoreWriter
-from avem.cache.disk.parts import Part
+from avem.cache.manifest.parts import Part
 from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipError
 from tests.cache.helpers import audio_spec, clip_records, make_store, row_values, video_spec, write_pending
 
@@ -144,7 +144,7 @@ def test_opening_parses_no_more_of_the_manifest_than_it_needs(tmp_path, monkeypa
             parsed.append(list(names))
             return super().read(names, groups, **more)
 
-    monkeypatch.setattr("avem.cache.disk.parts.Part", Watched)
+    monkeypatch.setattr("avem.cache.manifest.parts.Part", Watched)
     store = FeatureStore.open(tmp_path / "cache")
     assert len(store) == 3
     assert store.rows(["toy/002"]).tolist() == [2]

@@ -63,7 +63,7 @@ class SlotStream:
         slot: `video` or `audio`.
     """
 
-    def __init__(self, store: Any, slot: Side) -> None:
+    def __init__(self, store: FeatureStore, slot: Side) -> None:
         self.name, self._store = slot, store
 
     @property

@@ -27,8 +27,8 @@ import typer
 
 from avem.cache import ClipRecord, RowDetails, Shard, StoreWriter, StreamSpec, StreamWriter
 from avem.cache.disk import folding
-from avem.cache.disk.manifest import new_rows
-from avem.cache.disk.manifest_edit import ManifestEditor
+from avem.cache.manifest.columns import new_rows
+from avem.cache.manifest.edit import ManifestEditor
 from avem.tools.project.benchmarks.measure import show
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)

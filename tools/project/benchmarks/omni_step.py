@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -21,6 +21,7 @@ from avem.tools.project.benchmarks.plain_step import PlainStep, with_plain_adapt
 from avem.tools.project.benchmarks.step import Bench, timed
 from avem.tools.project.benchmarks.step_kit import Shape
 from avem.train.data.examples import PreferenceExample
+from avem.train.families.base import FamilyModel
 from avem.train.packing.specs import ScoreSpec
 from avem.train.settings.config import Pairing, PreferenceConfig
 
@@ -43,7 +44,7 @@ class OmniPlainStep(PlainStep):
     def __init__(
         self,
         kit: OmniKit,
-        model: Any,
+        model: FamilyModel,
         rows: Sequence[PreferenceExample],
         encode: Callable[[str, int], Tensor],
         config: PreferenceConfig,

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from avem.cache.disk.location import Location
-from avem.cache.disk.manifest_view import open_manifest
-from avem.cache.disk.parts import open_part, part_name, root_attributes, rows_per_part
+from avem.cache.manifest.parts import open_part, part_name, root_attributes, rows_per_part
+from avem.cache.manifest.view import open_manifest
 from avem.cache.records import PENDING
 
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avem.cache import FeatureStore
-from avem.cache.disk import ids
-from avem.cache.disk.ids import RowsById
+from avem.cache.manifest import ids
+from avem.cache.manifest.ids import RowsById
 from avem.errors import UnknownClipError
 from tests.cache.helpers import make_store
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from avem.cache.disk.manifest import is_coded
+from avem.cache.manifest.columns import is_coded
 from avem.errors import StoreError
 
 KEY = b"avem_file_crc32c"

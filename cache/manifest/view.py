@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from avem.cache.disk.ids import BLOCK, INDEX_FROM, IdIndex, hash_ids, index_name, read_index
 from avem.cache.disk.ledger import iterate_records, record_names
 from avem.cache.disk.location import Location
 from avem.cache.disk.loose import Updates, enter_updates, updates_of
-from avem.cache.disk.manifest import all_columns, column_type
-from avem.cache.disk.parts import Part, columns_of, open_parts, part_name, rows_per_part
+from avem.cache.manifest.columns import all_columns, column_type
+from avem.cache.manifest.ids import BLOCK, INDEX_FROM, IdIndex, hash_ids, index_name, read_index
+from avem.cache.manifest.parts import Part, columns_of, open_parts, part_name, rows_per_part
 from avem.cache.records import OK
 from avem.reading import require_regular
 

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from avem.cache.disk.layout import LEDGER, MANIFEST, METADATA, parse_metadata
 from avem.cache.disk.location import Location
-from avem.cache.disk.manifest import SCHEMA, all_columns, completed, edited_rows, is_coded, is_optional
-from avem.cache.disk.manifest_file import (
+from avem.cache.manifest.columns import SCHEMA, all_columns, completed, edited_rows, is_coded, is_optional
+from avem.cache.manifest.file import (
     EDITED,
     IDS,
     PARQUET_ERRORS,

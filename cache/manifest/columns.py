@@ -1,9 +1,9 @@
 """The manifest's columns: one row per clip, in the order of the arrays' first axis.
 
 The last column, `check`, is the CRC-32C of the row's number and all its other cells, so that an edited, moved, added or
-lost row is noticed and named. `avem.cache.disk.manifest_file` keeps a checksum of each whole file, which is quicker to
-compare; rows are compared where that one is missing or does not match. `avem.cache.disk.parts` divides a manifest of
-many clips into files.
+lost row is noticed and named. `avem.cache.manifest.file` keeps a checksum of each whole file, which is quicker to
+compare; rows are compared where that one is missing or does not match. `avem.cache.manifest.parts` divides a manifest
+of many clips into files.
 """
 
 from __future__ import annotations

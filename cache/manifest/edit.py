@@ -17,14 +17,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from avem.cache.disk import layout, parts
-from avem.cache.disk.ids import INDEX_FROM, IdIndex, hash_ids, index_name
+from avem.cache.disk import layout
 from avem.cache.disk.location import Location
 from avem.cache.disk.loose import Updates, enter_updates, replace_cells
-from avem.cache.disk.manifest import all_columns, column_type, completed, row_checks
-from avem.cache.disk.manifest_file import FileState, parquet_bytes
-from avem.cache.disk.manifest_view import ManifestView, stored_index
-from avem.cache.disk.parts import (
+from avem.cache.manifest import parts
+from avem.cache.manifest.columns import all_columns, column_type, completed, row_checks
+from avem.cache.manifest.file import FileState, parquet_bytes
+from avem.cache.manifest.ids import INDEX_FROM, IdIndex, hash_ids, index_name
+from avem.cache.manifest.parts import (
     ROWS_ATTRIBUTE,
     Part,
     columns_of,
@@ -35,6 +35,7 @@ from avem.cache.disk.parts import (
     root_attributes,
     rows_per_part,
 )
+from avem.cache.manifest.view import ManifestView, stored_index
 from avem.cache.records import PENDING
 from avem.files import write_atomic
 

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from avem.cache import FeatureStore
-from avem.cache.disk.manifest import OPTIONAL_COLUMNS, SCHEMA, edited_rows
-from avem.cache.disk.parts import parse_part
+from avem.cache.manifest.columns import OPTIONAL_COLUMNS, SCHEMA, edited_rows
+from avem.cache.manifest.parts import parse_part
 from avem.errors import StoreError
 from tests.cache.helpers import make_store
 
