@@ -6,6 +6,11 @@ import torch
 import transformers as hf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from avem.transformers_ready import ready_transformers
+from tests.evaluate.voxtral_kit import voxtral
+
+ready_transformers()
+
 TEMPLATE = (
     "{{% for m in messages %}}<|im_start|>{{{{ m['role'] }}}}\n"
     "{{% for part in m['content'] %}}"
@@ -356,6 +361,7 @@ FAMILIES = {
     "qwen2_audio": qwen2_audio,
     "audioflamingo3": audioflamingo3,
     "qwen2_5_omni": qwen2_5_omni,
+    "voxtral": voxtral,
 }
 
 
