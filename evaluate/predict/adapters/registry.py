@@ -23,6 +23,7 @@ ADAPTERS: dict[str, str] = {
     "internvl": "internvl.InternVL",
     "audioflamingo3": "audio_flamingo3.AudioFlamingo3",
     "phi4_multimodal": "phi4_multimodal.Phi4Multimodal",
+    "gemma3n": "gemma3n.Gemma3n",
     "voxtral": "voxtral.Voxtral",
 }
 """`model_type` to module and class, below `avem.evaluate.predict.adapters`."""

@@ -34,10 +34,13 @@ SEEN = {
     "audioflamingo3": ("audio",),
     "qwen2_5_omni": ("video", "audio"),
     "voxtral": ("audio",),
+    "gemma3n": ("video", "audio"),
 }
 
 
 def need_packages(family):
+    if family == "gemma3n":
+        pytest.importorskip("timm", reason="the vision tower of Gemma 3n needs timm, and it is not installed")
     if family == "voxtral":
         for name in ("mistral_common", "soundfile"):
             pytest.importorskip(name, reason="Voxtral needs avem[voxtral], and it is not installed")
