@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from avem.endpoint.chat import ChatSettings
 from avem.errors import MissingFileError, SettingError
-from avem.evaluate.predict.adapters import adapter_for, load_adapter
+from avem.evaluate.predict.adapters import adapter_class, adapter_for, load_adapter
 from avem.evaluate.predict.endpoint import EndpointModel
 from avem.evaluate.predict.media_model import FRAMES, MediaModel
 from avem.locate import locate_model
@@ -77,17 +77,20 @@ def open_media_model(
 
     Raises:
         MissingFileError: There is no such model.
-        SettingError: A setting of the endpoint can't work, or there is no such precision for this model.
+        SettingError: A setting of the endpoint can't work, or this model has no such precision or system message.
     """
     if endpoint is not None:
         return (endpoint if system is None else replace(endpoint, system=system)).model(name_or_path)
     check_model(name_or_path)
-    if adapter_for(name_or_path) is None or (cache is not None and _holds_features(cache, name_or_path)):
+    kind = adapter_for(name_or_path)
+    if kind is None or (cache is not None and _holds_features(cache, name_or_path)):
         return None
     if precision == FOUR_BIT:
         raise SettingError(
             f"{name_or_path} is shown media files, and 4bit is for models that read features; choose bfloat16."
         )
+    if system and not adapter_class(kind).takes_system:
+        raise SettingError(f"{name_or_path} takes no system message beside sound; leave --system out.")
     device = choose_device(device)
     adapter = load_adapter(name_or_path, device, choose_dtype(precision, device))
     adapter.system = adapter.system if system is None else system

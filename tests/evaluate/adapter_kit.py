@@ -6,6 +6,11 @@ import torch
 import transformers as hf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from avem.transformers_ready import ready_transformers
+from tests.evaluate.voxtral_kit import voxtral
+
+ready_transformers()
+
 TEMPLATE = (
     "{{% for m in messages %}}<|im_start|>{{{{ m['role'] }}}}\n"
     "{{% for part in m['content'] %}}"
@@ -346,6 +351,33 @@ def phi4_multimodal():
     return hf.Phi4MultimodalForCausalLM(config), processor
 
 
+def gemma3n():
+    """With a small vision tower of timm's: 256 channels, 2 x 2 tokens of 64 x 64 pixels."""
+    named = {f"{kind}_token": f"<{kind}>" for kind in ("image", "boi", "eoi", "audio", "boa", "eoa")}
+    words = tokenizer(**named)
+    text_size = len(words)
+    ids = {f"{name}_id": words.convert_tokens_to_ids(token) for name, token in named.items()}
+    config = hf.Gemma3nConfig(
+        text_config={**TEXT, "vocab_size": text_size + 256, "vocab_size_per_layer_input": text_size, "head_dim": 8,
+                     "hidden_size_per_layer_input": 8, "intermediate_size": [48, 48], "num_kv_shared_layers": 0,
+                     "layer_types": ["sliding_attention", "full_attention"], "laurel_rank": 4, "pad_token_id": 0,
+                     "activation_sparsity_pattern": [0.0, 0.0], "eos_token_id": words.eos_token_id},
+        vision_config={"architecture": "test_efficientnet", "hidden_size": 256, "vocab_offset": text_size},
+        audio_config={"hidden_size": 32, "conf_num_hidden_layers": 2, "conf_num_attention_heads": 2,
+                      "sscp_conv_channel_size": (8, 4), "vocab_offset": text_size + 128},
+        vision_soft_tokens_per_image=4,
+        **ids,
+    )  # fmt: skip
+    processor = hf.Gemma3nProcessor(
+        hf.Gemma3nAudioFeatureExtractor(),
+        hf.SiglipImageProcessor(size={"height": 64, "width": 64}),
+        words,
+        chat_template=TEMPLATE.format(image="<image>", video="", audio="<audio>"),
+        image_seq_length=4,
+    )
+    return hf.Gemma3nForConditionalGeneration(config), processor
+
+
 FAMILIES = {
     "qwen3_vl": qwen3_vl,
     "video_llama_3": video_llama_3,
@@ -356,6 +388,8 @@ FAMILIES = {
     "qwen2_audio": qwen2_audio,
     "audioflamingo3": audioflamingo3,
     "qwen2_5_omni": qwen2_5_omni,
+    "gemma3n": gemma3n,
+    "voxtral": voxtral,
 }
 
 

@@ -40,6 +40,10 @@ class Adapter(ABC):
     methods: tuple[str, ...] = ("likelihood", "generation", "text_only")
     system: str = ""
     """System message of the vendor's example; empty where the example has none, or the chat template adds it."""
+    takes_system: ClassVar[bool] = True
+    """Whether the model can be given a system message beside media."""
+    extra: ClassVar[str] = "media"
+    """The extra of avem that installs what the processor needs."""
     model_class: ClassVar[str]
     """Name of the model's class in transformers."""
 
@@ -58,20 +62,29 @@ class Adapter(ABC):
 
         refuse_code(folder)
         try:
-            if "video" in cls.sees:
-                ready_torchvision()
+            cls.ready()
             processor = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True, **NO_CODE)
             model_class = getattr(transformers, cls.model_class)
             model = model_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **NO_CODE)
         except ImportError as error:
             said = " ".join(str(error).split())[:160]
             raise CheckpointError(
-                f"{source} needs packages that are not installed; pip install 'avem[media]' ({said})."
+                f"{source} needs packages that are not installed; pip install 'avem[{cls.extra}]' ({said})."
             ) from error
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise CheckpointError(f"{source} can't be loaded as {cls.model_class} ({said}).") from error
         return cls(model.to(device), processor, source, _folder_digest(folder))
+
+    @classmethod
+    def ready(cls) -> None:
+        """Import what the processor needs beside transformers.
+
+        Raises:
+            ImportError: It is not installed, or does not fit.
+        """
+        if "video" in cls.sees:
+            ready_torchvision()
 
     def identity(self) -> dict[str, Any]:
         """Digest of the model's files, and how clips are shown."""

@@ -23,6 +23,8 @@ ADAPTERS: dict[str, str] = {
     "internvl": "internvl.InternVL",
     "audioflamingo3": "audio_flamingo3.AudioFlamingo3",
     "phi4_multimodal": "phi4_multimodal.Phi4Multimodal",
+    "gemma3n": "gemma3n.Gemma3n",
+    "voxtral": "voxtral.Voxtral",
 }
 """`model_type` to module and class, below `avem.evaluate.predict.adapters`."""
 
@@ -44,6 +46,13 @@ def adapter_for(name_or_path: str) -> str | None:
     return kind if kind in ADAPTERS else None
 
 
+def adapter_class(kind: str) -> type[Adapter]:
+    """The adapter for a `model_type` in `ADAPTERS`."""
+    module, name = ADAPTERS[kind].split(".")
+    found: type[Adapter] = getattr(import_module(f"avem.evaluate.predict.adapters.{module}"), name)
+    return found
+
+
 def load_adapter(name_or_path: str, device: str, dtype: Any) -> Adapter:
     """Load a model with the adapter for its `model_type`.
 
@@ -58,6 +67,5 @@ def load_adapter(name_or_path: str, device: str, dtype: Any) -> Adapter:
     kind = adapter_for(name_or_path)
     if kind is None:
         raise DataError(f"There is no adapter for {name_or_path}; there are some for {', '.join(ADAPTERS)}.")
-    module, name = ADAPTERS[kind].split(".")
-    adapter: type[Adapter] = getattr(import_module(f"avem.evaluate.predict.adapters.{module}"), name)
-    return adapter.load(Path(locate_model(name_or_path, "--model")), str(name_or_path), device, dtype)
+    folder = Path(locate_model(name_or_path, "--model"))
+    return adapter_class(kind).load(folder, str(name_or_path), device, dtype)

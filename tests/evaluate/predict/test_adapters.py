@@ -33,10 +33,17 @@ SEEN = {
     "qwen2_audio": ("audio",),
     "audioflamingo3": ("audio",),
     "qwen2_5_omni": ("video", "audio"),
+    "voxtral": ("audio",),
+    "gemma3n": ("video", "audio"),
 }
 
 
-def need_torchvision(family):
+def need_packages(family):
+    if family == "gemma3n":
+        pytest.importorskip("timm", reason="the vision tower of Gemma 3n needs timm, and it is not installed")
+    if family == "voxtral":
+        for name in ("mistral_common", "soundfile"):
+            pytest.importorskip(name, reason="Voxtral needs avem[voxtral], and it is not installed")
     if "video" in SEEN[family]:
         try:
             ready_torchvision()
@@ -54,7 +61,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_sees_hears_and_answers(family, folder):
-    need_torchvision(family)
+    need_packages(family)
     place = save_small(family, folder / family)
     assert adapter_for(str(place)) == family
     model = load_adapter(str(place), "cpu", torch.float32)
@@ -164,7 +171,7 @@ def test_torchvision_of_another_build_of_torch(tmp_path):
 @pytest.mark.parametrize("family", ["qwen2_5_omni", "qwen3_omni_moe_thinker"])
 def test_a_clip_is_shown_as_transformers_own_example_shows_it(family, folder):
     """The adapter's scores are those of the model's own forward pass on what its processor makes of the clip."""
-    need_torchvision(family)
+    need_packages(family)
     adapter = load_adapter(str(save_small(family, folder / f"{family}-own")), "cpu", torch.float32)
     request = MediaRequest("a", "likelihood", "Which? ", ("A", "B"), folder / "clips" / "a.mp4", adapter.sees, 4)
     media = request.media(8)
@@ -198,7 +205,7 @@ def test_a_clip_is_shown_as_transformers_own_example_shows_it(family, folder):
 
 def test_a_full_checkpoint_of_qwen3_omni_runs_as_its_thinker(folder, tmp_path):
     """The hub has thinker and talker in one folder, with `thinker.` before the thinker's names."""
-    need_torchvision("qwen3_omni_moe_thinker")
+    need_packages("qwen3_omni_moe_thinker")
     alone = save_small("qwen3_omni_moe_thinker", tmp_path / "alone")
     whole = shutil.copytree(alone, tmp_path / "whole")
     config = json.loads((whole / "config.json").read_text())
