@@ -135,7 +135,7 @@ def thinker_config(shape: Shape) -> Qwen2_5OmniThinkerConfig:
         "tie_word_embeddings": False,
     }
     words = make_tokenizer()
-    ids = {name: words.convert_tokens_to_ids(token) for name, token in SPECIAL.items()}
+    ids: dict[str, Any] = {name: words.convert_tokens_to_ids(token) for name, token in SPECIAL.items()}
     return Qwen2_5OmniThinkerConfig(
         audio_config={**audio, "d_model": tower, "output_dim": width, "num_mel_bins": 128},
         vision_config={**vision, "out_hidden_size": width, "fullatt_block_indexes": list(range(1, layers, 2))},

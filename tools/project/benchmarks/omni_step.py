@@ -21,7 +21,7 @@ from avem.tools.project.benchmarks.plain_step import PlainStep, with_plain_adapt
 from avem.tools.project.benchmarks.step import Bench, timed
 from avem.tools.project.benchmarks.step_kit import Shape
 from avem.train.data.examples import PreferenceExample
-from avem.train.families.base import FamilyModel
+from avem.train.model.audiovisual import AudiovisualLM
 from avem.train.packing.specs import ScoreSpec
 from avem.train.settings.config import Pairing, PreferenceConfig
 
@@ -44,7 +44,7 @@ class OmniPlainStep(PlainStep):
     def __init__(
         self,
         kit: OmniKit,
-        model: FamilyModel,
+        model: AudiovisualLM,
         rows: Sequence[PreferenceExample],
         encode: Callable[[str, int], Tensor],
         config: PreferenceConfig,
@@ -84,10 +84,10 @@ class OmniPlainStep(PlainStep):
         padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)  # [n, S]
         mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(each) for each in ids], batch_first=True)
         embeddings = self._lm.get_input_embeddings()(padded)
-        for side, features in shown.items():
-            if features:
+        for side, all_shown in shown.items():
+            if all_shown:
                 there = (padded == self._markers[side])[..., None].expand_as(embeddings)
-                embeddings = embeddings.masked_scatter(there, torch.cat(features))
+                embeddings = embeddings.masked_scatter(there, torch.cat(all_shown))
         positions = self._positions(padded, mask, len(shown["video"]), len(shown["audio"]))
         logits = self._lm(inputs_embeds=embeddings, position_ids=positions, use_cache=False).logits
         labels = torch.full_like(padded, -1)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 import torch
 import typer
@@ -22,7 +22,7 @@ from torch import Tensor
 from avem.tools.project.benchmarks.loading import resident
 from avem.tools.project.benchmarks.measure import alternate, show
 from avem.tools.project.benchmarks.plain_step import PlainStep, with_plain_adapters
-from avem.tools.project.benchmarks.step_kit import Shape, StepKit, make_kit
+from avem.tools.project.benchmarks.step_kit import Shape, make_kit
 from avem.train import PreferenceConfig
 from avem.train.data.examples import PreferenceExample
 from avem.train.data.features import ClipFeatures
@@ -42,11 +42,22 @@ M_MMAP_THRESHOLD = -3
 """From `malloc.h`."""
 
 
+class BenchKit(Protocol):
+    """Where a benchmark's files lie, and its encoders."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Paths for a `PreferenceConfig`."""
+
+    def encode(self, side: str, clip: int, /) -> Tensor:
+        """Features of a clip as the store keeps them, without the clip's axis."""
+
+
 @dataclass(slots=True)
 class Bench:
     """The opened parts that all sides share: one model, one set of rows, one set of constants."""
 
-    kit: StepKit
+    kit: BenchKit
     config: PreferenceConfig
     session: Session
     rows: list[PreferenceExample]
@@ -55,7 +66,7 @@ class Bench:
     """Of each side."""
 
     @classmethod
-    def open(cls, kit: StepKit, pairing: Pairing) -> Bench:
+    def open(cls, kit: BenchKit, pairing: Pairing) -> Bench:
         """Score the constants and add adapters that make the policy another model than the reference."""
         count = len(read_preferences(kit.settings["prefs"]))
         config = PreferenceConfig(
