@@ -18,6 +18,7 @@ from avem.errors import SettingError
 from avem.extract import ExtractOptions, extract
 from avem.extract.engine.device import Part
 from tests.extract.long_kit import write_long
+from tests.extract.omni_kit import write_thinker
 
 
 @pytest.fixture(scope="module")
@@ -242,3 +243,23 @@ def test_a_ray_cluster_makes_the_same_windows(settings, tmp_path, cluster):
         assert (report.encoded, report.failures) == ({"video": 3, "audio": 3}, [])
     assert arrays_of(tmp_path / "ray") == arrays_of(tmp_path / "local")
     assert FeatureStore.open(tmp_path / "ray").clips["start_s"].to_pylist() == [0.0, 30.0, 60.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", ["qwen2_5_omni", "qwen3_omni_moe"])
+def test_a_ray_cluster_sees_and_hears_as_a_qwen_omni_model_does(model_type, tmp_path, make_clip, cluster):
+    """Rows of any length and their companions, for Qwen3-Omni deepstack levels too."""
+    model = write_thinker(tmp_path / "model", model_type)
+    for index in range(5):
+        sound = None if index == 2 else 0.3
+        make_clip(tmp_path / f"data/fear/{index}.mp4", frames=5 + 7 * index, size=(64 + 32 * index, 48), sound=sound)
+    for engine in ("local", "ray"):
+        options = ExtractOptions(
+            model=model, device="cpu", workers=1, rows_per_shard=1, precision="float32", engine=engine
+        )
+        report = extract(tmp_path / "data", tmp_path / engine, options)
+        assert report.encoded == {"video": 5, "audio": 4}
+    assert arrays_of(tmp_path / "ray") == arrays_of(tmp_path / "local")
+    family = model_type.removesuffix("_moe")
+    companions = FeatureStore.open(tmp_path / "ray").spec(f"video/{family}").companions
+    assert ("deepstack" in companions) == (family == "qwen3_omni")
