@@ -14,21 +14,22 @@ from avem.files import write_json_lines
 from avem.train import PreferenceConfig, load_model, score_answers, train_preferences
 from avem.train.checkpoints import load as checkpoint
 from avem.train.model.quantise import is_four_bit
-from tests.train.families.qwen_omni.qwen_omni_kit import save_checkpoint, thinker
+from tests.train.families.qwen_omni.qwen_omni_kit import FAMILIES, save_checkpoint, thinker
 from tests.train.families.qwen_omni.test_training import make_store, measured, settings
 from tests.train.training_kit import preference_rows
 
-LINEARS = 2 * 7
-"""Of two layers: queries, keys, values, outputs, gates, ups and downs."""
+pytestmark = pytest.mark.filterwarnings("ignore:.*pattern keys did not match:RuntimeWarning")
+LINEARS = {"qwen2_5_omni": 2 * 7, "qwen3_omni": 4 * 4}
+"""Two layers of queries, keys, values, outputs, gates, ups and downs; four of the first four, whose experts stay."""
 ASKED = [
     (f"toy/{number:03d}", "What is the mood?", answer) for number in (0, 3, 7) for answer in ("Joy, I think.", "Anger.")
 ]
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root: Path = tmp_path_factory.mktemp("four")
-    reference = thinker("qwen2_5_omni")
+@pytest.fixture(scope="module", params=FAMILIES)
+def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root: Path = tmp_path_factory.mktemp(request.param)
+    reference = thinker(request.param)
     make_store(root / "store", reference, save_checkpoint(reference, root / "base"))
     write_json_lines(root / "prefs.jsonl", [row.to_json() for row in preference_rows()])
     return root
@@ -53,7 +54,10 @@ def test_scores_stay_near_and_packing_does_not_change_them(root: Path) -> None:
             error = ((layer(torch.eye(layer.in_features)) - bias).T - weight).abs().mean() / weight.abs().mean()
             assert 0 < error < 0.15, name  # NF4 keeps a normal distribution to about a tenth
             converted += 1
-    assert converted == LINEARS
+    assert converted == LINEARS[model.family]
+    experts = {name: value for name, value in model.named_parameters() if ".experts." in name}
+    assert bool(experts) == (model.family == "qwen3_omni")
+    assert all(torch.equal(value, whole.get_parameter(name)) for name, value in experts.items())
     store = FeatureStore.open(root / "store")
     with torch.no_grad():
         packed = score_answers(model, store, ASKED)
