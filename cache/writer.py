@@ -17,7 +17,7 @@ from avem.cache.decoders import as_stored, with_decoder
 from avem.cache.disk import layout
 from avem.cache.disk.arrays import spec_attributes, spec_from_metadata, stream_arrays
 from avem.cache.disk.folding import fold_ledger
-from avem.cache.disk.location import Location, as_url, is_url
+from avem.cache.disk.location import Location
 from avem.cache.disk.locks import store_lock
 from avem.cache.disk.sweep import sweep
 from avem.cache.entering import fresh_clips, known_clips, refuse_foreign, replaced_cells, replaced_clips
@@ -34,6 +34,7 @@ from avem.cache.stream import StreamWriter
 from avem.errors import FingerprintError, StoreError, UnknownClipError
 from avem.guards.disk import disk_reason
 from avem.records import Clip
+from avem.urls import as_url, is_url
 
 
 class StoreWriter:

@@ -12,6 +12,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from avem.errors import DataError
 from avem.text.escaping import csv_cell, csv_value, latex_cell, markdown_cell
 from avem.text.terminal import plain, plain_table
 
@@ -99,7 +100,21 @@ def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
     return sink.getvalue()
 
 
-def read_csv(text: str) -> list[dict[str, str]]:
-    """The rows of a table that `csv_text` wrote, every value as text."""
-    header, *rows = [[csv_value(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline=""))] or [[]]
+def read_csv(text: str, where: str = "The table") -> list[dict[str, str]]:
+    """The rows of a table such as `csv_text` writes, every value as text.
+
+    Args:
+        text: The table.
+        where: What to call it in messages.
+
+    Raises:
+        DataError: It is not CSV, or a row has more or fewer cells than the header.
+    """
+    try:
+        header, *rows = [[csv_value(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline=""))] or [[]]
+    except csv.Error as error:
+        raise DataError(f"{where} is not valid CSV ({error}); correct it.") from error
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise DataError(f"{where} row {number} has {len(row)} cells and its header has {len(header)}; correct it.")
     return [dict(zip(header, row, strict=True)) for row in rows]

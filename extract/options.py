@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avem.cache.disk.layout import LEDGER
-from avem.cache.disk.location import as_url
 from avem.cache.records import KINDS, ClipFailure
 from avem.cache.spec import FEATURE_DTYPES
 from avem.errors import SettingError
 from avem.extract.defaults import DECODERS, DEFAULT_AUDIO_ENCODER, DEFAULT_DECODER, DEFAULT_VIDEO_ENCODER
 from avem.systems import usable_cores
 from avem.text.escaping import terminal_text
+from avem.urls import as_url
 
 if TYPE_CHECKING:
     from avem.extract.sizes import StreamSize

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from avem.cache import ClipRecord, StoreWriter, StreamSpec
 from avem.cache.disk import layout
-from avem.cache.disk.location import as_url, is_url
 from avem.cache.manifest.columns import empty_manifest, statuses
 from avem.cache.negatives.staleness import stale_recipes
 from avem.cache.records import FAILED, ClipFailure
@@ -32,6 +31,7 @@ from avem.extract.survey import survey
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
 from avem.records import Clip
+from avem.urls import as_url, is_url
 
 logger = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from avem.cache.records import KINDS
 from avem.commands.options import ALL
 from avem.errors import MissingFileError, PartialFailure
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
 from avem.text.terminal import show
+from avem.urls import is_url
 
 
 class Engine(StrEnum):
@@ -143,8 +143,6 @@ def extract(
 
     Run the same command again to resume a run that was stopped.
     """
-    from avem.cache.disk.location import is_url
-
     if not root.expanduser().is_dir():
         raise MissingFileError(f"There is no folder {root}; give a dataset's folder, or a folder of clips.")
     if not dry_run and not is_url(cache):
@@ -170,7 +168,7 @@ def extract(
         engine=engine.value,
         dtype=dtype,
         precision=precision,
-        streams=tuple(streams) if streams else KINDS,
+        streams=tuple(streams) if streams else ("video", "audio"),
         dry_run=dry_run,
         retry_failed=retry_failed,
         decoder=decoder.value,

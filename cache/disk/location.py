@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from avem.cache.remote.read_cache import ReadCache
 from avem.errors import MissingFileError, StoreError
 from avem.guards.secrets import remember_url
 from avem.reading import read_regular, require_regular
+from avem.urls import as_url, is_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,28 +126,6 @@ class Location:
             raise MissingFileError(f"{self.url} has no array {name}.") from error
         except Exception as error:  # zarr-python has no error of its own for metadata that it does not understand
             raise StoreError(f"{self.url}/{name} can't be read ({reason(error)}); run `avem cache verify`.") from error
-
-
-def as_url(path: str | Path) -> str:
-    """A path or URL as text; a URL that went through `Path`, which takes `//` for `/`, is one again.
-
-    Example:
-        >>> as_url(Path("s3://bucket/cache"))
-        's3://bucket/cache'
-    """
-    text = re.sub(r"^([a-z][a-z0-9+]+):/(?!/)", r"\1://", str(path))
-    return re.sub(r"^(file|local)://(?!/)", r"\1:///", text) if isinstance(path, Path) else text
-
-
-def is_url(path: str | Path) -> bool:
-    """Whether a path names a store that is not on this machine.
-
-    Example:
-        >>> is_url("s3://bucket/cache"), is_url("./cache"), is_url("file:///data/cache"), is_url("C:/cache")
-        (True, False, False, False)
-    """
-    protocol, found, _ = as_url(path).partition("://")
-    return bool(found) and protocol not in ("file", "local")
 
 
 class _RegularFiles(zarr.storage.LocalStore):

@@ -6,6 +6,7 @@ looking at one of them reads the whole manifest. It stays what it was when it wa
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -200,7 +201,7 @@ def open_part(location: Location, name: str, first: int = 0, *, check: bool = Tr
     path: Path = location.local / name
     try:
         require_regular(path)
-        source = pa.OSFile(str(path))
+        source = pa.OSFile(os.fsencode(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -205,7 +206,7 @@ def stored_index(location: Location, number: int, part: Part) -> IdIndex | None:
             data = location.read(name)
             return None if data is None else read_index(pa.BufferReader(data), len(part), part.ids)
         require_regular(location.local / name)
-        return read_index(pa.OSFile(str(location.local / name)), len(part), part.ids)
+        return read_index(pa.OSFile(os.fsencode(location.local / name)), len(part), part.ids)
     except OSError:
         return None
 

@@ -168,7 +168,7 @@ def read_references(path: Path) -> list[Description]:
 
 
 def _read_csv(path: Path) -> list[Description]:
-    rows = read_csv(read_text(path).removeprefix("\ufeff"))
+    rows = read_csv(read_text(path).removeprefix("\ufeff"), str(path))
     found = []
     for number, row in enumerate(rows, start=2):
         try:

@@ -30,7 +30,7 @@ def read_clip_columns(path: Path) -> dict[str, dict[str, str]]:
     Raises:
         DataError: No column names the clip, or a clip occurs twice.
     """
-    rows = read_csv(read_text(path))
+    rows = read_csv(read_text(path), str(path))
     named = next((column for column in CLIP_COLUMNS if rows and column in rows[0]), None)
     if named is None:
         raise DataError(f"{path} should be CSV with one of the columns {', '.join(CLIP_COLUMNS)}.")

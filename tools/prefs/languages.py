@@ -114,7 +114,7 @@ def _known(out: Path) -> dict[str, dict[str, str]]:
     """
     if not out.is_file():
         return {}
-    rows = read_csv(read_text(out))
+    rows = read_csv(read_text(out), str(out))
     if any(set(row) != set(COLUMNS) for row in rows) or not rows:
         raise SettingError(f"{out} is not a file of languages that avem wrote; give another one with --out.")
     return {row["video"]: row for row in rows}

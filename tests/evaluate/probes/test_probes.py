@@ -256,7 +256,7 @@ def test_contrastive_decoding_that_would_change_nothing_is_refused(tmp_path, mon
 
 def test_contrastive_decoding_of_a_model_that_is_shown_media_is_refused(tmp_path, monkeypatch, asked):
     (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in asked]))
-    monkeypatch.setattr("avem.evaluate.runner.open_media_model", lambda *arguments: object())
+    monkeypatch.setattr("avem.evaluate.runner.open_media_model", lambda *arguments, **named: object())
     with pytest.raises(SettingError, match="needs a model that reads features, and omni is shown media files"):
         run_emorealm(
             BenchOptions(questions=tmp_path / "q.json", models=("omni",), contrastive=True, out=tmp_path / "bench")

@@ -195,7 +195,7 @@ def read_subtitles(path: Path | None) -> dict[str, str]:
     """
     if path is None:
         return {}
-    rows = read_csv(read_text(path))
+    rows = read_csv(read_text(path), str(path))
     if not rows or not {"video", "subtitle"} <= rows[0].keys():
         raise DataError(f"{path} should be CSV with the columns video and subtitle.")
     return {row["video"]: row["subtitle"].strip() for row in rows if row["subtitle"].strip()}
