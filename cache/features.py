@@ -68,6 +68,11 @@ class Stream:
     @property
     def available(self) -> npt.NDArray[np.bool_]:
         """Whether each clip has features in this stream, bool [clips]."""
+        return self._available.copy()
+
+    @property
+    def _available(self) -> npt.NDArray[np.bool_]:
+        """The same, without a copy: every read of rows looks at it."""
         return self._store.available_in(self.column)
 
     def rows(self, rows: RowNumbers, out: torch.Tensor | None = None) -> Any:
@@ -166,7 +171,7 @@ class Stream:
         Raises:
             StoreError: A shard is damaged.
         """
-        errors: npt.NDArray[np.float32] = self._small_rows("error", ())[self.available]
+        errors: npt.NDArray[np.float32] = self._small_rows("error", ())[self._available]
         return errors
 
     def array_metadata(self, array: str) -> dict[str, Any]:
@@ -208,7 +213,7 @@ class Stream:
 
     def _small_rows(self, array: str, row_shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """A whole array of float32 rows [clips, *row_shape], zero where a clip has none."""
-        rows = np.flatnonzero(self.available)
+        rows = np.flatnonzero(self._available)
         found = torch.empty((len(rows), *row_shape))
         with self._naming_damage():
             self._reader(array).read_into(rows, byte_view(found))
@@ -271,7 +276,7 @@ class Stream:
             raise UnknownClipError(
                 f"{self._store.location.url} has no row {wrong[0]}; it holds {len(self._store)} clips."
             )
-        missing = numbers[~self.available[numbers]]
+        missing = numbers[~self._available[numbers]]
         if len(missing):
             clip = self._store.clip(int(missing[0]))
             status = clip.get(f"{self.column}_status") or "pending"

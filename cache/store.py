@@ -180,11 +180,11 @@ class FeatureStore:
         )
 
     def available_in(self, column: str) -> npt.NDArray[np.bool_]:
-        """Whether each clip has features in the stream of a column, bool [clips]."""
+        """Whether each clip has features in the stream of a column, bool [clips]; to be read, not changed."""
         if column not in self._available:
             self._available[column] = self._read_manifest().available(column)
-        available: npt.NDArray[np.bool_] = self._available[column].copy()
-        return available
+            self._available[column].setflags(write=False)
+        return self._available[column]
 
     def __len__(self) -> int:
         """Clips in the store, whether extracted or not."""

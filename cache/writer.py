@@ -274,7 +274,7 @@ class StoreWriter:
             ids = renamed.apply(manifest.view.table(["clip_id"]), 0)[0]["clip_id"] if len(rows) else None
             if ids is not None and pc.count_distinct(ids).as_py() < len(ids):
                 raise StoreError(f"Two rows of {self.path} would hold one clip; restore its clips.parquet from a copy.")
-            manifest.change(change, mended=rows.tolist())
+            manifest.change(change, repaired=rows.tolist())
             manifest.write()
 
     def finish(self) -> pa.Table:

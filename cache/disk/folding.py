@@ -1,8 +1,8 @@
 """Folding the ledger: many shard records become cells of the manifest, so that there are never many records.
 
-Whoever commits a shard folds when it finds that there are many records, unless somebody else does so already. The
-records move to the history once the manifest has them on disk, and entering one again changes nothing: a fold that is
-killed loses nothing.
+A writer that commits a shard folds the ledger if there are many records and no other writer is folding. The records
+move to the history once the manifest has them on disk. Entering one again changes nothing, so a fold that is killed
+loses nothing.
 """
 
 from __future__ import annotations

@@ -161,15 +161,15 @@ class ManifestEditor:
         """Rows, those that are being added included."""
         return len(self.view) + sum(map(len, self._added))
 
-    def change(self, change: Change, mended: Sequence[int] = ()) -> None:
+    def change(self, change: Change, repaired: Sequence[int] = ()) -> None:
         """Remember a change for `write`.
 
         Args:
             change: What changes.
-            mended: Rows that were found edited and are right from now on; others stay known as edited.
+            repaired: Rows that were found edited and are right from now on; others stay known as edited.
         """
         self._changes.append(change)
-        self._edited -= set(mended)
+        self._edited -= set(repaired)
 
     def append(self, rows: pa.Table) -> None:
         """Remember new rows for `write`; a table as `new_rows` gives it."""

@@ -8,7 +8,7 @@ used, and made in memory instead.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import google_crc32c
 import numpy as np
@@ -149,28 +149,3 @@ def read_index(source: pa.NativeFile, clips: int, ids: str) -> IdIndex | None:
     hashes = np.frombuffer(source.read_at(8 * clips, HEADER.size), dtype="<u8")
     rows = np.frombuffer(source.read_at(4 * clips, HEADER.size + 8 * clips), dtype="<u4")
     return IdIndex(hashes, rows)
-
-
-class RowsById:
-    """Rows by clip id among ids in memory.
-
-    Args:
-        ids: string [clips].
-    """
-
-    def __init__(self, ids: pa.ChunkedArray) -> None:
-        self._ids = ids.combine_chunks()
-        self._index = IdIndex.of(hash_ids(pa.chunked_array([self._ids])))
-
-    def rows(self, clip_ids: Sequence[str]) -> Rows:
-        """Row of each clip, int64 [n].
-
-        Raises:
-            KeyError: There is no such clip; its argument is the id.
-        """
-        wanted = pa.array(list(clip_ids), pa.string())
-        found = self._index.find(wanted, hash_ids(pa.chunked_array([wanted])), lambda rows: self._ids.take(rows))
-        unknown = np.flatnonzero(found < 0)
-        if len(unknown):
-            raise KeyError(wanted[int(unknown[0])].as_py())
-        return found

@@ -1,4 +1,4 @@
-"""Who writes what in a bucket, where there are no locks: claims that end when their owner stops reporting.
+"""Claims in place of locks, which buckets do not have. A claim ends when its owner stops reporting.
 
 A writer has a session, `ledger/writers/<id>.json`, which it writes again every few seconds. A claim is an object that
 names a session. It is made, and taken over from a dead session, by a conditional put: one writer alone succeeds. A

@@ -36,6 +36,18 @@ UNKNOWN_LICENCE = "other"
 """What a model card says where nobody has named a licence."""
 
 
+def refuse_unsaveable(model: FamilyModel) -> None:
+    """Refuse to save a whole model whose weights are not all its own.
+
+    Raises:
+        SettingError: It has an adapter, or its weights are in 4 bits.
+    """
+    if model.peft_model is not None:
+        raise SettingError("The model has an adapter; merge it first, or save the adapter alone.")
+    if is_four_bit(model.language_model):
+        raise SettingError("The model's weights are in 4 bits, which lose what they were; save one loaded without.")
+
+
 def save_model(
     model: AudiovisualLM,
     directory: Path,
@@ -58,10 +70,7 @@ def save_model(
         SettingError: The model has an adapter, or weights in 4 bits, or the folder holds something else.
         WriteError: The folder can't be written.
     """
-    if model.peft_model is not None:
-        raise SettingError("The model has an adapter; merge it first, or save the adapter alone.")
-    if is_four_bit(model.language_model):
-        raise SettingError("The model's weights are in 4 bits, which lose what they were; save one loaded without.")
+    refuse_unsaveable(model)
     licence = licence or model.licence or UNKNOWN_LICENCE
 
     def fill(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """Rows are found by clip id, whatever the ids hash to."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,11 +10,36 @@ from hypothesis import strategies as st
 
 from avem.cache import FeatureStore
 from avem.cache.manifest import ids
-from avem.cache.manifest.ids import RowsById
+from avem.cache.manifest.ids import IdIndex
 from avem.errors import UnknownClipError
 from tests.cache.helpers import make_store
 
 IDS = st.lists(st.text(max_size=6), min_size=1, max_size=40, unique=True)
+
+
+class RowsById:
+    """Rows by clip id among ids in memory.
+
+    Args:
+        clip_ids: string [clips].
+    """
+
+    def __init__(self, clip_ids: pa.ChunkedArray) -> None:
+        self._ids = clip_ids.combine_chunks()
+        self._index = IdIndex.of(ids.hash_ids(pa.chunked_array([self._ids])))
+
+    def rows(self, clip_ids: Sequence[str]) -> np.ndarray:
+        """Row of each clip, int64 [n].
+
+        Raises:
+            KeyError: There is no such clip; its argument is the id.
+        """
+        wanted = pa.array(list(clip_ids), pa.string())
+        found = self._index.find(wanted, ids.hash_ids(pa.chunked_array([wanted])), lambda rows: self._ids.take(rows))
+        unknown = np.flatnonzero(found < 0)
+        if len(unknown):
+            raise KeyError(wanted[int(unknown[0])].as_py())
+        return found
 
 
 @settings(max_examples=60, deadline=None)

@@ -22,7 +22,7 @@ from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5O
 from avem.cache import ClipRecord, Companion, FeatureStore, RowDetails, StoreWriter, StreamSpec
 from avem.files import write_json_lines
 from avem.hub.omni import OmniFolder
-from avem.tools.project.benchmarks.step_kit import EMOTIONS, Shape, make_rows
+from avem.tools.project.benchmarks.step_kit import EMOTIONS, Shape, make_rows, paths_in
 
 FAMILY = "qwen2_5_omni"
 SECONDS = 8.0
@@ -65,12 +65,7 @@ class OmniKit:
     @property
     def settings(self) -> dict[str, Any]:
         """Paths for a `PreferenceConfig`."""
-        return {
-            "cache": self.folder / "cache",
-            "model": str(self.folder / "model"),
-            "prefs": self.folder / "prefs.jsonl",
-            "out": self.folder / "run",
-        }
+        return paths_in(self.folder)
 
     def encode(self, side: str, clip: int) -> Tensor:
         """Output `[n, H]` of a tower in the store's bfloat16."""

@@ -46,6 +46,16 @@ class Shape:
     answer_words: int
 
 
+def paths_in(folder: Path) -> dict[str, Any]:
+    """Paths for a `PreferenceConfig` of what a kit wrote."""
+    return {
+        "cache": folder / "cache",
+        "model": str(folder / "model"),
+        "prefs": folder / "prefs.jsonl",
+        "out": folder / "run",
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class StepKit:
     """Where everything lies, and the raw clips as the encoders take them."""
@@ -61,12 +71,7 @@ class StepKit:
     @property
     def settings(self) -> dict[str, Any]:
         """Paths for a `PreferenceConfig`."""
-        return {
-            "cache": self.folder / "cache",
-            "model": str(self.folder / "model"),
-            "prefs": self.folder / "prefs.jsonl",
-            "out": self.folder / "run",
-        }
+        return paths_in(self.folder)
 
     def encode(self, kind: str, clip: int) -> Tensor:
         """Features of a clip in the store's float16, without the clip's axis."""

@@ -33,8 +33,14 @@ from avem.train.families.emotion_llama.projections import ProjectionSizes
 from avem.train.families.generic.files import check_version, load_projectors
 from avem.train.model.language_models import quiet_transformers
 from avem.train.model.lora import load_adapter
-from avem.train.model.quantise import is_four_bit
-from avem.train.model.saving import ADAPTER_TYPE, FORMAT_VERSION, MODEL_TYPE, UNKNOWN_LICENCE, projector_state
+from avem.train.model.saving import (
+    ADAPTER_TYPE,
+    FORMAT_VERSION,
+    MODEL_TYPE,
+    UNKNOWN_LICENCE,
+    projector_state,
+    refuse_unsaveable,
+)
 from avem.weights import read_safetensors
 
 if TYPE_CHECKING:
@@ -168,10 +174,7 @@ def save_model(
         SettingError: The model has adapters, or weights in 4 bits, or the folder holds something else.
         WriteError: The folder can't be written.
     """
-    if model.peft_model is not None:
-        raise SettingError("The model has an adapter; merge it first, or save the adapter alone.")
-    if is_four_bit(model.language_model):
-        raise SettingError("The model's weights are in 4 bits, which lose what they were; save one loaded without.")
+    refuse_unsaveable(model)
 
     def fill(folder: Path) -> None:
         with quiet_transformers():

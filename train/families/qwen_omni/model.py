@@ -23,8 +23,7 @@ from avem.train.model.embedding import MediaTokens
 from avem.train.model.media import SIDES, FamilyStream, Group, MediaEmbedding, Side, StreamRow
 from avem.train.model.positions import Positions
 from avem.train.model.prompts import EncodedPrompt
-from avem.train.model.quantise import is_four_bit
-from avem.train.model.saving import UNKNOWN_LICENCE
+from avem.train.model.saving import UNKNOWN_LICENCE, refuse_unsaveable
 from avem.train.prefix.attention import use_prefix_tree_attention
 
 if TYPE_CHECKING:
@@ -200,10 +199,7 @@ class QwenOmniModel(FamilyModel):
         Raises:
             SettingError: The model has an adapter, or weights in 4 bits, or the folder holds something else.
         """
-        if self.peft_model is not None:
-            raise SettingError("The model has an adapter; merge it first, or save the adapter alone.")
-        if is_four_bit(self.language_model):
-            raise SettingError("The model's weights are in 4 bits, which lose what they were; save one loaded without.")
+        refuse_unsaveable(self)
         state = self.language_model.state_dict() if language_model is None else language_model
         card = cards.model_card(self, licence or self.licence or UNKNOWN_LICENCE, provenance or {})
 
