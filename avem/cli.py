@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from avem import __version__
-from avem.commands.bench import bench_app
-from avem.commands.cache import cache_app
+from avem.commands.bench.app import bench_app
+from avem.commands.cache.app import cache_app
 from avem.commands.data.emorealm import emorealm_app
 from avem.commands.data.prefs import prefs_app
 from avem.commands.data.survey import study_app

@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from avem.commands.bench import bench_app
+from avem.commands.bench.app import bench_app
 from avem.commands.report import report
 from avem.errors import AvemError, DataError, MissingFileError, SettingError
 from avem.evaluate.emorealm.results import read_result

@@ -8,7 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 from avem.cache import FeatureStore
-from avem.commands.bench import bench_app
+from avem.commands.bench.app import bench_app
 from avem.errors import FingerprintError, SettingError
 from avem.evaluate import bench_emorealm
 from avem.evaluate.emorealm.questions import prompt_text

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from avem.cache import FeatureStore, store_info
 from avem.cache.exchange.hdf5 import export_hdf5, import_hdf5
 from avem.cache.windows import window_id, window_spans, windows_of
-from avem.commands.cache import cache_app
+from avem.commands.cache.app import cache_app
 from avem.errors import DataError, SettingError, StoreError, UnknownClipError
 from avem.extract import ExtractOptions, extract, load_audio_encoder, load_video_encoder, plan, probe
 from avem.extract.decode.lengths import clip_length

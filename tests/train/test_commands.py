@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from avem.commands.logps import logps
+from avem.commands.cache.logps import logps
 from avem.commands.train import train
 from avem.errors import MissingFileError, SettingError
 from avem.train.stages import stage_config

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from avem.commands.bench import bench_app
+from avem.commands.bench.app import bench_app
 from avem.endpoint.chat import ChatSettings
 from avem.errors import DataError, EndpointError, MissingFileError, SettingError
 from avem.evaluate.emer.bench import JudgeOptions, bench_emer, estimate

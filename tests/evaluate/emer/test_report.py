@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from avem.commands.bench import bench_app
+from avem.commands.bench.app import bench_app
 from avem.errors import DataError
 from avem.evaluate.emer.bench import EmerResult
 from avem.evaluate.emer.report import bands_of, cards_of, criteria_of, write_emer_report

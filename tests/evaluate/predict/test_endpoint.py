@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from avem.commands.bench import bench_app
+from avem.commands.bench.app import bench_app
 from avem.endpoint.media_parts import LONG_SIDE, image_part, scaled, sound_part
 from avem.errors import EndpointError, MissingFileError, SettingError
 from avem.evaluate.emorealm.results import read_result

@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from avem.commands.bench import bench_app
+from avem.commands.bench.app import bench_app
 from avem.errors import DataError, SettingError
 from avem.evaluate.predict.feature_model import FeaturePredictor
 from avem.evaluate.recognition.bench import bench_recognition

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from avem.commands.bench_tables import groups, sets
-from avem.commands.emer import emer
+from avem.commands.bench.emer import emer
+from avem.commands.bench.recognition import recognition_command
+from avem.commands.bench.tables import groups, sets
 from avem.commands.options import (
     DEFAULT_MODEL,
     NO_LIMIT,
@@ -36,7 +37,6 @@ from avem.commands.options import (
     endpoint_options,
     prints_table,
 )
-from avem.commands.recognition import recognition_command
 from avem.guards.evaluation import check_bench
 from avem.guards.inputs import need_file, need_path
 from avem.text.terminal import show

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avem.commands.cache_list import list_clips
-from avem.commands.logps import logps
-from avem.commands.negatives import negatives
+from avem.commands.cache.clips import list_clips
+from avem.commands.cache.logps import logps
+from avem.commands.cache.negatives import negatives
 from avem.commands.options import ALL, NONE, Device, ReadCacheOption, StorePath
 from avem.errors import PartialFailure, SettingError, StoreError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER

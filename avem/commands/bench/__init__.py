@@ -1,0 +1,1 @@
+"""`avem bench`: models on benchmarks."""

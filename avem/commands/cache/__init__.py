@@ -1,0 +1,1 @@
+"""`avem cache`: everything that inspects or changes a feature store."""
