@@ -7,10 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
-
 from avem.errors import DataError
 from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.metrics import group_by_task
@@ -20,7 +16,7 @@ from avem.evaluate.emorealm.statistics import compare
 from avem.evaluate.emorealm.subtasks import subtask_note
 from avem.evaluate.sheets import csv_text, latex_table, markdown_table
 from avem.starts import released_tuned
-from avem.text.escaping import one_line
+from avem.text.tables import Table
 
 AVERAGE = "average"
 
@@ -122,24 +118,9 @@ def summarise(results: Sequence[BenchResult], *, resamples: int = RESAMPLES, see
 
 
 def to_table(rows: Sequence[SummaryRow], names: Sequence[str], title: str = "EmoReAlM") -> Table:
-    """The rows for a terminal: narrow, with intervals below their numbers."""
-    table = Table(
-        title=f"{title}, percent [95 % interval]",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    names = [one_line(name) for name in names]
-    _, _, _, *header = _header(rows, names)
-    for number, column in enumerate(("", *(name.replace(", ", "\n").replace(" - ", "\n- ") for name in header))):
-        table.add_column(Text(column), justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        _, metric, count, *numbers = _cells(row, _shown(rows))
-        cells = [Text(cell.replace(" [", "\n[").replace(" / ", "\n")) for cell in numbers]
-        task = Text.assemble(one_line(row.name), (f"\n{metric}, n = {count}", "dim"))
-        table.add_row(task, *cells, end_section=row is rows[-2])
-    return table
+    """The rows for a terminal."""
+    cells = [_cells(row, _shown(rows)) for row in rows]
+    return Table.of(_header(rows, names), cells, f"{title}, percent [95 % interval]")
 
 
 def to_markdown(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
