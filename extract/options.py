@@ -56,6 +56,8 @@ class ExtractOptions:
     """`zeros`: fill the streams of a model whose encoders were never released; None leaves them to be imported."""
     dataset: str | None = None
     """Reader to use; None recognises the layout."""
+    name: str | None = None
+    """What to call the dataset in the store, also in the ids of its clips; None is its own name."""
     limit: int | None = None
     """Only the first so many clips."""
     only: frozenset[str] | None = None

@@ -20,7 +20,7 @@ from avem.cache.relabel import CELLS, corrections
 from avem.cache.remote.mirror import Mirror, mirror_of
 from avem.errors import DataError
 from avem.extract import long_clips, plan
-from avem.extract.datasets import find_reader, read_dataset
+from avem.extract.datasets import clips_csv, dataset_folder, find_reader, plain_clips, read_dataset
 from avem.extract.encoders.sources import Source, find_sources
 from avem.extract.engine.base import open_engine
 from avem.extract.engine.device import Job
@@ -60,7 +60,10 @@ def extract(
     start = time.perf_counter()
     root, mirror = Path(root).expanduser(), _mirror(store_path)
     store_path = Path(store_path).expanduser() if mirror is None else mirror.folder
-    given, clips = clips is not None, read_dataset(root, options.dataset)[: options.limit] if clips is None else clips
+    alone = clips is None and root.is_file()  # one clip, or a table: what else its folder holds does not matter
+    given = clips is not None or alone
+    if clips is None:
+        clips, root = read_dataset(root, options.dataset, options.name)[: options.limit], dataset_folder(root)
     if not options.dry_run and mirror is None:
         folder_target(store_path, STORE, roots=[root], option="--cache")
     if options.only is not None:
@@ -78,7 +81,10 @@ def extract(
     report.clips = len(records) + len(report.failures)
     ids = [record.clip_id for record in records]
     if not given:
-        _survey(root, clips, known, options, report)
+        _survey(root, clips, options, report)
+    if not given or alone:
+        report.notes[:0] = label_notes(clips)
+        report.relabelled = len(corrections(clips, [(0, known.select(["clip_id", *CELLS]))]))
     work = _Work(root, store_path, options, sources, records, known, None if mirror is None else mirror.url)
     report.pending = {slot: len(pending) for slot, pending in work.pending().items()}
     report.timings.plan = time.perf_counter() - start
@@ -114,12 +120,14 @@ def _mirror(store_path: str | Path) -> Mirror | None:
     return mirror
 
 
-def _survey(root: Path, clips: Sequence[Clip], known: pa.Table, options: ExtractOptions, report: ExtractReport) -> None:
-    """Enter what a dataset's folder holds besides readable clips, and labels that it has corrected."""
-    hidden, passed_over = survey(root, clips, by_folder=find_reader(root, options.dataset).labels_by_folder)
+def _survey(root: Path, clips: Sequence[Clip], options: ExtractOptions, report: ExtractReport) -> None:
+    """Enter what a dataset's folder holds besides readable clips."""
+    reader = find_reader(root, options.dataset)
+    hidden, passed_over = survey(root, clips, by_folder=reader.labels_by_folder)
     report.failures += hidden
-    report.notes = [*label_notes(clips), *passed_over]
-    report.relabelled = len(corrections(clips, [(0, known.select(["clip_id", *CELLS]))]))
+    report.notes = passed_over
+    if not any(clip.emotions_raw for clip in clips) and reader in (plain_clips.READER, clips_csv.READER):
+        report.notes = [plain_clips.advice(root), *passed_over]
 
 
 def _correct_labels(store_path: Path, clips: Sequence[Clip], count: int, options: ExtractOptions) -> str:

@@ -49,7 +49,9 @@ def _batch_size(text: str) -> int | None:
 
 
 def extract(
-    root: Annotated[Path, typer.Argument(help="Root folder of a dataset, or any folder with a clips.csv file.")],
+    root: Annotated[
+        Path, typer.Argument(help="Folder of a dataset or of any clips, a CSV table of clips, or one clip.")
+    ],
     cache: Annotated[
         Path, typer.Option(help="The feature store: a folder or an s3:// URL; created if it does not exist.")
     ] = Path("./cache"),
@@ -92,6 +94,14 @@ def extract(
     dataset: Annotated[
         str | None,
         typer.Option(help="Name of the dataset's layout, if it is not recognised.", show_default="recognised"),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="What to call the dataset in the store, as its clips' ids begin: two folders called clips need two "
+            "names.",
+            show_default="the folder's name",
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Number of clips to extract, from the first on.", show_default=ALL)
@@ -143,10 +153,10 @@ def extract(
 
     Run the same command again to resume a run that was stopped.
     """
-    if not root.expanduser().is_dir():
-        raise MissingFileError(f"There is no folder {root}; give a dataset's folder, or a folder of clips.")
+    if not root.expanduser().exists():
+        raise MissingFileError(f"There is no file or folder {root}; give a folder of clips, a table of them, or a clip.")
     if not dry_run and not is_url(cache):
-        folder_target(cache.expanduser(), STORE, roots=[root.expanduser()], option="--cache")
+        folder_target(cache.expanduser(), STORE, roots=[root.expanduser() if root.is_dir() else root.expanduser().parent], option="--cache")
 
     from avem.extract import ExtractOptions
     from avem.extract import extract as run
@@ -161,6 +171,7 @@ def extract(
         max_pixels=max_pixels,
         fill_missing=fill_missing,
         dataset=dataset,
+        name=name,
         limit=limit,
         workers=workers,
         batch_size=_batch_size(batch_size),
