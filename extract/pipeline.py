@@ -31,6 +31,7 @@ from avem.extract.survey import survey
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
 from avem.records import Clip
+from avem.text.sizes import size_text
 from avem.urls import as_url, is_url
 
 logger = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def extract(
     work = _Work(root, store_path, options, sources, records, known, None if mirror is None else mirror.url)
     report.pending = {slot: len(pending) for slot, pending in work.pending().items()}
     report.timings.plan = time.perf_counter() - start
-    if not any(report.pending.values()) and finished_before(store_path, options, sources):
+    if not any(report.pending.values()) and (options.dry_run or finished_before(store_path, options, sources)):
         logger.info("%s: every clip is in %s.", root, store_path)
         if not options.dry_run and _is_elsewhere(store_path, records, root):
             StoreWriter.open(store_path).add_clips(records, root)
@@ -183,11 +184,11 @@ class _Work:
         report.bytes_needed = max(plan.bytes_needed(report.sizes) - replaced, 0)
         report.bytes_free = plan.free_bytes(self.store)
         logger.info(
-            "%s: %s to extract, %.2f GB of features, %.1f GB free.",
+            "%s: %s to extract, %s of features, %s free.",
             self.root,
             ", ".join(f"{count} {slot}" for slot, count in report.pending.items()),
-            report.bytes_needed / 1e9,
-            report.bytes_free / 1e9,
+            size_text(report.bytes_needed),
+            size_text(report.bytes_free),
         )
         if self.url is None:
             plan.check_disk(self.store, report.bytes_needed, report.bytes_free)

@@ -11,6 +11,7 @@ import typer
 from avem.commands.options import ALL
 from avem.errors import MissingFileError, PartialFailure
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+from avem.guards.inputs import need_encoder
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
 from avem.text.terminal import show
@@ -155,6 +156,9 @@ def extract(
     """
     if not root.expanduser().exists():
         raise MissingFileError(f"There is no file or folder {root}; give a folder of clips, a table of them, or a clip.")
+    encoders = {"--video-encoder": video_encoder, "--audio-encoder": audio_encoder} if model is None else {"--for": model}
+    for option, encoder in encoders.items():
+        need_encoder(encoder, option)
     if not dry_run and not is_url(cache):
         folder_target(cache.expanduser(), STORE, roots=[root.expanduser() if root.is_dir() else root.expanduser().parent], option="--cache")
 
@@ -188,6 +192,5 @@ def extract(
     report = run(root, cache, options)
     show(report.summary)
     if report.failures:
-        raise PartialFailure(
-            f"{len(report.failures)} clips failed; the manifest gives the reasons, and --retry-failed retries them."
-        )
+        failed = "1 clip" if report.failed_clips == 1 else f"{report.failed_clips} clips"
+        raise PartialFailure(f"{failed} failed; the manifest gives the reasons, and --retry-failed retries them.")

@@ -16,6 +16,7 @@ from avem.evaluate.runner import replies_of, scoring_differences
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
 from avem.text.escaping import file_name
+from avem.text.sizes import size_text
 from avem.text.tables import Table
 from avem.text.terminal import show, show_block, show_table
 
@@ -100,7 +101,7 @@ def show_store(info: StoreInfo) -> None:
 def _stream_lines(stream: StreamInfo) -> list[str]:
     """What a stream holds, in lines that a narrow terminal shows whole."""
     shape = " x ".join("n" if size is None else str(size) for size in stream.row_shape)
-    lines = [f"{stream.name}: {stream.rows} clips, {shape} {stream.dtype}, {stream.bytes / 2**20:.1f} MiB"]
+    lines = [f"{stream.name}: {stream.rows} clips, {shape} {stream.dtype}, {size_text(stream.bytes)}"]
     if stream.tokens is not None and stream.rows:
         lines.append(f"  n is {stream.tokens / stream.rows:.0f} tokens on average")
     if stream.companions:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avem.commands.options import ConfigOption, ReadCacheOption, SetOption
+from avem.commands.options import NONE, ConfigOption, ReadCacheOption
 from avem.starts import DEFAULT_BASE
-from avem.text.terminal import show
+from avem.text.sizes import size_text
+from avem.text.terminal import show, show_table
 
 if TYPE_CHECKING:
     from avem.train.packing.epoch import PlanSummary
@@ -60,7 +61,18 @@ def train(
         ),
     ] = None,
     config: ConfigOption = None,
-    overrides: SetOption = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change one setting, as epochs=3; may be repeated. --settings lists them.",
+            show_default=NONE,
+        ),
+    ] = None,
+    list_settings: Annotated[
+        bool,
+        typer.Option("--settings", help="List the settings of --stage with their defaults and meaning, and exit."),
+    ] = False,
     pairing: Annotated[
         str | None,
         typer.Option(
@@ -88,6 +100,9 @@ def train(
 
     Run the same command again to resume a run that was stopped.
     """
+    if list_settings:
+        show_settings(stage.value)
+        return
     from avem.guards.inputs import need_file, need_model, need_store
     from avem.guards.output_kinds import RUN
     from avem.guards.outputs import folder_target
@@ -117,6 +132,18 @@ def train(
     show(f"The trained model is in {run_stage(settings) / 'final'}.")
 
 
+def show_settings(stage: str) -> None:
+    """Print every setting of a stage: its default there, the values it takes, and what it means."""
+    from avem.text.tables import Table
+    from avem.train.settings.described import described
+    from avem.train.stages import STAGES
+
+    defaults = STAGES[stage]
+    preset = {name: str(value).lower() for name, value in defaults.presets[defaults.preset].items()}
+    rows = [(each.name, preset.get(each.name, each.default), each.takes, each.meaning) for each in described(defaults.kind)]
+    show_table(Table.of(("setting", "default", "takes", "meaning"), rows, f"Settings of --stage {stage}"))
+
+
 def show_plan(summary: PlanSummary, gpu_memory: float | None = None) -> None:
     """Print the size of a run and the memory it needs.
 
@@ -140,6 +167,6 @@ def _show_memory(memory: MemoryEstimate) -> None:
     show(f"parameters        {memory.parameters:>14,}, {memory.trained:,} of them trained")
     show("memory on each device:")
     for part in ("weights", "gradients", "optimiser", "activations", "workspace", "features", "total"):
-        show(f"  {part:<16}{getattr(memory, part) / GIB:>10.2f} GiB")
+        show(f"  {part:<16}{size_text(getattr(memory, part), binary=True):>12}")
     fits = "fits" if memory.fits else "does not fit (lower tokens_per_batch, or set gradient_checkpointing=true)"
-    show(f"  {fits} in {memory.capacity / GIB:.1f} GiB with a tenth left free")
+    show(f"  {fits} in {size_text(memory.capacity, binary=True)} with a tenth left free")
