@@ -27,7 +27,8 @@ def table_text(data: bytes) -> str:
         ('path', 'café')
     """
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
-    if encoding is None and (even := data[0:200:2].count(0)) + (odd := data[1:200:2].count(0)):
+    even, odd = data[0:200:2].count(0), data[1:200:2].count(0)
+    if encoding is None and max(even, odd) > len(data[:200]) // 16:
         encoding = "utf-16-be" if even > odd else "utf-16-le"  # Latin letters have a zero byte before or after them
     for name in (encoding, "utf-8"):
         if name is not None:

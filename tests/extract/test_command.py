@@ -53,7 +53,7 @@ def test_batch_sizes(tmp_path, make_clip, avem, size, status):
 def test_what_the_user_can_mend_is_one_sentence_and_status_2(tmp_path, make_clip, avem):
     status, out, err = avem(tmp_path / "nowhere")
     assert (status, out) == (2, "")
-    assert err.startswith("avem: There is no folder")
+    assert err.startswith("avem: There is no file or folder")
     (tmp_path / "empty").mkdir()
     status, _, err = avem(tmp_path / "empty", "--cache", tmp_path / "none")
     assert status == 2
