@@ -61,8 +61,7 @@ def extract(
     start = time.perf_counter()
     root, mirror = Path(root).expanduser(), _mirror(store_path)
     store_path = Path(store_path).expanduser() if mirror is None else mirror.folder
-    alone = clips is None and root.is_file()  # one clip, or a table: what else its folder holds does not matter
-    given = clips is not None or alone
+    given, alone = clips is not None, clips is None and root.is_file()
     if clips is None:
         clips, root = read_dataset(root, options.dataset, options.name)[: options.limit], dataset_folder(root)
     if not options.dry_run and mirror is None:
@@ -82,10 +81,7 @@ def extract(
     report.clips = len(records) + len(report.failures)
     ids = [record.clip_id for record in records]
     if not given:
-        _survey(root, clips, options, report)
-    if not given or alone:
-        report.notes[:0] = label_notes(clips)
-        report.relabelled = len(corrections(clips, [(0, known.select(["clip_id", *CELLS]))]))
+        _survey(root, clips, known, options, report, alone=alone)
     work = _Work(root, store_path, options, sources, records, known, None if mirror is None else mirror.url)
     report.pending = {slot: len(pending) for slot, pending in work.pending().items()}
     report.timings.plan = time.perf_counter() - start
@@ -121,14 +117,29 @@ def _mirror(store_path: str | Path) -> Mirror | None:
     return mirror
 
 
-def _survey(root: Path, clips: Sequence[Clip], options: ExtractOptions, report: ExtractReport) -> None:
-    """Enter what a dataset's folder holds besides readable clips."""
+def _survey(
+    root: Path, clips: Sequence[Clip], known: pa.Table, options: ExtractOptions, report: ExtractReport, *, alone: bool
+) -> None:
+    """Enter labels that were corrected or are not understood, and what the dataset's folder holds besides clips.
+
+    Args:
+        root: The folder.
+        clips: What was found there.
+        known: The store's manifest.
+        options: Of the run.
+        report: Where it is entered.
+        alone: Whether a clip or a table was named: what else its folder holds does not matter.
+    """
+    report.notes = label_notes(clips)
+    report.relabelled = len(corrections(clips, [(0, known.select(["clip_id", *CELLS]))]))
+    if alone:
+        return
     reader = find_reader(root, options.dataset)
     hidden, passed_over = survey(root, clips, by_folder=reader.labels_by_folder)
     report.failures += hidden
-    report.notes = passed_over
     if not any(clip.emotions_raw for clip in clips) and reader in (plain_clips.READER, clips_csv.READER):
-        report.notes = [plain_clips.advice(root), *passed_over]
+        report.notes.append(plain_clips.advice(root))
+    report.notes += passed_over
 
 
 def _correct_labels(store_path: Path, clips: Sequence[Clip], count: int, options: ExtractOptions) -> str:

@@ -68,9 +68,8 @@ class StreamSize:
         ]
         for setting, size in self.smaller.items():
             saved = 100 * (1 - size / self.bytes_a_clip) if self.bytes_a_clip else 0.0
-            lines.append(
-                f"  With {setting}: {size_text(size)} a clip, {size_text(self.clips * size)} in all, {saved:.0f} % less."
-            )
+            total = size_text(self.clips * size)
+            lines.append(f"  With {setting}: {size_text(size)} a clip, {total} in all, {saved:.0f} % less.")
         return lines
 
 

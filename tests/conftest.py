@@ -30,9 +30,8 @@ def golden() -> Path:
 @pytest.fixture(autouse=True)
 def every_table_fits(monkeypatch):
     """Lay out each table that a test prints at 80 and at 130 columns and without a terminal, and check all three."""
-    from tests.table_kit import check_layouts
-
     from avem.text.tables import Table
+    from tests.table_kit import check_layouts
 
     layout, checked = Table.text, set()
 

@@ -155,12 +155,21 @@ def extract(
     Run the same command again to resume a run that was stopped.
     """
     if not root.expanduser().exists():
-        raise MissingFileError(f"There is no file or folder {root}; give a folder of clips, a table of them, or a clip.")
-    encoders = {"--video-encoder": video_encoder, "--audio-encoder": audio_encoder} if model is None else {"--for": model}
+        raise MissingFileError(
+            f"There is no file or folder {root}; give a folder of clips, a table of them, or a clip."
+        )
+    encoders = (
+        {"--video-encoder": video_encoder, "--audio-encoder": audio_encoder} if model is None else {"--for": model}
+    )
     for option, encoder in encoders.items():
         need_encoder(encoder, option)
     if not dry_run and not is_url(cache):
-        folder_target(cache.expanduser(), STORE, roots=[root.expanduser() if root.is_dir() else root.expanduser().parent], option="--cache")
+        folder_target(
+            cache.expanduser(),
+            STORE,
+            roots=[root.expanduser() if root.is_dir() else root.expanduser().parent],
+            option="--cache",
+        )
 
     from avem.extract import ExtractOptions
     from avem.extract import extract as run

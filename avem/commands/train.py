@@ -140,7 +140,9 @@ def show_settings(stage: str) -> None:
 
     defaults = STAGES[stage]
     preset = {name: str(value).lower() for name, value in defaults.presets[defaults.preset].items()}
-    rows = [(each.name, preset.get(each.name, each.default), each.takes, each.meaning) for each in described(defaults.kind)]
+    rows = [
+        (each.name, preset.get(each.name, each.default), each.takes, each.meaning) for each in described(defaults.kind)
+    ]
     show_table(Table.of(("setting", "default", "takes", "meaning"), rows, f"Settings of --stage {stage}"))
 
 

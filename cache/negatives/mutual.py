@@ -71,9 +71,7 @@ def _pairs(
 ) -> Mined:
     """Pairs of one modality and what made them."""
     same_source = bool(negatives_attributes(store, recipe, modality).get("same_source", False))
-    population = load_population(
-        store, modality, duplicate_cosine, exclude, labels, streams, same_source=same_source
-    )
+    population = load_population(store, modality, duplicate_cosine, exclude, labels, streams, same_source=same_source)
     partners = np.full(len(store), -1, dtype=np.int64)
     _pair_along_edges(store.negatives(recipe, modality), partners)
     _pair_leftovers(population, partners)

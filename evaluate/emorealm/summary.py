@@ -14,6 +14,7 @@ from avem.evaluate.emorealm.questions import task_name
 from avem.evaluate.emorealm.results import BenchResult
 from avem.evaluate.emorealm.statistics import compare
 from avem.evaluate.emorealm.subtasks import subtask_note
+from avem.evaluate.intervals import FEWEST, few_note, interval_text
 from avem.evaluate.sheets import csv_text, latex_table, markdown_table
 from avem.starts import released_tuned
 from avem.text.tables import Table
@@ -34,11 +35,11 @@ class Value:
     value: float
     low: float | None = None
     high: float | None = None
+    items: int = FEWEST
+    """Questions that it is of; of fewer than `FEWEST`, the interval is not shown."""
 
     def __str__(self) -> str:
-        if self.low is None or self.high is None:
-            return f"{self.value:.1f}"
-        return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
+        return f"{self.value:.1f}{interval_text((self.low, self.high), self.items)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,11 @@ class Delta:
     """McNemar's exact test on right and wrong answers; None for the average over tasks."""
     relative: float | None = None
     """The difference in percent of the first model's number (Table 13's last rows); None where that is 0."""
+    items: int = FEWEST
+    """Questions that it is of; of fewer than `FEWEST`, the interval is not shown."""
 
     def __str__(self) -> str:
-        return f"{self.difference:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+        return f"{self.difference:+.1f}{interval_text((self.low, self.high), self.items, signed=True)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,11 @@ def summarise(results: Sequence[BenchResult], *, resamples: int = RESAMPLES, see
         (
             None,
             *(
-                Delta(**comparison["average_accuracy"], relative=_relative(comparison["average_accuracy"], before))
+                Delta(
+                    **comparison["average_accuracy"],
+                    relative=_relative(comparison["average_accuracy"], before),
+                    items=len(base.items),
+                )
                 for comparison in compared
             ),
         ),
@@ -120,7 +127,7 @@ def summarise(results: Sequence[BenchResult], *, resamples: int = RESAMPLES, see
 def to_table(rows: Sequence[SummaryRow], names: Sequence[str], title: str = "EmoReAlM") -> Table:
     """The rows for a terminal."""
     cells = [_cells(row, _shown(rows)) for row in rows]
-    return Table.of(_header(rows, names), cells, f"{title}, percent [95 % interval]")
+    return Table.of(_header(rows, names), cells, f"{title}, percent [95 % interval]", few_note(cells))
 
 
 def to_markdown(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
@@ -200,21 +207,24 @@ def _value(result: BenchResult, method: str, task: str, metric: str) -> Value | 
     value = score["tasks"][task][metric] if score else None
     if score is None or value is None:
         return None
-    return Value(value, *score.get("intervals", {}).get("tasks", {}).get(task, {}).get(metric, ()))
+    low, high = score.get("intervals", {}).get("tasks", {}).get(task, {}).get(metric, (None, None))
+    return Value(value, low, high, score["tasks"][task]["n"])
 
 
 def _average(result: BenchResult, method: str) -> Value | None:
     score = result.scores.get(method)
     if score is None:
         return None
-    return Value(score["average_accuracy"], *score.get("intervals", {}).get("average_accuracy", ()))
+    low, high = score.get("intervals", {}).get("average_accuracy", (None, None))
+    return Value(score["average_accuracy"], low, high, len(result.items))
 
 
 def _delta(comparison: dict[str, Any], metric: str, before: Value | None) -> Delta | None:
     difference = comparison["metrics"].get(metric)
     if not difference:
         return None
-    return Delta(**difference, p=comparison["mcnemar"]["p"], relative=_relative(difference, before))
+    items = FEWEST if before is None else before.items
+    return Delta(**difference, p=comparison["mcnemar"]["p"], relative=_relative(difference, before), items=items)
 
 
 def _relative(difference: Mapping[str, float], before: Value | None) -> float | None:

@@ -53,7 +53,9 @@ def read_dataset(root: str | Path, dataset: str | None = None, name: str | None 
     """
     root = Path(root).expanduser()
     if not root.exists():
-        raise MissingFileError(f"There is no file or folder {root}; give a folder of clips, a table of them, or a clip.")
+        raise MissingFileError(
+            f"There is no file or folder {root}; give a folder of clips, a table of them, or a clip."
+        )
     try:
         clips = _read_folder(root, dataset) if root.is_dir() else _read_file(root, dataset)
     except OSError as error:

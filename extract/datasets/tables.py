@@ -33,7 +33,7 @@ def read_csv(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = (
 
 
 def named_cells(header: list[str], cells: list[str]) -> list[tuple[str, str]]:
-    """A row's cells with their headings; cells that are left out are empty, and those beyond the header do not count."""
+    """A row's cells with their headings: those left out are empty, those beyond the header do not count."""
     return list(zip(header, [*cells, *[""] * (len(header) - len(cells))], strict=False))
 
 

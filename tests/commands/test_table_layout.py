@@ -10,9 +10,9 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.table_kit import check_layouts
 
 from avem.text.tables import Table, wrapped
+from tests.table_kit import check_layouts
 
 CELLS = st.text(st.sampled_from("ab _/[],.-0123456789é表情"), max_size=60).map(lambda text: " ".join(text.split()))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -55,7 +56,7 @@ def _meanings(config: type[RunConfig]) -> dict[str, str]:
 
 
 def _documented(body: list[ast.stmt]) -> dict[str, str]:
-    pairs = zip(body, body[1:], strict=False)
+    pairs = pairwise(body)
     return {
         field.target.id: " ".join(text.value.value.split())
         for field, text in pairs

@@ -23,7 +23,9 @@ def write(path, *entries):
 
 
 @pytest.mark.parametrize("answer", ["B", "b", "(B)", "B.", "(B) No", "B: no", "No", " no "])
-@pytest.mark.parametrize("choices", [["(A) Yes", "(B) No"], ["Yes", "No"], {"A": "Yes", "B": "No"}, ["A. Yes", "B. No"]])
+@pytest.mark.parametrize(
+    "choices", [["(A) Yes", "(B) No"], ["Yes", "No"], {"A": "Yes", "B": "No"}, ["A. Yes", "B. No"]]
+)
 @pytest.mark.parametrize("name", ["q.json", "q.jsonl"])
 def test_every_form_is_the_same_question(tmp_path, answer, choices, name):
     (read,) = read_questions(write(tmp_path / name, ENTRY | {"choices": choices, "answer": answer}))

@@ -42,7 +42,9 @@ def test_every_form_of_a_table_gives_the_same_rows(rows, delimiter, encoding, sp
     header = [spell(names[place]) for place in order]
     data = written(header, [[row[place] for place in order] for row in rows], delimiter, ends).encode(encoding)
     found, cells = numbered_rows(table_text(data), "clips.csv", names)
-    assert [dict(zip(found, row, strict=True)) for _, row in cells] == [dict(zip(names, row, strict=True)) for row in rows]
+    assert [dict(zip(found, row, strict=True)) for _, row in cells] == [
+        dict(zip(names, row, strict=True)) for row in rows
+    ]
 
 
 @given(LETTERS, st.sampled_from(ENCODINGS))
@@ -57,7 +59,9 @@ def test_a_table_of_the_old_windows_code_page():
 
 @pytest.mark.parametrize("delimiter", DELIMITERS)
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("header", [("path", "emotion"), ("Path", "EMOTION"), ("Filename", "Label"), ("VIDEO", "Emotion")])
+@pytest.mark.parametrize(
+    "header", [("path", "emotion"), ("Path", "EMOTION"), ("Filename", "Label"), ("VIDEO", "Emotion")]
+)
 def test_clips(tmp_path, delimiter, encoding, header):
     table = tmp_path / "study" / "clips.csv"
     table.parent.mkdir()

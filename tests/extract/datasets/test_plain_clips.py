@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from avem.errors import DataError, StoreError
+from avem.errors import DataError
 from avem.extract import read_dataset
 from avem.extract.datasets import dataset_folder
 from avem.extract.datasets.plain_clips import advice
@@ -20,7 +20,9 @@ def touch(folder, *names):
 
 
 def test_a_folder_of_clips_at_any_depth(tmp_path):
-    root = touch(tmp_path / "study", "b.mp4", "b.wav", "in/a.MOV", "in/c.wav", "in/.d.mp4", ".hidden/e.mp4", "notes.txt")
+    root = touch(
+        tmp_path / "study", "b.mp4", "b.wav", "in/a.MOV", "in/c.wav", "in/.d.mp4", ".hidden/e.mp4", "notes.txt"
+    )
     clips = read_dataset(root)
     assert [(clip.clip_id, clip.path, clip.audio_path) for clip in clips] == [
         ("study/b", "b.mp4", "b.wav"),
