@@ -17,6 +17,7 @@ from avem.text.terminal import show, show_table
 if TYPE_CHECKING:
     from avem.train.packing.epoch import PlanSummary
     from avem.train.run.memory import MemoryEstimate
+    from avem.train.settings.config import RunConfig
 
 
 GIB = 1 << 30
@@ -125,11 +126,11 @@ def train(
     need_model(settings.model)
     check_default_base(settings.cache, settings.model)
     if dry_run:
-        show_plan(preview_stage(settings), gpu_memory)
+        show_plan(preview_stage(settings), gpu_memory, settings.learning_rate)
         return
     RunDirectory(settings.out).check(settings)
     folder_target(settings.out, RUN, reads=run_sources(settings))
-    show(f"The trained model is in {run_stage(settings) / 'final'}.")
+    show_outcome(run_stage(settings), settings)
 
 
 def show_settings(stage: str) -> None:
@@ -146,12 +147,32 @@ def show_settings(stage: str) -> None:
     show_table(Table.of(("setting", "default", "takes", "meaning"), rows, f"Settings of --stage {stage}"))
 
 
-def show_plan(summary: PlanSummary, gpu_memory: float | None = None) -> None:
+def show_outcome(run: Path, settings: RunConfig) -> None:
+    """Print what a finished run did, where its model is, and the command that usually follows."""
+    from avem.commands.options import command_line
+    from avem.train.run.directory import RunDirectory
+    from avem.train.run.outcome import run_outcome
+
+    directory = RunDirectory(run)
+    if said := run_outcome(directory.metrics):
+        show(said)
+    show(f"The trained model is in {directory.final}.")
+    cache = ("--cache", settings.cache) if settings.cache != Path("./cache") else ()
+    if settings.tune == "none":  # projectors alone: the language model has yet to learn to use them
+        show(f"Next: {command_line('avem train --stage sft', '--model', directory.final, *cache)}")
+        return
+    compare = ("--compare", settings.model)
+    show(f"Next: {command_line('avem bench emorealm', '--model', directory.final, *compare, *cache)}")
+    show(f"      {command_line('avem report', run)}")
+
+
+def show_plan(summary: PlanSummary, gpu_memory: float | None = None, learning_rate: float | None = None) -> None:
     """Print the size of a run and the memory it needs.
 
     Args:
         summary: The run's plan.
         gpu_memory: GiB of GPU memory to plan for; None for this machine's device.
+        learning_rate: The run's, to say where it can hardly change the model; None says nothing of that.
     """
     show(f"rows              {summary.rows:>14,}")
     show(f"optimiser steps   {summary.steps:>14,}")
@@ -163,6 +184,11 @@ def show_plan(summary: PlanSummary, gpu_memory: float | None = None) -> None:
     if summary.memory is not None:
         capacity = summary.memory.capacity if gpu_memory is None else int(gpu_memory * GIB)
         _show_memory(replace(summary.memory, capacity=capacity))
+    if learning_rate is not None:
+        from avem.train.run.outcome import faint_hint
+
+        if hint := faint_hint(summary.steps, learning_rate):
+            show(hint)
 
 
 def _show_memory(memory: MemoryEstimate) -> None:

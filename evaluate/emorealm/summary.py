@@ -240,7 +240,19 @@ def _detection(result: BenchResult, task: str) -> Mapping[str, float | None]:
 
 def notes(results: Sequence[BenchResult]) -> list[str]:
     """What a reader of the table has to know: how each model was scored, and which columns are missing and why."""
-    return [*map(method_note, results), *filter(None, [subtask_note(results[0].questions)])]
+    same = [_same_note(results[0], other) for other in results[1:]]
+    return [*map(method_note, results), *filter(None, [subtask_note(results[0].questions), *same])]
+
+
+def _same_note(base: BenchResult, other: BenchResult) -> str:
+    """That two models give the same answer to every question, and what that may mean; empty where they do not."""
+    chosen = {outcome.question.id: outcome.letter for outcome in base.outcomes()}
+    if any(outcome.letter != chosen.get(outcome.question.id) for outcome in other.outcomes()):
+        return ""
+    return (
+        f"{other.name} answers every question as {base.name} does. If it was trained from it, training moved it too "
+        "little: more epochs or a higher learning rate would."
+    )
 
 
 def method_note(result: BenchResult) -> str:
