@@ -275,11 +275,11 @@ class ExtractReport:
         if self.bytes_free and not self.encoded:
             todo = ", ".join(f"{count} {kind}" for kind, count in self.pending.items())
             size, free = size_text(self.bytes_needed), size_text(self.bytes_free)
-            plan = f"{self.clips} clips: {todo} to extract into {as_url(self.store)}, {size} of {free} free."
+            plan = f"{_count(self.clips, 'clip', 'clips')}: {todo} to extract into {as_url(self.store)}, {size} of {free} free."
             return [plan, *(line for size in self.sizes.values() for line in size.lines()), *self.notes]
         done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items())
         done = done or ("no features to add" if self.relabelled else "nothing to do")
-        lines = [f"{self.clips} clips in {as_url(self.store)}: {done}; {self._failed()}."]
+        lines = [f"{_count(self.clips, 'clip', 'clips')} in {as_url(self.store)}: {done}; {self._failed()}."]
         if any(self.encoded.values()):
             devices = f" on {self.devices} devices" if self.devices > 1 else ""
             lines.append(

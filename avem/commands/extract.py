@@ -14,7 +14,7 @@ from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 from avem.guards.inputs import need_encoder
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
-from avem.text.terminal import show
+from avem.text.terminal import show_block
 from avem.urls import is_url
 
 
@@ -199,7 +199,7 @@ def extract(
         long=None if long is None else long.value,
     )
     report = run(root, cache, options)
-    show(report.summary)
+    show_block(report.summary)
     if report.failures:
         failed = "1 clip" if report.failed_clips == 1 else f"{report.failed_clips} clips"
         raise PartialFailure(f"{failed} failed; the manifest gives the reasons, and --retry-failed retries them.")

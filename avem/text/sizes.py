@@ -10,7 +10,7 @@ def size_text(count: float, *, binary: bool = False) -> str:
 
     Args:
         count: The bytes.
-        binary: Steps of 1024 (kiB, MiB, GiB), as memory is counted; disks and files count by 1000.
+        binary: Steps of 1024 (KiB, MiB, GiB), as memory is counted; disks and files count by 1000.
 
     Example:
         >>> size_text(0), size_text(999), size_text(12_300), size_text(4_210_000), size_text(22.3e9)
@@ -24,4 +24,4 @@ def size_text(count: float, *, binary: bool = False) -> str:
         digits = 2 if size < 9.995 else 1 if size < 99.95 else 0
         if round(size, digits) < step or unit == UNITS[-1]:
             break
-    return f"{size:,.{digits}f} {unit[0]}i{unit[1:]}" if binary else f"{size:,.{digits}f} {unit}"
+    return f"{size:,.{digits}f} {unit[0].upper()}i{unit[1:]}" if binary else f"{size:,.{digits}f} {unit}"

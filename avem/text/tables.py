@@ -17,8 +17,8 @@ GAP = 2
 """Blanks between two columns."""
 LONGEST_WORD = 24
 """Cells wide that a word may be before a narrow table breaks it, at a sign such as `/` or `_` if there is one."""
-_WORD = re.compile(r"\[[^\]\[]{0,22}\]\S*|\S+")
-"""A word; an interval in brackets is one."""
+_WORD = re.compile(r"\[[^\]\[]{0,22}\]\S*|\([^()]{0,16}\)\S*|\S+")
+"""A word; what is in brackets, such as an interval, is one."""
 _PIECE = re.compile(r"[^/_\-.@]*[/_\-.@]+|[^/_\-.@]+")
 _NUMBER = re.compile(r"[-+\N{MINUS SIGN}~]?\d[\d.,]*( ?%|e[-+]?\d+)?( .*)?|-|")
 

@@ -12,7 +12,11 @@ from avem.text.csv_tables import numbered_rows, read_table_text
 
 TABLE = "clips.csv"
 COLUMNS = ("path", "emotion", "clip_id", "split", "source", "dataset", "audio_path")
-ALIASES = {"file": "path", "filename": "path", "file_name": "path", "video": "path", "label": "emotion"}
+ALIASES = {
+    **dict.fromkeys(("file", "filename", "file_name", "video"), "path"),
+    "label": "emotion",
+    **dict.fromkeys(("speaker", "actor"), "source"),
+}
 """Other headings that people give to these columns."""
 
 

@@ -138,3 +138,17 @@ def test_training_says_why_a_clip_has_no_negative(tmp_path):
     said = _no_negative(store, row, "video", "hard")
     assert "2 have such clips only from their own speaker or source" in said
     assert "`avem cache negatives --same-source`" in said
+
+
+def test_training_says_that_a_clip_has_no_label(tmp_path):
+    from avem.records import Modality, PreferenceRow
+    from avem.train.data.examples import _no_negative
+
+    store = store_of(
+        tmp_path / "cache",
+        [("anger", "train", "a"), ("fear", "train", "b"), (None, "train", "c")],
+        video=angles(0, 90, 30),
+    )
+    mine_negatives(store)
+    row = PreferenceRow("r", "toy/2", Modality.VISUAL, "", "q", "a", "b", "c")
+    assert "for want of a label: there is none; correct" in _no_negative(store, row, "video", "hard")

@@ -168,6 +168,13 @@ def _partners(
 def _no_negative(store: FeatureStore, row: PreferenceRow, kind: str, recipe: str) -> str:
     """That a row's clip has no negative, why that is so in the store, and what to do."""
     attributes = negatives_attributes(store, recipe, kind)
+    clip = store.clip(int(store.rows([row.clip_id])[0]))
+    if clip["emotion"] is None and not attributes.get("labelled"):
+        raw = f" {clip['emotions_raw']!r} is none of the seven emotions" if clip["emotions_raw"] else " there is none"
+        return (
+            f"Row {row.row_id}: the clip {row.clip_id} has no {kind} negative, for want of a label:{raw}; correct the "
+            "dataset's table, run `avem extract` and `avem cache negatives` again, or leave the row out."
+        )
     reasons = attributes.get("why_none") or attributes.get("why_lacking") or ""
     cure = "add clips of other emotions and run `avem cache negatives`, or leave the row out"
     if SAME_SOURCE in reasons:
