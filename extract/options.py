@@ -275,7 +275,8 @@ class ExtractReport:
         if self.bytes_free and not self.encoded:
             todo = ", ".join(f"{count} {kind}" for kind, count in self.pending.items())
             size, free = size_text(self.bytes_needed), size_text(self.bytes_free)
-            plan = f"{_count(self.clips, 'clip', 'clips')}: {todo} to extract into {as_url(self.store)}, {size} of {free} free."
+            clips = _count(self.clips, "clip", "clips")
+            plan = f"{clips}: {todo} to extract into {as_url(self.store)}, {size} of {free} free."
             return [plan, *(line for size in self.sizes.values() for line in size.lines()), *self.notes]
         done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items())
         done = done or ("no features to add" if self.relabelled else "nothing to do")

@@ -48,7 +48,9 @@ def advice(root: Path) -> str:
         return f"{root / TABLE} has no labels; a column emotion in it gives each clip one."
     tables = [path for path in sorted(root.glob("*.[ct]sv")) if _lists_clips(path)]
     if tables:
-        return f"{tables[0]} looks like a table of clips: to use its labels, run `avem extract {quote(str(tables[0]))}`."
+        return (
+            f"{tables[0]} looks like a table of clips: to use its labels, run `avem extract {quote(str(tables[0]))}`."
+        )
     return (
         "To label them, put a clips.csv with the columns path and emotion beside them, and run the same command again."
     )
