@@ -4,6 +4,15 @@ The rooms are `avem.extract`, `avem.cache`, `avem.train`, `avem.evaluate` and `a
 draws the house. Importing `avem` imports none of them.
 """
 
-from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-__version__ = version("avem")
+if TYPE_CHECKING:
+    __version__: str
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":  # looked up when asked for: it takes longer than the rest of `avem --help`'s imports
+        from importlib.metadata import version
+
+        return version("avem")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from avem import __version__
 from avem.commands.bench.app import bench_app
 from avem.commands.cache.app import cache_app
 from avem.commands.data.emorealm import emorealm_app
@@ -16,6 +15,7 @@ from avem.commands.data.survey import study_app
 from avem.commands.demo import demo_app
 from avem.commands.doctor import doctor
 from avem.commands.extract import extract
+from avem.commands.misspelt import option_advice
 from avem.commands.models import models_app
 from avem.commands.probe import probe_app
 from avem.commands.proof import proof_app
@@ -30,7 +30,6 @@ app = typer.Typer(
     name="avem",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,  # Rich would take brackets in a help text for markup, and cut long words at 80 columns
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -55,6 +54,8 @@ INTERRUPTED = 130
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from avem import __version__
+
         typer.echo(__version__)
         raise typer.Exit
 
@@ -85,7 +86,10 @@ def main() -> None:
         status = INTERRUPTED
     except typer.TyperException as error:
         if said := error.format_message().rstrip("."):  # empty where the help was shown instead
-            show(f"avem: {said}; try --help.", err=True)
+            context = getattr(error, "ctx", None)
+            option = getattr(error, "option_name", None)
+            advice = option_advice(option, context.command, sys.argv[1:]) if option and context else ""
+            show(f"avem: No such option: {option}; {advice}." if advice else f"avem: {said}; try --help.", err=True)
         sys.exit(AvemError.exit_status)
     if status == INTERRUPTED:  # Typer turns some interrupts into this status silently
         typer.echo("avem: stopped; run the same command again to resume.", err=True)

@@ -17,7 +17,7 @@ from avem.guards.disk import writing
 from avem.guards.output_kinds import PAGE, FileKind, FolderKind, mark
 from avem.guards.outputs import Reads, file_target, folder_path, folder_target
 from avem.guards.secrets import mask_distinct, mask_json
-from avem.reading import advise, open_regular, parse_json, read_bytes, read_json
+from avem.reading import advise, as_utf8, open_regular, parse_json, read_bytes, read_json
 
 Record = TypeVar("Record")
 
@@ -191,7 +191,7 @@ def write_new(path: Path, data: bytes | str, *, reads: Reads = (), option: str =
 
 
 def read_json_lines(path: Path, parse: Callable[[dict[str, Any]], Record]) -> list[Record]:
-    """Read objects one a line and parse each; blank lines are skipped.
+    """Read objects one a line, or a JSON list of objects, and parse each; blank lines are skipped.
 
     Args:
         path: The file.
@@ -199,22 +199,44 @@ def read_json_lines(path: Path, parse: Callable[[dict[str, Any]], Record]) -> li
 
     Raises:
         MissingFileError: There is no such file.
-        DataError: A line is not an object or `parse` refuses it; the message names the line.
+        DataError: A line or an entry is not an object or `parse` refuses it; the message names it.
     """
-    return list(_records(path, parse))
+    return [_parsed(where, item, parse) for _, where, item in json_objects(path)]
 
 
-def _records(path: Path, parse: Callable[[dict[str, Any]], Record]) -> Iterator[Record]:
-    for number, line in enumerate(read_bytes(path).split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        item = parse_json(line, f"{path} line {number}", dict)
-        try:
-            yield parse(item)
-        except KeyError as error:
-            raise DataError(f"{path} line {number} has no field {error}.") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{path} line {number}: {error}.") from error
+def json_objects(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """The objects of a JSON Lines file or of a JSON list: number of the line or entry, what to call it, the object.
+
+    Raises:
+        MissingFileError: There is no such file.
+        DataError: A line or an entry is not an object.
+    """
+    data = as_utf8(read_bytes(path), str(path))
+    if is_json_list(data):
+        for number, item in enumerate(parse_json(data, str(path), list), start=1):
+            where = f"{path} entry {number}"
+            if not isinstance(item, dict):
+                raise DataError(f"{where} should hold an object.")
+            yield number, where, item
+        return
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if line.strip():
+            where = f"{path} line {number}"
+            yield number, where, parse_json(line, where, dict)
+
+
+def is_json_list(data: bytes) -> bool:
+    """Whether a file's content is a JSON list; JSON Lines of objects begin with a brace."""
+    return data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+
+
+def _parsed(where: str, item: dict[str, Any], parse: Callable[[dict[str, Any]], Record]) -> Record:
+    try:
+        return parse(item)
+    except KeyError as error:
+        raise DataError(f"{where} has no field {error}.") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{where}: {error}.") from error
 
 
 def save_page(path: Path, text: str) -> None:

@@ -118,6 +118,20 @@ def decode(data: bytes, where: str) -> str:
         raise DataError(f"{where} is not UTF-8 text (line {line}); save it as UTF-8.") from error
 
 
+def as_utf8(data: bytes, where: str) -> bytes:
+    """Text that begins with UTF-16's byte order mark as UTF-8; any other as it is.
+
+    Raises:
+        DataError: It begins so and is not UTF-16.
+    """
+    if not data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data
+    try:
+        return data.decode("utf-16").encode()
+    except UnicodeError as error:
+        raise DataError(f"{where} begins as UTF-16 text and is not ({error.args[-1]}); save it as UTF-8.") from error
+
+
 def parse_json(
     text: str | bytes,
     where: str,
@@ -169,8 +183,8 @@ def parse_json(
 
 
 def read_json(path: Path, expect: type | None = None, *, finite: bool = False, surrogates: bool = False) -> Any:
-    """Parse a JSON file; see `parse_json` and `read_bytes`."""
-    return parse_json(read_bytes(path), str(path), expect, finite=finite, surrogates=surrogates)
+    """Parse a JSON file, in UTF-8 or with the byte order mark of UTF-16; see `parse_json` and `read_bytes`."""
+    return parse_json(as_utf8(read_bytes(path), str(path)), str(path), expect, finite=finite, surrogates=surrogates)
 
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:

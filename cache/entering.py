@@ -115,7 +115,8 @@ def fresh_clips(records: Sequence[ClipRecord], known: Mapping[str, str], where: 
         if there != record.sha256:
             raise StoreError(
                 f"The clip {record.clip_id} ({record.path}) is in {where} with another content "
-                f"(sha256 {there[:12]}, now {record.sha256[:12]}); extract the changed file into a new store."
+                f"(sha256 {there[:12]}, now {record.sha256[:12]}). If this is another dataset called {record.dataset}, "
+                "give it a name of its own with --name; if the file has changed, extract it into a new store."
             )
         if record.clip_id not in known:
             fresh.append(record)

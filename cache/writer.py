@@ -34,6 +34,7 @@ from avem.cache.stream import StreamWriter
 from avem.errors import FingerprintError, StoreError, UnknownClipError
 from avem.guards.disk import disk_reason
 from avem.records import Clip
+from avem.text.differences import fingerprint_differences
 from avem.urls import as_url, is_url
 
 
@@ -379,9 +380,13 @@ class StoreWriter:
         there = spec_from_metadata(layout.read_metadata(where), str(where))
         spec = as_stored(spec, there, str(self.path))
         if there.fingerprint != spec.fingerprint:
+            shapes = f"rows are {there.row_shape} there and {spec.row_shape} here, " * (
+                there.row_shape != spec.row_shape
+            )
             raise FingerprintError(
-                f"The {spec.name} features in {self.path} were made by {there.fingerprint}, not by {spec.fingerprint}; "
-                "extract into another store."
+                f"The {spec.name} features in {self.path} were made in another way: {shapes}"
+                f"{fingerprint_differences(there.fingerprint, spec.fingerprint)}; give the encoder and the options "
+                "that made them, or extract into another store."
             )
         if there.bare() != spec.bare():
             raise StoreError(

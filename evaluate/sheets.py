@@ -9,12 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
 from avem.errors import DataError
 from avem.text.escaping import csv_cell, csv_value, latex_cell, markdown_cell
-from avem.text.terminal import plain, plain_table
+from avem.text.tables import Table
 
 FORMS = ("table", "json", "csv", "markdown", "latex")
 
@@ -60,18 +57,9 @@ class Sheet:
         below = f"\n{self.note}\n" if self.note and form == "markdown" else ""
         return writer(self.header, self.rows) + below
 
-    def to_rich(self) -> Table:
-        """The table for a terminal, the first column on the left."""
-        table = plain_table(
-            (), (), title=self.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
-        )
-        if self.note:
-            table.caption, table.caption_justify = plain(self.note), "left"
-        for number, column in enumerate(self.header):
-            table.add_column(plain(column), justify="right" if number else "left")
-        for row in self.rows:
-            table.add_row(*map(plain, row))
-        return table
+    def table(self) -> Table:
+        """The table for a terminal."""
+        return Table.of(self.header, self.rows, self.title, self.note)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -33,7 +33,7 @@ def label_notes(clips: Sequence[Clip]) -> list[str]:
             f"{_clips(unknown.total())} {_have(unknown.total())} a label that is none of the seven emotions, and "
             f"{'counts' if unknown.total() == 1 else 'count'} as unlabelled: {', '.join(named)}{rest}."
         )
-    if empty and empty < len(clips):  # a dataset without labels needs no word about it
+    if empty:
         lines.append(f"{_clips(empty)} {_have(empty)} no label.")
     return lines
 

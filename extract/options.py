@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from avem.errors import SettingError
 from avem.extract.defaults import DECODERS, DEFAULT_AUDIO_ENCODER, DEFAULT_DECODER, DEFAULT_VIDEO_ENCODER
 from avem.systems import usable_cores
 from avem.text.escaping import terminal_text
+from avem.text.sizes import size_text
 from avem.urls import as_url
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ class ExtractOptions:
     """`zeros`: fill the streams of a model whose encoders were never released; None leaves them to be imported."""
     dataset: str | None = None
     """Reader to use; None recognises the layout."""
+    name: str | None = None
+    """What to call the dataset in the store, also in the ids of its clips; None is its own name."""
     limit: int | None = None
     """Only the first so many clips."""
     only: frozenset[str] | None = None
@@ -239,6 +243,19 @@ class ExtractReport:
     """Devices that encoded: those of this machine, or Ray's actors."""
 
     @property
+    def failed_clips(self) -> int:
+        """How many clips have a failure; one whose picture and sound both failed counts once."""
+        return len({failure.clip_id for failure in self.failures})
+
+    def _failed(self) -> str:
+        """`3 failed`, and by stream where the numbers of clips and of failures differ."""
+        failed = self.failed_clips
+        if failed == len(self.failures):
+            return f"{failed} failed"
+        by_kind = Counter(failure.kind for failure in self.failures)
+        return f"{failed} failed ({', '.join(f'{count} {kind}' for kind, count in by_kind.items())})"
+
+    @property
     def limiting_stage(self) -> str:
         """`decode`, `encode` or `write`: the stage that no other could make up for."""
         return self.timings.limiting_stage(self.workers, self.devices)
@@ -257,14 +274,13 @@ class ExtractReport:
         t = self.timings
         if self.bytes_free and not self.encoded:
             todo = ", ".join(f"{count} {kind}" for kind, count in self.pending.items())
-            size, free = self.bytes_needed / 1e9, self.bytes_free / 1e9
-            plan = (
-                f"{self.clips} clips: {todo} to extract into {as_url(self.store)}, {size:.2f} GB of {free:.1f} GB free."
-            )
+            size, free = size_text(self.bytes_needed), size_text(self.bytes_free)
+            clips = _count(self.clips, "clip", "clips")
+            plan = f"{clips}: {todo} to extract into {as_url(self.store)}, {size} of {free} free."
             return [plan, *(line for size in self.sizes.values() for line in size.lines()), *self.notes]
         done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items())
         done = done or ("no features to add" if self.relabelled else "nothing to do")
-        lines = [f"{self.clips} clips in {as_url(self.store)}: {done}; {len(self.failures)} failed."]
+        lines = [f"{_count(self.clips, 'clip', 'clips')} in {as_url(self.store)}: {done}; {self._failed()}."]
         if any(self.encoded.values()):
             devices = f" on {self.devices} devices" if self.devices > 1 else ""
             lines.append(
@@ -277,12 +293,15 @@ class ExtractReport:
             others = ", ".join(f"{count} {kind}" for kind, count in self.left.items())
             lines.append(f"Another run has claimed {others}; once it has ended, the same command sees to what is left.")
         lines += self.notes
+        by_reason: dict[tuple[str, str], list[str]] = {}
+        for failure in self.failures:
+            by_reason.setdefault((failure.clip_id, failure.reason), []).append(failure.kind)
         lines += [
-            f"  {terminal_text(failure.clip_id)} ({failure.kind}): {terminal_text(failure.reason)}"
-            for failure in self.failures[:10]
+            f"  {terminal_text(clip_id)} ({', '.join(kinds)}): {terminal_text(reason)}"
+            for (clip_id, reason), kinds in [*by_reason.items()][:10]
         ]
-        if len(self.failures) > 10:
-            lines.append(f"  ... and {len(self.failures) - 10} more; the manifest names them all.")
+        if len(by_reason) > 10:
+            lines.append(f"  ... and {len(by_reason) - 10} more; `avem cache list --status failed` names them all.")
         return lines
 
 

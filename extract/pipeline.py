@@ -20,7 +20,7 @@ from avem.cache.relabel import CELLS, corrections
 from avem.cache.remote.mirror import Mirror, mirror_of
 from avem.errors import DataError
 from avem.extract import long_clips, plan
-from avem.extract.datasets import find_reader, read_dataset
+from avem.extract.datasets import clips_csv, dataset_folder, find_reader, plain_clips, read_dataset
 from avem.extract.encoders.sources import Source, find_sources
 from avem.extract.engine.base import open_engine
 from avem.extract.engine.device import Job
@@ -31,6 +31,7 @@ from avem.extract.survey import survey
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
 from avem.records import Clip
+from avem.text.sizes import size_text
 from avem.urls import as_url, is_url
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,9 @@ def extract(
     start = time.perf_counter()
     root, mirror = Path(root).expanduser(), _mirror(store_path)
     store_path = Path(store_path).expanduser() if mirror is None else mirror.folder
-    given, clips = clips is not None, read_dataset(root, options.dataset)[: options.limit] if clips is None else clips
+    given, alone = clips is not None, clips is None and root.is_file()
+    if clips is None:
+        clips, root = read_dataset(root, options.dataset, options.name)[: options.limit], dataset_folder(root)
     if not options.dry_run and mirror is None:
         folder_target(store_path, STORE, roots=[root], option="--cache")
     if options.only is not None:
@@ -78,11 +81,11 @@ def extract(
     report.clips = len(records) + len(report.failures)
     ids = [record.clip_id for record in records]
     if not given:
-        _survey(root, clips, known, options, report)
+        _survey(root, clips, known, options, report, alone=alone)
     work = _Work(root, store_path, options, sources, records, known, None if mirror is None else mirror.url)
     report.pending = {slot: len(pending) for slot, pending in work.pending().items()}
     report.timings.plan = time.perf_counter() - start
-    if not any(report.pending.values()) and finished_before(store_path, options, sources):
+    if not any(report.pending.values()) and (options.dry_run or finished_before(store_path, options, sources)):
         logger.info("%s: every clip is in %s.", root, store_path)
         if not options.dry_run and _is_elsewhere(store_path, records, root):
             StoreWriter.open(store_path).add_clips(records, root)
@@ -114,12 +117,29 @@ def _mirror(store_path: str | Path) -> Mirror | None:
     return mirror
 
 
-def _survey(root: Path, clips: Sequence[Clip], known: pa.Table, options: ExtractOptions, report: ExtractReport) -> None:
-    """Enter what a dataset's folder holds besides readable clips, and labels that it has corrected."""
-    hidden, passed_over = survey(root, clips, by_folder=find_reader(root, options.dataset).labels_by_folder)
-    report.failures += hidden
-    report.notes = [*label_notes(clips), *passed_over]
+def _survey(
+    root: Path, clips: Sequence[Clip], known: pa.Table, options: ExtractOptions, report: ExtractReport, *, alone: bool
+) -> None:
+    """Enter labels that were corrected or are not understood, and what the dataset's folder holds besides clips.
+
+    Args:
+        root: The folder.
+        clips: What was found there.
+        known: The store's manifest.
+        options: Of the run.
+        report: Where it is entered.
+        alone: Whether a clip or a table was named: what else its folder holds does not matter.
+    """
+    report.notes = label_notes(clips)
     report.relabelled = len(corrections(clips, [(0, known.select(["clip_id", *CELLS]))]))
+    if alone:
+        return
+    reader = find_reader(root, options.dataset)
+    hidden, passed_over = survey(root, clips, by_folder=reader.labels_by_folder)
+    report.failures += hidden
+    if not any(clip.emotions_raw for clip in clips) and reader in (plain_clips.READER, clips_csv.READER):
+        report.notes.append(plain_clips.advice(root))
+    report.notes += passed_over
 
 
 def _correct_labels(store_path: Path, clips: Sequence[Clip], count: int, options: ExtractOptions) -> str:
@@ -175,11 +195,11 @@ class _Work:
         report.bytes_needed = max(plan.bytes_needed(report.sizes) - replaced, 0)
         report.bytes_free = plan.free_bytes(self.store)
         logger.info(
-            "%s: %s to extract, %.2f GB of features, %.1f GB free.",
+            "%s: %s to extract, %s of features, %s free.",
             self.root,
             ", ".join(f"{count} {slot}" for slot, count in report.pending.items()),
-            report.bytes_needed / 1e9,
-            report.bytes_free / 1e9,
+            size_text(report.bytes_needed),
+            size_text(report.bytes_free),
         )
         if self.url is None:
             plan.check_disk(self.store, report.bytes_needed, report.bytes_free)

@@ -24,6 +24,7 @@ from avem.progress import stage
 from avem.reading import irregular
 from avem.records import Clip
 from avem.text.escaping import terminal_text
+from avem.text.sizes import size_text
 
 HASH_THREADS = 4
 RESERVE = 1.02
@@ -165,6 +166,6 @@ def check_disk(path: Path, needed: int, free: int) -> None:
     """
     if needed > free:
         raise StoreError(
-            f"The features take {needed / 1e6:,.1f} MB and the disk of {path} has {free / 1e6:,.1f} MB free; give "
+            f"The features take {size_text(needed)} and the disk of {path} has {size_text(free)} free; give "
             "--cache on a larger disk, or use --dtype int8, --limit or, with --for, a smaller --max-pixels."
         )

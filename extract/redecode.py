@@ -27,6 +27,7 @@ from avem.extract.options import ExtractOptions
 from avem.extract.pipeline import extract
 from avem.files import write_atomic
 from avem.reading import read_json
+from avem.text.differences import fingerprint_differences
 
 BEGUN = "redecode.json"
 """Ledger file that names the streams whose clips are being decoded again, and by which decoder."""
@@ -136,8 +137,9 @@ def _check_encoders(store: FeatureStore, options: ExtractOptions) -> None:
             same = without_decoder(there.fingerprint) == without_decoder(spec.fingerprint)
             if not same or there.encoder != spec.encoder:
                 raise FingerprintError(
-                    f"The {kind} features in {store.location.url} were made by {there.encoder} {there.fingerprint}, "
-                    f"not by {spec.encoder} {spec.fingerprint}; give --{kind}-encoder. Nothing was changed."
+                    f"The {kind} features in {store.location.url} were made in another way: "
+                    f"{fingerprint_differences(there.fingerprint, spec.fingerprint)}; give --{kind}-encoder. Nothing "
+                    "was changed."
                 )
 
 

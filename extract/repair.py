@@ -157,7 +157,7 @@ def _entries(
     damaged = [row for row in report.damaged if row.entry]
     if not damaged:
         return {}
-    found = [(root, clip) for root in sorted(set(roots.values())) for clip in read_dataset(root, dataset)]
+    found = [(root, clip) for root in sorted(set(roots.values())) for clip in _named(root, dataset, roots)]
     by_id = {clip.clip_id: (root, clip) for root, clip in found}
     by_path = {storable(clip.path): (root, clip) for root, clip in found}
     known = store.clips.to_pylist()
@@ -177,6 +177,15 @@ def _entries(
         taken.add(record.clip_id)
         entries[row.row] = record
     return entries
+
+
+def _named(root: Path, dataset: str | None, roots: Mapping[str, Path]) -> list[Clip]:
+    """A folder's clips under the names that the store has for its datasets, which `--name` may have given."""
+    clips = read_dataset(root, dataset)
+    names = [name for name, folder in roots.items() if folder == root]
+    if len(names) == 1 and not {clip.dataset for clip in clips} & set(names):
+        return read_dataset(root, dataset, names[0])
+    return clips
 
 
 def _forms(root: Path, clip: Clip, cells: Mapping[str, Any]) -> list[ClipRecord]:

@@ -13,6 +13,7 @@ from avem.errors import MediaError
 from avem.extract.decode.decoded import MAX_SOUND_S, MIN_SOUND_S
 from avem.extract.decode.media import probe
 from avem.progress import stage
+from avem.text.sizes import size_text
 
 MEASURED = 2_000
 """Clips whose headers are read; of more, so many spread over the dataset stand for all."""
@@ -62,15 +63,13 @@ class StreamSize:
         """The same in sentences, and what smaller settings would save."""
         basis = f" (by the headers of {self.measured} clips)" if self.measured else ""
         lines = [
-            f"{self.slot}/{self.name}: {self.tokens_a_clip:,.0f} tokens and {self.bytes_a_clip / 1e6:,.2f} MB a clip, "
-            f"{self.bytes_total / 1e9:,.2f} GB in all{basis}."
+            f"{self.slot}/{self.name}: {self.tokens_a_clip:,.0f} tokens and {size_text(self.bytes_a_clip)} a clip, "
+            f"{size_text(self.bytes_total)} in all{basis}."
         ]
         for setting, size in self.smaller.items():
             saved = 100 * (1 - size / self.bytes_a_clip) if self.bytes_a_clip else 0.0
-            lines.append(
-                f"  With {setting}: {size / 1e6:,.2f} MB a clip, {self.clips * size / 1e9:,.2f} GB in all, "
-                f"{saved:.0f} % less."
-            )
+            total = size_text(self.clips * size)
+            lines.append(f"  With {setting}: {size_text(size)} a clip, {total} in all, {saved:.0f} % less.")
         return lines
 
 

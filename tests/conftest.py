@@ -25,3 +25,20 @@ def shared() -> Path:
 def golden() -> Path:
     """Reference inputs and outputs on random weights, computed with the authors' code (`golden/NOTES.md`)."""
     return REPOSITORY / "tests" / "golden"
+
+
+@pytest.fixture(autouse=True)
+def every_table_fits(monkeypatch):
+    """Lay out each table that a test prints at 80 and at 130 columns and without a terminal, and check all three."""
+    from avem.text.tables import Table
+    from tests.table_kit import check_layouts
+
+    layout, checked = Table.text, set()
+
+    def text(table, width=None):
+        if table not in checked:
+            checked.add(table)
+            check_layouts(table)
+        return layout(table, width)
+
+    monkeypatch.setattr(Table, "text", text)

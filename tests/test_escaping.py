@@ -12,7 +12,6 @@ from pathlib import PurePath
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from avem.evaluate.sheets import Sheet, csv_text, read_csv
 from avem.progress import Stage
@@ -28,7 +27,7 @@ from avem.text.escaping import (
     terminal_text,
     xml_text,
 )
-from avem.text.terminal import plain_table, show, show_block
+from avem.text.terminal import show, show_block
 from tests.hostile_kit import HOSTILE
 
 ANY = st.text(st.characters(codec=None), max_size=60)
@@ -113,15 +112,13 @@ def test_everything_shown_is_plain(text, capsys):
     show(text, err=True)
     show_block(f"one\n{text}")
     printed = capsys.readouterr()
-    console = Console(file=io.StringIO(), width=300)
-    console.print(plain_table([text, "n"], [[text, "1"]], title=text))
     sheet = Sheet(text, (text, "n"), ((text, "1"),), ({text: text, "n": 1},))
-    console.print(sheet.to_rich())
-    for out in (printed.out, printed.err, console.file.getvalue(), sheet.form("markdown"), sheet.form("latex")):
+    table = sheet.table().text()
+    for out in (printed.out, printed.err, table, sheet.table().text(80), sheet.form("markdown"), sheet.form("latex")):
         assert set(CONTROL.findall(out)) <= {"\n", "\t"}, out
     assert set(CONTROL.findall(sheet.form("csv"))) <= {"\n", "\t", "\u2028"}
     if "[" in text and "\x1b" not in text:
-        assert "[bold red]loud[/] [/nothing]" in console.file.getvalue()
+        assert "[bold red]loud[/] [/nothing]" in table
     assert Stage(text, 1, "clips", None).name == terminal_text(text)
 
 

@@ -11,9 +11,10 @@ import typer
 from avem.commands.options import ALL
 from avem.errors import MissingFileError, PartialFailure
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
+from avem.guards.inputs import need_encoder
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
-from avem.text.terminal import show
+from avem.text.terminal import show_block
 from avem.urls import is_url
 
 
@@ -49,7 +50,9 @@ def _batch_size(text: str) -> int | None:
 
 
 def extract(
-    root: Annotated[Path, typer.Argument(help="Root folder of a dataset, or any folder with a clips.csv file.")],
+    root: Annotated[
+        Path, typer.Argument(help="Folder of a dataset or of any clips, a CSV table of clips, or one clip.")
+    ],
     cache: Annotated[
         Path, typer.Option(help="The feature store: a folder or an s3:// URL; created if it does not exist.")
     ] = Path("./cache"),
@@ -92,6 +95,14 @@ def extract(
     dataset: Annotated[
         str | None,
         typer.Option(help="Name of the dataset's layout, if it is not recognised.", show_default="recognised"),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="What to call the dataset in the store, as its clips' ids begin: two folders called clips need two "
+            "names.",
+            show_default="the folder's name",
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Number of clips to extract, from the first on.", show_default=ALL)
@@ -143,10 +154,22 @@ def extract(
 
     Run the same command again to resume a run that was stopped.
     """
-    if not root.expanduser().is_dir():
-        raise MissingFileError(f"There is no folder {root}; give a dataset's folder, or a folder of clips.")
+    if not root.expanduser().exists():
+        raise MissingFileError(
+            f"There is no file or folder {root}; give a folder of clips, a table of them, or a clip."
+        )
+    encoders = (
+        {"--video-encoder": video_encoder, "--audio-encoder": audio_encoder} if model is None else {"--for": model}
+    )
+    for option, encoder in encoders.items():
+        need_encoder(encoder, option)
     if not dry_run and not is_url(cache):
-        folder_target(cache.expanduser(), STORE, roots=[root.expanduser()], option="--cache")
+        folder_target(
+            cache.expanduser(),
+            STORE,
+            roots=[root.expanduser() if root.is_dir() else root.expanduser().parent],
+            option="--cache",
+        )
 
     from avem.extract import ExtractOptions
     from avem.extract import extract as run
@@ -161,6 +184,7 @@ def extract(
         max_pixels=max_pixels,
         fill_missing=fill_missing,
         dataset=dataset,
+        name=name,
         limit=limit,
         workers=workers,
         batch_size=_batch_size(batch_size),
@@ -175,8 +199,7 @@ def extract(
         long=None if long is None else long.value,
     )
     report = run(root, cache, options)
-    show(report.summary)
+    show_block(report.summary)
     if report.failures:
-        raise PartialFailure(
-            f"{len(report.failures)} clips failed; the manifest gives the reasons, and --retry-failed retries them."
-        )
+        failed = "1 clip" if report.failed_clips == 1 else f"{report.failed_clips} clips"
+        raise PartialFailure(f"{failed} failed; the manifest gives the reasons, and --retry-failed retries them.")

@@ -11,6 +11,7 @@ import typer
 from avem.commands.merge import merge
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 from avem.starts import BASE
+from avem.text.sizes import size_text
 from avem.text.terminal import show
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def list_models(
 
 def _lines(found: ModelLocation, size: str) -> list[str]:
     """Lines to show about one model."""
-    size = f"{found.size_bytes / 1e9:.2f} GB" if found.size_bytes else size
+    size = size_text(found.size_bytes) if found.size_bytes else size
     needs = ", ".join(_shortened(found.files)) or "config.json and its weights (safetensors or pytorch_model.bin)"
     where = {
         "path": f"found at {found.path}",
@@ -118,9 +119,14 @@ def import_emotion_llama(
 
     All files are copied into one folder.
     """
+    from avem.guards.inputs import need_file, need_folder
     from avem.guards.output_kinds import MODEL
     from avem.guards.outputs import folder_target
 
+    need_folder(llama, "--llama")
+    need_folder(hubert, "--hubert")
+    for option, path in (("--checkpoint", checkpoint), ("--eva", eva), ("--eva-config", eva_config)):
+        need_file(path, option)
     folder_target(out, MODEL, reads=[llama, checkpoint, eva, hubert, eva_config], option="OUT")
 
     from avem.extract.encoders.eva import EvaSettings, load_eva

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import shlex
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -122,6 +123,16 @@ def endpoint_options(
     return EndpointOptions(
         url=url, key_variable=key_variable, parallel=parallel, timeout_s=timeout_s, retries=retries, sound=sound
     )
+
+
+def command_line(command: str, *parts: object) -> str:
+    """A command to copy, its arguments quoted for the shell where they need it.
+
+    Example:
+        >>> command_line("avem report", Path("my runs/a"))
+        "avem report 'my runs/a'"
+    """
+    return " ".join([command, *(shlex.quote(str(part)) for part in parts)])
 
 
 def chosen_models(models: list[str] | None, endpoint: str | None = None) -> tuple[str, ...]:

@@ -98,4 +98,4 @@ def report(
 
 def _show(sheets: Sequence[Sheet]) -> None:
     for sheet in sheets:
-        show_table(sheet.to_rich())
+        show_table(sheet.table())

@@ -96,7 +96,7 @@ def sweep(
         workers=workers,
     )
     sheet = write_outcome(read, run_sweep(read, options), out)
-    show_table(sheet.to_rich())
+    show_table(sheet.table())
     show(f"The table, the raw results and the figure are in {out / read.name}.md, .json and .svg.")
 
 

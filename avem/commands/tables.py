@@ -16,7 +16,9 @@ from avem.evaluate.runner import replies_of, scoring_differences
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
 from avem.text.escaping import file_name
-from avem.text.terminal import plain_table, show, show_block, show_table
+from avem.text.sizes import size_text
+from avem.text.tables import Table
+from avem.text.terminal import show, show_block, show_table
 
 WRITERS = {"json": to_json, "csv": to_csv, "markdown": to_markdown, "latex": to_latex}
 
@@ -26,7 +28,7 @@ def show_sheet(sheet: Sheet, form: str, page: Path | None = None) -> None:
     if form != "table":
         show_block(sheet.form(form), nl=False)
         return
-    show_table(sheet.to_rich())
+    show_table(sheet.table())
     if page is not None:
         show(f"The report is {page}.")
 
@@ -57,7 +59,7 @@ def show_differences(results: Sequence[BenchResult], out: Path, form: str) -> No
             (name, *("" if value is None else f"{value:.1f}" for value in pair.values()))
             for name, pair in found["metrics"].items()
         ]
-        show_table(plain_table(header, metrics, title=title))
+        show_table(Table.of(header, metrics, title))
         show(f"The two score {len(found['items'])} answers differently; {path} lists them.")
 
 
@@ -99,7 +101,7 @@ def show_store(info: StoreInfo) -> None:
 def _stream_lines(stream: StreamInfo) -> list[str]:
     """What a stream holds, in lines that a narrow terminal shows whole."""
     shape = " x ".join("n" if size is None else str(size) for size in stream.row_shape)
-    lines = [f"{stream.name}: {stream.rows} clips, {shape} {stream.dtype}, {stream.bytes / 2**20:.1f} MiB"]
+    lines = [f"{stream.name}: {stream.rows} clips, {shape} {stream.dtype}, {size_text(stream.bytes)}"]
     if stream.tokens is not None and stream.rows:
         lines.append(f"  n is {stream.tokens / stream.rows:.0f} tokens on average")
     if stream.companions:

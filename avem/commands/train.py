@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avem.commands.options import ConfigOption, ReadCacheOption, SetOption
+from avem.commands.options import NONE, ConfigOption, ReadCacheOption
 from avem.starts import DEFAULT_BASE
-from avem.text.terminal import show
+from avem.text.sizes import size_text
+from avem.text.terminal import show, show_table
 
 if TYPE_CHECKING:
     from avem.train.packing.epoch import PlanSummary
     from avem.train.run.memory import MemoryEstimate
+    from avem.train.settings.config import RunConfig
 
 
 GIB = 1 << 30
@@ -60,7 +62,18 @@ def train(
         ),
     ] = None,
     config: ConfigOption = None,
-    overrides: SetOption = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change one setting, as epochs=3; may be repeated. --settings lists them.",
+            show_default=NONE,
+        ),
+    ] = None,
+    list_settings: Annotated[
+        bool,
+        typer.Option("--settings", help="List the settings of --stage with their defaults and meaning, and exit."),
+    ] = False,
     pairing: Annotated[
         str | None,
         typer.Option(
@@ -88,6 +101,9 @@ def train(
 
     Run the same command again to resume a run that was stopped.
     """
+    if list_settings:
+        show_settings(stage.value)
+        return
     from avem.guards.inputs import need_file, need_model, need_store
     from avem.guards.output_kinds import RUN
     from avem.guards.outputs import folder_target
@@ -110,19 +126,53 @@ def train(
     need_model(settings.model)
     check_default_base(settings.cache, settings.model)
     if dry_run:
-        show_plan(preview_stage(settings), gpu_memory)
+        show_plan(preview_stage(settings), gpu_memory, settings.learning_rate)
         return
     RunDirectory(settings.out).check(settings)
     folder_target(settings.out, RUN, reads=run_sources(settings))
-    show(f"The trained model is in {run_stage(settings) / 'final'}.")
+    show_outcome(run_stage(settings), settings)
 
 
-def show_plan(summary: PlanSummary, gpu_memory: float | None = None) -> None:
+def show_settings(stage: str) -> None:
+    """Print every setting of a stage: its default there, the values it takes, and what it means."""
+    from avem.text.tables import Table
+    from avem.train.settings.described import described
+    from avem.train.stages import STAGES
+
+    defaults = STAGES[stage]
+    preset = {name: str(value).lower() for name, value in defaults.presets[defaults.preset].items()}
+    rows = [
+        (each.name, preset.get(each.name, each.default), each.takes, each.meaning) for each in described(defaults.kind)
+    ]
+    show_table(Table.of(("setting", "default", "takes", "meaning"), rows, f"Settings of --stage {stage}"))
+
+
+def show_outcome(run: Path, settings: RunConfig) -> None:
+    """Print what a finished run did, where its model is, and the command that usually follows."""
+    from avem.commands.options import command_line
+    from avem.train.run.directory import RunDirectory
+    from avem.train.run.outcome import run_outcome
+
+    directory = RunDirectory(run)
+    if said := run_outcome(directory.metrics):
+        show(said)
+    show(f"The trained model is in {directory.final}.")
+    cache = ("--cache", settings.cache) if settings.cache != Path("./cache") else ()
+    if settings.tune == "none":  # projectors alone: the language model has yet to learn to use them
+        show(f"Next: {command_line('avem train --stage sft', '--model', directory.final, *cache)}")
+        return
+    compare = ("--compare", settings.model)
+    show(f"Next: {command_line('avem bench emorealm', '--model', directory.final, *compare, *cache)}")
+    show(f"      {command_line('avem report', run)}")
+
+
+def show_plan(summary: PlanSummary, gpu_memory: float | None = None, learning_rate: float | None = None) -> None:
     """Print the size of a run and the memory it needs.
 
     Args:
         summary: The run's plan.
         gpu_memory: GiB of GPU memory to plan for; None for this machine's device.
+        learning_rate: The run's, to say where it can hardly change the model; None says nothing of that.
     """
     show(f"rows              {summary.rows:>14,}")
     show(f"optimiser steps   {summary.steps:>14,}")
@@ -134,12 +184,17 @@ def show_plan(summary: PlanSummary, gpu_memory: float | None = None) -> None:
     if summary.memory is not None:
         capacity = summary.memory.capacity if gpu_memory is None else int(gpu_memory * GIB)
         _show_memory(replace(summary.memory, capacity=capacity))
+    if learning_rate is not None:
+        from avem.train.run.outcome import faint_hint
+
+        if hint := faint_hint(summary.steps, learning_rate):
+            show(hint)
 
 
 def _show_memory(memory: MemoryEstimate) -> None:
     show(f"parameters        {memory.parameters:>14,}, {memory.trained:,} of them trained")
     show("memory on each device:")
     for part in ("weights", "gradients", "optimiser", "activations", "workspace", "features", "total"):
-        show(f"  {part:<16}{getattr(memory, part) / GIB:>10.2f} GiB")
+        show(f"  {part:<16}{size_text(getattr(memory, part), binary=True):>12}")
     fits = "fits" if memory.fits else "does not fit (lower tokens_per_batch, or set gradient_checkpointing=true)"
-    show(f"  {fits} in {memory.capacity / GIB:.1f} GiB with a tenth left free")
+    show(f"  {fits} in {size_text(memory.capacity, binary=True)} with a tenth left free")

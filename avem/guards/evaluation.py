@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import filterfalse
 from pathlib import Path
 
+from avem.endpoint.reach import need_endpoint
 from avem.guards.inputs import is_result, need_file, need_model, need_store
 from avem.guards.output_kinds import BENCH, PROBE
 from avem.guards.outputs import folder_target
@@ -31,7 +32,7 @@ def check_bench(
         endpoint: Where the models answer, if they are not run here.
 
     Raises:
-        AvemError: One is not there, or the folder may not be written.
+        AvemError: One is not there, the folder may not be written, or nothing listens at the endpoint.
     """
     fresh = list(filterfalse(is_result, models))
     if endpoint is None:
@@ -40,6 +41,8 @@ def check_bench(
     if fresh and media is None:
         need_store(cache)
     folder_target(out, BENCH, reads=[cache, *reads, *fresh], roots=[media])
+    if fresh:
+        need_endpoint(endpoint, saved=out)
 
 
 def check_probe(models: Sequence[str], questions: Path, cache: Path, out: Path) -> None:

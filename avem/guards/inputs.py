@@ -19,9 +19,19 @@ def need_file(path: str | Path | None, option: str, what: str = "file") -> None:
     if path is None:
         return
     if not _there(Path(path).exists, path):
-        raise MissingFileError(f"There is no {what} {path}; name a file with {option}.")
+        raise MissingFileError(f"There is no {what} {path}; {_name_one('file', option)}.")
     if problem := irregular(Path(path).stat().st_mode):
-        raise MissingFileError(f"{path} {problem}; name a file with {option}.")
+        raise MissingFileError(f"{path} {problem}; {_name_one('file', option)}.")
+
+
+def need_folder(path: str | Path | None, option: str) -> None:
+    """Refuse a path where no folder is; None passes.
+
+    Raises:
+        MissingFileError: There is nothing, or a file.
+    """
+    if path is not None and not _there(Path(path).is_dir, path):
+        raise MissingFileError(f"There is no folder {path}; {_name_one('folder', option)}.")
 
 
 def need_path(path: str | Path | None, option: str, what: str) -> None:
@@ -31,7 +41,7 @@ def need_path(path: str | Path | None, option: str, what: str) -> None:
         MissingFileError: There is nothing.
     """
     if path is not None and not _there(Path(path).exists, path):
-        raise MissingFileError(f"There is no {what} at {path}; name it with {option}.")
+        raise MissingFileError(f"There is no {what} at {path}; {_name_one(what, option)}.")
 
 
 def need_store(path: str | Path) -> None:
@@ -50,12 +60,29 @@ def need_model(name: str | Path, option: str = "--model") -> None:
     Raises:
         MissingFileError: There is nothing.
     """
-    text = str(name)
-    on_hub = text.count("/") == 1 and not text.startswith((".", "/", "~"))
-    if not on_hub and not _there(lambda: Path(text).expanduser().exists(), name):
+    if not _on_hub(str(name)) and not _there(lambda: Path(name).expanduser().exists(), name):
         raise MissingFileError(
             f"There is no model at {name}; train one with `avem train`, or give a model's folder with {option}."
         )
+
+
+def need_encoder(name: str | Path, option: str) -> None:
+    """Refuse an encoder that is neither on this machine nor one that a hub can have.
+
+    Raises:
+        MissingFileError: There is nothing.
+    """
+    if not _on_hub(str(name)) and not _there(lambda: Path(name).expanduser().exists(), name):
+        raise MissingFileError(f"There is no model at {name}; give a model's folder with {option}.")
+
+
+def _on_hub(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def _name_one(what: str, option: str) -> str:
+    """What to do about a path: an argument has no option that names it."""
+    return f"name a {what} with {option}" if option.startswith("-") else f"give an existing one as {option}"
 
 
 def is_result(model: str) -> bool:

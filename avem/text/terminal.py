@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from avem.guards.secrets import mask
 from avem.text.escaping import one_line, terminal_block
+from avem.text.tables import Table
 
 
 def show(line: object, *, err: bool = False) -> None:
@@ -41,31 +39,13 @@ def show_block(text: str, *, nl: bool = True, err: bool = False) -> None:
 
 
 def show_table(table: Table) -> None:
-    """Print a table that `plain_table` made."""
-    Console().print(table)
+    """Print a table: as wide as the terminal allows, and in a pipe or a file one line for each row."""
+    typer.echo(table.text(table_width()))
 
 
-def plain_table(header: Iterable[str], rows: Iterable[Iterable[str]], **looks: Any) -> Table:
-    """A table for the terminal whose cells are plain text, whatever is in them.
-
-    Args:
-        header: Names of the columns.
-        rows: Cells, as many as the header has.
-        **looks: What `rich.table.Table` takes, such as `title`.
-    """
-    if isinstance(title := looks.get("title"), str):
-        looks["title"] = plain(title)
-    table = Table(**looks)
-    for name in header:
-        table.add_column(plain(name))
-    for row in rows:
-        table.add_row(*(plain(cell) for cell in row))
-    return table
-
-
-def plain(text: object) -> Text:
-    """Text for rich: on one line, without secrets, and with no word of it taken for markup."""
-    return Text(one_line(text))
+def table_width() -> int | None:
+    """Cells in a line of the terminal; None where standard output is not a terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 class PlainFormatter(logging.Formatter):

@@ -24,7 +24,7 @@ from avem.cache.negatives.population import (
     load_population,
     replaced_streams,
 )
-from avem.cache.negatives.reasons import why_none
+from avem.cache.negatives.reasons import SAME_SOURCE, why_lacking, why_none
 from avem.cache.negatives.search import EXACT_UP_TO, Found, Search, at_random, prepare_search
 from avem.cache.negatives.staleness import DIGEST, StaleNegativesError, labels_digest
 from avem.cache.store import FeatureStore
@@ -63,6 +63,10 @@ class MiningReport:
     """Negatives of the clip that has the fewest, among clips that have some."""
     why_none: str = ""
     """Counts of what keeps clips from having a negative, where none has one."""
+    why_lacking: str = ""
+    """The same of the clips without a negative, where others have some."""
+    same_source: bool = False
+    """Clips of one speaker or source may be each other's negatives."""
     mean_cosine: float | None = None
     """Between a clip and its first negative."""
     recall: float = 1.0
@@ -82,6 +86,7 @@ def mine_negatives(
     exclude: Collection[str] = (),
     labels: Labels | None = None,
     streams: Sequence[str] = (),
+    same_source: bool = False,
     exact_up_to: int = EXACT_UP_TO,
 ) -> list[MiningReport]:
     """Mine negatives for each modality the store has and keep them in it, replacing older ones of the recipe.
@@ -102,6 +107,7 @@ def mine_negatives(
             clip. Where face and voice may differ, a clip of another label can show the very emotion in one of them.
         streams: Streams whose pooled vectors decide which clips are near; empty: all that the store has. Each counts
             alike, and a clip has to have all of those of a modality.
+        same_source: Let clips of one speaker or source be each other's negatives, for data of one speaker.
         exact_up_to: Stores up to this size are searched exactly.
 
     Returns:
@@ -129,7 +135,9 @@ def mine_negatives(
     reports: list[MiningReport] = []
     mined: dict[str, Mined] = {}
     for modality, compared in modalities.items():
-        population = load_population(store, modality, duplicate_cosine, exclude, labels, compared)
+        population = load_population(
+            store, modality, duplicate_cosine, exclude, labels, compared, same_source=same_source
+        )
         negatives = np.full((len(store), k), -1, dtype=np.int32)
         plan = MiningReport(
             recipe,
@@ -141,10 +149,14 @@ def mine_negatives(
             labels is not None,
             len(set(exclude)),
             streams=compared,
+            same_source=same_source,
         )
         report = _mine(population, negatives, plan, exact_up_to)
+        lacking = np.flatnonzero((negatives[population.rows] < 0).all(axis=1))
         if not (negatives >= 0).any():
             report = replace(report, why_none=why_none(store, population, modality, distance, len(set(exclude))))
+        elif report.without:
+            report = replace(report, why_lacking=why_lacking(population, distance, lacking))
         mined[modality] = negatives, {**asdict(report), DIGEST: labels_digest(store.manifest)}
         reports.append(report)
     if all(report.why_none for report in reports):
@@ -155,9 +167,12 @@ def mine_negatives(
 
 def _no_negatives(store: FeatureStore, reports: list[MiningReport]) -> str:
     reasons = "; ".join(f"{report.modality}: {report.why_none}" for report in reports)
+    cure = ""
+    if SAME_SOURCE in reasons:
+        cure = " `--same-source` also takes clips of the same speaker or source, for data that has only one."
     return (
         f"None of the {len(store)} clips of {store.location.url} can have a {reports[0].recipe} negative ({reasons}); "
-        "a negative is a clip of the same split, of another emotion and another source, and no near-duplicate."
+        f"a negative is a clip of the same split, of another emotion and another source, and no near-duplicate.{cure}"
     )
 
 

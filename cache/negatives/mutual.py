@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avem.cache.negatives.file import Mined
-from avem.cache.negatives.mine import write_negatives
+from avem.cache.negatives.mine import negatives_attributes, write_negatives
 from avem.cache.negatives.population import (
     MODALITIES,
     Labels,
@@ -70,7 +70,8 @@ def _pairs(
     streams: Sequence[str] = (),
 ) -> Mined:
     """Pairs of one modality and what made them."""
-    population = load_population(store, modality, duplicate_cosine, exclude, labels, streams)
+    same_source = bool(negatives_attributes(store, recipe, modality).get("same_source", False))
+    population = load_population(store, modality, duplicate_cosine, exclude, labels, streams, same_source=same_source)
     partners = np.full(len(store), -1, dtype=np.int64)
     _pair_along_edges(store.negatives(recipe, modality), partners)
     _pair_leftovers(population, partners)
@@ -84,6 +85,7 @@ def _pairs(
         "k": 1,
         "duplicate_cosine": population.duplicate_cosine,
         "excluded": len(set(exclude)),
+        "same_source": same_source,
         "clips": len(labelled),
         "complete": len(labelled) - unpaired,
         "unpaired": unpaired,

@@ -143,6 +143,8 @@ def load_population(
     exclude: Collection[str] = (),
     labels: Labels | None = None,
     streams: Sequence[str] = (),
+    *,
+    same_source: bool = False,
 ) -> Population:
     """Gather the clips that have all streams of a modality.
 
@@ -156,6 +158,7 @@ def load_population(
         labels: See `Labels`; a modality that it does not name has the manifest's labels, except that those of picture
             and sound together make up the one of both.
         streams: Whose vectors count, and which a clip has to have; empty: all of the modality's.
+        same_source: Let clips of one speaker or source be each other's negatives; windows of one clip never are.
 
     Raises:
         SettingError: There is no such modality.
@@ -180,7 +183,11 @@ def load_population(
         vectors=vectors,
         emotions=np.array(_labels(clips, modality, labels or {}), dtype=str),
         splits=np.array(clips["split"].to_pylist(), dtype=str),
-        sources=_source_numbers(clips["dataset"].to_pylist(), clips["source"].to_pylist(), whole_ids(clips)),
+        sources=_source_numbers(
+            clips["dataset"].to_pylist(),
+            [""] * len(clips) if same_source else clips["source"].to_pylist(),
+            whole_ids(clips),
+        ),
         duplicate_cosine=duplicate_cosine,
     )
 

@@ -82,7 +82,12 @@ def summarise_negatives(
         raise SettingError(f"Negatives are mined for {', '.join(MODALITIES)}, not {modality!r}.")
     attributes = negatives_attributes(store, recipe, modality)
     population = load_population(
-        store, modality, attributes.get("duplicate_cosine"), labels=labels, streams=attributes.get("streams") or ()
+        store,
+        modality,
+        attributes.get("duplicate_cosine"),
+        labels=labels,
+        streams=attributes.get("streams") or (),
+        same_source=bool(attributes.get("same_source", False)),
     )
     index_of = np.full(len(store), -1, dtype=np.int64)
     index_of[population.rows] = np.arange(len(population.rows))
@@ -104,7 +109,15 @@ def summarise_negatives(
         cosines=cosines,
         by_rank=tuple(float(cosines[ranks == rank].mean()) for rank in np.unique(ranks)),
         random_cosines=_random_cosines(population, seed),
-        leaks=_leaks(population, anchors, others, cosines, benchmark, same_emotion_leaks=recipe != "random-clip"),
+        leaks=_leaks(
+            population,
+            anchors,
+            others,
+            cosines,
+            benchmark,
+            same_emotion_leaks=recipe != "random-clip",
+            same_source=bool(attributes.get("same_source", False)),
+        ),
         lacking=int(((table < 0).all(axis=1) & (population.emotions != "")).sum()),
         examples=_examples(population, anchors[ranks == 0], others[ranks == 0], cosines[ranks == 0]),
     )
@@ -134,6 +147,7 @@ def _leaks(
     benchmark: Collection[int],
     *,
     same_emotion_leaks: bool,
+    same_source: bool,
 ) -> dict[str, int]:
     marked = np.isin(population.rows, np.fromiter(benchmark, dtype=np.int64))
     found = {
@@ -143,6 +157,8 @@ def _leaks(
         "another split": population.splits[anchors] != population.splits[others],
         "a near-duplicate": cosines > population.duplicate_cosine + ROUNDING,
     }
+    if same_source:  # asked for; what is left is a window of the same clip
+        found["of the same clip"] = found.pop("the same speaker or source")
     if len(benchmark):
         found["a clip of the benchmark"] = marked[others]
     return {name: int(np.count_nonzero(where)) for name, where in found.items()}

@@ -13,6 +13,7 @@ from avem.endpoint.chat import ChatClient, ChatRequest, ChatSettings, ask_each
 from avem.errors import DataError, EndpointError, SettingError
 from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emer.rubric import Description, Rubric, grade_means
+from avem.evaluate.intervals import few_note, interval_text
 from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.sheets import Sheet
 from avem.files import json_sha256
@@ -80,16 +81,18 @@ class EmerResult:
 
     def sheet(self) -> Sheet:
         """One row: the mean of each criterion with its interval."""
-        shown = [f"{mean['mean']:.2f} [{mean['low']:.2f}, {mean['high']:.2f}]" for mean in self.means.values()]
+        graded = len(self.items) - len(self.ungraded)
+        shown = [
+            f"{mean['mean']:.2f}{interval_text((mean['low'], mean['high']), graded, 2)}" for mean in self.means.values()
+        ]
         record: dict[str, Any] = {"model": self.name, "judge": self.judge, "clips": len(self.items)}
         for name, mean in self.means.items():
             record |= {name: mean["mean"], f"{name}_low": mean["low"], f"{name}_high": mean["high"]}
         record |= {"missing": len(self.missing), "ungraded": len(self.ungraded)}
         counts = (str(len(self.items)), str(len(self.missing)), str(len(self.ungraded)))
         header = ("model", "clips", "missing", "ungraded", *self.criteria.values())
-        return Sheet(
-            f"EMER, graded by {self.judge}, 1 to 10 [95 % interval]", header, ((self.name, *counts, *shown),), (record,)
-        )
+        title, row = f"EMER, graded by {self.judge}, 1 to 10 [95 % interval]", (self.name, *counts, *shown)
+        return Sheet(title, header, (row,), (record,), few_note([row]))
 
 
 def estimate(

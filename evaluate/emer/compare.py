@@ -13,6 +13,7 @@ import numpy as np
 from avem import __version__
 from avem.errors import DataError
 from avem.evaluate.emer.bench import EmerResult
+from avem.evaluate.intervals import few_note
 from avem.evaluate.page import page_environment
 from avem.evaluate.sheets import Sheet
 from avem.files import save_page
@@ -34,7 +35,9 @@ def compare_sheet(results: Sequence[EmerResult]) -> Sheet:
         (row[0], result.judge, *row[1:]) for result, part in zip(results, parts, strict=True) for row in part.rows
     )
     records = tuple(record for part in parts for record in part.records)
-    return Sheet("EMER, 1 to 10 [95 % interval]", ("model", "judge", *parts[0].header[1:]), rows, records)
+    return Sheet(
+        "EMER, 1 to 10 [95 % interval]", ("model", "judge", *parts[0].header[1:]), rows, records, few_note(rows)
+    )
 
 
 def judge_agreement(results: Sequence[EmerResult]) -> dict[str, dict[str, float | int | None]]:

@@ -12,6 +12,7 @@ from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.metrics import Outcome
 from avem.evaluate.emorealm.results import BenchResult
 from avem.evaluate.emorealm.scoring import score_outcomes
+from avem.evaluate.intervals import few_note, interval_text
 from avem.evaluate.sheets import Sheet, read_csv
 from avem.reading import read_text
 from avem.records import Question
@@ -102,12 +103,13 @@ def group_sheet(results: Sequence[BenchResult], by: str, scores: Sequence[Mappin
             record |= {"average_accuracy": numbers["average_accuracy"], "low": low, "high": high}
             records.append(record)
     title = f"Average accuracy over tasks by {by}, percent [95 % interval over clips]"
-    return Sheet(title, (by, "questions", "clips", *(result.name for result in results)), tuple(rows), tuple(records))
+    header = (by, "questions", "clips", *(result.name for result in results))
+    return Sheet(title, header, tuple(rows), tuple(records), few_note(rows))
 
 
 def _cell(numbers: Mapping[str, Any]) -> str:
     edges = numbers.get("intervals", {}).get("average_accuracy")
-    return f"{numbers['average_accuracy']:.1f}" + (f" [{edges[0]:.1f}, {edges[1]:.1f}]" if edges else "")
+    return f"{numbers['average_accuracy']:.1f}{interval_text(edges, numbers['clips'])}"
 
 
 def _stem(path: str) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from avem.errors import DataError, MissingFileError
-from avem.reading import read_json
+from avem.files import is_json_list, json_objects
+from avem.reading import parse_json, read_bytes
 from avem.records import Question
 
 TASKS = {
@@ -35,7 +36,9 @@ def read_questions(path: Path | str) -> list[Question]:
     """Read and check a benchmark file in the form of the released `emorealm_v1.json`.
 
     Args:
-        path: A JSON list of objects with `id, video, task, question, choices, answer`; other fields are kept.
+        path: A JSON list or JSON Lines of objects with `id, video, task, question, choices, answer`; other fields are
+            kept. Options may lack their letters, and the answer may be an option's letter, its text or both; see
+            `with_letters`.
 
     Raises:
         MissingFileError: There is no such file.
@@ -45,13 +48,14 @@ def read_questions(path: Path | str) -> list[Question]:
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"There is no benchmark file {path}; name one with --questions.")
-    try:
-        entries = read_json(path)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not JSON ({error}); it should be a list of questions.") from error
-    if not isinstance(entries, list) or not entries:
-        raise DataError(f"{path} should hold a list of questions and holds {_kind(entries)}.")
-    questions = [to_question(entry, f"{path} entry {number}") for number, entry in enumerate(entries, start=1)]
+    data = read_bytes(path)
+    if path.suffix == ".jsonl" or is_json_list(data):
+        questions = [with_letters(to_question(entry, where)) for _, where, entry in json_objects(path)]
+    else:
+        raise DataError(
+            f"{path} should hold a list of questions and holds {_kind(parse_json(data, str(path)))}; give a JSON list, "
+            "or JSON Lines in a file that ends in .jsonl."
+        )
     check_questions(questions, str(path))
     return questions
 
@@ -70,11 +74,44 @@ def to_question(entry: Question | Mapping[str, Any], where: str) -> Question:
     if missing:
         raise DataError(f"{where} ({entry.get('id', 'no id')}) has no {', '.join(missing)}.")
     choices = entry["choices"]
+    if isinstance(choices, Mapping) and list(choices) == list("ABCD"[: len(choices)]):
+        choices = [f"({letter}) {choice}" for letter, choice in choices.items()]
     if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
         raise DataError(f"{where} ({entry['id']}): choices should be a list of strings such as '(A) Yes'.")
     texts = {name: str(entry[name]) for name in FIELDS if name != "choices"}
     extra = {name: value for name, value in entry.items() if name not in FIELDS}
     return Question(**texts, choices=tuple(choices), extra=extra)
+
+
+def with_letters(question: Question) -> Question:
+    """The question as the released file has it: each option begins with its letter, and the answer is a letter.
+
+    Args:
+        question: Its options may lack letters, all of them. Its answer may be a letter (`B`, `(b)`), an option's text
+            (`No`) or both (`(B) No`). Anything else stays, for `check_question` to refuse.
+
+    Example:
+        >>> asked = with_letters(Question("1", "1.mp4", "modality_agreement", "Do they agree?", ("Yes", "No"), "No"))
+        >>> asked.choices, asked.answer
+        (('(A) Yes', '(B) No'), 'B')
+    """
+    known, choices = letters(question), question.choices
+    if not any(option_label(choice) in tuple(known) for choice in choices):
+        choices = tuple(f"({letter}) {choice.strip()}" for letter, choice in zip("ABCD", choices, strict=False))
+        choices += question.choices[len(choices) :]  # too many; `check_question` says so
+    return replace(question, choices=choices, answer=_answer_letter(question.answer, choices, known))
+
+
+def _answer_letter(answer: str, choices: Sequence[str], known: str) -> str:
+    """The letter that an answer means; the answer itself where that is not certain."""
+    if (bare := answer.strip().strip("().: ").upper()) in tuple(known):
+        return bare
+    texts = [option_text(choice).casefold() for choice in choices[: len(known)]]
+    label = option_label(answer)
+    if label in tuple(known) and option_text(answer).casefold() == texts[known.index(str(label))]:
+        return str(label)
+    same = [letter for letter, text in zip(known, texts, strict=True) if text == answer.strip().casefold()]
+    return same[0] if len(same) == 1 else answer
 
 
 def check_questions(questions: Iterable[Question], where: str) -> None:

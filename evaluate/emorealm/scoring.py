@@ -9,7 +9,7 @@ from typing import Any
 from avem.errors import DataError
 from avem.evaluate.emorealm.metrics import Outcome, group_by_task, group_metrics
 from avem.evaluate.emorealm.parse import parse_reply
-from avem.evaluate.emorealm.questions import check_questions, read_questions, to_question
+from avem.evaluate.emorealm.questions import check_questions, read_questions, to_question, with_letters
 from avem.evaluate.emorealm.reference import reference_metrics
 from avem.evaluate.emorealm.statistics import intervals
 from avem.records import Question
@@ -54,7 +54,8 @@ def score(
     Raises:
         DataError: A question can't be scored (see `read_questions`).
     """
-    records = [to_question(entry, f"question {number}") for number, entry in enumerate(questions, start=1)]
+    entries = enumerate(questions, start=1)
+    records = [with_letters(to_question(entry, f"question {number}")) for number, entry in entries]
     if reference_scoring:
         if not records:
             raise DataError("There are no questions to score.")

@@ -7,10 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
-
 from avem.errors import DataError
 from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.metrics import group_by_task
@@ -18,9 +14,10 @@ from avem.evaluate.emorealm.questions import task_name
 from avem.evaluate.emorealm.results import BenchResult
 from avem.evaluate.emorealm.statistics import compare
 from avem.evaluate.emorealm.subtasks import subtask_note
+from avem.evaluate.intervals import FEWEST, few_note, interval_text
 from avem.evaluate.sheets import csv_text, latex_table, markdown_table
 from avem.starts import released_tuned
-from avem.text.escaping import one_line
+from avem.text.tables import Table
 
 AVERAGE = "average"
 
@@ -38,11 +35,11 @@ class Value:
     value: float
     low: float | None = None
     high: float | None = None
+    items: int = FEWEST
+    """Questions that it is of; of fewer than `FEWEST`, the interval is not shown."""
 
     def __str__(self) -> str:
-        if self.low is None or self.high is None:
-            return f"{self.value:.1f}"
-        return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
+        return f"{self.value:.1f}{interval_text((self.low, self.high), self.items)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +53,11 @@ class Delta:
     """McNemar's exact test on right and wrong answers; None for the average over tasks."""
     relative: float | None = None
     """The difference in percent of the first model's number (Table 13's last rows); None where that is 0."""
+    items: int = FEWEST
+    """Questions that it is of; of fewer than `FEWEST`, the interval is not shown."""
 
     def __str__(self) -> str:
-        return f"{self.difference:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+        return f"{self.difference:+.1f}{interval_text((self.low, self.high), self.items, signed=True)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,11 @@ def summarise(results: Sequence[BenchResult], *, resamples: int = RESAMPLES, see
         (
             None,
             *(
-                Delta(**comparison["average_accuracy"], relative=_relative(comparison["average_accuracy"], before))
+                Delta(
+                    **comparison["average_accuracy"],
+                    relative=_relative(comparison["average_accuracy"], before),
+                    items=len(base.items),
+                )
                 for comparison in compared
             ),
         ),
@@ -122,24 +125,9 @@ def summarise(results: Sequence[BenchResult], *, resamples: int = RESAMPLES, see
 
 
 def to_table(rows: Sequence[SummaryRow], names: Sequence[str], title: str = "EmoReAlM") -> Table:
-    """The rows for a terminal: narrow, with intervals below their numbers."""
-    table = Table(
-        title=f"{title}, percent [95 % interval]",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    names = [one_line(name) for name in names]
-    _, _, _, *header = _header(rows, names)
-    for number, column in enumerate(("", *(name.replace(", ", "\n").replace(" - ", "\n- ") for name in header))):
-        table.add_column(Text(column), justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        _, metric, count, *numbers = _cells(row, _shown(rows))
-        cells = [Text(cell.replace(" [", "\n[").replace(" / ", "\n")) for cell in numbers]
-        task = Text.assemble(one_line(row.name), (f"\n{metric}, n = {count}", "dim"))
-        table.add_row(task, *cells, end_section=row is rows[-2])
-    return table
+    """The rows for a terminal."""
+    cells = [_cells(row, _shown(rows)) for row in rows]
+    return Table.of(_header(rows, names), cells, f"{title}, percent [95 % interval]", few_note(cells))
 
 
 def to_markdown(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
@@ -219,21 +207,24 @@ def _value(result: BenchResult, method: str, task: str, metric: str) -> Value | 
     value = score["tasks"][task][metric] if score else None
     if score is None or value is None:
         return None
-    return Value(value, *score.get("intervals", {}).get("tasks", {}).get(task, {}).get(metric, ()))
+    low, high = score.get("intervals", {}).get("tasks", {}).get(task, {}).get(metric, (None, None))
+    return Value(value, low, high, score["tasks"][task]["n"])
 
 
 def _average(result: BenchResult, method: str) -> Value | None:
     score = result.scores.get(method)
     if score is None:
         return None
-    return Value(score["average_accuracy"], *score.get("intervals", {}).get("average_accuracy", ()))
+    low, high = score.get("intervals", {}).get("average_accuracy", (None, None))
+    return Value(score["average_accuracy"], low, high, len(result.items))
 
 
 def _delta(comparison: dict[str, Any], metric: str, before: Value | None) -> Delta | None:
     difference = comparison["metrics"].get(metric)
     if not difference:
         return None
-    return Delta(**difference, p=comparison["mcnemar"]["p"], relative=_relative(difference, before))
+    items = FEWEST if before is None else before.items
+    return Delta(**difference, p=comparison["mcnemar"]["p"], relative=_relative(difference, before), items=items)
 
 
 def _relative(difference: Mapping[str, float], before: Value | None) -> float | None:
@@ -249,7 +240,19 @@ def _detection(result: BenchResult, task: str) -> Mapping[str, float | None]:
 
 def notes(results: Sequence[BenchResult]) -> list[str]:
     """What a reader of the table has to know: how each model was scored, and which columns are missing and why."""
-    return [*map(method_note, results), *filter(None, [subtask_note(results[0].questions)])]
+    same = [_same_note(results[0], other) for other in results[1:]]
+    return [*map(method_note, results), *filter(None, [subtask_note(results[0].questions), *same])]
+
+
+def _same_note(base: BenchResult, other: BenchResult) -> str:
+    """That two models give the same answer to every question, and what that may mean; empty where they do not."""
+    chosen = {outcome.question.id: outcome.letter for outcome in base.outcomes()}
+    if any(outcome.letter != chosen.get(outcome.question.id) for outcome in other.outcomes()):
+        return ""
+    return (
+        f"{other.name} answers every question as {base.name} does. If it was trained from it, training moved it too "
+        "little: more epochs or a higher learning rate would."
+    )
 
 
 def method_note(result: BenchResult) -> str:

@@ -17,6 +17,7 @@ from avem.errors import SettingError
 from avem.evaluate.bench import select_questions
 from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.questions import read_questions, task_name
+from avem.evaluate.intervals import few_note, interval_text
 from avem.evaluate.page import page_environment
 from avem.evaluate.predict.clips import ResolvedClips, resolve_clips
 from avem.evaluate.predict.feature_model import FeaturePredictor
@@ -173,12 +174,14 @@ def swap_sheet(results: Sequence[SwapResult]) -> Sheet:
             about = {"audio": "audio questions, other video", "video": "visual questions, other sound"}.get(
                 asked, asked
             )
-            interval = f" [{numbers['low']:.3f}, {numbers['high']:.3f}]" if "low" in numbers else ""
+            interval = interval_text((numbers.get("low"), numbers.get("high")), int(numbers["n"]), 3)
             shown = (f"{numbers['mean_absolute_shift']:.3f}{interval}", f"{numbers['mean_shift']:+.3f}")
             rows.append((f"{result.name}, {about}", str(numbers["n"]), *shown, f"{numbers['changed']:.1f}"))
             records.append({"model": result.name, "asked": asked, **numbers})
     header = ("model, questions", "n", "mean |shift| in nats", "mean shift", "answers changed, %")
-    return Sheet("Log-likelihood of the correct answer after the swap", header, tuple(rows), tuple(records))
+    return Sheet(
+        "Log-likelihood of the correct answer after the swap", header, tuple(rows), tuple(records), few_note(rows)
+    )
 
 
 def attention_sheet(results: Sequence[AttentionResult]) -> Sheet:
@@ -188,15 +191,15 @@ def attention_sheet(results: Sequence[AttentionResult]) -> Sheet:
         for task, numbers in result.tasks.items():
             shares = []
             for column in ("video", "audio", "media"):
-                low, high = numbers.get(f"{column}_low"), numbers.get(f"{column}_high")
-                interval = f" [{low:.1f}, {high:.1f}]" if low is not None else ""
+                edges = (numbers.get(f"{column}_low"), numbers.get(f"{column}_high"))
+                interval = interval_text(edges, int(numbers["n"]))
                 shares.append(f"{numbers[column]:.1f}{interval}")
             rows.append(
                 (f"{result.name}, {task_name(task)}", str(numbers["n"]), *shares, f"{numbers['audio_tokens']:.1f}")
             )
             records.append({"model": result.name, "task": task, **numbers})
     header = ("model, task", "n", "on video, %", "on audio, %", "media of all, %", "audio tokens of media, %")
-    return Sheet("Shares of attention where the answer begins", header, tuple(rows), tuple(records))
+    return Sheet("Shares of attention where the answer begins", header, tuple(rows), tuple(records), few_note(rows))
 
 
 def swap_svg(result: SwapResult, asked: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from avem import __version__
+from avem.evaluate.intervals import few_note, interval_text
 from avem.evaluate.page import page_environment
 from avem.evaluate.paper import RECOGNITION, RECOGNITION_COLUMNS
 from avem.evaluate.recognition.confusion import confusion_svg
@@ -33,7 +34,7 @@ def recognition_sheet(results: Sequence[RecognitionResult]) -> Sheet:
                 continue
             recalls = [score["recall"][label] for label in classes]
             intervals = score.get("intervals", {})
-            shown = [_with_interval(score[name], intervals.get(name)) for name in metrics]
+            shown = [f"{score[name]:.1f}{interval_text(intervals.get(name), score['n'])}" for name in metrics]
             cells = ["" if recall is None else f"{recall:.1f}" for recall in recalls]
             rows.append((f"{result.name}, {result.streams}, {method}", str(score["n"]), *shown, *cells))
             record = {"model": result.name, "dataset": result.dataset, "streams": result.streams, "way": method}
@@ -44,7 +45,7 @@ def recognition_sheet(results: Sequence[RecognitionResult]) -> Sheet:
             records.append(record | {"n": score["n"], "unreadable": score["unreadable"]})
     title = f"{emotion_set(results[0].dataset).title}, percent [95 % interval]"
     header = ("model, streams, method", "clips", *(METRIC_NAMES[name] for name in metrics), *classes)
-    return Sheet(title, header, tuple(rows), tuple(records))
+    return Sheet(title, header, tuple(rows), tuple(records), few_note(rows))
 
 
 def write_recognition_report(path: Path, results: Sequence[RecognitionResult]) -> Path:
@@ -76,7 +77,3 @@ def write_recognition_report(path: Path, results: Sequence[RecognitionResult]) -
     )
     save_page(path, page)
     return path
-
-
-def _with_interval(value: float, interval: Sequence[float] | None) -> str:
-    return f"{value:.1f}" + (f" [{interval[0]:.1f}, {interval[1]:.1f}]" if interval else "")

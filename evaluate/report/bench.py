@@ -15,6 +15,7 @@ from avem.evaluate.emorealm.questions import task_name
 from avem.evaluate.emorealm.results import BenchResult, read_result
 from avem.evaluate.emorealm.subtasks import subtask_note
 from avem.evaluate.emorealm.summary import AVERAGE, METRIC_NAMES, SummaryRow, method_note, summarise
+from avem.evaluate.intervals import FEWEST
 from avem.evaluate.page import page_environment, signed
 from avem.evaluate.paper import COLUMNS, MEASURED, TABLE_13
 from avem.evaluate.report.cards import make_cards
@@ -136,6 +137,7 @@ def key_figures(results: Sequence[BenchResult], rows: Sequence[SummaryRow]) -> l
         label = row.name if row.task == AVERAGE else f"{row.name}, {METRIC_NAMES[row.metric]}"
         delta = row.deltas[-1] if len(results) > 1 else None
         interval = "" if last.low is None or last.high is None else f"95 % interval {last.low:.1f} to {last.high:.1f}"
+        interval = "too few questions for an interval" if interval and last.items < FEWEST else interval
         note = (
             interval
             if delta is None

@@ -15,26 +15,33 @@ from avem.extract.datasets import (
     mafw,
     mer2023,
     mer2025,
+    plain_clips,
     ravdess,
 )
-from avem.extract.datasets.base import DatasetReader
+from avem.extract.datasets.base import SOUND_SUFFIXES, VIDEO_SUFFIXES, DatasetReader
 from avem.records import Clip
 from avem.text.escaping import terminal_text
 from avem.text.names import storable
 
 READERS: dict[str, DatasetReader] = {
     module.READER.name: module.READER
-    for module in (clips_csv, dfew, mafw, mer2023, mer2025, cremad, ravdess, emotion_folders, ferv39k)
+    for module in (clips_csv, dfew, mafw, mer2023, mer2025, cremad, ravdess, emotion_folders, ferv39k, plain_clips)
 }
 """Readers by name, in the order in which layouts are tried: a table of clips first, the loosest layouts last."""
 
 
-def read_dataset(root: str | Path, dataset: str | None = None) -> list[Clip]:
-    """All clips of a dataset's root folder, recognised by its layout.
+TABLES = (".csv", ".tsv", ".txt")
+"""Suffixes of a file that is taken for a table of clips; any other file is one clip."""
+
+
+def read_dataset(root: str | Path, dataset: str | None = None, name: str | None = None) -> list[Clip]:
+    """All clips of a dataset's root folder, recognised by its layout; or those of a table, or of one media file.
 
     Args:
-        root: The folder.
+        root: The folder; or a CSV file as `clips.csv`, under any name; or one clip. The paths of a file's clips are
+            relative to its folder (`dataset_folder`).
         dataset: Name of a reader to use whatever the layout looks like; None recognises.
+        name: What to call the dataset instead of its own name, also in the ids of its clips.
 
     Returns:
         The clips, in the order in which they will be extracted; never empty, ids unique.
@@ -46,19 +53,55 @@ def read_dataset(root: str | Path, dataset: str | None = None) -> list[Clip]:
     """
     root = Path(root).expanduser()
     if not root.exists():
-        raise MissingFileError(f"There is no folder {root}; give a dataset's folder, or a folder of clips.")
-    if not root.is_dir():
-        raise DataError(f"{root} is a file; give the root folder of a dataset.")
+        raise MissingFileError(
+            f"There is no file or folder {root}; give a folder of clips, a table of them, or a clip."
+        )
     try:
-        reader = _pick(root, dataset)
-        clips = reader.read(root)
+        clips = _read_folder(root, dataset) if root.is_dir() else _read_file(root, dataset)
     except OSError as error:
         raise DataError(f"{error.filename or root} can't be read ({error.strerror}).") from error
-    if not clips:
-        raise DataError(f"{root} holds no clips of the layout {reader.name}: looked for {reader.looked_for}.")
-    clips = [_storable(clip) for clip in clips]
+    clips = [_storable(clip if name is None else _renamed(clip, name)) for clip in clips]
     _check_unique(root, clips)
     return clips
+
+
+def dataset_folder(root: str | Path) -> Path:
+    """The folder that the paths of `read_dataset`'s clips are relative to."""
+    root = Path(root).expanduser()
+    return root if root.is_dir() else root.parent
+
+
+def _read_folder(root: Path, dataset: str | None) -> list[Clip]:
+    reader = _pick(root, dataset)
+    clips = reader.read(root)
+    if not clips:
+        raise DataError(f"{root} holds no clips of the layout {reader.name}: looked for {reader.looked_for}.")
+    return clips
+
+
+def _read_file(path: Path, dataset: str | None) -> list[Clip]:
+    """The clips of a table, or the one clip that a media file is: with the label that its folder gives it."""
+    if path.suffix.lower() in TABLES:
+        clips = clips_csv.read_clips_table(path)
+        if not clips:
+            raise DataError(f"{path} lists no clips.")
+        return clips
+    if path.suffix.lower() not in (*VIDEO_SUFFIXES, *SOUND_SUFFIXES):
+        raise DataError(f"{path} is neither a folder, nor a CSV table of clips, nor a video or a sound.")
+    reader = plain_clips.READER if path.name.startswith(".") else _pick(path.parent, dataset)
+    listed = [] if reader is plain_clips.READER else reader.read(path.parent)
+    found = next((clip for clip in listed if clip.path == path.name), None)
+    if found is None and (dataset is None or reader is plain_clips.READER):
+        found = plain_clips.read_one(path)
+    if found is None:
+        raise DataError(f"{path} is not a clip of the layout {reader.name}: looked for {reader.looked_for}.")
+    return [found]
+
+
+def _renamed(clip: Clip, name: str) -> Clip:
+    """The clip in a dataset of another name."""
+    own = clip.clip_id.removeprefix(f"{clip.dataset}/")
+    return replace(clip, dataset=name, clip_id=f"{name}/{own}")
 
 
 def find_reader(root: str | Path, dataset: str | None = None) -> DatasetReader:
@@ -68,7 +111,7 @@ def find_reader(root: str | Path, dataset: str | None = None) -> DatasetReader:
         SettingError: No reader has that name.
         DataError: No reader knows the layout.
     """
-    return _pick(Path(root).expanduser(), dataset)
+    return _pick(dataset_folder(root), dataset)
 
 
 def _storable(clip: Clip) -> Clip:
@@ -92,7 +135,7 @@ def _pick(root: Path, dataset: str | None) -> DatasetReader:
         if reader.recognises(root):
             return reader
     looked_for = "; ".join(reader.looked_for for reader in READERS.values())
-    raise DataError(f"No dataset is recognised in {root}: looked for {looked_for}. Add a clips.csv to any other tree.")
+    raise DataError(f"No dataset is recognised in {root}: looked for {looked_for}.")
 
 
 def _check_unique(root: Path, clips: list[Clip]) -> None:

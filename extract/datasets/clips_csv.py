@@ -1,4 +1,4 @@
-"""Any tree with a `clips.csv`: columns path and emotion, optionally clip_id, split, source, dataset and audio_path."""
+"""Any tree with a `clips.csv`: a column path, optionally emotion, clip_id, split, source, dataset and audio_path."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ from pathlib import Path, PurePosixPath
 
 from avem.errors import DataError
 from avem.extract.datasets.base import DatasetReader, emotion_of, without_suffix
-from avem.extract.datasets.tables import read_csv
+from avem.extract.datasets.tables import Row, named_cells, need_columns
 from avem.records import Clip
+from avem.text.csv_tables import numbered_rows, read_table_text
 
 TABLE = "clips.csv"
+COLUMNS = ("path", "emotion", "clip_id", "split", "source", "dataset", "audio_path")
+ALIASES = {
+    **dict.fromkeys(("file", "filename", "file_name", "video"), "path"),
+    "label": "emotion",
+    **dict.fromkeys(("speaker", "actor"), "source"),
+}
+"""Other headings that people give to these columns."""
 
 
 def recognises(root: Path) -> bool:
@@ -19,27 +27,51 @@ def recognises(root: Path) -> bool:
 
 def read(root: Path) -> list[Clip]:
     """The clips that the table lists; files need not exist, extraction says which do not."""
-    return [_clip(root, row, line) for line, row in enumerate(read_csv(root / TABLE, ("path", "emotion")), start=2)]
+    return read_clips_table(root / TABLE)
 
 
-def _clip(root: Path, row: dict[str, str], line: int) -> Clip:
+def read_clips_table(table: Path) -> list[Clip]:
+    """The clips of a table; their paths are relative to its folder.
+
+    Args:
+        table: CSV with any usual delimiter, encoding and case of the headings. Further columns are skipped.
+
+    Raises:
+        DataError: It has no column path, a row is broken, or a path leads out of the folder.
+    """
+    header, rows = numbered_rows(read_table_text(table), str(table), COLUMNS, ALIASES)
+    need_columns(table, header, ("path",))
+    return [_clip(table, dict(named_cells(header, _cells(table, header, cells, line))), line) for line, cells in rows]
+
+
+def _cells(table: Path, header: list[str], cells: list[str], line: int) -> list[str]:
+    if any(map(str.strip, cells[len(header) :])):
+        raise DataError(
+            f"{table} line {line} has {len(cells)} cells and its header has {len(header)}; quote a cell that contains "
+            "the delimiter."
+        )
+    return [cell.strip() for cell in cells]
+
+
+def _clip(table: Path, row: Row, line: int) -> Clip:
     path, audio_path = (row.get(name, "").replace("\\", "/") for name in ("path", "audio_path"))
     for value in (path, audio_path):
         if PurePosixPath(value).is_absolute() or ".." in PurePosixPath(value).parts:
-            raise DataError(f"{root / TABLE} line {line}: {value} is outside the folder; give paths relative to it.")
+            raise DataError(f"{table} line {line}: {value} is outside the folder; give paths relative to it.")
     if not path:
-        raise DataError(f"{root / TABLE} line {line} has no path.")
-    dataset = row.get("dataset") or root.resolve().name or "clips"
+        raise DataError(f"{table} line {line} has no path.")
+    dataset = row.get("dataset") or table.parent.resolve().name or "clips"
+    label = row.get("emotion", "")
     return Clip(
         clip_id=row.get("clip_id") or f"{dataset}/{without_suffix(path)}",
         dataset=dataset,
         path=path,
-        emotion=emotion_of(row["emotion"]),
-        emotions_raw=row["emotion"],
+        emotion=emotion_of(label),
+        emotions_raw=label,
         split=row.get("split", ""),
         source=row.get("source", ""),
         audio_path=audio_path,
     )
 
 
-READER = DatasetReader("clips-csv", "clips.csv with the columns path and emotion", recognises, read)
+READER = DatasetReader("clips-csv", "clips.csv with a column path", recognises, read)

@@ -14,8 +14,9 @@ from avem.extract.datasets.base import (
     sound_beside,
     videos_in,
 )
-from avem.extract.datasets.tables import read_text, read_xlsx
+from avem.extract.datasets.tables import read_xlsx
 from avem.records import Clip
+from avem.text.csv_tables import read_table_text
 
 NAME = "mafw"
 MEDIA = ("clips", "data/clips")
@@ -77,7 +78,7 @@ def _splits(root: Path) -> tuple[dict[str, str], dict[str, str]]:
         for caption in ("with_caption", "no_caption"):
             for split in ("train", "test"):
                 path = root / SPLITS / task / caption / "set_1" / f"{split}.txt"
-                for line in read_text(path).splitlines() if path.is_file() else []:
+                for line in read_table_text(path).splitlines() if path.is_file() else []:
                     clip, *rest = line.split("\t") if "\t" in line else line.split()
                     if rest:
                         splits[Path(clip).stem], labels[Path(clip).stem] = split, _words(rest[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from pathlib import Path
 from zipfile import ZipFile
@@ -11,47 +10,38 @@ from openpyxl import load_workbook
 
 from avem.errors import DataError
 from avem.reading import read_bytes
+from avem.text.csv_tables import Row, numbered_rows, read_table_text
 
-Row = dict[str, str]
-"""A table's row: column name to text."""
 LARGEST_UNPACKED = 1 << 28
 """Bytes that an Excel file may unpack to; the largest table of a known dataset has some 10 MB."""
 
 
-def read_text(path: Path) -> str:
-    """A text file in UTF-8 or, failing that, Windows' cp1252, in which some lists were saved."""
-    data = read_bytes(path)
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
-
-
-def read_csv(path: Path, columns: tuple[str, ...]) -> list[Row]:
-    """Rows of a CSV file with a header line.
+def read_csv(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> list[Row]:
+    """Rows of a CSV file with a header line; see `avem.text.csv_tables`.
 
     Args:
         path: The file.
         columns: Columns that must be there; others are kept too.
+        optional: Columns that may be there, spelt in any case.
 
     Raises:
         DataError: A column is missing, or a line is broken.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path)), strict=True)
-    try:
-        found = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = found
-        _need_columns(path, found, columns)
-        return [{name: (value or "").strip() for name, value in row.items() if name is not None} for row in reader]
-    except csv.Error as error:
-        raise DataError(f"{path} line {reader.line_num} is not valid CSV ({error}).") from error
+    header, rows = numbered_rows(read_table_text(path), str(path), (*columns, *optional))
+    need_columns(path, header, columns)
+    return [{name: cell.strip() for name, cell in named_cells(header, cells)} for _, cells in rows]
+
+
+def named_cells(header: list[str], cells: list[str]) -> list[tuple[str, str]]:
+    """A row's cells with their headings: those left out are empty, those beyond the header do not count."""
+    return list(zip(header, [*cells, *[""] * (len(header) - len(cells))], strict=False))
 
 
 def read_xlsx(path: Path, columns: tuple[str, ...]) -> list[Row]:
     """Rows of the first sheet of an Excel file with a header row; see `read_csv`."""
     grid = read_grid(path)
     header = grid[0] if grid else []
-    _need_columns(path, header, columns)
+    need_columns(path, header, columns)
     return [dict(zip(header, cells, strict=False)) for cells in grid[1:] if any(cells)]
 
 
@@ -92,7 +82,12 @@ def _text(cell: object) -> str:
     return str(cell).strip()
 
 
-def _need_columns(path: Path, found: list[str], wanted: tuple[str, ...]) -> None:
+def need_columns(path: Path, found: list[str], wanted: tuple[str, ...]) -> None:
+    """Refuse a table without a column.
+
+    Raises:
+        DataError: Names what is missing.
+    """
     missing = [name for name in wanted if name not in found]
     if missing:
         raise DataError(f"{path} has no column {', '.join(missing)}; its columns are {', '.join(found) or 'none'}.")

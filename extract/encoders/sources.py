@@ -15,6 +15,9 @@ from avem.locate import locate_model
 from avem.reading import read_json
 
 if TYPE_CHECKING:
+    import torch
+
+    from avem.extract.encoders.base import StreamEncoder
     from avem.extract.options import ExtractOptions
 
 
@@ -90,6 +93,9 @@ def find_sources(options: ExtractOptions) -> dict[str, Source]:
         SettingError: An option does not fit the model, or `--streams` names none of its streams.
     """
     if options.model is None:
+        planned = {slot: _described(slot, options) for slot in options.streams} if options.dry_run else {}
+        if planned and all(planned.values()):
+            return {slot: source for slot, source in planned.items() if source is not None}
         return {slot: _pair(slot, options) for slot in options.streams}
     path = locate_model(options.model, "--for")
     family = next((family for family in FAMILIES if family.matches(path)), None)
@@ -115,3 +121,21 @@ def _pair(slot: str, options: ExtractOptions) -> Source:
     if slot == "video":
         return Source(slot, VideoEncoder.name, path, lambda device, dtype: load_video_encoder(path, -2, device, dtype))
     return Source(slot, AudioEncoder.name, path, lambda device, dtype: load_audio_encoder(path, device, dtype))
+
+
+PAIR = {"video": "languagebind-video", "audio": "whisper"}
+"""What AVERE's encoders are called in a store."""
+
+
+def _described(slot: str, options: ExtractOptions) -> Source | None:
+    """AVERE's encoder of a slot as far as a plan needs it: no weights; None where its configuration is not at hand."""
+    from avem.extract.encoders.pair_sizes import describe_pair
+
+    describe = describe_pair(slot, PAIR[slot], options.encoder(slot))
+    if describe is None:
+        return None
+
+    def refuse(device: str, dtype: torch.dtype) -> StreamEncoder:
+        raise SettingError("A plan loads no encoder.")
+
+    return Source(slot, PAIR[slot], Path(options.encoder(slot)), refuse, describe=describe)

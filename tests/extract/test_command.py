@@ -53,7 +53,7 @@ def test_batch_sizes(tmp_path, make_clip, avem, size, status):
 def test_what_the_user_can_mend_is_one_sentence_and_status_2(tmp_path, make_clip, avem):
     status, out, err = avem(tmp_path / "nowhere")
     assert (status, out) == (2, "")
-    assert err.startswith("avem: There is no folder")
+    assert err.startswith("avem: There is no file or folder")
     (tmp_path / "empty").mkdir()
     status, _, err = avem(tmp_path / "empty", "--cache", tmp_path / "none")
     assert status == 2
@@ -79,3 +79,53 @@ def test_long_clips_are_counted_and_divided_on_request(tmp_path, avem):
     assert "1 clip is silent, every sample is zero (d/fear/2)" in out
     status, _, err = avem(*common, "--long", "half")
     assert (status, "'half' is not one of 'cut', 'windows'" in err) == (2, True)
+
+
+def test_the_summary_is_printed_in_lines_and_counts_clips_once(tmp_path, make_clip, avem):
+    make_clip(tmp_path / "d" / "anger" / "1.mp4")
+    for name in ("2", "3"):
+        (tmp_path / "d" / "anger" / f"{name}.mp4").write_bytes(b"no clip")
+    make_clip(tmp_path / "d" / "anger" / "4.mp4", sound=None)
+    status, out, err = avem(tmp_path / "d", "--cache", tmp_path / "store")
+    assert status == 3
+    assert "\\n" not in out
+    first, *_, last = out.splitlines()
+    assert first.endswith("2 video, 1 audio; 3 failed (2 video, 3 audio).")
+    assert last.startswith("  d/anger/4 (audio): ")
+    assert "  d/anger/2 (video, audio): " in out
+    assert err.splitlines()[-1].startswith("avem: 3 clips failed;")
+
+
+def test_one_clip_a_table_and_a_named_dataset(tmp_path, make_clip, avem):
+    one, two = tmp_path / "a" / "clips", tmp_path / "b" / "clips"
+    make_clip(one / "x.mp4")
+    make_clip(two / "x.mp4", seed=1)
+    status, out, _ = avem(one / "x.mp4", "--cache", tmp_path / "store")
+    assert status == 0
+    assert out.startswith("1 clip in")
+    status, _, err = avem(two, "--cache", tmp_path / "store")
+    assert status == 2
+    assert "another dataset called clips, give it a name of its own with --name" in err
+    (two / "labels.csv").write_bytes("File;Emotion\nx.mp4;happy\n".encode("utf-16"))
+    status, out, _ = avem(two / "labels.csv", "--cache", tmp_path / "store", "--name", "second")
+    assert status == 0
+    store = FeatureStore.open(tmp_path / "store")
+    assert store.columns(["clip_id", "dataset", "emotion"]).to_pylist() == [
+        {"clip_id": "clips/x", "dataset": "clips", "emotion": None},
+        {"clip_id": "second/x", "dataset": "second", "emotion": "happiness"},
+    ]
+    assert store.available("video").all()
+
+
+def test_a_plan_needs_no_weights(tmp_path, make_clip, monkeypatch):
+    from typer.testing import CliRunner
+
+    from avem.cli import app
+
+    make_clip(tmp_path / "clips" / "1.mp4")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no models"))
+    done = CliRunner().invoke(app, ["extract", str(tmp_path / "clips"), "--cache", str(tmp_path / "s"), "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert "1 video, 1 audio to extract" in done.output
+    assert "8.22 MB of" in done.output  # 1.02 * (2 * (8 * 257 * 1024 + 1500 * 1280) + 4 * (768 + 1280)) bytes
+    assert not (tmp_path / "s").exists()

@@ -288,12 +288,13 @@ def test_a_wrong_status_is_a_sentence(root, run, tmp_path):
     assert "--status takes ok, failed, pending, not 'good'" in str(result.exception)
 
 
-def test_long_names_fit_a_terminal(tmp_path):
+def test_long_names_fit_a_terminal(tmp_path, monkeypatch):
     from tests.cache.helpers import clip_records
 
     writer = StoreWriter.open(tmp_path / "store")
     long = clip_records(1, dataset="a-dataset-with-a-name-that-is-long/" + "folder/" * 30)
     writer.add_clips([*long, *clip_records(1)], tmp_path)
+    monkeypatch.setattr("avem.text.terminal.table_width", lambda: 80)
     table = CliRunner().invoke(app, ["cache", "list", "--cache", str(tmp_path / "store")]).output
     assert max(map(len, table.splitlines())) <= 80
     assert "toy/000" in table

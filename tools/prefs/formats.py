@@ -9,9 +9,9 @@ from typing import Any
 
 from avem.emotions import parse_emotion
 from avem.errors import DataError, MissingFileError, SettingError
-from avem.files import json_lines, write_atomic, write_new
+from avem.files import is_json_list, json_lines, write_atomic, write_new
 from avem.guards.outputs import Reads
-from avem.reading import advise, read_json
+from avem.reading import advise, as_utf8, read_json
 from avem.records import Modality, PreferenceRow
 from avem.train.data.rows import REJECTED_FIELDS, read_preferences
 
@@ -43,15 +43,20 @@ def read_rows(path: Path) -> list[PreferenceRow]:
 
 
 def is_reference(path: Path) -> bool:
-    """Whether a file holds a JSON list, as the reference's does.
+    """Whether a file holds a JSON list in the reference's form; a list of avem's own rows has a `row_id` in each.
 
     Raises:
         MissingFileError: There is no such file.
+        DataError: It begins as a JSON list and is none.
     """
     if not path.is_file():
         raise MissingFileError(f"There is no file {path}.")
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return next((line for line in file if line.strip()), "").lstrip().startswith("[")
+    with path.open("rb") as file:
+        start = file.read(1 << 12)
+    if not is_json_list(as_utf8(start[: len(start) // 2 * 2], str(path))):
+        return False
+    entries = load_entries(path)
+    return not (entries and isinstance(entries[0], dict) and "row_id" in entries[0])
 
 
 def read_reference(path: Path) -> list[PreferenceRow]:

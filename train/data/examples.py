@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from avem.cache.negatives.mine import negatives_attributes
+from avem.cache.negatives.reasons import SAME_SOURCE
 from avem.cache.windows import named_windows
 from avem.errors import DataError, UnknownClipError
 from avem.guards.special_tokens import refuse_special
@@ -159,11 +161,26 @@ def _partners(
         partners = draw_negatives([row.row_id for row in rows], clips, kinds, tables, config.seed)
     for row, partner, kind in zip(rows, partners, kinds, strict=True):
         if partner < 0:
-            raise DataError(
-                f"Row {row.row_id}: the clip {row.clip_id} has no {kind} negative of another emotion in the recipe "
-                f"{config.negatives}; add clips of other emotions and run `avem cache negatives`, or leave the row out."
-            )
+            raise DataError(_no_negative(store, row, kind, config.negatives))
     return partners
+
+
+def _no_negative(store: FeatureStore, row: PreferenceRow, kind: str, recipe: str) -> str:
+    """That a row's clip has no negative, why that is so in the store, and what to do."""
+    attributes = negatives_attributes(store, recipe, kind)
+    clip = store.clip(int(store.rows([row.clip_id])[0]))
+    if clip["emotion"] is None and not attributes.get("labelled"):
+        raw = f" {clip['emotions_raw']!r} is none of the seven emotions" if clip["emotions_raw"] else " there is none"
+        return (
+            f"Row {row.row_id}: the clip {row.clip_id} has no {kind} negative, for want of a label:{raw}; correct the "
+            "dataset's table, run `avem extract` and `avem cache negatives` again, or leave the row out."
+        )
+    reasons = attributes.get("why_none") or attributes.get("why_lacking") or ""
+    cure = "add clips of other emotions and run `avem cache negatives`, or leave the row out"
+    if SAME_SOURCE in reasons:
+        cure = "run `avem cache negatives --same-source` if the data has one speaker only, or leave the row out"
+    why = f" (of the store's clips, {reasons})" if reasons else ""
+    return f"Row {row.row_id}: the clip {row.clip_id} has no {kind} negative in the recipe {recipe}{why}; {cure}."
 
 
 def _held(video: int | None, audio: int | None) -> Modality:

@@ -22,7 +22,7 @@ REJECTED_FIELDS = {
 
 
 def read_preferences(path: Path) -> list[PreferenceRow]:
-    """Read preference rows, one JSON object a line, as `PreferenceRow.to_json` writes them.
+    """Read preference rows as `PreferenceRow.to_json` writes them, one JSON object a line or in a JSON list.
 
     Raises:
         MissingFileError: There is no such file.
@@ -32,7 +32,7 @@ def read_preferences(path: Path) -> list[PreferenceRow]:
 
 
 def read_instructions(path: Path) -> list[InstructionRow]:
-    """Read instruction rows, one JSON object a line, as `InstructionRow.to_json` writes them.
+    """Read instruction rows as `InstructionRow.to_json` writes them, one JSON object a line or in a JSON list.
 
     An object with `clip_id` and `caption` or `transcript` instead of question and answer is a row too; see
     `avem.train.data.targets`.
@@ -57,6 +57,8 @@ def _read(path: Path, parse: Callable[[dict[str, Any]], Row]) -> list[Row]:
 
 
 def _preference_row(item: dict[str, Any]) -> PreferenceRow:
+    if "row_id" not in item and "prompt" in item:
+        raise ValueError("this is a row of the reference implementation; convert the file with `avem prefs convert`")
     emotion = item.get("emotion")
     irrelevant = item.get("rejected_irrelevant")
     row = PreferenceRow(

@@ -30,6 +30,7 @@ from avem.train.run.checkpoint import gather_weights, load_weights, trained_para
 from avem.train.run.directory import RunDirectory
 from avem.train.run.fsdp import fsdp_plugin, is_sharded, reshard, shard
 from avem.train.run.loop import Check, Loop, Objective, Plan
+from avem.train.run.outcome import faint_hint
 from avem.train.settings.config import PreferenceConfig, RunConfig
 
 logger = logging.getLogger(__name__)
@@ -180,6 +181,8 @@ class Session:
         logger.info(
             "Training %.2f M weights on %d rows in %d steps", trained / 1e6, len(objective.rows), len(plan.steps)
         )
+        if hint := faint_hint(len(plan.steps), self.config.learning_rate):
+            logger.warning("%s", hint)
         if self.config.tracker_names:
             self.accelerator.init_trackers(TRACKED)
         try:

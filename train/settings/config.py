@@ -41,6 +41,7 @@ class RunConfig:
     tune: Tune = "lora"
     """What of the language model is trained: LoRA adapters, all weights, or nothing."""
     lora_rank: int = 8
+    """Rank of the LoRA adapters."""
     lora_scale: float = 4.0
     """alpha / rank. The paper's "scale 4" (C.3) is read this way; alpha = 4 would be 0.5 here."""
     train_projectors: bool = False
@@ -54,31 +55,40 @@ class RunConfig:
     """Their own learning rate; `learning_rate` if absent."""
 
     learning_rate: float = 5e-7
+    """The highest learning rate, after the warm-up. Short runs need more than the paper's: 1e-5 and above."""
     epochs: int = 1
+    """Times that all rows are trained on."""
     max_steps: int | None = None
     """Stop after this many optimiser steps, even before `epochs` is over."""
     batch_size: int = 2
     """With `accumulation`, the rows of one optimiser step on each process: batch_size x accumulation."""
     accumulation: int = 4
+    """Micro-batches of `batch_size` rows in an optimiser step."""
     tokens_per_batch: int = 16384
     """Most distinct tokens that go through the model at once; a single longer row goes alone."""
     pairing: Pairing = "mutual"
     """How rows are packed; it never changes the loss of a row."""
     schedule: Schedule = "cosine"
+    """How the learning rate falls after the warm-up."""
     warmup: float = 0.03
     """Share of all steps over which the learning rate rises linearly. C.3 gives neither this nor the schedule."""
     adam_beta2: float = 0.999
     """Decay of AdamW's second moment; short runs learn faster with less than the usual 0.999."""
     weight_decay: float = 0.0
+    """AdamW's weight decay."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 leaves them as they are."""
 
     seed: int = 0
+    """Decides the order of rows and every draw."""
     device: str = "auto"
+    """cpu, cuda or cuda:1; auto is a GPU if there is one."""
     precision: Precision = "float32"
+    """Number format of the forward pass."""
     quantise: Quantise = "none"
     """Keep the frozen language model's linear layers in 4 bits (bitsandbytes, only on a GPU)."""
     gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, more time."""
     keep_features_mb: int = 2048
     """Features are kept in memory if those of all the run's clips fit in this many MiB."""
 
@@ -145,6 +155,7 @@ class PreferenceConfig(RunConfig):
     prefs: Path
     """Preference rows, one JSON object a line."""
     beta: float = 0.1
+    """Strength of the preference, beta of Eq. 9."""
     beta_vr: float = 0.5
     """Weight of the video-relevant rejected answer; an answer of weight 0 is not scored. The paper's add up to 1."""
     beta_er: float = 0.5
@@ -154,7 +165,9 @@ class PreferenceConfig(RunConfig):
     rejected: Literal["weighted", "random"] = "weighted"
     """All weighted answers at once, or for each row one of them, drawn from the seed, with weight 1 (Naive-DPO)."""
     gamma_tpd: float = 0.2
+    """Weight of the text-prior debiasing; 0 turns it off."""
     lambda_av: float = 1.0
+    """Weight of the prompt preference (Eq. 10); 0 turns it off."""
     rejected_input: Literal["prompt", "both"] = "prompt"
     """Replace the modality that the prompt asks about (Eq. 5) or always both (Eq. 4)."""
     negatives: str = "hard"
@@ -200,6 +213,7 @@ class SupervisedConfig(RunConfig):
     tune: Tune = "full"
     train_projectors: bool = True
     learning_rate: float = 2e-5
+    """The highest learning rate, after the warm-up."""
     pairing: Pairing = "grouped"
 
     def __post_init__(self) -> None:

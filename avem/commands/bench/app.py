@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from avem.commands.bench.emer import emer
+from avem.commands.bench.next_steps import next_steps
 from avem.commands.bench.recognition import recognition_command
 from avem.commands.bench.tables import groups, sets
 from avem.commands.options import (
@@ -205,3 +206,5 @@ def emorealm(
         show_differences(results, out, form)
     if form == "table":
         show(f"The report is {out / 'report.html'}.")
+        for line in next_steps(results, models, out, cache=cache, questions=questions):
+            show(line)

@@ -24,6 +24,7 @@ from avem.commands.options import (
     endpoint_options,
     prints_table,
 )
+from avem.endpoint.reach import need_endpoint
 from avem.errors import SettingError
 from avem.guards.evaluation import check_bench
 from avem.guards.inputs import need_file, need_path
@@ -90,6 +91,8 @@ def emer(
     if not dry_run:
         reads = (references, *(answers or ()), rubric)
         check_bench(model or (), cache, out, reads=reads, media=media, endpoint=model_endpoint)
+        for each in judge:
+            need_endpoint(each.partition("@")[2] or endpoint, saved=out)
 
     from avem.commands.tables import show_sheet
     from avem.endpoint.chat import ChatSettings

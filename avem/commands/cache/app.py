@@ -16,6 +16,7 @@ from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 from avem.guards.inputs import need_file, need_path, need_store
 from avem.guards.output_kinds import EXPORT, STORE
 from avem.guards.outputs import folder_target
+from avem.text.sizes import size_text
 from avem.text.terminal import show
 
 if TYPE_CHECKING:
@@ -307,6 +308,6 @@ def _need_url(url: str) -> None:
 def _show(report: TransferReport, target: str) -> None:
     removed = f", {report.removed} removed" if report.removed else ""
     show(
-        f"{target}: {report.copied} files copied ({report.copied_bytes / 1e6:.1f} MB), {report.unchanged} were there "
+        f"{target}: {report.copied} files copied ({size_text(report.copied_bytes)}), {report.unchanged} were there "
         f"already{removed}."
     )

@@ -14,7 +14,8 @@ import typer
 from avem.commands.options import ALL
 from avem.guards.inputs import need_store
 from avem.text.escaping import csv_cell
-from avem.text.terminal import plain, plain_table, show, show_block, show_table
+from avem.text.tables import Table
+from avem.text.terminal import show, show_block, show_table
 
 
 class Form(StrEnum):
@@ -53,7 +54,8 @@ def list_clips(
     store = FeatureStore.open(cache)
     lines = list(select(store, wanted))
     if form is Form.TABLE:
-        _show_table([(line.clip_id, line.label or _raw(line.raw_label), line.split, line.status) for line in lines])
+        rows = [(line.clip_id, line.label or _raw(line.raw_label), line.split, line.status) for line in lines]
+        show_table(Table.of(("clip", "label", "split", "status"), rows))
         show(f"{len(lines)} of {len(store)} clips.")
     elif form is Form.JSON:
         show_block(json.dumps([line.row() for line in lines], indent=1))
@@ -70,12 +72,3 @@ def list_clips(
 def _raw(label: str) -> str:
     """A label other than the seven emotions, as the table shows it."""
     return f"({label})" if label else ""
-
-
-def _show_table(rows: list[tuple[str, ...]]) -> None:
-    table = plain_table((), (), box=None, pad_edge=False)
-    for name in ("clip", "label", "split", "status"):
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*map(plain, row))
-    show_table(table)

@@ -78,6 +78,13 @@ def negatives(
             show_default="all streams of the store",
         ),
     ] = None,
+    same_source: Annotated[
+        bool,
+        typer.Option(
+            "--same-source",
+            help="Also take clips of the same speaker or source, for data that has only one.",
+        ),
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(help="Also write an HTML page about the negatives to this file.", show_default=NONE)
     ] = None,
@@ -117,6 +124,7 @@ def negatives(
         exclude=left_out,
         labels=known,
         streams=stream or (),
+        same_source=same_source,
     ):
         show(_outcome(done))
     if recipe is Recipe.MUTUAL:
@@ -131,12 +139,18 @@ def negatives(
 
 def _outcome(done: MiningReport) -> str:
     """One sentence about what was mined for one modality."""
+    from avem.cache.negatives.reasons import SAME_SOURCE
+
     if done.why_none:
         return f"{done.modality}: 0 of {done.clips} clips have a negative ({done.why_none})."
     fewer = done.clips - done.complete - sum(done.without.values())
     notes = [f"; {fewer} have fewer, at least {done.fewest}"] if fewer else []
     if done.without:
         notes.append("; none for " + ", ".join(f"{count} of {kind}" for kind, count in done.without.items()))
+    if done.why_lacking:
+        notes.append(f" ({done.why_lacking})")
+    if SAME_SOURCE in done.why_lacking:
+        notes.append("; `--same-source` also takes clips of the same speaker or source")
     return f"{done.modality}: {done.complete} of {done.clips} clips have {done.k} negatives{''.join(notes)}."
 
 

@@ -9,6 +9,7 @@ import typer
 
 from avem.commands.data.prefs import emorealm_app as emorealm_app
 from avem.commands.options import NONE, KeyVariable, Parallel, QuestionsOption, Retries, Timeout, prints_table
+from avem.endpoint.reach import need_endpoint
 from avem.guards.inputs import need_file, need_path
 from avem.guards.output_kinds import BENCH, SURVEY
 from avem.guards.outputs import folder_target
@@ -51,6 +52,7 @@ def subtasks(
     need_file(captions, "--captions", "file of captions")
     need_path(media, "--media", "folder of clips")
     folder_target(out, BENCH, reads=[questions, captions], roots=[media])
+    need_endpoint(endpoint, saved=out)
     if survey is not None:
         folder_target(survey, SURVEY, option="--survey", reads=[questions, captions], roots=[media])
 
@@ -206,6 +208,7 @@ def frames_study(
     need_path(media, "--media", "folder of clips")
     need_path(prompts, "--prompts", "folder of prompts")
     folder_target(out, BENCH, reads=[references, prompts], roots=[media])
+    need_endpoint(endpoint, saved=out)
 
     from avem.commands.tables import show_sheet
     from avem.endpoint.chat import ChatSettings

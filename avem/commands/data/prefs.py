@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from avem.commands.options import ALL, NONE, ReportFormat, TasksOption, prints_table
+from avem.endpoint.reach import need_endpoint
 from avem.guards.inputs import need_file, need_path, need_store
 from avem.guards.output_kinds import PREFS
 from avem.guards.outputs import folder_target
@@ -120,6 +121,7 @@ def build(
     need_path(prompts, "--prompts", "folder of prompts")
     if not dry_run:
         folder_target(out, PREFS, reads=[prompts], roots=[root])
+        need_endpoint(None if batch else endpoint, saved=out)
 
     from avem.commands.data.prefs_tables import show_build, show_estimate
     from avem.errors import PartialFailure

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from avem.text.terminal import plain, plain_table, show, show_table
+from avem.text.tables import Table
+from avem.text.terminal import show, show_table
 from avem.tools.prefs.ledger import COLUMNS
 
 if TYPE_CHECKING:
@@ -33,20 +34,19 @@ def show_report(report: Report) -> None:
 
 def _show_answers(report: Report) -> None:
     header = ("rejected answer", "pairs", "length ratio", "chosen longer", "rejected longer", "text-only accuracy")
-    table = plain_table(
-        header, (), title="Chosen and rejected answers (lengths in words; text-only accuracy: 50 % is chance)"
-    )
+    rows = []
     shares = {result.kind: f"{result.share:.1%}" for result in report.text_only}
     for item in report.lengths:
         ratios = (f"{item.median_ratio:.2f}", f"{item.chosen_longer:.1%}", f"{item.rejected_longer:.1%}")
-        table.add_row(*map(plain, (item.kind, item.pairs, *ratios, shares.get(item.kind, "-"))))
-    show_table(table)
+        rows.append((item.kind, item.pairs, *ratios, shares.get(item.kind, "-")))
+    title = "Chosen and rejected answers (lengths in words; text-only accuracy: 50 % is chance)"
+    show_table(Table.of(header, rows, title))
 
 
 def show_build(result: BuildResult) -> None:
     """Show how many clips and items remain after each step."""
     clips = ", ".join(f"{count} {name}" for name, count in result.ledger.clips.items())
-    show_table(plain_table(("task", *COLUMNS), result.ledger.table()))
+    show_table(Table.of(("task", *COLUMNS), result.ledger.table()))
     prompt, completion = result.tokens
     show(f"Clips: {clips}. Tokens so far: {prompt} in prompts, {completion} in replies.")
     for path in result.batch_files:
@@ -60,12 +60,12 @@ def show_build(result: BuildResult) -> None:
 
 def show_estimate(estimate: Estimate) -> None:
     """Show requests and cost by step."""
-    table = plain_table(("step", "requests", "answered already", "prompt tokens", "reply tokens", "cost"), ())
+    header = ("step", "requests", "answered already", "prompt tokens", "reply tokens", "cost")
+    rows = []
     for row in estimate.rows:
         cost = f"{row.cost:.2f}" if estimate.priced else "-"
-        cells = (row.step, row.requests, row.answered, row.prompt_tokens, row.reply_tokens, cost)
-        table.add_row(*map(plain, cells))
-    show_table(table)
+        rows.append((row.step, row.requests, row.answered, row.prompt_tokens, row.reply_tokens, cost))
+    show_table(Table.of(header, rows))
     cost = f"{estimate.cost:.2f}" if estimate.priced else "unknown without --price-in and --price-out"
     show(f"{estimate.requests} requests for {estimate.clips} clips; cost {cost}. {estimate.assumptions}")
 
@@ -82,11 +82,11 @@ def show_verdicts(verdicts: Verdicts) -> None:
         "final",
         "alpha",
     )
-    table = plain_table(header, ())
+    rows = []
     for row in verdicts.groups:
         counts = (row.verified, row.one_correct, row.majority_correct, row.discrepancies, row.corrected, row.final)
-        table.add_row(*map(plain, (row.group, *counts, "-" if row.alpha is None else f"{row.alpha:.3f}")))
-    show_table(table)
+        rows.append((row.group, *counts, "-" if row.alpha is None else f"{row.alpha:.3f}"))
+    show_table(Table.of(header, rows))
     show(f"Counted the votes of {len(verdicts.passed)} participants.")
     if flags := verdicts.groups[-1].flags:
         show("Flags: " + ", ".join(f"{name} {count}" for name, count in flags.items()) + ".")

@@ -145,7 +145,7 @@ def test_tables(results):
     assert "83.3 [" in markdown[2]
     assert len(to_csv(rows, names).splitlines()) == 7
     assert json.loads(to_json(rows, names))["rows"][0]["task"] == BASIC
-    assert to_table(rows, names).row_count == 3
+    assert len(to_table(rows, names).rows) == 3
 
 
 def test_pictures():

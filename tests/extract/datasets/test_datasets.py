@@ -155,6 +155,15 @@ def cremad(root):
     }
 
 
+def plain(root):
+    touch(root, "one.mp4", "deep/two.avi", "deep/two.wav")
+    name = root.name
+    return {
+        f"{name}/one": ("one.mp4", None, "", "", "", ""),
+        f"{name}/deep/two": ("deep/two.avi", None, "", "", "", "deep/two.wav"),
+    }
+
+
 TREES = [
     (clips_csv, "clips-csv"),
     (emotion_folders, "emotion-folders"),
@@ -166,6 +175,7 @@ TREES = [
     (mer2023, "mer2023"),
     (mer2025, "mer2025"),
     (cremad, "crema-d"),
+    (plain, "clips"),
 ]
 
 
@@ -203,17 +213,18 @@ def test_nothing_recognised_says_what_was_looked_for(tmp_path):
         read_dataset(tmp_path, "ravdess")
     with pytest.raises(SettingError, match="known are"):
         read_dataset(tmp_path, "imaginary")
-    with pytest.raises(MissingFileError, match="no folder"):
+    with pytest.raises(MissingFileError, match="no file or folder"):
         read_dataset(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="is a file"):
-        read_dataset(tmp_path / "readme.txt")
+    (tmp_path / "readme.pdf").touch()
+    with pytest.raises(DataError, match="neither a folder, nor a CSV table"):
+        read_dataset(tmp_path / "readme.pdf")
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("", "no column path, emotion"),
-        ("path,feeling\na.mp4,sad\n", "no column emotion"),
+        ("", "no column path"),
+        ("where,emotion\na.mp4,sad\n", "no column path; its columns are where, emotion"),
         ("path,emotion\n,sad\n", "line 2 has no path"),
         ("path,emotion\na.mp4,sad\n../b.mp4,sad\n", "line 3: ../b.mp4 is outside"),
         ("path,emotion\n/etc/b.mp4,sad\n", "outside"),

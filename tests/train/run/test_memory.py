@@ -132,7 +132,7 @@ def test_a_dry_run_reads_no_weights(kit, tmp_path, monkeypatch):
     shown = CliRunner().invoke(app, command, catch_exceptions=False).output
     assert "fits in" in shown
     shown = CliRunner().invoke(app, [*command, "--gpu-memory", "0.1"], catch_exceptions=False).output
-    assert "in 0.1 GiB" in shown
+    assert "in 102 MiB" in shown
 
 
 def test_the_estimate_of_a_run(kit, tmp_path):

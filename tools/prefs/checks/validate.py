@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from avem.errors import DataError
+from avem.files import is_json_list
 from avem.guards.special_tokens import special_in_row
-from avem.reading import parse_json, read_bytes
+from avem.reading import as_utf8, parse_json, read_bytes
 from avem.records import Emotion, Modality, PreferenceRow
 from avem.tools.prefs.asking.schema import ROW_SCHEMA, faults_of
 from avem.tools.prefs.checks.leaks import ClipFacts, leak_faults
@@ -88,7 +89,11 @@ def _items(path: Path, report: Report) -> Iterator[tuple[int, Any]]:
         for number, entry in enumerate(load_entries(path), start=1):
             yield number, reference_item(entry, number)
         return
-    for number, line in enumerate(read_bytes(path).split(b"\n"), start=1):
+    data = as_utf8(read_bytes(path), str(path))
+    if is_json_list(data):
+        yield from enumerate(load_entries(path), start=1)
+        return
+    for number, line in enumerate(data.split(b"\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -1,0 +1,40 @@
+"""What usually follows a bench: which modality the answers depend on, and a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import filterfalse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from avem.commands.options import command_line
+from avem.guards.inputs import is_result
+from avem.text.escaping import file_name
+
+if TYPE_CHECKING:
+    from avem.evaluate import BenchResult
+
+
+def next_steps(
+    results: Sequence[BenchResult], models: Sequence[str], out: Path, *, cache: Path, questions: Path
+) -> list[str]:
+    """Lines with commands to copy.
+
+    Args:
+        results: What was benched.
+        models: What the command named: folders, hub ids or earlier results.
+        out: Where the results are.
+        cache: The store.
+        questions: The benchmark file.
+    """
+    asked = () if questions == Path("./emorealm_v1.json") else ("--questions", questions)
+    store = () if cache == Path("./cache") else ("--cache", cache)
+    reading = [part for model in filterfalse(is_result, models) for part in ("--model", model)]
+    lines = []
+    if reading and all("text_only" in result.scores for result in results):  # asked without media: it reads features
+        lines.append(f"Next: {command_line('avem probe swap', *reading, *asked, *store)}")
+    if len(results) == 1:
+        earlier = out / file_name(results[0].name)
+        compare = command_line("avem bench emorealm --model ANOTHER", "--compare", earlier, *asked, *store)
+        lines.append(f"To compare with another model: {compare}")
+    return lines

@@ -1,0 +1,129 @@
+"""What the command line says to somebody new: what an option was meant as, what settings there are, what comes next."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from avem.cli import app
+from avem.commands.options import command_line
+from avem.evaluate.intervals import FEWEST, few_note, interval_text
+from avem.sealed.step_log import append_step
+from avem.text.differences import fingerprint_differences
+from avem.text.sizes import size_text
+from avem.train.run.outcome import faint_hint, run_outcome
+from avem.train.settings.config import PreferenceConfig, SupervisedConfig
+from avem.train.settings.described import described, setting_names
+
+
+def avem(*arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, "-m", "avem", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "--epochs", "3"], "write --set epochs=3."),
+        (["train", "--epochs=3"], "write --set epochs=3."),
+        (["train", "--learning-rate", "1e-4", "--dry-run"], "write --set learning_rate=1e-4."),
+        (["train", "--gradient-checkpointing"], "write --set gradient_checkpointing=true."),
+        (["train", "--no-match-negatives"], "write --set match_negatives=false."),
+        (["cache", "logps", "--beta", "0.2"], "write --set beta=0.2."),
+        (["train", "--outt", "x"], "try --help."),
+        (["extract", ".", "--epochs", "3"], "try --help."),
+    ],
+)
+def test_an_unknown_option_that_is_a_setting_says_so(arguments, said):
+    status, out, err = avem(*arguments)
+    assert (status, out) == (2, "")
+    assert err.rstrip().endswith(said)
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "config"),
+    [("preference", PreferenceConfig), ("sft", SupervisedConfig), ("projector", SupervisedConfig)],
+)
+def test_every_setting_is_listed_with_its_default_and_meaning(stage, config):
+    done = CliRunner().invoke(app, ["train", "--settings", "--stage", stage])
+    lines = {line.split()[0]: line.split() for line in done.output.splitlines()[3:]}
+    assert set(lines) == setting_names(config) - {"cache", "model", "out", "prefs", "data"}
+    assert all(each.meaning for each in described(config))
+    assert lines["epochs"][1] == "1"
+    rates = {"preference": "5e-07", "sft": "2e-05", "projector": "0.001"}
+    assert lines["learning_rate"][1] == rates[stage]
+    assert lines["tune"][1] == {"preference": "lora", "sft": "full", "projector": "none"}[stage]
+
+
+def test_shells_complete_commands():
+    asked = {"_AVEM_COMPLETE": "complete_bash", "COMP_WORDS": "avem tr", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv[0] = 'avem'; from avem.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked})
+    assert done.stdout.split() == ["train"]
+    assert "--show-completion" in avem("--help")[1]
+
+
+def test_sizes_have_the_unit_that_suits_them():
+    sizes = [0, 1, 999, 1000, 12_345, 999_949, 999_999, 4_210_688, 52.5e9, 1e15, 2e18]
+    assert list(map(size_text, sizes)) == [
+        "0 bytes",
+        "1 byte",
+        "999 bytes",
+        "1.00 kB",
+        "12.3 kB",
+        "1.00 MB",
+        "1.00 MB",
+        "4.21 MB",
+        "52.5 GB",
+        "1.00 PB",
+        "2,000 PB",
+    ]
+    assert [size_text(n, binary=True) for n in (1023, 1024, 3 << 29)] == ["1023 bytes", "1.00 KiB", "1.50 GiB"]
+
+
+def test_two_fingerprints_are_told_apart_by_what_differs():
+    there = {"encoder": "a", "weights_sha256": "1" * 64, "preprocessing": {"size": 224, "mean": [1.0, 2.0]}}
+    here = {"encoder": "a", "weights_sha256": "2" * 64, "preprocessing": {"size": 112, "mean": [1.0, 2.0]}}
+    said = fingerprint_differences(there, here)
+    assert said == (
+        "preprocessing.size is 224 there and 112 here, weights_sha256 is 111111111111 there and 222222222222 here"
+    )
+    assert fingerprint_differences(there, there) == ""
+    assert "and 3 more" in fingerprint_differences({str(n): n for n in range(7)}, {})
+
+
+def test_few_items_have_no_interval():
+    assert interval_text((100.0, 100.0), FEWEST - 1) == " (too few)"
+    assert interval_text((80.0, 90.0), FEWEST, signed=True) == " [+80.0, +90.0]"
+    assert interval_text((None, None), 2) == ""
+    assert few_note([("50.0 (too few)",)], "A note.").startswith("A note. (too few): an interval needs")
+    assert few_note([("50.0 [1.0, 2.0]",)]) == ""
+
+
+def test_a_run_that_can_change_nothing_is_told_of():
+    assert faint_hint(651, 5e-7) == ""
+    assert faint_hint(2, 5e-7).startswith("2 optimiser steps at a learning rate of 5e-07 change next to nothing")
+    assert faint_hint(1, 1e-3) == ""
+    assert "1 optimiser step at" in faint_hint(1, 1e-6)
+
+
+def test_the_end_of_a_run_compares_its_first_and_last_steps(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for step in range(20):
+        append_step(path, {"step": step + 1, "rows": 8, "loss": 1.0 - step / 20, "accuracy": step / 19})
+    assert run_outcome(path) == ("20 steps, 160 rows: loss 0.975 -> 0.075, pairs the right way round 3% -> 97%.")
+    assert run_outcome(tmp_path / "none") == ""
+
+
+def test_commands_to_copy_are_quoted():
+    assert command_line("avem report", "my runs/a", "b") == "avem report 'my runs/a' b"

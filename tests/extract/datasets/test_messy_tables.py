@@ -1,0 +1,106 @@
+"""Tables of clips as people have them: any delimiter, encoding and spelling of the header give the same clips."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avem.errors import DataError
+from avem.extract import read_dataset
+from avem.extract.datasets.clips_csv import read_clips_table
+from avem.records import Clip, Emotion
+from avem.text.csv_tables import DELIMITERS, numbered_rows, table_text
+
+CELLS = st.text(st.sampled_from("abc ,;|\"'é表.\n0"), max_size=12).map(str.strip)
+LETTERS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12)
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be")
+SPELLINGS = (str, str.upper, str.title, lambda name: f" {name} ", lambda name: name.replace("_", " ").capitalize())
+
+
+def written(header, rows, delimiter=",", ends="\n"):
+    sheet = io.StringIO()
+    writer = csv.writer(sheet, delimiter=delimiter, lineterminator=ends)
+    writer.writerows([header, *rows])
+    return sheet.getvalue()
+
+
+@given(
+    rows=st.lists(st.tuples(CELLS.filter(bool), CELLS, CELLS), min_size=1, max_size=5),
+    delimiter=st.sampled_from(DELIMITERS),
+    encoding=st.sampled_from(ENCODINGS),
+    spell=st.sampled_from(SPELLINGS),
+    ends=st.sampled_from(["\n", "\r\n"]),
+    order=st.permutations(range(3)),
+)
+@settings(max_examples=200, deadline=None)
+def test_every_form_of_a_table_gives_the_same_rows(rows, delimiter, encoding, spell, ends, order):
+    names = ("path", "clip_id", "emotion")
+    header = [spell(names[place]) for place in order]
+    data = written(header, [[row[place] for place in order] for row in rows], delimiter, ends).encode(encoding)
+    found, cells = numbered_rows(table_text(data), "clips.csv", names)
+    assert [dict(zip(found, row, strict=True)) for _, row in cells] == [
+        dict(zip(names, row, strict=True)) for row in rows
+    ]
+
+
+@given(LETTERS, st.sampled_from(ENCODINGS))
+def test_an_encoding_with_a_mark_or_with_latin_headings_is_known(text, encoding):
+    said = f"path,emotion\nx,{text}\n"
+    assert table_text(said.encode(encoding)) == said
+
+
+def test_a_table_of_the_old_windows_code_page():
+    assert table_text("path;emotion\ncafé.mp4;colère\n".encode("cp1252")).endswith("café.mp4;colère\n")
+
+
+@pytest.mark.parametrize("delimiter", DELIMITERS)
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    "header", [("path", "emotion"), ("Path", "EMOTION"), ("Filename", "Label"), ("VIDEO", "Emotion")]
+)
+def test_clips(tmp_path, delimiter, encoding, header):
+    table = tmp_path / "study" / "clips.csv"
+    table.parent.mkdir()
+    table.write_bytes(written([*header, "Notes"], [["a/1.mp4", "Happy", "x"]], delimiter).encode(encoding))
+    assert read_dataset(table.parent) == [Clip("study/a/1", "study", "a/1.mp4", Emotion.HAPPINESS, "Happy")]
+
+
+def test_a_table_without_emotions_gives_clips_without_labels(tmp_path):
+    (tmp_path / "clips.csv").write_text("Path\na.mp4\n\nb.mp4\n")
+    assert [(clip.path, clip.emotion, clip.emotions_raw) for clip in read_dataset(tmp_path)] == [
+        ("a.mp4", None, ""),
+        ("b.mp4", None, ""),
+    ]
+
+
+def test_the_first_line_of_a_spreadsheet_program(tmp_path):
+    (tmp_path / "clips.csv").write_text("sep=;\npath;emotion\na,b.mp4;sad\n")
+    (clip,) = read_dataset(tmp_path)
+    assert (clip.path, clip.emotion) == ("a,b.mp4", Emotion.SADNESS)
+
+
+def test_a_cell_too_many_is_refused_with_its_line(tmp_path):
+    (tmp_path / "clips.csv").write_text("path,emotion\nx.mp4,sad\na,b.mp4,sad\n")
+    with pytest.raises(DataError, match=r"line 3 has 3 cells and its header has 2; quote"):
+        read_dataset(tmp_path)
+
+
+def test_a_table_of_another_name(tmp_path):
+    (tmp_path / "my labels.tsv").write_text("FILE\tLABEL\na.mp4\tangry\n")
+    (clip,) = read_dataset(tmp_path / "my labels.tsv", name="study")
+    assert (clip.clip_id, clip.dataset, clip.emotion) == ("study/a", "study", Emotion.ANGER)
+
+
+def test_a_column_that_is_there_under_its_name_wins(tmp_path):
+    (tmp_path / "clips.csv").write_text("label,emotion,path\nno,sad,a.mp4\n")
+    assert read_clips_table(tmp_path / "clips.csv")[0].emotion is Emotion.SADNESS
+
+
+def test_a_table_without_paths_says_which_columns_it_has(tmp_path):
+    (tmp_path / "clips.csv").write_text("who;what\n1;2\n")
+    with pytest.raises(DataError, match=r"no column path; its columns are who;what"):
+        read_dataset(tmp_path)

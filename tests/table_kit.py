@@ -1,0 +1,29 @@
+"""What every printed table must keep at every width: its lines fit, and every word of every cell is there."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from rich.cells import cell_len
+
+from avem.text.tables import Table
+
+WIDTHS = (80, 130)
+
+
+def check_layouts(table: Table, widths: tuple[int, ...] = WIDTHS) -> None:
+    """Fail where a layout of the table is too wide, loses a sign, or, without a terminal, breaks a row."""
+    signs = _signs(" ".join([table.title, table.note, *table.header, *(cell for row in table.rows for cell in row)]))
+    for width in widths:
+        said = table.text(width)
+        assert max(map(cell_len, said.splitlines()), default=0) <= width, said
+        assert not signs - _signs(said), f"cut at {width}: {signs - _signs(said)}\n{said}"
+    plain = table.text().splitlines()
+    assert len(plain) == (2 + len(table.rows) if table.header else 0) + bool(table.title) + 2 * bool(table.note)
+    for row in table.rows:
+        assert any(all(cell in line for cell in map(str.strip, row)) for line in plain), row
+
+
+def _signs(text: str) -> Counter[str]:
+    return Counter(re.sub(r"\s", "", text))
