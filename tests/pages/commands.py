@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+from itertools import takewhile
 from pathlib import Path
 
 import typer
@@ -25,8 +26,16 @@ def blocks(text):
 
 def commands(text):
     """Every `avem` command of a page's blocks, without the comment behind it."""
-    lines = [line for kind, _, body in blocks(text) if kind in ("", "sh", "console") for line in body.splitlines()]
+    shells = [body.replace("\\\n", " ") for kind, _, body in blocks(text) if kind in ("", "sh", "console")]
+    lines = [line for body in shells for line in body.splitlines()]
     return [re.split(r" +#", line)[0].strip() for line in lines if line.startswith("avem ")]
+
+
+def indented(text):
+    """Every `avem` command of a page's indented code, with the lines that continue it."""
+    outside = BLOCK.sub("", text).replace("\\\n", " ")
+    lines = [line.strip() for line in outside.splitlines() if line.startswith("    avem ")]
+    return [re.split(r" {2,}#", line)[0].strip() for line in lines]
 
 
 def parse(line):
@@ -35,6 +44,7 @@ def parse(line):
     Raises where an option is not there, or is given twice although only the last would count.
     """
     command, words = typer.main.get_command(app), shlex.split(line, comments=True)[1:]
+    words = list(takewhile(lambda word: word not in (">", "|", "&&"), words))
     while words and words[0] in getattr(command, "commands", {}):
         command, words = command.commands[words[0]], words[1:]
     for option in command.params:

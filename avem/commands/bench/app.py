@@ -80,7 +80,7 @@ def emorealm(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Model folder or hub id, or an earlier result; may be repeated: the others are compared with the first.",
+            help="Model folder or hub id, or an earlier result; may be repeated to compare the others with the first.",
             show_default=f"{DEFAULT_MODEL}",
         ),
     ] = None,
