@@ -1,32 +1,42 @@
-"""The README: its commands are accepted, and its main example starts from a base that people can download."""
+"""The README and the pages: their commands are accepted, and the main example starts from a base one can get."""
 
 from __future__ import annotations
 
 import re
-import shlex
-from pathlib import Path
 
 import pytest
-import typer
 
-from avem.cli import app
 from avem.starts import tuned_model
+from tests.pages.commands import ROOT, blocks, commands, indented, parse
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-COMMANDS = [re.split(r" {2,}#", line)[0] for block in BLOCKS for line in block.splitlines() if line.startswith("avem ")]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = commands(README)
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+SHOWN = [
+    pytest.param(line, id=f"{name}: {line[:60]}")
+    for name, text in {"README.md": README, **PAGES}.items()
+    for line in dict.fromkeys([*commands(text), *indented(text)])
+]
 
 
 def test_the_example_goes_from_clips_to_a_benchmark():
     assert [line.split()[1] for line in COMMANDS] == ["extract", "train", "bench"]
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_has_all_its_options(line):
-    command, words = typer.main.get_command(app), shlex.split(line)[1:]
-    while words and words[0] in getattr(command, "commands", {}):
-        command, words = command.commands[words[0]], words[1:]
-    command.make_context("avem", words)
+def test_the_commands_of_the_pages_are_found():
+    assert len(SHOWN) > 80
+
+
+@pytest.mark.parametrize("line", SHOWN)
+def test_a_shown_command_has_all_its_options(line):
+    parse(line)
+
+
+def test_an_option_that_is_not_there_is_found():
+    with pytest.raises(Exception, match="--modle"):
+        parse("avem train --modle base")
+    with pytest.raises(AssertionError, match="only the last"):
+        parse("avem train --model one --model two")
 
 
 def test_the_examples_base_is_one_that_can_be_had():
@@ -36,8 +46,14 @@ def test_the_examples_base_is_one_that_can_be_had():
 
 
 def test_there_is_something_to_try_without_downloads():
-    assert "make demo" in BLOCKS[0]
+    assert [body.split()[:2] for _, _, body in blocks(README)][:2] == [["pip", "install"], ["make", "demo"]]
     assert "You need no GPU, no weights and no data." in README
+
+
+def test_links_of_the_readme_lead_to_files():
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert len(targets) > 15
+    assert [target for target in targets if not (ROOT / target).is_file()] == []
 
 
 def test_it_stays_short():

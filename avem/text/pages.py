@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from avem.guards.secrets import mask
 from avem.text.escaping import page_text
 
+STYLE = "page.css"
+"""The style that all pages share: colours for light and dark, text, cards and tables."""
+
 
 def make_environment(package: str) -> Environment:
-    """Templates of a package's folder `templates`.
+    """Templates of a package's folder `templates`, and those that all pages share, such as `page.css`.
 
     Args:
         package: The package, such as `avem.evaluate`.
     """
     return Environment(
-        loader=PackageLoader(package),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("avem.text")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=shown,
     )
+
+
+def page_style() -> str:
+    """The text of `STYLE`, for pages that are not rendered by a template."""
+    return (files("avem.text") / "templates" / STYLE).read_text(encoding="utf-8")
 
 
 def shown(value: Any) -> Any:

@@ -23,7 +23,9 @@ FrameStrip = Callable[[Path], str]
 """A media file to the data URI of a picture of its frames side by side; empty where it can't be decoded."""
 
 CELL, LABEL, HEAD = 52, 92, 74
-BINS, WIDTH, HEIGHT = 48, 620, 190
+BINS, WIDTH, HEIGHT = 42, 420, 150
+DARKEST = 0.5
+"""Opacity of a cell that holds its whole row; the number in it stays readable."""
 
 
 def write_negatives_report(
@@ -73,6 +75,7 @@ def write_negatives_report(
                     "histogram": histogram_svg(summary.cosines, summary.random_cosines),
                     "matrix": matrix_svg(summary.matrix, summary.emotions),
                     "examples": [_shown(store, example, strip, media_root) for example in summary.examples],
+                    "count": int(summary.matrix.sum()),
                     "clean": not any(summary.leaks.values()),
                 }
                 for summary in summaries
@@ -119,13 +122,18 @@ def histogram_svg(negatives: npt.NDArray[np.float32], pairs: npt.NDArray[np.floa
     )
     points = " ".join(f"{(i + 0.5) * step:.1f},{HEIGHT * (1 - share / top):.1f}" for i, share in enumerate(shares[1]))
     ticks = "".join(
-        f'<text x="{share * WIDTH:.0f}" y="{HEIGHT + 18}" text-anchor="{anchor}">'
+        f'<text x="{share * WIDTH:.0f}" y="{HEIGHT + 16}" text-anchor="{anchor}">'
         f"{low + share * (high - low):.2f}</text>"
         for share, anchor in ((0, "start"), (0.5, "middle"), (1, "end"))
     )
+    axes = (
+        f'<line class="frame" x1="0" x2="{WIDTH}" y1="{HEIGHT}" y2="{HEIGHT}"/>'
+        f'<text class="soft" x="4" y="12">{top:.0%} of pairs</text>'
+        f'<text class="soft" x="{WIDTH / 2:.0f}" y="{HEIGHT + 32}" text-anchor="middle">cosine similarity</text>'
+    )
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 24}" role="img" aria-label="Cosines of negatives and of random pairs" '
-        f'class="histogram">{bars}<polyline points="{points}"/>{ticks}</svg>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 36}" role="img" aria-label="Cosines of negatives and of random pairs" '
+        f'class="histogram">{bars}<polyline points="{points}"/>{ticks}{axes}</svg>'
     )
 
 
@@ -145,11 +153,10 @@ def matrix_svg(matrix: npt.NDArray[np.int64], emotions: Sequence[str]) -> str:
         x, y = LABEL + CELL * column, HEAD + CELL * row
         parts.append(
             f'<rect class="cell" x="{x}" y="{y}" width="{CELL - 2}" height="{CELL - 2}" rx="4" '
-            f'fill-opacity="{share:.2f}"><title>{int(matrix[row, column])}</title></rect>'
+            f'fill-opacity="{DARKEST * share:.2f}"><title>{int(matrix[row, column])}</title></rect>'
         )
         if matrix[row, column]:
-            strong = ' class="strong"' if share > 0.55 else ""
             parts.append(
-                f'<text{strong} x="{x + CELL // 2 - 1}" y="{y + CELL // 2 + 4}" text-anchor="middle">{share:.0%}</text>'
+                f'<text x="{x + CELL // 2 - 1}" y="{y + CELL // 2 + 4}" text-anchor="middle">{share:.0%}</text>'
             )
     return "".join([*parts, "</svg>"])

@@ -11,7 +11,7 @@ from avem import __version__
 from avem.errors import DataError
 from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.metrics import group_by_task
-from avem.evaluate.emorealm.questions import task_name
+from avem.evaluate.emorealm.questions import letters, option_text, task_name
 from avem.evaluate.emorealm.results import BenchResult, read_result
 from avem.evaluate.emorealm.subtasks import subtask_note
 from avem.evaluate.emorealm.summary import AVERAGE, METRIC_NAMES, SummaryRow, method_note, summarise
@@ -19,6 +19,7 @@ from avem.evaluate.intervals import FEWEST
 from avem.evaluate.page import page_environment, signed
 from avem.evaluate.paper import COLUMNS, MEASURED, TABLE_13
 from avem.evaluate.report.cards import make_cards
+from avem.evaluate.report.cases import make_cases
 from avem.evaluate.report.curves import read_curves
 from avem.files import save_page
 
@@ -39,6 +40,8 @@ class KeyFigure:
     """The first model's number; empty for a single model."""
     after: str
     note: str
+    measure: str = ""
+    """The same questions by AUC, which does not change when a model says no more often; empty where it is not known."""
 
 
 def write_report(
@@ -91,10 +94,13 @@ def write_report(
             rows=rows,
             figures=key_figures(read, rows),
             details=_details(read),
+            yes=_says_yes(read),
             subtasks=_subtasks(read),
             methods=_methods(read),
             runs=[read_curves(Path(run)) for run in runs],
             cards=cards,
+            cases=make_cases([result.name for result in read], cards),
+            kept=sum(question.outcome == "both" for card in cards for question in card.questions),
             pictured=min(pictures, len(cards)),
             tasks=[(task, task_name(task)) for task in group_by_task(read[0].outcomes())],
             absent=[item for item in read[0].items if item.absent],
@@ -143,8 +149,27 @@ def key_figures(results: Sequence[BenchResult], rows: Sequence[SummaryRow]) -> l
             if delta is None
             else f"{signed(delta.difference)} points ({signed(delta.low)} to {signed(delta.high)})"
         )
-        figures.append(KeyFigure(label, f"{first.value:.1f}" if len(results) > 1 else "", f"{last.value:.1f}", note))
+        before = f"{first.value:.1f}" if len(results) > 1 else ""
+        figures.append(KeyFigure(label, before, f"{last.value:.1f}", note, _auc_note(row)))
     return figures
+
+
+def _auc_note(row: SummaryRow) -> str:
+    """AUC of the first and of the last model; empty where options were not scored."""
+    known = [value for value in (row.auc[:1] + row.auc[-1:] if len(row.auc) > 1 else row.auc) if value is not None]
+    return f"AUC {' → '.join(f'{value:.1f}' for value in known)} (50: no better than chance)" if known else ""
+
+
+def _says_yes(results: Sequence[BenchResult]) -> dict[str, Any]:
+    """To how many of the yes/no questions the answer is yes, and each model says yes, in percent; empty without any."""
+    asked = {task: numbers for task, numbers in results[0].score["tasks"].items() if numbers["f1"] is not None}
+    questions = [item.question for item in results[0].items if item.question.task in asked]
+    total = len(questions)
+    if not total:
+        return {}
+    right = sum(option_text(q.choices[letters(q).index(q.answer.upper())]).strip().lower() == "yes" for q in questions)
+    said = [sum(result.score["tasks"][t]["yes_share"] * asked[t]["n"] for t in asked) / total for result in results]
+    return {"right": 100 * right / total, "said": said}
 
 
 def _details(results: Sequence[BenchResult]) -> list[dict[str, Any]]:

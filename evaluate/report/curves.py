@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,43 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avem.errors import DataError, MissingFileError
+from avem.evaluate.report.wording import NATS, PANELS, says, shown_name
 from avem.sealed.step_log import read_steps
-
-PANELS = (
-    ("Loss", ("loss", "*loss*")),
-    ("Rewards", ("reward*", "*rewards*")),
-    ("Margin", ("*margin*",)),
-    ("Share of pairs ranked right", ("*accuracy*",)),
-    ("log p(answer) lost on", ("reliance*",)),
-)
-"""Title of each panel and the names of the metrics it shows."""
-
-SPOKEN = {
-    "loss": "loss",
-    "margin": "response (Eq. 10)",
-    "input_margin": "input (Eq. 5)",
-    "accuracy": "response",
-    "input_accuracy": "input",
-    "reward_w": "chosen",
-    "reward_vr": "rejected, irrelevant cue",
-    "reward_er": "rejected, absent cue",
-    "reward_w_given_l": "chosen, on another clip",
-    "reward_l": "rejected, weighted",
-    "held_loss": "held-out clips",
-    "held_margin": "response, held-out clips",
-    "held_input_margin": "input, held-out clips",
-    "held_accuracy": "response, held-out clips",
-    "held_input_accuracy": "input, held-out clips",
-    "reliance": "the rejected input",
-    "reliance_audio": "another clip's audio",
-    "reliance_video": "another clip's video",
-}
-"""Metrics of preference training as the page calls them; others keep their names."""
 
 WIDTH, HEIGHT = 300.0, 100.0
 """The box that paths are drawn in; the page stretches it."""
 
 MAX_POINTS = 300
+FEW_POINTS = 12
+"""A curve of no more measurements shows each as a dot, so that a single one is seen."""
 SMOOTHING = 0.06
 """A smoothed point remembers about the last 6 % of the run."""
 
@@ -65,6 +37,8 @@ class Curve:
     raw: str
     """SVG path data of every step, or of means of neighbouring steps."""
     smooth: str
+    dots: str = ""
+    """SVG path data of a dot at each measurement of a curve with few; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +46,13 @@ class Panel:
     """Curves that share their axes."""
 
     title: str
+    says: str
+    """What the panel shows and how to read it, in a sentence or two."""
     low: str
     high: str
     zero: float | None
     """Height of the zero line in the box, where zero lies inside."""
+    first: int
     steps: int
     curves: tuple[Curve, ...]
 
@@ -123,15 +100,17 @@ def read_curves(run: Path) -> RunCurves:
 
 def make_panel(title: str, steps: Floats, series: dict[str, Floats]) -> Panel:
     """Draw series, float64 [steps] each and nan where not measured, on common axes."""
-    return compare(title, {_spoken(name): (steps, values) for name, values in series.items()})
+    nats = frozenset(shown_name(name) for name in series if name in NATS)
+    return compare(title, {shown_name(name): (steps, values) for name, values in series.items()}, nats)
 
 
-def compare(title: str, series: Mapping[str, tuple[Floats, Floats]]) -> Panel:
+def compare(title: str, series: Mapping[str, tuple[Floats, Floats]], nats: Collection[str] = ()) -> Panel:
     """Draw series that have steps of their own on common axes.
 
     Args:
         title: Of the panel.
         series: By the name that the page shows, steps and values, float64 [steps] each; nan where not measured.
+        nats: Those that are differences of log-probabilities; their last value is also shown as a ratio.
     """
     smooth = {name: np.where(np.isnan(values), np.nan, smoothed(values)) for name, (_, values) in series.items()}
     seen = np.concatenate([np.concatenate([values, smooth[name]]) for name, (_, values) in series.items()])
@@ -141,12 +120,18 @@ def compare(title: str, series: Mapping[str, tuple[Floats, Floats]]) -> Panel:
     first, last = min(steps[0] for steps, _ in series.values()), max(steps[-1] for steps, _ in series.values())
     box = (float(first), float(last), low, high)
     curves = tuple(
-        Curve(name, short(last_known(smooth[name])), _path(steps, values, box), _path(steps, smooth[name], box))
+        Curve(
+            name,
+            _last(last_known(smooth[name]), name in nats),
+            _path(steps, values, box),
+            _path(steps, smooth[name], box),
+            _dots(steps, values, box),
+        )
         for name, (steps, values) in series.items()
     )
     zero = HEIGHT * high / (high - low) if low < 0 < high else None
     least, most = (0.0 if abs(bound) < 1e-3 * (high - low) else bound for bound in (low + margin, high - margin))
-    return Panel(title, short(least), short(most), zero, int(last), curves)
+    return Panel(title, says(title), short(least), short(most), zero, int(first), int(last), curves)
 
 
 def smoothed(values: Floats) -> Floats:
@@ -190,6 +175,19 @@ def _path(steps: Floats, values: Floats, box: tuple[float, float, float, float])
     return "M" + "L".join(points) + dot if points else ""
 
 
+def _dots(steps: Floats, values: Floats, box: tuple[float, float, float, float]) -> str:
+    """SVG path data of a dot at each known value, where there are few."""
+    known = np.flatnonzero(~np.isnan(values))
+    if len(known) > FEW_POINTS:
+        return ""
+    return "".join(_path(steps[index : index + 1], values[index : index + 1], box) for index in known)
+
+
+def _last(value: float, nats: bool) -> str:
+    """A curve's last value as the legend shows it; nats also as a ratio of probabilities."""
+    return f"{short(value)} nats ({short(float(np.exp(value)))} times)" if nats else short(value)
+
+
 def last_known(values: Floats) -> float:
     """The last value that is not nan; nan where there is none."""
     known = values[~np.isnan(values)]
@@ -200,7 +198,3 @@ def short(value: float) -> str:
     """A number with three digits, as pages show it."""
     text = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
-
-
-def _spoken(name: str) -> str:
-    return SPOKEN.get(name, name.replace("_", " "))

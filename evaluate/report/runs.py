@@ -13,27 +13,10 @@ from avem import __version__
 from avem.errors import DataError
 from avem.evaluate.page import page_environment
 from avem.evaluate.report.curves import Floats, Panel, compare, last_known, read_curves, read_metrics, short, smoothed
+from avem.evaluate.report.wording import COMPARED, NATS
 from avem.files import save_page
 from avem.sealed.files import read_sealed
 from avem.starts import tuned_model
-
-COMPARED = {
-    "loss": "Loss",
-    "held_loss": "Loss, held-out clips",
-    "margin": "Response margin (Eq. 10)",
-    "input_margin": "Input margin (Eq. 5)",
-    "accuracy": "Responses ranked right",
-    "input_accuracy": "Inputs ranked right",
-    "held_accuracy": "Responses ranked right, held-out clips",
-    "held_input_accuracy": "Inputs ranked right, held-out clips",
-    "reward_w": "Reward of the chosen answer",
-    "reward_l": "Reward of what is rejected",
-    "reliance": "log p(answer) lost on the rejected input",
-    "reliance_audio": "log p(answer) lost on another clip's audio",
-    "reliance_video": "log p(answer) lost on another clip's video",
-    "grad_norm": "Gradient norm",
-}
-"""Metrics that runs are compared by, and what the page calls them."""
 
 SPEEDS = {"rows_per_s": "Rows a second", "tokens_per_s": "Tokens a second", "share_of_peak": "Share of matmul peak"}
 """Metrics of which the median over the run counts."""
@@ -143,7 +126,7 @@ def _panels(runs: Sequence[Run]) -> list[Panel]:
     for metric, title in COMPARED.items():
         series = {run.name: (run.steps, run.metrics[metric]) for run in runs if metric in run.metrics}
         if series:
-            panels.append(compare(title, series))
+            panels.append(compare(title, series, series.keys() if metric in NATS else ()))
     return panels
 
 

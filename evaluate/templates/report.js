@@ -8,6 +8,8 @@
     });
     return { node: clip, questions: questions };
   });
+  // A page of thousands of questions would hide what comes after them: further clips come when asked for.
+  var PAGE = 10, limit = PAGE, more = document.getElementById("more");
   var count = document.getElementById("shown"), unit = " " + (form.dataset.unit || "questions");
 
   function holds(question, clip, words) {
@@ -18,7 +20,7 @@
   function apply() {
     var task = form.elements.task.value, outcome = form.elements.outcome.value;
     var differs = form.elements.differs.checked, words = form.elements.text.value.trim().toLowerCase();
-    var shown = 0, total = 0;
+    var shown = 0, total = 0, matching = 0;
     clips.forEach(function (clip) {
       var visible = 0;
       clip.questions.forEach(function (question) {
@@ -28,12 +30,20 @@
         question.node.hidden = !keep;
         visible += keep ? 1 : 0;
       });
-      clip.node.hidden = visible === 0;
+      matching += visible ? 1 : 0;
+      clip.node.hidden = visible === 0 || matching > limit;
       shown += visible;
       total += clip.questions.length;
     });
     count.textContent = (shown === total ? total : shown + " of " + total) + unit;
+    if (more) {
+      more.hidden = matching <= limit;
+      more.textContent = "Show " + Math.min(PAGE, matching - limit) + " more of " + (matching - limit) + " clips";
+    }
   }
+
+  function restart() { limit = PAGE; apply(); }
+  function extend() { limit += PAGE; apply(); }
 
   function play(link) {
     var video = document.createElement("video");
@@ -48,13 +58,19 @@
     if (started) { started.catch(function () {}); }
   }
 
-  function step(by) {
+  function listed() {
     var nodes = [];
     clips.forEach(function (clip) {
-      clip.questions.forEach(function (question) { if (!question.node.hidden) { nodes.push(question.node); } });
+      clip.questions.forEach(function (question) { if (!question.node.hidden && !clip.node.hidden) { nodes.push(question.node); } });
     });
+    return nodes;
+  }
+
+  function step(by) {
+    var nodes = listed();
     if (!nodes.length) { return; }
     var here = nodes.indexOf(document.activeElement.closest ? document.activeElement.closest(".question") : null);
+    if (by > 0 && here === nodes.length - 1 && more && !more.hidden) { extend(); nodes = listed(); }
     var next = nodes[here < 0 ? (by > 0 ? 0 : nodes.length - 1) : Math.min(nodes.length - 1, Math.max(0, here + by))];
     next.tabIndex = -1;
     next.focus({ preventScroll: true });
@@ -62,6 +78,11 @@
   }
 
   document.addEventListener("click", function (event) {
+    var choice = event.target.closest(".choose");
+    if (choice) {  // the link itself goes to the questions
+      form.reset();
+      form.elements.outcome.value = choice.dataset.outcome;
+    }
     var link = event.target.closest(".play");
     if (link && !link.dataset.plain && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
       event.preventDefault();
@@ -81,9 +102,10 @@
 
   var waiting = 0;
   form.hidden = false;
-  form.addEventListener("change", apply);
-  form.addEventListener("input", function () { clearTimeout(waiting); waiting = setTimeout(apply, 120); });
-  form.addEventListener("reset", function () { setTimeout(apply, 0); });
+  form.addEventListener("change", restart);
+  form.addEventListener("input", function () { clearTimeout(waiting); waiting = setTimeout(restart, 120); });
+  form.addEventListener("reset", function () { setTimeout(restart, 0); });
   form.addEventListener("submit", function (event) { event.preventDefault(); });
+  if (more) { more.addEventListener("click", extend); }
   apply();
 }());

@@ -79,8 +79,11 @@ def bench() -> None:
 @prints_table()
 def emorealm(
     model: Annotated[
-        str | None,
-        typer.Option(help="Model folder or hub id, or an earlier result.", show_default=f"{DEFAULT_MODEL}"),
+        list[str] | None,
+        typer.Option(
+            help="Model folder or hub id, or an earlier result; may be repeated to compare the others with the first.",
+            show_default=f"{DEFAULT_MODEL}",
+        ),
     ] = None,
     compare: Annotated[
         list[str] | None,
@@ -164,7 +167,7 @@ def emorealm(
 
     Run the same command again to resume a run that was stopped.
     """
-    models = (*(compare or ()), *(() if answers and not model else chosen_models([model] if model else None, endpoint)))
+    models = (*(compare or ()), *(() if answers and not model else chosen_models(model, endpoint)))
     need_file(questions, "--questions", "benchmark file")
     need_path(answers, "--answers", "answers")
     need_file(subtasks, "--subtasks", "file of subtasks")

@@ -89,11 +89,12 @@ def test_page_is_whole_and_asks_nothing_of_the_network(page):
     reader = Reader()
     reader.feed(text)
     assert reader.open == []
-    assert [address for address in reader.addresses if not address.startswith(("data:", "clips/"))] == []
+    assert [address for address in reader.addresses if not address.startswith(("data:", "clips/", "#"))] == []
+    assert all(f'id="{address[1:]}"' in text for address in reader.addresses if address.startswith("#"))
     assert "http" not in text.replace("http-equiv", "")
     assert "a &lt;laugh&gt;" in text
     assert "What &amp; why?" in text
-    assert text.count("<article") == 6
+    assert text.count("<article") == 6 + 3, "a card a clip, and one for each case"
     assert "data:image/jpeg;base64," in text
     assert 'href="clips/0.mp4"' in text
     assert "1 of 12 questions have no answer" in text

@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from avem.cli import app
 from avem.errors import DataError, MissingFileError
-from avem.evaluate.report.curves import compare
+from avem.evaluate.report.curves import compare, make_panel
 from avem.evaluate.report.runs import distinct_names, write_run_report
+from avem.evaluate.report.wording import COMPARED, NATS, PANELS, says
 
 
 class Cells(HTMLParser):
@@ -68,7 +69,8 @@ def test_runs_are_compared(runs, tmp_path):
     assert differing == [["gamma_tpd", "0.2", "0.0"], ["beta", "0.1", "0.1"], ["gamma_tpd", "0.2", "0.0"]]
     assert ["Loss, held-out clips", "1", "4"] in page.rows
     assert ["Rows a second", "2", "2"] in page.rows
-    assert page.paths == 2 * (2 + 2) + 2 * (2 + 2)  # thin and thick: two metrics of two runs, together and alone
+    lines = 2 * (2 + 2) + 2 * (2 + 2)  # thin and thick: two metrics of two runs, together and alone
+    assert page.paths == lines + 2 * 3  # dots where there are few: both held-out losses and the loss of five steps
 
 
 def test_one_run_stands_alone_and_results_are_told_from_runs(runs, tmp_path):
@@ -88,7 +90,22 @@ def test_axes_span_all_runs():
     assert panel.curves[1].raw.split("L")[1].startswith("100.0 ")
     assert (panel.low, panel.high, panel.steps) == ("0", "2", 4)
     alone = compare("Held", {"once": (long, np.array([np.nan, 3.0, np.nan, np.nan]))})
-    assert alone.curves[0].raw == alone.curves[0].smooth == "M100.0 50.0h0"
+    assert alone.curves[0].raw == alone.curves[0].smooth == alone.curves[0].dots == "M100.0 50.0h0"
+    many = compare("Loss", {"loss": (np.arange(1.0, 21.0), np.arange(20.0))})
+    assert many.curves[0].dots == ""
+
+
+def test_a_drop_of_log_probability_is_also_shown_as_a_ratio():
+    steps, values = np.arange(1.0, 3.0), np.array([np.nan, 0.133])
+    panel = make_panel("log p(answer) lost on", steps, {"reliance_audio": values})
+    assert (panel.curves[0].name, panel.curves[0].last) == ("another clip's audio", "0.133 nats (1.14 times)")
+    assert make_panel("Loss", steps, {"loss": values}).curves[0].last == "0.133"
+
+
+def test_every_panel_of_training_has_its_sentence():
+    titles = [title for title, _ in PANELS] + list(COMPARED.values())
+    assert [title for title in titles if not says(title).endswith(".")] == []
+    assert {metric for metric in NATS} <= COMPARED.keys()
 
 
 def test_names_tell_runs_apart(runs, tmp_path):

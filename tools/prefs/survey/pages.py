@@ -19,6 +19,7 @@ from avem.guards.outputs import folder_target
 from avem.sealed.checksums import seal
 from avem.sealed.files import plain
 from avem.text.escaping import script_json, xml_text
+from avem.text.pages import page_style
 from avem.tools.prefs.survey.items import (
     SurveyItem,
     attention_checks,
@@ -195,7 +196,7 @@ def _shown(item: SurveyItem, videos: Mapping[str, str]) -> dict[str, object]:
 
 def _page(data: Mapping[str, object]) -> str:
     template = (files("avem.tools.prefs") / "templates" / "survey.html").read_text(encoding="utf-8")
-    return template.replace("/*DATA*/", script_json(data))
+    return template.replace("/*STYLE*/", page_style()).replace("/*DATA*/", script_json(data))
 
 
 def _write_label_studio(
