@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from avem import __version__
+from avem.commands.ask import ask
 from avem.commands.bench.app import bench_app
 from avem.commands.cache.app import cache_app
 from avem.commands.data.emorealm import emorealm_app
@@ -39,6 +40,7 @@ app.command()(train)
 app.command()(sweep)
 app.add_typer(bench_app, name="bench")
 app.add_typer(probe_app, name="probe")
+app.command()(ask)
 app.command()(report)
 app.add_typer(proof_app, name="proof")
 app.add_typer(models_app, name="models")
