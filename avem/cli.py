@@ -20,6 +20,7 @@ from avem.commands.models import models_app
 from avem.commands.probe import probe_app
 from avem.commands.proof import proof_app
 from avem.commands.report import report
+from avem.commands.serve import serve
 from avem.commands.sweep import sweep
 from avem.commands.train import train
 from avem.errors import AvemError
@@ -41,6 +42,7 @@ app.command()(sweep)
 app.add_typer(bench_app, name="bench")
 app.add_typer(probe_app, name="probe")
 app.command()(ask)
+app.command()(serve)
 app.command()(report)
 app.add_typer(proof_app, name="proof")
 app.add_typer(models_app, name="models")

@@ -121,10 +121,6 @@ def ask(
     """
     from avem.tools.ask.inputs import find_asked, find_clip
 
-    asked = find_asked(clips, questions, ids=cache is not None)
-    other = None if against is None else find_clip(against, ids=cache is not None)
-    if page is not None:
-        file_target(page, PAGE, reads=[*(clip.path for clip in asked.clips), questions], option="--page")
     options = chosen_options(
         model=model or "",
         endpoint=endpoint,
@@ -149,6 +145,10 @@ def ask(
         precision=precision,
         system=system,
     )
+    asked = find_asked(clips, questions, ids=options.cache is not None)
+    other = None if against is None else find_clip(against, ids=options.cache is not None)
+    if page is not None:
+        file_target(page, PAGE, reads=[*(clip.path for clip in asked.clips), questions], option="--page")
 
     from avem.tools.ask.session import ask_all, open_asker
     from avem.tools.ask.text import model_lines, print_clip

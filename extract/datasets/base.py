@@ -13,7 +13,6 @@ from avem.extract.defaults import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 from avem.records import Clip, Emotion
 
 
-
 @dataclass(frozen=True, slots=True)
 class DatasetReader:
     """One dataset's layout on disk."""

@@ -130,7 +130,7 @@ def _exists(name: str) -> bool:
 
 def _clips(name: str, ids: bool) -> list[AskedClip]:
     path = Path(name).expanduser() if _exists(name) else None
-    if path is None and ids:
+    if path is None and ids and not name.lower().endswith(MEDIA_SUFFIXES):
         return [AskedClip(name)]
     if path is None:
         raise MissingFileError(f"There is no clip {name}; give a media file or a folder, then the question in quotes.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from avem.text.escaping import one_line
 from avem.tools.ask.results import LABELS, AskedModel, ClipAnswer, Condition, Emotions, QuestionAnswer, Span
@@ -21,6 +21,8 @@ HEADS = {
     Condition.OTHER_SOUND: ("other", "sound"),
     Condition.OTHER_PICTURE: ("other", "picture"),
 }
+SHOWN = 160
+"""Characters of what a model says under another condition."""
 SAME = 1.25
 """Answers whose probabilities differ by less than this factor are said to be about as likely."""
 MOST = 1000.0
@@ -84,7 +86,7 @@ def _condition(
     answer: QuestionAnswer, each: Condition, change: float | None, widest: float, *, plain: bool
 ) -> Iterator[str]:
     """One condition: the change in nats with its bar, and what the model says then."""
-    replies = [said(part.readings[each].answer) for part in answer.parts]
+    replies = [shortened(said(part.readings[each].answer)) for part in answer.parts]
     text = " / ".join(replies)
     if change is None:
         yield from _wrapped(text, f"  {each.words + ':':<17}")
@@ -115,12 +117,7 @@ def emotion_lines(emotions: Emotions, *, plain: bool = False) -> list[str]:
 
 
 def verdict(answer: QuestionAnswer) -> str:
-    """What the answer hangs on, in a sentence; empty where log-probabilities are not known.
-
-    Example:
-        >>> times(-2.3025851), times(0.1), times(-20.0)
-        ('10 times less likely', 'about as likely', 'over 1,000 times less likely')
-    """
+    """What the answer hangs on, in a sentence; empty where log-probabilities are not known."""
     words = {
         Condition.NO_SOUND: "without the sound",
         Condition.NO_PICTURE: "without the picture",
@@ -129,18 +126,28 @@ def verdict(answer: QuestionAnswer) -> str:
         Condition.OTHER_PICTURE: "with the other picture",
     }
     found = [
-        (change, f"{phrase} it is {times(change)}")
-        for each, phrase in words.items()
-        if (change := answer.change(each)) is not None
+        f"{times(change)} {phrase}" for each, phrase in words.items() if (change := answer.change(each)) is not None
     ]
-    if not found:
-        return ""
-    sentence = ", ".join(said for _, said in found)
-    return f"This answer against the clip as it is: {sentence}."
+    return f"Compared with the clip as it is, the same answer is {listed(found)}." if found else ""
+
+
+def listed(items: Sequence[str]) -> str:
+    """Items as a sentence has them.
+
+    Example:
+        >>> listed(["a", "b", "c"]), listed(["a"])
+        ('a, b and c', 'a')
+    """
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
 def times(change: float) -> str:
-    """A difference of log-probabilities as a factor."""
+    """A difference of log-probabilities, in nats, as a factor.
+
+    Example:
+        >>> times(-2.3025851), times(0.1), times(-20.0)
+        ('10 times less likely', 'about as likely', 'over 1,000 times less likely')
+    """
     factor = math.exp(min(abs(change), 50.0))
     if factor < SAME:
         return "about as likely"
@@ -171,6 +178,11 @@ def span_words(span: Span) -> str:
     return "-".join(f"{round(second) // 60}:{round(second) % 60:02}" for second in span)
 
 
+def shortened(text: str) -> str:
+    """The beginning of a long text; `--json` has all of it."""
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 6].rstrip()} [...]"
+
+
 def said(text: str) -> str:
     """An answer on one line."""
     return one_line(" ".join(text.split())) or "(nothing)"
@@ -184,6 +196,6 @@ def print_clip(clip: ClipAnswer, show: Callable[[str], None], *, plain: bool) ->
 
 def _wrapped(text: str, first: str = "", later: str | None = None) -> list[str]:
     indent = " " * len(first) if later is None else later
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
-    ) or [first.rstrip()]
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False) or [
+        first.rstrip()
+    ]
