@@ -19,8 +19,8 @@ NAME_TOKENS = 16
 class EmotionQuestion:
     """A question, and the answers that stand for each emotion.
 
-    An emotion's log-probability is that of the event "the reply begins with one of its answers": a sum over its answers,
-    not divided by their lengths. Dividing would favour long words, whose later letters follow from the first ones.
+    An emotion's log-probability is that of the event "the reply begins with one of its answers". It is a sum over its
+    answers, and not divided by their lengths: that would favour long words, whose later tokens follow from the first.
     """
 
     question: str

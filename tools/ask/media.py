@@ -29,8 +29,8 @@ from avem.tools.ask.results import (
 from avem.tools.ask.settings import AskOptions
 
 NO_LIKELIHOODS = (
-    "The endpoint gives no log-probabilities of answers: there are no bars and no changes in nats. What it says without "
-    "sound, without picture and without both is asked again instead."
+    "The endpoint gives no log-probabilities of answers, so there are no bars and no changes in nats. It is asked "
+    "again without sound, without picture and without both instead."
 )
 
 

@@ -21,7 +21,7 @@ from avem.evaluate.report.media import FRAMES, ClipPicture, frame_strip, wave_pa
 from avem.extract.decode.media import read_sound, read_video
 from avem.files import save_page
 from avem.tools.ask.results import LABELS, AskedModel, ClipAnswer, Condition, Emotions, QuestionAnswer, Span
-from avem.tools.ask.text import clip_facts, said, span_words, times, verdict
+from avem.tools.ask.text import clip_facts, said, signed_nats, span_words, times, verdict
 
 EMBED_BYTES = 8 * 2**20
 """Larger clips are not put into the page; where they lie in its folder or below, it links to them."""
@@ -184,7 +184,7 @@ def _answer(answer: QuestionAnswer) -> AnswerView:
             changes.append(Bar(_tone(each), each.words, 0.0, "", says))
         else:
             share = abs(change) / widest if widest else 0.0
-            number = f"{change:+.2f}".replace("-", "\N{MINUS SIGN}")
+            number = signed_nats(change).replace("-", "\N{MINUS SIGN}")
             changes.append(Bar(_tone(each), each.words, share, number, says, times(change), change > 0))
     parts = tuple(
         ("" if part.span is None else span_words(part.span), said(part.answer), part.cut) for part in answer.parts

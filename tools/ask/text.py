@@ -92,7 +92,7 @@ def _condition(
         yield from _wrapped(text, f"  {each.words + ':':<17}")
         return
     bar = draw(abs(change) / widest if widest else 0.0, BAR, plain=plain)
-    yield f"  {each.words:<16}{change:>+9.2f} nats  {bar}".rstrip()
+    yield f"  {each.words:<16}{signed_nats(change):>9} nats  {bar}".rstrip()
     yield from _wrapped(text, "    says: ", " " * 10)
 
 
@@ -153,6 +153,16 @@ def times(change: float) -> str:
         return "about as likely"
     number = f"over {MOST:,.0f}" if factor > MOST else f"{factor:.0f}" if factor >= 9.95 else f"{factor:.1f}"
     return f"{number} times {'less' if change < 0 else 'more'} likely"
+
+
+def signed_nats(change: float) -> str:
+    """A change with its sign; one that rounds to nothing has none.
+
+    Example:
+        >>> signed_nats(-1.5), signed_nats(-0.001)
+        ('-1.50', '0.00')
+    """
+    return "0.00" if abs(change) < 0.005 else f"{change:+.2f}"
 
 
 def draw(share: float, width: int, *, plain: bool = False) -> str:

@@ -49,7 +49,7 @@ class Guard:
     @property
     def cookie(self) -> str:
         """The cookie that the address with the token sets."""
-        return f"{self.cookie_name}={self.token}; HttpOnly; SameSite=Strict; Path=/"
+        return f"{self.cookie_name}={self.token}; HttpOnly; SameSite=Lax; Path=/"
 
     def opens(self, token: str) -> bool:
         """Whether a token is the right one."""

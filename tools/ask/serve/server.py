@@ -115,11 +115,10 @@ class _Handler(BaseHTTPRequestHandler):
         guard, address = self.server.guard, urlsplit(self.path)
         given = parse_qs(address.query)
         headers = dict(self.headers.items())
-        if address.path == "/" and guard.is_own_host(headers.get("Host", "")):
-            if guard.opens(given.get("token", [""])[0]):
-                self._send(HTTPStatus.SEE_OTHER, b"", "text/plain", {"Location": "/", "Set-Cookie": guard.cookie})
-                return
-        if fault := guard.fault(headers, posts=False):
+        ours = address.path == "/" and guard.is_own_host(headers.get("Host", ""))
+        if ours and guard.opens(given.get("token", [""])[0]):
+            self._send(HTTPStatus.SEE_OTHER, b"", "text/plain", {"Location": "/", "Set-Cookie": guard.cookie})
+        elif fault := guard.fault(headers, posts=False):
             self._refuse(HTTPStatus.FORBIDDEN, fault)
         elif address.path == "/":
             self._send(HTTPStatus.OK, self.server.page.encode(), "text/html; charset=utf-8")
@@ -145,10 +144,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, length: int) -> None:
         server = self.server
         try:
-            with received(self.rfile, length, server.folder, server.limit_bytes) as upload:
-                with server.turns.turn(upload.ticket), renamed(upload):
-                    found = server.asker.ask(upload.clip, [upload.question], upload.against)
-                    card = str(render_card(found, Played()))
+            with (
+                received(self.rfile, length, server.folder, server.limit_bytes) as upload,
+                server.turns.turn(upload.ticket),
+                renamed(upload),
+            ):
+                found = server.asker.ask(upload.clip, [upload.question], upload.against)
+                card = str(render_card(found, Played()))
         except BusyError as error:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         except EndpointError as error:

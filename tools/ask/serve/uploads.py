@@ -23,6 +23,8 @@ HEAD_BYTES = 64 * 1024
 LONGEST_NAME = 200
 """Characters of a file's name that are shown."""
 CHUNK = 1 << 20
+CLEARINGS = 5
+"""Tries to remove the private folder, in which a thread may still be making a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,10 @@ def private_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for _ in range(CLEARINGS):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
 
 
 @contextmanager
