@@ -121,11 +121,11 @@ def test_a_kit_that_is_none_is_refused(tmp_path):
 
 
 def test_options_that_can_not_work_are_refused(world):
-    with pytest.raises(SettingError, match="needs {}"):
+    with pytest.raises(SettingError, match=r"needs \{\}"):
         AskOptions(model="m", emotion_question="?", emotion_answer="joy")
     with pytest.raises(SettingError, match="--emotion-question"):
         AskOptions(model="m", emotion_answer="It is {}.")
-    with pytest.raises(MissingFileError, match="There is no model at ./none"):
+    with pytest.raises(MissingFileError, match=r"There is no model at \./none"):
         check_options(AskOptions(model="./none"))
     with pytest.raises(MissingFileError, match="--video-encoder"):
         check_options(AskOptions(model=str(world.model), video_encoder="./none"))
