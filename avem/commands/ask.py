@@ -21,14 +21,14 @@ from avem.commands.options import (
     Timeout,
     endpoint_options,
 )
-from avem.errors import PartialFailure, SettingError
+from avem.errors import AvemError, PartialFailure, SettingError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 from avem.guards.output_kinds import PAGE
 from avem.guards.outputs import file_target
 from avem.text.terminal import show, show_block
 
 if TYPE_CHECKING:
-    from avem.tools.ask.results import ClipAnswer
+    from avem.tools.ask.results import AskedModel, ClipAnswer
     from avem.tools.ask.settings import AskOptions
 
 MODEL_DEFAULT = "./runs/avem-dpo, else what `avem demo` left in ./demo"
@@ -45,7 +45,10 @@ VideoEncoder: TypeAlias = Annotated[str, typer.Option(help="Video encoder of AVE
 AudioEncoder: TypeAlias = Annotated[str, typer.Option(help="Audio encoder of AVERE and of models built with avem.")]
 Fps: TypeAlias = Annotated[float | None, typer.Option(help="Qwen-Omni: frames a second.", show_default="the model's")]
 Frames: TypeAlias = Annotated[
-    int | None, typer.Option(help="Qwen-Omni: frames a clip, spread evenly; endpoint: frames sent.", show_default="8")
+    int | None,
+    typer.Option(
+        help="Frames a clip, spread evenly: of Qwen-Omni, or sent to an endpoint.", show_default="the model's; 8"
+    ),
 ]
 MinPixels: TypeAlias = Annotated[
     int | None, typer.Option(help="Qwen-Omni: fewest pixels a frame.", show_default="the model's")
@@ -158,19 +161,30 @@ def ask(
         for line in model_lines(asker.about):
             show(line)
     answered: list[ClipAnswer] = []
-    for clip in ask_all(asker, asked.clips, asked.questions or (options.question,), other):
-        answered.append(clip)
-        if as_json:
-            show_block(json.dumps({"model": asker.about.source, **clip.to_json()}, ensure_ascii=False))
-        else:
-            print_clip(clip, show, plain=not _draws_blocks())
-    if page is not None:
-        from avem.tools.ask.page import write_page
-
-        write_page(page, asker.about, answered)
-        show(f"Open {page}.", err=as_json)
+    try:
+        for clip in ask_all(asker, asked.clips, asked.questions or (options.question,), other):
+            answered.append(clip)
+            if as_json:
+                show_block(json.dumps({"model": asker.about.source, **clip.to_json()}, ensure_ascii=False))
+            else:
+                print_clip(clip, show, plain=not _draws_blocks())
+    except AvemError:
+        if answered:  # what was answered before the error is not lost
+            _write_page(page, asker.about, answered, as_json)
+        raise
+    _write_page(page, asker.about, answered, as_json)
     if failed := [clip.name for clip in answered if clip.failed]:
         raise PartialFailure(f"{len(failed)} of {len(answered)} clips could not be used: {', '.join(failed)}.")
+
+
+def _write_page(page: Path | None, model: AskedModel, answered: list[ClipAnswer], as_json: bool) -> None:
+    """Write the page, where one is wanted, and say so where that is not taken for an answer."""
+    if page is None:
+        return
+    from avem.tools.ask.page import write_page
+
+    write_page(page, model, answered)
+    show(f"Open {page}.", err=as_json)
 
 
 def chosen_options(

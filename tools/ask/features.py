@@ -13,7 +13,7 @@ import numpy as np
 
 from avem.cache import FeatureStore, StreamSpec
 from avem.cache.windows import clip_spans, whole_ids
-from avem.errors import FingerprintError, MediaError, MissingFileError, SettingError, UnknownClipError
+from avem.errors import FingerprintError, MediaError, MissingFileError, UnknownClipError
 from avem.evaluate.predict.loading import choose_device, open_model
 from avem.extract import ExtractOptions
 from avem.extract.in_memory import ClipEncoder, EncodedRow, clip_parts
@@ -21,10 +21,10 @@ from avem.files import file_sha256, json_sha256
 from avem.locate import locate_model
 from avem.tools.ask.emotions import EmotionQuestion
 from avem.tools.ask.evidence import Evidence, Rows, explained
-from avem.tools.ask.inputs import AskedClip
+from avem.tools.ask.inputs import AskedClip, as_other
 from avem.tools.ask.memory import MemoryStore
 from avem.tools.ask.results import AskedModel, ClipAnswer, Condition, Emotions, QuestionAnswer, Span
-from avem.tools.ask.settings import AskOptions
+from avem.tools.ask.settings import SAMPLING, AskOptions, refuse_sampling
 from avem.train.checkpoints.load import base_of, finished, read_settings
 from avem.train.data.store_streams import StoreStream, find_streams
 from avem.train.data.streams import PAIR
@@ -72,6 +72,7 @@ class FeatureAsker:
         self._emotions = EmotionQuestion.of(options)
         self._store = None if options.cache is None else FeatureStore.open(options.cache)
         self._handles: dict[str, StoreStream] = {}
+        self._other: tuple[AskedClip, list[_Held]] | None = None
         if self._store is not None:
             self._handles = self._streams_of(self._store)
 
@@ -95,7 +96,7 @@ class FeatureAsker:
             FingerprintError: The model was trained on other features.
         """
         held, source = self._held(clip)
-        others = [] if against is None else self._held(against)[0]
+        others = [] if against is None else self._held_other(against)
         memory = MemoryStore(self._specs)
         rows = [memory.add(part.rows) for part in held]
         their_rows = [memory.add(part.rows) for part in others]
@@ -170,7 +171,7 @@ class FeatureAsker:
         if own:
             settings["model"] = encoders_of(options.model)
         else:
-            self._refuse_sampling()
+            refuse_sampling(options, SAMPLING, "reads frames in one way only")
             settings |= {"video_encoder": options.video_encoder, "audio_encoder": options.audio_encoder}
         encoder = ClipEncoder(ExtractOptions(**settings))
         made = {spec.name: spec for spec in encoder.specs.values()}
@@ -182,12 +183,6 @@ class FeatureAsker:
                     options.model,
                 )
         return encoder
-
-    def _refuse_sampling(self) -> None:
-        for name in ("fps", "frames", "min_pixels", "max_pixels", "fill_missing"):
-            if getattr(self.options, name) is not None:
-                option = f"--{name.replace('_', '-')}"
-                raise SettingError(f"{self.options.model} reads frames in one way only; leave {option} out.")
 
     @property
     def _specs(self) -> dict[str, StreamSpec]:
@@ -212,6 +207,17 @@ class FeatureAsker:
         if clip.path is None:
             raise UnknownClipError(f"{self.options.cache} has no features of {clip.name} that the model reads.")
         return self._encoded(clip.path), "encoded now"
+
+    def _held_other(self, clip: AskedClip) -> list[_Held]:
+        """The clip that all are compared with; kept, since it is mostly the same one.
+
+        Raises:
+            SettingError: It can't be used, so that no other clip could be answered either.
+        """
+        if self._other is None or self._other[0] != clip:
+            with as_other(clip):
+                self._other = (clip, self._held(clip)[0])
+        return self._other[1]
 
     def _encoded(self, path: Path) -> list[_Held]:
         encoder = self._encoder

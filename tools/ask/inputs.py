@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avem.errors import DataError, MissingFileError, SettingError
+from avem.errors import DataError, MediaError, MissingFileError, SettingError, UnknownClipError
 from avem.extract.defaults import SOUND_SUFFIXES, VIDEO_SUFFIXES
 from avem.guards.inputs import need_file
 from avem.reading import irregular, parse_json, read_text
@@ -71,6 +72,19 @@ def find_clip(name: str, *, ids: bool = False) -> AskedClip:
     if Path(name).is_dir():
         raise SettingError(f"{name} is a folder; give one clip.")
     return _clips(name, ids)[0]
+
+
+@contextmanager
+def as_other(clip: AskedClip) -> Iterator[None]:
+    """Say of an error that it is about the clip that others are compared with.
+
+    Raises:
+        SettingError: Instead of any error about the clip.
+    """
+    try:
+        yield
+    except (MediaError, DataError, UnknownClipError, MissingFileError) as error:
+        raise SettingError(f"The other clip, {clip.name}, can't be used: {str(error).rstrip('.')}.") from error
 
 
 def check_question(text: str) -> str:

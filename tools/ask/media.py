@@ -8,14 +8,14 @@ from pathlib import Path
 
 from avem.cache import FeatureStore
 from avem.errors import DataError, EndpointError, MediaError, MissingFileError
-from avem.evaluate.predict.media_model import ClipMedia, MediaModel, MediaRequest
+from avem.evaluate.predict.media_model import FRAMES, ClipMedia, MediaModel, MediaRequest
 from avem.evaluate.predict.predictor import Answer
 from avem.evaluate.recognition.labels import parse_label
 from avem.extract import probe
 from avem.extract.decode.media import read_sound, read_video
 from avem.extract.in_memory import ClipPart, clip_parts
 from avem.tools.ask.emotions import NAME_TOKENS, EmotionQuestion
-from avem.tools.ask.inputs import AskedClip
+from avem.tools.ask.inputs import AskedClip, as_other
 from avem.tools.ask.results import (
     LABELS,
     AskedModel,
@@ -26,7 +26,7 @@ from avem.tools.ask.results import (
     QuestionAnswer,
     Reading,
 )
-from avem.tools.ask.settings import AskOptions
+from avem.tools.ask.settings import SAMPLING, AskOptions, refuse_sampling
 
 NO_LIKELIHOODS = (
     "The endpoint gives no log-probabilities of answers, so there are no bars and no changes in nats. It is asked "
@@ -69,9 +69,14 @@ class MediaAsker:
         options: How to ask.
         model: The model, here or behind an endpoint.
         kind: How it is run, for readers.
+
+    Raises:
+        SettingError: An option is set that this model does not have.
     """
 
     def __init__(self, options: AskOptions, model: MediaModel, kind: str) -> None:
+        unknown = [name for name in SAMPLING if name != "frames" or options.endpoint is None]
+        refuse_sampling(options, unknown, f"is shown media files ({FRAMES} frames; an endpoint takes --frames)")
         self.options, self.model, self._kind = options, model, kind
         self._likelihood = "likelihood" in model.methods
         self._emotions = EmotionQuestion.of(options)
@@ -92,7 +97,7 @@ class MediaAsker:
         """
         path = self._file(clip)
         parts = clip_parts([path], windows=self.options.windows)[0]
-        others = [] if against is None else clip_parts([self._file(against)], windows=self.options.windows)[0]
+        others = self._others(against)
         shown = [
             self.conditions(part, others[min(number, len(others) - 1)] if others else None)
             for number, part in enumerate(parts)
@@ -134,6 +139,19 @@ class MediaAsker:
             if picture is not None and their_picture is not None:
                 found[Condition.OTHER_PICTURE] = Shown(their_picture, sound)
         return found
+
+    def _others(self, against: AskedClip | None) -> list[ClipPart]:
+        """The windows of the clip that all are compared with.
+
+        Raises:
+            SettingError: It can't be used.
+        """
+        if against is None:
+            return []
+        with as_other(against):
+            path = self._file(against)
+            probe(path)
+        return clip_parts([path], windows=self.options.windows)[0]
 
     def _streams(self, part: ClipPart) -> tuple[ClipPart | None, ClipPart | None]:
         """The part as picture and as sound, where it has them and the model takes them."""

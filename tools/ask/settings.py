@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ QUESTION = "What does the person feel, and what in the picture and the sound sho
 """Asked where no question is given."""
 TOKENS = 128
 """Longest answer in tokens."""
+SAMPLING = ("fps", "frames", "min_pixels", "max_pixels", "fill_missing")
+"""Fields of `AskOptions` that only some families have."""
 SLOT = "{}"
 """Stands for the emotion in an answer's template."""
 
@@ -71,6 +74,22 @@ class AskOptions:
             raise SettingError(f"--emotion-answer needs {SLOT} where the emotion stands, as 'The person feels {SLOT}.'")
         if self.emotion_answer is not None and self.emotion_question is None:
             raise SettingError("--emotion-answer needs the question that it answers, with --emotion-question.")
+
+
+def refuse_sampling(options: AskOptions, names: Sequence[str], why: str) -> None:
+    """Refuse settings of sampling that the model does not have.
+
+    Args:
+        options: What was asked for.
+        names: Fields that would be ignored.
+        why: What the model does instead.
+
+    Raises:
+        SettingError: One of them is set.
+    """
+    for name in names:
+        if getattr(options, name) is not None:
+            raise SettingError(f"{options.model} {why}; leave --{name.replace('_', '-')} out.")
 
 
 def check_options(options: AskOptions) -> AskOptions:

@@ -179,6 +179,8 @@ def test_one_bad_clip_stops_no_other(world, asker, tmp_path):
     assert not third.failed
     with pytest.raises(MediaError, match=r"broken\.mp4"):
         list(ask_all(asker, [clip(broken)], [QUESTION]))
+    with pytest.raises(SettingError, match=r"The other clip, broken\.mp4, can't be used"):
+        list(ask_all(asker, clips, [QUESTION], clip(broken)))
     with pytest.raises(PromptError, match="special token"):
         list(ask_all(asker, [clip(world.new / "a.mp4")], ["What is </s>?"]))
 

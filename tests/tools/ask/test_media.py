@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from avem.errors import DataError, EndpointError, MissingFileError
+from avem.errors import DataError, EndpointError, MissingFileError, SettingError
 from avem.evaluate.predict.adapters import load_adapter
 from avem.evaluate.predict.loading import EndpointOptions
 from avem.evaluate.predict.media_model import ClipMedia
@@ -129,9 +129,15 @@ def test_a_wrong_key_ends_everything_and_a_lost_answer_one_clip(world):
         assert all(found.failed for found in ask_all(asker, clips, [QUESTION]))
 
 
-def test_a_clip_without_what_the_model_takes_is_named(world, adapter_folder):
+def test_a_clip_without_what_the_model_takes_is_named(world, adapter_folder, tmp_path):
     asker = open_asker(world.options(model=str(adapter_folder)))
     assert isinstance(asker, MediaAsker)
+    with pytest.raises(SettingError, match="--fps"):
+        open_asker(world.options(model=str(adapter_folder), fps=2.0))
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no film")
+    with pytest.raises(SettingError, match=r"The other clip, broken\.mp4, can't be used"):
+        list(ask_all(asker, [clip(world.new / "a.mp4")] * 2, [QUESTION], clip(broken)))
     with pytest.raises(DataError, match=r"mute\.mp4.*nothing that the model takes \(audio\)"):
         list(ask_all(asker, [clip(world.new / "mute.mp4")], [QUESTION]))
 
