@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from avem.commands.ask import ask
 from avem.commands.bench.app import bench_app
 from avem.commands.cache.app import cache_app
 from avem.commands.data.emorealm import emorealm_app
@@ -20,6 +21,7 @@ from avem.commands.models import models_app
 from avem.commands.probe import probe_app
 from avem.commands.proof import proof_app
 from avem.commands.report import report
+from avem.commands.serve import serve
 from avem.commands.sweep import sweep
 from avem.commands.train import train
 from avem.errors import AvemError
@@ -39,6 +41,8 @@ app.command()(train)
 app.command()(sweep)
 app.add_typer(bench_app, name="bench")
 app.add_typer(probe_app, name="probe")
+app.command()(ask)
+app.command()(serve)
 app.command()(report)
 app.add_typer(proof_app, name="proof")
 app.add_typer(models_app, name="models")

@@ -39,6 +39,8 @@ def demo(
     report = run_demo(DemoOptions(out=out, clips=clips, seed=seed, **given))
     show_results(report.results, "table", seed=seed)
     show(f"{sum(report.timings_s.values()):.0f} s, {report.peak_memory_mb:.0f} MiB at most. Open {report.page}.")
+    model = "" if out.resolve() == Path("demo").resolve() else f" --model {out}"
+    show(f'Ask it: avem ask{model} {report.clip} "What in the picture shows the feeling?"')
 
 
 @demo_app.command()

@@ -8,10 +8,9 @@ from pathlib import Path, PurePosixPath
 
 from avem.emotions import parse_emotion
 from avem.errors import DataError
+from avem.extract.defaults import SOUND_SUFFIXES as SOUND_SUFFIXES
+from avem.extract.defaults import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 from avem.records import Clip, Emotion
-
-VIDEO_SUFFIXES = (".mp4", ".avi", ".flv", ".mov", ".mkv", ".webm", ".m4v")
-SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a")
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ class StreamAssembler:
         start = time.perf_counter()
         batch, self._batch = self._batch, []
         for encoded in encode_within_memory(self._encoder, batch):
-            self._encoded.append(_kept(encoded, self._stream.spec))
+            self._encoded.append(kept(encoded, self._stream.spec))
         self._timings.encode += time.perf_counter() - start
         self._encode_line.advance(len(batch))
 
@@ -144,7 +144,7 @@ class StreamAssembler:
         self._write_line.advance(len(committed), failures=len(committed) - succeeded)
 
 
-def _kept(encoded: Encoded, spec: StreamSpec) -> Encoded:
+def kept(encoded: Encoded, spec: StreamSpec) -> Encoded:
     """A batch in the processor's memory, features in the type that they are kept in."""
 
     def move(rows: Tensor | Sequence[Tensor], dtype: torch.dtype | None) -> Tensor | list[Tensor]:

@@ -178,7 +178,7 @@ def _take(
     for slot, assembler in assemblers.items():
         part = encoders.part(slot)
         error = clip.video_error if part == "video" else clip.sound_error
-        details = _details(part, clip, error, task)
+        details = row_details(part, clip, error, task)
         inputs: Any = None
         if not error:
             start = time.perf_counter()
@@ -193,7 +193,7 @@ def _take(
     return failed
 
 
-def _details(part: str, clip: DecodedClip, error: str, task: DecodeTask) -> RowDetails:
+def row_details(part: str, clip: DecodedClip, error: str, task: DecodeTask) -> RowDetails:
     """What decoding a part of a clip told; the manifest takes the longer of the two lengths."""
     status: Literal["ok", "failed"] = "failed" if error else "ok"
     length_s = clip.duration_s if part == "video" else clip.sound_duration_s

@@ -16,6 +16,7 @@ from avem.extract import ExtractOptions, extract
 from avem.files import claim_directory, save_page
 from avem.guards.ownership import owned
 from avem.systems import peak_memory_bytes
+from avem.tools.ask.settings import write_kit
 from avem.tools.corpus.build import Corpus, build_corpus
 from avem.tools.demo.models import make_encoders, make_untrained
 from avem.tools.demo.presets import PREFERENCE, SUPERVISED
@@ -25,6 +26,16 @@ from avem.train.data.rows import read_instructions, read_preferences
 logger = logging.getLogger(__name__)
 
 SETTINGS = "demo.json"
+KIT = {
+    "model": "runs/avem-dpo/final",
+    "cache": "cache",
+    "video_encoder": "encoders/languagebind-video",
+    "audio_encoder": "encoders/whisper",
+    "question": "What in the picture shows the feeling?",
+    "emotion_question": "What does the face show?",
+    "emotion_answer": "The face shows {}.",
+}
+"""What `avem ask` has to know of the demo's model, whose words are those of its corpus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,8 @@ class DemoReport:
     results: list[BenchResult]
     """Base model, then the model trained with AVEm-DPO."""
     page: Path
+    clip: Path
+    """One of its test clips, to ask about."""
     timings_s: dict[str, float]
     """Seconds a stage took in this run; a stage that was done before takes next to none."""
     peak_memory_mb: float
@@ -91,10 +104,12 @@ def _run_demo(options: DemoOptions, timings_s: dict[str, float]) -> DemoReport:
                 out=out / "bench",
             )
         )
+    write_kit(out, **KIT)
     page = out / "report.html"
     save_page(page, (out / "bench" / "report.html").read_text(encoding="utf-8"))
     peak_mb = peak_memory_bytes() / 2**20
-    return DemoReport(results, page, timings_s, peak_mb)
+    clip = corpus.root / results[-1].items[0].question.video
+    return DemoReport(results, page, clip, timings_s, peak_mb)
 
 
 def _train_base(options: DemoOptions, corpus: Corpus, store: FeatureStore) -> Path:

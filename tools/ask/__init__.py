@@ -1,0 +1,1 @@
+"""`avem ask` and `avem serve`: from media files to answers, and to what they hang on."""
