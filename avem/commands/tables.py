@@ -87,6 +87,8 @@ def show_store(info: StoreInfo) -> None:
         show(f"longer than 30 s: {_some(info.long)}; their sound is cut at 30 s, `--long windows` adds windows")
     if info.silent:
         show(f"silent, every sample is zero: {_some(info.silent)}")
+    if info.subtitles:
+        show(f"subtitles: {_counted(info.subtitles)}")
     for mined in info.negatives:
         stale = "; stale, because labels have changed: mine them again" if mined.get("stale") else ""
         show(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}{stale}")

@@ -1,4 +1,7 @@
-"""Any tree with a `clips.csv`: columns path and emotion, optionally clip_id, split, source, dataset and audio_path."""
+"""Any tree with a `clips.csv`: columns path and emotion.
+
+Optional columns are clip_id, split, source, dataset, audio_path and subtitle.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,7 @@ def _clip(root: Path, row: dict[str, str], line: int) -> Clip:
         split=row.get("split", ""),
         source=row.get("source", ""),
         audio_path=audio_path,
+        subtitle=row.get("subtitle", ""),
     )
 
 
