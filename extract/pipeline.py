@@ -155,8 +155,10 @@ def _enter_subtitles(work: _Work, subtitles: DatasetSubtitles, report: ExtractRe
     before = set(work.known["subtitle_source"].unique().to_pylist()) & set(DATASET_SOURCES)
     if not (any(found.values()) or before) or work.options.dry_run:
         return
-    if report.subtitled := StoreWriter.open(work.store).enter_subtitles(found):
-        report.notes.append("1 subtitle changed." if report.subtitled == 1 else f"{report.subtitled} subtitles changed.")
+    report.subtitled = StoreWriter.open(work.store).enter_subtitles(found)
+    if report.subtitled:
+        number = "1 subtitle" if report.subtitled == 1 else f"{report.subtitled} subtitles"
+        report.notes.append(f"{number} entered or changed.")
 
 
 def _is_elsewhere(store_path: Path, records: Sequence[ClipRecord], root: Path) -> bool:

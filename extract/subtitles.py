@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -104,7 +103,7 @@ def _files(root: Path, clips: Sequence[Clip]) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder, stems in wanted.items():
         try:
-            names = sorted(os.listdir(root / folder))
+            names = sorted(path.name for path in (root / folder).iterdir())
         except OSError:
             continue  # its clips can't be read either, which is said of them
         for suffix in reversed(SUFFIXES):  # the first suffix wins
