@@ -45,9 +45,9 @@ class DatasetSubtitles:
         if self.unreadable:
             first = " ".join(terminal_text(reason) for reason in list(self.unreadable.values())[:SHOWN])
             more = f" And {len(self.unreadable) - SHOWN} more." if len(self.unreadable) > SHOWN else ""
-            lines.append(
-                f"{len(self.unreadable)} subtitle files can't be used, so their clips have none: {first}{more}"
-            )
+            count = len(self.unreadable)
+            number = "1 subtitle file" if count == 1 else f"{count} subtitle files"
+            lines.append(f"{number} can't be used: {first}{more}")
         return lines
 
 

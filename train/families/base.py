@@ -181,6 +181,9 @@ class FamilyModel(nn.Module):
     clip_advice = ""
     """What to do about a clip that fills most of the context; empty for families whose clips are all equally long."""
 
+    takes_subtitles = False
+    """Whether `encode` takes `subtitle`: what is said, to be read as text."""
+
     whole_clips = False
     """Whether a row is refused whose clip lacks a side that is shown, whatever the row asks about."""
 

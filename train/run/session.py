@@ -79,7 +79,7 @@ class Session:
             raise SettingError(
                 f"tune={config.tune} keeps a model beside its base, which is in memory only; save it first."
             )
-        builder = SequenceBuilder(model, store, config.streams)
+        builder = SequenceBuilder(model, store, config.streams, subtitles=config.subtitles)
         for name, digest in builder.streams.digests().items():
             model.check_features(name, digest)
         fingerprint = model.fingerprint()
@@ -148,7 +148,9 @@ class Session:
         used = sorted(
             {clip for row in rows for spec in row.specs for clip in (spec.video, spec.audio) if clip is not None}
         )
+        said = [[spec.subtitle for spec in row.specs] for row in rows]
         return {
+            **({"subtitles": json_sha256(said)} if self.config.subtitles else {}),
             "rows": digest,
             "clips": json_sha256([files[clip] for clip in used]),
             "inputs": json_sha256([[(spec.video, spec.audio) for spec in row.specs] for row in rows]),

@@ -50,6 +50,8 @@ class RunConfig:
     `separate` and `audio_in_video`."""
     streams: Streams = "both"
     """What prompts show of a clip; the projector of a stream that is not shown stays as it is."""
+    subtitles: bool = False
+    """Prompts show what is said in a clip as text too, where the store has a subtitle of it."""
     projector_learning_rate: float | None = None
     """Their own learning rate; `learning_rate` if absent."""
 
@@ -135,6 +137,8 @@ class RunConfig:
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is computed: a run resumes only under the same ones."""
         unused = {"prompt_format"} if self.prompt_format is None else set()
+        if not self.subtitles:  # so that runs from before it was a setting remain the same runs
+            unused.add("subtitles")
         return {name: value for name, value in self.to_json().items() if name not in HOUSEKEEPING | SOURCES | unused}
 
 

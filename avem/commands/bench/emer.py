@@ -20,6 +20,7 @@ from avem.commands.options import (
     Retries,
     Seed,
     StorePath,
+    SubtitlesShown,
     Timeout,
     endpoint_options,
     prints_table,
@@ -51,6 +52,7 @@ def emer(
         str | None,
         typer.Option(help="OpenAI-compatible address that serves --model.", show_default="run the model here"),
     ] = None,
+    subtitles: SubtitlesShown = False,
     media: MediaOption = None,
     cache: StorePath = Path("./cache"),
     read_cache: ReadCacheOption = None,
@@ -113,6 +115,7 @@ def emer(
         judge=judges[0],
         cache=cache,
         media=media,
+        subtitles=subtitles,
         model_endpoint=endpoint_options(
             model_endpoint,
             key_variable=key_variable,

@@ -82,6 +82,8 @@ class EmotionLlama(FamilyModel):
 
     # ---- streams and prompts --------------------------------------------------------------------------------------
 
+    takes_subtitles = True
+
     whole_clips = True
     """The released model never saw a clip without one of its streams."""
 
