@@ -198,13 +198,13 @@ def test_the_command_takes_a_model_or_a_table(root, run, tmp_path):
     store, out = str(tmp_path / "store"), CliRunner()
     said = out.invoke(app, ["cache", "subtitles", "--cache", store])
     assert said.exit_code != 0
-    for given, message in (
+    for options, message in (
         ([], "come from one of --whisper"),
         (["--whisper", str(tmp_path / "none.pt")], "none.pt"),
         (["--table", str(root / "clips.csv"), "--replace"], "belong to --whisper"),
     ):
         with pytest.raises(Exception, match=message):
-            out.invoke(app, ["cache", "subtitles", "--cache", store, *given], catch_exceptions=False)
+            out.invoke(app, ["cache", "subtitles", "--cache", store, *options], catch_exceptions=False)
     (tmp_path / "t.csv").write_text("clip_id,subtitle\nd,At last.\nz,Who?\n")
     changed, unknown = enter_table(store, tmp_path / "t.csv")
     assert (changed, unknown) == (1, ["z"])

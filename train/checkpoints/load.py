@@ -63,7 +63,7 @@ def load_model(
             model.to(device)
     model.source = str(path) if not Path(path).exists() else str(folder.resolve())
     model.licence = str(settings.get("licence") or model.licence)
-    model.was_trained = settings.get("model_type") == ADAPTER_TYPE or "training" in (settings.get("provenance") or {})
+    model.was_trained = _is_run(settings)
     return model.eval()
 
 
@@ -89,6 +89,7 @@ def load_skeleton(path: str | Path) -> FamilyModel:
     else:
         model = _family_of(folder, settings).loader().skeleton(folder, settings)
     model.source = str(path) if not Path(path).exists() else str(folder.resolve())
+    model.was_trained = _is_run(settings)
     return model.eval()
 
 
@@ -107,6 +108,11 @@ def tokenizer_of(path: str | Path) -> Any:
         return family.loader().tokenizer(folder, settings)
     own = folder / "language_model"
     return load_tokenizer(own if own.is_dir() else folder)
+
+
+def _is_run(settings: dict[str, Any]) -> bool:
+    """Whether a folder's `config.json` is of the result of a run."""
+    return settings.get("model_type") == ADAPTER_TYPE or "training" in (settings.get("provenance") or {})
 
 
 def _family_of(folder: Path, settings: dict[str, Any]) -> Family:

@@ -225,6 +225,18 @@ class FamilyModel(nn.Module):
         """What LoRA adapts, as arguments of peft's `LoraConfig`: `target_modules`, `target_parameters` (experts)."""
         return {"target_modules": "all-linear"}
 
+    def check_lora(self, rank: int, scale: float, *, new: bool) -> None:
+        """Refuse settings of LoRA that are not those of adapters that the released checkpoint comes with.
+
+        Args:
+            rank: Of the adapters to train.
+            scale: alpha / rank.
+            new: Whether new adapters are wanted in any case.
+
+        Raises:
+            SettingError: The checkpoint's own adapters have another rank or scale, and no new ones are asked for.
+        """
+
     def extra_inputs(self, rows: Sequence[Sequence[int]], media: MediaTokens, length: int) -> dict[str, Any]:
         """More arguments of the language model for some rows of atoms, such as deepstack arrays and their mask.
 

@@ -75,6 +75,8 @@ class Session:
         if config.prompt_format is not None:
             model.use_prompt_format(config.prompt_format)
         model.eval()
+        if config.tune == "lora":
+            model.check_lora(config.lora_rank, config.lora_scale, new=config.lora_new)
         if config.tune != "full" and not model.source:
             raise SettingError(
                 f"tune={config.tune} keeps a model beside its base, which is in memory only; save it first."
@@ -261,7 +263,7 @@ def prepare_model(model: FamilyModel, config: RunConfig) -> None:
         model: As loaded; LoRA adapters are added if asked for.
         config: Settings.
     """
-    if config.tune != "lora":
+    if config.tune != "lora" or config.lora_new:
         model.merge()  # `add_lora` folds in what it does not train further
     model.requires_grad_(False)
     if config.tune == "lora":

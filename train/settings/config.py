@@ -43,6 +43,9 @@ class RunConfig:
     lora_rank: int = 8
     lora_scale: float = 4.0
     """alpha / rank. The paper's "scale 4" (C.3) is read this way; alpha = 4 would be 0.5 here."""
+    lora_new: bool = False
+    """Fold the adapters that a released checkpoint comes with (Emotion-LLaMA's) into its language model and train new
+    ones. Without it, a rank or a scale that is not theirs is refused."""
     train_projectors: bool = False
     """Train the video and audio projectors too."""
     prompt_format: str | None = None
@@ -137,8 +140,9 @@ class RunConfig:
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is computed: a run resumes only under the same ones."""
         unused = {"prompt_format"} if self.prompt_format is None else set()
-        if not self.subtitles:  # so that runs from before it was a setting remain the same runs
-            unused.add("subtitles")
+        for name in ("subtitles", "lora_new"):  # so that runs from before these settings remain the same runs
+            if not getattr(self, name):
+                unused.add(name)
         return {name: value for name, value in self.to_json().items() if name not in HOUSEKEEPING | SOURCES | unused}
 
 

@@ -89,6 +89,8 @@ def emer(
     need_file(rubric, "--rubric", "rubric")
     if not (answers or model):
         raise SettingError("EMER grades descriptions; name a model with --model, or descriptions with --answers.")
+    if subtitles and not model:
+        raise SettingError("--subtitles has no effect: no model is run. Leave it out, or give a model with --model.")
     if not dry_run:
         reads = (references, *(answers or ()), rubric)
         check_bench(model or (), cache, out, reads=reads, media=media, endpoint=model_endpoint)
