@@ -147,10 +147,11 @@ def bench_contrast(
     *,
     name: str = "model",
     resamples: int = RESAMPLES,
+    subtitles: bool = False,
 ) -> BenchResult:
     """Bench a model under contrastive decoding (Table 5's last row); see `avem.evaluate.bench.bench_emorealm`."""
     strength = strength or ContrastOptions()
-    predictor = ContrastPredictor(model.eval(), store, style, strength)
+    predictor = ContrastPredictor(model.eval(), store, style, strength, subtitles=subtitles)
     clips = resolve_clips(store.clips, questions).with_media(predictor.has_media)
     return bench_questions(
         predictor, questions, clips, predictor.methods, out_dir, name=name, resamples=resamples, seed=strength.seed

@@ -154,10 +154,11 @@ class FeaturePredictor:
 
     def about(self) -> dict[str, dict[str, Any]]:
         """The model's source and fingerprint; the store's path, size and media roots."""
-        model = {"source": str(getattr(self.model, "source", "")), "fingerprint": self.model.fingerprint()}
+        source = str(getattr(self.model, "source", ""))
+        model: dict[str, Any] = {"source": source, "fingerprint": self.model.fingerprint()}
         store = {"path": mask(self.store.location.url), "clips": len(self.store.clips), "roots": self.store.roots}
         if self._subtitles is not None:
-            model["prompt"] = {"subtitles": True}
+            model["subtitles"] = True
         return {"model": model, "store": store}
 
     def subtitle(self, position: int | None) -> str | None:

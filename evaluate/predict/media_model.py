@@ -189,13 +189,10 @@ class MediaPredictor:
 
     def about(self) -> dict[str, dict[str, Any]]:
         """The model's source and identity, and where the clips came from."""
-        known = {"source": self.model.source, "identity": self._identity}
-        prompt: dict[str, Any] = {
-            "system": self.model.system,
-            "instruction": INSTRUCTION if self.instruction else "",
-        }
+        known: dict[str, Any] = {"source": self.model.source, "identity": self._identity}
+        prompt = {"system": self.model.system, "instruction": INSTRUCTION if self.instruction else ""}
         if self._subtitles is not None:
-            prompt["subtitles"] = True
+            known["subtitles"] = True
         return {"model": {**known, "prompt": prompt}, "store": self._store}
 
     def _text(self, question: Question, path: Path | None) -> str:

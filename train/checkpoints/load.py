@@ -110,6 +110,21 @@ def tokenizer_of(path: str | Path) -> Any:
     return load_tokenizer(own if own.is_dir() else folder)
 
 
+def family_of(path: str | Path) -> str:
+    """Name of a model's family, from its `config.json`; empty for a folder that no family reads.
+
+    Raises:
+        MissingFileError: There is no such model.
+        CheckpointError: Its configuration can't be read.
+    """
+    folder = finished(locate_model(path, "--model"))
+    settings = read_settings(folder)
+    if settings.get("model_type") == ADAPTER_TYPE:
+        return family_of(base_of(folder, settings))
+    family = find_family(settings)
+    return "" if family is None else family.name
+
+
 def _is_run(settings: dict[str, Any]) -> bool:
     """Whether a folder's `config.json` is of the result of a run."""
     return settings.get("model_type") == ADAPTER_TYPE or "training" in (settings.get("provenance") or {})

@@ -156,7 +156,7 @@ def test_a_run_with_subtitles_is_another_run_and_resumes_only_under_the_same_one
     train_preferences(config(kit, subtitles=True))
     (run / "final").rename(run.parent / "again")
     say(kit.store, {4: "Go on."})
-    with pytest.raises(DataError, match="The subtitles that the run in .* began with changed"):
+    with pytest.raises(DataError, match=r"The subtitles that the run in .* began with changed"):
         train_preferences(config(kit, subtitles=True))
     assert train_preferences(config(kit, "plain")).is_dir()
 

@@ -236,10 +236,11 @@ class EmotionLlama(FamilyModel):
         config = self.config
         if new or self.was_trained or not config.lora_rank or self._is_own_lora(rank, scale):
             return
+        layers, source = " and ".join(config.lora_targets), self.source or "The checkpoint"
+        own = f"lora_rank={config.lora_rank} and lora_scale={config.lora_scale:g}"
         raise SettingError(
-            f"{self.source or 'The checkpoint'} has adapters of rank {config.lora_rank} and alpha {config.lora_alpha:g} "
-            f"on {' and '.join(config.lora_targets)}, and lora_rank={rank} with lora_scale={scale:g} means alpha "
-            f"{rank * scale:g}; set lora_rank={config.lora_rank} and lora_scale={config.lora_scale:g} to train them "
+            f"{source} has adapters of rank {config.lora_rank} and alpha {config.lora_alpha:g} on {layers}, and "
+            f"lora_rank={rank} with lora_scale={scale:g} means alpha {rank * scale:g}; set {own} to train them "
             "further, or lora_new=true to fold them into the language model and train new ones."
         )
 
