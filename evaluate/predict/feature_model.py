@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +26,9 @@ from avem.train.model.media import Medium
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
     from avem.train.families.base import FamilyModel
+    from avem.train.model.sequences import ScoredSequence
+
+logger = logging.getLogger(__name__)
 
 KEY_VERSION = 1
 """Raised when the same key would mean another number."""
@@ -102,6 +106,8 @@ class FeaturePredictor:
     ) -> None:
         check_style(style)
         self._subtitles = shown_subtitles(model, store) if subtitles else None
+        if getattr(model, "saw_subtitles", None) and not subtitles:
+            logger.warning("%s was trained with subtitles and is shown none; --subtitles shows them.", model.source)
         self.model, self.store, self.style, self.max_new_tokens = model, store, style, max_new_tokens
         self._streams = ClipStreams.of(model, store, [side for side in STREAMS if side in streams])
         self.available = {side: self._streams.available(side) for side in STREAMS}
@@ -210,9 +216,7 @@ class FeaturePredictor:
             for request in requests
         ]
         if requests and requests[0].method == "generation":
-            sequences = [
-                self.model.prompt(prompt.text, prompt.video, prompt.audio, **prompt.options) for prompt in prompts
-            ]
+            sequences = [self._sequence(prompt, None) for prompt in prompts]
             replies = self.model.generate(sequences, max_new_tokens=self.max_new_tokens)
             found = [Answer(reply=reply) for reply in replies]
         else:
@@ -230,12 +234,24 @@ class FeaturePredictor:
         """
         ends = set(self.model.tokenizer.all_special_ids)
         sequences = [
-            without_end(self.model.sequence(prompt.text, option, prompt.video, prompt.audio, **prompt.options), ends)
+            without_end(self._sequence(prompt, option), ends)
             for prompt, texts in zip(prompts, options, strict=True)
             for option in texts
         ]
         values = iter(self.model.response_logprobs(sequences).double().tolist())
         return [[next(values) for _ in texts] for texts in options]
+
+    def _sequence(self, prompt: FeaturePrompt, option: str | None) -> ScoredSequence:
+        """A prompt, with an option as its answer if there is one."""
+        media, options = (prompt.video, prompt.audio), prompt.options
+        try:
+            if option is None:
+                return self.model.prompt(prompt.text, *media, **options)
+            return self.model.sequence(prompt.text, option, *media, **options)
+        except PromptError as error:
+            if prompt.subtitle is None:
+                raise
+            raise PromptError(f"With the subtitle {prompt.subtitle[:40]!r}: {error}") from error
 
     def media(self, row: int | None) -> tuple[Medium | None, Medium | None]:
         """A clip's video and audio side, as `FeaturePrompt` holds them; None for one that the store does not have."""

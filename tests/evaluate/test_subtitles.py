@@ -116,6 +116,10 @@ def test_what_can_not_be_shown_is_one_sentence(kit, asked, tmp_path):
     with pytest.raises(PromptError, match="subtitle of the clip toy/001 holds '<image>'"):
         bench_emorealm(model, store, asked, subtitles=True, resamples=0)
     bench_emorealm(model, store, asked, resamples=0, generate=False)
+    say(kit.store, {1: "so " * 3000})
+    store.refresh()
+    with pytest.raises(PromptError, match=r"With the subtitle 'so so .*': The sequence fills \d+ positions"):
+        bench_emorealm(model, store, asked, subtitles=True, resamples=0)
     say(kit.store, dict.fromkeys(SAID, ""))
     store.refresh()
     with pytest.raises(SettingError, match="has a subtitle"):

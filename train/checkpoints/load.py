@@ -64,6 +64,8 @@ def load_model(
     model.source = str(path) if not Path(path).exists() else str(folder.resolve())
     model.licence = str(settings.get("licence") or model.licence)
     model.was_trained = _is_run(settings)
+    training = (settings.get("provenance") or {}).get("training")
+    model.saw_subtitles = training.get("subtitles") if isinstance(training, dict) else None
     return model.eval()
 
 

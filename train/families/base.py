@@ -49,6 +49,8 @@ class FamilyModel(nn.Module):
         """Folder or hub id that the base weights were read from; empty for a model made in memory."""
         self.was_trained = False
         """Whether it was loaded from what a run trained."""
+        self.saw_subtitles: bool | None = None
+        """Whether that run's prompts showed subtitles; None where there is no run, or it does not say."""
         self.licence: str = ""
         """Licence that the checkpoint names, as a Hugging Face identifier; empty where it names none."""
         self._adapter: list[Any] = []  # a list hides it from nn.Module, which would count its weights twice

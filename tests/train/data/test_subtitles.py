@@ -149,7 +149,7 @@ def test_packed_scores_equal_one_sequence_at_a_time(kit, tmp_path, style):
 
 def test_a_run_with_subtitles_is_another_run_and_resumes_only_under_the_same_ones(kit):
     run = train_preferences(config(kit, subtitles=True))
-    assert load_model(run) is not None
+    assert load_model(run).saw_subtitles
     with pytest.raises(SettingError, match="other settings"):
         train_preferences(config(kit))
     (run / "final").rename(run.parent / "set aside")

@@ -39,7 +39,7 @@ class Turn:
     task: str = "reason"
     """The tag in front of the question, such as `emotion` or `reason`."""
     subtitle: str | None = None
-    """What the person says; None leaves the sentence out."""
+    """What the person says; None, or nothing, leaves the sentence out."""
     image_tokens: int | None = None
     """Tokens N of the image, which face, motion and CLS go with; None without the video side."""
     sound: bool = True
@@ -128,7 +128,7 @@ def _pieces(turn: Turn) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
 
 def says(subtitle: str | None) -> str:
     """The sentence of a subtitle, as the released prompts have it; nothing without one."""
-    return "" if subtitle is None else f"The person in video says: {subtitle}.  "
+    return f"The person in video says: {subtitle}.  " if subtitle else ""
 
 
 def prompt_text(question: str, *, task: str, subtitle: str | None) -> str:
