@@ -17,7 +17,6 @@ from avem.evaluate.emorealm.questions import prompt_text
 from avem.evaluate.predict.predictor import STREAMS, Answer, Keep, PredictionRequest, check_style, options_of
 from avem.files import json_sha256
 from avem.guards.secrets import mask
-from avem.guards.special_tokens import find_special, special_tokens
 from avem.records import Question
 from avem.train.data.streams import ClipStreams
 from avem.train.data.subtitles import shown_subtitles
@@ -111,7 +110,6 @@ class FeaturePredictor:
         self.model, self.store, self.style, self.max_new_tokens = model, store, style, max_new_tokens
         self._streams = ClipStreams.of(model, store, [side for side in STREAMS if side in streams])
         self.available = {side: self._streams.available(side) for side in STREAMS}
-        self._special = special_tokens(model.tokenizer)
         self._identity = {"version": KEY_VERSION, "model": model.fingerprint(), "style": style}
         if frozen_date(getattr(model.tokenizer, "chat_template", None)):  # else answers from other days would be used
             self._identity["date"] = DATE.date().isoformat()
@@ -145,7 +143,7 @@ class FeaturePredictor:
             }
             depends |= {"clip": self._contents[position], "features": features}
             if (subtitle := self.subtitle(position)) is not None:
-                depends["subtitle"] = self._checked(subtitle, position)
+                depends["subtitle"] = subtitle
         return PredictionRequest(question, method, position, json_sha256(depends))
 
     def predict(self, requests: Sequence[PredictionRequest], keep: Keep) -> dict[str, str]:
@@ -170,14 +168,6 @@ class FeaturePredictor:
     def subtitle(self, position: int | None) -> str | None:
         """The subtitle that prompts show of a clip; None where it has none, or none are shown."""
         return None if self._subtitles is None or position is None else self._subtitles(position)
-
-    def _checked(self, subtitle: str, position: int) -> str:
-        if found := find_special(subtitle, self._special):
-            raise PromptError(
-                f"The subtitle of the clip {self.clip(position)[0]} holds {found!r}, a special token or placeholder "
-                "and no text to the model; correct it where it comes from and enter it again."
-            )
-        return subtitle
 
     def has_media(self, position: int) -> bool:
         """Whether the store holds video or audio of a clip."""

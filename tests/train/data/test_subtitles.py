@@ -189,10 +189,10 @@ def test_supervised_training_takes_them_too(kit, caplog):
 
 def test_what_can_not_be_shown_is_one_sentence(kit, tmp_path):
     say(kit.store, {1: "How </s> lovely."})
-    with pytest.raises(PromptError, match=r"^Row 1-visual: The subtitle holds '</s>'"):
-        train_preferences(config(kit, subtitles=True, tune="lora"))
+    with pytest.raises(PromptError, match=r"^The subtitle of the clip toy/001 holds '</s>'"):
+        train_preferences(config(kit, subtitles=True))
     say(kit.store, {1: "so " * 3000})
-    with pytest.raises(PromptError, match=r"^Row 1-visual: The sequence fills \d+ positions"):
+    with pytest.raises(PromptError, match=r"^Row \d-\w+: The sequence fills \d+ positions"):
         train_preferences(config(kit, subtitles=True))
     say(kit.store, dict.fromkeys(SAID, ""))
     with pytest.raises(SettingError, match=r"No clip of .* has a subtitle; put \.srt files"):
