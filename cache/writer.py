@@ -22,7 +22,7 @@ from avem.cache.disk.locks import store_lock
 from avem.cache.disk.sweep import sweep
 from avem.cache.entering import fresh_clips, known_clips, refuse_foreign, replaced_cells, replaced_clips
 from avem.cache.manifest import parts
-from avem.cache.manifest.columns import SUBTITLE_COLUMNS, is_stream_column, new_rows
+from avem.cache.manifest.columns import is_stream_column, new_rows
 from avem.cache.manifest.edit import Cells, DecodedAgain, ManifestEditor
 from avem.cache.manifest.parts import RESTORE, ROWS_ATTRIBUTE, open_parts, root_attributes
 from avem.cache.manifest.subtitles import Subtitle, subtitle_cells, subtitle_changes
@@ -184,9 +184,7 @@ class StoreWriter:
         """
         with self._exclusive():
             manifest = self._folded()
-            changed = subtitle_changes(
-                subtitles, manifest.view.groups(["clip_id", *SUBTITLE_COLUMNS]), any_source=any_source
-            )
+            changed = subtitle_changes(subtitles, manifest.view, any_source=any_source)
             if changed:
                 manifest.change(subtitle_cells(changed))
                 manifest.write()

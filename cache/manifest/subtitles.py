@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,15 @@ import pyarrow as pa
 
 from avem.cache.manifest.columns import SUBTITLE_COLUMNS
 from avem.cache.manifest.edit import Cells
+from avem.cache.manifest.view import ManifestView
 from avem.text.names import storable
 
 TABLE, SRT, VTT = "clips.csv", "srt", "vtt"
 DATASET_SOURCES = (TABLE, SRT, VTT)
 """Sources that a dataset's folder holds, and that extraction compares again each time."""
+COLUMNS = ("clip_id", *SUBTITLE_COLUMNS)
+FEW = 100
+"""Fewer clips than one in so many are looked up one by one, instead of reading the whole manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +47,13 @@ def one_line(text: str) -> str:
 
 
 def subtitle_changes(
-    wanted: Mapping[str, Subtitle | None], pieces: Iterable[tuple[int, pa.Table]], *, any_source: bool = False
+    wanted: Mapping[str, Subtitle | None], manifest: ManifestView, *, any_source: bool = False
 ) -> dict[int, Subtitle | None]:
     """Rows whose subtitle is not what is wanted, and what is.
 
     Args:
         wanted: Clip id to its subtitle; None removes one that came from the dataset.
-        pieces: The manifest in pieces: number of the first row, and a table with `clip_id` and `SUBTITLE_COLUMNS`.
+        manifest: What the store holds; clips that it does not have are skipped.
         any_source: Have None remove transcripts too.
 
     Returns:
@@ -57,9 +61,9 @@ def subtitle_changes(
     """
     by_name = {storable(clip_id): subtitle for clip_id, subtitle in wanted.items()}
     changed: dict[int, Subtitle | None] = {}
-    for first, table in pieces:
-        columns = [table[name].to_pylist() for name in ("clip_id", *SUBTITLE_COLUMNS)]
-        for row, (clip_id, text, source) in enumerate(zip(*columns, strict=True), start=first):
+    for rows, table in _held(manifest, list(by_name)):
+        columns = [table[name].to_pylist() for name in COLUMNS]
+        for row, clip_id, text, source in zip(rows, *columns, strict=True):
             if clip_id not in by_name:
                 continue
             subtitle = by_name[clip_id]
@@ -69,6 +73,17 @@ def subtitle_changes(
             elif (text, source) != (subtitle.text, subtitle.source):
                 changed[row] = subtitle
     return changed
+
+
+def _held(manifest: ManifestView, names: list[str]) -> Iterator[tuple[Sequence[int], pa.Table]]:
+    """What a manifest says of some clips, and perhaps of others; of few clips only their row groups are read."""
+    if len(names) * FEW > len(manifest):
+        for first, table in manifest.groups(COLUMNS):
+            yield range(first, first + len(table)), table
+        return
+    rows = np.unique(manifest.find(names))
+    rows = rows[rows >= 0]
+    yield rows.tolist(), manifest.take(rows, COLUMNS)
 
 
 def subtitle_cells(changed: Mapping[int, Subtitle | None]) -> Cells:

@@ -54,7 +54,7 @@ class FeaturePrompt(NamedTuple):
     """What is said, as text; None for no subtitle in the prompt."""
 
     @property
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         """Further arguments of the model's `prompt` and `sequence`."""
         return {} if self.subtitle is None else {"subtitle": self.subtitle}
 
@@ -233,11 +233,10 @@ class FeaturePredictor:
 
     def _sequence(self, prompt: FeaturePrompt, option: str | None) -> ScoredSequence:
         """A prompt, with an option as its answer if there is one."""
-        media, options = (prompt.video, prompt.audio), prompt.options
         try:
             if option is None:
-                return self.model.prompt(prompt.text, *media, **options)
-            return self.model.sequence(prompt.text, option, *media, **options)
+                return self.model.prompt(prompt.text, prompt.video, prompt.audio, **prompt.options)
+            return self.model.sequence(prompt.text, option, prompt.video, prompt.audio, **prompt.options)
         except PromptError as error:
             if prompt.subtitle is None:
                 raise

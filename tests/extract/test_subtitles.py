@@ -125,10 +125,16 @@ def test_windows_get_what_is_said_in_them(tmp_path, encoders):
     options = ExtractOptions(**encoders, workers=1, batch_size=1, long="windows")
     extract(root, tmp_path / "store", options)
     assert [said for said, _ in held(tmp_path / "store").values()] == ["One.", "Two.", None]
+    lengths = []
+    remove_subtitles(tmp_path / "store")
+    heard = Transcriber("whisper 0123", lambda samples: f"{lengths.append(len(samples)) or len(lengths)}")
+    assert transcribe_store(tmp_path / "store", heard).entered == 3
+    assert [said for said, _ in held(tmp_path / "store").values()] == ["1", "2", "3"]
+    assert [round(length / 16000) for length in lengths] == [30, 30, 1], "each window is listened to by itself"
     (root / "clips.csv").write_text("path,emotion,subtitle\nlong.mov,happy,One and two.\n")
     report = extract(root, tmp_path / "store", options)
     assert any(note.startswith("3 windows have no subtitle: clips.csv does not say when") for note in report.notes)
-    assert [said for said, _ in held(tmp_path / "store").values()] == [None, None, None]
+    assert [said for said, _ in held(tmp_path / "store").values()] == ["1", "2", "3"], "transcripts stay"
 
 
 def test_subtitles_survive_hdf5_and_a_store_from_before_them_reads_as_without(run, tmp_path):
@@ -232,6 +238,17 @@ def test_a_real_whisper_layout_transcribes(root, run, tmp_path):
     assert all(source == tiny.source for _, source in held(tmp_path / "store").values())
     with pytest.raises(MissingFileError, match="--whisper"):
         load_transcriber(str(tmp_path / "none.pt"))
+
+
+def test_few_clips_of_many_are_looked_up_and_the_rest_is_left(tmp_path):
+    writer = StoreWriter.open(tmp_path / "store")
+    writer.add_clips([ClipRecord(f"c{n}", "data", f"{n}.mp4", sha256=f"{n:064x}") for n in range(300)], tmp_path)
+    everyone = {f"c{n}": Subtitle(f"Line {n}.", "srt") for n in range(300)}
+    assert writer.enter_subtitles(everyone) == 300
+    few = {"c299": Subtitle("Last.", "srt"), "c7": Subtitle("Line 7.", "srt"), "gone": None}
+    assert writer.enter_subtitles(few) == 1
+    texts = FeatureStore.open(tmp_path / "store").columns(["subtitle"])["subtitle"].to_pylist()
+    assert texts == [*(f"Line {n}." for n in range(299)), "Last."]
 
 
 @given(st.text(max_size=60))

@@ -38,7 +38,7 @@ def subtitles(
     ] = False,
     device: Annotated[str, typer.Option(help="Where Whisper computes: cpu or cuda.")] = "cpu",
 ) -> None:
-    """Give the clips of a store subtitles, by a Whisper model or from a table.
+    """Give clips subtitles, by Whisper or from a table.
 
     Subtitles from `clips.csv` and from .srt and .vtt files are entered by `avem extract`, and stay as they are here.
     Prompts hold subtitles only where they are asked for: `--set subtitles=true` of `avem train`, `--subtitles` of
@@ -48,9 +48,9 @@ def subtitles(
     """
     chosen = [name for name, on in (("--whisper", whisper), ("--table", table), ("--remove", remove)) if on]
     if len(chosen) != 1:
-        found = " and ".join(chosen) or "none of them was given"
+        given = " and ".join(chosen) or "none of them was given"
         raise SettingError(
-            f"Subtitles come from one of --whisper MODEL.pt and --table FILE.csv, or go with --remove ({found}); "
+            f"Subtitles come from one of --whisper MODEL.pt and --table FILE.csv, or go with --remove ({given}); "
             "give one."
         )
     if chosen != ["--whisper"] and (translate or replace or media):
