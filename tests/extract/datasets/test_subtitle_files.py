@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +74,14 @@ def test_a_huge_file_is_refused_and_an_empty_one_says_nothing(tmp_path):
     for text in ("", "\n \n", "WEBVTT\n"):
         (tmp_path / "none.vtt").write_text(text)
         assert read_cues(tmp_path / "none.vtt") == []
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.srt")
+    (tmp_path / "folder.srt").mkdir()
+    for name in ("pipe.srt", "folder.srt"):
+        with pytest.raises(DataError, match=f"{name} is a"):
+            read_cues(tmp_path / name)
 
 
 def test_a_cue_belongs_to_the_window_that_has_most_of_it():
