@@ -83,6 +83,8 @@ class Clip:
     """Speaker or source video; clips of one source are never each other's negatives. Empty: unknown."""
     audio_path: str = ""
     """A separate sound file, relative to the root, where the layout has one."""
+    subtitle: str = ""
+    """What is said, where the dataset's table has it; subtitle files beside clips are read by extraction."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 ZEROS = "zeros"
-"""What such a stream is filled with, as its fingerprint says."""
+"""What such a stream is filled with, as its fingerprint says, and in the manifest the column of its decoder."""
+FILLED = "filled"
+"""Key of a fingerprint that says so."""
 
 
 def zero_fingerprint(encoder: str, width: int) -> dict[str, Any]:
@@ -19,4 +21,4 @@ def zero_fingerprint(encoder: str, width: int) -> dict[str, Any]:
         >>> zero_fingerprint("mae", 1024)
         {'encoder': 'mae', 'filled': 'zeros', 'width': 1024}
     """
-    return {"encoder": encoder, "filled": ZEROS, "width": width}
+    return {"encoder": encoder, FILLED: ZEROS, "width": width}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,8 @@ class StoreInfo:
     """Clips that are windows of longer ones."""
     divided: int = 0
     """Clips that the store holds as windows."""
+    subtitles: dict[str, int] = field(default_factory=dict)
+    """Clips with a subtitle by where it comes from; empty where no clip has one."""
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
@@ -114,6 +116,7 @@ def store_info(store: FeatureStore) -> StoreInfo:
         streams=tuple(_stream_info(store, stream) for stream in streams),
         failures=tuple(failure for stream in streams for failure in _failures(manifest, stream.column)),
         negatives=tuple(_negatives(store)),
+        subtitles={source: count for source, count in _counts(manifest, "subtitle_source").items() if source},
         **_lengths(manifest),
     )
 

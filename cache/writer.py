@@ -25,6 +25,7 @@ from avem.cache.manifest import parts
 from avem.cache.manifest.columns import is_stream_column, new_rows
 from avem.cache.manifest.edit import Cells, DecodedAgain, ManifestEditor
 from avem.cache.manifest.parts import RESTORE, ROWS_ATTRIBUTE, open_parts, root_attributes
+from avem.cache.manifest.subtitles import Subtitle, subtitle_cells, subtitle_changes
 from avem.cache.manifest.view import open_manifest
 from avem.cache.negatives.staleness import date_negatives, labels_digest
 from avem.cache.records import PENDING, ClipRecord, StreamSpec
@@ -168,6 +169,25 @@ class StoreWriter:
                 date_negatives(self.path, labels_digest(manifest.view), len(manifest))
                 for cells in corrected_cells(changed):
                     manifest.change(cells)
+                manifest.write()
+        return len(changed)
+
+    def enter_subtitles(self, subtitles: Mapping[str, Subtitle | None], *, any_source: bool = False) -> int:
+        """Enter what is said in clips, as text; scores on clips whose text changed get other keys.
+
+        Args:
+            subtitles: Clip id to its subtitle; None where its dataset has none, which removes a text that came from
+                the dataset and leaves a transcript. Clips that the store does not hold are skipped.
+            any_source: Have None remove transcripts too.
+
+        Returns:
+            How many of the store's clips have changed.
+        """
+        with self._exclusive():
+            manifest = self._folded()
+            changed = subtitle_changes(subtitles, manifest.view, any_source=any_source)
+            if changed:
+                manifest.change(subtitle_cells(changed))
                 manifest.write()
         return len(changed)
 

@@ -53,6 +53,7 @@ def bench_emorealm(
     generate: bool = True,
     text_only: bool = True,
     permute: bool = False,
+    subtitles: bool = False,
     max_new_tokens: int | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -75,6 +76,7 @@ def bench_emorealm(
         generate: Whether to generate replies.
         text_only: Whether to score the options without media too.
         permute: Whether to ask every question in each rotation of its options, and average; for `letters`.
+        subtitles: Whether to show the model what is said as text too, where a clip has a subtitle.
         max_new_tokens: Longest reply in tokens; None for 8 with letters and 32 with texts.
         resamples: Bootstrap resamples for the intervals.
         seed: Seed of the bootstrap.
@@ -88,7 +90,8 @@ def bench_emorealm(
         FingerprintError: The model was trained on other features than the store's.
     """
     chosen = select_questions(questions, tasks, limit)
-    predictor = FeaturePredictor(model.eval(), store, style, max_new_tokens or longest_reply(style))
+    longest = max_new_tokens or longest_reply(style)
+    predictor = FeaturePredictor(model.eval(), store, style, longest, subtitles=subtitles)
     clips = resolve_clips(store.clips, chosen).with_media(predictor.has_media)
     methods = chosen_methods(generate=generate, text_only=text_only)
     return bench_questions(

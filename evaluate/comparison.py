@@ -8,6 +8,7 @@ from typing import Any
 
 from avem.errors import MissingFileError
 from avem.evaluate.paper import facts
+from avem.evaluate.predict.subtitles import SUFFIX
 from avem.evaluate.recognition.labels import emotion_set
 from avem.evaluate.recognition.results import read_recognition
 from avem.evaluate.sheets import Sheet
@@ -46,7 +47,7 @@ def table_2(folders: Sequence[Path], headline: str = "") -> Sheet:
         raise MissingFileError(f"There is no result of {sets} or emer in {where}; run `avem bench` first.")
     header = [f"{emotion_set(name).title} {title}" for name, metrics in RECOGNITION.items() for *_, title in metrics]
     header += [f"EMER {title}" for title, _ in EMER]
-    rows = [(name, "this run", *(_cell(own.get(column)) for column in COLUMNS)) for name, own in found.items()]
+    rows = [(name, _shown(name), *(_cell(own.get(column)) for column in COLUMNS)) for name, own in found.items()]
     rows += [(row["model"], f"paper, {row['input']}", *(row[column] for column in COLUMNS)) for row in facts(2)]
     records = [{"model": name, "from": "run", **{c: own.get(c) for c in COLUMNS}} for name, own in found.items()]
     records += [
@@ -58,6 +59,10 @@ def table_2(folders: Sequence[Path], headline: str = "") -> Sheet:
         "wording on EMER. A, V, T: sound, frames, subtitles as text."
     )
     return Sheet("Emotion sets, percent; EMER, 1 to 10", ("model", "from", *header), tuple(rows), tuple(records), note)
+
+
+def _shown(name: str) -> str:
+    return "this run, A+V+T" if name.endswith(SUFFIX) else "this run"
 
 
 def _add_recognition(found: dict[str, dict[str, Any]], folder: Path, headline: str) -> None:

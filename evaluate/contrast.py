@@ -92,8 +92,10 @@ class ContrastPredictor(FeaturePredictor):
         style: str,
         options: ContrastOptions,
         streams: Sequence[str] = STREAMS,
+        *,
+        subtitles: bool = False,
     ) -> None:
-        super().__init__(model, store, style, 1, streams)
+        super().__init__(model, store, style, 1, streams, subtitles=subtitles)
         self.options = options
         self._alter = FeatureNoise("diffused", options.seed, options.step)
 
@@ -109,7 +111,9 @@ class ContrastPredictor(FeaturePredictor):
         noisy = {row: self._diffused(row) for row in clean}
         texts = [(prompt_text(request.question, self.style), request.position) for request in requests]
         options = [options_of(request.question, self.style) for request in requests]
-        prompts = [FeaturePrompt(text, *media[row]) for media in (clean, noisy) for text, row in texts]
+        prompts = [
+            FeaturePrompt(text, *media[row], self.subtitle(row)) for media in (clean, noisy) for text, row in texts
+        ]
         values = self.option_logprobs(prompts, [*options, *options])
         half = len(requests)
         return {
@@ -143,10 +147,11 @@ def bench_contrast(
     *,
     name: str = "model",
     resamples: int = RESAMPLES,
+    subtitles: bool = False,
 ) -> BenchResult:
     """Bench a model under contrastive decoding (Table 5's last row); see `avem.evaluate.bench.bench_emorealm`."""
     strength = strength or ContrastOptions()
-    predictor = ContrastPredictor(model.eval(), store, style, strength)
+    predictor = ContrastPredictor(model.eval(), store, style, strength, subtitles=subtitles)
     clips = resolve_clips(store.clips, questions).with_media(predictor.has_media)
     return bench_questions(
         predictor, questions, clips, predictor.methods, out_dir, name=name, resamples=resamples, seed=strength.seed

@@ -28,6 +28,7 @@ from avem.evaluate.predict.media_files import find_files
 from avem.evaluate.predict.media_model import MediaPredictor
 from avem.evaluate.predict.pooling import pooling_note
 from avem.evaluate.predict.predictor import Predictor
+from avem.evaluate.predict.subtitles import SUFFIX
 from avem.evaluate.report.bench import write_report
 from avem.guards.inputs import is_result
 from avem.guards.output_kinds import BENCH
@@ -58,6 +59,8 @@ class BenchOptions:
     """Method that headline numbers come from, `likelihood` or `generation`; empty: likelihood where it was run."""
     system: str | None = None
     """System message of models that are shown media files; None for the one of the vendor's example."""
+    subtitles: bool = False
+    """Show models what is said in a clip as text too, where it has a subtitle."""
     instruction: bool = False
     """Ask such models for the letter alone; the paper does not."""
     permute: bool = False
@@ -96,7 +99,7 @@ def run_emorealm(options: BenchOptions) -> list[BenchResult]:
     labels = read_subtasks(options.subtasks) if options.subtasks else {}
     fresh = list(filterfalse(is_result, options.models))
     reads = [options.questions, options.cache, options.answers, options.subtasks, *fresh]
-    named = list(zip(short_names(options.models), options.models, strict=True))
+    named = list(zip(_names(options), options.models, strict=True))
     with ExitStack() as stack:
         stack.enter_context(opened(options.out, BENCH, reads=reads, roots=[options.media_root], alone=False))
         for name, model in named:
@@ -118,6 +121,21 @@ def run_emorealm(options: BenchOptions) -> list[BenchResult]:
         page, resamples, seed = options.out / "report.html", options.resamples, options.seed
         write_report(page, results, runs, options.media_root, resamples=resamples, seed=seed)
     return results
+
+
+def _names(options: BenchOptions) -> list[str]:
+    """A short name for each model; one that is shown subtitles has a folder of its own, so that both can be compared.
+
+    Raises:
+        SettingError: Subtitles are to be shown, and no model is run.
+    """
+    names = short_names(options.models)
+    if not options.subtitles:
+        return names
+    fresh = [not is_result(model) for model in options.models]
+    if not any(fresh):
+        raise SettingError("--subtitles has no effect: no model is run. Leave it out, or give a model with --model.")
+    return [f"{name}{SUFFIX}" if own else name for name, own in zip(names, fresh, strict=True)]
 
 
 def _earlier(path: str, labels: Mapping[str, str], options: BenchOptions) -> BenchResult:
@@ -176,6 +194,7 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
             roots=files.roots,
             source=files.source,
             instruction=options.instruction,
+            subtitles=files.subtitles() if options.subtitles else None,
         )
         clips = files.resolve(chosen)
         generate = generate or media_model.methods == ("generation",)
@@ -186,9 +205,10 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
         if options.contrastive:
             name = f"{name}-contrastive"
             strength = ContrastOptions(alpha=options.contrast_alpha, seed=seed, step=options.contrast_step)
-            predictor = ContrastPredictor(model, store, options.style, strength)
+            predictor = ContrastPredictor(model, store, options.style, strength, subtitles=options.subtitles)
         else:
-            predictor = FeaturePredictor(model, store, options.style, longest_reply(options.style))
+            longest = longest_reply(options.style)
+            predictor = FeaturePredictor(model, store, options.style, longest, subtitles=options.subtitles)
         clips = resolve_clips(store.clips, chosen).with_media(predictor.has_media)
     methods = chosen_methods(generate=generate, text_only=options.text_only)
     out, resamples = options.out / name, options.resamples

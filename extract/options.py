@@ -230,6 +230,8 @@ class ExtractReport:
     remarks: Remarks = field(default_factory=Remarks)
     relabelled: int = 0
     """Clips that were in the store and whose label, split or source was corrected."""
+    subtitled: int = 0
+    """Clips whose subtitle was entered, changed or removed."""
     notes: list[str] = field(default_factory=list)
     """What else to know, a sentence each: labels that are not understood, files and folders that were passed over."""
     bytes_needed: int = 0
@@ -279,7 +281,7 @@ class ExtractReport:
             plan = f"{clips}: {todo} to extract into {as_url(self.store)}, {size} of {free} free."
             return [plan, *(line for size in self.sizes.values() for line in size.lines()), *self.notes]
         done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items())
-        done = done or ("no features to add" if self.relabelled else "nothing to do")
+        done = done or ("no features to add" if self.relabelled or self.subtitled else "nothing to do")
         lines = [f"{_count(self.clips, 'clip', 'clips')} in {as_url(self.store)}: {done}; {self._failed()}."]
         if any(self.encoded.values()):
             devices = f" on {self.devices} devices" if self.devices > 1 else ""

@@ -14,6 +14,7 @@ import pyarrow as pa
 from avem.cache import ClipRecord, StoreWriter, StreamSpec
 from avem.cache.disk import layout
 from avem.cache.manifest.columns import empty_manifest, statuses
+from avem.cache.manifest.subtitles import DATASET_SOURCES
 from avem.cache.negatives.staleness import stale_recipes
 from avem.cache.records import FAILED, ClipFailure
 from avem.cache.relabel import CELLS, corrections
@@ -27,6 +28,7 @@ from avem.extract.engine.device import Job
 from avem.extract.history import finished_before, record_run
 from avem.extract.labels import label_notes
 from avem.extract.options import AUTO, ExtractOptions, ExtractReport
+from avem.extract.subtitles import DatasetSubtitles, dataset_subtitles
 from avem.extract.survey import survey
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
@@ -91,6 +93,7 @@ def extract(
             StoreWriter.open(store_path).add_clips(records, root)
     else:
         _run(work, report)
+    _enter_subtitles(work, dataset_subtitles(root, clips, records), report, every=not given and options.only is None)
     if report.relabelled:
         report.notes.insert(0, _correct_labels(store_path, clips, report.relabelled, options))
     if not options.dry_run:
@@ -156,6 +159,26 @@ def _correct_labels(store_path: Path, clips: Sequence[Clip], count: int, options
         f"{number} changed; negatives mined before are stale ({', '.join(recipes)}): mine them again with "
         "`avem cache negatives`."
     )
+
+
+def _enter_subtitles(work: _Work, subtitles: DatasetSubtitles, report: ExtractReport, *, every: bool) -> None:
+    """Bring the store's subtitles up to date with the dataset's, and say how many clips have one.
+
+    Args:
+        work: What the run is about.
+        subtitles: The dataset's.
+        report: Gets notes.
+        every: Whether the clips are all of the dataset as it is now, so that a subtitle that is gone is removed.
+    """
+    report.notes += subtitles.notes()
+    found = {name: subtitle for name, subtitle in subtitles.found.items() if every or subtitle is not None}
+    before = set(work.known["subtitle_source"].unique().to_pylist()) & set(DATASET_SOURCES)
+    if not (any(found.values()) or before) or work.options.dry_run:
+        return
+    report.subtitled = StoreWriter.open(work.store).enter_subtitles(found)
+    if report.subtitled:
+        number = "1 subtitle" if report.subtitled == 1 else f"{report.subtitled} subtitles"
+        report.notes.append(f"{number} entered or changed.")
 
 
 def _is_elsewhere(store_path: Path, records: Sequence[ClipRecord], root: Path) -> bool:

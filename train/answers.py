@@ -47,6 +47,8 @@ def score_answers(
     store: FeatureStore,
     answers: Sequence[tuple[str, str, str]],
     share_prefixes: bool = True,
+    *,
+    subtitles: bool = False,
 ) -> Tensor:
     """Score answers to questions on a store's clips, with everything that the store holds of each clip.
 
@@ -55,6 +57,7 @@ def score_answers(
         store: The features.
         answers: Clip id, question and answer of each. Put those of a clip next to each other: they share its prefix.
         share_prefixes: Compute common prefixes once; the scores are the same.
+        subtitles: Show what is said as text too; a clip without a subtitle is scored without the line.
 
     Returns:
         Summed log-probabilities of the answers in nats, `[n]`, in their order; differentiable.
@@ -62,6 +65,7 @@ def score_answers(
     Raises:
         UnknownClipError: The store does not hold a clip.
         DataError: A clip lacks a stream, and the model takes whole clips only.
+        SettingError: Subtitles are to be shown, and the store or the model has none.
         FingerprintError: The store lacks a stream that the model needs, or the model was trained on other features.
         PromptError: A text holds a special token, or a sequence does not fit the context; the message names the clip.
 
@@ -71,7 +75,7 @@ def score_answers(
         >>> model, store = load_model("runs/avem-dpo"), FeatureStore.open("cache")  # doctest: +SKIP
         >>> score_answers(model, store, [("ravdess/01", "What does the person feel?", "Joy.")])  # doctest: +SKIP
     """
-    builder = SequenceBuilder(model, store)
+    builder = SequenceBuilder(model, store, subtitles=subtitles)
     for name, digest in builder.streams.digests().items():
         model.check_features(name, digest)
     specs = []
@@ -80,7 +84,7 @@ def score_answers(
         if lacking := builder.lacking(row):
             raise DataError(f"The clip {clip} has no {lacking[0]} features, which the model needs; leave the clip out.")
         video, audio = (row if builder.available(side)[row] else None for side in ("video", "audio"))
-        specs.append(ScoreSpec(question, answer, video, audio))
+        specs.append(ScoreSpec(question, answer, video, audio, builder.subtitle(row)))
         builder.check(specs[-1:], f"Clip {clip}")
     if not specs:
         return torch.zeros(0, device=model.device)

@@ -43,6 +43,9 @@ StyleOption: TypeAlias = Annotated[
 TasksOption: TypeAlias = Annotated[
     str | None, typer.Option(help="Only these tasks, separated by commas.", show_default=ALL)
 ]
+SubtitlesShown: TypeAlias = Annotated[
+    bool, typer.Option("--subtitles", help="Show models what is said as text too, where a clip has a subtitle.")
+]
 GenerateOption: TypeAlias = Annotated[bool, typer.Option(help="Also let the model write its answers.")]
 Seed: TypeAlias = Annotated[int, typer.Option(help="Random seed.")]
 BootstrapSeed: TypeAlias = Annotated[int, typer.Option("--seed", help="Random seed of the bootstrap.")]

@@ -22,7 +22,7 @@ PROOF = ("proof", "proof-settings", "proof-smollm2", "storage")
 
 def sweep(
     grid: Annotated[
-        str, typer.Argument(help="table3, table5, table17, table18, fig11, or a TOML file with your own grid.")
+        str, typer.Argument(help="table2, table3, table5, table17, table18, fig11, or a TOML file with your own grid.")
     ],
     cache: Annotated[Path, typer.Option(help="The feature store.")] = Path("./cache"),
     prefs: Annotated[Path, typer.Option(help="File of preference rows.")] = Path("./preferences.jsonl"),
@@ -61,7 +61,7 @@ def sweep(
     if grid in PROOF:
         raise SettingError(f"{grid} is not a grid of `avem sweep`; use `avem proof run`.")
 
-    from avem.tools.sweep.grid import label_start, read_grid
+    from avem.tools.sweep.grid import for_family, label_start, read_grid
     from avem.train.stages import check_default_base
 
     settings = run_settings(preset, overrides)
@@ -76,7 +76,12 @@ def sweep(
     if "{" not in model:  # otherwise each seed has its own
         need_model(model)
     folder_target(out, SWEEP, reads=[cache, prefs, questions, subtasks, model])
-    read = label_start(read, model.replace("{seed}", str((seed or read.seeds)[0])))
+    start = model.replace("{seed}", str((seed or read.seeds)[0]))
+    if read.blocks:
+        from avem.train.checkpoints.load import family_of
+
+        read = for_family(read, family_of(start))
+    read = label_start(read, start)
 
     from avem.tools.sweep.outcome import write_outcome
     from avem.tools.sweep.run import SweepOptions, run_sweep

@@ -83,12 +83,8 @@ def show_store(info: StoreInfo) -> None:
             )
         elif stream.decoder == OLD:
             show(f"{stream.kind}: decoded by decord, as the reference implementation decodes.")
-    if info.windows:
-        show(f"windows: {info.windows} clips are windows of {info.divided} longer ones")
-    if info.long:
-        show(f"longer than 30 s: {_some(info.long)}; their sound is cut at 30 s, `--long windows` adds windows")
-    if info.silent:
-        show(f"silent, every sample is zero: {_some(info.silent)}")
+    for line in _clip_lines(info):
+        show(line)
     for mined in info.negatives:
         stale = "; stale, because labels have changed: mine them again" if mined.get("stale") else ""
         show(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}{stale}")
@@ -111,6 +107,21 @@ def _stream_lines(stream: StreamInfo) -> list[str]:
     if stream.int8_error is not None:
         lines.append(f"  int8 error: {stream.int8_error:.2%}, at most {stream.int8_error_largest:.2%}")
     lines.append(f"  {stream.modality}, fingerprint {stream.digest[:12]}")
+    return lines
+
+
+def _clip_lines(info: StoreInfo) -> list[str]:
+    """What to know about the clips: windows, long and silent ones, and subtitles."""
+    lines = []
+    if info.windows:
+        lines.append(f"windows: {info.windows} clips are windows of {info.divided} longer ones")
+    if info.long:
+        long = _some(info.long)
+        lines.append(f"longer than 30 s: {long}; their sound is cut at 30 s, `--long windows` adds windows")
+    if info.silent:
+        lines.append(f"silent, every sample is zero: {_some(info.silent)}")
+    if info.subtitles:
+        lines.append(f"subtitles: {_counted(info.subtitles)}")
     return lines
 
 

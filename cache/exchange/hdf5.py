@@ -30,6 +30,7 @@ from avem.cache.disk.layout import FORMAT_VERSION
 from avem.cache.exchange.hdf5_file import write_hdf5
 from avem.cache.features import Stream
 from avem.cache.manifest.columns import DETAIL_COLUMNS, OPTIONAL_COLUMNS
+from avem.cache.manifest.subtitles import Subtitle
 from avem.cache.records import FAILED, OK, PENDING, ClipRecord, RowDetails, Shard
 from avem.cache.spec import Companion, RowShape, StreamSpec, sized
 from avem.cache.store import FeatureStore
@@ -275,6 +276,13 @@ def _import_stream(writer: StoreWriter, file: h5py.File, name: str) -> None:
     for dataset in dict.fromkeys(clip["dataset"] for clip in clips):
         records = [_record(clip) for clip in clips if clip["dataset"] == dataset]
         writer.add_clips(records, roots.get(dataset, "."))
+    writer.enter_subtitles(
+        {
+            clip["clip_id"]: Subtitle(clip["subtitle"], clip["subtitle_source"])
+            for clip in clips
+            if clip.get("subtitle_source") is not None
+        }
+    )
     positions = {clip["clip_id"]: position for position, clip in enumerate(clips)}
     rows = dict(enumerate(writer.clips["clip_id"].to_pylist()))
     column = str(file.attrs.get("column", spec.kind))

@@ -43,6 +43,8 @@ SCHEMA = pa.schema(
         ("silent", pa.bool_()),
         ("start_s", pa.float64()),
         ("end_s", pa.float64()),
+        ("subtitle", pa.string()),
+        ("subtitle_source", pa.string()),
         ("check", pa.uint32()),
     ]
 )
@@ -51,13 +53,15 @@ DETAIL_COLUMNS = ("duration_s", "fps", "frames", "has_audio")
 """Columns about a clip's file that extraction fills in, empty at first."""
 DECODER_COLUMNS = ("video_decoder", "audio_decoder")
 """Columns that say which decoder read a stream; null, or no such column, in what was made before there was a choice."""
-LEARNED_COLUMNS = (*DETAIL_COLUMNS, *DECODER_COLUMNS, "silent")
-"""Columns that extraction fills in, empty at first."""
-OPTIONAL_COLUMNS = (*DECODER_COLUMNS, "silent", "start_s", "end_s")
+SUBTITLE_COLUMNS = ("subtitle", "subtitle_source")
+"""What is said in a clip, as text, and where that comes from; a subtitle is empty where nothing is said."""
+LEARNED_COLUMNS = (*DETAIL_COLUMNS, *DECODER_COLUMNS, "silent", *SUBTITLE_COLUMNS)
+"""Columns that are filled in after a clip was entered, empty at first."""
+OPTIONAL_COLUMNS = (*DECODER_COLUMNS, "silent", "start_s", "end_s", *SUBTITLE_COLUMNS)
 """Columns that older manifests do not have; each is null unless there is something to record."""
 STREAM_ENDINGS = ("_status", "_decoder")
 """Endings of the columns of a stream, such as `face/mae_status`; null, or no such column, is pending."""
-CODED_COLUMNS = ("dataset", "split", "source", "emotion", "emotions_raw")
+CODED_COLUMNS = ("dataset", "split", "source", "emotion", "emotions_raw", "subtitle_source")
 """Columns of few different texts, kept and read as numbers of a list."""
 
 FIRST_STREAMS = ("video_status", "audio_status")

@@ -22,6 +22,7 @@ from avem.evaluate.predict.media_model import MediaPredictor
 from avem.evaluate.predict.pooling import replies
 from avem.evaluate.predict.predictions import predict_all
 from avem.evaluate.predict.predictor import Predictor
+from avem.evaluate.predict.subtitles import SUFFIX
 from avem.guards.output_kinds import BENCH
 from avem.guards.ownership import opened, owned
 from avem.records import Question
@@ -47,6 +48,8 @@ class EmerOptions:
     """The endpoint that runs the model; None to run it here."""
     folder: str = ""
     """Name of the model's folder below `<out>/emer`; its own name if empty."""
+    subtitles: bool = False
+    """Show the model what is said in a clip as text too, where it has a subtitle."""
     prompt: str = DESCRIBE
     rubric: Path | None = None
     judging: JudgeOptions = field(default_factory=JudgeOptions)
@@ -66,7 +69,7 @@ def run_emer(options: EmerOptions) -> EmerResult | Estimate:
     if (options.answers is None) == (not options.model):
         raise SettingError("EMER grades one model; name it with --model, or its descriptions with --answers.")
     descriptions, rubric = read_references(options.references), load_rubric(options.rubric)
-    name = file_name(options.answers.stem) if options.answers else short_names([options.model])[0]
+    name = file_name(options.answers.stem) if options.answers else _named([options.model], options)[0]
     folder = options.out / "emer" / (options.folder or name)
     if options.dry_run and options.answers:
         return estimate(descriptions, read_answers(options.answers), rubric, options.judge, options.judging)
@@ -99,12 +102,15 @@ def describe(options: EmerOptions, descriptions: Sequence[Description], folder: 
     predictor: Predictor
     if media_model is not None:
         files = find_files(options.media, options.cache)
-        predictor = MediaPredictor(media_model, files.names, "cloze", DESCRIPTION_TOKENS, source=files.source)
+        said = files.subtitles() if options.subtitles else None
+        predictor = MediaPredictor(
+            media_model, files.names, "cloze", DESCRIPTION_TOKENS, source=files.source, subtitles=said
+        )
         positions = files.resolve(questions).positions
     else:
         store = FeatureStore.open(options.cache)
         model = open_model(options.model, options.device, options.precision).eval()
-        predictor = FeaturePredictor(model, store, "cloze", DESCRIPTION_TOKENS)
+        predictor = FeaturePredictor(model, store, "cloze", DESCRIPTION_TOKENS, subtitles=options.subtitles)
         positions = resolve_clips(store.clips, questions).with_media(predictor.has_media).positions
     if not positions:
         raise DataError("No clip of the references is found; compare their names with the clips' files or ids.")
@@ -112,6 +118,11 @@ def describe(options: EmerOptions, descriptions: Sequence[Description], folder: 
         answers = predict_all(predictor, questions, positions, ("generation",), log, name)
     written = {key: replies(methods.get("generation", [])) for key, methods in answers.items()}
     return {key: "\n".join(texts) for key, texts in written.items() if texts}
+
+
+def _named(models: Sequence[str], options: EmerOptions) -> list[str]:
+    """A short name for each model; one that is shown subtitles has another, so that both can be compared."""
+    return [f"{name}{SUFFIX}" if options.subtitles else name for name in short_names(models)]
 
 
 def emer_runs(
@@ -124,7 +135,7 @@ def emer_runs(
     Raises:
         SettingError: A judge is named twice, or two files have one name.
     """
-    names = [file_name(path.stem) for path in answers] + short_names(models)
+    names = [file_name(path.stem) for path in answers] + _named(models, base)
     if len(set(names)) < len(names):
         raise SettingError(f"Two models are called {max(names, key=names.count)}; rename one of the files.")
     if len({(judge.endpoint, judge.model) for judge in judges}) < len(judges):

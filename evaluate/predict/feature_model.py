@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,17 +12,22 @@ import torch
 
 from avem.cache.windows import clip_spans
 from avem.chat_templates import DATE, frozen_date
+from avem.errors import PromptError
 from avem.evaluate.emorealm.questions import prompt_text
 from avem.evaluate.predict.predictor import STREAMS, Answer, Keep, PredictionRequest, check_style, options_of
 from avem.files import json_sha256
 from avem.guards.secrets import mask
 from avem.records import Question
 from avem.train.data.streams import ClipStreams
+from avem.train.data.subtitles import shown_subtitles
 from avem.train.model.media import Medium
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
     from avem.train.families.base import FamilyModel
+    from avem.train.model.sequences import ScoredSequence
+
+logger = logging.getLogger(__name__)
 
 KEY_VERSION = 1
 """Raised when the same key would mean another number."""
@@ -44,6 +50,13 @@ class FeaturePrompt(NamedTuple):
     """The video side: `[T, N, C]` (frames, tokens a frame, channels), or a family's stream rows."""
     audio: Medium | None
     """The audio side: `[S, C]` (steps, channels), or a family's stream rows."""
+    subtitle: str | None = None
+    """What is said, as text; None for no subtitle in the prompt."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Further arguments of the model's `prompt` and `sequence`."""
+        return {} if self.subtitle is None else {"subtitle": self.subtitle}
 
 
 def without_end(sequence: Any, ends: set[int]) -> Any:
@@ -70,9 +83,10 @@ class FeaturePredictor:
             reply); `cloze` shows the question alone and scores the options' texts.
         max_new_tokens: Longest reply in tokens.
         streams: What the model is shown of each clip: `video`, `audio` or both.
+        subtitles: Whether it is shown what is said as text too, where a clip has a subtitle.
 
     Raises:
-        SettingError: There is no such style.
+        SettingError: There is no such style, or subtitles are to be shown and the model or the store has none.
         FingerprintError: The model was trained on other features than the store's, or the store lacks a stream that it
             needs.
     """
@@ -86,8 +100,13 @@ class FeaturePredictor:
         style: str,
         max_new_tokens: int,
         streams: Sequence[str] = STREAMS,
+        *,
+        subtitles: bool = False,
     ) -> None:
         check_style(style)
+        self._subtitles = shown_subtitles(model, store) if subtitles else None
+        if getattr(model, "saw_subtitles", None) and not subtitles:
+            logger.warning("%s was trained with subtitles and is shown none; --subtitles shows them.", model.source)
         self.model, self.store, self.style, self.max_new_tokens = model, store, style, max_new_tokens
         self._streams = ClipStreams.of(model, store, [side for side in STREAMS if side in streams])
         self.available = {side: self._streams.available(side) for side in STREAMS}
@@ -123,6 +142,8 @@ class FeaturePredictor:
                 for name, digest in of_side.items()
             }
             depends |= {"clip": self._contents[position], "features": features}
+            if (subtitle := self.subtitle(position)) is not None:
+                depends["subtitle"] = subtitle
         return PredictionRequest(question, method, position, json_sha256(depends))
 
     def predict(self, requests: Sequence[PredictionRequest], keep: Keep) -> dict[str, str]:
@@ -137,9 +158,16 @@ class FeaturePredictor:
 
     def about(self) -> dict[str, dict[str, Any]]:
         """The model's source and fingerprint; the store's path, size and media roots."""
-        model = {"source": str(getattr(self.model, "source", "")), "fingerprint": self.model.fingerprint()}
+        source = str(getattr(self.model, "source", ""))
+        model: dict[str, Any] = {"source": source, "fingerprint": self.model.fingerprint()}
         store = {"path": mask(self.store.location.url), "clips": len(self.store.clips), "roots": self.store.roots}
+        if self._subtitles is not None:
+            model["subtitles"] = True
         return {"model": model, "store": store}
+
+    def subtitle(self, position: int | None) -> str | None:
+        """The subtitle that prompts show of a clip; None where it has none, or none are shown."""
+        return None if self._subtitles is None or position is None else self._subtitles(position)
 
     def has_media(self, position: int) -> bool:
         """Whether the store holds video or audio of a clip."""
@@ -172,10 +200,13 @@ class FeaturePredictor:
         """
         media = {row: self.media(row) for row in dict.fromkeys(request.position for request in requests)}
         prompts = [
-            FeaturePrompt(prompt_text(request.question, self.style), *media[request.position]) for request in requests
+            FeaturePrompt(
+                prompt_text(request.question, self.style), *media[request.position], self.subtitle(request.position)
+            )
+            for request in requests
         ]
         if requests and requests[0].method == "generation":
-            sequences = [self.model.prompt(*prompt) for prompt in prompts]
+            sequences = [self._sequence(prompt, None) for prompt in prompts]
             replies = self.model.generate(sequences, max_new_tokens=self.max_new_tokens)
             found = [Answer(reply=reply) for reply in replies]
         else:
@@ -193,12 +224,23 @@ class FeaturePredictor:
         """
         ends = set(self.model.tokenizer.all_special_ids)
         sequences = [
-            without_end(self.model.sequence(text, option, video, audio), ends)
-            for (text, video, audio), texts in zip(prompts, options, strict=True)
+            without_end(self._sequence(prompt, option), ends)
+            for prompt, texts in zip(prompts, options, strict=True)
             for option in texts
         ]
         values = iter(self.model.response_logprobs(sequences).double().tolist())
         return [[next(values) for _ in texts] for texts in options]
+
+    def _sequence(self, prompt: FeaturePrompt, option: str | None) -> ScoredSequence:
+        """A prompt, with an option as its answer if there is one."""
+        try:
+            if option is None:
+                return self.model.prompt(prompt.text, prompt.video, prompt.audio, **prompt.options)
+            return self.model.sequence(prompt.text, option, prompt.video, prompt.audio, **prompt.options)
+        except PromptError as error:
+            if prompt.subtitle is None:
+                raise
+            raise PromptError(f"With the subtitle {prompt.subtitle[:40]!r}: {error}") from error
 
     def media(self, row: int | None) -> tuple[Medium | None, Medium | None]:
         """A clip's video and audio side, as `FeaturePrompt` holds them; None for one that the store does not have."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from avem.cache.windows import whole_ids
 from avem.errors import MissingFileError
 from avem.evaluate.predict.clips import ResolvedClips, resolve_clips
+from avem.evaluate.predict.subtitles import file_subtitles
 from avem.extract.datasets.base import VIDEO_SUFFIXES
 from avem.guards.secrets import mask
 from avem.records import Question
@@ -28,6 +29,12 @@ class MediaFiles:
     """Dataset to the folder that clips' paths are relative to."""
     source: str
     """The folder or store that the clips came from."""
+    store: FeatureStore | None = None
+    """The store, where they came from one."""
+
+    def subtitles(self) -> dict[Path, str]:
+        """What is said in each file, see `avem.evaluate.predict.subtitles.file_subtitles`."""
+        return file_subtitles(self.names, self.store)
 
     def resolve(self, questions: Sequence[Question]) -> ResolvedClips:
         """Find the file of every question's clip; see `avem.evaluate.predict.clips.resolve_clips`."""
@@ -80,4 +87,4 @@ def files_of_store(store: FeatureStore) -> MediaFiles:
         raise MissingFileError(
             f"None of the media files that {store.location.url} was made from exists; name their folder with --media."
         )
-    return MediaFiles(names, store.roots, mask(store.location.url))
+    return MediaFiles(names, store.roots, mask(store.location.url), store)

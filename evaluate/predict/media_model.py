@@ -10,12 +10,14 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from avem.errors import MediaError
+from avem.errors import MediaError, PromptError
 from avem.evaluate.emorealm.questions import prompt_text
 from avem.evaluate.predict.predictor import STREAMS, Answer, Keep, PredictionRequest, check_style, options_of
 from avem.extract import probe, read_waveform, sample_frames
 from avem.files import file_sha256, json_sha256
+from avem.guards.special_tokens import find_special
 from avem.records import Question
+from avem.train.model.prompts import with_subtitle
 
 KEY_VERSION = 1
 """Raised when the same key would mean another answer."""
@@ -120,6 +122,7 @@ class MediaPredictor:
         roots: Dataset to the folder that clips' paths are relative to.
         source: The folder or store that the clips came from, for the result.
         instruction: Whether `letters` asks for the letter alone; the paper, and the vendors' examples, do not.
+        subtitles: Media file to what is said in it, which prompts then show as text; None shows none.
     """
 
     def __init__(
@@ -133,6 +136,7 @@ class MediaPredictor:
         roots: Mapping[str, str] | None = None,
         source: str = "",
         instruction: bool = False,
+        subtitles: Mapping[Path, str] | None = None,
     ) -> None:
         check_style(style)
         self.model, self.names, self.style, self.max_new_tokens = model, names, style, max_new_tokens
@@ -141,6 +145,7 @@ class MediaPredictor:
         self._store = {"path": source, "clips": len(names), "roots": dict(roots or {})}
         self.instruction = instruction and style != "cloze"
         self._identity = model.identity()
+        self._subtitles = subtitles
         self._hashes: dict[Path, str] = {}
 
     def has_media(self, position: Path | None) -> bool:
@@ -154,7 +159,7 @@ class MediaPredictor:
             "model": self._identity,
             "style": self.style,
             "way": method,
-            "prompt": self._text(question),
+            "prompt": self._text(question, position),
             "options": options_of(question, self.style),
             "max_new_tokens": self.max_new_tokens if method == "generation" else 0,
             "streams": self.streams if position else (),
@@ -168,7 +173,7 @@ class MediaPredictor:
             MediaRequest(
                 request.key,
                 request.method,
-                self._text(request.question),
+                self._text(request.question, request.position),
                 options_of(request.question, self.style),
                 request.position,
                 self.streams,
@@ -184,12 +189,20 @@ class MediaPredictor:
 
     def about(self) -> dict[str, dict[str, Any]]:
         """The model's source and identity, and where the clips came from."""
-        known = {"source": self.model.source, "identity": self._identity}
+        known: dict[str, Any] = {"source": self.model.source, "identity": self._identity}
         prompt = {"system": self.model.system, "instruction": INSTRUCTION if self.instruction else ""}
+        if self._subtitles is not None:
+            known["subtitles"] = True
         return {"model": {**known, "prompt": prompt}, "store": self._store}
 
-    def _text(self, question: Question) -> str:
-        text = prompt_text(question, self.style)
+    def _text(self, question: Question, path: Path | None) -> str:
+        subtitle = None if self._subtitles is None or path is None else self._subtitles.get(path)
+        if subtitle and (found := find_special(subtitle)):
+            raise PromptError(
+                f"The subtitle of {path} holds {found!r}, a special token or placeholder and no text to the model; "
+                "correct it where it comes from."
+            )
+        text = with_subtitle(prompt_text(question, self.style), subtitle)
         return f"{text}\n{INSTRUCTION}" if self.instruction else text
 
     def _hash(self, path: Path) -> str:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avem.errors import SettingError
 from avem.evaluate.bootstrap import RESAMPLES
@@ -14,6 +15,7 @@ from avem.evaluate.predict.loading import EndpointOptions, open_media_model, ope
 from avem.evaluate.predict.media_model import MediaModel, MediaPredictor
 from avem.evaluate.predict.pooling import pooling_note
 from avem.evaluate.predict.predictor import Predictor
+from avem.evaluate.predict.subtitles import SUFFIX, file_subtitles
 from avem.evaluate.recognition.bench import LABEL_TOKENS, bench_recognition
 from avem.evaluate.recognition.labelled import LabelledClips, clips_of_folder, clips_of_store, with_files
 from avem.evaluate.recognition.labels import STREAM_CHOICES, EmotionSet, emotion_set
@@ -22,6 +24,9 @@ from avem.evaluate.recognition.results import LABEL_METHODS, RecognitionResult
 from avem.guards.output_kinds import BENCH
 from avem.guards.ownership import opened, owned
 from avem.guards.secrets import mask
+
+if TYPE_CHECKING:
+    from avem.cache import FeatureStore
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +41,8 @@ class RecognitionOptions:
     streams: tuple[str, ...] = ("audiovisual",)
     """Some of `audiovisual`, `video`, `audio`."""
     split: str = ""
+    subtitles: bool = False
+    """Show models what is said in a clip as text too, where it has a subtitle."""
     prompt: str | None = None
     generate: bool = True
     limit: int | None = None
@@ -69,7 +76,8 @@ def run_recognition(options: RecognitionOptions) -> list[RecognitionResult]:
 
 def _run_recognition(options: RecognitionOptions, dataset: EmotionSet, folder: Path) -> list[RecognitionResult]:
     results = []
-    for name, path in zip(short_names(options.models), options.models, strict=True):
+    for short, path in zip(short_names(options.models), options.models, strict=True):
+        name = f"{short}{SUFFIX}" if options.subtitles else short
         make_predictor, labelled = _prepare(path, dataset, options)
         for streams in options.streams:
             result = bench_recognition(
@@ -102,19 +110,29 @@ def _prepare(
     media_model = open_media_model(path, options.endpoint, options.device, options.precision, cache=store_path)
     if media_model is not None and options.media_root is not None:
         labelled = clips_of_folder(options.media_root, dataset, options.split, options.limit)
-        return _media_predictor(media_model, labelled, str(options.media_root)), labelled
+        return _media_predictor(media_model, labelled, str(options.media_root), options.subtitles), labelled
     store = FeatureStore.open(options.cache)
     labelled = clips_of_store(store, dataset, options.split, options.limit)
     if media_model is not None:
         labelled = with_files(labelled, store)
-        return _media_predictor(media_model, labelled, mask(store.location.url)), labelled
+        source = mask(store.location.url)
+        return _media_predictor(media_model, labelled, source, options.subtitles, store), labelled
     model = open_model(path, options.device, options.precision).eval()
-    return lambda streams: FeaturePredictor(model, store, "cloze", LABEL_TOKENS, STREAM_CHOICES[streams]), labelled
+    shown = options.subtitles
+    return (
+        lambda streams: FeaturePredictor(model, store, "cloze", LABEL_TOKENS, STREAM_CHOICES[streams], subtitles=shown),
+        labelled,
+    )
 
 
-def _media_predictor(model: MediaModel, labelled: LabelledClips, source: str) -> Callable[[str], Predictor]:
+def _media_predictor(
+    model: MediaModel, labelled: LabelledClips, source: str, subtitles: bool, store: FeatureStore | None = None
+) -> Callable[[str], Predictor]:
     names = {clip.position: (clip.clip_id, clip.path) for clip in labelled.clips if isinstance(clip.position, Path)}
-    return lambda streams: MediaPredictor(model, names, "cloze", LABEL_TOKENS, STREAM_CHOICES[streams], source=source)
+    said = file_subtitles(names, store) if subtitles else None
+    return lambda streams: MediaPredictor(
+        model, names, "cloze", LABEL_TOKENS, STREAM_CHOICES[streams], source=source, subtitles=said
+    )
 
 
 def check_streams(streams: tuple[str, ...]) -> None:

@@ -1,4 +1,7 @@
-"""Any tree with a `clips.csv`: a column path, optionally emotion, clip_id, split, source, dataset and audio_path."""
+"""Any tree with a `clips.csv`: a column path.
+
+Optional columns are emotion, clip_id, split, source, dataset, audio_path and subtitle.
+"""
 
 from __future__ import annotations
 
@@ -71,6 +74,7 @@ def _clip(table: Path, row: Row, line: int) -> Clip:
         split=row.get("split", ""),
         source=row.get("source", ""),
         audio_path=audio_path,
+        subtitle=row.get("subtitle", ""),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from avem.cache import RowDetails, Shard, StreamSpec, StreamWriter
 from avem.cache.disk.encode import Rows
+from avem.cache.filled import FILLED
 from avem.cache.spec import sized
 from avem.extract.encoders.base import Encoded, StreamEncoder
 from avem.extract.options import Timings
@@ -111,6 +112,9 @@ class StreamAssembler:
     def add(self, row: int, inputs: Any, details: RowDetails) -> None:
         """Take the next row: the encoder's input, or None for a failed clip."""
         shard = self._shards[row // self._stream.spec.rows_per_shard]
+        filled = self._stream.spec.fingerprint.get(FILLED)
+        if filled is not None:  # nothing of the clip was looked at, whatever decoded it
+            details = replace(details, decoder=str(filled))
         self._details.append(details)
         if inputs is None:
             self._encode_line.advance(failures=1)

@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 
 from avem.commands.sweep import sweep
 from avem.errors import AvemError, DataError, MissingFileError, SettingError
+from avem.evaluate.paper import facts
 from avem.tools.sweep import run as sweep_run
-from avem.tools.sweep.grid import grid_names, read_grid
+from avem.tools.sweep.grid import for_family, grid_names, read_grid
 from avem.tools.sweep.measures import bench_measures
 from avem.tools.sweep.outcome import make_sheet, write_outcome
 from avem.tools.sweep.pool import do_all
@@ -75,6 +76,46 @@ def test_every_grid_of_the_paper_is_valid(name):
     assert len(grid.runs) >= 2
 
 
+BLOCKS = {
+    "table2": (("dfew_uar", "dfew_war", "ravdess_uar", "ravdess_war", "mer2023_f1"), 2),
+    "table3": (("basic_audio", "basic_video", "agreement_f1", "stress_audio_f1", "stress_video_f1"), 13),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_both_reference_models_of_the_paper_are_in_the_grid(name):
+    """Figures are those of the facts, which were copied from the paper's tables; one cell of Table 13 is Table 3's."""
+    columns, table = BLOCKS[name]
+    grid = read_grid(name)
+    rows = facts(table)[-8:]
+    (block,) = grid.blocks
+    own = {run.name: run.paper for run in grid.rows}
+    for model, figures, printed in (("The paper's base", own, rows[:4]), ("EmotionLLaMA*", block.paper, rows[4:])):
+        assert printed[0]["model"] == model
+        for run, row in zip(("base", "Naive-DPO", "Vista-DPO", "AVEm-DPO"), printed, strict=True):
+            expected = [float(row[column]) for column in columns]
+            if (table, model, run) == (13, "EmotionLLaMA*", "AVEm-DPO"):
+                expected[1] = 89.9
+            assert list(figures[run][: len(columns)]) == expected
+
+
+def test_a_sweep_of_the_other_family_has_its_figures_beside_the_runs():
+    grid = read_grid("table3")
+    swapped = for_family(grid, "emotion_llama")
+    assert for_family(grid, "avere") is grid
+    assert "EmotionLLaMA*" in swapped.title
+    results = [RunResult("AVEm-DPO", 0, {"basic_audio": 70.0}, Path("x")), RunResult("base", 0, {}, Path("x"))]
+    for each, beside, below in ((grid, "77.9", "76.5"), (swapped, "76.5", "77.9")):
+        sheet = make_sheet(each, results)
+        column = sheet.header.index("paper: Basic, audio")
+        shown = {row[0]: row for row in sheet.rows}
+        assert shown["AVEm-DPO"][column] == beside
+        other = next(row for name, row in shown.items() if name.endswith(" + AVEm-DPO"))
+        assert (other[1], other[column]) == ("paper", below)
+        spurious = sheet.header.index("paper: Spur.")
+        assert (other[spurious] == "") == (each is grid), "the paper has no subtasks of EmotionLLaMA*"
+
+
 def test_the_papers_tables_and_figure_are_there():
     assert {"table5", "table17", "table18", "fig11"} <= set(grid_names())
     assert {run.curve for run in read_grid("fig11").runs} >= {"gamma_tpd", "lambda_av"}
@@ -97,6 +138,9 @@ def test_the_papers_tables_and_figure_are_there():
         ('columns = ["loss"]\n[[runs]]\nname = "a"\npaper = 85.2', "not written as a grid is"),
         ('columns = ["loss"]\n[[runs]]\nname = "a"\npaper = ["b"]', "not written as a grid is"),
         ('[[runs]]\nname = "a"\nsettings = "b"', "not written as a grid is"),
+        ('[[runs]]\nname = "a"\n[[blocks]]\npaper = {}', "block 1 has no model"),
+        ('[[runs]]\nname = "a"\n[[blocks]]\nmodel = "M"\npaper = { b = [] }', "figures of b, which is no run"),
+        ('[[runs]]\nname = "a"\n[[blocks]]\nmodel = "M"\npaper = { a = [1.0] }', "1 figures of a for 0 columns"),
         ('[[curves]]\nname = "a"\noptions = []\nvalues = [[]]', "as many values as there are options"),
         ('[[curves]]\nname = "a"\noptions = ["beta"]\nvalues = [[1.0, 2.0]]', "as many values as there are options"),
     ],

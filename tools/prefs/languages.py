@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from avem.errors import CheckpointError, MediaError, MissingFileError, SettingError
+from avem.errors import CheckpointError, MediaError, SettingError
 from avem.evaluate.sheets import csv_text, read_csv
 from avem.extract import read_waveform
 from avem.files import write_atomic
 from avem.progress import stage
 from avem.reading import read_text
+from avem.tools.transcripts import load_whisper
 
 logger = logging.getLogger(__name__)
 
@@ -52,15 +52,7 @@ def load_listener(checkpoint: str, device: str = "cpu", *, translate: bool = Fal
     """
     import whisper
 
-    if not Path(checkpoint).is_file():
-        raise MissingFileError(
-            f"There is no Whisper model {checkpoint}; give a file such as large-v3.pt with --whisper."
-        )
-    try:
-        model = whisper.load_model(checkpoint, device=device)
-    except (RuntimeError, KeyError, TypeError, ValueError, OSError, EOFError, pickle.UnpicklingError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{checkpoint} can't be loaded as a Whisper model ({said}).") from error
+    model = load_whisper(checkpoint, device)
     if not model.is_multilingual:
         raise CheckpointError(f"{checkpoint} knows English alone; give a multilingual Whisper model.")
     half = device != "cpu"

@@ -14,6 +14,11 @@ name = "w/o PMP"
 preset = "no-pmp"                     # and, or instead: settings = { lambda_av = 0.0 }
 paper = [81.0, 79.6]                  # optional
 
+[[blocks]]                            # the paper's figures of the same runs on another model; nan for a dash
+model = "EmotionLLaMA*"
+family = "emotion_llama"              # beside the runs where they start from a model of it, else below the table
+paper = { base = [60.1, 40.2], "w/o PMP" = [66.0, nan] }
+
 [[runs]]
 name = "contrastive decoding"
 decoding = "contrastive"              # nothing is trained: the base, decoded otherwise
@@ -40,7 +45,12 @@ from avem.train.settings.presets import PREFERENCE_PRESETS, preset
 from avem.train.settings.sources import read_toml
 
 GRIDS = files("avem.tools.sweep") / "grids"
-FIELDS = {"title", "columns", "seeds", "settings", "base", "runs", "curves"}
+FIELDS = {"title", "columns", "seeds", "settings", "base", "runs", "curves", "blocks"}
+BLOCK_FIELDS = {"model", "family", "paper"}
+BASE = "base"
+"""Name of the row of the model before training."""
+OURS = "The paper's base"
+"""What the paper's own reference model is called where another one's figures stand beside the runs."""
 RUN_FIELDS = {"name", "preset", "settings", "paper", "decoding"}
 CURVE_FIELDS = {"name", "options", "values"}
 
@@ -63,6 +73,17 @@ class GridRun:
 
 
 @dataclass(frozen=True, slots=True)
+class PaperBlock:
+    """The paper's figures of a grid's runs on another model."""
+
+    model: str
+    paper: Mapping[str, tuple[float, ...]]
+    """Name of a run, or `base`, to figures in the grid's columns; nan for a dash."""
+    family: str = ""
+    """Family of the models that these figures belong beside."""
+
+
+@dataclass(frozen=True, slots=True)
 class Grid:
     """A table's or a figure's worth of runs."""
 
@@ -74,6 +95,8 @@ class Grid:
     settings: Mapping[str, Any] = field(default_factory=dict)
     base: GridRun | None = None
     """The model before training, if the table shows it."""
+    blocks: tuple[PaperBlock, ...] = ()
+    """The paper's figures on other models, shown below the runs."""
 
     @property
     def rows(self) -> tuple[GridRun, ...]:
@@ -124,7 +147,7 @@ def _grid(content: Mapping[str, Any], path: Path) -> Grid:
     if not runs:
         raise DataError(f"{path} has neither runs nor curves.")
     base = content.get("base")
-    names = [*([] if base is None else ["base"]), *(run.name for run in runs)]
+    names = [*([] if base is None else [BASE]), *(run.name for run in runs)]
     if twice := [name for name in names if names.count(name) > 1]:
         raise DataError(f"{path} has two runs with the name {twice[0]}; give each its own.")
     return Grid(
@@ -135,7 +158,27 @@ def _grid(content: Mapping[str, Any], path: Path) -> Grid:
         tuple(runs),
         content.get("settings", {}),
         None if base is None else _base(base, columns, f"{path}, base"),
+        tuple(
+            _block(entry, columns, names, f"{path}, block {n}") for n, entry in enumerate(content.get("blocks", ()), 1)
+        ),
     )
+
+
+def for_family(grid: Grid, family: str) -> Grid:
+    """The grid with the figures beside its runs that the paper has of a model of their family.
+
+    Args:
+        grid: As it was read.
+        family: Of the model that the runs start from, such as `emotion_llama`.
+    """
+    chosen = next((block for block in grid.blocks if block.family and block.family == family), None)
+    if chosen is None:
+        return grid
+    own = {run.name: run.paper for run in grid.rows if run.paper}
+    blocks = tuple(PaperBlock(OURS, own) if block is chosen else block for block in grid.blocks)
+    runs = tuple(replace(run, paper=chosen.paper.get(run.name, ())) for run in grid.runs)
+    base = None if grid.base is None else replace(grid.base, paper=chosen.paper.get(BASE, ()))
+    return replace(grid, title=f"{grid.title}; the paper's {chosen.model}", runs=runs, base=base, blocks=blocks)
 
 
 def label_start(grid: Grid, model: str) -> Grid:
@@ -172,9 +215,22 @@ def _run(entry: Mapping[str, Any], columns: Sequence[str], where: str) -> GridRu
     return GridRun(str(entry["name"]), {**chosen, **entry.get("settings", {})}, paper, decoding=decoding)
 
 
+def _block(entry: Any, columns: Sequence[str], names: Sequence[str], where: str) -> PaperBlock:
+    _only(entry, BLOCK_FIELDS, where)
+    if not entry.get("model"):
+        raise DataError(f"{where} has no model.")
+    paper = {name: tuple(map(float, figures)) for name, figures in entry.get("paper", {}).items()}
+    for name, figures in paper.items():
+        if name not in names:
+            raise DataError(f"{where} has figures of {name}, which is no run of the grid.")
+        if len(figures) != len(columns):
+            raise DataError(f"{where} has {len(figures)} figures of {name} for {len(columns)} columns.")
+    return PaperBlock(str(entry["model"]), paper, str(entry.get("family", "")))
+
+
 def _base(entry: Any, columns: Sequence[str], where: str) -> GridRun:
     _only(entry, RUN_FIELDS, where)
-    return _run({**entry, "name": "base"}, columns, where)
+    return _run({**entry, "name": BASE}, columns, where)
 
 
 def _curve(entry: Mapping[str, Any], where: str) -> list[GridRun]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
 from avem.sealed.files import write_sealed
-from avem.tools.sweep.grid import Grid, GridRun
-from avem.tools.sweep.measures import BENCHED, MEASURES
+from avem.tools.sweep.grid import BASE, Grid, GridRun
+from avem.tools.sweep.measures import BENCHED, MEASURES, RECOGNISED
 from avem.tools.sweep.run import RunResult
 
 if TYPE_CHECKING:
@@ -53,12 +54,26 @@ def make_sheet(grid: Grid, results: Sequence[RunResult]) -> Sheet:
             record |= {column: mean, f"{column}_sd": deviation}
             cells.append(_cell(column, mean, deviation))
         for column in with_paper:
-            paper = run.paper[grid.columns.index(column)] if run.paper else None
+            paper = _figure(run.paper, grid.columns.index(column))
             record[f"paper_{column}"] = paper
             cells.append(_cell(column, paper, None))
         rows.append(tuple(cells))
         records.append(record)
+    for block in grid.blocks:
+        for name, figures in block.paper.items():
+            shown = [_figure(figures, grid.columns.index(column)) for column in with_paper]
+            label = block.model if name == BASE else f"{block.model} + {name}"
+            printed = [_cell(column, one, None) for column, one in zip(with_paper, shown, strict=True)]
+            rows.append((label, "paper", *("" for _ in columns), *printed))
+            records.append(
+                {"run": label, "seeds": 0, **{f"paper_{c}": one for c, one in zip(with_paper, shown, strict=True)}}
+            )
     return Sheet(grid.title, tuple(header), tuple(rows), tuple(records), _note(columns, results))
+
+
+def _figure(figures: Sequence[float], index: int) -> float | None:
+    """One of the paper's figures; None where it has none, or a dash."""
+    return None if not figures or math.isnan(figures[index]) else figures[index]
 
 
 def table_columns(grid: Grid, results: Sequence[RunResult]) -> list[str]:
@@ -73,7 +88,12 @@ def _note(columns: Sequence[str], results: Sequence[RunResult]) -> str:
         return ""
     needs = "the questions carry no subtasks; `avem emorealm subtasks` labels them, and --subtasks reads the labels"
     by_subtask = {MEASURES["spurious"], MEASURES["hallucinated"]}
-    return f"{' and '.join(empty)}: {needs if set(empty) <= by_subtask else 'nothing was measured'}."
+    sets = {MEASURES[name] for name in RECOGNISED}
+    if set(empty) <= sets:
+        needs = "the store holds no clips of these sets; `avem extract` adds them"
+    elif not set(empty) <= by_subtask:
+        needs = "nothing was measured"
+    return f"{' and '.join(empty)}: {needs}."
 
 
 def shown_columns(grid: Grid, results: Sequence[RunResult]) -> list[str]:
@@ -145,5 +165,9 @@ def _cell(column: str, mean: float | None, deviation: float | None) -> str:
     """A mean with its deviation: percent to a tenth, others as precisely as they are small."""
     if mean is None:
         return ""
-    own, spread = (".1f", ".1f") if column in BENCHED else (".3g", ".2g")
+    own, spread = (".3g", ".2g")
+    if column in BENCHED:
+        own, spread = (".1f", ".1f")
+    elif column in RECOGNISED:
+        own, spread = (".2f", ".2f")  # as Table 2 prints them
     return f"{mean:{own}}" if deviation is None else f"{mean:{own}} ± {deviation:{spread}}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from avem.starts import default_model
 from avem.tools.sweep.grid import Grid
 from avem.tools.sweep.measures import BENCHED, bench_measures, training_measures
 from avem.tools.sweep.pool import do_all
+from avem.tools.sweep.sets import set_measures, sets_of
 from avem.train import PreferenceConfig, train_preferences
 from avem.train.settings.config import RunConfig
 from avem.train.settings.sources import build_config
@@ -83,6 +84,10 @@ class Job:
     decoding: str
     folder: Path
     """Where answers go."""
+    sets: tuple[str, ...] = ()
+    """Emotion sets to evaluate on."""
+    subtitles: bool = False
+    """Whether prompts show what is said as text too."""
 
 
 def run_sweep(grid: Grid, options: SweepOptions) -> list[RunResult]:
@@ -120,7 +125,10 @@ def run_sweeps(grids: Sequence[Grid], options: SweepOptions) -> list[list[RunRes
 def _run_sweeps(grids: Sequence[Grid], options: SweepOptions) -> list[list[RunResult]]:
     questions = None if options.questions is None else asked_questions(options.questions, options)
     plans = [list(_plan(grid, options)) for grid in grids]  # every setting is checked before the first run begins
-    jobs = {job.folder: job for plan in plans for *_, job in plan}
+    jobs: dict[Path, Job] = {}
+    for *_, job in (row for plan in plans for row in plan):  # grids may share a run and differ in sets
+        sets = (*(jobs[job.folder].sets if job.folder in jobs else ()), *job.sets)
+        jobs[job.folder] = replace(job, sets=tuple(dict.fromkeys(sets)))
     measured = do_all(partial(_do, questions=questions, options=options), list(jobs.values()), options.workers, "run")
     found = {job.folder: measures for job, measures in measured.items()}
     return [[RunResult(name, seed, found[job.folder], job.folder) for name, seed, job in plan] for plan in plans]
@@ -153,26 +161,28 @@ def _check(grids: Sequence[Grid], options: SweepOptions) -> None:
 
 def _plan(grid: Grid, options: SweepOptions) -> Iterator[tuple[str, int, Job]]:
     """Name, seed and job of every row of the grid's table that is wanted."""
-    seeds = options.seeds or grid.seeds
+    seeds, sets = options.seeds or grid.seeds, sets_of(grid.columns)
+    shared = {**grid.settings, **(options.settings or {})}
+    said = bool(shared.get("subtitles", False))
     untrained = seeds if SEED in options.model else seeds[:1]  # one model is one result, whatever the runs' seeds
-    if grid.base is not None and options.questions is not None:
+    if grid.base is not None and (options.questions is not None or sets):
         for seed in untrained:
-            yield grid.base.name, seed, _model_job(options, seed, "")
+            yield grid.base.name, seed, _model_job(options, seed, "", sets, said)
     for run in grid.runs:
         if options.only and run.name not in options.only:
             continue
         for seed in untrained if run.decoding else seeds:
             if run.decoding:
-                yield run.name, seed, _model_job(options, seed, run.decoding)
+                yield run.name, seed, _model_job(options, seed, run.decoding, (), said)
             else:
-                settings = {**grid.settings, **(options.settings or {}), **run.settings}
-                config = sweep_config(settings, seed, options)
-                yield run.name, seed, Job(config, str(config.out / "final"), "", config.out / "bench")
+                config = sweep_config({**shared, **run.settings}, seed, options)
+                final, folder = str(config.out / "final"), config.out / "bench"
+                yield run.name, seed, Job(config, final, "", folder, sets, config.subtitles)
 
 
-def _model_job(options: SweepOptions, seed: int, decoding: str) -> Job:
-    folder = f"base-{seed}" if SEED in options.model else "base"
-    return Job(None, _model(options, seed), decoding, options.out / "-".join(filter(None, (folder, decoding))))
+def _model_job(options: SweepOptions, seed: int, decoding: str, sets: tuple[str, ...], subtitles: bool) -> Job:
+    parts = [f"base-{seed}" if SEED in options.model else "base", decoding, "subtitles" if subtitles else ""]
+    return Job(None, _model(options, seed), decoding, options.out / "-".join(filter(None, parts)), sets, subtitles)
 
 
 def _model(options: SweepOptions, seed: int) -> str:
@@ -209,23 +219,49 @@ def _do(job: Job, questions: Sequence[Question] | None, options: SweepOptions) -
         measures = training_measures(train_preferences(job.config))
     if questions is not None:
         measures |= _evaluate(job, questions, options)
+    if job.sets:
+        store = FeatureStore.open(options.cache)
+        asked = [*source_stamp(job.model, store), *_said(job, store)]
+        measures |= set_measures(job.model, store, job.sets, job.folder, asked, options.device, subtitles=job.subtitles)
     return measures
+
+
+def _said(job: Job, store: FeatureStore) -> list[str]:
+    """A digest of every subtitle, where prompts show them."""
+    return [json_sha256(store.columns(["clip_id", "subtitle"]).to_pylist())] if job.subtitles else []
 
 
 def _evaluate(job: Job, questions: Sequence[Question], options: SweepOptions) -> dict[str, float]:
     """A model's columns, from the job's folder where they are already there for all that they depend on."""
     file, store, name = job.folder / "measures.json", FeatureStore.open(options.cache), job.folder.name
     asked = json_sha256(
-        [[question.to_json() for question in questions], options.style, job.decoding, source_stamp(job.model, store)]
+        [
+            [question.to_json() for question in questions],
+            options.style,
+            job.decoding,
+            source_stamp(job.model, store),
+            *_said(job, store),
+        ]
     )
     if file.is_file() and (known := read_sealed(file)).get("asked") == asked:
         return dict(known["measures"])
     model = open_model(job.model, options.device)
     if job.decoding == "contrastive":
-        result = bench_contrast(model, store, questions, options.style, job.folder, name=name, resamples=0)
+        result = bench_contrast(
+            model, store, questions, options.style, job.folder, name=name, resamples=0, subtitles=job.subtitles
+        )
     else:
         result = bench_emorealm(
-            model, store, questions, options.style, job.folder, name=name, generate=False, text_only=False, resamples=0
+            model,
+            store,
+            questions,
+            options.style,
+            job.folder,
+            name=name,
+            generate=False,
+            text_only=False,
+            subtitles=job.subtitles,
+            resamples=0,
         )
     measures = bench_measures(result.score)
     write_sealed(file, {"asked": asked, "measures": measures})

@@ -63,7 +63,9 @@ def load_model(
             model.to(device)
     model.source = str(path) if not Path(path).exists() else str(folder.resolve())
     model.licence = str(settings.get("licence") or model.licence)
-    model.was_trained = settings.get("model_type") == ADAPTER_TYPE or "training" in (settings.get("provenance") or {})
+    model.was_trained = _is_run(settings)
+    training = (settings.get("provenance") or {}).get("training")
+    model.saw_subtitles = training.get("subtitles") if isinstance(training, dict) else None
     return model.eval()
 
 
@@ -89,6 +91,7 @@ def load_skeleton(path: str | Path) -> FamilyModel:
     else:
         model = _family_of(folder, settings).loader().skeleton(folder, settings)
     model.source = str(path) if not Path(path).exists() else str(folder.resolve())
+    model.was_trained = _is_run(settings)
     return model.eval()
 
 
@@ -107,6 +110,26 @@ def tokenizer_of(path: str | Path) -> Any:
         return family.loader().tokenizer(folder, settings)
     own = folder / "language_model"
     return load_tokenizer(own if own.is_dir() else folder)
+
+
+def family_of(path: str | Path) -> str:
+    """Name of a model's family, from its `config.json`; empty for a folder that no family reads.
+
+    Raises:
+        MissingFileError: There is no such model.
+        CheckpointError: Its configuration can't be read.
+    """
+    folder = finished(locate_model(path, "--model"))
+    settings = read_settings(folder)
+    if settings.get("model_type") == ADAPTER_TYPE:
+        return family_of(base_of(folder, settings))
+    family = find_family(settings)
+    return "" if family is None else family.name
+
+
+def _is_run(settings: dict[str, Any]) -> bool:
+    """Whether a folder's `config.json` is of the result of a run."""
+    return settings.get("model_type") == ADAPTER_TYPE or "training" in (settings.get("provenance") or {})
 
 
 def _family_of(folder: Path, settings: dict[str, Any]) -> Family:

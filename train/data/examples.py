@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ from avem.train.settings.config import PreferenceConfig
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore
+
+logger = logging.getLogger(__name__)
 
 Input = tuple[int, int | None, int | None]
 """Store rows of a clip, of its video side and of its audio side."""
@@ -84,11 +87,11 @@ def preference_examples(
     examples = []
     for index, (row, (clip, video, audio)) in enumerate(zip(rows, inputs, strict=True)):
         weights = _weights(row, config)
-        chosen = ScoreSpec(row.question, row.chosen, video, audio)
+        chosen = ScoreSpec(row.question, row.chosen, video, audio, builder.subtitle(clip))
         scores = {"w": chosen, **{name: replace(chosen, answer=_answer(row, name)) for name in weights}}
-        texts = {name: replace(spec, video=None, audio=None) for name, spec in scores.items()}
+        texts = {name: replace(spec, video=None, audio=None, subtitle=None) for name, spec in scores.items()}
         if partners is not None:
-            scores["w_given_l"] = _rejected_input(chosen, row.modality, partners[index], config)
+            scores["w_given_l"] = _rejected_input(chosen, row.modality, partners[index], builder, config)
         builder.check((*scores.values(), *texts.values()), f"Row {row.row_id}")
         partner = None if partners is None else partners[index]
         examples.append(PreferenceExample(row.row_id, clip, partner, weights, scores, texts))
@@ -109,7 +112,7 @@ def instruction_examples(
     refuse_special(rows, builder.special)
     examples = []
     for row, (clip, video, audio) in zip(rows, _inputs(rows, store, builder), strict=True):
-        spec = ScoreSpec(row.question, row.answer, video, audio)
+        spec = ScoreSpec(row.question, row.answer, video, audio, builder.subtitle(clip))
         builder.check([spec], f"Row {row.row_id}")
         examples.append(InstructionExample(row.row_id, clip, spec))
     return examples
@@ -136,6 +139,10 @@ def _inputs(
             )
         video, audio = (clip if builder.available(side)[clip] else None for side in SIDES)
         inputs.append((clip, video, audio))
+    if builder.shows_subtitles:
+        clips = {clip for clip, *_ in inputs}
+        without = sum(builder.subtitle(clip) is None for clip in clips)
+        logger.info("%d of %d clips have no subtitle; their prompts leave the line out.", without, len(clips))
     return inputs
 
 
@@ -200,11 +207,19 @@ def _table(store: FeatureStore, builder: SequenceBuilder, recipe: str, modality:
     return np.where((table >= 0) & usable[table], table, -1)
 
 
-def _rejected_input(chosen: ScoreSpec, modality: Modality, partner: int, config: PreferenceConfig) -> ScoreSpec:
-    """y_w on the rejected input: Eq. 5 replaces what the prompt asks about, Eq. 4 both."""
+def _rejected_input(
+    chosen: ScoreSpec, modality: Modality, partner: int, builder: SequenceBuilder, config: PreferenceConfig
+) -> ScoreSpec:
+    """y_w on the rejected input: Eq. 5 replaces what the prompt asks about, Eq. 4 both.
+
+    A subtitle goes with the sound: otherwise the text would still say what is no longer heard. Nothing is said in
+    sound that is noise.
+    """
     replaced = Modality.AUDIOVISUAL.streams if config.rejected_input == "both" else modality.streams
+    heard = builder.subtitle(partner) if partner >= 0 else None
     return replace(
         chosen,
+        subtitle=heard if "audio" in replaced else chosen.subtitle,
         video=partner if "video" in replaced and chosen.video is not None else chosen.video,
         audio=partner if "audio" in replaced and chosen.audio is not None else chosen.audio,
     )

@@ -49,6 +49,8 @@ class FamilyModel(nn.Module):
         """Folder or hub id that the base weights were read from; empty for a model made in memory."""
         self.was_trained = False
         """Whether it was loaded from what a run trained."""
+        self.saw_subtitles: bool | None = None
+        """Whether that run's prompts showed subtitles; None where there is no run, or it does not say."""
         self.licence: str = ""
         """Licence that the checkpoint names, as a Hugging Face identifier; empty where it names none."""
         self._adapter: list[Any] = []  # a list hides it from nn.Module, which would count its weights twice
@@ -181,6 +183,9 @@ class FamilyModel(nn.Module):
     clip_advice = ""
     """What to do about a clip that fills most of the context; empty for families whose clips are all equally long."""
 
+    takes_subtitles = False
+    """Whether `encode` takes `subtitle`: what is said, to be read as text."""
+
     whole_clips = False
     """Whether a row is refused whose clip lacks a side that is shown, whatever the row asks about."""
 
@@ -221,6 +226,18 @@ class FamilyModel(nn.Module):
     def lora_targets(self) -> dict[str, Any]:
         """What LoRA adapts, as arguments of peft's `LoraConfig`: `target_modules`, `target_parameters` (experts)."""
         return {"target_modules": "all-linear"}
+
+    def check_lora(self, rank: int, scale: float, *, new: bool) -> None:
+        """Refuse settings of LoRA that are not those of adapters that the released checkpoint comes with.
+
+        Args:
+            rank: Of the adapters to train.
+            scale: alpha / rank.
+            new: Whether new adapters are wanted in any case.
+
+        Raises:
+            SettingError: The checkpoint's own adapters have another rank or scale, and no new ones are asked for.
+        """
 
     def extra_inputs(self, rows: Sequence[Sequence[int]], media: MediaTokens, length: int) -> dict[str, Any]:
         """More arguments of the language model for some rows of atoms, such as deepstack arrays and their mask.

@@ -78,6 +78,8 @@ class AudiovisualLM(FamilyModel):
         weight = embedding_table(language_model).weight
         return model.to(device=weight.device, dtype=weight.dtype)
 
+    takes_subtitles = True
+
     @property
     def family(self) -> str:
         """`avere` for a model that comes from an AVERE checkpoint, else `generic`."""
@@ -148,10 +150,11 @@ class AudiovisualLM(FamilyModel):
     def encode(
         self, question: str, answer: str | None, video: Hashable | None, audio: Hashable | None, **options: Any
     ) -> EncodedPrompt:
-        """Video, audio, question, answer, as `prompt_format` (by default the model's own) lays them out."""
+        """Video, audio, `subtitle`, question, answer, as `prompt_format` (by default the model's own) lays them out."""
         style = PromptFormat(self.tokenizer, options.get("prompt_format") or self.config.prompt_format)
         frames = 0 if video is None else cast("Layout", video)[0]
-        encoded = style.encode(question, answer, frames=frames, audio=audio is not None)
+        subtitle = options.get("subtitle")
+        encoded = style.encode(question, answer, frames=frames, audio=audio is not None, subtitle=subtitle)
         return replace(encoded, video=_pieces(video), audio=_pieces(audio))
 
     def pieces(self, sequence: ScoredSequence, side: Side) -> Sequence[Piece]:

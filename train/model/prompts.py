@@ -46,6 +46,18 @@ class EncodedPrompt:
     """Indices of response tokens that are read and not scored."""
 
 
+def with_subtitle(question: str, subtitle: str | None) -> str:
+    r"""A question after what is said in the clip; the question alone without it.
+
+    The words are those of Emotion-LLaMA's prompts; their subtitles come from the dataset, too.
+
+    Example:
+        >>> with_subtitle("What does he feel?", "Leave me alone!")
+        'The person in the video says: Leave me alone!\nWhat does he feel?'
+    """
+    return f"The person in the video says: {subtitle}\n{question}" if subtitle else question
+
+
 @dataclass(frozen=True, slots=True)
 class PromptFormat:
     """Turns questions and answers into token ids for one tokenizer.
@@ -66,7 +78,9 @@ class PromptFormat:
         if self.name == "chat" and not self.tokenizer.chat_template:
             raise CheckpointError("The tokenizer has no chat template; use the prompt format vicuna_v1 or add one.")
 
-    def encode(self, question: str, answer: str | None, *, frames: int, audio: bool) -> EncodedPrompt:
+    def encode(
+        self, question: str, answer: str | None, *, frames: int, audio: bool, subtitle: str | None = None
+    ) -> EncodedPrompt:
         """Encode one turn: video, newline, audio, newline, question, answer; absent media leave no newline.
 
         Args:
@@ -74,12 +88,15 @@ class PromptFormat:
             answer: The response, or None for a prompt to generate from.
             frames: Video frames T, each one -200; 0 for no video.
             audio: Whether there is audio, one -300.
+            subtitle: What is said, on a line before the question; None for no such line.
 
         Raises:
-            PromptError: Question or answer holds a special token or a placeholder; those that belong are added here.
+            PromptError: A text holds a special token or a placeholder; those that belong are added here.
         """
         self.check_text("question", question)
         self.check_text("answer", answer or "")
+        self.check_text("subtitle", subtitle or "")
+        question = with_subtitle(question, subtitle)
         user = (f"{VIDEO_MARK}\n" if frames else "") + (f"{AUDIO_MARK}\n" if audio else "") + question
         if self.name == "chat":
             prompt, tail = self._chat(user, answer)

@@ -16,6 +16,7 @@ from avem.errors import PromptError
 from avem.guards.special_tokens import special_tokens
 from avem.train.data.noise import noise_row
 from avem.train.data.streams import ClipStreams
+from avem.train.data.subtitles import shown_subtitles
 from avem.train.model.media import SIDES, Medium, Piece, Side
 from avem.train.model.prompts import EncodedPrompt
 from avem.train.model.sequences import PLACEHOLDERS, ScoredSequence
@@ -36,6 +37,8 @@ class ScoreSpec:
     """Row of the store that the video side comes from, with all its streams; None: no video in the prompt."""
     audio: int | None = None
     """Row of the store that the audio side comes from; None: no audio in the prompt."""
+    subtitle: str | None = None
+    """What is said, as the prompt has it as text; None: no subtitle in the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +73,23 @@ class SequenceBuilder:
         model: Lays out prompts and knows how many tokens the media become.
         store: Says what shapes the features have.
         streams: What prompts show of a clip.
+        subtitles: Whether prompts show a clip's subtitle, where it has one.
+
+    Raises:
+        SettingError: Subtitles are to be shown, and no clip has one or the model's prompts have no room for them.
     """
 
-    def __init__(self, model: FamilyModel, store: FeatureStore, streams: Streams = "both") -> None:
+    def __init__(
+        self, model: FamilyModel, store: FeatureStore, streams: Streams = "both", *, subtitles: bool = False
+    ) -> None:
         self._model = model
+        self._subtitles = shown_subtitles(model, store) if subtitles else None
         shown: list[Side] = [side for side in SIDES if streams in ("both", side)]
         self.streams = ClipStreams.of(model, store, shown)
         """What the store holds for the model."""
         self._available = {side: self.streams.available(side) for side in SIDES}
         self._layouts: dict[tuple[Side, int], Hashable] = {}
-        self._cache: dict[tuple[str, str, Hashable | None, Hashable | None], _Tokens] = {}
+        self._cache: dict[tuple[str, str, str | None, Hashable | None, Hashable | None], _Tokens] = {}
         self._heads: dict[Hashable, int] = {}
 
     @property
@@ -101,6 +111,15 @@ class SequenceBuilder:
     def available(self, side: Side) -> npt.NDArray[np.bool_]:
         """Whether each clip has a side that prompts hold, bool `[clips]`."""
         return self._available[side]
+
+    @property
+    def shows_subtitles(self) -> bool:
+        """Whether prompts show the subtitles of clips that have one."""
+        return self._subtitles is not None
+
+    def subtitle(self, row: int) -> str | None:
+        """The subtitle that prompts show of a clip; None where it has none, or none are shown."""
+        return None if self._subtitles is None else self._subtitles(row)
 
     @property
     def special(self) -> frozenset[str]:
@@ -136,7 +155,7 @@ class SequenceBuilder:
         """The sequence as nodes of a prefix tree: a key that equal prefixes share, and the node's own positions."""
         tokens, both = self._tokens(spec), (spec.video, spec.audio)
         first = (tokens.first, spec.video if tokens.first == "video" else spec.audio, tokens.heads[0])
-        keys = (first, (*both, tokens.heads[1]), (*both, spec.question), spec)
+        keys = (first, (*both, tokens.heads[1]), (*both, spec.question, spec.subtitle), spec)
         return zip(enumerate(keys), tokens.sizes, strict=True)
 
     def sequence(self, spec: ScoreSpec, media: Media) -> ScoredSequence:
@@ -154,7 +173,7 @@ class SequenceBuilder:
 
     def _tokens(self, spec: ScoreSpec) -> _Tokens:
         video, audio = self._layout("video", spec.video), self._layout("audio", spec.audio)
-        key = (spec.question, spec.answer, video, audio)
+        key = (spec.question, spec.answer, spec.subtitle, video, audio)
         if key not in self._cache:
             self._cache[key] = self._tokenise(*key)
         return self._cache[key]
@@ -168,8 +187,11 @@ class SequenceBuilder:
             self._layouts[key] = self._model.layout(side, self.streams.shapes(*key))
         return self._layouts[key]
 
-    def _tokenise(self, question: str, answer: str, video: Hashable | None, audio: Hashable | None) -> _Tokens:
-        encoded = self._model.checked(self._model.encode(question, answer, video, audio))
+    def _tokenise(
+        self, question: str, answer: str, subtitle: str | None, video: Hashable | None, audio: Hashable | None
+    ) -> _Tokens:
+        shown = {} if subtitle is None else {"subtitle": subtitle}
+        encoded = self._model.checked(self._model.encode(question, answer, video, audio, **shown))
         pieces: dict[Side, tuple[Piece, ...]] = {"video": encoded.video, "audio": encoded.audio}
         first, cuts = _media_cuts(encoded.ids)
         sizes = _sizes(encoded, (0, *cuts, encoded.response_start, len(encoded.ids)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,13 @@ class Reliance:
         return {"reliance_audio": audio, "reliance_video": video}
 
 
-def swapped_specs(rows: Sequence[PlanRow], store: FeatureStore, count: int, seed: int) -> list[Swapped]:
+def swapped_specs(
+    rows: Sequence[PlanRow],
+    store: FeatureStore,
+    count: int,
+    seed: int,
+    subtitle: Callable[[int], str | None] = lambda row: None,
+) -> list[Swapped]:
     """Answers to measure reliance on, drawn from the rows.
 
     Args:
@@ -77,6 +83,7 @@ def swapped_specs(rows: Sequence[PlanRow], store: FeatureStore, count: int, seed
         store: Knows the clips' emotions.
         count: How many.
         seed: Decides which rows, and whose audio and video stand in: a clip of another emotion, with both streams.
+        subtitle: The subtitle that prompts show of a clip, which goes with its audio.
 
     Returns:
         At most `count`; none where the model or the store has only one modality.
@@ -89,5 +96,5 @@ def swapped_specs(rows: Sequence[PlanRow], store: FeatureStore, count: int, seed
         others = [clip for clip in clips if emotions[clip] != emotions[row.clip]]
         if others:
             other, own = others[draw(seed, "swap", row.row_id, choices=len(others))], row.specs[0]
-            chosen.append((own, replace(own, audio=other), replace(own, video=other)))
+            chosen.append((own, replace(own, audio=other, subtitle=subtitle(other)), replace(own, video=other)))
     return chosen

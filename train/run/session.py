@@ -76,11 +76,13 @@ class Session:
         if config.prompt_format is not None:
             model.use_prompt_format(config.prompt_format)
         model.eval()
+        if config.tune == "lora":
+            model.check_lora(config.lora_rank, config.lora_scale, new=config.lora_new)
         if config.tune != "full" and not model.source:
             raise SettingError(
                 f"tune={config.tune} keeps a model beside its base, which is in memory only; save it first."
             )
-        builder = SequenceBuilder(model, store, config.streams)
+        builder = SequenceBuilder(model, store, config.streams, subtitles=config.subtitles)
         for name, digest in builder.streams.digests().items():
             model.check_features(name, digest)
         fingerprint = model.fingerprint()
@@ -149,7 +151,9 @@ class Session:
         used = sorted(
             {clip for row in rows for spec in row.specs for clip in (spec.video, spec.audio) if clip is not None}
         )
+        said = [[spec.subtitle for spec in row.specs] for row in rows]
         return {
+            **({"subtitles": json_sha256(said)} if self.config.subtitles else {}),
             "rows": digest,
             "clips": json_sha256([files[clip] for clip in used]),
             "inputs": json_sha256([[(spec.video, spec.audio) for spec in row.specs] for row in rows]),
@@ -262,7 +266,7 @@ def prepare_model(model: FamilyModel, config: RunConfig) -> None:
         model: As loaded; LoRA adapters are added if asked for.
         config: Settings.
     """
-    if config.tune != "lora":
+    if config.tune != "lora" or config.lora_new:
         model.merge()  # `add_lora` folds in what it does not train further
     model.requires_grad_(False)
     if config.tune == "lora":

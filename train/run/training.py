@@ -96,7 +96,7 @@ def _run_owned(training: Training[Example], run: RunDirectory, model: FamilyMode
         check_model(run.final)
         logger.info("The run in %s is complete", run.path)
         return run.path
-    swapped = swapped_specs(kept, session.store, config.reliance_rows, config.seed)
+    swapped = swapped_specs(kept, session.store, config.reliance_rows, config.seed, session.builder.subtitle)
     features = session.features([*_specs(examples), *(spec for row in swapped for spec in row)])
     objective = training.objective(session, kept, features)
     checks: list[Check] = []

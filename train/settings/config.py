@@ -44,6 +44,9 @@ class RunConfig:
     """Rank of the LoRA adapters."""
     lora_scale: float = 4.0
     """alpha / rank. The paper's "scale 4" (C.3) is read this way; alpha = 4 would be 0.5 here."""
+    lora_new: bool = False
+    """Fold the adapters that a released checkpoint comes with (Emotion-LLaMA's) into its language model and train new
+    ones. Without it, a rank or a scale that is not theirs is refused."""
     train_projectors: bool = False
     """Train the video and audio projectors too."""
     prompt_format: str | None = None
@@ -51,6 +54,8 @@ class RunConfig:
     `separate` and `audio_in_video`."""
     streams: Streams = "both"
     """What prompts show of a clip; the projector of a stream that is not shown stays as it is."""
+    subtitles: bool = False
+    """Prompts show what is said in a clip as text too, where the store has a subtitle of it."""
     projector_learning_rate: float | None = None
     """Their own learning rate; `learning_rate` if absent."""
 
@@ -145,6 +150,9 @@ class RunConfig:
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is computed: a run resumes only under the same ones."""
         unused = {"prompt_format"} if self.prompt_format is None else set()
+        for name in ("subtitles", "lora_new"):  # so that runs from before these settings remain the same runs
+            if not getattr(self, name):
+                unused.add(name)
         return {name: value for name, value in self.to_json().items() if name not in HOUSEKEEPING | SOURCES | unused}
 
 

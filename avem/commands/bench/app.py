@@ -32,6 +32,7 @@ from avem.commands.options import (
     StorePath,
     Style,
     StyleOption,
+    SubtitlesShown,
     TasksOption,
     Timeout,
     chosen_models,
@@ -124,6 +125,7 @@ def emorealm(
             help="System message of models that read media files.", show_default="that of the vendor's example"
         ),
     ] = None,
+    subtitles: SubtitlesShown = False,
     instruction: Annotated[
         bool,
         typer.Option(
@@ -186,6 +188,7 @@ def emorealm(
         headline=headline.value if headline else "",
         permute=permute,
         system=system,
+        subtitles=subtitles,
         instruction=instruction,
         style=style.value,
         tasks=tuple(tasks.split(",") if tasks else ()),

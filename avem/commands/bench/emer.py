@@ -20,6 +20,7 @@ from avem.commands.options import (
     Retries,
     Seed,
     StorePath,
+    SubtitlesShown,
     Timeout,
     endpoint_options,
     prints_table,
@@ -52,6 +53,7 @@ def emer(
         str | None,
         typer.Option(help="OpenAI-compatible address that serves --model.", show_default="run the model here"),
     ] = None,
+    subtitles: SubtitlesShown = False,
     media: MediaOption = None,
     cache: StorePath = Path("./cache"),
     read_cache: ReadCacheOption = None,
@@ -88,6 +90,8 @@ def emer(
     need_file(rubric, "--rubric", "rubric")
     if not (answers or model):
         raise SettingError("EMER grades descriptions; name a model with --model, or descriptions with --answers.")
+    if subtitles and not model:
+        raise SettingError("--subtitles has no effect: no model is run. Leave it out, or give a model with --model.")
     if not dry_run:
         reads = (references, *(answers or ()), rubric)
         check_bench(model or (), cache, out, reads=reads, media=media, endpoint=model_endpoint)
@@ -116,6 +120,7 @@ def emer(
         judge=judges[0],
         cache=cache,
         media=media,
+        subtitles=subtitles,
         model_endpoint=endpoint_options(
             model_endpoint,
             key_variable=key_variable,

@@ -24,6 +24,7 @@ from avem.commands.options import (
     Seed,
     Sound,
     StorePath,
+    SubtitlesShown,
     Timeout,
     chosen_models,
     endpoint_options,
@@ -53,6 +54,7 @@ def recognition_command(dataset: str, title: str) -> Callable[..., None]:
         prompt: Annotated[
             str | None, typer.Option(help="Your own question.", show_default="the benchmark's own")
         ] = None,
+        subtitles: SubtitlesShown = False,
         generate: GenerateOption = True,
         limit: LimitOption = None,
         media: MediaOption = None,
@@ -83,6 +85,7 @@ def recognition_command(dataset: str, title: str) -> Callable[..., None]:
             models=chosen_models(model, endpoint),
             streams=shown,
             split=split,
+            subtitles=subtitles,
             prompt=prompt,
             generate=generate,
             limit=limit,

@@ -10,6 +10,7 @@ import typer
 from avem.commands.cache.clips import list_clips
 from avem.commands.cache.logps import logps
 from avem.commands.cache.negatives import negatives
+from avem.commands.cache.subtitles import subtitles
 from avem.commands.options import ALL, NONE, Device, ReadCacheOption, StorePath
 from avem.errors import PartialFailure, SettingError, StoreError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 cache_app = typer.Typer(no_args_is_help=True, help="Inspect, check and repair a feature store, and mine negatives.")
 cache_app.command()(logps)
 cache_app.command()(negatives)
+cache_app.command()(subtitles)
 cache_app.command("list")(list_clips)
 
 

@@ -13,6 +13,7 @@ import torch
 
 from avem.cache import FeatureStore, RowDetails, StoreWriter
 from avem.cache.disk.location import Location
+from avem.cache.manifest.subtitles import Subtitle
 from avem.cache.remote import leases
 from avem.cache.remote.fetch import Fetcher
 from avem.cache.remote.leases import Bucket, Session
@@ -93,6 +94,9 @@ def test_every_change_of_a_local_store(tmp_path, bucket):
         write_all(store, 7, tmp_path)
         writer = StoreWriter.open(store)
         writer.remember_long(["toy"], "cut")
+        first = writer.clips["clip_id"][0].as_py()
+        assert writer.enter_subtitles({first: Subtitle("Ça va ?", "srt")}) == 1
+        assert FeatureStore.open(store).columns(["subtitle"])["subtitle"].to_pylist() == ["Ça va ?", *[None] * 6]
         writer.mark_pending("video", [2, 5])
         assert StoreWriter.open(store).clips["video_status"].to_pylist().count("pending") == 2
         assert writer.long == {"toy": "cut"}

@@ -33,7 +33,8 @@ from avem.train.families.emotion_llama.importing import EncoderFacts, import_rel
 from avem.train.families.emotion_llama.projections import FACE, FRAME, MOTION, SOUND, STREAMS
 from avem.train.model.lora import quiet_peft
 from avem.train.packing.specs import SequenceBuilder
-from avem.train.preference import train_preferences
+from avem.train.preference import PreferenceTraining, train_preferences
+from avem.train.run.training import preview_training
 from avem.train.settings.config import PreferenceConfig, SupervisedConfig
 from avem.train.supervised import train_supervised
 from tests.train.families.emotion_llama_kit import (
@@ -91,6 +92,7 @@ def config(store, model, folder, **changes) -> PreferenceConfig:
     prefs = folder / "prefs.jsonl"
     write_json_lines(prefs, [row.to_json() for row in rows()])
     settings = {"learning_rate": 1e-2, "batch_size": 6, "accumulation": 1, "trackers": "none", "reliance_rows": 0}
+    settings["lora_new"] = changes.get("lora_rank") != RANK
     return PreferenceConfig(
         cache=store.location.url, model=str(model), prefs=prefs, out=folder / "run", device="cpu", **settings | changes
     )
@@ -344,6 +346,23 @@ def test_a_clip_without_one_of_its_streams(imported, tmp_path):
             preference_examples(rows([modality]), lacking, builder, settings)
     with pytest.raises(DataError, match=r"toy/002 has no motion/videomae features"):
         score_answers(model, lacking, [("toy/002", "What?", "this")])
+
+
+@pytest.mark.parametrize("lora", [{"lora_rank": 2}, {"lora_rank": RANK, "lora_scale": 4.0}, {}])
+def test_a_rank_or_alpha_other_than_the_checkpoints_is_refused(imported, store, tmp_path, lora):
+    settings = config(store, imported, tmp_path, **{**lora, "lora_new": False})
+    for begin in (train_preferences, lambda given: preview_training(PreferenceTraining(given))):
+        with pytest.raises(SettingError, match=r"adapters of rank 3 and alpha 6 on q_proj and v_proj.*lora_new=true"):
+            begin(settings)
+    assert not settings.out.exists(), "nothing was begun"
+
+
+def test_new_adapters_of_the_same_rank_are_new(imported, store, tmp_path):
+    own = {"lora_rank": RANK, "lora_scale": ALPHA / RANK, "max_steps": 1}
+    further = load_model(train_preferences(config(store, imported, tmp_path / "a", **own)))
+    fresh = load_model(train_preferences(config(store, imported, tmp_path / "b", **own, lora_new=True)))
+    assert further.config.lora_rank == RANK
+    assert fresh.config.lora_rank == 0, "the checkpoint's adapters are folded in"
 
 
 def test_a_store_without_a_stream_names_the_command(imported, tmp_path):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from avem.cache.filled import zero_fingerprint
-from avem.errors import CheckpointError, FingerprintError, PromptError
+from avem.errors import CheckpointError, FingerprintError, PromptError, SettingError
 from avem.files import json_sha256
 from avem.train.families.base import FamilyModel
 from avem.train.families.emotion_llama import files
@@ -81,6 +81,8 @@ class EmotionLlama(FamilyModel):
         use_prefix_tree_attention(language_model)
 
     # ---- streams and prompts --------------------------------------------------------------------------------------
+
+    takes_subtitles = True
 
     whole_clips = True
     """The released model never saw a clip without one of its streams."""
@@ -219,13 +221,31 @@ class EmotionLlama(FamilyModel):
         Of the released adapters' own rank and scale, those are trained further. Otherwise they are folded into the
         language model, and new ones are added to the same layers.
         """
-        same = rank == self.config.lora_rank and math.isclose(scale, self.config.lora_scale)
-        if self.peft_model is None or not same or dropout:
+        if self.peft_model is None or not self._is_own_lora(rank, scale) or dropout:
             super().add_lora(rank, scale, dropout=dropout, seed=seed)
             return
         self.requires_grad_(False)
         for name, parameter in self.peft_model.named_parameters():
             parameter.requires_grad_(".lora_" in name)
+
+    def check_lora(self, rank: int, scale: float, *, new: bool) -> None:
+        """Refuse another rank or scale than the released adapters', unless new ones are asked for.
+
+        A run's result may have any: its adapters are folded in, as those of every family.
+        """
+        config = self.config
+        if new or self.was_trained or not config.lora_rank or self._is_own_lora(rank, scale):
+            return
+        layers, source = " and ".join(config.lora_targets), self.source or "The checkpoint"
+        own = f"lora_rank={config.lora_rank} and lora_scale={config.lora_scale:g}"
+        raise SettingError(
+            f"{source} has adapters of rank {config.lora_rank} and alpha {config.lora_alpha:g} on {layers}, and "
+            f"lora_rank={rank} with lora_scale={scale:g} means alpha {rank * scale:g}; set {own} to train them "
+            "further, or lora_new=true to fold them into the language model and train new ones."
+        )
+
+    def _is_own_lora(self, rank: int, scale: float) -> bool:
+        return rank == self.config.lora_rank and math.isclose(scale, self.config.lora_scale)
 
     def merge(self) -> None:
         """Fold the adapters into the language model's weights; the configuration then names none."""

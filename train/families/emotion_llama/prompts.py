@@ -39,7 +39,7 @@ class Turn:
     task: str = "reason"
     """The tag in front of the question, such as `emotion` or `reason`."""
     subtitle: str | None = None
-    """What the person says; None leaves the sentence out."""
+    """What the person says; None, or nothing, leaves the sentence out."""
     image_tokens: int | None = None
     """Tokens N of the image, which face, motion and CLS go with; None without the video side."""
     sound: bool = True
@@ -94,7 +94,7 @@ class EmotionPrompt:
         """Ids of a turn without its answer; each piece of text between media is tokenised by itself."""
         first = int(self.tokenizer.bos_token_id)
         if turn.image_tokens is None and not turn.sound:
-            return [first, *self._tokens(f"[INST] [{turn.task}] {turn.question}  [/INST]")]
+            return [first, *self._tokens(f"[INST] {says(turn.subtitle)}[{turn.task}] {turn.question}  [/INST]")]
         seen = turn.image_tokens is not None
         image, faces, cls = [VIDEO_FRAME_ID] * seen, [VIDEO_FRAME_ID] * 2 * seen, [VIDEO_FRAME_ID] * seen
         vectors = [*faces, *([AUDIO_ID] * turn.sound), *cls]
@@ -126,6 +126,11 @@ def _pieces(turn: Turn) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
     return video, (Piece(0, 1),) if turn.sound else ()
 
 
+def says(subtitle: str | None) -> str:
+    """The sentence of a subtitle, as the released prompts have it; nothing without one."""
+    return f"The person in video says: {subtitle}.  " if subtitle else ""
+
+
 def prompt_text(question: str, *, task: str, subtitle: str | None) -> str:
     """A turn's text with both placeholders; without a subtitle its sentence is left out.
 
@@ -133,9 +138,8 @@ def prompt_text(question: str, *, task: str, subtitle: str | None) -> str:
         >>> prompt_text("What does he feel?", task="reason", subtitle=None)
         '[INST] <video><VideoHere></video> <feature><FeatureHere></feature> [reason] What does he feel?  [/INST]'
     """
-    says = "" if subtitle is None else f"The person in video says: {subtitle}.  "
     media = f"<video>{VIDEO_HERE}</video> <feature>{FEATURE_HERE}</feature>"
-    return f"[INST] {media} {says}[{task}] {question}  [/INST]"
+    return f"[INST] {media} {says(subtitle)}[{task}] {question}  [/INST]"
 
 
 def clean_answer(answer: str) -> str:

@@ -74,6 +74,8 @@ class QwenOmniModel(FamilyModel):
         self._streams: tuple[FamilyStream, ...] | None = None
         use_prefix_tree_attention(language_model)
 
+    takes_subtitles = True
+
     @property
     def family(self) -> str:
         """`qwen2_5_omni` or `qwen3_omni`."""
@@ -143,10 +145,13 @@ class QwenOmniModel(FamilyModel):
     def encode(
         self, question: str, answer: str | None, video: Hashable | None, audio: Hashable | None, **options: Any
     ) -> EncodedPrompt:
-        """Lay out one turn with the checkpoint's chat template; `prompt_format` may name another layout."""
+        """Lay out one turn with the checkpoint's chat template.
+
+        `prompt_format` may name another layout, and `subtitle` gives what is said.
+        """
         layout = options.get("prompt_format") or self.layout_name
         seen, heard = cast("VideoShape | None", video), cast("SoundShape | None", audio)
-        return self._prompt.encode(question, answer, seen, heard, layout)
+        return self._prompt.encode(question, answer, seen, heard, layout, options.get("subtitle"))
 
     def media_embeddings(self, side: Side, groups: Sequence[Group]) -> list[MediaEmbedding]:
         """The cached rows as they are, in the model's number format."""

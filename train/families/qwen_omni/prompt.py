@@ -18,7 +18,7 @@ from avem.train.families.qwen_omni.positions import (
     video_piece,
 )
 from avem.train.model.media import Piece, Side
-from avem.train.model.prompts import EncodedPrompt
+from avem.train.model.prompts import EncodedPrompt, with_subtitle
 from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID
 
 Layout: TypeAlias = Literal["separate", "audio_in_video"]
@@ -79,6 +79,7 @@ class OmniPrompt:
         video: VideoShape | None,
         audio: SoundShape | None,
         layout: Layout = "separate",
+        subtitle: str | None = None,
     ) -> EncodedPrompt:
         """Lay out one turn: video, sound, question, and the answer with what closes it.
 
@@ -88,19 +89,21 @@ class OmniPrompt:
             video: Shape of the video; None without one.
             audio: Shape of the sound; None without one.
             layout: Where the sound goes. A clip without one of the two has the same prompt in both layouts.
+            subtitle: What is said, on a line before the question; None for no such line.
 
         Raises:
-            PromptError: Question or answer holds a special token.
+            PromptError: A text holds a special token.
             SettingError: There is no such layout.
         """
         if layout not in LAYOUTS:
             raise SettingError(f"There is no layout {layout!r} for Qwen-Omni; choose one of {', '.join(LAYOUTS)}.")
         self.check_text("question", question)
         self.check_text("answer", answer or "")
+        self.check_text("subtitle", subtitle or "")
         inside = layout == "audio_in_video" and video is not None and audio is not None
         content = [{"type": "video", "video": "."}] if video else []
         content += [{"type": "audio", "audio": "."}] if audio and not inside else []
-        content.append({"type": "text", "text": question})
+        content.append({"type": "text", "text": with_subtitle(question, subtitle)})
         text = self._render([{"role": "user", "content": content}], add_generation_prompt=True)
         prompt = self._tokens(text)
         ids = prompt

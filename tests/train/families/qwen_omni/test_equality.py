@@ -129,7 +129,7 @@ def test_cached_features_score_as_towers_in_the_loop(
 def several(
     model: QwenOmniModel, reference: Any, layout: str, dtype: torch.dtype = torch.float64
 ) -> list[ScoredSequence]:
-    """Clips of different lengths with several questions and answers, a swapped sound, and text alone."""
+    """Clips of different lengths with several questions, answers and subtitles, a swapped sound, and text alone."""
     family = model.family
     clips = [
         clip(family, **SHAPES[name], seed=number, dtype=torch.float64)
@@ -139,9 +139,10 @@ def several(
     swapped = {f"video/{family}": rows[0][f"video/{family}"], f"audio/{family}": rows[3][f"audio/{family}"]}
     shown = [*rows, swapped, {}]
     return [
-        model.sequence(question, answer, streams=streams, prompt_format=layout)
+        model.sequence(question, answer, streams=streams, prompt_format=layout, subtitle=said)
         for streams in shown
         for question in ("Why?", "Why is he sad?")
+        for said in (None, "Leave me!")
         for answer in ("He sighs.", "He smiles.")
     ]
 
