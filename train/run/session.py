@@ -30,6 +30,7 @@ from avem.train.run.checkpoint import gather_weights, load_weights, trained_para
 from avem.train.run.directory import RunDirectory
 from avem.train.run.fsdp import fsdp_plugin, is_sharded, reshard, shard
 from avem.train.run.loop import Check, Loop, Objective, Plan
+from avem.train.run.new_projector import add_missing_projector
 from avem.train.settings.config import PreferenceConfig, RunConfig
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Session:
             model = load_model(config.model, device=device, dtype=dtype, four_bit=four_bit)
         if config.prompt_format is not None:
             model.use_prompt_format(config.prompt_format)
+        add_missing_projector(model, store, config)
         model.eval()
         if config.tune != "full" and not model.source:
             raise SettingError(
