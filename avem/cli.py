@@ -11,6 +11,7 @@ from avem import __version__
 from avem.commands.bench.app import bench_app
 from avem.commands.cache.app import cache_app
 from avem.commands.data.emorealm import emorealm_app
+from avem.commands.data.instruct import instruct_app
 from avem.commands.data.prefs import prefs_app
 from avem.commands.data.survey import study_app
 from avem.commands.demo import demo_app
@@ -45,6 +46,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(demo_app, name="demo")
 app.add_typer(prefs_app, name="prefs")
 app.add_typer(emorealm_app, name="emorealm")
+app.add_typer(instruct_app, name="instruct")
 app.add_typer(study_app, name="study")
 
 INTERRUPTED = 130
