@@ -19,6 +19,7 @@ from avem.commands.extract import extract
 from avem.commands.models import models_app
 from avem.commands.probe import probe_app
 from avem.commands.proof import proof_app
+from avem.commands.recipe import recipe_app
 from avem.commands.report import report
 from avem.commands.sweep import sweep
 from avem.commands.train import train
@@ -48,6 +49,7 @@ app.add_typer(prefs_app, name="prefs")
 app.add_typer(emorealm_app, name="emorealm")
 app.add_typer(instruct_app, name="instruct")
 app.add_typer(study_app, name="study")
+app.add_typer(recipe_app, name="recipe")
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells count it."""
