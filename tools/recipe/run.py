@@ -32,7 +32,13 @@ class StepFailed(AvemError):
         self.exit_status = status  # type: ignore[misc]
 
 
-def run_steps(steps: Sequence[Step], out: Path, say: Callable[[str], None], reads: Sequence[str | Path] = ()) -> None:
+def run_steps(
+    steps: Sequence[Step],
+    out: Path,
+    say: Callable[[str], None],
+    reads: Sequence[str | Path] = (),
+    launch: Callable[[Sequence[str]], int] | None = None,
+) -> None:
     """Run all steps that are not done.
 
     A step is done if it ended well before with the same command, and what it makes is there.
@@ -42,6 +48,7 @@ def run_steps(steps: Sequence[Step], out: Path, say: Callable[[str], None], read
         out: The recipe's folder.
         say: Is told each step's title and command.
         reads: What the recipe reads.
+        launch: Runs a command and returns its exit status; None: in a process of its own, which gives back its memory.
 
     Raises:
         MissingFileError: A step needs something that is not there; the steps before it are done.
@@ -69,19 +76,27 @@ def run_steps(steps: Sequence[Step], out: Path, say: Callable[[str], None], read
             if step.command[0] == JOIN:
                 join(Path(step.command[1]), [Path(name) for name in step.command[2:]])
             else:
-                _run(step, where)
+                _check_status(step, where, (launch or in_own_process)(step.command))
             done[step.name] = digest
             write_sealed(record, {"done": done})
 
 
-def _run(step: Step, where: str) -> None:
-    process = subprocess.Popen([sys.executable, "-m", *step.command])
+def in_own_process(command: Sequence[str]) -> int:
+    """Run a command of avem with this Python; returns its exit status.
+
+    Raises:
+        KeyboardInterrupt: The run was interrupted; the command has saved its work.
+    """
+    process = subprocess.Popen([sys.executable, "-m", *command])
     with _forwarded(process):
         try:
-            status = process.wait()
+            return process.wait()
         except KeyboardInterrupt:
             process.wait()  # the terminal interrupted it too: it saves its work and ends by itself
             raise
+
+
+def _check_status(step: Step, where: str, status: int) -> None:
     if status in (INTERRUPTED, -signal.SIGINT):
         raise KeyboardInterrupt
     if status and not (step.partial and status == PARTIAL):
