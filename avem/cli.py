@@ -11,6 +11,7 @@ from avem.commands.ask import ask
 from avem.commands.bench.app import bench_app
 from avem.commands.cache.app import cache_app
 from avem.commands.data.emorealm import emorealm_app
+from avem.commands.data.instruct import instruct_app
 from avem.commands.data.prefs import prefs_app
 from avem.commands.data.survey import study_app
 from avem.commands.demo import demo_app
@@ -20,6 +21,7 @@ from avem.commands.misspelt import option_advice
 from avem.commands.models import models_app
 from avem.commands.probe import probe_app
 from avem.commands.proof import proof_app
+from avem.commands.recipe import recipe_app
 from avem.commands.report import report
 from avem.commands.serve import serve
 from avem.commands.sweep import sweep
@@ -50,7 +52,9 @@ app.command()(doctor)
 app.add_typer(demo_app, name="demo")
 app.add_typer(prefs_app, name="prefs")
 app.add_typer(emorealm_app, name="emorealm")
+app.add_typer(instruct_app, name="instruct")
 app.add_typer(study_app, name="study")
+app.add_typer(recipe_app, name="recipe")
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells count it."""

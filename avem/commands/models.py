@@ -44,6 +44,9 @@ def _released() -> tuple[_Released, ...]:
         _Released(DEFAULT_VIDEO_ENCODER, "video encoder of `avem extract` (--video-encoder)", "about 2.1 GB"),
         _Released(DEFAULT_AUDIO_ENCODER, "audio encoder of `avem extract` (--audio-encoder)", "about 3.1 GB"),
         _Released(BASE, "model that `avem train` starts from if there is no ./base (--model)", "about 22 GB"),
+        _Released(
+            "LanguageBind/Video-LLaVA-7B", "what AVERE's base is made from (`avem recipe avere-base`)", "about 15 GB"
+        ),
         _Released("chaubeyG/AVERE-7B", "the paper's model, already tuned with AVEm-DPO (--model)", "about 16 GB"),
     )
 

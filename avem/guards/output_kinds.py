@@ -160,11 +160,12 @@ STORE = FolderKind("store", "a feature store", _is_node("group"))
 BENCH = FolderKind("bench", "a bench", _is_bench)
 PROBE = FolderKind("probe", "a probe", _is_probe)
 SWEEP = FolderKind("sweep", "a sweep", _is_sweep)
-PREFS = FolderKind("prefs", "preference or benchmark data", _is_prefs)
+PREFS = FolderKind("prefs", "preference, benchmark or instruction data", _is_prefs)
 EXPORT = FolderKind("export", "an exported store", _is_export)
 DEMO = FolderKind("demo", "a demo", lambda folder: (folder / "demo.json").is_file())
 CORPUS = FolderKind("corpus", "a corpus", lambda folder: (folder / "corpus.json").is_file())
 READ_CACHE = FolderKind("read_cache", "a read cache")
+RECIPE = FolderKind("recipe", "a recipe's folder", lambda folder: (folder / "recipe.json").is_file())
 PROOF = FolderKind("proof", "a proof", lambda folder: (folder / "ground.json").is_file())
 
 FOLDERS = (
@@ -186,6 +187,7 @@ FOLDERS = (
     DEMO,
     CORPUS,
     READ_CACHE,
+    RECIPE,
     PROOF,
 )
 

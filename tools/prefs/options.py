@@ -8,11 +8,24 @@ from typing import Literal
 
 from avem.endpoint.chat import ChatSettings
 from avem.errors import SettingError
+from avem.tools.prefs.instruct.style import Style
 from avem.tools.prefs.media import MediaOptions
 from avem.tools.prefs.steps.pipeline import MAIN, SOUND
-from avem.tools.prefs.steps.steps import BENCHMARK_TASKS, PREFERENCE_TASKS, check_tasks
+from avem.tools.prefs.steps.steps import (
+    BENCHMARK_TASKS,
+    INSTRUCTION_TASKS,
+    PLAIN_TASKS,
+    PREFERENCE_TASKS,
+    check_tasks,
+)
 
-Kind = Literal["prefs", "emorealm"]
+Kind = Literal["prefs", "emorealm", "instruct"]
+TASKS: dict[Kind, tuple[str, ...]] = {
+    "prefs": PREFERENCE_TASKS,
+    "emorealm": BENCHMARK_TASKS,
+    "instruct": INSTRUCTION_TASKS,
+}
+"""What each kind of build makes by default."""
 RESPONSE_FORMATS = ("none", "json_object")
 
 
@@ -21,7 +34,7 @@ class BuildOptions:
     """What to build from, whom to ask, and where it goes."""
 
     root: Path
-    """The dataset's folder, in a layout that `avem extract` knows."""
+    """The dataset's folder, in a layout that `avem extract` knows; for instruction data, also a `captions.jsonl`."""
     out: Path
     """Gets the log, the ledger, the counts and the result."""
     kind: Kind = "prefs"
@@ -56,6 +69,12 @@ class BuildOptions:
     is what section 3.4 balances."""
     emotion_tolerance: float = 0.05
     """Total variation distance between the emotions of the result and of the source that is accepted."""
+    style: Style = "letters"
+    """How multiple-choice questions become instruction rows; see `avem.tools.prefs.instruct.rows.question_row`."""
+    stores: tuple[Path, ...] = ()
+    """Feature stores that have to hold the clips of instruction rows."""
+    benchmarks: tuple[Path, ...] = ()
+    """Benchmark files; clips of theirs are left out of instruction data, before anything is asked."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,7 +83,7 @@ class BuildOptions:
         Raises:
             SettingError: Names the option.
         """
-        check_tasks(self.tasks, PREFERENCE_TASKS if self.kind == "prefs" else BENCHMARK_TASKS)
+        check_tasks(self.tasks, TASKS[self.kind], self._further)
         if self.response_format not in RESPONSE_FORMATS:
             raise SettingError(f"--response-format {self.response_format} is not known; known are none, json_object.")
         if not 0 <= (self.media.blur_captions or 0) < 1 or self.media.frames < 1 or self.media.longest_side < 16:
@@ -77,7 +96,11 @@ class BuildOptions:
     @property
     def all_tasks(self) -> tuple[str, ...]:
         """The tasks that are built."""
-        return check_tasks(self.tasks, PREFERENCE_TASKS if self.kind == "prefs" else BENCHMARK_TASKS)
+        return check_tasks(self.tasks, TASKS[self.kind], self._further)
+
+    @property
+    def _further(self) -> tuple[str, ...]:
+        return PLAIN_TASKS if self.kind == "instruct" else ()
 
     def settings(self) -> dict[str, ChatSettings]:
         """Endpoints by the names that jobs use: the main model, the one for sound, and the guessers."""

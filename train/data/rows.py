@@ -41,7 +41,7 @@ def read_instructions(path: Path) -> list[InstructionRow]:
         MissingFileError: There is no such file.
         DataError: A line is not such an object, its question or answer is empty, or ids repeat.
     """
-    return _read(path, _instruction_row)
+    return _read(path, instruction_row)
 
 
 def _read(path: Path, parse: Callable[[dict[str, Any]], Row]) -> list[Row]:
@@ -80,7 +80,13 @@ def _preference_row(item: dict[str, Any]) -> PreferenceRow:
     return row
 
 
-def _instruction_row(item: dict[str, Any]) -> InstructionRow:
+def instruction_row(item: dict[str, Any]) -> InstructionRow:
+    """An instruction row from its JSON object; see `read_instructions`.
+
+    Raises:
+        KeyError: A field is missing.
+        ValueError: A field is empty, or the modality is none.
+    """
     if field := target_of(item):
         return target_row({**item, "clip_id": _text(item, "clip_id")}, field, _text(item, field))
     return InstructionRow(

@@ -66,7 +66,12 @@ class Family:
 
 
 FAMILIES: list[Family] = [
-    Family("avere", "avem.train.families.avere.family", ("avere",), ("LlavaLlamaForCausalLM",)),
+    Family(
+        "avere",
+        "avem.train.families.avere.family",
+        ("avere", "llava", "video_llava"),
+        ("LlavaLlamaForCausalLM",),
+    ),
     Family("qwen2_5_omni", "avem.train.families.qwen_omni.family", ("qwen2_5_omni", "qwen2_5_omni_thinker")),
     Family("qwen3_omni", "avem.train.families.qwen_omni.family", ("qwen3_omni_moe", "qwen3_omni_moe_thinker")),
     Family("emotion_llama", "avem.train.families.emotion_llama.family"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 import torch
 from torch import nn
 
-from avem.errors import FingerprintError, PromptError
+from avem.errors import FingerprintError, PromptError, SettingError
 from avem.train.families.base import FamilyModel
 from avem.train.families.generic.files import load_trained, read_config
 from avem.train.model import saving
@@ -104,6 +104,42 @@ class AudiovisualLM(FamilyModel):
         projector = self.video_projector if side == "video" else self.audio_projector
         return () if projector is None else (projector,)
 
+    def add_audio_projector(self, kind: str, width: int, seed: int = 0) -> None:
+        """Give a model without one an audio projector of random weights, in the language model's dtype and device.
+
+        Args:
+            kind: `qformer` or `stack-mlp`.
+            width: Channels C of the audio features.
+            seed: Decides the weights; the global generators are left as they were.
+
+        Raises:
+            SettingError: The model has an audio projector, or there is no such kind.
+        """
+        if self.audio_projector is not None:
+            raise SettingError("The model has an audio projector already; leave new_audio_projector out.")
+        self.config = replace(self.config, audio_projector=kind, audio_hidden_size=width, audio_fingerprint="")
+        table = embedding_table(self.language_model)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            projector = build_audio_projector(self.config, table.embedding_dim)
+        self.audio_projector = _present(projector, "audio").to(device=table.weight.device, dtype=table.weight.dtype)
+
+    def take_config(self, config: AudiovisualConfig) -> tuple[str, ...]:
+        """Take over the configuration of a run on this model.
+
+        Args:
+            config: Of the run, which may have added an audio projector.
+
+        Returns:
+            Names of the parameters that the model did not have before; they are to be read from the run's files.
+        """
+        known = set(dict(self.named_parameters()))
+        if self.audio_projector is None and config.audio_projector != "none":
+            self.config = config
+            self.add_audio_projector(config.audio_projector, config.audio_hidden_size)
+        self.config = config
+        return tuple(name for name, _ in self.named_parameters() if name not in known)
+
     def project_video(self, features: torch.Tensor) -> torch.Tensor:
         """Video features `[B, T, N, C]`, any float dtype and device, to tokens `[B, T*N, H]`.
 
@@ -192,7 +228,7 @@ class AudiovisualLM(FamilyModel):
 
     def adopt_settings(self, folder: Path, settings: Mapping[str, Any]) -> None:
         """Take over the configuration of a run on this model, without weights."""
-        self.config = read_config(folder, settings)
+        self.take_config(read_config(folder, settings))
 
     def card(self, licence: str, provenance: dict[str, Any]) -> str:
         """The model card's text; see `avem.train.model.card.model_card`."""

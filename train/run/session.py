@@ -30,6 +30,7 @@ from avem.train.run.checkpoint import gather_weights, load_weights, trained_para
 from avem.train.run.directory import RunDirectory
 from avem.train.run.fsdp import fsdp_plugin, is_sharded, reshard, shard
 from avem.train.run.loop import Check, Loop, Objective, Plan
+from avem.train.run.new_projector import add_missing_projector
 from avem.train.run.outcome import faint_hint
 from avem.train.settings.config import PreferenceConfig, RunConfig
 
@@ -75,6 +76,7 @@ class Session:
             model = load_model(config.model, device=device, dtype=dtype, four_bit=four_bit)
         if config.prompt_format is not None:
             model.use_prompt_format(config.prompt_format)
+        add_missing_projector(model, store, config)
         model.eval()
         if config.tune == "lora":
             model.check_lora(config.lora_rank, config.lora_scale, new=config.lora_new)

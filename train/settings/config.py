@@ -16,6 +16,7 @@ Precision = Literal["float32", "bf16"]
 Streams = Literal["both", "audio", "video"]
 Quantise = Literal["none", "4bit"]
 Pairing = Literal["mutual", "grouped", "independent"]
+NewProjector = Literal["auto", "none", "qformer", "stack-mlp"]
 
 HOUSEKEEPING = frozenset({"out", "resume", "trackers", "keep_checkpoints", "save_every", "keep_features_mb"})
 """Options that may differ when a run is resumed: they do not change what is computed."""
@@ -223,11 +224,35 @@ class SupervisedConfig(RunConfig):
     learning_rate: float = 2e-5
     """The highest learning rate, after the warm-up."""
     pairing: Pairing = "grouped"
+    new_audio_projector: NewProjector = "auto"
+    """Audio projector with fresh weights, drawn from the seed, for a model that has none: its kind, or none. `auto` is
+    `qformer`, AVERE's, where prompts show sound alone (`streams=audio`), and none elsewhere."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pairing == "mutual":
             raise SettingError("pairing=mutual needs rejected inputs; supervised rows have none, so use grouped.")
+        named = self.new_audio_projector in ("qformer", "stack-mlp")
+        if named and not (self.train_projectors and self.streams != "video"):
+            raise SettingError(
+                f"new_audio_projector={self.new_audio_projector} is trained only with train_projectors=true and "
+                "streams=audio or both; set these, or leave it out."
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """As for every run; `new_audio_projector` counts only where it is set.
+
+        Runs from before it was a setting remain the same runs.
+        """
+        unused = {"new_audio_projector"} if self.new_audio_projector == "auto" else set()
+        return {name: value for name, value in super().identity().items() if name not in unused}
+
+    @property
+    def added_audio_projector(self) -> str:
+        """Kind of audio projector that a model without one is given; `none` for none."""
+        if self.new_audio_projector != "auto":
+            return self.new_audio_projector
+        return "qformer" if self.streams == "audio" and self.train_projectors else "none"
 
 
 def _require(holds: bool, option: str, value: Any, what: str) -> None:

@@ -10,6 +10,26 @@ from typing import Annotated, Literal
 
 import typer
 
+from avem.commands.data.build_options import (
+    AudioModel,
+    BatchOption,
+    BlurCaptions,
+    DatasetLayout,
+    EmotionTolerance,
+    EndpointUrl,
+    FramesOption,
+    KeyVariable,
+    ParallelRequests,
+    PriceIn,
+    PriceOut,
+    PromptsFolder,
+    RequestSeed,
+    ResponseFormat,
+    RetriesOption,
+    SplitOption,
+    TemperatureOption,
+    TimeoutOption,
+)
 from avem.commands.options import ALL, NONE, ReportFormat, TasksOption, prints_table
 from avem.endpoint.reach import need_endpoint
 from avem.guards.inputs import need_file, need_path, need_store
@@ -48,10 +68,8 @@ def build(
     context: typer.Context,
     root: Annotated[Path, typer.Argument(help="A labelled dataset, in a layout that `avem extract` knows.")],
     model: Annotated[str, typer.Option(help="Model that writes captions, questions and answers.")],
-    endpoint: Annotated[str, typer.Option(help="OpenAI-compatible address of the model.")] = "http://localhost:8000/v1",
-    audio_model: Annotated[
-        str, typer.Option(help="Model that writes the captions of the sound.", show_default="the same as --model")
-    ] = "",
+    endpoint: EndpointUrl = "http://localhost:8000/v1",
+    audio_model: AudioModel = "",
     guess_model: Annotated[
         list[str] | None,
         typer.Option(
@@ -59,44 +77,30 @@ def build(
             show_default="--model for the benchmark, none for preference data",
         ),
     ] = None,
-    key_variable: Annotated[
-        str, typer.Option(help="Environment variable that holds the endpoint's key.")
-    ] = "OPENAI_API_KEY",
+    key_variable: KeyVariable = "OPENAI_API_KEY",
     out: Annotated[
         Path | None, typer.Option(help="Folder for all results.", show_default="./prefs or ./emorealm")
     ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="Name of the dataset's layout, if it is not recognised.", show_default="recognised"),
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Only clips of this split.", show_default=ALL)] = None,
+    dataset: DatasetLayout = None,
+    split: SplitOption = None,
     limit: Annotated[
         int | None, typer.Option(help="Number of clips to use, drawn with the seed.", min=1, show_default=ALL)
     ] = None,
     tasks: TasksOption = None,
-    prompts: Annotated[
-        Path | None, typer.Option(help="Folder with your own prompts.", show_default="the built-in ones")
-    ] = None,
-    frames: Annotated[int, typer.Option(help="Number of frames to send per clip.", min=1)] = 8,
-    blur_captions: Annotated[
-        str,
-        typer.Option(
-            help="auto: find burnt-in captions and blur them; off; or the share of each frame to blur, from the bottom."
-        ),
-    ] = "auto",
-    parallel: Annotated[int, typer.Option(help="Number of requests at a time.", min=1)] = 8,
-    retries: Annotated[int, typer.Option(help="How often to retry a failed request.", min=0)] = 5,
-    timeout_s: Annotated[float, typer.Option(help="Seconds to wait for a reply.")] = 120.0,
-    temperature: Annotated[float, typer.Option(help="Sampling temperature of every request.", min=0.0)] = 0.0,
-    response_format: Annotated[str, typer.Option(help="none, or json_object if the server supports it.")] = "none",
-    batch: Annotated[
-        bool, typer.Option("--batch", help="Write request files for the provider's batch service instead of sending.")
-    ] = False,
+    prompts: PromptsFolder = None,
+    frames: FramesOption = 8,
+    blur_captions: BlurCaptions = "auto",
+    parallel: ParallelRequests = 8,
+    retries: RetriesOption = 5,
+    timeout_s: TimeoutOption = 120.0,
+    temperature: TemperatureOption = 0.0,
+    response_format: ResponseFormat = "none",
+    batch: BatchOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count the requests, estimate the cost, and exit; sends nothing.")
     ] = False,
-    price_in: Annotated[float, typer.Option(help="Price of a million prompt tokens.", min=0.0)] = 0.0,
-    price_out: Annotated[float, typer.Option(help="Price of a million reply tokens.", min=0.0)] = 0.0,
+    price_in: PriceIn = 0.0,
+    price_out: PriceOut = 0.0,
     balance: Annotated[
         bool | None,
         typer.Option(
@@ -105,10 +109,8 @@ def build(
             show_default="on for the benchmark, off for preference data",
         ),
     ] = None,
-    emotion_tolerance: Annotated[
-        float, typer.Option(help="Allowed difference in emotion shares between the rows and the dataset.")
-    ] = 0.05,
-    seed: Annotated[int, typer.Option(help="Random seed, which is also sent with every request.")] = 0,
+    emotion_tolerance: EmotionTolerance = 0.05,
+    seed: RequestSeed = 0,
 ) -> None:
     """Build data from a labelled dataset with a model.
 
@@ -123,8 +125,7 @@ def build(
         folder_target(out, PREFS, reads=[prompts], roots=[root])
         need_endpoint(None if batch else endpoint, saved=out)
 
-    from avem.commands.data.prefs_tables import show_build, show_estimate
-    from avem.errors import PartialFailure
+    from avem.commands.data.prefs_tables import check_complete, show_build, show_estimate
     from avem.tools.prefs.asking.estimate import estimate
     from avem.tools.prefs.build import build as build_data
     from avem.tools.prefs.media import MediaOptions, blurred_share
@@ -160,14 +161,7 @@ def build(
         return
     result = build_data(options)
     show_build(result)
-    if failed := result.ledger.passing:
-        raise PartialFailure(f"{failed} requests failed; run the same command again to retry them.")
-    if emptied := result.ledger.emptied:
-        said = "; ".join(emptied)
-        raise PartialFailure(
-            f"{said[:1].upper()}{said[1:]}. {out / 'rejected.jsonl'} gives the reason for each; try more clips, other "
-            f"guessers with --guess-model, or --no-balance."
-        )
+    check_complete(result)
 
 
 @prefs_app.command()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from avem.errors import PartialFailure
 from avem.text.tables import Table
 from avem.text.terminal import show, show_table
-from avem.tools.prefs.ledger import COLUMNS
+from avem.tools.prefs.ledger import COLUMNS, Ledger
 
 if TYPE_CHECKING:
     from avem.tools.prefs.asking.estimate import Estimate
@@ -33,6 +34,8 @@ def show_report(report: Report) -> None:
 
 
 def _show_answers(report: Report) -> None:
+    if not report.lengths:  # instruction rows have no rejected answers
+        return
     header = ("rejected answer", "pairs", "length ratio", "chosen longer", "rejected longer", "text-only accuracy")
     rows = []
     shares = {result.kind: f"{result.share:.1%}" for result in report.text_only}
@@ -43,10 +46,15 @@ def _show_answers(report: Report) -> None:
     show_table(Table.of(header, rows, title))
 
 
+def show_counts(ledger: Ledger) -> None:
+    """Show how many items of each task remain after each step."""
+    show_table(Table.of(("task", *COLUMNS), ledger.table()))
+
+
 def show_build(result: BuildResult) -> None:
     """Show how many clips and items remain after each step."""
     clips = ", ".join(f"{count} {name}" for name, count in result.ledger.clips.items())
-    show_table(Table.of(("task", *COLUMNS), result.ledger.table()))
+    show_counts(result.ledger)
     prompt, completion = result.tokens
     show(f"Clips: {clips}. Tokens so far: {prompt} in prompts, {completion} in replies.")
     for path in result.batch_files:
@@ -56,6 +64,26 @@ def show_build(result: BuildResult) -> None:
         show(f"{result.waiting}: put the result files into {folder} and run the same command again.")
     else:
         show(f"{result.rows} rows are in {result.out}; rejected ones are in {result.out / 'rejected.jsonl'}.")
+    if result.leaked:
+        from avem.tools.prefs.instruct.screen import leak_sentence
+
+        show(leak_sentence(result.leaked))
+
+
+def check_complete(result: BuildResult) -> None:
+    """Say what is missing from a build.
+
+    Raises:
+        PartialFailure: Requests failed, or a task has no question left.
+    """
+    if failed := result.ledger.passing:
+        raise PartialFailure(f"{failed} requests failed; run the same command again to retry them.")
+    if emptied := result.ledger.emptied:
+        said = "; ".join(emptied)
+        raise PartialFailure(
+            f"{said[:1].upper()}{said[1:]}. {result.out / 'rejected.jsonl'} gives the reason for each; try more clips, "
+            f"other guessers with --guess-model, or --no-balance."
+        )
 
 
 def show_estimate(estimate: Estimate) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from avem.commands.data.instruct import instruct_app
 from avem.commands.data.prefs import prefs_app as prefs_app
 from avem.commands.options import ALL, NONE, ReportFormat, prints_table
 from avem.errors import SettingError
@@ -69,9 +70,10 @@ def need_survey(survey: Path, results: list[Path]) -> None:
         need_file(file, "RESULTS", "file of votes")
 
 
+@instruct_app.command()
 @prefs_app.command()
 def survey(
-    source: Annotated[Path, typer.Argument(help="Preference rows or a benchmark file.")],
+    source: Annotated[Path, typer.Argument(help="Preference rows, instruction rows, or a benchmark file.")],
     out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("./survey"),
     media: MediaFolder = None,
     votes: VotesOption = 3,
@@ -92,7 +94,7 @@ def survey(
 
     The page works from a folder and needs no server.
     """
-    need_file(source, "SOURCE", "benchmark or preference rows")
+    need_file(source, "SOURCE", "benchmark, preference rows or instruction rows")
     need_file(verified, "--verified", "benchmark file")
     need_file(subtitles, "--subtitles", "file of subtitles")
     need_path(media, "--media", "folder of clips")
@@ -119,6 +121,7 @@ def survey(
     show(f"{len(items)} items are in {out}; keep {out / 'key.json'} private, for it holds the correct answers.")
 
 
+@instruct_app.command("votes")
 @prefs_app.command("votes")
 @prints_table(ReportFormat)
 def read_votes(

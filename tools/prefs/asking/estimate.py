@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from avem.reading import parse_json, read_bytes
 from avem.records import Clip, Modality
 from avem.tools.prefs.asking.prompts import load_prompts
 from avem.tools.prefs.build import select_clips
+from avem.tools.prefs.instruct.captions import read_captions
 from avem.tools.prefs.options import BuildOptions
 from avem.tools.prefs.steps.steps import STEPS, Step
 
@@ -85,8 +86,11 @@ def estimate(options: BuildOptions, price_in: float = 0.0, price_out: float = 0.
     """
     prompts = load_prompts(options.prompts)
     clips = [clip for clip in select_clips(options)[0] if clip.emotion]
-    with ThreadPoolExecutor() as pool:
-        infos = [info for info in pool.map(lambda clip: _probe(clip, options.root), clips) if info]
+    if options.root.is_file():
+        infos = captioned_infos(options.root, {clip.clip_id for clip in clips})
+    else:
+        with ThreadPoolExecutor() as pool:
+            infos = [info for info in pool.map(lambda clip: _probe(clip, options.root), clips) if info]
     audio, video = sum(info.has_audio for info in infos), sum(info.frames > 0 for info in infos)
     seconds = sum(min(max(info.duration_s, 1.0), 30.0) for info in infos if info.has_audio) / max(audio, 1)
     both = sum(info.has_audio and info.frames > 0 for info in infos)
@@ -108,6 +112,8 @@ def _requests(options: BuildOptions, audio: int, video: int, both: int) -> dict[
     tasks, guessers = options.all_tasks, len(options.guessers)
     unguessed = UNGUESSED_SHARE if guessers else 1
     asked = {"audio_caption": audio, "video_caption": video, "audio_emotion": audio, "video_emotion": video}
+    if options.root.is_file():  # captions that are there already, most with the emotion told from them
+        asked = {}
     kept = {"audio": round(audio * KEPT_SHARE), "video": round(video * KEPT_SHARE)}
     written: dict[str, float] = {"audio": 0, "video": 0, "agreement": 0}
     items = 0.0
@@ -125,9 +131,10 @@ def _requests(options: BuildOptions, audio: int, video: int, both: int) -> dict[
         written["agreement"] = asked["agreement"] * unguessed
         items += asked["agreement"]
     asked["text_guess"] = round(items * guessers)
+    if "description" in tasks:
+        asked["description"] = min(kept.values())
     if options.kind == "prefs":
         if "description" in tasks:
-            asked["description"] = min(kept.values())
             written["audio"] += asked["description"] / 2
             written["video"] += asked["description"] / 2
         asked |= {f"rejected_{name}": round(count) for name, count in written.items() if count}
@@ -140,6 +147,15 @@ def _filled(step: Step, options: BuildOptions, seconds: float) -> int:
     question = 150 if "question" in step.placeholders else 0
     media = {Modality.AUDIO: seconds * TOKENS_PER_SECOND, Modality.VISUAL: options.media.frames * TOKENS_PER_FRAME}
     return round(captions + question + (media[step.media] if step.media else 0))
+
+
+def captioned_infos(path: Path, wanted: Collection[str]) -> list[MediaInfo]:
+    """What captions say about their clips' media: which sides there are."""
+    return [
+        MediaInfo(0.0, 0.0, int(Modality.VISUAL in clip.captions), Modality.AUDIO in clip.captions)
+        for clip in read_captions(path)
+        if clip.clip_id in wanted
+    ]
 
 
 def _probe(clip: Clip, root: Path) -> MediaInfo | None:

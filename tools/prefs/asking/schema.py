@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema_rs
 
-ROW_SCHEMA = "preference_row"
+ROW_SCHEMA, INSTRUCTION_SCHEMA = "preference_row", "instruction_row"
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from avem.cache import FeatureStore
 from avem.cache.windows import whole_ids
 from avem.evaluate.emorealm import read_questions
 from avem.evaluate.predict.clips import resolve_clips
-from avem.records import Modality, PreferenceRow, Question
+from avem.records import InstructionRow, Modality, PreferenceRow, Question
 from avem.tools.prefs.checks.report import Fault
 
-Rows = Sequence[tuple[int, PreferenceRow]]
+Rows = Sequence[tuple[int, PreferenceRow | InstructionRow]]
 
 
 @dataclass(slots=True)
@@ -63,9 +63,10 @@ def leak_faults(rows: Rows, benchmarks: Iterable[Path], facts: ClipFacts) -> lis
     faults = []
     for number, row in rows:
         first.setdefault(row.clip_id, number)
-        if digest := row.provenance.get("sha256"):
+        provenance = getattr(row, "provenance", {})  # instruction rows have none
+        if digest := provenance.get("sha256"):
             digests.setdefault(row.clip_id, str(digest))
-        if path := row.provenance.get("path"):
+        if path := provenance.get("path"):
             paths.setdefault(row.clip_id, str(path))
         if row.modality != Modality.VISUAL and row.clip_id in facts.silent:
             faults.append(Fault(number, "no-sound", f"asks about sound, and {row.clip_id} has none"))
@@ -106,15 +107,30 @@ def _in_benchmark(
 
     A clip that the benchmark asks about stands for all its windows.
     """
+    leaked = clips_in_benchmark(first, digests, paths, owners, benchmark)
+    return [Fault(first[clip], "leak", f"{clip} is in the benchmark {benchmark} too") for clip in leaked]
+
+
+def clips_in_benchmark(
+    clips: Collection[str], digests: dict[str, str], paths: dict[str, str], owners: dict[str, str], benchmark: Path
+) -> list[str]:
+    """Those of some clips that a benchmark asks about, by id, by file, or by content.
+
+    Args:
+        clips: Clip ids.
+        digests: SHA-256 of the files of clips, as far as known.
+        paths: Their files.
+        owners: The whole clip of each window.
+        benchmark: The benchmark's file.
+    """
     questions = read_questions(benchmark)
     asked = {str(question.extra["clip_id"]) for question in questions if "clip_id" in question.extra}
-    known = sorted({*first, *paths})
+    known = sorted({*clips, *paths})
     whole = {name: owners.get(name, name) for name in known}
     asked |= _fitting(list(whole.values()), [paths.get(name, name) for name in known], questions)
     asked |= {name for name in known if whole[name] in asked} | {whole[name] for name in asked if name in whole}
     contents = {digests.get(clip) for clip in asked} - {None, ""}
-    leaked = [clip for clip in first if whole[clip] in asked or digests.get(clip) in contents]
-    return [Fault(first[clip], "leak", f"{clip} is in the benchmark {benchmark} too") for clip in leaked]
+    return [clip for clip in clips if whole[clip] in asked or digests.get(clip) in contents]
 
 
 def _fitting(names: Sequence[str], paths: Sequence[str], questions: Iterable[Question]) -> set[str]:

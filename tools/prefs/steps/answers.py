@@ -49,6 +49,11 @@ async def write_descriptions(pipeline: Pipeline, states: Sequence[ClipState], se
     One side of each description is altered in its rejected answers, drawn by the seed from the sides whose caption
     gives the label.
     """
+    return await _alter(pipeline, await describe(pipeline, states), seed)
+
+
+async def describe(pipeline: Pipeline, states: Sequence[ClipState]) -> list[tuple[ClipState, str]]:
+    """Descriptions of the emotion in sound and picture (Fig. 36), of the clips with both captions."""
     task = "description"
     counts = pipeline.ledger.counts[task]
     fit = [state for state in states if len(state.predicted) == len(SIDES)]
@@ -62,7 +67,7 @@ async def write_descriptions(pipeline: Pipeline, states: Sequence[ClipState], se
             continue
         counts["written"] += 1
         written.append((state, outcome.value["description"].strip()))
-    return await _alter(pipeline, written, seed)
+    return written
 
 
 async def _alter(pipeline: Pipeline, written: Sequence[tuple[ClipState, str]], seed: int) -> list[PreferenceRow]:

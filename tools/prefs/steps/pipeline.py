@@ -155,7 +155,8 @@ class Pipeline:
     async def predict(self, states: Sequence[ClipState]) -> list[ClipState]:
         """(b) Tell the emotion from each caption alone; clips where neither gives the label are dropped."""
         for side, name in SIDES.items():
-            step, those = STEPS[f"{name}_emotion"], [state for state in states if side in state.captions]
+            step = STEPS[f"{name}_emotion"]
+            those = [state for state in states if side in state.captions and side not in state.predicted]
             jobs = [
                 Job(state.clip.clip_id, step, MAIN, state.values() | {"emotions": ", ".join(Emotion)})
                 for state in those

@@ -74,14 +74,24 @@ BENCHMARK_TASKS = (
     "reasoning_stress_audio",
     "reasoning_stress_video",
 )
+DESCRIPTION_TASK, CAPTION_TASK, EMOTION_TASK = "description", "caption", "emotion"
+INSTRUCTION_TASKS = (*BENCHMARK_TASKS, DESCRIPTION_TASK)
+"""What D.2 tunes its base on: the benchmark's tasks and Fig. 36's descriptions."""
+PLAIN_TASKS = (CAPTION_TASK, EMOTION_TASK)
+"""Rows of captions and labels as they are, for which no model is asked."""
 
 
-def check_tasks(tasks: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+def check_tasks(tasks: tuple[str, ...], known: tuple[str, ...], further: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The tasks asked for, or all known ones if none is.
+
+    Args:
+        tasks: What was asked for.
+        known: What is done by default.
+        further: What can be asked for too.
 
     Raises:
         SettingError: One of them is not known.
     """
-    if unknown := [task for task in tasks if task not in known]:
-        raise SettingError(f"--tasks {unknown[0]} is not known; known are {', '.join(known)}.")
+    if unknown := [task for task in tasks if task not in (*known, *further)]:
+        raise SettingError(f"--tasks {unknown[0]} is not known; known are {', '.join((*known, *further))}.")
     return tasks or known

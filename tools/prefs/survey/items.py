@@ -10,9 +10,10 @@ from avem.errors import DataError, MissingFileError
 from avem.evaluate.emorealm import read_questions
 from avem.evaluate.sheets import read_csv
 from avem.files import json_sha256, read_json_lines
-from avem.reading import read_text
-from avem.records import PreferenceRow, Question
+from avem.reading import parse_json, read_text
+from avem.records import InstructionRow, PreferenceRow, Question
 from avem.tools.prefs.formats import mp4_of, read_rows
+from avem.train.data.rows import read_instructions
 
 RATINGS = (
     "What it names is in the clip and explains the emotion",
@@ -22,6 +23,8 @@ RATINGS = (
 """The options for rating an answer of preference data; the right one depends on the kind of answer."""
 ANSWERS = {"chosen": 0, "rejected_video_relevant": 1, "rejected_emotion_relevant": 2}
 """Kinds of answers that are rated, with the right rating."""
+INSTRUCTION_RATINGS = ("All of it is true of the clip", "A part of it is true", "It is wrong")
+"""The options for rating the answer of an instruction row; the first is expected."""
 CHECK = "To show that you read with care, choose the {} option here."
 
 PRETEST = "pretest"
@@ -57,8 +60,12 @@ class SurveyItem:
     """Whether annotators can say that several options are right, or that something is wrong."""
 
 
-def read_source(path: Path) -> Sequence[Question | PreferenceRow]:
-    """The questions of a benchmark, or preference rows.
+Entry = Question | PreferenceRow | InstructionRow
+"""What a survey asks about."""
+
+
+def read_source(path: Path) -> Sequence[Entry]:
+    """The questions of a benchmark, preference rows, or instruction rows.
 
     Raises:
         MissingFileError: There is no such file.
@@ -68,11 +75,36 @@ def read_source(path: Path) -> Sequence[Question | PreferenceRow]:
         raise MissingFileError(f"There is no file {path}; give a benchmark or preference rows.")
     if path.suffix == ".json" and '"choices"' in read_text(path)[:20000]:
         return read_questions(path)
+    if is_instructions(path):
+        return read_instructions(path)
     return read_rows(path)
 
 
-def items_of(source: Question | PreferenceRow) -> list[SurveyItem]:
-    """What is asked about a question, or about each answer of a row."""
+def is_instructions(path: Path) -> bool:
+    """Whether the first line of a file is an instruction row: it has an answer, and no chosen one."""
+    try:
+        first = parse_json(read_text(path).lstrip().partition("\n")[0], str(path))
+    except DataError:
+        return False
+    return isinstance(first, dict) and "answer" in first and "chosen" not in first
+
+
+def items_of(source: Entry) -> list[SurveyItem]:
+    """What is asked about a question, about an instruction row's answer, or about each answer of a preference row."""
+    if isinstance(source, InstructionRow):
+        return [
+            SurveyItem(
+                opaque_id(source.row_id, source.task),
+                source.task,
+                mp4_of(source.clip_id),
+                source.question,
+                source.answer,
+                "What is true of this answer?",
+                INSTRUCTION_RATINGS,
+                0,
+                source.row_id,
+            )
+        ]
     if isinstance(source, Question):
         expected = [choice[1] for choice in source.choices].index(source.answer)
         ask = "Which answer is right?"

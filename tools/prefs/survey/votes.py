@@ -11,9 +11,9 @@ from typing import Any
 
 from avem.errors import DataError
 from avem.files import json_lines, write_new
-from avem.records import PreferenceRow, Question
+from avem.records import Question
 from avem.tools.prefs.survey.ballots import ATTENTION, PRETEST_SHARE, Vote, agreement, read_ballots, read_key
-from avem.tools.prefs.survey.items import PRETEST, read_source
+from avem.tools.prefs.survey.items import PRETEST, Entry, read_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def read_verdicts(
     )
 
 
-def read_corrections(path: Path | None) -> dict[str, Question | PreferenceRow]:
+def read_corrections(path: Path | None) -> dict[str, Entry]:
     """Questions or rows that were corrected by hand, by their id; empty without a file.
 
     Raises:
@@ -119,7 +119,7 @@ def write_doubtful(survey: Path, verdicts: Verdicts, out: Path) -> int:
     return len(entries)
 
 
-def _write_entries(entries: Sequence[Question | PreferenceRow], out: Path, reads: Sequence[str | Path]) -> None:
+def _write_entries(entries: Sequence[Entry], out: Path, reads: Sequence[str | Path]) -> None:
     if entries and isinstance(entries[0], Question):
         content = json.dumps([entry.to_json() for entry in entries], ensure_ascii=False, indent=1) + "\n"
     else:
@@ -131,7 +131,7 @@ def keep_verified(
     survey: Path,
     verdicts: Verdicts,
     out: Path,
-    corrections: Mapping[str, Question | PreferenceRow] | None = None,
+    corrections: Mapping[str, Entry] | None = None,
 ) -> int:
     """Write the questions or rows whose items were all found right, in the format they came in.
 

@@ -1,5 +1,7 @@
 """AVERE checkpoints (`model_type: avere`, a Video-LLaVA-7B with a speech projector) in and out.
 
+`LanguageBind/Video-LLaVA-7B` itself (`model_type: llava`) has the same layout without the speech projector.
+
 Names and shapes of the tensors are those of the authors' released layout. The encoders' weights that such checkpoints
 carry are not needed here: features come from the store.
 """
@@ -76,10 +78,32 @@ QFORMER_FIELDS = (
 )
 
 
+VIDEO_LLAVA = "LanguageBind/Video-LLaVA-7B"
+"""The released model that AVERE's base starts from (D.2): its language model and its video projector."""
+
+
 def is_avere(settings: dict[str, Any]) -> bool:
-    """Whether a `config.json` is that of an AVERE checkpoint."""
+    """Whether a `config.json` is that of an AVERE checkpoint, or of a Video-LLaVA, which has no speech projector."""
     named = settings.get("architectures")
     return settings.get("model_type") == "avere" or (isinstance(named, list) and "LlavaLlamaForCausalLM" in named)
+
+
+def refuse_other_llava(folder: Path, settings: dict[str, Any]) -> None:
+    """Refuse relatives of Video-LLaVA that are laid out otherwise, or whose projector reads other features.
+
+    Raises:
+        CheckpointError: It is a conversion for transformers, or a LLaVA for images.
+    """
+    if "text_config" in settings:
+        raise CheckpointError(
+            f"{folder} is a LLaVA in transformers' own layout, which avem does not read; give {VIDEO_LLAVA}, which has "
+            "the authors' layout."
+        )
+    if settings.get("mm_vision_tower") and not settings.get("mm_video_tower"):
+        raise CheckpointError(
+            f"{folder} is a LLaVA for images: its projector reads {settings['mm_vision_tower']}, not LanguageBind's "
+            f"video features; give {VIDEO_LLAVA}."
+        )
 
 
 def load_avere(folder: Path, settings: dict[str, Any], device: str | torch.device, dtype: torch.dtype) -> AudiovisualLM:
@@ -111,6 +135,7 @@ def empty_avere(folder: Path, settings: dict[str, Any]) -> AudiovisualLM:
         MissingFileError: A file is missing.
         CheckpointError: Tensors are missing, unknown or misshapen, or the configuration can't be understood.
     """
+    refuse_other_llava(folder, settings)
     shapes = tensor_shapes(folder)
     config = _read_config(folder, settings, shapes)
     with init_empty_weights(include_buffers=False):

@@ -32,6 +32,8 @@ COMPANIONS = (
 )
 """Files that are copied as they are from the checkpoint that gives the encoders."""
 PROJECTORS = {"qformer": "qformer", "stack-mlp": "mlp"}
+SPEECH_TOWER = "openai/whisper-large-v3"
+"""Encoder that a checkpoint with a new speech projector names, D.2's; the authors' loader needs some name."""
 
 
 def save_avere(
@@ -39,12 +41,16 @@ def save_avere(
 ) -> None:
     """Write a model as an AVERE checkpoint; one that avem wrote there before is replaced whole.
 
+    A Video-LLaVA comes back as it was. One that was given an audio projector becomes an AVERE checkpoint: it has the
+    same names, with a speech projector and its settings.
+
     Args:
         model: An `AudiovisualLM` around a Llama, without adapter.
         directory: The new folder.
         towers: An AVERE checkpoint that gives what a model does not hold: the encoders' weights, saved buffers and the
             tokenizer's files. Default: where the model was loaded from.
-        dtype: Number format of the model's weights; default: the one the AVERE configuration names.
+        dtype: Number format of the model's weights; default: for each tensor the one that it has in that checkpoint,
+            and for others the one that its configuration names.
 
     Raises:
         SettingError: The model has an adapter, or is not a Llama, or the folder holds something else.
@@ -56,13 +62,25 @@ def save_avere(
         raise SettingError(f"AVERE checkpoints hold a Llama, not a {model.language_model.config.model_type}.")
     donor, donor_settings = _find_donor(towers or model.source)
     settings = {**donor_settings, **(model.avere_settings or _settings(model))}
+    if model.audio_projector is not None and not settings.get("speech_projector_type"):
+        settings |= _speech_settings(model)
     number_format = dtype or getattr(torch, str(settings.get("torch_dtype", "float32")).removeprefix("torch."))
-    state = {avere_name(name): tensor.detach().to("cpu", number_format) for name, tensor in model.state_dict().items()}
-    state |= {name: tensor for name, tensor in read_tensors(donor) if IGNORED.match(name)}
+    kept: dict[str, torch.Tensor] = {}
+    formats: dict[str, torch.dtype] = {}  # a checkpoint may keep its projectors in another format than the rest
+    for name, tensor in read_tensors(donor):
+        formats[name] = tensor.dtype
+        if IGNORED.match(name):
+            kept[name] = tensor
+    state = {}
+    for ours, tensor in model.state_dict().items():
+        name = avere_name(ours)
+        state[name] = tensor.detach().to("cpu", dtype or formats.get(name, number_format))
+    state |= kept
 
     def fill(folder: Path) -> None:
         save_torch_state_dict(state, folder)
-        settings["torch_dtype"] = str(number_format).removeprefix("torch.")
+        if dtype is not None or "torch_dtype" not in settings:
+            settings["torch_dtype"] = str(number_format).removeprefix("torch.")
         (folder / "config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         for name in COMPANIONS:
             if (donor / name).is_file():
@@ -84,6 +102,19 @@ def _find_donor(name: str | Path) -> tuple[Path, dict[str, Any]]:
         f"The encoders' weights can't be copied: {name or 'a model made in memory'} is not an AVERE checkpoint; "
         f"name one with towers=."
     )
+
+
+def _speech_settings(model: AudiovisualLM) -> dict[str, Any]:
+    """What AVERE's configuration says about sound, and that of a Video-LLaVA does not."""
+    audio = {name: getattr(model.config, name) for name in QFORMER_FIELDS if "video" not in name}
+    return {
+        **audio,
+        "model_type": "avere",
+        "speech_hidden_size": model.config.audio_hidden_size,
+        "speech_projector_type": PROJECTORS[model.config.audio_projector],
+        "mm_speech_tower": SPEECH_TOWER,
+        "use_speech_proj": True,
+    }
 
 
 def _settings(model: AudiovisualLM) -> dict[str, Any]:

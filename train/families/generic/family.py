@@ -11,6 +11,7 @@ from accelerate import init_empty_weights
 from avem.train.families.generic.files import load_projectors, read_config
 from avem.train.model.audiovisual import AudiovisualLM
 from avem.train.model.language_models import empty_language_model, load_language_model
+from avem.train.model.saving import projector_state
 from avem.train.model.tokenizers import load_tokenizer
 
 
@@ -20,7 +21,7 @@ def load(folder: Path, settings: dict[str, Any], device: str | torch.device, dty
     language_model, tokenizer = load_language_model(folder / "language_model", device, dtype)
     model = AudiovisualLM.create(language_model, tokenizer, config)
     model.avere_settings = settings.get("avere") or {}
-    load_projectors(model, folder, all_of_them=True)
+    load_projectors(model, folder, needed=projector_state(model))
     return model
 
 

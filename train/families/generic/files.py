@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,29 +52,34 @@ def load_trained(model: AudiovisualLM, folder: Path, settings: Mapping[str, Any]
     Raises:
         CheckpointError: It does not fit the base.
     """
-    model.config = read_config(folder, settings)
-    load_parts(model, folder)
+    added = model.take_config(read_config(folder, settings))
+    load_parts(model, folder, added)
 
 
-def load_parts(model: FamilyModel, folder: Path) -> None:
+def load_parts(model: FamilyModel, folder: Path, added: Collection[str] = ()) -> None:
     """Read the adapter and the projectors of a run, as far as they are there.
+
+    Args:
+        model: The base; it is changed.
+        folder: The result of a run.
+        added: Parameters that the base did not have, so that the run has to hold them.
 
     Raises:
         CheckpointError: They do not fit the base.
     """
     if (folder / "adapter_config.json").is_file():
         load_adapter(model, folder)
-    if (folder / "projectors.safetensors").is_file():
-        load_projectors(model, folder, all_of_them=False)
+    if added or (folder / "projectors.safetensors").is_file():
+        load_projectors(model, folder, needed=added)
 
 
-def load_projectors(model: FamilyModel, folder: Path, *, all_of_them: bool) -> None:
+def load_projectors(model: FamilyModel, folder: Path, *, needed: Collection[str]) -> None:
     """Copy a file's tensors into what a model has outside its language model.
 
     Args:
         model: It is changed.
         folder: Holds `projectors.safetensors`.
-        all_of_them: Whether none may be missing.
+        needed: Names that may not be missing.
 
     Raises:
         MissingFileError: There is no such file.
@@ -86,7 +91,7 @@ def load_projectors(model: FamilyModel, folder: Path, *, all_of_them: bool) -> N
     state, expected = dict(read_safetensors(path)), projector_state(model)
     report_faults(
         folder,
-        missing=sorted(expected.keys() - state.keys()) if all_of_them else [],
+        missing=sorted(set(needed) - state.keys()),
         unknown=sorted(state.keys() - expected.keys()),
         misshapen=[name for name in state.keys() & expected.keys() if state[name].shape != expected[name].shape],
     )

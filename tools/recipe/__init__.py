@@ -1,0 +1,1 @@
+"""Recipes: the commands that make a model which nobody released, with what each needs and costs."""
