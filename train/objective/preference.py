@@ -13,6 +13,7 @@ from avem.train.data.examples import PreferenceExample
 from avem.train.losses import LogProbs, avem_dpo, implicit_rewards, modality_margin, response_margin, reward_margin
 from avem.train.packing.epoch import MicroBatch
 from avem.train.packing.specs import Media, ScoreSpec, SequenceBuilder
+from avem.train.rivals import split_dpo
 from avem.train.settings.config import PreferenceConfig
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class PreferenceObjective:
     ) -> None:
         self.rows, self._builder, self._constants, self._config = rows, builder, constants, config
         names = ["margin", "accuracy", "reward_w", "reward_l"]
-        if config.rejected == "weighted":
+        if config.rejected != "random":
             names += [f"reward_{name}" for name in config.rejected_weights]
         if config.lambda_av > 0:
             names += ["input_margin", "input_accuracy", "reliance", "reward_w_given_l"]
@@ -60,7 +61,8 @@ class PreferenceObjective:
         config = self._config
         logprobs = self.logprobs(model, batch, media)
         weights = {f"beta_{name}": self._weights(name, batch, logprobs.policy_w) for name in ("vr", "er", "irr")}
-        losses = avem_dpo(logprobs, config.beta, gamma_tpd=config.gamma_tpd, lambda_av=config.lambda_av, **weights)
+        objective = split_dpo if config.rejected == "each" else avem_dpo
+        losses = objective(logprobs, config.beta, gamma_tpd=config.gamma_tpd, lambda_av=config.lambda_av, **weights)
         with torch.no_grad():
             values = self._measure(logprobs, weights)
         return losses, {name: values[name] for name in self.metrics}

@@ -151,8 +151,9 @@ class PreferenceConfig(RunConfig):
     """Weight of the emotion-relevant rejected answer."""
     beta_irr: float = 0.0
     """Weight of the irrelevant rejected answer (Table 18 uses 0.3)."""
-    rejected: Literal["weighted", "random"] = "weighted"
-    """All weighted answers at once, or for each row one of them, drawn from the seed, with weight 1 (Naive-DPO)."""
+    rejected: Literal["weighted", "each", "random"] = "weighted"
+    """All answers, weighted, in one loss (Eq. 10), a weighted loss for each (beyond the paper), or for each row one of
+    them, drawn from the seed, with weight 1 (Naive-DPO)."""
     gamma_tpd: float = 0.2
     lambda_av: float = 1.0
     rejected_input: Literal["prompt", "both"] = "prompt"

@@ -28,6 +28,7 @@ PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
     "only-irr": {"beta_vr": 0.0, "beta_er": 0.0, "beta_irr": 1.0},
     "er-irr": {"beta_vr": 0.0, "beta_er": 0.7, "beta_irr": 0.3},
     "vr-irr": {"beta_vr": 0.7, "beta_er": 0.0, "beta_irr": 0.3},
+    "avem-dpo-split": {"rejected": "each"},
 }
 """Settings of `PreferenceConfig` that differ from the paper's. `paper-exact` takes its words literally where `paper`
 does not: any clip of another emotion (4.1), drawn for each row, and the 2 x 4 x 8 = 64 rows of a step (C.3) on one
