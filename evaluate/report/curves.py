@@ -32,6 +32,7 @@ SPOKEN = {
     "reward_w": "chosen",
     "reward_vr": "rejected, irrelevant cue",
     "reward_er": "rejected, absent cue",
+    "reward_irr": "rejected, off the point",
     "reward_w_given_l": "chosen, on another clip",
     "reward_l": "rejected, weighted",
     "held_loss": "held-out clips",
@@ -40,6 +41,8 @@ SPOKEN = {
     "held_accuracy": "response, held-out clips",
     "held_input_accuracy": "input, held-out clips",
     "reliance": "the rejected input",
+    "reliance_irrelevant": "the side not asked about, replaced",
+    "reliance_relevant": "the side asked about, replaced",
     "reliance_audio": "another clip's audio",
     "reliance_video": "another clip's video",
 }

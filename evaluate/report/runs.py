@@ -15,7 +15,9 @@ from avem.evaluate.page import page_environment
 from avem.evaluate.report.curves import Floats, Panel, compare, last_known, read_curves, read_metrics, short, smoothed
 from avem.files import save_page
 from avem.sealed.files import read_sealed
+from avem.sealed.step_log import read_steps
 from avem.starts import tuned_model
+from avem.train.run.rewards import reward_warnings
 
 COMPARED = {
     "loss": "Loss",
@@ -28,6 +30,9 @@ COMPARED = {
     "held_input_accuracy": "Inputs ranked right, held-out clips",
     "reward_w": "Reward of the chosen answer",
     "reward_l": "Reward of what is rejected",
+    "reward_vr": "Reward of the video-relevant rejected answer",
+    "reward_er": "Reward of the emotion-relevant rejected answer",
+    "reward_irr": "Reward of the irrelevant rejected answer",
     "reliance": "log p(answer) lost on the rejected input",
     "reliance_audio": "log p(answer) lost on another clip's audio",
     "reliance_video": "log p(answer) lost on another clip's video",
@@ -88,6 +93,7 @@ def write_run_report(path: Path | str, runs: Sequence[Path | str], *, title: str
             title=title,
             names=[run.name for run in read],
             states=[_state(run) for run in read],
+            warnings=[_warnings(folder, run) for folder, run in zip(folders, read, strict=True)],
             panels=_panels(read),
             endings=_endings(read),
             differences=differences(read),
@@ -133,6 +139,11 @@ def _state(run: Run) -> str:
     start = tuned_model(str(run.settings.get("model", "")))
     started = "" if start is None else f", started from {start.label}"
     return f"{run.steps[-1]:.0f} steps" + ("" if run.finished else ", not finished") + started
+
+
+def _warnings(folder: Path, run: Run) -> list[str]:
+    """Answers whose rewards ended on the wrong side of 0, one sentence each."""
+    return reward_warnings(read_steps(folder / "metrics.jsonl"), str(run.settings.get("rejected", "weighted")))
 
 
 def _panels(runs: Sequence[Run]) -> list[Panel]:
