@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from avem.train.model.scoring import OTHER_LAYERS, Targets, check_layers, find_t
 from avem.train.prefix.attention import ATTENTION_NAME, prepared_mask, use_prefix_tree_attention
 from avem.train.prefix.flex import tree_attention
 from avem.train.prefix.tree import build_tree
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 KEYS = "avem_keys"
 """Batch entry with the digests of its answers, int64 `[B, 2, 4]`: chosen and rejected, 32 bytes each."""
@@ -75,12 +78,12 @@ class PrefixDPOTrainer(DPOTrainer):  # type: ignore[misc]
             self.data_collator = KeyedCollator(self.data_collator)
             self.precompute_ref_logps = True  # from here on, TRL's loss reads these scores from the batch
 
-    def compute_ref_log_probs(self, model: Any, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def compute_ref_log_probs(self, model: PreTrainedModel, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Reference scores of a batch, `[B]` of the chosen and of the rejected answers, over its prefix tree."""
         found: tuple[Tensor, Tensor] = super().compute_ref_log_probs(PackedForward(model), inputs)
         return found
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+    def _compute_loss(self, model: PreTrainedModel, inputs: dict[str, Any], return_outputs: bool) -> Any:
         if self._references is not None:
             inputs = self._with_references(self._references, inputs)
         return super()._compute_loss(PackedForward(model), inputs, return_outputs)
@@ -128,7 +131,7 @@ class PackedForward:
         model: Policy or reference, as TRL would call it.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
 
     def __call__(self, *, fused_lm_head: bool = False, labels: Tensor | None = None, **inputs: Any) -> Any:
@@ -183,7 +186,7 @@ class PackedForward:
         return (output.logits if keeps else output.logits[:, kept])[0], targets, places
 
 
-def make_ready(model: Any) -> None:
+def make_ready(model: PreTrainedModel) -> None:
     """Make a model's layers attend through avem's function.
 
     Raises:
@@ -255,7 +258,7 @@ def _outputs(logits: Tensor, targets: Targets, places: Sequence[int], labels: Te
     )
 
 
-def _unwrapped(model: Any) -> Any:
+def _unwrapped(model: PreTrainedModel) -> Any:
     """The model inside wrappers for distribution."""
     return getattr(model, "module", model)
 

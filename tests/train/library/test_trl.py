@@ -16,7 +16,7 @@ from peft import LoraConfig, get_peft_model  # noqa: E402
 from avem.errors import SettingError  # noqa: E402
 from avem.prefix import PrefixDPOTrainer  # noqa: E402
 from avem.train.library.trl import KEYS, KeyedCollator, _key  # noqa: E402
-from tests.train.library_kit import llama, preference_rows, tokenizer  # noqa: E402
+from tests.train.library_kit import llama, llava, picture_rows, preference_rows, tokenizer  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::ResourceWarning")
 
@@ -42,7 +42,9 @@ def move(model: Any) -> None:
 
 
 def trainer_of(kind: type, out: Path, model: Any, **settings: Any) -> Any:
-    own = {name: settings.pop(name) for name in ("ref_model", "reference_cache") if name in settings}
+    own = {
+        name: settings.pop(name) for name in ("ref_model", "reference_cache", "rows", "processing") if name in settings
+    }
     options = {
         "output_dir": str(out),
         "report_to": "none",
@@ -60,9 +62,10 @@ def trainer_of(kind: type, out: Path, model: Any, **settings: Any) -> Any:
         "max_steps": 3,
         **settings,
     }
-    rows = Dataset.from_list(preference_rows())
+    rows = Dataset.from_list(own.pop("rows", None) or preference_rows())
     args = trl.DPOConfig(**options)
-    return kind(model, args=args, train_dataset=rows, processing_class=tokenizer(), **own)
+    processing = own.pop("processing", None) or tokenizer()
+    return kind(model, args=args, train_dataset=rows, processing_class=processing, **own)
 
 
 def first_loss(trainer: Any) -> tuple[float, list[torch.Tensor], dict[str, float]]:
@@ -171,6 +174,33 @@ def test_a_run_with_kept_references_trains_and_evaluates_as_trls(tmp_path):
             [entry["loss"] for entry in trainer.state.log_history if "loss" in entry] + [evaluated["eval_loss"]]
         )
     assert logs[1] == pytest.approx(logs[0], abs=2e-4)
+
+
+def test_references_of_rows_with_pictures_are_kept_which_trl_refuses(tmp_path, monkeypatch):
+    def seeing() -> dict[str, Any]:
+        model, processor = llava()
+        torch.manual_seed(3)
+        adapted = get_peft_model(model, LoraConfig(target_modules=r".*language_model.*(q|v)_proj", r=2))
+        return {"model": adapted, "rows": picture_rows(), "processing": processor}
+
+    with pytest.raises(ValueError, match="not supported for vision datasets"):
+        trainer_of(trl.DPOTrainer, tmp_path / "refused", precompute_ref_log_probs=True, **seeing())
+    expected = first_loss(trainer_of(trl.DPOTrainer, tmp_path / "trl", **seeing()))
+    counted: list[int] = []
+    real = PrefixDPOTrainer.compute_ref_log_probs
+    monkeypatch.setattr(
+        PrefixDPOTrainer,
+        "compute_ref_log_probs",
+        lambda self, model, inputs: counted.append(1) or real(self, model, inputs),
+    )
+    for run in range(2):
+        trainer = trainer_of(PrefixDPOTrainer, tmp_path / str(run), reference_cache=tmp_path / "kept", **seeing())
+        found = first_loss(trainer)
+        assert found[0] == pytest.approx(expected[0], abs=TOLERANCE)
+        assert found[2] == pytest.approx(expected[2], rel=1e-4, abs=1e-4)
+        assert len(counted) == 1  # by the first run alone
+    (file,) = (tmp_path / "kept" / "logprobs").glob("*/scores-*.tsv")
+    assert file.read_text().count("\n") == 8  # two rows of one text have different pictures
 
 
 def test_keys_differ_where_rows_differ():
