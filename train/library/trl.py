@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 KEYS = "avem_keys"
 """Batch entry with the digests of its answers, int64 `[B, 2, 4]`: chosen and rejected, 32 bytes each."""
+PICTURE = 1 << 40
+"""Atoms from here on are pictures' tokens: above all token ids."""
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask"})
 """What a batch without media gives to the model."""
 
@@ -43,8 +45,9 @@ class PrefixDPOTrainer(DPOTrainer):  # type: ignore[misc]
 
     Everything else is TRL's: arguments, datasets, losses, metrics, saving. The two answers of a row always share their
     prompt; rows with a common beginning share it where they are in one batch (`train_sampling_strategy="sequential"`
-    keeps neighbours together). Batches with images go through TRL's own forward; their reference scores are kept like
-    all others, which TRL's `precompute_ref_log_probs` refuses.
+    keeps neighbours together). A row with one image, of a model that puts it into the text as tokens (LLaVA and its
+    like), shares it between its answers; other batches with images go through TRL's own forward. Reference scores of
+    rows with images are kept like all others, which TRL's `precompute_ref_log_probs` refuses.
 
     Args:
         *args: As for `trl.DPOTrainer`.
@@ -62,6 +65,9 @@ class PrefixDPOTrainer(DPOTrainer):  # type: ignore[misc]
         ... )  # doctest: +SKIP
         >>> trainer.train()  # doctest: +SKIP
     """
+
+    precompute_ref_logps: bool
+    data_collator: Any
 
     def __init__(self, *args: Any, reference_cache: str | Path | None = None, **kwargs: Any) -> None:
         self._references: ScoreCache | None = None
@@ -135,7 +141,7 @@ class PackedForward:
         self._model = model
 
     def __call__(self, *, fused_lm_head: bool = False, labels: Tensor | None = None, **inputs: Any) -> Any:
-        """What TRL reads of its fused output layer; batches with media, and calls for logits, go to the model.
+        """What TRL reads of its fused output layer; what can't be packed, and calls for logits, go to the model.
 
         Args:
             fused_lm_head: As TRL sets it.
@@ -146,35 +152,53 @@ class PackedForward:
             `log_probs`, `entropy`, `mean_logits`, `is_top1` and `log_sum_sq_probs`, `[2B, S - 1]` each, zero where
             nothing is scored.
         """
-        plain = {name: value for name, value in inputs.items() if name not in ("use_cache", "output_router_logits")}
-        if not fused_lm_head or labels is None or plain.keys() != TEXT_INPUTS or inputs.get("output_router_logits"):
+        if not fused_lm_head or labels is None or not self._packs(inputs):
             more = {} if labels is None else {"labels": labels, "fused_lm_head": fused_lm_head}
             return self._model(**inputs, **more)
-        logits, targets, places = self._pack(inputs["input_ids"], inputs["attention_mask"], labels)
+        pixels = inputs.get("pixel_values")
+        logits, targets, places = self._pack(inputs["input_ids"], inputs["attention_mask"], labels, pixels)
         return _outputs(logits, targets, places, labels)
 
-    def _pack(self, ids: Tensor, mask: Tensor, labels: Tensor) -> tuple[Tensor, Targets, list[int]]:
+    def _packs(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether a batch holds text alone, or one picture a row that only has to be put into the text."""
+        if inputs.get("output_router_logits"):
+            return False
+        more = {name for name in inputs if name not in ("use_cache", "output_router_logits")} - TEXT_INPUTS
+        if not more:
+            return True
+        base = plain_model(_unwrapped(self._model))
+        single = more == {"pixel_values"} and len(inputs["pixel_values"]) == len(inputs["input_ids"])
+        return single and position_axes(base) == 1 and _picture_token(base) is not None
+
+    def _pack(
+        self, ids: Tensor, mask: Tensor, labels: Tensor, pixels: Tensor | None
+    ) -> tuple[Tensor, Targets, list[int]]:
         """Logits `[R, V]` at the positions that predict, and the flat index into `[2B, S - 1]` of each target."""
+        base = plain_model(_unwrapped(self._model))
+        make_ready(base)  # TRL may score the reference before the trainer is made
         columns = [row.nonzero()[:, 0].tolist() for row in mask.cpu()]
         atoms = [row[own].tolist() for row, own in zip(ids.cpu(), columns, strict=True)]
         wanted = [
             [place for place, column in enumerate(own) if place and row[column] != -100]
             for row, own in zip(labels.cpu().tolist(), columns, strict=True)
         ]
+        if pixels is not None:  # a row's two answers are about one picture; other rows' pictures are other atoms
+            token, rows = _picture_token(base), len(atoms) // 2
+            for number, path in enumerate(atoms):
+                atoms[number] = [PICTURE + number % rows if atom == token else atom for atom in path]
         tree = build_tree([path[:-1] for path in atoms], lambda _: 1)
         targets = find_targets(tree, atoms, wanted, _TEXT)
         width = labels.shape[1] - 1
         places = [owner * width + columns[owner][place] - 1 for owner, own in enumerate(wanted) for place in own]
-        base = plain_model(_unwrapped(self._model))
-        make_ready(base)  # TRL may score the reference before the trainer is made
         axes = position_axes(base)
         positions = tree_positions(OffsetPositions() if axes == 1 else GivenPositions(axes), tree, _TEXT.piece_of)
         row = torch.tensor([[atom for number in tree.order for atom in tree.nodes[number].atoms]], device=ids.device)
+        shown = {"input_ids": row} if pixels is None else {"inputs_embeds": _with_pictures(base, row, pixels)}
         attention = tree_attention(tree, ids.device)
         kept = torch.tensor(targets.positions, device=ids.device)
         keeps = takes(base, "logits_to_keep")
         output = self._model(
-            input_ids=row,
+            **shown,
             position_ids=model_positions(positions[:, None], ids.device),
             attention_mask=prepared_mask(ids.device),
             prefix_tree=attention,
@@ -214,6 +238,34 @@ class KeyedCollator:
         """The batch, with `avem_keys` int64 `[B, 2, 4]`."""
         keys = np.stack([np.stack([_key(example, side) for side in ("chosen", "rejected")]) for example in examples])
         return {**self._collator(examples), KEYS: torch.from_numpy(keys)}
+
+
+def _picture_token(model: PreTrainedModel) -> int | None:
+    """Id that stands for a picture's tokens; None for models without."""
+    config = model.config
+    found: int | None = getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
+    return found if hasattr(model, "get_image_features") else None
+
+
+def _with_pictures(model: PreTrainedModel, row: Tensor, pixels: Tensor) -> Tensor:
+    """Input embeddings `[1, S, H]` of a packed row, each distinct picture seen once.
+
+    Args:
+        model: Sees pictures.
+        row: int64 `[1, S]`: token ids, and `PICTURE` plus the number of a picture.
+        pixels: `[2B, ...]`, those of the chosen answers first.
+    """
+    flat = row[0].tolist()
+    order = list(dict.fromkeys(atom - PICTURE for atom in flat if atom >= PICTURE))
+    seen: Any = model.get_image_features(pixel_values=pixels[order])
+    features = getattr(seen, "pooler_output", seen)
+    tokens = torch.cat(list(features)) if not isinstance(features, Tensor) else features.flatten(0, -2)  # [P, H]
+    places = row[0] >= PICTURE
+    if int(places.sum()) != len(tokens):
+        raise SettingError("max_length cuts the tokens of a picture; raise it, or set max_length=None.")
+    table: Any = model.get_input_embeddings()
+    text = table(row[0].masked_fill(places, 0))  # [S, H]
+    return text.masked_scatter(places[:, None], tokens.to(text))[None]
 
 
 class _TextOnly:

@@ -114,7 +114,7 @@ def _margins(scores: RowScores, config: PreferenceConfig) -> tuple[Tensor, dict[
 def _value(answer: str, scores: RowScores, config: PreferenceConfig) -> Tensor:
     """What an answer is compared by, [B]."""
     logprobs = scores.logprobs
-    policy, ref, text = (getattr(logprobs, f"{side}_{answer}") for side in ("policy", "ref", "text"))
+    policy, ref, text = _scores_of(answer, logprobs)
     if config.loss == "simpo":
         return simpo_value(policy, scores.tokens[answer].clamp(min=1), config.beta)
     if not config.decouples:
@@ -124,6 +124,11 @@ def _value(answer: str, scores: RowScores, config: PreferenceConfig) -> Tensor:
     invariance = config.invariance * there
     value = mod_dpo_value(policy, ref, irrelevant, relevant, config.beta, invariance, config.sensitivity)
     return value - config.gamma_tpd * text
+
+
+def _scores_of(answer: str, logprobs: LogProbs) -> tuple[Tensor, Tensor, Tensor]:
+    """Policy, reference and text-prior scores of an answer, each [B]."""
+    return tuple(getattr(logprobs, f"{side}_{answer}") for side in ("policy", "ref", "text"))  # type: ignore[return-value]
 
 
 def _margin_loss(margin: Tensor, config: PreferenceConfig) -> Tensor:

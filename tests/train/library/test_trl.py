@@ -198,7 +198,16 @@ def test_references_of_rows_with_pictures_are_kept_which_trl_refuses(tmp_path, m
         found = first_loss(trainer)
         assert found[0] == pytest.approx(expected[0], abs=TOLERANCE)
         assert found[2] == pytest.approx(expected[2], rel=1e-4, abs=1e-4)
+        for mine, theirs in zip(found[1], expected[1], strict=True):
+            torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-3)
         assert len(counted) == 1  # by the first run alone
+    layer, seen = trainer.model.get_base_model().model.language_model.layers[0], []
+    layer.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].shape[:2]))
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.compute_loss(trainer.model, batch)
+    assert len(seen) == 1
+    assert seen[0][0] == 1  # one packed row, with fewer tokens than the padded ones
+    assert seen[0][1] < 0.7 * batch["input_ids"].numel()
     (file,) = (tmp_path / "kept" / "logprobs").glob("*/scores-*.tsv")
     assert file.read_text().count("\n") == 8  # two rows of one text have different pictures
 
