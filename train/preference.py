@@ -34,7 +34,7 @@ class PreferenceTraining:
 
     def examples(self, session: Session, rows: Sequence[PreferenceRow]) -> list[PreferenceExample]:
         """The rows joined with the store; negatives that are missing are mined first."""
-        if self.config.lambda_av > 0 and session.noise is None:
+        if self.config.replaces_inputs and session.noise is None:
             with session.accelerator.main_process_first():
                 ensure_negatives(session.store, self.config.negatives, self.config.seed)
         return preference_examples(rows, session.store, session.builder, self.config)

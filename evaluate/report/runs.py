@@ -16,7 +16,9 @@ from avem.evaluate.report.curves import Floats, Panel, compare, last_known, read
 from avem.evaluate.report.wording import COMPARED, NATS
 from avem.files import save_page
 from avem.sealed.files import read_sealed
+from avem.sealed.step_log import read_steps
 from avem.starts import tuned_model
+from avem.train.run.rewards import reward_warnings
 
 SPEEDS = {"rows_per_s": "Rows a second", "tokens_per_s": "Tokens a second", "share_of_peak": "Share of matmul peak"}
 """Metrics of which the median over the run counts."""
@@ -71,6 +73,7 @@ def write_run_report(path: Path | str, runs: Sequence[Path | str], *, title: str
             title=title,
             names=[run.name for run in read],
             states=[_state(run) for run in read],
+            warnings=[_warnings(folder, run) for folder, run in zip(folders, read, strict=True)],
             panels=_panels(read),
             endings=_endings(read),
             differences=differences(read),
@@ -116,6 +119,11 @@ def _state(run: Run) -> str:
     start = tuned_model(str(run.settings.get("model", "")))
     started = "" if start is None else f", started from {start.label}"
     return f"{run.steps[-1]:.0f} steps" + ("" if run.finished else ", not finished") + started
+
+
+def _warnings(folder: Path, run: Run) -> list[str]:
+    """Answers whose rewards ended on the wrong side of 0, one sentence each."""
+    return reward_warnings(read_steps(folder / "metrics.jsonl"), str(run.settings.get("rejected", "weighted")))
 
 
 def _panels(runs: Sequence[Run]) -> list[Panel]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ from avem.seeds import draw
 from avem.train.data.negatives import choose_negatives, draw_negatives
 from avem.train.data.noise import NOISE_RECIPES, noise_row
 from avem.train.data.rows import REJECTED_FIELDS
-from avem.train.model.media import SIDES
+from avem.train.model.media import SIDES, Side
 from avem.train.packing.specs import ScoreSpec, SequenceBuilder
 from avem.train.settings.config import PreferenceConfig
 
@@ -44,14 +44,18 @@ class PreferenceExample:
     weights: Mapping[str, float]
     """Weight of each rejected answer, by `vr`, `er`, `irr`; those of weight 0 are left out."""
     scores: Mapping[str, ScoreSpec]
-    """What policy and reference score: `w`, the weighted rejected answers, and `w_given_l`."""
+    """What policy and reference score: `w`, the weighted rejected answers, and `w` on rejected inputs: `w_given_l`, or
+    `w_given_video` and `w_given_audio` where each side is replaced by itself."""
     texts: Mapping[str, ScoreSpec]
     """The text prior's scores: `w` and the weighted rejected answers, on the text alone."""
+    corrupted: Mapping[str, ScoreSpec] = field(default_factory=dict)
+    """What the policy alone scores, without gradient, for MoD-DPO: each answer with the side replaced that the question
+    is not about (`w_irrelevant`, ...) or that it is about (`w_relevant`, ...)."""
 
     @property
     def specs(self) -> Sequence[ScoreSpec]:
         """What the policy scores."""
-        return tuple(self.scores.values())
+        return (*self.scores.values(), *self.corrupted.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +87,21 @@ def preference_examples(
     """
     refuse_special(rows, builder.special)
     inputs = _inputs(rows, store, builder)
-    partners = _partners(rows, inputs, store, builder, config) if config.lambda_av else None
+    partners = _partners(rows, inputs, store, builder, config) if config.replaces_inputs else None
     examples = []
     for index, (row, (clip, video, audio)) in enumerate(zip(rows, inputs, strict=True)):
         weights = _weights(row, config)
         chosen = ScoreSpec(row.question, row.chosen, video, audio, builder.subtitle(clip))
         scores = {"w": chosen, **{name: replace(chosen, answer=_answer(row, name)) for name in weights}}
         texts = {name: replace(spec, video=None, audio=None, subtitle=None) for name, spec in scores.items()}
-        if partners is not None:
-            scores["w_given_l"] = _rejected_input(chosen, row.modality, partners[index], builder, config)
-        builder.check((*scores.values(), *texts.values()), f"Row {row.row_id}")
         partner = None if partners is None else partners[index]
-        examples.append(PreferenceExample(row.row_id, clip, partner, weights, scores, texts))
+        corrupted: dict[str, ScoreSpec] = {}
+        if partner is not None:
+            other = _Other(partner, builder.subtitle(partner) if partner >= 0 else None)
+            corrupted = _corrupted(scores, row.modality, other, config)
+            scores |= _rejected_inputs(chosen, row.modality, other, config)
+        builder.check((*scores.values(), *texts.values(), *corrupted.values()), f"Row {row.row_id}")
+        examples.append(PreferenceExample(row.row_id, clip, partner, weights, scores, texts, corrupted))
     return examples
 
 
@@ -157,7 +164,7 @@ def _partners(
     if config.negatives in NOISE_RECIPES:
         return [noise_row(clip) for clip, _, _ in inputs]
     modalities = [row.modality for row in rows]
-    if config.rejected_input == "both":  # all that the clip has
+    if config.rejected_input != "prompt" or config.decouples:  # all that the clip has may be replaced
         modalities = [_held(video, audio) for _, video, audio in inputs]
     kinds = [modality.table for modality in modalities]
     tables = {modality.table: _table(store, builder, config.negatives, modality) for modality in set(modalities)}
@@ -207,21 +214,58 @@ def _table(store: FeatureStore, builder: SequenceBuilder, recipe: str, modality:
     return np.where((table >= 0) & usable[table], table, -1)
 
 
-def _rejected_input(
-    chosen: ScoreSpec, modality: Modality, partner: int, builder: SequenceBuilder, config: PreferenceConfig
-) -> ScoreSpec:
-    """y_w on the rejected input: Eq. 5 replaces what the prompt asks about, Eq. 4 both.
+@dataclass(frozen=True, slots=True)
+class _Other:
+    """The clip that sides are taken from."""
 
-    A subtitle goes with the sound: otherwise the text would still say what is no longer heard. Nothing is said in
-    sound that is noise.
+    clip: int
+    """Its row, or a negative number for noise."""
+    subtitle: str | None
+    """What is said in it; nothing is said in sound that is noise."""
+
+
+def _rejected_inputs(
+    chosen: ScoreSpec, modality: Modality, other: _Other, config: PreferenceConfig
+) -> dict[str, ScoreSpec]:
+    """y_w on rejected inputs: Eq. 5 replaces what the prompt asks about, Eq. 4 both, OmniDPO each by itself."""
+    if config.lambda_av == 0:
+        return {}
+    if config.rejected_input == "each":
+        return {f"w_given_{side}": _replaced(chosen, [side], other) for side in _sides(chosen)}
+    sides = Modality.AUDIOVISUAL.streams if config.rejected_input == "both" else modality.streams
+    return {"w_given_l": _replaced(chosen, sides, other)}
+
+
+def _corrupted(
+    scores: Mapping[str, ScoreSpec], modality: Modality, other: _Other, config: PreferenceConfig
+) -> dict[str, ScoreSpec]:
+    """Each answer with the side replaced that the question is not about, and with the one that it is about."""
+    found: dict[str, ScoreSpec] = {}
+    for name, spec in scores.items():
+        irrelevant = [side for side in _sides(spec) if side not in modality.streams]
+        if config.invariance and irrelevant:
+            found[f"{name}_irrelevant"] = _replaced(spec, irrelevant, other)
+        if config.sensitivity:
+            found[f"{name}_relevant"] = _replaced(spec, modality.streams, other)
+    return found
+
+
+def _sides(spec: ScoreSpec) -> list[Side]:
+    """Sides that a spec shows."""
+    shown: dict[Side, int | None] = {"video": spec.video, "audio": spec.audio}
+    return [side for side in SIDES if shown[side] is not None]
+
+
+def _replaced(spec: ScoreSpec, sides: Collection[Side], other: _Other) -> ScoreSpec:
+    """A spec with some of the sides that it shows taken from another clip.
+
+    A subtitle goes with the sound: otherwise the text would still say what is no longer heard.
     """
-    replaced = Modality.AUDIOVISUAL.streams if config.rejected_input == "both" else modality.streams
-    heard = builder.subtitle(partner) if partner >= 0 else None
     return replace(
-        chosen,
-        subtitle=heard if "audio" in replaced else chosen.subtitle,
-        video=partner if "video" in replaced and chosen.video is not None else chosen.video,
-        audio=partner if "audio" in replaced and chosen.audio is not None else chosen.audio,
+        spec,
+        subtitle=other.subtitle if "audio" in sides else spec.subtitle,
+        video=other.clip if "video" in sides and spec.video is not None else spec.video,
+        audio=other.clip if "audio" in sides and spec.audio is not None else spec.audio,
     )
 
 

@@ -85,7 +85,7 @@ def _score_tree(
     model: FamilyModel, atoms: list[list[int]], scored: list[list[int]], media: MediaTokens
 ) -> torch.Tensor:
     """Score all sequences in one packed row."""
-    _check_layers(model.language_model)
+    check_layers(model.language_model)
     inputs = [path[:-1] for path in atoms]  # nothing is predicted from the last token
     tree = build_tree(inputs, media.size_of)
     targets = find_targets(tree, atoms, scored, media)
@@ -106,7 +106,7 @@ def _score_tree(
     return _sum_logprobs(logits, targets, len(atoms))
 
 
-def _check_layers(language_model: PreTrainedModel) -> None:
+def check_layers(language_model: PreTrainedModel) -> None:
     """Refuse layers that carry a state along the row instead of attending to positions."""
     config = language_model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ATTENTION_LAYERS)

@@ -17,6 +17,7 @@ from accelerate.utils import LoggerType
 from avem.cache import FeatureStore
 from avem.errors import SettingError
 from avem.files import json_sha256
+from avem.sealed.step_log import read_steps
 from avem.starts import tuned_model
 from avem.train.checkpoints.load import load_model
 from avem.train.data.features import ClipFeatures
@@ -32,6 +33,7 @@ from avem.train.run.fsdp import fsdp_plugin, is_sharded, reshard, shard
 from avem.train.run.loop import Check, Loop, Objective, Plan
 from avem.train.run.new_projector import add_missing_projector
 from avem.train.run.outcome import faint_hint
+from avem.train.run.rewards import reward_warnings
 from avem.train.settings.config import PreferenceConfig, RunConfig
 
 logger = logging.getLogger(__name__)
@@ -197,6 +199,7 @@ class Session:
             for tracker in self.accelerator.trackers:
                 tracker.finish()  # end_training would also leave the other processes, which may still wait
             raise
+        self._warn_of_rewards()
         self.model.eval()
         if self.config.holdout:
             self._save_best()
@@ -204,6 +207,12 @@ class Session:
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         return self.run.path
+
+    def _warn_of_rewards(self) -> None:
+        """Say which answers' rewards ended on the wrong side of 0."""
+        if self.accelerator.is_main_process and isinstance(self.config, PreferenceConfig):
+            for warning in reward_warnings(read_steps(self.run.metrics), self.config.rejected):
+                logger.warning("%s", warning)
 
     def _save(self, directory: Path) -> None:
         """Write what was trained where `load_model` can read it; every process has to call."""

@@ -14,6 +14,8 @@ from avem.train.run.directory import RunDirectory
 
 SHOWN = ("loss", "margin", "accuracy")
 """Metrics on the progress line."""
+REWARDS = {"reward_w": "w", "reward_vr": "vr", "reward_er": "er", "reward_irr": "irr", "reward_l": "rejected"}
+"""Rewards on the progress line, and how they are called there; `rejected` where there is one rejected answer."""
 
 Item = TypeVar("Item")
 
@@ -61,6 +63,7 @@ class Watch:
         self._run.log({"step": done, "rows": len(plan.rows), "tokens": plan.tokens, **metrics, **speed})
         self._accelerator.log({**metrics, **speed}, step=done)
         shown = [f"{name} {metrics[name]:.4g}" for name in SHOWN if name in metrics]
+        shown += shown_rewards(metrics)
         shown += [f"{speed['rows_per_s']:.3g} rows/s", f"{speed['tokens_per_s']:,.0f} tokens/s"]
         if self._peak:
             shown.append(f"{speed['share_of_peak']:.0%} of peak")
@@ -80,6 +83,18 @@ class Watch:
             "share_waiting": round(waited / elapsed, 5),
             "time_left_s": round(left, 1),
         }
+
+
+def shown_rewards(metrics: Mapping[str, float]) -> list[str]:
+    """Rewards of the chosen and of each rejected answer for the progress line.
+
+    Example:
+        >>> shown_rewards({"reward_w": 0.25, "reward_l": -1.0, "reward_vr": -1.5, "reward_er": -0.5})
+        ['rewards w 0.25 vr -1.5 er -0.5']
+    """
+    single = "reward_vr" not in metrics and "reward_er" not in metrics and "reward_irr" not in metrics
+    own = [f"{called} {metrics[name]:.3g}" for name, called in REWARDS.items() if name in metrics]
+    return [f"rewards {' '.join(own if single else own[: -1 if 'reward_l' in metrics else None])}"] if own else []
 
 
 SPEEDS = ("rows_per_s", "tokens_per_s", "share_of_peak", "share_waiting", "time_left_s")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from avem.errors import SettingError
+from avem.train.settings.checks import above_zero, check_objective, not_negative, require
 from avem.train.settings.sources import typed_value
 
 Tune = Literal["lora", "full", "none"]
@@ -22,6 +23,16 @@ HOUSEKEEPING = frozenset({"out", "resume", "trackers", "keep_checkpoints", "save
 """Options that may differ when a run is resumed: they do not change what is computed."""
 SOURCES = frozenset({"cache", "model", "prefs", "data"})
 """Paths may be spelt in another way when a run is resumed; what they hold is compared by its digest."""
+RIVAL_SETTINGS = (
+    "loss",
+    "label_smoothing",
+    "target_margin",
+    "anchor",
+    "nll",
+    "invariance",
+    "sensitivity",
+)
+"""Settings of objectives beyond the paper's; all are off by default."""
 DIFFUSION_STEPS = 1000
 """Length of VCD's schedule; a step is a number below."""
 DIFFUSION_STEP = 500
@@ -117,14 +128,14 @@ class RunConfig:
         for field in dataclasses.fields(self):
             value = typed_value(field.name, getattr(self, field.name), kinds[field.name])
             object.__setattr__(self, field.name, value)
-        _above_zero(self, "learning_rate", "lora_scale", "epochs", "lora_rank", "batch_size", "accumulation")
-        _above_zero(self, "tokens_per_batch", "keep_checkpoints")
-        _not_negative(self, "weight_decay", "max_grad_norm", "save_every", "seed", "keep_features_mb")
-        _not_negative(self, "reliance_rows")
-        _require(0 <= self.holdout < 1, "holdout", self.holdout, "a share of the clips, from 0 up to but not 1")
-        _require(0 < self.adam_beta2 < 1, "adam_beta2", self.adam_beta2, "between 0 and 1")
-        _require(0 <= self.warmup < 1, "warmup", self.warmup, "a share of the steps, from 0 up to but not 1")
-        _require(self.max_steps is None or self.max_steps > 0, "max_steps", self.max_steps, "above 0 or left out")
+        above_zero(self, "learning_rate", "lora_scale", "epochs", "lora_rank", "batch_size", "accumulation")
+        above_zero(self, "tokens_per_batch", "keep_checkpoints")
+        not_negative(self, "weight_decay", "max_grad_norm", "save_every", "seed", "keep_features_mb")
+        not_negative(self, "reliance_rows")
+        require(0 <= self.holdout < 1, "holdout", self.holdout, "a share of the clips, from 0 up to but not 1")
+        require(0 < self.adam_beta2 < 1, "adam_beta2", self.adam_beta2, "between 0 and 1")
+        require(0 <= self.warmup < 1, "warmup", self.warmup, "a share of the steps, from 0 up to but not 1")
+        require(self.max_steps is None or self.max_steps > 0, "max_steps", self.max_steps, "above 0 or left out")
         if self.quantise == "4bit" and self.tune == "full":
             raise SettingError("quantise=4bit freezes the weights that tune=full trains; use tune=lora or tune=none.")
         if self.tune == "none" and not self.train_projectors:
@@ -132,7 +143,7 @@ class RunConfig:
         if self.projector_learning_rate is not None and not self.train_projectors:
             raise SettingError("projector_learning_rate needs train_projectors=true; the projectors are frozen.")
         if self.projector_learning_rate is not None:
-            _above_zero(self, "projector_learning_rate")
+            above_zero(self, "projector_learning_rate")
 
     @property
     def tracker_names(self) -> list[str]:
@@ -171,14 +182,30 @@ class PreferenceConfig(RunConfig):
     """Weight of the emotion-relevant rejected answer."""
     beta_irr: float = 0.0
     """Weight of the irrelevant rejected answer (Table 18 uses 0.3)."""
-    rejected: Literal["weighted", "random"] = "weighted"
-    """All weighted answers at once, or for each row one of them, drawn from the seed, with weight 1 (Naive-DPO)."""
+    rejected: Literal["weighted", "each", "random"] = "weighted"
+    """All answers, weighted, in one loss (Eq. 10), a weighted loss for each (beyond the paper), or for each row one of
+    them, drawn from the seed, with weight 1 (Naive-DPO)."""
     gamma_tpd: float = 0.2
     """Weight of the text-prior debiasing; 0 turns it off."""
+    loss: Literal["sigmoid", "robust", "ipo", "simpo"] = "sigmoid"
+    """How answers are compared: by DPO's loss, by one of its rivals (`docs/objectives.md`)."""
+    label_smoothing: float = 0.0
+    """Share of preferred answers that are wrong, below 0.5, for `loss=sigmoid` (conservative) and `loss=robust`."""
+    target_margin: float = 0.0
+    """SimPO's gamma: by how much the chosen answer has to be better."""
+    anchor: float = 0.0
+    """Weight of mDPO's anchor, which holds the chosen answer's reward above 0."""
+    nll: float = 0.0
+    """Weight of the chosen answer's supervised loss (TRL's `rpo_alpha`)."""
+    invariance: float = 0.0
+    """MoD-DPO's beta_inv: the answer is not to depend on the side that the question is not about."""
+    sensitivity: float = 0.0
+    """MoD-DPO's beta_sens: the answer is to depend on the side that the question is about."""
     lambda_av: float = 1.0
     """Weight of the prompt preference (Eq. 10); 0 turns it off."""
-    rejected_input: Literal["prompt", "both"] = "prompt"
-    """Replace the modality that the prompt asks about (Eq. 5) or always both (Eq. 4)."""
+    rejected_input: Literal["prompt", "both", "each"] = "prompt"
+    """Replace the modality that the prompt asks about (Eq. 5), always both (Eq. 4), or each side in a term of its own
+    (OmniDPO)."""
     negatives: str = "hard"
     """Recipe of mined negatives in the store, or `random-tensor` or `diffused`, which are made while training."""
     match_negatives: bool = True
@@ -190,20 +217,23 @@ class PreferenceConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _above_zero(self, "beta")
-        _not_negative(self, "beta_vr", "beta_er", "beta_irr", "gamma_tpd", "lambda_av")
-        _require(0 <= self.diffusion_step < DIFFUSION_STEPS, "diffusion_step", self.diffusion_step, "from 0 to 999")
+        above_zero(self, "beta")
+        not_negative(self, "beta_vr", "beta_er", "beta_irr", "gamma_tpd", "lambda_av")
+        require(0 <= self.diffusion_step < DIFFUSION_STEPS, "diffusion_step", self.diffusion_step, "from 0 to 999")
         if self.beta_vr + self.beta_er + self.beta_irr == 0:
             raise SettingError("beta_vr, beta_er and beta_irr are all 0, so no answer is rejected; raise one of them.")
+        check_objective(self)
 
     def identity(self) -> dict[str, Any]:
         """As for every run; the diffusion step counts only where inputs are diffused.
 
-        `match_negatives` counts only where it is off, so that runs from before it was a setting remain the same runs.
+        `match_negatives` counts only where it is off and `RIVAL_SETTINGS` only where they are used, so that runs from
+        before these were settings remain the same runs.
         """
         unused = set() if self.negatives == "diffused" else {"diffusion_step"}
         if self.match_negatives:
             unused.add("match_negatives")
+        unused |= {name for name in RIVAL_SETTINGS if getattr(self, name) == getattr(type(self), name)}
         return {name: value for name, value in super().identity().items() if name not in unused}
 
     @property
@@ -211,6 +241,16 @@ class PreferenceConfig(RunConfig):
         """The rejected answers in use and their weights."""
         weights = {"vr": self.beta_vr, "er": self.beta_er, "irr": self.beta_irr}
         return {name: weight for name, weight in weights.items() if weight > 0}
+
+    @property
+    def replaces_inputs(self) -> bool:
+        """Whether answers are scored on rejected inputs too."""
+        return self.lambda_av > 0 or self.decouples
+
+    @property
+    def decouples(self) -> bool:
+        """Whether MoD-DPO's terms are in use."""
+        return self.invariance > 0 or self.sensitivity > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,18 +293,3 @@ class SupervisedConfig(RunConfig):
         if self.new_audio_projector != "auto":
             return self.new_audio_projector
         return "qformer" if self.streams == "audio" and self.train_projectors else "none"
-
-
-def _require(holds: bool, option: str, value: Any, what: str) -> None:
-    if not holds:
-        raise SettingError(f"{option} is {value}; it must be {what}.")
-
-
-def _above_zero(config: RunConfig, *options: str) -> None:
-    for option in options:
-        _require(getattr(config, option) > 0, option, getattr(config, option), "above 0")
-
-
-def _not_negative(config: RunConfig, *options: str) -> None:
-    for option in options:
-        _require(getattr(config, option) >= 0, option, getattr(config, option), "0 or more")

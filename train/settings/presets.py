@@ -7,6 +7,9 @@ from typing import Any
 
 from avem.errors import SettingError
 
+NAIVE: dict[str, Any] = {"rejected": "random", "gamma_tpd": 0.0, "lambda_av": 0.0}
+"""One rejected answer, no prior, no rejected input: Naive-DPO, from which rivals differ."""
+
 PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "paper-exact": {"negatives": "random-emotion", "match_negatives": False, "batch_size": 2, "accumulation": 32},
@@ -17,7 +20,7 @@ PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
         "precision": "bf16",
         "gradient_checkpointing": True,
     },
-    "naive-dpo": {"rejected": "random", "gamma_tpd": 0.0, "lambda_av": 0.0},
+    "naive-dpo": NAIVE,
     "vista-dpo": {"gamma_tpd": 0.0, "rejected_input": "both"},
     "no-pmp": {"lambda_av": 0.0},
     "no-erp": {"rejected": "random"},
@@ -28,6 +31,16 @@ PREFERENCE_PRESETS: dict[str, dict[str, Any]] = {
     "only-irr": {"beta_vr": 0.0, "beta_er": 0.0, "beta_irr": 1.0},
     "er-irr": {"beta_vr": 0.0, "beta_er": 0.7, "beta_irr": 0.3},
     "vr-irr": {"beta_vr": 0.7, "beta_er": 0.0, "beta_irr": 0.3},
+    "avem-dpo-split": {"rejected": "each"},
+    "mod-dpo": {**NAIVE, "invariance": 0.1, "sensitivity": 0.05},
+    "mod-dpo-plus": {**NAIVE, "invariance": 0.1, "sensitivity": 0.05, "gamma_tpd": 0.2},
+    "omni-dpo": {**NAIVE, "lambda_av": 1.0, "rejected_input": "each"},
+    "mdpo": {**NAIVE, "lambda_av": 1.0, "rejected_input": "both", "anchor": 1.0},
+    "rpo": {**NAIVE, "nll": 1.0},
+    "simpo": {**NAIVE, "loss": "simpo", "beta": 2.0, "target_margin": 1.0},
+    "ipo": {**NAIVE, "loss": "ipo"},
+    "cdpo": {**NAIVE, "label_smoothing": 0.1},
+    "robust-dpo": {**NAIVE, "loss": "robust", "label_smoothing": 0.1},
 }
 """Settings of `PreferenceConfig` that differ from the paper's. `paper-exact` takes its words literally where `paper`
 does not: any clip of another emotion (4.1), drawn for each row, and the 2 x 4 x 8 = 64 rows of a step (C.3) on one
@@ -36,7 +49,8 @@ it (ihp-lab/AVERE, `scripts/dpo_scripts/dpo_video_audio.sh`): rate, batch and we
 10 % warm-up, of which C.3 says nothing, and all weights of the language model learn where C.3 has LoRA. The script
 replaces rejected sound by noise; avem uses mined clips.
 `no-erp` draws its one rejected answer as Naive-DPO does, since Eq. 11 does not say which it is; `er-irr` and `vr-irr`
-give the first answer what beta_irr = 0.3 leaves."""
+give the first answer what beta_irr = 0.3 leaves. The presets from `avem-dpo-split` on are beyond the paper;
+`docs/objectives.md` says where they come from and what of them is avem's choice."""
 
 SUPERVISED_PRESETS: dict[str, dict[str, Any]] = {
     "sft": {},

@@ -122,3 +122,15 @@ def test_what_can_not_be_drawn_is_refused(tmp_path):
     with pytest.raises(DataError, match="no step yet"):
         write_run_report(tmp_path / "page.html", [tmp_path])
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_reward_on_the_wrong_side_of_zero_is_a_warning(tmp_path):
+    run = make_run(tmp_path / "run", 10, 1.0, rejected="weighted")
+    steps = [{"step": n, "loss": 1.0, "reward_w": 2.0, "reward_vr": -9.0, "reward_er": 0.8} for n in range(1, 11)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    page = write_run_report(tmp_path / "page.html", [run]).read_text()
+    assert "Warning, run: The reward of the emotion-relevant rejected answer ends at 0.80, above 0" in page
+    assert "rejected=each" in page
+    cells = Cells(page).rows
+    assert ["Reward of the chosen answer", "2"] in cells
+    assert ["Reward of the emotion-relevant rejected answer", "0.8"] in cells

@@ -97,6 +97,33 @@ def test_contradictions_are_refused():
         SupervisedConfig(**SUPERVISED_PATHS, pairing="mutual")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label_smoothing": 0.5}, "label_smoothing is 0.5; it must be a share of wrong preferences"),
+        ({"loss": "ipo", "label_smoothing": 0.1}, "label_smoothing is for loss=sigmoid or loss=robust"),
+        ({"loss": "robust"}, "loss=robust without label_smoothing is loss=sigmoid"),
+        ({"target_margin": 1.0}, "target_margin is SimPO's"),
+        ({"loss": "simpo"}, "loss=simpo has no reference and no prior, and gamma_tpd needs one; set gamma_tpd=0"),
+        ({"loss": "simpo", "gamma_tpd": 0.0}, "lambda_av needs one; set lambda_av=0"),
+        ({"loss": "ipo", "invariance": 0.1}, "invariance and sensitivity follow from a sigmoid"),
+        ({"streams": "audio", "invariance": 0.1}, "set streams=both, not audio"),
+        ({"sensitivity": 0.1}, r"sensitivity is 0.1; it must be below beta \+ invariance = 0.1"),
+        ({"anchor": -1.0}, "anchor is -1.0; it must be 0 or more"),
+    ],
+)
+def test_parts_of_objectives_that_do_not_go_together_are_refused(changes, message):
+    with pytest.raises(SettingError, match=message) as refused:
+        PreferenceConfig(**PATHS, **changes)
+    assert "\n" not in str(refused.value)
+
+
+def test_settings_of_rivals_count_only_where_they_are_used():
+    before = PreferenceConfig(**PATHS).identity()
+    assert not {"loss", "label_smoothing", "target_margin", "anchor", "nll", "invariance"} & before.keys()
+    assert PreferenceConfig(**PATHS, anchor=1.0).identity() == {**before, "anchor": 1.0}
+
+
 def test_unknown_options_and_presets_say_what_there_is(tmp_path):
     with pytest.raises(SettingError, match="no option lambda; did you mean lambda_av"):
         build_config(PreferenceConfig, PATHS, overrides=["lambda=1"])

@@ -317,4 +317,5 @@ def constants_a_row(settings: Mapping[str, Any]) -> int:
     """Scores of a preference row that a run with these settings looks up: reference and text prior of every answer."""
     weighed = sum(settings[f"beta_{name}"] > 0 for name in ("vr", "er", "irr"))
     answers = 1 + (1 if settings["rejected"] == "random" else weighed)
-    return 2 * answers + int(settings["lambda_av"] > 0)
+    inputs = 2 if settings.get("rejected_input") == "each" else 1
+    return 2 * answers + inputs * int(settings["lambda_av"] > 0)

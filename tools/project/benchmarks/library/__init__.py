@@ -1,0 +1,1 @@
+"""Benchmarks of `avem.prefix`, the prefix tree as a library."""
