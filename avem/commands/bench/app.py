@@ -91,7 +91,8 @@ def emorealm(
     answers: Annotated[
         Path | None,
         typer.Option(
-            help="Evaluate these answers instead of a model: JSON, JSON Lines or a folder of <id>.txt.",
+            help="Evaluate these answers instead of a model: JSON, JSON Lines, a folder of <id>.txt, or a log of "
+            "lmms-eval, VLMEvalKit or Inspect.",
             show_default=NONE,
         ),
     ] = None,
