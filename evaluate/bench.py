@@ -106,6 +106,7 @@ def bench_questions(
     name: str = "model",
     permute: bool = False,
     headline: str = "",
+    benchmark: str = "emorealm",
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> BenchResult:
@@ -120,6 +121,7 @@ def bench_questions(
         name: Short name of the model for tables.
         permute: Whether to ask every question in each rotation of its options, and average.
         headline: The method that headline numbers come from, see `BenchResult.headline`.
+        benchmark: Name of the benchmark in the result.
         resamples: Bootstrap resamples for the intervals.
         seed: Seed of the bootstrap.
 
@@ -146,6 +148,7 @@ def bench_questions(
             seed=seed,
             name=name,
             style=predictor.style,
+            benchmark=benchmark,
             **predictor.about(),
             pooling={"questions": pooled, **POOLING} if pooled else {},
         ).with_headline(headline)

@@ -14,12 +14,13 @@ from avem.errors import SettingError
 from avem.evaluate.bench import bench_questions, check_permute, chosen_methods, longest_reply, select_questions
 from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.contrast import ContrastOptions, ContrastPredictor
-from avem.evaluate.emorealm.parse import parse_reply
+from avem.evaluate.emorealm.parse import parse_reply, parse_text
 from avem.evaluate.emorealm.questions import read_questions
 from avem.evaluate.emorealm.reference import is_right
 from avem.evaluate.emorealm.results import BenchResult, Item, read_result, score_items
 from avem.evaluate.emorealm.scoring import score
 from avem.evaluate.emorealm.subtasks import read_subtasks, with_subtasks
+from avem.evaluate.hallucination.registry import YES_NO_SETS
 from avem.evaluate.predict.answers import read_answers
 from avem.evaluate.predict.clips import resolve_clips
 from avem.evaluate.predict.feature_model import FeaturePredictor
@@ -46,6 +47,8 @@ SHOWN_ABSENT = 3
 class BenchOptions:
     """Settings of `avem bench emorealm`."""
 
+    benchmark: str = "emorealm"
+    """`emorealm`, or a yes/no benchmark of `avem.evaluate.hallucination.registry`."""
     questions: Path = Path("./emorealm_v1.json")
     cache: Path = Path("./cache")
     models: tuple[str, ...] = ()
@@ -102,7 +105,7 @@ def run_emorealm(options: BenchOptions) -> list[BenchResult]:
         for name, model in named:
             if not is_result(model):
                 stack.enter_context(owned(options.out / name))
-        questions = with_subtasks(read_questions(options.questions), labels)
+        questions = with_subtasks(_read(options), labels)
         results = [
             _earlier(model, labels, options) if is_result(model) else _bench(model, name, questions, options)
             for name, model in named
@@ -118,6 +121,20 @@ def run_emorealm(options: BenchOptions) -> list[BenchResult]:
         page, resamples, seed = options.out / "report.html", options.resamples, options.seed
         write_report(page, results, runs, options.media_root, resamples=resamples, seed=seed)
     return results
+
+
+def _read(options: BenchOptions) -> list[Question]:
+    """The benchmark's questions.
+
+    Raises:
+        SettingError: There is no such benchmark.
+        DataError: The file is none of it.
+    """
+    if options.benchmark == "emorealm":
+        return read_questions(options.questions)
+    if options.benchmark not in YES_NO_SETS:
+        raise SettingError(f"There is no benchmark {options.benchmark!r}; choose emorealm, {', '.join(YES_NO_SETS)}.")
+    return YES_NO_SETS[options.benchmark].read(options.questions)
 
 
 def _earlier(path: str, labels: Mapping[str, str], options: BenchOptions) -> BenchResult:
@@ -201,6 +218,7 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
         name=name,
         permute=options.permute,
         headline=options.headline,
+        benchmark=options.benchmark,
         resamples=resamples,
         seed=seed,
     )
@@ -215,12 +233,13 @@ def score_answers(path: Path, questions: Sequence[Question], options: BenchOptio
         options: Where the result goes, and the bootstrap's settings.
     """
     answers = read_answers(path)
+    read = parse_reply if options.style == "letters" else parse_text
     items = [
         Item(
             question,
             absent="" if question.id in answers else f"no answer in {path}",
             reply=answers.get(question.id),
-            reply_letter=parse_reply(answers[question.id], question) if question.id in answers else None,
+            reply_letter=read(answers[question.id], question) if question.id in answers else None,
         )
         for question in questions
     ]
@@ -228,7 +247,15 @@ def score_answers(path: Path, questions: Sequence[Question], options: BenchOptio
     unknown = tuple(name for name in answers if name not in known)
     if unknown:
         logger.warning("%d answers match no question (%s, ...).", len(unknown), unknown[0])
-    result = score_items(items, resamples=options.resamples, seed=options.seed, name=path.stem, unknown=unknown)
+    result = score_items(
+        items,
+        resamples=options.resamples,
+        seed=options.seed,
+        name=path.stem,
+        unknown=unknown,
+        benchmark=options.benchmark,
+        style=options.style,
+    )
     result = result.with_headline(options.headline)
     result.write(options.out / file_name(path.stem) / "result.json")
     return result

@@ -15,6 +15,7 @@ from avem.extract.datasets import (
     mafw,
     mer2023,
     mer2025,
+    mer2026,
     ravdess,
 )
 from avem.extract.datasets.base import DatasetReader
@@ -24,7 +25,7 @@ from avem.text.names import storable
 
 READERS: dict[str, DatasetReader] = {
     module.READER.name: module.READER
-    for module in (clips_csv, dfew, mafw, mer2023, mer2025, cremad, ravdess, emotion_folders, ferv39k)
+    for module in (clips_csv, dfew, mafw, mer2023, mer2026, mer2025, cremad, ravdess, emotion_folders, ferv39k)
 }
 """Readers by name, in the order in which layouts are tried: a table of clips first, the loosest layouts last."""
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from avem.commands.bench.emer import emer
+from avem.commands.bench.hallucination import hallucination_command
 from avem.commands.bench.recognition import recognition_command
 from avem.commands.bench.tables import groups, sets
 from avem.commands.options import (
@@ -67,6 +68,8 @@ bench_app.command()(groups)
 bench_app.command()(sets)
 for _dataset, _title in (("dfew", "DFEW"), ("ravdess", "RAVDESS"), ("mer2023", "MER2023"), ("crema-d", "CREMA-D")):
     bench_app.command(_dataset)(recognition_command(_dataset, _title))
+for _name, _title in (("avhbench", "AVHBench"), ("cmm", "CMM"), ("emotionhallucer", "EmotionHallucer")):
+    bench_app.command(_name)(hallucination_command(_name, _title))
 
 
 @bench_app.callback()
