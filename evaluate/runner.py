@@ -22,7 +22,7 @@ from avem.evaluate.emorealm.scoring import score
 from avem.evaluate.emorealm.subtasks import read_subtasks, with_subtasks
 from avem.evaluate.hallucination.registry import YES_NO_SETS
 from avem.evaluate.predict.answers import read_answers
-from avem.evaluate.predict.clips import resolve_clips
+from avem.evaluate.predict.clips import ResolvedClips, resolve_clips
 from avem.evaluate.predict.feature_model import FeaturePredictor
 from avem.evaluate.predict.loading import EndpointOptions, open_media_model, open_model, short_names
 from avem.evaluate.predict.media_files import find_files
@@ -171,15 +171,26 @@ def _check_contrastive(options: BenchOptions) -> None:
     raise SettingError(f"--contrastive has no effect: {given}. Leave it out, or give a model that reads features.")
 
 
-def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
-    """Bench one model: open it as a predictor, find the questions' clips, and answer."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model that is ready to answer questions on clips."""
+
+    predictor: Predictor
+    questions: list[Question]
+    clips: ResolvedClips
+    name: str
+    methods: tuple[str, ...]
+
+
+def prepare(path: str, name: str, questions: Sequence[Question], options: BenchOptions) -> Prepared:
+    """Open one model as a predictor, and find the clips of the chosen questions."""
     from avem.cache import FeatureStore
 
     store_path = options.cache if options.media_root is None else None
     media_model = open_media_model(
         path, options.endpoint, options.device, options.precision, options.system, cache=store_path
     )
-    generate, seed = options.generate, options.seed
+    generate = options.generate
     predictor: Predictor
     if media_model is not None:
         if options.contrastive:
@@ -202,25 +213,30 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
         chosen = select_questions(questions, options.tasks, options.limit)
         if options.contrastive:
             name = f"{name}-contrastive"
-            strength = ContrastOptions(alpha=options.contrast_alpha, seed=seed, step=options.contrast_step)
+            strength = ContrastOptions(alpha=options.contrast_alpha, seed=options.seed, step=options.contrast_step)
             predictor = ContrastPredictor(model, store, options.style, strength)
         else:
             predictor = FeaturePredictor(model, store, options.style, longest_reply(options.style))
         clips = resolve_clips(store.clips, chosen).with_media(predictor.has_media)
     methods = chosen_methods(generate=generate, text_only=options.text_only)
-    out, resamples = options.out / name, options.resamples
+    return Prepared(predictor, chosen, clips, name, methods)
+
+
+def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
+    """Bench one model: open it as a predictor, find the questions' clips, and answer."""
+    ready = prepare(path, name, questions, options)
     return bench_questions(
-        predictor,
-        chosen,
-        clips,
-        methods,
-        out,
-        name=name,
+        ready.predictor,
+        ready.questions,
+        ready.clips,
+        ready.methods,
+        options.out / ready.name,
+        name=ready.name,
         permute=options.permute,
         headline=options.headline,
         benchmark=options.benchmark,
-        resamples=resamples,
-        seed=seed,
+        resamples=options.resamples,
+        seed=options.seed,
     )
 
 

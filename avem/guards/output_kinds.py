@@ -165,6 +165,7 @@ EXPORT = FolderKind("export", "an exported store", _is_export)
 DEMO = FolderKind("demo", "a demo", lambda folder: (folder / "demo.json").is_file())
 CORPUS = FolderKind("corpus", "a corpus", lambda folder: (folder / "corpus.json").is_file())
 READ_CACHE = FolderKind("read_cache", "a read cache")
+UTTERANCES = FolderKind("utterances", "clips of utterances")
 HARNESS = FolderKind("harness", "a benchmark for another harness")
 PROOF = FolderKind("proof", "a proof", lambda folder: (folder / "ground.json").is_file())
 
@@ -187,6 +188,7 @@ FOLDERS = (
     DEMO,
     CORPUS,
     READ_CACHE,
+    UTTERANCES,
     HARNESS,
     PROOF,
 )

@@ -161,5 +161,5 @@ def _table(folder: Path, name: str, columns: tuple[str, ...]) -> list[Row]:
             )
         return [{**dict.fromkeys(header, ""), **dict(zip(header, cells, strict=False))} for cells in grid[1:]]
     raise MissingFileError(
-        f"{folder} has no {name}.csv or {name}.xlsx; give the folder emotion_wheel of MER2025's or MER2026's repository."
+        f"{folder} has no {name}.csv or {name}.xlsx; give the folder emotion_wheel of MER2026's repository."
     )

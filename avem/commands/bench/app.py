@@ -10,6 +10,7 @@ import typer
 
 from avem.commands.bench.emer import emer
 from avem.commands.bench.hallucination import hallucination_command
+from avem.commands.bench.mer2026 import mer_prefer, wheels
 from avem.commands.bench.recognition import recognition_command
 from avem.commands.bench.tables import groups, sets
 from avem.commands.options import (
@@ -66,7 +67,18 @@ bench_app = typer.Typer(no_args_is_help=True, help="Evaluate a model on a benchm
 bench_app.command()(emer)
 bench_app.command()(groups)
 bench_app.command()(sets)
-for _dataset, _title in (("dfew", "DFEW"), ("ravdess", "RAVDESS"), ("mer2023", "MER2023"), ("crema-d", "CREMA-D")):
+bench_app.command()(mer_prefer)
+bench_app.command()(wheels)
+RECOGNITION = {
+    "dfew": "DFEW",
+    "ravdess": "RAVDESS",
+    "mer2023": "MER2023",
+    "crema-d": "CREMA-D",
+    "mer2026": "MER2026's labelled clips",
+    "meld": "MELD",
+    "iemocap": "IEMOCAP",
+}
+for _dataset, _title in RECOGNITION.items():
     bench_app.command(_dataset)(recognition_command(_dataset, _title))
 for _name, _title in (("avhbench", "AVHBench"), ("cmm", "CMM"), ("emotionhallucer", "EmotionHallucer")):
     bench_app.command(_name)(hallucination_command(_name, _title))
