@@ -75,8 +75,7 @@ def submission(pairs: Sequence[Pair], chosen: Mapping[int, str]) -> str:
     missing = [pair for pair in pairs if pair.row not in chosen]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(pairs)} pairs have no prediction ({missing[0].name}); extract their clips, and run "
-            "it again."
+            f"{len(missing)} of {len(pairs)} pairs have no prediction ({missing[0].name}); extract their clips first."
         )
     sink = io.StringIO()
     table = csv.writer(sink, lineterminator="\n")

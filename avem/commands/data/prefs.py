@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from avem.commands.data.exchange import export, import_
 from avem.commands.options import ALL, NONE, ReportFormat, TasksOption, prints_table
 from avem.guards.inputs import need_file, need_path, need_store
 from avem.guards.output_kinds import PREFS
@@ -29,6 +30,10 @@ class Form(StrEnum):
     REFERENCE = "reference"
     TRL = "trl"
     LLAMA_FACTORY = "llama-factory"
+
+
+prefs_app.command("export")(export)
+prefs_app.command("import")(import_)
 
 
 @prefs_app.callback()
