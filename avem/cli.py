@@ -26,6 +26,7 @@ from avem.commands.report import report
 from avem.commands.serve import serve
 from avem.commands.sweep import sweep
 from avem.commands.train import train
+from avem.commands.utterances import utterances
 from avem.errors import AvemError
 from avem.guards.disk import os_error_sentence
 from avem.text.terminal import log_to_terminal, show
@@ -38,6 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(extract)
+app.command()(utterances)
 app.add_typer(cache_app, name="cache")
 app.command()(train)
 app.command()(sweep)

@@ -109,6 +109,7 @@ def bench_questions(
     name: str = "model",
     permute: bool = False,
     headline: str = "",
+    benchmark: str = "emorealm",
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> BenchResult:
@@ -123,6 +124,7 @@ def bench_questions(
         name: Short name of the model for tables.
         permute: Whether to ask every question in each rotation of its options, and average.
         headline: The method that headline numbers come from, see `BenchResult.headline`.
+        benchmark: Name of the benchmark in the result.
         resamples: Bootstrap resamples for the intervals.
         seed: Seed of the bootstrap.
 
@@ -130,18 +132,8 @@ def bench_questions(
         SettingError: `permute` with a style that shows no options, or no answers of the headline's method.
         PromptError: A question or an option holds a special token; the message names it.
     """
-    check_permute(permute, predictor.style)
-    refuse_special(questions, special_of(predictor))
-    shown = {question.id: _orders(question, permute) for question in questions}
-    asked = [variant for variants in shown.values() for variant in variants]
-    where = {each.id: clips.positions[name] for name, own in shown.items() if name in clips.positions for each in own}
     with kept_or_temporary(out_dir) as folder:
-        with AnswerLog(folder / "answers.jsonl") as log:
-            answers = predict_all(predictor, asked, where, methods, log, name)
-        items = [
-            _item(question, [answers[variant.id] for variant in shown[question.id]], predictor, clips)
-            for question in questions
-        ]
+        items = answer_questions(predictor, questions, clips, methods, folder, name=name, permute=permute)
         pooled = sum(bool(item.windows) for item in items)
         result = score_items(
             items,
@@ -149,11 +141,41 @@ def bench_questions(
             seed=seed,
             name=name,
             style=predictor.style,
+            benchmark=benchmark,
             **predictor.about(),
             pooling={"questions": pooled, **POOLING} if pooled else {},
         ).with_headline(headline)
         result.write(folder / "result.json")
     return result
+
+
+def answer_questions(
+    predictor: Predictor,
+    questions: Sequence[Question],
+    clips: ResolvedClips,
+    methods: Sequence[str],
+    folder: Path,
+    *,
+    name: str = "model",
+    permute: bool = False,
+) -> list[Item]:
+    """Answer questions without scoring them; `answers.jsonl` of the folder keeps the answers.
+
+    Raises:
+        SettingError: `permute` with a style that shows no options.
+        PromptError: A question or an option holds a special token; the message names it.
+    """
+    check_permute(permute, predictor.style)
+    refuse_special(questions, special_of(predictor))
+    shown = {question.id: _orders(question, permute) for question in questions}
+    asked = [variant for variants in shown.values() for variant in variants]
+    where = {each.id: clips.positions[name] for name, own in shown.items() if name in clips.positions for each in own}
+    with AnswerLog(folder / "answers.jsonl") as log:
+        answers = predict_all(predictor, asked, where, methods, log, name)
+    return [
+        _item(question, [answers[variant.id] for variant in shown[question.id]], predictor, clips)
+        for question in questions
+    ]
 
 
 def check_permute(permute: bool, style: str) -> None:

@@ -14,14 +14,15 @@ from avem.errors import SettingError
 from avem.evaluate.bench import bench_questions, check_permute, chosen_methods, longest_reply, select_questions
 from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.contrast import ContrastOptions, ContrastPredictor
-from avem.evaluate.emorealm.parse import parse_reply
+from avem.evaluate.emorealm.parse import parse_reply, parse_text
 from avem.evaluate.emorealm.questions import read_questions
 from avem.evaluate.emorealm.reference import is_right
 from avem.evaluate.emorealm.results import BenchResult, Item, read_result, score_items
 from avem.evaluate.emorealm.scoring import score
 from avem.evaluate.emorealm.subtasks import read_subtasks, with_subtasks
+from avem.evaluate.hallucination.registry import YES_NO_SETS
 from avem.evaluate.predict.answers import read_answers
-from avem.evaluate.predict.clips import resolve_clips
+from avem.evaluate.predict.clips import ResolvedClips, resolve_clips
 from avem.evaluate.predict.feature_model import FeaturePredictor
 from avem.evaluate.predict.loading import EndpointOptions, open_media_model, open_model, short_names
 from avem.evaluate.predict.media_files import find_files
@@ -47,6 +48,8 @@ SHOWN_ABSENT = 3
 class BenchOptions:
     """Settings of `avem bench emorealm`."""
 
+    benchmark: str = "emorealm"
+    """`emorealm`, or a yes/no benchmark of `avem.evaluate.hallucination.registry`."""
     questions: Path = Path("./emorealm_v1.json")
     cache: Path = Path("./cache")
     models: tuple[str, ...] = ()
@@ -105,7 +108,7 @@ def run_emorealm(options: BenchOptions) -> list[BenchResult]:
         for name, model in named:
             if not is_result(model):
                 stack.enter_context(owned(options.out / name))
-        questions = with_subtasks(read_questions(options.questions), labels)
+        questions = with_subtasks(_read(options), labels)
         results = [
             _earlier(model, labels, options) if is_result(model) else _bench(model, name, questions, options)
             for name, model in named
@@ -136,6 +139,20 @@ def _names(options: BenchOptions) -> list[str]:
     if not any(fresh):
         raise SettingError("--subtitles has no effect: no model is run. Leave it out, or give a model with --model.")
     return [f"{name}{SUFFIX}" if own else name for name, own in zip(names, fresh, strict=True)]
+
+
+def _read(options: BenchOptions) -> list[Question]:
+    """The benchmark's questions.
+
+    Raises:
+        SettingError: There is no such benchmark.
+        DataError: The file is none of it.
+    """
+    if options.benchmark == "emorealm":
+        return read_questions(options.questions)
+    if options.benchmark not in YES_NO_SETS:
+        raise SettingError(f"There is no benchmark {options.benchmark!r}; choose emorealm, {', '.join(YES_NO_SETS)}.")
+    return YES_NO_SETS[options.benchmark].read(options.questions)
 
 
 def _earlier(path: str, labels: Mapping[str, str], options: BenchOptions) -> BenchResult:
@@ -172,15 +189,26 @@ def _check_contrastive(options: BenchOptions) -> None:
     raise SettingError(f"--contrastive has no effect: {given}. Leave it out, or give a model that reads features.")
 
 
-def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
-    """Bench one model: open it as a predictor, find the questions' clips, and answer."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model that is ready to answer questions on clips."""
+
+    predictor: Predictor
+    questions: list[Question]
+    clips: ResolvedClips
+    name: str
+    methods: tuple[str, ...]
+
+
+def prepare(path: str, name: str, questions: Sequence[Question], options: BenchOptions) -> Prepared:
+    """Open one model as a predictor, and find the clips of the chosen questions."""
     from avem.cache import FeatureStore
 
     store_path = options.cache if options.media_root is None else None
     media_model = open_media_model(
         path, options.endpoint, options.device, options.precision, options.system, cache=store_path
     )
-    generate, seed = options.generate, options.seed
+    generate = options.generate
     predictor: Predictor
     if media_model is not None:
         if options.contrastive:
@@ -204,25 +232,31 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
         chosen = select_questions(questions, options.tasks, options.limit)
         if options.contrastive:
             name = f"{name}-contrastive"
-            strength = ContrastOptions(alpha=options.contrast_alpha, seed=seed, step=options.contrast_step)
+            strength = ContrastOptions(alpha=options.contrast_alpha, seed=options.seed, step=options.contrast_step)
             predictor = ContrastPredictor(model, store, options.style, strength, subtitles=options.subtitles)
         else:
             longest = longest_reply(options.style)
             predictor = FeaturePredictor(model, store, options.style, longest, subtitles=options.subtitles)
         clips = resolve_clips(store.clips, chosen).with_media(predictor.has_media)
     methods = chosen_methods(generate=generate, text_only=options.text_only)
-    out, resamples = options.out / name, options.resamples
+    return Prepared(predictor, chosen, clips, name, methods)
+
+
+def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
+    """Bench one model: open it as a predictor, find the questions' clips, and answer."""
+    ready = prepare(path, name, questions, options)
     return bench_questions(
-        predictor,
-        chosen,
-        clips,
-        methods,
-        out,
-        name=name,
+        ready.predictor,
+        ready.questions,
+        ready.clips,
+        ready.methods,
+        options.out / ready.name,
+        name=ready.name,
         permute=options.permute,
         headline=options.headline,
-        resamples=resamples,
-        seed=seed,
+        benchmark=options.benchmark,
+        resamples=options.resamples,
+        seed=options.seed,
     )
 
 
@@ -235,12 +269,13 @@ def score_answers(path: Path, questions: Sequence[Question], options: BenchOptio
         options: Where the result goes, and the bootstrap's settings.
     """
     answers = read_answers(path)
+    read = parse_reply if options.style == "letters" else parse_text
     items = [
         Item(
             question,
             absent="" if question.id in answers else f"no answer in {path}",
             reply=answers.get(question.id),
-            reply_letter=parse_reply(answers[question.id], question) if question.id in answers else None,
+            reply_letter=read(answers[question.id], question) if question.id in answers else None,
         )
         for question in questions
     ]
@@ -248,7 +283,15 @@ def score_answers(path: Path, questions: Sequence[Question], options: BenchOptio
     unknown = tuple(name for name in answers if name not in known)
     if unknown:
         logger.warning("%d answers match no question (%s, ...).", len(unknown), unknown[0])
-    result = score_items(items, resamples=options.resamples, seed=options.seed, name=path.stem, unknown=unknown)
+    result = score_items(
+        items,
+        resamples=options.resamples,
+        seed=options.seed,
+        name=path.stem,
+        unknown=unknown,
+        benchmark=options.benchmark,
+        style=options.style,
+    )
     result = result.with_headline(options.headline)
     result.write(options.out / file_name(path.stem) / "result.json")
     return result

@@ -40,13 +40,22 @@ def sound_part(samples: npt.NDArray[np.float32]) -> Part:
     Args:
         samples: float32 [samples], mono at 16 kHz; values beyond -1 and 1 are clipped.
     """
+    return {"type": "input_audio", "input_audio": {"data": _base64(wav_bytes(samples)), "format": "wav"}}
+
+
+def wav_bytes(samples: npt.NDArray[np.float32]) -> bytes:
+    """The content of a 16-bit WAV file.
+
+    Args:
+        samples: float32 [samples], mono at 16 kHz; values beyond -1 and 1 are clipped.
+    """
     sink = io.BytesIO()
     with wave.open(sink, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(RATE_HZ)
         file.writeframes(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
-    return {"type": "input_audio", "input_audio": {"data": _base64(sink.getvalue()), "format": "wav"}}
+    return sink.getvalue()
 
 
 def _base64(data: bytes) -> str:

@@ -166,6 +166,8 @@ DEMO = FolderKind("demo", "a demo", lambda folder: (folder / "demo.json").is_fil
 CORPUS = FolderKind("corpus", "a corpus", lambda folder: (folder / "corpus.json").is_file())
 READ_CACHE = FolderKind("read_cache", "a read cache")
 RECIPE = FolderKind("recipe", "a recipe's folder", lambda folder: (folder / "recipe.json").is_file())
+UTTERANCES = FolderKind("utterances", "clips of utterances")
+HARNESS = FolderKind("harness", "a benchmark for another harness")
 PROOF = FolderKind("proof", "a proof", lambda folder: (folder / "ground.json").is_file())
 
 FOLDERS = (
@@ -188,6 +190,8 @@ FOLDERS = (
     CORPUS,
     READ_CACHE,
     RECIPE,
+    UTTERANCES,
+    HARNESS,
     PROOF,
 )
 

@@ -1,4 +1,4 @@
-"""Given answers: a model's raw replies from a JSON file, JSON Lines or a folder of text files."""
+"""Given answers: a model's raw replies from a JSON file, JSON Lines, a folder of text files or a harness's log."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from avem.errors import DataError, MissingFileError
+from avem.evaluate.harness.registry import harness_of_log
 from avem.files import read_json_lines
 from avem.reading import parse_json, read_bytes, read_text
 from avem.sealed.checksums import CHECK, unseal
@@ -19,8 +20,9 @@ def read_answers(path: Path | str) -> dict[str, str]:
     """Read a model's raw answers.
 
     Args:
-        path: A JSON object (id to text), a JSON list or JSON Lines of objects with `id` and one of `TEXT_FIELDS`, or a
-            folder of `<id>.txt`, as the reference writes them.
+        path: A JSON object (id to text), a JSON list or JSON Lines of objects with `id` and one of `TEXT_FIELDS`, a
+            folder of `<id>.txt`, as the reference writes them, or a log of a harness that `avem emorealm export`
+            knows: lmms-eval's samples, VLMEvalKit's table, Inspect's `.eval` or JSON.
 
     Returns:
         Question id to raw text.
@@ -32,13 +34,15 @@ def read_answers(path: Path | str) -> dict[str, str]:
     path = Path(path)
     if path.is_dir():
         pairs = [(file.stem, read_text(file)) for file in sorted(path.glob("*.txt"))]
+    elif (harness := harness_of_log(path)) is not None:
+        pairs = harness.read(path)
     elif path.suffix == ".jsonl":
         pairs = read_json_lines(path, _pair)
     elif path.is_file():
         pairs = _read_json(path)
     else:
         raise MissingFileError(
-            f"There are no answers at {path}; give a JSON or JSON Lines file or a folder of <id>.txt."
+            f"There are no answers at {path}; give JSON, JSON Lines, a folder of <id>.txt or a harness's log."
         )
     if not pairs:
         raise DataError(

@@ -83,6 +83,9 @@ EMOTION_SETS: dict[str, EmotionSet] = {
         EmotionSet("ravdess", "RAVDESS", SEVEN, ("uar", "war")),
         EmotionSet("mer2023", "MER2023", SEVEN[:5], ("weighted_f1",), ("test3", "test1")),
         EmotionSet("crema-d", "CREMA-D", tuple(x for x in SEVEN if x != "surprise"), ("uar", "war")),
+        EmotionSet("mer2026", "MER2026", SEVEN[:5], ("weighted_f1",), ("train",)),
+        EmotionSet("meld", "MELD", SEVEN, ("weighted_f1",), ("test",)),
+        EmotionSet("iemocap", "IEMOCAP", SEVEN[:4], ("uar", "war"), ("session5",)),
     )
 }
 

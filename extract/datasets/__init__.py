@@ -12,9 +12,12 @@ from avem.extract.datasets import (
     dfew,
     emotion_folders,
     ferv39k,
+    iemocap,
     mafw,
+    meld,
     mer2023,
     mer2025,
+    mer2026,
     plain_clips,
     ravdess,
 )
@@ -25,7 +28,21 @@ from avem.text.names import storable
 
 READERS: dict[str, DatasetReader] = {
     module.READER.name: module.READER
-    for module in (clips_csv, dfew, mafw, mer2023, mer2025, cremad, ravdess, emotion_folders, ferv39k, plain_clips)
+    for module in (
+        clips_csv,
+        dfew,
+        mafw,
+        mer2023,
+        mer2026,
+        mer2025,
+        meld,
+        iemocap,
+        cremad,
+        ravdess,
+        emotion_folders,
+        ferv39k,
+        plain_clips,
+    )
 }
 """Readers by name, in the order in which layouts are tried: a table of clips first, the loosest layouts last."""
 

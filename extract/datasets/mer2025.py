@@ -26,7 +26,7 @@ def read(root: Path) -> list[Clip]:
     """All clips: track 1's label; else track 2's open labels, kept raw; test candidates have neither."""
     single = {row["name"]: row["discrete"] for row in _rows(root, LABELS, ("name", "discrete"))}
     open_labels = {
-        row["name"]: _open_set(row["openset"]) for name in OPEN_LABELS for row in _rows(root, name, ("name", "openset"))
+        row["name"]: open_set(row["openset"]) for name in OPEN_LABELS for row in _rows(root, name, ("name", "openset"))
     }
     train = {*single, *open_labels, *(row["name"] for name in DESCRIPTIONS for row in _rows(root, name, ("name",)))}
     candidates = {row["name"] for row in _rows(root, CANDIDATES, ("name",))}
@@ -51,7 +51,7 @@ def _rows(root: Path, name: str, columns: tuple[str, ...]) -> list[dict[str, str
     return read_csv(root / name, columns) if (root / name).is_file() else []
 
 
-def _open_set(text: str) -> str:
+def open_set(text: str) -> str:
     """`"['happy', 'proud']"` as `happy, proud`; anything else as it is."""
     try:
         value = ast.literal_eval(text)

@@ -219,7 +219,7 @@ def write_rows(
         raise SettingError(f"--to {form} is not known; known are rows, reference, trl and llama-factory.")
     if form == "llama-factory" and not path.name:
         raise SettingError(f"{path} is a folder; give a file with OUT.")
-    described = _description(path) if form == "llama-factory" else None
+    described = dataset_info(path) if form == "llama-factory" else None
     write_new(path, content, reads=reads)
     if described is None:
         return [path]
@@ -227,7 +227,7 @@ def write_rows(
     return [path, path.parent / LLAMA_FACTORY]
 
 
-def _description(path: Path) -> str:
+def dataset_info(path: Path) -> str:
     """The folder's `dataset_info.json`, which LLaMA-Factory reads, with the file added.
 
     Raises:

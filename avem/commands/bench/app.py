@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from avem.commands.bench.emer import emer
+from avem.commands.bench.hallucination import hallucination_command
+from avem.commands.bench.mer2026 import mer_prefer, wheels
 from avem.commands.bench.next_steps import next_steps
 from avem.commands.bench.recognition import recognition_command
 from avem.commands.bench.tables import groups, sets
@@ -67,8 +69,21 @@ bench_app = typer.Typer(no_args_is_help=True, help="Evaluate a model on a benchm
 bench_app.command()(emer)
 bench_app.command()(groups)
 bench_app.command()(sets)
-for _dataset, _title in (("dfew", "DFEW"), ("ravdess", "RAVDESS"), ("mer2023", "MER2023"), ("crema-d", "CREMA-D")):
+bench_app.command()(mer_prefer)
+bench_app.command()(wheels)
+RECOGNITION = {
+    "dfew": "DFEW",
+    "ravdess": "RAVDESS",
+    "mer2023": "MER2023",
+    "crema-d": "CREMA-D",
+    "mer2026": "MER2026's labelled clips",
+    "meld": "MELD",
+    "iemocap": "IEMOCAP",
+}
+for _dataset, _title in RECOGNITION.items():
     bench_app.command(_dataset)(recognition_command(_dataset, _title))
+for _name, _title in (("avhbench", "AVHBench"), ("cmm", "CMM"), ("emotionhallucer", "EmotionHallucer")):
+    bench_app.command(_name)(hallucination_command(_name, _title))
 
 
 @bench_app.callback()
@@ -96,7 +111,8 @@ def emorealm(
     answers: Annotated[
         Path | None,
         typer.Option(
-            help="Evaluate these answers instead of a model: JSON, JSON Lines or a folder of <id>.txt.",
+            help="Evaluate these answers instead of a model: JSON, JSON Lines, a folder of <id>.txt, or a log of "
+            "lmms-eval, VLMEvalKit or Inspect.",
             show_default=NONE,
         ),
     ] = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from avem.commands.data.harness import export
 from avem.commands.data.prefs import emorealm_app as emorealm_app
 from avem.commands.options import NONE, KeyVariable, Parallel, QuestionsOption, Retries, Timeout, prints_table
 from avem.endpoint.reach import need_endpoint
@@ -14,6 +15,8 @@ from avem.guards.inputs import need_file, need_path
 from avem.guards.output_kinds import BENCH, SURVEY
 from avem.guards.outputs import folder_target
 from avem.text.terminal import show
+
+emorealm_app.command("export")(export)
 
 Clips = Annotated[Path | None, typer.Option("--media", help="Folder of the clips.", show_default=NONE)]
 

@@ -30,6 +30,7 @@ from avem.commands.data.build_options import (
     TemperatureOption,
     TimeoutOption,
 )
+from avem.commands.data.exchange import export, import_
 from avem.commands.options import ALL, NONE, ReportFormat, TasksOption, prints_table
 from avem.endpoint.reach import need_endpoint
 from avem.guards.inputs import need_file, need_path, need_store
@@ -50,6 +51,10 @@ class Form(StrEnum):
     REFERENCE = "reference"
     TRL = "trl"
     LLAMA_FACTORY = "llama-factory"
+
+
+prefs_app.command("export")(export)
+prefs_app.command("import")(import_)
 
 
 @prefs_app.callback()

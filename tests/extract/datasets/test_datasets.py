@@ -139,6 +139,59 @@ def mer2025(root):
     }
 
 
+def mer2026(root):
+    touch(root, "video/a.mp4", "audio/a.wav", "video/b.mp4", "video/c.mp4", "video/d.mp4")
+    write(root, "track1_train.csv", "name,discrete\na,worried\n")
+    write(root, "track2_train_human.csv", "name,openset\nb,\"['proud', 'happy']\"\n")
+    write(root, "track2_train_mercaptionplus.csv", "name,openset\nb,\"['sad']\"\n")
+    write(root, "track3_emoprefer.csv", "name,a1,a2,preference\nc,calm,angry,a1\n")
+    write(root, "track3_candidate.csv", "name,a1,a2,preference\nd,calm,angry,\n")
+    return {
+        "mer2026/a": ("video/a.mp4", None, "worried", "train", "", "audio/a.wav"),
+        "mer2026/b": ("video/b.mp4", None, "proud, happy", "train", "", ""),
+        "mer2026/c": ("video/c.mp4", None, "", "train", "", ""),
+        "mer2026/d": ("video/d.mp4", None, "", "candidate", "", ""),
+    }
+
+
+def meld(root):
+    touch(root, "train_splits/dia0_utt0.mp4", "test/dia0_utt0.mp4")
+    head = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID\n"
+    write(root, "train_sent_emo.csv", head + '1,"Oh, no",Rachel,joy,positive,0,0\n2,x,Ross,fear,negative,0,1\n')
+    write(root, "test_sent_emo.csv", head + "1,Why,Ross,surprise,negative,0,0\n")
+    return {
+        "meld/train/dia0_utt0": (
+            "train_splits/dia0_utt0.mp4",
+            Emotion.HAPPINESS,
+            "joy",
+            "train",
+            "meld/train/dia0",
+            "",
+        ),
+        "meld/test/dia0_utt0": ("test/dia0_utt0.mp4", Emotion.SURPRISE, "surprise", "test", "meld/test/dia0", ""),
+    }
+
+
+def iemocap(root):
+    for name in ("Ses01F_impro01_F000", "Ses01F_impro01_M001", "Ses01F_impro01_F002"):
+        touch(root, f"Session1/sentences/wav/Ses01F_impro01/{name}.wav")
+    lines = (
+        "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
+        "[6.2901 - 8.2357]\tSes01F_impro01_F000\tneu\t[2.5000, 2.5000, 2.5000]\n"
+        "C-E2:\tNeutral;\t()\n"
+        "[10.0100 - 11.3925]\tSes01F_impro01_M001\texc\t[2.5000, 2.5000, 2.5000]\n"
+        "[11.5 - 12.5]\tSes01F_impro01_F002\txxx\t[2.5000, 2.5000, 2.5000]\n"
+    )
+    write(root, "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt", lines)
+    wav = "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01"
+    female, male = "iemocap/Session1-F", "iemocap/Session1-M"
+    return {
+        "iemocap/Ses01F_impro01_F000": (f"{wav}_F000.wav", Emotion.NEUTRAL, "neu", "session1", female, ""),
+        "iemocap/Ses01F_impro01_M001": (f"{wav}_M001.wav", Emotion.HAPPINESS, "exc", "session1", male, ""),
+        "iemocap/Ses01F_impro01_F002": (f"{wav}_F002.wav", None, "xxx", "session1", female, ""),
+    }
+
+
 def cremad(root):
     touch(root, "VideoFlash/1001_DFA_ANG_XX.flv", "AudioWAV/1001_DFA_ANG_XX.wav", "VideoFlash/1002_IEO_HAP_HI.flv")
     write(
@@ -174,6 +227,9 @@ TREES = [
     (mafw, "mafw"),
     (mer2023, "mer2023"),
     (mer2025, "mer2025"),
+    (mer2026, "mer2026"),
+    (meld, "meld"),
+    (iemocap, "iemocap"),
     (cremad, "crema-d"),
     (plain, "clips"),
 ]

@@ -1,0 +1,1 @@
+"""Yes/no benchmarks of hallucination: AVHBench, CMM and EmotionHallucer, on the machinery of the EmoReAlM bench."""

@@ -1,0 +1,1 @@
+"""Preference rows to and from other trainers and datasets, one file a format."""
