@@ -14,6 +14,7 @@ import numpy as np
 
 from avem.evaluate.bootstrap import Floats, percentiles, resample_weights
 from avem.evaluate.emorealm.questions import in_order, letters, polarities
+from avem.evaluate.emorealm.subtasks import HALLUCINATED, SPURIOUS
 from avem.records import Question
 
 
@@ -27,6 +28,8 @@ class Odds:
     """Whether Yes is right."""
     value: float
     """log p(Yes) minus log p(No), in nats."""
+    subtask: str = ""
+    """Kind of the cue that the question names (`avem.evaluate.emorealm.subtasks`); empty where it is not known."""
 
 
 def log_odds(questions: Sequence[Question], logprobs: Mapping[str, Sequence[float] | None]) -> list[Odds]:
@@ -43,7 +46,8 @@ def log_odds(questions: Sequence[Question], logprobs: Mapping[str, Sequence[floa
             continue
         own = {said[letter]: float(value) for letter, value in zip(letters(question), values, strict=True)}
         right = said[question.answer.upper()] == "yes"
-        found.append(Odds(question.video, question.task, right, own["yes"] - own["no"]))
+        subtask = str(question.extra.get("subtask") or "")
+        found.append(Odds(question.video, question.task, right, own["yes"] - own["no"], subtask))
     return found
 
 
@@ -98,20 +102,49 @@ def detection(odds: Sequence[Odds], resamples: int = 0, seed: int = 0) -> dict[s
         Task to `n, auc, d_prime` and, with `resamples`, `auc_interval` and `d_prime_interval` (`[low, high]`); None
         where a number is not defined.
     """
-    found: dict[str, dict[str, Any]] = {}
+    by_task = {task: [each for each in odds if each.task == task] for task in in_order(each.task for each in odds)}
+    return {task: _numbers(members, resamples, seed) for task, members in by_task.items()}
+
+
+def cue_detection(odds: Sequence[Odds], resamples: int = 0, seed: int = 0) -> dict[str, dict[str, dict[str, Any]]]:
+    """AUC (in percent) and d' of each kind of cue: its no-questions against all yes-questions of the same task.
+
+    A model that says no to whatever it is asked has an AUC of 50 here, whatever its accuracy on the no-questions. One
+    that says no to a kind of cue by its name alone, without looking at the clip, is above 50; compare the AUC of
+    the same model without media.
+
+    Args:
+        odds: See `log_odds`; no-questions without a subtask are left out.
+        resamples: Bootstrap resamples over clips; 0 for no intervals.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        Task to `spurious` and `hallucinated`, where it has such questions and yes-questions, to the fields of
+        `detection`, `yes_n` and `no_n` (how many questions of either answer).
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for task in in_order(each.task for each in odds):
-        members = [each for each in odds if each.task == task]
-        value = np.array([each.value for each in members])
-        right = np.array([each.yes for each in members])
-        numbers: dict[str, Any] = {
-            "n": len(members),
-            "auc": _known(100 * auc(value[right], value[~right])),
-            "d_prime": _known(d_prime(value[right], value[~right])),
-        }
-        if resamples and numbers["auc"] is not None:
-            numbers |= _intervals([each.clip for each in members], value, right, resamples, seed)
-        found[task] = numbers
+        yes = [each for each in odds if each.task == task and each.yes]
+        for kind in (SPURIOUS, HALLUCINATED):
+            no = [each for each in odds if each.task == task and each.subtask == kind and not each.yes]
+            if yes and no:
+                numbers = _numbers([*yes, *no], resamples, seed)
+                found.setdefault(task, {})[kind] = {**numbers, "yes_n": len(yes), "no_n": len(no)}
     return found
+
+
+def _numbers(members: Sequence[Odds], resamples: int, seed: int) -> dict[str, Any]:
+    """The fields of `detection` for some questions."""
+    value = np.array([each.value for each in members])
+    right = np.array([each.yes for each in members])
+    numbers: dict[str, Any] = {
+        "n": len(members),
+        "auc": _known(100 * auc(value[right], value[~right])),
+        "d_prime": _known(d_prime(value[right], value[~right])),
+    }
+    if resamples and numbers["auc"] is not None:
+        numbers |= _intervals([each.clip for each in members], value, right, resamples, seed)
+    return numbers
 
 
 def _wins(yes: Floats, no: Floats) -> Floats:
