@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from avem.evaluate.bootstrap import Floats, percentiles, resample_weights
 from avem.evaluate.emorealm.questions import in_order, letters, polarities
 from avem.evaluate.emorealm.subtasks import HALLUCINATED, SPURIOUS
 from avem.records import Question
+
+CUE_KINDS = (SPURIOUS, HALLUCINATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +127,20 @@ def cue_detection(odds: Sequence[Odds], resamples: int = 0, seed: int = 0) -> di
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for task in in_order(each.task for each in odds):
-        yes = [each for each in odds if each.task == task and each.yes]
-        for kind in (SPURIOUS, HALLUCINATED):
-            no = [each for each in odds if each.task == task and each.subtask == kind and not each.yes]
-            if yes and no:
-                numbers = _numbers([*yes, *no], resamples, seed)
-                found.setdefault(task, {})[kind] = {**numbers, "yes_n": len(yes), "no_n": len(no)}
+        for kind in CUE_KINDS:
+            members = about_cue(odds, task, kind)
+            if members:
+                numbers = _numbers(members, resamples, seed)
+                yes = sum(each.yes for each in members)
+                found.setdefault(task, {})[kind] = {**numbers, "yes_n": yes, "no_n": len(members) - yes}
     return found
+
+
+def about_cue(odds: Sequence[Odds], task: str, kind: str) -> list[Odds]:
+    """All yes-questions of a task and its no-questions about this kind of cue; empty without both."""
+    yes = [each for each in odds if each.task == task and each.yes]
+    no = [each for each in odds if each.task == task and each.subtask == kind and not each.yes]
+    return [*yes, *no] if yes and no else []
 
 
 def _numbers(members: Sequence[Odds], resamples: int, seed: int) -> dict[str, Any]:
@@ -143,7 +153,7 @@ def _numbers(members: Sequence[Odds], resamples: int, seed: int) -> dict[str, An
         "d_prime": _known(d_prime(value[right], value[~right])),
     }
     if resamples and numbers["auc"] is not None:
-        numbers |= _intervals([each.clip for each in members], value, right, resamples, seed)
+        numbers |= _intervals(members, resamples, seed)
     return numbers
 
 
@@ -152,16 +162,34 @@ def _wins(yes: Floats, no: Floats) -> Floats:
     return np.asarray((yes[:, None] > no) + 0.5 * (yes[:, None] == no), dtype=np.float64)
 
 
-def _intervals(clips: Sequence[str], value: Floats, right: Any, resamples: int, seed: int) -> dict[str, list[float]]:
-    names, cluster = np.unique(clips, return_inverse=True)
-    weights = resample_weights(len(names), resamples, seed)[:, cluster]  # [R, questions]
+def resampled_auc(odds: Sequence[Odds], resamples: int, seed: int) -> Floats:
+    """AUC (0 to 1) of some questions on clips drawn with replacement, float64 [resamples]; nan without both answers.
+
+    Two models' questions on the same clips get the same draws, so the difference of two results is paired.
+    """
+    value, right, weights = _resampled(odds, resamples, seed)
+    return _drawn_auc(value, right, weights)
+
+
+def _resampled(odds: Sequence[Odds], resamples: int, seed: int) -> tuple[Floats, NDArray[np.bool_], Floats]:
+    """Log-odds and right answers of Q questions, and how often each is drawn, float64 [R, Q]."""
+    names, cluster = np.unique([each.clip for each in odds], return_inverse=True)
+    weights = resample_weights(len(names), resamples, seed)[:, cluster]
+    return np.array([each.value for each in odds]), np.array([each.yes for each in odds]), weights
+
+
+def _drawn_auc(value: Floats, right: NDArray[np.bool_], weights: Floats) -> Floats:
     yes, no = weights[:, right], weights[:, ~right]
-    count_yes, count_no = yes.sum(axis=1), no.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = ((yes @ _wins(value[right], value[~right])) * no).sum(axis=1) / (count_yes * count_no)
-        means, variances = zip(
-            *(_moments(part, value[side]) for part, side in ((yes, right), (no, ~right))), strict=True
-        )
+        won = ((yes @ _wins(value[right], value[~right])) * no).sum(axis=1)
+        return np.asarray(won / (yes.sum(axis=1) * no.sum(axis=1)))
+
+
+def _intervals(odds: Sequence[Odds], resamples: int, seed: int) -> dict[str, list[float]]:
+    value, right, weights = _resampled(odds, resamples, seed)
+    drawn = _drawn_auc(value, right, weights)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means, variances = zip(*(_moments(weights[:, side], value[side]) for side in (right, ~right)), strict=True)
         distance = (means[0] - means[1]) / np.sqrt((variances[0] + variances[1]) / 2)
     found = {"auc_interval": 100 * drawn, "d_prime_interval": np.where(np.isfinite(distance), distance, np.nan)}
     return {name: percentiles(values) for name, values in found.items() if not np.isnan(values).all()}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from avem.evaluate.emorealm.detection import auc, cue_detection, d_prime, detection, log_odds
+from avem.evaluate.emorealm.detection import auc, cue_detection, d_prime, detection, log_odds, resampled_auc
 from avem.records import Question
 
 numbers = st.lists(st.floats(-5, 5), min_size=2, max_size=12).map(np.array)
@@ -82,3 +82,12 @@ def test_no_questions_without_a_kind_are_left_out():
     found = cue_detection(log_odds(asked, values))["reasoning_stress_audio"]
     assert {kind: numbers["auc"] for kind, numbers in found.items()} == {"spurious": 100.0}
     assert cue_detection(log_odds(asked[1:], values)) == {}  # no yes-question to compare with
+
+
+def test_two_models_get_the_same_draws_of_clips():
+    asked = [question(number, "AB"[number % 2]) for number in range(6)]
+    base = log_odds(asked, {each.id: (value, 0.0) for each, value in zip(asked, (2, 1, 0, 3, 1, 2), strict=True)})
+    shifted = [replace(each, value=each.value + 5) for each in reversed(base)]
+    first, second = (resampled_auc(odds, 200, 1) for odds in (base, shifted))
+    assert np.array_equal(first, second)
+    assert set(np.round(first, 3)) > {0.0, 1.0}  # clip 0 alone, and clips 1 and 2 alone
