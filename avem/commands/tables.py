@@ -11,6 +11,7 @@ from avem.cache.decoders import OLD
 from avem.cache.info import StreamInfo
 from avem.errors import SettingError
 from avem.evaluate import BenchResult
+from avem.evaluate.emorealm.cues import cue_sheet
 from avem.evaluate.emorealm.summary import notes, summarise, to_csv, to_json, to_latex, to_markdown, to_table
 from avem.evaluate.runner import replies_of, scoring_differences
 from avem.evaluate.sheets import Sheet
@@ -20,7 +21,7 @@ from avem.text.sizes import size_text
 from avem.text.tables import Table
 from avem.text.terminal import show, show_block, show_table
 
-WRITERS = {"json": to_json, "csv": to_csv, "markdown": to_markdown, "latex": to_latex}
+WRITERS = {"csv": to_csv, "markdown": to_markdown, "latex": to_latex}
 
 
 def show_sheet(sheet: Sheet, form: str, page: Path | None = None) -> None:
@@ -34,14 +35,19 @@ def show_sheet(sheet: Sheet, form: str, page: Path | None = None) -> None:
 
 
 def show_results(results: Sequence[BenchResult], form: str, seed: int = 0) -> None:
-    """Show the headline table of one or several results."""
-    rows, names = summarise(results, seed=seed), [result.name for result in results]
+    """Show the headline table of one or several results, and the table by kind of cue where questions name it."""
+    rows, names, cues = summarise(results, seed=seed), [result.name for result in results], cue_sheet(results)
     if form == "table":
         show_table(to_table(rows, names))
+        if cues:
+            show_table(cues.to_rich())
         for note in notes(results):
             show(note)
+    elif form == "json":
+        show_block(to_json(rows, names, cues.records if cues else ()))
     else:
-        show_block(WRITERS[form](rows, names).rstrip("\n"))
+        blocks = [WRITERS[form](rows, names), cues.form(form) if cues and form != "csv" else ""]
+        show_block("\n".join(filter(None, blocks)).rstrip("\n"))
 
 
 def show_differences(results: Sequence[BenchResult], out: Path, form: str) -> None:

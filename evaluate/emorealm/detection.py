@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from avem.evaluate.bootstrap import Floats, percentiles, resample_weights
 from avem.evaluate.emorealm.questions import in_order, letters, polarities
+from avem.evaluate.emorealm.subtasks import HALLUCINATED, SPURIOUS
 from avem.records import Question
+
+CUE_KINDS = (SPURIOUS, HALLUCINATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class Odds:
     """Whether Yes is right."""
     value: float
     """log p(Yes) minus log p(No), in nats."""
+    subtask: str = ""
+    """Kind of the cue that the question names (`avem.evaluate.emorealm.subtasks`); empty where it is not known."""
 
 
 def log_odds(questions: Sequence[Question], logprobs: Mapping[str, Sequence[float] | None]) -> list[Odds]:
@@ -43,7 +49,8 @@ def log_odds(questions: Sequence[Question], logprobs: Mapping[str, Sequence[floa
             continue
         own = {said[letter]: float(value) for letter, value in zip(letters(question), values, strict=True)}
         right = said[question.answer.upper()] == "yes"
-        found.append(Odds(question.video, question.task, right, own["yes"] - own["no"]))
+        subtask = str(question.extra.get("subtask") or "")
+        found.append(Odds(question.video, question.task, right, own["yes"] - own["no"], subtask))
     return found
 
 
@@ -98,20 +105,56 @@ def detection(odds: Sequence[Odds], resamples: int = 0, seed: int = 0) -> dict[s
         Task to `n, auc, d_prime` and, with `resamples`, `auc_interval` and `d_prime_interval` (`[low, high]`); None
         where a number is not defined.
     """
-    found: dict[str, dict[str, Any]] = {}
+    by_task = {task: [each for each in odds if each.task == task] for task in in_order(each.task for each in odds)}
+    return {task: _numbers(members, resamples, seed) for task, members in by_task.items()}
+
+
+def cue_detection(odds: Sequence[Odds], resamples: int = 0, seed: int = 0) -> dict[str, dict[str, dict[str, Any]]]:
+    """AUC (in percent) and d' of each kind of cue: its no-questions against all yes-questions of the same task.
+
+    A model that says no to whatever it is asked has an AUC of 50 here, whatever its accuracy on the no-questions. One
+    that says no to a kind of cue by its name alone, without looking at the clip, is above 50; compare the AUC of
+    the same model without media.
+
+    Args:
+        odds: See `log_odds`; no-questions without a subtask are left out.
+        resamples: Bootstrap resamples over clips; 0 for no intervals.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        Task to `spurious` and `hallucinated`, where it has such questions and yes-questions, to the fields of
+        `detection`, `yes_n` and `no_n` (how many questions of either answer).
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for task in in_order(each.task for each in odds):
-        members = [each for each in odds if each.task == task]
-        value = np.array([each.value for each in members])
-        right = np.array([each.yes for each in members])
-        numbers: dict[str, Any] = {
-            "n": len(members),
-            "auc": _known(100 * auc(value[right], value[~right])),
-            "d_prime": _known(d_prime(value[right], value[~right])),
-        }
-        if resamples and numbers["auc"] is not None:
-            numbers |= _intervals([each.clip for each in members], value, right, resamples, seed)
-        found[task] = numbers
+        for kind in CUE_KINDS:
+            members = about_cue(odds, task, kind)
+            if members:
+                numbers = _numbers(members, resamples, seed)
+                yes = sum(each.yes for each in members)
+                found.setdefault(task, {})[kind] = {**numbers, "yes_n": yes, "no_n": len(members) - yes}
     return found
+
+
+def about_cue(odds: Sequence[Odds], task: str, kind: str) -> list[Odds]:
+    """All yes-questions of a task and its no-questions about this kind of cue; empty without both."""
+    yes = [each for each in odds if each.task == task and each.yes]
+    no = [each for each in odds if each.task == task and each.subtask == kind and not each.yes]
+    return [*yes, *no] if yes and no else []
+
+
+def _numbers(members: Sequence[Odds], resamples: int, seed: int) -> dict[str, Any]:
+    """The fields of `detection` for some questions."""
+    value = np.array([each.value for each in members])
+    right = np.array([each.yes for each in members])
+    numbers: dict[str, Any] = {
+        "n": len(members),
+        "auc": _known(100 * auc(value[right], value[~right])),
+        "d_prime": _known(d_prime(value[right], value[~right])),
+    }
+    if resamples and numbers["auc"] is not None:
+        numbers |= _intervals(members, resamples, seed)
+    return numbers
 
 
 def _wins(yes: Floats, no: Floats) -> Floats:
@@ -119,16 +162,34 @@ def _wins(yes: Floats, no: Floats) -> Floats:
     return np.asarray((yes[:, None] > no) + 0.5 * (yes[:, None] == no), dtype=np.float64)
 
 
-def _intervals(clips: Sequence[str], value: Floats, right: Any, resamples: int, seed: int) -> dict[str, list[float]]:
-    names, cluster = np.unique(clips, return_inverse=True)
-    weights = resample_weights(len(names), resamples, seed)[:, cluster]  # [R, questions]
+def resampled_auc(odds: Sequence[Odds], resamples: int, seed: int) -> Floats:
+    """AUC (0 to 1) of some questions on clips drawn with replacement, float64 [resamples]; nan without both answers.
+
+    Two models' questions on the same clips get the same draws, so the difference of two results is paired.
+    """
+    value, right, weights = _resampled(odds, resamples, seed)
+    return _drawn_auc(value, right, weights)
+
+
+def _resampled(odds: Sequence[Odds], resamples: int, seed: int) -> tuple[Floats, NDArray[np.bool_], Floats]:
+    """Log-odds and right answers of Q questions, and how often each is drawn, float64 [R, Q]."""
+    names, cluster = np.unique([each.clip for each in odds], return_inverse=True)
+    weights = resample_weights(len(names), resamples, seed)[:, cluster]
+    return np.array([each.value for each in odds]), np.array([each.yes for each in odds]), weights
+
+
+def _drawn_auc(value: Floats, right: NDArray[np.bool_], weights: Floats) -> Floats:
     yes, no = weights[:, right], weights[:, ~right]
-    count_yes, count_no = yes.sum(axis=1), no.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = ((yes @ _wins(value[right], value[~right])) * no).sum(axis=1) / (count_yes * count_no)
-        means, variances = zip(
-            *(_moments(part, value[side]) for part, side in ((yes, right), (no, ~right))), strict=True
-        )
+        won = ((yes @ _wins(value[right], value[~right])) * no).sum(axis=1)
+        return np.asarray(won / (yes.sum(axis=1) * no.sum(axis=1)))
+
+
+def _intervals(odds: Sequence[Odds], resamples: int, seed: int) -> dict[str, list[float]]:
+    value, right, weights = _resampled(odds, resamples, seed)
+    drawn = _drawn_auc(value, right, weights)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means, variances = zip(*(_moments(weights[:, side], value[side]) for side in (right, ~right)), strict=True)
         distance = (means[0] - means[1]) / np.sqrt((variances[0] + variances[1]) / 2)
     found = {"auc_interval": 100 * drawn, "d_prime_interval": np.where(np.isfinite(distance), distance, np.nan)}
     return {name: percentiles(values) for name, values in found.items() if not np.isnan(values).all()}

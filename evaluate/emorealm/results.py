@@ -13,7 +13,7 @@ import numpy as np
 
 from avem.errors import DataError, MissingFileError, SettingError
 from avem.evaluate.bootstrap import RESAMPLES
-from avem.evaluate.emorealm.detection import detection, log_odds
+from avem.evaluate.emorealm.detection import Odds, cue_detection, detection, log_odds
 from avem.evaluate.emorealm.metrics import Outcome, group_by_task
 from avem.evaluate.emorealm.questions import letters, to_question
 from avem.evaluate.emorealm.scoring import score_letters, subtask_scores
@@ -57,12 +57,16 @@ class Item:
         """The chosen option: `method` is one of `METHODS`; None where there is none."""
         if method == "generation":
             return self.reply_letter
-        values = self.logprobs if method == "likelihood" else self.text_logprobs
+        values = self.scored(method)
         return None if values is None else letters(self.question)[int(np.argmax(values))]
+
+    def scored(self, method: str) -> tuple[float, ...] | None:
+        """The options' log-probabilities with media (`likelihood`) or without (`text_only`), or None."""
+        return self.logprobs if method == "likelihood" else self.text_logprobs
 
     def probabilities(self, method: str = "likelihood") -> list[float] | None:
         """Softmax over the options' log-probabilities, or None."""
-        values = self.logprobs if method == "likelihood" else self.text_logprobs
+        values = self.scored(method)
         if values is None:
             return None
         weights = np.exp(np.array(values) - max(values))
@@ -158,7 +162,15 @@ class BenchResult(Headline):
             method: {**score, "subtasks": subtask_scores(labelled.outcomes(method))}
             for method, score in self.scores.items()
         }
+        for method, score in scores.items():
+            if "detection" in score:
+                resamples = int(score.get("intervals", {}).get("resamples", 0))
+                score["cues"] = cue_detection(labelled.log_odds(method), resamples)
         return replace(labelled, scores=scores)
+
+    def log_odds(self, method: str) -> list[Odds]:
+        """Log-odds of Yes of every yes/no question whose options were scored: `likelihood` or `text_only`."""
+        return log_odds(self.questions, {item.question.id: item.scored(method) for item in self.items})
 
     @property
     def questions(self) -> list[Question]:
@@ -229,7 +241,9 @@ def score_items(items: Sequence[Item], *, resamples: int = RESAMPLES, seed: int 
             scores[method] = score_letters(questions, chosen, missing=absent, resamples=resamples, seed=seed)
         if method in scores and method != "generation":
             values = {item.question.id: getattr(item, present[method]) for item in items}
-            scores[method]["detection"] = detection(log_odds(questions, values), resamples, seed)
+            odds = log_odds(questions, values)
+            scores[method]["detection"] = detection(odds, resamples, seed)
+            scores[method]["cues"] = cue_detection(odds, resamples, seed)
     return BenchResult(items=tuple(items), scores=scores, **about)
 
 

@@ -178,9 +178,10 @@ def to_csv(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
     return csv_text(records)
 
 
-def to_json(rows: Sequence[SummaryRow], names: Sequence[str]) -> str:
-    """The rows as JSON."""
-    return json.dumps({"models": list(names), "rows": [asdict(row) for row in rows]}, indent=1)
+def to_json(rows: Sequence[SummaryRow], names: Sequence[str], cues: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The rows as JSON, with the records by kind of cue (`avem.evaluate.emorealm.cues.cue_records`)."""
+    content = {"models": list(names), "rows": [asdict(row) for row in rows], "cues": list(cues)}
+    return json.dumps(content, indent=1)
 
 
 def _task_row(task: str, results: Sequence[BenchResult], compared: Sequence[dict[str, Any]]) -> SummaryRow:

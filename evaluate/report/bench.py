@@ -10,6 +10,7 @@ from typing import Any
 from avem import __version__
 from avem.errors import DataError
 from avem.evaluate.bootstrap import RESAMPLES
+from avem.evaluate.emorealm.cues import cue_records
 from avem.evaluate.emorealm.metrics import group_by_task
 from avem.evaluate.emorealm.questions import letters, option_text, task_name
 from avem.evaluate.emorealm.results import BenchResult, read_result
@@ -96,6 +97,7 @@ def write_report(
             details=_details(read),
             yes=_says_yes(read),
             subtasks=_subtasks(read),
+            cues=_cues(read),
             methods=_methods(read),
             runs=[read_curves(Path(run)) for run in runs],
             cards=cards,
@@ -210,6 +212,18 @@ def _subtasks(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
         }
         for task, group in results[0].score["subtasks"].items()
         for subtask, numbers in group.items()
+    ]
+
+
+def _cues(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
+    """AUC, d' and accuracies by kind of cue, one entry a task and kind with all models."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for record in cue_records(results):
+        groups.setdefault((record["task"], record["cue"]), []).append(record)
+    tones = {result.name: tone for tone, result in enumerate(results)}
+    return [
+        {"task": task_name(task), "cue": cue, "models": [{**own, "tone": tones[own["model"]]} for own in members]}
+        for (task, cue), members in groups.items()
     ]
 
 

@@ -106,14 +106,17 @@ class MediaBank:
 
     def atomise(self, sequence: ScoredSequence, pieces_of: PiecesOf) -> list[int]:
         """The sequence as atoms, one for each of its ids."""
-        atoms: list[int] = sequence.ids.tolist()
+        ids: list[int] = sequence.ids.tolist()
+        atoms = list(ids)
         for side in SIDES:
             medium = sequence.medium(side)
             if medium is None:
                 continue
             number, placeholder = self._number(side, medium), PLACEHOLDERS[side]
             pieces = iter(pieces_of(sequence, side))
-            atoms = [self._atom(side, number, next(pieces)) if token == placeholder else token for token in atoms]
+            for index, token in enumerate(ids):  # not of the atoms: their numbers run past -200 and -300
+                if token == placeholder:
+                    atoms[index] = self._atom(side, number, next(pieces))
         return atoms
 
     def _number(self, side: Side, medium: Medium) -> int:

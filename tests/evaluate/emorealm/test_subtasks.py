@@ -6,6 +6,7 @@ import pytest
 
 from avem.errors import DataError, MissingFileError, SettingError
 from avem.evaluate.bench import bench_emorealm
+from avem.evaluate.emorealm.cues import cue_records, cue_sheet
 from avem.evaluate.emorealm.results import read_result
 from avem.evaluate.emorealm.subtasks import read_subtasks, subtask_note, unlabelled, with_subtasks
 from avem.evaluate.emorealm.summary import summarise, to_csv
@@ -75,11 +76,22 @@ def test_an_earlier_result_takes_labels_and_another_headline(fake_model, fake_st
     assert result.method == "generation"
     for method in ("likelihood", "generation"):
         assert result.scores[method]["subtasks"]["reasoning_stress_video"]["spurious"]["n"] == 1
+    cues = result.scores["likelihood"]["cues"]["reasoning_stress_video"]
+    assert cues["spurious"]["no_n"] == 1
+    assert "auc_interval" in cues["spurious"]
+    (record,) = cue_records([result])
+    assert record["auc"] == cues["spurious"]["auc"]
+    assert (
+        record["no_accuracy"]
+        == result.scores["likelihood"]["subtasks"]["reasoning_stress_video"]["spurious"]["accuracy"]
+    )
+    assert record["text_only_auc"] == result.scores["text_only"]["cues"]["reasoning_stress_video"]["spurious"]["auc"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "the option that the written reply names counts, as in the paper" in page
     assert "2 stress questions, which carry no subtask" in page
     rows = read_csv(to_csv(summarise([result], resamples=20), ["old"]))
     plain_result = read_result(tmp_path / "old")
+    assert cue_sheet([plain_result]) is None
     stress_row = next(row for row in rows if row["task"] == "reasoning_stress_video")
     other = plain_result.scores["likelihood"]["tasks"]["reasoning_stress_video"]["f1"]
     assert float(stress_row["other_method"]) == pytest.approx(other)

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from avem.errors import DataError, MissingFileError
 from avem.evaluate import write_report
+from avem.evaluate.emorealm.cues import cue_records
 from avem.evaluate.emorealm.questions import letters
 from avem.evaluate.emorealm.results import Item, score_items
 from avem.evaluate.emorealm.summary import summarise, to_csv, to_json, to_markdown, to_table
@@ -102,6 +103,16 @@ def test_page_is_whole_and_asks_nothing_of_the_network(page):
     assert "AVEm-DPO" in text, "the paper's figures"
     assert text.count("<small>paper</small>") == 23
     assert text.count("<small>this run</small>") == 2
+
+
+def test_page_shows_auc_by_kind_of_cue(page, results):
+    table = page.read_text().partition('id="cues"')[2].partition("</table>")[0]
+    assert "spurious" in table
+    assert "3 yes, 3 no" in table
+    for record in cue_records(results):
+        assert (
+            f"<td>{record['auc']:.1f}<small>{record['auc_low']:.1f} to {record['auc_high']:.1f}</small></td>" in table
+        )
 
 
 def test_page_with_one_result_read_from_disk(tmp_path, results):
