@@ -13,8 +13,8 @@ from pathlib import Path
 
 from avem.emotions import parse_emotion
 from avem.extract.datasets.base import DatasetReader, relative, visible
-from avem.extract.datasets.tables import read_text
 from avem.records import Clip, Emotion
+from avem.text.csv_tables import read_table_text
 
 NAME = "iemocap"
 SESSIONS = tuple(f"Session{number}" for number in range(1, 6))
@@ -65,7 +65,7 @@ def utterances(root: Path) -> Iterator[Utterance]:
     for session in SESSIONS:
         folder = root / session / "dialog" / "EmoEvaluation"
         for path in visible(folder.glob("Ses*.txt")):
-            for start, end, name, label in LINE.findall(read_text(path)):
+            for start, end, name, label in LINE.findall(read_table_text(path)):
                 yield Utterance(name, session, float(start), float(end), label)
 
 
