@@ -128,7 +128,8 @@ def _value(answer: str, scores: RowScores, config: PreferenceConfig) -> Tensor:
 
 def _scores_of(answer: str, logprobs: LogProbs) -> tuple[Tensor, Tensor, Tensor]:
     """Policy, reference and text-prior scores of an answer, each [B]."""
-    return tuple(getattr(logprobs, f"{side}_{answer}") for side in ("policy", "ref", "text"))  # type: ignore[return-value]
+    policy, ref, text = (getattr(logprobs, f"{side}_{answer}") for side in ("policy", "ref", "text"))
+    return policy, ref, text
 
 
 def _margin_loss(margin: Tensor, config: PreferenceConfig) -> Tensor:

@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model  # noqa: E402
 
 from avem.errors import SettingError  # noqa: E402
 from avem.prefix import PrefixDPOTrainer  # noqa: E402
-from avem.train.library.trl import KEYS, KeyedCollator, _key  # noqa: E402
+from avem.train.library.keys import KEYS, KeyedCollator, row_key  # noqa: E402
 from tests.train.library_kit import llama, llava, picture_rows, preference_rows, tokenizer  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::ResourceWarning")
@@ -214,16 +214,16 @@ def test_references_of_rows_with_pictures_are_kept_which_trl_refuses(tmp_path, m
 
 def test_keys_differ_where_rows_differ():
     row = {"prompt_ids": [1, 2], "chosen_ids": [3], "rejected_ids": [4], "images": [torch.zeros(2, 2).numpy()]}
-    keys = {_key(row, side).tobytes() for side in ("chosen", "rejected")}
+    keys = {row_key(row, side).tobytes() for side in ("chosen", "rejected")}
     for change in (
         {"prompt_ids": [1]},
         {"chosen_ids": [5]},
         {"images": [torch.ones(2, 2).numpy()]},
         {"prompt_ids": [12]},
     ):
-        keys.add(_key({**row, **change}, "chosen").tobytes())
+        keys.add(row_key({**row, **change}, "chosen").tobytes())
     assert len(keys) == 6
-    assert _key({**row, "rejected_ids": [9]}, "chosen").tobytes() == _key(row, "chosen").tobytes()
+    assert row_key({**row, "rejected_ids": [9]}, "chosen").tobytes() == row_key(row, "chosen").tobytes()
     batch = KeyedCollator(lambda examples: {"input_ids": len(examples)})([row, row])
     assert batch[KEYS].shape == (2, 2, 4)
     assert batch["input_ids"] == 2
