@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from avem.errors import DataError, MissingFileError
-from avem.files import is_json_list, json_objects
-from avem.reading import parse_json, read_bytes
+from avem.files import json_objects
+from avem.reading import as_utf8, parse_json, read_bytes
 from avem.records import Question
 
 TASKS = {
@@ -48,14 +48,17 @@ def read_questions(path: Path | str) -> list[Question]:
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"There is no benchmark file {path}; name one with --questions.")
-    data = read_bytes(path)
-    if path.suffix == ".jsonl" or is_json_list(data):
-        questions = [with_letters(to_question(entry, where)) for _, where, entry in json_objects(path)]
+    data = as_utf8(read_bytes(path), str(path))
+    if path.suffix == ".jsonl":
+        entries = [(where, entry) for _, where, entry in json_objects(path)]
     else:
-        raise DataError(
-            f"{path} should hold a list of questions and holds {_kind(parse_json(data, str(path)))}; give a JSON list, "
-            "or JSON Lines in a file that ends in .jsonl."
-        )
+        content = parse_json(data, str(path))
+        if not isinstance(content, list) or not content:
+            raise DataError(
+                f"{path} should hold a list of questions and holds {_kind(content)}; JSON Lines end in .jsonl."
+            )
+        entries = [(f"{path} entry {number}", entry) for number, entry in enumerate(content, start=1)]
+    questions = [with_letters(to_question(entry, where)) for where, entry in entries]
     check_questions(questions, str(path))
     return questions
 

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 from avem.errors import DataError
 from avem.extract.datasets.base import DatasetReader, emotion_of, without_suffix
-from avem.extract.datasets.tables import Row, named_cells, need_columns
+from avem.extract.datasets.tables import named_cells, need_columns
 from avem.records import Clip
-from avem.text.csv_tables import numbered_rows, read_table_text
+from avem.text.csv_tables import Row, numbered_rows, read_table_text
 
 TABLE = "clips.csv"
 COLUMNS = ("path", "emotion", "clip_id", "split", "source", "dataset", "audio_path")

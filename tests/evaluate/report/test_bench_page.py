@@ -154,7 +154,7 @@ def test_tables(results):
     markdown = to_markdown(rows, names).splitlines()
     assert len(markdown) == 5
     assert "tr\\|ained" in markdown[0]
-    assert "83.3 [" in markdown[2]
+    assert "83.3 (too few)" in markdown[2]
     assert len(to_csv(rows, names).splitlines()) == 7
     assert json.loads(to_json(rows, names))["rows"][0]["task"] == BASIC
     assert len(to_table(rows, names).rows) == 3

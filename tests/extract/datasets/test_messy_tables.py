@@ -47,6 +47,7 @@ def test_every_form_of_a_table_gives_the_same_rows(rows, delimiter, encoding, sp
     ]
 
 
+@settings(deadline=None)
 @given(LETTERS, st.sampled_from(ENCODINGS))
 def test_an_encoding_with_a_mark_or_with_latin_headings_is_known(text, encoding):
     said = f"path,emotion\nx,{text}\n"
