@@ -75,6 +75,13 @@ def test_every_page_is_in_the_navigation_and_every_entry_is_a_page(collected, tm
         build.navigation(tmp_path, collected)
 
 
+def test_a_page_that_is_named_as_a_file_becomes_a_link(collected):
+    assert "`docs/store.md`" in (ROOT / "docs" / "architecture.md").read_text()
+    text = (collected / "architecture.md").read_text()
+    assert "[store](store.md)" in text
+    assert "`docs/store.md`" not in text
+
+
 @pytest.mark.slow
 def test_the_site_is_built_and_no_link_is_broken(tmp_path):
     pytest.importorskip("zensical", reason="zensical is not installed")

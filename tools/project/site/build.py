@@ -19,6 +19,8 @@ WORK = Path("build")
 
 LINK = re.compile(r"(?<=\]\()\.\./([^)#\s]+)")
 """A Markdown link from `docs/` to another file of the repository."""
+MENTION = re.compile(r"`docs/([\w-]+\.md)`")
+"""A page that another names as a file of the repository; on the site it is a link."""
 OWN_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 """Files of the repository's root that are pages of the site, and their names there."""
 
@@ -38,11 +40,18 @@ def collect_pages(root: Path, out: Path) -> None:
         text = (root / source).read_text(encoding="utf-8")
         (out / target).write_text(text.replace("](docs/", "]("), encoding="utf-8")
     for page in out.glob("*.md"):
-        page.write_text(LINK.sub(lambda link: _copied(root, out, link.group(1)), page.read_text(encoding="utf-8")))
+        text = LINK.sub(lambda link: _copied(root, out, link.group(1)), page.read_text(encoding="utf-8"))
+        page.write_text(MENTION.sub(lambda found: _linked(out, found), text), encoding="utf-8")
     for folder, pages in (("commands", command_pages()), ("python", python_pages(root))):
         (out / "reference" / folder).mkdir(parents=True)
         for name, text in pages.items():
             (out / "reference" / folder / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def _linked(out: Path, mention: re.Match[str]) -> str:
+    """A link to a page that a text names as a file; the text as it is where there is no such page."""
+    page = out / mention.group(1)
+    return f"[{mention.group(1).removesuffix('.md')}]({page.name})" if page.is_file() else mention.group(0)
 
 
 def _copied(root: Path, out: Path, path: str) -> str:

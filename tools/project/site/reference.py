@@ -100,11 +100,12 @@ def _find(root: Path, module: str, name: str) -> _Definition | None:
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return _Definition(name, module, node)
-    for node in ast.walk(tree):
-        imported = isinstance(node, ast.ImportFrom) and (node.module or "").startswith("avem")
-        if imported and isinstance(node, ast.ImportFrom) and name in [each.asname or each.name for each in node.names]:
-            submodule = _source(root, f"{node.module}.{name}").exists()
-            return None if submodule else _find(root, str(node.module), name)
+    for each in ast.walk(tree):
+        if not isinstance(each, ast.ImportFrom) or not (each.module or "").startswith("avem"):
+            continue
+        if name in [alias.asname or alias.name for alias in each.names]:
+            submodule = _source(root, f"{each.module}.{name}").exists()
+            return None if submodule else _find(root, str(each.module), name)
     return None
 
 
