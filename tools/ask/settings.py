@@ -139,7 +139,7 @@ def with_kit(options: AskOptions) -> AskOptions:
     known = _read_kit(folder / KIT)
     usual = AskOptions(model=options.model)
     paths = {"model", "cache", "video_encoder", "audio_encoder"}
-    found = {name: str(folder / value) if name in paths else value for name, value in known.items()}
+    found: dict[str, Any] = {name: str(folder / value) if name in paths else value for name, value in known.items()}
     found |= {"cache": Path(found["cache"])} if "cache" in found else {}
     if "cache" in found and not found["cache"].is_dir():
         del found["cache"]  # the clips are encoded, then

@@ -48,7 +48,8 @@ def test_a_wrong_path_is_said_before_torch_is_imported(world, tmp_path):
     (tmp_path / "foreign.html").write_text("mine")
     clip = world.new / "a.mp4"
     cases = [
-        (("none.mp4", "Why?"), "There is no clip none.mp4"),
+        (("none.mp4", "Why?", "--model", world.root), "There is no clip none.mp4"),
+        (("none.mp4", "Why?"), "No model was named"),
         ((clip, "Why?", "--model", "./none"), "There is no model at ./none"),
         ((clip, "Why?", "--model", world.root, "--audio-encoder", "./none"), "--audio-encoder"),
         ((clip, "Why?", "--model", world.root, "--cache", "./none"), "no feature store at none"),

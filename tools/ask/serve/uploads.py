@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 from avem.errors import AvemError, DataError, SettingError
 from avem.extract.defaults import SOUND_SUFFIXES, VIDEO_SUFFIXES
@@ -56,7 +57,7 @@ def private_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def received(body: BinaryIO, length: int, folder: Path, most_bytes: int) -> Iterator[Upload]:
+def received(body: BufferedIOBase, length: int, folder: Path, most_bytes: int) -> Iterator[Upload]:
     """Read an upload; its files are there while the block runs.
 
     The body is one line of JSON, `{"question", "ticket", "files": [{"name", "size"}, ...]}`, and the files' bytes right
@@ -110,7 +111,7 @@ def _described(line: bytes) -> tuple[str, str, list[tuple[str, int]]]:
     return check_question(question), ticket, found
 
 
-def _stored(body: BinaryIO, name: str, size: int, path: Path) -> AskedClip:
+def _stored(body: BufferedIOBase, name: str, size: int, path: Path) -> AskedClip:
     """Write one file under a name of ours, with the suffix of its kind."""
     suffix = PurePosixPath(name.replace("\\", "/")).suffix.lower()
     path = path.with_suffix(suffix if suffix in (*VIDEO_SUFFIXES, *SOUND_SUFFIXES) else ".bin")
