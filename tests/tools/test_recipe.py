@@ -29,7 +29,7 @@ from avem.tools.corpus.build import build_corpus
 from avem.tools.corpus.scene import draw_scenes
 from avem.tools.demo.models import ENCODER_WIDTH, make_encoders
 from avem.tools.project.standin.server import StandIn
-from avem.tools.recipe.costs import step_costs, training_memory
+from avem.tools.recipe.costs import GIB, step_costs, training_memory
 from avem.tools.recipe.run import StepFailed, join, run_steps
 from avem.tools.recipe.steps import BaseOptions, Need, Step, base_steps
 from avem.train import load_model, score_answers
@@ -244,6 +244,34 @@ def test_every_printed_command_is_accepted(tmp_path, preset):
     (joined,) = (step for step in steps if step.name == "rows")
     assert len(joined.command) == 2 + 4
     assert joined.line.startswith("cat ")
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "recipe-avere-base.md").read_text(encoding="utf-8")
+
+
+def test_the_page_has_the_recipes_commands():
+    steps = base_steps(BaseOptions(model="NAME"))
+    assert [line.strip() for line in PAGE.split("## The commands")[1].splitlines() if line.startswith("    ")] == [
+        step.line for step in steps
+    ]
+    usage = PAGE.partition("## ")[0].splitlines()
+    for line in usage:
+        if line.startswith("    avem "):
+            accepted(line.partition("#")[0].strip())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["avere-sft", "avere-sft-lora"])
+def test_the_page_has_the_memory_of_the_released_shapes(preset):
+    found = training_memory(BaseOptions(sft_preset=preset))
+    for name, named in (("audio", "avere-audio-projector"), ("sft", preset)):
+        memory = found[name]
+        (row,) = (line for line in PAGE.splitlines() if line.startswith("|") and f"(`{named}`)" in line)
+        parts = (memory.weights, memory.gradients + memory.optimiser, memory.activations, memory.total)
+        assert [cell.strip() for cell in row.strip("|").split("|")[1:]] == [
+            f"{memory.trained:,}",
+            *(f"{part / GIB:.1f}" for part in parts),
+        ]
 
 
 def test_memory_is_that_of_the_released_shapes(tmp_path):

@@ -29,7 +29,7 @@ class StepFailed(AvemError):
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
-        self.exit_status = status  # type: ignore[misc]
+        self.exit_status = status
 
 
 def run_steps(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -39,7 +39,6 @@ from avem.text.terminal import show, show_block
 
 if TYPE_CHECKING:
     from avem.tools.prefs.instruct.convert import Converted
-    from avem.tools.prefs.instruct.style import Style as StyleName
 
 instruct_app = typer.Typer(no_args_is_help=True, help="Make and check instruction rows for supervised tuning.")
 ROWS_FILE = Path("./instruct/instructions.jsonl")
@@ -160,7 +159,7 @@ def build(
             source=source,
             out=out,
             kind=kind,
-            style=cast("StyleName", style.value),
+            style=style.value,
             tasks=chosen,
             clips=clips,
             dataset=dataset,
@@ -205,7 +204,7 @@ def build(
         media=MediaOptions(frames=frames, blur_captions=blurred_share(blur_captions)),
         balance=balance,
         emotion_tolerance=emotion_tolerance,
-        style=cast("StyleName", style.value),
+        style=style.value,
         stores=tuple(cache or ()),
         benchmarks=tuple(benchmark or ()),
         seed=seed,

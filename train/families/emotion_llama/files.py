@@ -236,7 +236,7 @@ def load_trained(model: EmotionLlama, folder: Path, settings: Mapping[str, Any])
             load_adapter(model, folder)
     model.config = config
     if (folder / PROJECTIONS).is_file():
-        load_projectors(model, folder, all_of_them=False)
+        load_projectors(model, folder, needed=())
 
 
 def load_parts(model: EmotionLlama, folder: Path, parts: ReleasedCheckpoint) -> None:
