@@ -14,6 +14,7 @@ from avem.extract.datasets import (
     ferv39k,
     iemocap,
     mafw,
+    media_files,
     meld,
     mer2023,
     mer2025,
@@ -40,6 +41,7 @@ READERS: dict[str, DatasetReader] = {
         ravdess,
         emotion_folders,
         ferv39k,
+        media_files,
     )
 }
 """Readers by name, in the order in which layouts are tried: a table of clips first, the loosest layouts last."""

@@ -225,6 +225,18 @@ TREES = [
 ]
 
 
+def test_media_files_are_read_only_by_name(tmp_path):
+    root = tmp_path / "bench"
+    touch(root, "a/1.mp4", "a/1.wav", "b/2.wav", "._x.mp4", "notes.txt")
+    clips = read_dataset(root, "media-files")
+    assert [(clip.clip_id, clip.path, clip.emotion) for clip in clips] == [
+        ("bench/a/1", "a/1.mp4", None),
+        ("bench/b/2", "b/2.wav", None),
+    ]
+    with pytest.raises(DataError, match="No dataset is recognised"):
+        read_dataset(root)
+
+
 @pytest.mark.parametrize(("make", "name"), TREES, ids=[make.__name__ for make, _ in TREES])
 def test_readers_keep_the_contract(tmp_path, make, name):
     expected = make(tmp_path)
