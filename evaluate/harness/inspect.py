@@ -110,7 +110,7 @@ def _completion(sample: Mapping[str, Any]) -> str | None:
 HARNESS = Harness(
     "inspect",
     "emorealm.py",
-    "inspect eval {folder}/emorealm.py -T variant=audiovisual --model ...",
+    "cd {folder} && inspect eval emorealm.py -T variant=audiovisual --model ...",
     "log (....eval)",
     recognises,
     read,

@@ -182,23 +182,25 @@ def test_vlmevalkit_dataset_runs_and_its_table_comes_back(tmp_path, monkeypatch)
     assert read_answers(table) == {name: reply for name, reply in REPLIES.items() if name != "005"}
 
 
-def test_inspect_runs_the_task(tmp_path):
+def test_inspect_runs_the_task(tmp_path, monkeypatch):
     inspect_ai = pytest.importorskip("inspect_ai", reason="Inspect is not installed")
     from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
     write_benchmark(tmp_path)
-    out, _ = exported(tmp_path, "inspect")
+    exported(tmp_path, "inspect")
+    monkeypatch.chdir(tmp_path)
     replies = [ModelOutput.from_content("mockllm/model", reply) for reply in REPLIES.values()]
     for reply in replies:
         reply.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
     for variant in ("audio", "visual", "audiovisual"):
         [log] = inspect_ai.eval(
-            str(out / "emorealm.py"),
+            "inspect/emorealm.py",  # Inspect takes no absolute path
             model=get_model("mockllm/model", custom_outputs=replies, memoize=False),
             task_args={"variant": variant, "separate_sound": True},
             log_dir=str(tmp_path / "logs"),
             display="none",
             max_samples=1,
+            max_connections=1,
         )
         assert log.status == "success"
         assert log.results.scores[0].metrics["accuracy"].value == pytest.approx(2 / 6)
