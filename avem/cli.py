@@ -14,6 +14,7 @@ from avem.commands.data.emorealm import emorealm_app
 from avem.commands.data.prefs import prefs_app
 from avem.commands.data.survey import study_app
 from avem.commands.demo import demo_app
+from avem.commands.doctor import doctor
 from avem.commands.extract import extract
 from avem.commands.models import models_app
 from avem.commands.probe import probe_app
@@ -42,6 +43,7 @@ app.add_typer(probe_app, name="probe")
 app.command()(report)
 app.add_typer(proof_app, name="proof")
 app.add_typer(models_app, name="models")
+app.command()(doctor)
 app.add_typer(demo_app, name="demo")
 app.add_typer(prefs_app, name="prefs")
 app.add_typer(emorealm_app, name="emorealm")

@@ -1,0 +1,49 @@
+"""`avem doctor`: what this machine can do for avem."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avem.commands.options import Device
+from avem.guards.inputs import need_store
+from avem.text.terminal import show_block
+
+INCOMPLETE = 3
+
+
+class DoctorFormat(StrEnum):
+    """How the findings are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def doctor(
+    cache: Annotated[
+        Path | None, typer.Option(help="Measure how fast this feature store is read.", show_default="a temporary one")
+    ] = None,
+    device: Device = "auto",
+    form: Annotated[
+        DoctorFormat, typer.Option("--format", help="text, or json for a bug report.", show_default="text")
+    ] = DoctorFormat.TEXT,
+) -> None:
+    """Check this machine: versions, GPU, kernels, read speed, and one training step.
+
+    Takes about a minute. Each line says what was measured; the end says what to do. The exit status is 3 if something
+    that avem needs does not work. Secrets are masked.
+    """
+    if cache is not None:
+        need_store(cache)
+
+    from avem.tools.doctor import DoctorOptions, examine
+
+    report = examine(DoctorOptions(device, cache))
+    as_json = form == DoctorFormat.JSON
+    show_block(json.dumps(report.to_json(), indent=1) if as_json else "\n".join(report.lines()))
+    if report.problems:
+        raise typer.Exit(INCOMPLETE)

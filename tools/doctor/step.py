@@ -1,0 +1,79 @@
+"""A training step as avem computes it, against the same step computed plainly."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from avem.tools.doctor.findings import Finding, Verdict
+from avem.tools.project.benchmarks.step import CACHED, Bench, timed
+from avem.tools.project.benchmarks.step_kit import Shape, StepKit, make_kit
+from avem.train.run.flops import StepCost, matmul_peak
+
+SHAPES = {"cpu": Shape(128, 2, 2, 3, 30, 30), "cuda": Shape(1024, 8, 2, 3, 50, 55)}
+"""Seconds on either; token counts are those of AVERE."""
+TOLERANCES = {"float32": 1e-4, "bf16": 5e-2}
+"""Largest difference of the two losses; both are means over six rows."""
+LITTLE_GAIN = 2.0
+PAIRING = "mutual"
+
+
+@dataclass(frozen=True, slots=True)
+class _OnDevice:
+    """A kit whose runs take a device and a number format."""
+
+    kit: StepKit
+    device: str
+    precision: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings for a `PreferenceConfig`."""
+        return {**self.kit.settings, "device": self.device, "precision": self.precision}
+
+    def encode(self, side: str, clip: int, /) -> torch.Tensor:
+        """As the kit's."""
+        return self.kit.encode(side, clip)
+
+
+def packed_step(device: torch.device) -> Iterator[Finding]:
+    """Do one step on six rows both ways, and compare times and losses."""
+    precision = "bf16" if device.type == "cuda" else "float32"
+    with tempfile.TemporaryDirectory() as folder:
+        kit = _OnDevice(make_kit(Path(folder), SHAPES[device.type]), device.type, precision)
+        bench = Bench.open(kit, PAIRING)
+        packed = f"avem, {PAIRING}"
+        sides = {packed: bench.avem_side(PAIRING), CACHED: bench.plain_side(CACHED, 2)}
+        for run in sides.values():
+            run()  # compiles kernels
+        seconds, _ = timed(sides, 1)
+        plan = bench.step(PAIRING)
+        operations = StepCost.of(bench.session.model).step(plan.tokens, plan.pairs)
+        peak = matmul_peak(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+        share = operations / seconds[packed] / peak
+        difference = abs(bench.losses[packed] - bench.losses[CACHED])
+    ratio = seconds[CACHED] / seconds[packed]
+    few = ratio < LITTLE_GAIN
+    yield Finding(
+        "step",
+        "speed",
+        f"{seconds[packed]:.2f} s packed, {seconds[CACHED]:.2f} s plain: {ratio:.1f}x",
+        Verdict.NOTE if few else Verdict.OK,
+        "Packing gains little here; report it with the output of `avem doctor --format json`." if few else "",
+        {"packed_s": seconds[packed], "plain_s": seconds[CACHED], "ratio": ratio, "precision": precision},
+    )
+    yield Finding("step", "share of peak", f"{share:.0%} of the fastest matrix product", numbers={"share": share})
+    same = difference <= TOLERANCES[precision]
+    yield Finding(
+        "step",
+        "loss",
+        f"differs by {difference:.1e} in {precision}",
+        Verdict.OK if same else Verdict.PROBLEM,
+        "" if same else "The losses should agree. Don't train here; report the output of `avem doctor --format json`.",
+        {"difference": difference, "tolerance": TOLERANCES[precision]},
+    )
