@@ -21,7 +21,7 @@ def demo(
     clips: Annotated[int, typer.Option(help="Number of clips to draw; a quarter of them are test clips.")] = 1000,
     seed: Annotated[int, typer.Option(help="Random seed of the corpus, the weights and the training order.")] = 0,
     base_epochs: Annotated[int | None, typer.Option(help="Epochs of supervised training.", show_default="8")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of preference training.", show_default="3")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of preference training.", show_default="5")] = None,
 ) -> None:
     """Make a corpus, extract features, mine negatives, train, evaluate and write a report.
 

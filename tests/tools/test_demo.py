@@ -53,6 +53,9 @@ def test_the_chain_ends_in_two_results_and_a_page(undisturbed):
     store = zarr.open(undisturbed.page.parent / "cache", mode="r")
     for kind, encoder in (("video", "languagebind-video"), ("audio", "whisper")):
         assert store[f"{kind}/{encoder}/features"].shape[0] == OPTIONS["clips"]
+    trained_on = (undisturbed.page.parent / "preferences.jsonl").read_text().splitlines()
+    assert {json.loads(row)["task"] for row in trained_on} == {"reasoning_stress_audio", "reasoning_stress_video"}
+    assert "Does the model look for the cue?" in undisturbed.page.read_text()
     metrics = (undisturbed.page.parent / "runs" / "avem-dpo" / "metrics.jsonl").read_text().splitlines()
     assert {"loss", "margin", "reward_w"} <= json.loads(metrics[-1]).keys()
 

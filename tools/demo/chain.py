@@ -13,7 +13,7 @@ from avem.cache import FeatureStore, ensure_negatives
 from avem.evaluate import BenchResult
 from avem.evaluate.runner import BenchOptions, run_emorealm
 from avem.extract import ExtractOptions, extract
-from avem.files import claim_directory, save_page
+from avem.files import claim_directory, save_page, write_json_lines
 from avem.guards.ownership import owned
 from avem.systems import peak_memory_bytes
 from avem.tools.ask.settings import write_kit
@@ -36,6 +36,8 @@ KIT = {
     "emotion_answer": "The face shows {}.",
 }
 """What `avem ask` has to know of the demo's model, whose words are those of its corpus."""
+PREFERENCE_ROWS = "preferences.jsonl"
+"""In the demo's folder: those of the corpus's preference rows that it trains on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +131,14 @@ def _train_base(options: DemoOptions, corpus: Corpus, store: FeatureStore) -> Pa
 
 
 def _train_preferences(options: DemoOptions, corpus: Corpus, base: Path) -> Path:
+    """AVEm-DPO on the corpus's yes-or-no questions about cues, see `PREFERENCE`."""
+    prefs = options.out / PREFERENCE_ROWS
+    rows = read_preferences(corpus.preferences)
+    write_json_lines(prefs, (row.to_json() for row in rows if row.task.startswith("reasoning_stress")))
     config = PreferenceConfig(
         cache=options.out / "cache",
         model=str(base / "final"),
-        prefs=corpus.preferences,
+        prefs=prefs,
         out=options.out / "runs" / "avem-dpo",
         seed=options.seed,
         **{**PREFERENCE, "epochs": options.epochs},
