@@ -107,7 +107,7 @@ def _pictures(path: Path, said: list[Utterance]) -> list[tuple[Utterance, list[F
             for number, frame in enumerate(container.decode(stream)):
                 at = float(frame.time if frame.time is not None else number / rate)
                 now = [each for each in said if each.start_s <= at < each.end_s]
-                picture = frame.to_ndarray(format="rgb24") if now else None
+                picture = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8) if now else None
                 for each in now:
                     assert picture is not None
                     middle = picture.shape[1] // 2
