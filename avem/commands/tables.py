@@ -40,7 +40,7 @@ def show_results(results: Sequence[BenchResult], form: str, seed: int = 0) -> No
     if form == "table":
         show_table(to_table(rows, names))
         if cues:
-            show_table(cues.to_rich())
+            show_table(cues.table())
         for note in notes(results):
             show(note)
     elif form == "json":

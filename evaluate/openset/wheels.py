@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from avem.errors import DataError, MissingFileError
-from avem.extract.datasets.tables import Row, read_csv, read_grid
+from avem.extract.datasets.tables import read_csv, read_grid
+from avem.text.csv_tables import Row
 
 WHEELS = 5
 RUNS = 8

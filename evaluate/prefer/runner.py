@@ -73,7 +73,7 @@ def run_prefer(options: BenchOptions) -> list[PreferResult]:
     if not options.models:
         raise SettingError("There is nothing to bench; name a model with --model.")
     results = []
-    reads = [options.questions, options.cache, *options.models]
+    reads: list[str | Path] = [options.questions, options.cache, *options.models]
     with opened(options.out, BENCH, reads=reads, roots=[options.media_root], alone=False):
         for short, path in zip(short_names(options.models), options.models, strict=True):
             with owned(options.out / short):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from avem.extract.datasets.base import DatasetReader, emotion_of, relative, videos_in
 from avem.extract.datasets.mer2025 import open_set
-from avem.extract.datasets.tables import Row, read_csv
+from avem.extract.datasets.tables import read_csv
 from avem.records import Clip
+from avem.text.csv_tables import Row
 
 NAME = "mer2026"
 LABELS = "track1_train.csv"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -27,7 +28,7 @@ SLOW_BF16 = 0.9
 def kernels(device: torch.device) -> Iterator[Finding]:
     """Try each kernel on a device with a small input."""
     yield _speed(device)
-    works = [name for name, backend in BACKENDS.items() if _runs(lambda b=backend: _attend(device, b))]
+    works = [name for name, backend in BACKENDS.items() if _runs(partial(_attend, device, backend))]
     yield Finding(
         "kernels",
         "attention",

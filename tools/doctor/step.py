@@ -14,13 +14,14 @@ from avem.tools.doctor.findings import Finding, Verdict
 from avem.tools.project.benchmarks.step import CACHED, Bench, timed
 from avem.tools.project.benchmarks.step_kit import Shape, StepKit, make_kit
 from avem.train.run.flops import StepCost, matmul_peak
+from avem.train.settings.config import Pairing
 
 SHAPES = {"cpu": Shape(128, 2, 2, 3, 30, 30), "cuda": Shape(1024, 8, 2, 3, 50, 55)}
 """Seconds on either; token counts are those of AVERE."""
 TOLERANCES = {"float32": 1e-4, "bf16": 5e-2}
 """Largest difference of the two losses; both are means over six rows."""
 LITTLE_GAIN = 2.0
-PAIRING = "mutual"
+PAIRING: Pairing = "mutual"
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,9 +138,9 @@ def emer(
     )
     runs = emer_runs(base, answers or (), model or (), judges)
     found = run_all(runs)
-    for run, each in zip(runs, found, strict=True):
-        if isinstance(each, Estimate):
-            show(f"{run.judge.model} would grade {each}.")
+    for run, outcome in zip(runs, found, strict=True):
+        if isinstance(outcome, Estimate):
+            show(f"{run.judge.model} would grade {outcome}.")
     results = [each for each in found if isinstance(each, EmerResult)]
     if len(results) == 1:
         show_sheet(results[0].sheet(), form, out / "emer" / results[0].name / "report.html")
