@@ -32,10 +32,10 @@ def doctor(
         DoctorFormat, typer.Option("--format", help="text, or json for a bug report.", show_default="text")
     ] = DoctorFormat.TEXT,
 ) -> None:
-    """Check this machine: versions, GPU, kernels, read speed, and one training step.
+    """Check what this machine can do.
 
-    Takes about a minute. Each line says what was measured; the end says what to do. The exit status is 3 if something
-    that avem needs does not work. Secrets are masked.
+    Looks at versions and GPUs, tries kernels, reads a store and does one training step, in about a minute. Each line
+    says what was found, and the end says what to do. The exit status is 3 if something that avem needs does not work.
     """
     if cache is not None:
         need_store(cache)

@@ -66,7 +66,9 @@ def serve(
     precision: Precision = "auto",
     system: System = None,
 ) -> None:
-    """Open a page on this machine: drop a clip, ask, and see what the answer hangs on.
+    """Open a local page to ask about clips.
+
+    Drop a clip, ask, and see what the answer hangs on.
 
     The page answers under 127.0.0.1 alone. Clips are kept in a private folder until they are answered. Ctrl-C ends it.
     """
