@@ -17,7 +17,7 @@ from avem.extract import probe, read_waveform, sample_frames
 from avem.files import file_sha256, json_sha256
 from avem.guards.special_tokens import find_special
 from avem.records import Question
-from avem.train.model.prompts import with_subtitle
+from avem.text.subtitles import with_subtitle
 
 KEY_VERSION = 1
 """Raised when the same key would mean another answer."""

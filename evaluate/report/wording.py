@@ -51,19 +51,25 @@ COMPARED = {
     "reward_er": "Reward of the emotion-relevant rejected answer",
     "reward_irr": "Reward of the irrelevant rejected answer",
     "reliance": "log p(answer) lost on the rejected input",
+    "reliance_irrelevant": "log p(answer) lost where the side not asked about is replaced",
+    "reliance_relevant": "log p(answer) lost where the side asked about is replaced",
     "reliance_audio": "log p(answer) lost on another clip's audio",
     "reliance_video": "log p(answer) lost on another clip's video",
     "grad_norm": "Gradient norm",
 }
 """Metrics that runs are compared by, and the titles of their panels."""
 
-NATS = frozenset({"reliance", "reliance_audio", "reliance_video"})
+NATS = frozenset(name for name in NAMES if name.startswith("reliance"))
 """Metrics that are differences of log-probabilities."""
 
 _HELD = " Measured at each checkpoint on clips that are not trained on."
 _LOST = (
     "How much more probable the right answer is on its own clip. At 0 nats, which is 1 times as probable, the model "
     "ignores the difference."
+)
+_REJECTED = (
+    "It should fall below the chosen answer's and below 0. One that ends above 0 has become more probable: another "
+    "rejected answer satisfied the loss for both."
 )
 _SWAPPED = (
     " Another clip's audio or video is tried on a few rows, whatever their question is about; a question about the "
@@ -89,7 +95,12 @@ SENTENCES = {
     "Inputs ranked right, held-out clips": "Share of rows whose input margin is above 0." + _HELD,
     "Reward of the chosen answer": "Below 0, the chosen answer is less probable than before training.",
     "Reward of what is rejected": "It should fall below the chosen answer's.",
+    "Reward of the video-relevant rejected answer": _REJECTED,
+    "Reward of the emotion-relevant rejected answer": _REJECTED,
+    "Reward of the irrelevant rejected answer": _REJECTED,
     "log p(answer) lost on the rejected input": _LOST,
+    "log p(answer) lost where the side not asked about is replaced": "It should be 0: MoD-DPO's invariance.",
+    "log p(answer) lost where the side asked about is replaced": _LOST + " MoD-DPO's sensitivity raises it.",
     "log p(answer) lost on another clip's audio": _LOST + _SWAPPED,
     "log p(answer) lost on another clip's video": _LOST + _SWAPPED,
     "Gradient norm": "Length of the gradient before it is clipped. Peaks mark steps that pulled hard.",

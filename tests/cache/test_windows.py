@@ -70,7 +70,13 @@ def test_a_window_without_a_label_has_its_clips(store):
 
 def test_a_row_that_names_a_clip_held_as_windows_alone_gets_their_names(store):
     builder = SimpleNamespace(
-        takes=(True, True), check=lambda *_: None, special=(), lacking=lambda *_: [], available=store.available
+        takes=(True, True),
+        check=lambda *_: None,
+        special=(),
+        lacking=lambda *_: [],
+        available=store.available,
+        shows_subtitles=False,
+        subtitle=lambda _: None,
     )
     row = InstructionRow("r1", "toy/003", Modality.VISUAL, "t", "What?", "That.")
     expected = "names the clip toy/003, .*windows toy/003@0-30, toy/003@30-60; name one of them"

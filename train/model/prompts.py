@@ -13,6 +13,7 @@ from typing import Any
 from avem.chat_templates import frozen_date
 from avem.errors import CheckpointError, PromptError
 from avem.guards.special_tokens import find_special, special_tokens
+from avem.text.subtitles import with_subtitle
 from avem.train.model.media import Piece
 from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID
 
@@ -44,18 +45,6 @@ class EncodedPrompt:
     """What the first -300, the second, ... stand for."""
     uncounted: frozenset[int] = frozenset()
     """Indices of response tokens that are read and not scored."""
-
-
-def with_subtitle(question: str, subtitle: str | None) -> str:
-    r"""A question after what is said in the clip; the question alone without it.
-
-    The words are those of Emotion-LLaMA's prompts; their subtitles come from the dataset, too.
-
-    Example:
-        >>> with_subtitle("What does he feel?", "Leave me alone!")
-        'The person in the video says: Leave me alone!\nWhat does he feel?'
-    """
-    return f"The person in the video says: {subtitle}\n{question}" if subtitle else question
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,9 +59,9 @@ def mer_prefer(
     *,
     form: str,
 ) -> None:
-    """Evaluate which of two descriptions a model prefers (MER2026, track 3).
+    """Predict people's preferences: MER2026 track 3.
 
-    With letters, each pair is shown in both orders and the log-probabilities are averaged.
+    Which of two descriptions of a clip does a model prefer? With letters, each pair is shown in both orders and the log-probabilities are averaged.
 
     Reports weighted F1 and accuracy. Pairs without a preference are written to submission.csv instead.
     """
@@ -109,7 +109,10 @@ def wheels(
     *,
     form: str,
 ) -> None:
-    """Score open emotion labels with the emotion wheels (MER-UniBench; MER2026, track 2)."""
+    """Score open emotion labels with wheels: MER2026 track 2.
+
+    The metric is that of MER-UniBench.
+    """
     need_file(truth, "--truth", "table of labels")
     need_path(tables, "--wheels", "folder of wheels")
     for path in answers:

@@ -11,12 +11,12 @@ from avem.cache import FeatureStore, ScoreCache, StoreWriter
 from avem.cache.manifest.subtitles import Subtitle
 from avem.errors import DataError, PromptError, SettingError
 from avem.records import Modality
+from avem.text.subtitles import with_subtitle
 from avem.train import load_model, score_answers
 from avem.train.data.examples import preference_examples
 from avem.train.data.noise import noise_row
 from avem.train.data.rows import read_preferences
 from avem.train.model.media import SIDES
-from avem.train.model.prompts import with_subtitle
 from avem.train.objective.constants import score_fingerprint, spec_key
 from avem.train.packing.specs import ScoreSpec, SequenceBuilder
 from avem.train.preference import cache_logprobs, train_preferences

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from avem.chat_templates import frozen_date
 from avem.errors import CheckpointError, PromptError, SettingError
 from avem.guards.special_tokens import find_special, special_tokens
+from avem.text.subtitles import with_subtitle
 from avem.train.families.qwen_omni.positions import (
     SoundShape,
     Timing,
@@ -18,7 +19,7 @@ from avem.train.families.qwen_omni.positions import (
     video_piece,
 )
 from avem.train.model.media import Piece, Side
-from avem.train.model.prompts import EncodedPrompt, with_subtitle
+from avem.train.model.prompts import EncodedPrompt
 from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID
 
 Layout: TypeAlias = Literal["separate", "audio_in_video"]
