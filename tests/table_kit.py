@@ -19,7 +19,7 @@ def check_layouts(table: Table, widths: tuple[int, ...] = WIDTHS) -> None:
         said = table.text(width)
         assert max(map(cell_len, said.splitlines()), default=0) <= width, said
         assert not signs - _signs(said), f"cut at {width}: {signs - _signs(said)}\n{said}"
-    plain = table.text().splitlines()
+    plain = table.text().split("\n")  # a last row may be empty
     assert len(plain) == (2 + len(table.rows) if table.header else 0) + bool(table.title) + 2 * bool(table.note)
     for row in table.rows:
         assert any(all(cell in line for cell in map(str.strip, row)) for line in plain), row
