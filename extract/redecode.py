@@ -21,6 +21,7 @@ from avem.cache.records import KINDS, OK, PENDING, Kind
 from avem.cache.windows import clip_spans
 from avem.errors import DataError, FingerprintError, MissingFileError, SettingError, StoreError
 from avem.extract.again import belongs_to_model
+from avem.extract.encoders.sources import find_sources
 from avem.extract.engine.base import open_engine
 from avem.extract.known_clips import folder_of, known_clips
 from avem.extract.options import ExtractOptions
@@ -131,7 +132,8 @@ def _check_sources(store: FeatureStore, kinds: list[Kind], root: str | Path | No
 
 def _check_encoders(store: FeatureStore, options: ExtractOptions) -> None:
     """Refuse encoders that would make other features than the store's."""
-    with open_engine(replace(options, dry_run=True, engine="local"), 1) as engine:
+    sources = find_sources(options)  # found for real: what a dry run finds can't be loaded
+    with open_engine(replace(options, dry_run=True, engine="local"), 1, sources) as engine:
         for kind, spec in engine.specs.items():
             there = store.spec(kind)
             same = without_decoder(there.fingerprint) == without_decoder(spec.fingerprint)

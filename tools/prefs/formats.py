@@ -43,7 +43,7 @@ def read_rows(path: Path) -> list[PreferenceRow]:
 
 
 def is_reference(path: Path) -> bool:
-    """Whether a file holds a JSON list in the reference's form; a list of avem's own rows has a `row_id` in each.
+    """Whether a file holds a JSON list in the reference's form; a list of avem's own rows has no `prompt`.
 
     Raises:
         MissingFileError: There is no such file.
@@ -56,7 +56,8 @@ def is_reference(path: Path) -> bool:
     if not is_json_list(as_utf8(start[: len(start) // 2 * 2], str(path))):
         return False
     entries = load_entries(path)
-    return not (entries and isinstance(entries[0], dict) and "row_id" in entries[0])
+    first = entries[0] if entries and isinstance(entries[0], dict) else {}
+    return not ("row_id" in first and "prompt" not in first)  # the reference's rows may keep a row_id of ours
 
 
 def read_reference(path: Path) -> list[PreferenceRow]:

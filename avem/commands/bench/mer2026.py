@@ -61,7 +61,8 @@ def mer_prefer(
 ) -> None:
     """Predict people's preferences: MER2026 track 3.
 
-    Which of two descriptions of a clip does a model prefer? With letters, each pair is shown in both orders and the log-probabilities are averaged.
+    Which of two descriptions of a clip does a model prefer? With letters, each pair is shown in both orders and the
+    log-probabilities are averaged.
 
     Reports weighted F1 and accuracy. Pairs without a preference are written to submission.csv instead.
     """
