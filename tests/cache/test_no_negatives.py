@@ -134,7 +134,7 @@ def test_training_says_why_a_clip_has_no_negative(tmp_path):
     clips = [("anger", "train", "a"), ("fear", "train", "b"), ("fear", "test", "c"), ("anger", "test", "c")]
     store = store_of(tmp_path / "cache", clips, video=angles(0, 90, 30, 60))
     mine_negatives(store)
-    row = PreferenceRow("r", "toy/2", Modality.VISUAL, "", "q", "a", "b", "c")
+    row = PreferenceRow("r", "c2", Modality.VISUAL, "", "q", "a", "b", "c")
     said = _no_negative(store, row, "video", "hard")
     assert "2 have such clips only from their own speaker or source" in said
     assert "`avem cache negatives --same-source`" in said
@@ -150,5 +150,5 @@ def test_training_says_that_a_clip_has_no_label(tmp_path):
         video=angles(0, 90, 30),
     )
     mine_negatives(store)
-    row = PreferenceRow("r", "toy/2", Modality.VISUAL, "", "q", "a", "b", "c")
+    row = PreferenceRow("r", "c2", Modality.VISUAL, "", "q", "a", "b", "c")
     assert "for want of a label: there is none; correct" in _no_negative(store, row, "video", "hard")

@@ -158,7 +158,7 @@ def test_a_clip_without_negative_is_refused(tmp_path):
     table = negatives("audio")
     table[2] = -1
     write_negatives(kit.store, "hard", "audio", table)
-    with pytest.raises(DataError, match="Row 2-audio: the clip toy/002 has no audio negative of another emotion"):
+    with pytest.raises(DataError, match="Row 2-audio: the clip toy/002 has no audio negative in the recipe hard; add"):
         train_preferences(PreferenceConfig(**kit.preference_settings(tmp_path / "run")))
     with pytest.raises(StoreError, match="avem cache negatives"):
         train_preferences(PreferenceConfig(**kit.preference_settings(tmp_path / "run", negatives="my-own")))

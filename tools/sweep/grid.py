@@ -181,6 +181,11 @@ def for_family(grid: Grid, family: str) -> Grid:
     return replace(grid, title=f"{grid.title}; the paper's {chosen.model}", runs=runs, base=base, blocks=blocks)
 
 
+def without_blocks(grid: Grid) -> Grid:
+    """The grid without the paper's figures on other models."""
+    return replace(grid, blocks=())
+
+
 def label_start(grid: Grid, model: str) -> Grid:
     """The grid with its title and base labelled, if its runs start from a model that is tuned already.
 

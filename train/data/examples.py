@@ -13,7 +13,7 @@ import numpy.typing as npt
 from avem.cache.negatives.mine import negatives_attributes
 from avem.cache.negatives.reasons import SAME_SOURCE
 from avem.cache.windows import named_windows
-from avem.errors import DataError, UnknownClipError
+from avem.errors import DataError, StoreError, UnknownClipError
 from avem.guards.special_tokens import refuse_special
 from avem.records import InstructionRow, Modality, PreferenceRow
 from avem.seeds import draw
@@ -181,7 +181,10 @@ def _partners(
 
 def _no_negative(store: FeatureStore, row: PreferenceRow, kind: str, recipe: str) -> str:
     """That a row's clip has no negative, why that is so in the store, and what to do."""
-    attributes = negatives_attributes(store, recipe, kind)
+    try:
+        attributes = negatives_attributes(store, recipe, kind)
+    except StoreError:  # a table of somebody's own does not say how it was made
+        attributes = {}
     clip = store.clip(int(store.rows([row.clip_id])[0]))
     if clip["emotion"] is None and not attributes.get("labelled"):
         raw = f" {clip['emotions_raw']!r} is none of the seven emotions" if clip["emotions_raw"] else " there is none"

@@ -34,7 +34,7 @@ from avem.tools.project.proof.rewards import last_rewards
 from avem.tools.project.proof.scenes import SPLITS, TEST, VALIDATION, Split, draw_splits
 from avem.tools.project.proof.tables import RESAMPLES, candidates_sheet
 from avem.tools.project.proof.verdicts import decide
-from avem.tools.sweep.grid import Grid, GridRun, read_grid
+from avem.tools.sweep.grid import Grid, GridRun, read_grid, without_blocks
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED, RunResult, SweepOptions, run_sweeps, sweep_config
 
@@ -91,7 +91,7 @@ def _opened(options: ProofOptions) -> Iterator[None]:
 
 
 def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
-    everything = [read_grid(name) for name in GRIDS]
+    everything = [without_blocks(read_grid(name)) for name in GRIDS]
     known = {run.name for grid in everything for run in grid.runs} | {_storage_rows()[1].name}
     if unknown := set(options.only) - known:
         raise SettingError(f"The proof has no run {min(unknown)}; it has {', '.join(sorted(known))}.")
@@ -133,7 +133,7 @@ def run_released(options: ProofOptions) -> dict[str, Sheet]:
 
 
 def _run_released(options: ProofOptions) -> dict[str, Sheet]:
-    grid = read_grid("table3")
+    grid = without_blocks(read_grid("table3"))
     settings = {**PREFERENCE[f"proof-{RELEASED}"], **options.settings}
     options = replace(options, settings=settings, further_seeds=())
     _check(options)

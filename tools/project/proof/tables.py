@@ -19,7 +19,7 @@ from avem.tools.project.proof.probing import PROBES
 from avem.tools.project.proof.record import Record, intact
 from avem.tools.project.proof.rewards import REWARDS, mean_rewards
 from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, Claim, Verdict, decide
-from avem.tools.sweep.grid import Grid, read_grid
+from avem.tools.sweep.grid import Grid, read_grid, without_blocks
 from avem.tools.sweep.outcome import make_sheet
 from avem.tools.sweep.run import RunResult
 
@@ -84,7 +84,7 @@ def make_sheets(evaluation: Evaluation) -> dict[str, Sheet]:
     """
     sheets = {"tally": _tally(evaluation.verdicts), "claims": _claims(evaluation.verdicts)}
     for name in TABLES:
-        grid = read_grid(name)
+        grid = without_blocks(read_grid(name))
         if any(run.name in evaluation.point for run in grid.runs):
             sheets[name] = make_sheet(grid, grid_results(grid, evaluation.point))
     further = {"widths": _widths(evaluation.verdicts), "said": _said(evaluation.point)}
