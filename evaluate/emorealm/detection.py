@@ -143,13 +143,20 @@ def about_cue(odds: Sequence[Odds], task: str, kind: str) -> list[Odds]:
     return [*yes, *no] if yes and no else []
 
 
+def percent_auc(odds: Sequence[Odds]) -> float | None:
+    """AUC of some questions in percent; None where all of them have the same answer."""
+    value = np.array([each.value for each in odds])
+    right = np.array([each.yes for each in odds], dtype=bool)
+    return _known(100 * auc(value[right], value[~right]))
+
+
 def _numbers(members: Sequence[Odds], resamples: int, seed: int) -> dict[str, Any]:
     """The fields of `detection` for some questions."""
     value = np.array([each.value for each in members])
     right = np.array([each.yes for each in members])
     numbers: dict[str, Any] = {
         "n": len(members),
-        "auc": _known(100 * auc(value[right], value[~right])),
+        "auc": percent_auc(members),
         "d_prime": _known(d_prime(value[right], value[~right])),
     }
     if resamples and numbers["auc"] is not None:

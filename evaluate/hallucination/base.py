@@ -9,7 +9,7 @@ from typing import Any
 
 from avem.errors import DataError, MissingFileError
 from avem.evaluate.emorealm.questions import check_questions
-from avem.reading import parse_json, read_bytes
+from avem.files import json_objects
 from avem.records import Question
 
 OPTIONS = ("(A) Yes", "(B) No")
@@ -39,16 +39,7 @@ def entries_of(path: Path, what: str) -> list[tuple[str, Mapping[str, Any]]]:
     """
     if not path.is_file():
         raise MissingFileError(f"There is no file {path}; name {what} with --questions.")
-    data = read_bytes(path)
-    if data.lstrip().startswith(b"["):
-        found = [(f"{path} entry {n}", entry) for n, entry in enumerate(parse_json(data, str(path), list), start=1)]
-    else:
-        lines = [(f"{path} line {n}", line) for n, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
-        found = [(where, parse_json(line, where)) for where, line in lines]
-    for where, entry in found:
-        if not isinstance(entry, dict):
-            raise DataError(f"{where} is not an object; the file should be {what}.")
-    return found
+    return [(where, entry) for _, where, entry in json_objects(path)]
 
 
 def field(entry: Mapping[str, Any], name: str, where: str) -> str:

@@ -6,9 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from avem.evaluate.emorealm.detection import auc, log_odds
+from avem.evaluate.emorealm.detection import log_odds, percent_auc
 from avem.evaluate.emorealm.metrics import Outcome, group_by_task
 from avem.evaluate.emorealm.questions import polarities
 from avem.evaluate.emorealm.results import METHODS, BenchResult
@@ -80,11 +78,7 @@ def hallucination_sheet(title: str, results: Sequence[BenchResult]) -> Sheet:
 
 
 def _auc(outcomes: Sequence[Outcome], logprobs: Mapping[str, Sequence[float] | None]) -> float | None:
-    odds = log_odds([outcome.question for outcome in outcomes], logprobs)
-    value = np.array([each.value for each in odds])
-    right = np.array([each.yes for each in odds], dtype=bool)
-    found = 100 * auc(value[right], value[~right])
-    return None if np.isnan(found) else found
+    return percent_auc(log_odds([outcome.question for outcome in outcomes], logprobs))
 
 
 def _share(part: int, whole: int) -> float | None:

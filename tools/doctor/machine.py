@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 
 from avem import __version__
+from avem.systems import usable_cores
 from avem.tools.doctor.findings import Finding, Verdict
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "zarr", "faiss-cpu", "av", "openai-whisper")
@@ -37,7 +37,7 @@ def software() -> Iterator[Finding]:
 
 def machine(device: torch.device) -> Iterator[Finding]:
     """Processors, memory and GPUs, and which of them the rest of the report used."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     yield Finding("machine", "processor cores", str(cores), numbers={"cores": cores})
     if (memory := _memory_gib()) is not None:
         total, free = memory
