@@ -1,4 +1,4 @@
-"""`avem ask`: from a media file to an answer, and to what the answer hangs on."""
+"""`avem ask`: from a media file to an answer, and to what the answer depends on."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def ask(
     precision: Precision = "auto",
     system: System = None,
 ) -> None:
-    """Ask a model about clips, and show what its answer hangs on.
+    """Ask a model about clips, and show what its answer depends on.
 
     avem ask clip.mp4 "What does she feel, and what shows it?" prints the answer, the seven emotions, and how likely the
     same answer is without the sound, without the picture and from the text alone. Nothing is written without --page.

@@ -68,7 +68,7 @@ def serve(
 ) -> None:
     """Open a local page to ask about clips.
 
-    Drop a clip, ask, and see what the answer hangs on.
+    Drop a clip, ask, and see what the answer depends on.
 
     The page answers under 127.0.0.1 alone. Clips are kept in a private folder until they are answered. Ctrl-C ends it.
     """

@@ -1,1 +1,1 @@
-"""`avem ask` and `avem serve`: from media files to answers, and to what they hang on."""
+"""`avem ask` and `avem serve`: from media files to answers, and to what they depend on."""

@@ -1,4 +1,4 @@
-"""One model's answers, and what they hang on, for clips whose features are in memory."""
+"""One model's answers, and what they depend on, for clips whose features are in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers as a page that needs no network: frames, waveform, the clip itself, bars, and what the answers hang on."""
+"""Answers as a page that needs no network: frames, waveform, the clip itself, bars, and what the answers depend on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What asking gives: answers under several conditions, emotions, and what each answer hangs on; without torch."""
+"""What asking gives: answers under several conditions, emotions, and what each answer depends on; without torch."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Reading:
 
     answer: str
     logprob: float | None = None
-    """Log-probability, in nats, of the answer that was given to the clip as it is; None where it is not to be had."""
+    """Log-probability, in nats, of the answer that was given to the clip as it is; None where it is not available."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Emotions:
 
     question: str
     logprobs: Mapping[Condition, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
-    """Of each part and each of `LABELS`, in nats; empty where log-probabilities are not to be had."""
+    """Of each part and each of `LABELS`, in nats; empty where log-probabilities are not available."""
     named: Mapping[Condition, tuple[str, ...]] = field(default_factory=dict)
     """Where there are none: of each part the label that the reply names, or an empty text."""
 

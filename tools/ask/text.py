@@ -64,7 +64,7 @@ def clip_facts(clip: ClipAnswer) -> str:
 
 
 def answer_lines(answer: QuestionAnswer, *, plain: bool = False) -> list[str]:
-    """A question, its answer, and what the answer hangs on."""
+    """A question, its answer, and what the answer depends on."""
     lines = _wrapped(one_line(answer.question), "Q: ")
     for part in answer.parts:
         when = f"{span_words(part.span)} " if part.span is not None else ""
@@ -117,7 +117,7 @@ def emotion_lines(emotions: Emotions, *, plain: bool = False) -> list[str]:
 
 
 def verdict(answer: QuestionAnswer) -> str:
-    """What the answer hangs on, in a sentence; empty where log-probabilities are not known."""
+    """What the answer depends on, in a sentence; empty where log-probabilities are not known."""
     words = {
         Condition.NO_SOUND: "without the sound",
         Condition.NO_PICTURE: "without the picture",

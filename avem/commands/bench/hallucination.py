@@ -1,4 +1,4 @@
-"""`avem bench avhbench|cmm|emotionhallucer`: yes/no questions on what is, and is not, to be seen and heard."""
+"""`avem bench avhbench|cmm|emotionhallucer`: yes/no questions on what can be seen and heard, and what cannot."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def preferences(scene: Scene) -> list[PreferenceRow]:
     """Preference rows of `avem.tools.corpus.rows`, balanced, with reasons and an irrelevant rejected answer.
 
     Of the questions whether a cue shows the emotion, each side keeps as many no's as yes's. Their answers say which cue
-    it is, so that they hang on the clip, and on the kind of the rejected answer, as all others do; a bare no is as
+    it is, so that they depend on the clip, and on the kind of the rejected answer, as all others do; a bare no is as
     right of nearly every other clip, and both rejected answers would be the same yes. The irrelevant answer names
     something that is not in the clip and an emotion that the clip does not show (Table 18's y_l^irr).
     """
