@@ -230,7 +230,8 @@ def test_one_is_answered_at_a_time_and_the_others_know_their_place(served):
     results = []
 
     def ask(number):
-        results.append((number, send(served, content=body(ticket=f"t{number}"))[0]))
+        files = ((f"{number}.mp4", b"film"),)
+        results.append(send(served, content=body(ticket=f"t{number}", files=files))[0])
 
     threads = []
     for number in range(3):
@@ -243,7 +244,8 @@ def test_one_is_answered_at_a_time_and_the_others_know_their_place(served):
     served.asker.wait.set()
     for thread in threads:
         thread.join()
-    assert results == [(0, 200), (1, 200), (2, 200)]
+    assert [clip.name for clip, *_ in served.asker.asked] == ["0.mp4", "1.mp4", "2.mp4"]
+    assert results == [200, 200, 200]  # in whatever order the clients saw them
 
 
 def test_too_many_waiting_are_refused():
