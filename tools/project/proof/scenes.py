@@ -29,8 +29,8 @@ class Split:
 BASE, PREFERENCE, VALIDATION, TEST = "base", "preference", "validation", "test"
 SPLITS: Mapping[str, Split] = {
     BASE: Split(2400, 200),
-    PREFERENCE: Split(700, 60),
-    VALIDATION: Split(210, 20),
+    PREFERENCE: Split(2800, 240),
+    VALIDATION: Split(420, 40),
     TEST: Split(840, 60),
 }
 """The base is trained on clips of its own, as the paper's is; preferences, settings and results each have theirs."""
