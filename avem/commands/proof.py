@@ -90,7 +90,7 @@ def report(
     file_target(out, PAGE, reads=[results])
 
     from avem.tools.project.proof.page import write_page
-    from avem.tools.project.proof.record import Record
+    from avem.tools.project.proof.results.record import Record
 
     write_page(out, Record.read(results))
     show(f"The report is {out}.")

@@ -19,15 +19,15 @@ from avem.evaluate.emorealm.statistics import compare
 from avem.records import Modality, Question
 from avem.tools.corpus import rows as corpus_rows
 from avem.tools.project.proof.claims import AVEM, OWN, own_claims, paper_claims, probe_claims
-from avem.tools.project.proof.counts import CELLS, MEASURES, cell_of, measures, resampled
+from avem.tools.project.proof.results.counts import CELLS, MEASURES, cell_of, measures, resampled
 from avem.tools.project.proof.figure import draw_claims
-from avem.tools.project.proof.naming import kind_of, named
+from avem.tools.project.proof.results.naming import kind_of, named
 from avem.tools.project.proof.page import fill
 from avem.tools.project.proof.page import main as page_main
-from avem.tools.project.proof.probing import PROBES, evenness, read_probes
-from avem.tools.project.proof.record import Record
-from avem.tools.project.proof.rewards import LAST_STEPS, last_rewards, mean_rewards
-from avem.tools.project.proof.rows import (
+from avem.tools.project.proof.results.probing import PROBES, evenness, read_probes
+from avem.tools.project.proof.results.record import Record
+from avem.tools.project.proof.results.rewards import LAST_STEPS, last_rewards, mean_rewards
+from avem.tools.project.proof.ground.rows import (
     AFFIRMS,
     BLAMES,
     EMOTION,
@@ -41,7 +41,7 @@ from avem.tools.project.proof.run import (
     GRIDS,
     constants_a_row,
 )
-from avem.tools.project.proof.scenes import SPLITS, Split, draw_splits
+from avem.tools.project.proof.ground.scenes import SPLITS, Split, draw_splits
 from avem.tools.project.proof.tables import TABLES, evaluate_record, grid_results, make_sheets
 from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, SAME, Claim, Verdict, decide
 from avem.tools.sweep.grid import read_grid

@@ -14,8 +14,8 @@ from avem.errors import DataError, SettingError
 from avem.records import Modality
 from avem.tools.project.proof import run as proof_run
 from avem.tools.project.proof.claims import probe_claims
-from avem.tools.project.proof.probing import PROBES
-from avem.tools.project.proof.record import Record
+from avem.tools.project.proof.results.probing import PROBES
+from avem.tools.project.proof.results.record import Record
 from avem.tools.project.proof.run import (
     PROBED,
     ProofOptions,
@@ -23,7 +23,7 @@ from avem.tools.project.proof.run import (
     run_proof,
     run_released,
 )
-from avem.tools.project.proof.scenes import Split, draw_splits
+from avem.tools.project.proof.ground.scenes import Split, draw_splits
 from avem.tools.sweep.grid import read_grid
 
 

@@ -7,6 +7,7 @@ are functions of the settings and the step's number.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,31 @@ def load_weights(directory: Path, model: nn.Module) -> None:
         DamagedCheckpointError: The file is missing or damaged.
         CheckpointError: The weights are not those that are trained.
     """
+    _set_weights(_read_weights(directory, model), model)
+
+
+def load_mean_weights(directories: Sequence[Path], model: nn.Module) -> None:
+    """Set the trained weights to the mean of those of some checkpoints, summed in float64 in the given order.
+
+    The mean of LoRA factors is not the factor of the mean update; near the end of a run, where steps are small, the two
+    are close.
+
+    Args:
+        directories: At least one checkpoint of the model's run.
+        model: Its trained parameters are overwritten.
+
+    Raises:
+        DamagedCheckpointError: A checkpoint is missing or damaged.
+        CheckpointError: The weights are not those that are trained.
+    """
+    sums: dict[str, Tensor] = {}
+    for directory in directories:
+        for name, value in _read_weights(directory, model).items():
+            sums[name] = sums[name] + value if name in sums else value.double()
+    _set_weights({name: value / len(directories) for name, value in sums.items()}, model)
+
+
+def _read_weights(directory: Path, model: nn.Module) -> dict[str, Tensor]:
     check_checkpoint(directory)
     try:
         weights = load_file(directory / "trained.safetensors")
@@ -124,9 +150,13 @@ def load_weights(directory: Path, model: nn.Module) -> None:
     if weights.keys() != parameters.keys():
         different = sorted(weights.keys() ^ parameters.keys())
         raise CheckpointError(f"{directory} was saved for other weights ({different[0]} differs); start a new run.")
+    return weights
+
+
+def _set_weights(weights: Mapping[str, Tensor], model: nn.Module) -> None:
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(own_shard(weights[name], parameter))
+        for name, parameter in trained_parameters(model).items():
+            parameter.copy_(own_shard(weights[name].to(parameter.dtype), parameter))
 
 
 def check_checkpoint(directory: Path) -> None:

@@ -10,7 +10,7 @@ import platform
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,10 @@ class RunDirectory:
         ]
         return sorted((int(name.group(1)), path) for name, path in found if name and path.is_dir())
 
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of a step is, if there is one."""
+        return self.path / "checkpoints" / f"step-{step}"
+
     def set_aside(self, directory: Path) -> Path:
         """Rename a damaged checkpoint, so that nothing reads it and nothing of it is lost; gives its new path."""
         aside = directory.with_name(f"damaged-{directory.name}-{uuid.uuid4().hex[:6]}")
@@ -184,14 +188,22 @@ class RunDirectory:
         _, step, directory = min(losses)
         return step, directory
 
-    def save_checkpoint(self, step: int, fill: Callable[[Path], None], keep: int, loss: float = math.inf) -> None:
-        """Save a complete checkpoint, and delete all but the newest and the best.
+    def save_checkpoint(
+        self,
+        step: int,
+        fill: Callable[[Path], None],
+        keep: int,
+        loss: float = math.inf,
+        needed: Collection[int] = (),
+    ) -> None:
+        """Save a complete checkpoint, and delete all but the newest, the best and those that are needed.
 
         Args:
             step: Optimiser steps done.
             fill: Writes the checkpoint into the directory it is given.
             keep: How many of the newest to keep.
             loss: What it is ranked by; the lowest is the best.
+            needed: Steps whose checkpoints are never deleted.
 
         Raises:
             CheckpointError: It could not be written; those before it are untouched.
@@ -202,12 +214,12 @@ class RunDirectory:
             (directory / LOSS_FILE).write_text(json.dumps({"loss": loss}) + "\n", encoding="utf-8")
             write_checksums(directory)
 
-        directory = self.path / "checkpoints" / f"step-{step}"
+        directory = self.checkpoint(step)
         with self._writing(directory):
             replace_directory(directory, fill_and_rate)
         best = self.best_checkpoint()
         for old in self.checkpoints()[:-keep]:
-            if old != best:
+            if old != best and old[0] not in needed:
                 shutil.rmtree(old[1])
 
     def save_model(self, directory: Path, save: Callable[[Path], None]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from avem.errors import CheckpointError, DivergedError
+from avem.errors import CheckpointError, DivergedError, SettingError
 from avem.progress import stage
 from avem.seeds import draw
 from avem.train.data.features import ClipFeatures
@@ -169,6 +169,22 @@ class Loop:
             logger.warning("%s It is now %s, and step %d is used instead.", fault, aside.name, done)
         return done
 
+    @property
+    def averaged(self) -> list[int]:
+        """Steps whose checkpoints are averaged at the end; one that Ctrl-C left between them is not.
+
+        Raises:
+            SettingError: The run has fewer checkpoints than are to be averaged.
+        """
+        count = self._config.average_checkpoints
+        due = [done for done in range(1, len(self._plan.steps) + 1) if count and self._is_due(done)]
+        if len(due) < count:
+            raise SettingError(
+                f"average_checkpoints is {count}, but the run's {len(self._plan.steps)} steps have {len(due)} "
+                "checkpoints; lower it or save_every."
+            )
+        return due[len(due) - count :]
+
     def _is_due(self, done: int) -> bool:
         regular = self._config.save_every > 0 and done % self._config.save_every == 0
         return regular or done in self._plan.epoch_ends or done == len(self._plan.steps)
@@ -194,6 +210,7 @@ class Loop:
                 lambda directory: write_checkpoint(directory, content, done),
                 self._config.keep_checkpoints,
                 loss=loss,
+                needed=self.averaged,
             )
         self._accelerator.wait_for_everyone()
 

@@ -27,7 +27,7 @@ from avem.train.model.media import SIDES
 from avem.train.model.modes import train_without_dropout
 from avem.train.packing.epoch import Packing, PlanRow, StepPlan, plan_digest, plan_epoch
 from avem.train.packing.specs import ScoreSpec, SequenceBuilder
-from avem.train.run.checkpoint import gather_weights, load_weights, trained_parameters
+from avem.train.run.checkpoint import gather_weights, load_mean_weights, load_weights, trained_parameters
 from avem.train.run.directory import RunDirectory
 from avem.train.run.fsdp import fsdp_plugin, is_sharded, reshard, shard
 from avem.train.run.loop import Check, Loop, Objective, Plan
@@ -106,7 +106,7 @@ class Session:
                 rows,
                 self.builder,
                 packing,
-                seed=self.config.seed,
+                seed=self.config.seed if self.config.data_seed is None else self.config.data_seed,
                 epoch=epoch,
                 world_size=self.accelerator.num_processes,
             )
@@ -194,7 +194,9 @@ class Session:
         if self.config.tracker_names:
             self.accelerator.init_trackers(TRACKED)
         try:
-            Loop(self, objective, features, plan, checks).run()
+            loop = Loop(self, objective, features, plan, checks)
+            averaged = loop.averaged
+            loop.run()
         except BaseException:
             for tracker in self.accelerator.trackers:
                 tracker.finish()  # end_training would also leave the other processes, which may still wait
@@ -203,6 +205,8 @@ class Session:
         self.model.eval()
         if self.config.holdout:
             self._save_best()
+        if averaged:
+            load_mean_weights([self.run.checkpoint(step) for step in averaged], self.model)
         self._save(self.run.final)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()

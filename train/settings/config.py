@@ -98,6 +98,8 @@ class RunConfig:
 
     seed: int = 0
     """Decides the order of rows and every draw."""
+    data_seed: int | None = None
+    """Decides the order of rows in place of `seed`, so that the two can be varied apart."""
     device: str = "auto"
     """cpu, cuda or cuda:1; auto is a GPU if there is one."""
     precision: Precision = "float32"
@@ -113,6 +115,9 @@ class RunConfig:
     """Optimiser steps between checkpoints; 0 saves at the end of each epoch only."""
     keep_checkpoints: int = 2
     """Newest checkpoints that are kept; the best one is kept as well."""
+    average_checkpoints: int = 0
+    """`final/` holds the mean of the weights of so many last checkpoints, which are kept for it; 0 for the last
+    weights. Set `save_every` to the steps between them."""
     holdout: float = 0.0
     """Share of the clips whose rows are not trained on but measured at each checkpoint; their loss decides which
     checkpoint is the best, and `best/` then holds its model."""
@@ -131,7 +136,8 @@ class RunConfig:
         above_zero(self, "learning_rate", "lora_scale", "epochs", "lora_rank", "batch_size", "accumulation")
         above_zero(self, "tokens_per_batch", "keep_checkpoints")
         not_negative(self, "weight_decay", "max_grad_norm", "save_every", "seed", "keep_features_mb")
-        not_negative(self, "reliance_rows")
+        not_negative(self, "reliance_rows", "average_checkpoints")
+        require(self.data_seed is None or self.data_seed >= 0, "data_seed", self.data_seed, "at least 0 or left out")
         require(0 <= self.holdout < 1, "holdout", self.holdout, "a share of the clips, from 0 up to but not 1")
         require(0 < self.adam_beta2 < 1, "adam_beta2", self.adam_beta2, "between 0 and 1")
         require(0 <= self.warmup < 1, "warmup", self.warmup, "a share of the steps, from 0 up to but not 1")
@@ -161,11 +167,12 @@ class RunConfig:
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is computed: a run resumes only under the same ones."""
-        unused = {"prompt_format"} if self.prompt_format is None else set()
-        for name in ("subtitles", "lora_new"):  # so that runs from before these settings remain the same runs
+        unused = {name for name in ("prompt_format", "data_seed") if getattr(self, name) is None}
+        for name in ("subtitles", "lora_new", "average_checkpoints"):  # runs from before these remain the same runs
             if not getattr(self, name):
                 unused.add(name)
-        return {name: value for name, value in self.to_json().items() if name not in HOUSEKEEPING | SOURCES | unused}
+        housekeeping = HOUSEKEEPING - ({"save_every"} if self.average_checkpoints else set())
+        return {name: value for name, value in self.to_json().items() if name not in housekeeping | SOURCES | unused}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from avem.tools.project.proof.counts import MEASURES
+from avem.tools.project.proof.results.counts import MEASURES
 from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, Verdict
 from avem.tools.sweep.outcome import svg_text
 

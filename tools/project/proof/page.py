@@ -25,9 +25,10 @@ from avem.guards.output_kinds import FIGURE, FileKind
 from avem.guards.outputs import file_target
 from avem.reading import read_text
 from avem.text.terminal import show
+from avem.tools.project.proof.evaluation import Evaluation, evaluate_record
 from avem.tools.project.proof.figure import draw_claims
-from avem.tools.project.proof.record import Record
-from avem.tools.project.proof.tables import Evaluation, evaluate_record, grid_results, make_sheets
+from avem.tools.project.proof.results.record import Record
+from avem.tools.project.proof.tables import grid_results, make_sheets
 from avem.tools.project.proof.verdicts import LEVEL, SAME
 from avem.tools.sweep.grid import read_grid
 from avem.tools.sweep.outcome import draw

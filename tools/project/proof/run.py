@@ -5,46 +5,46 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from avem import __version__
 from avem.errors import SettingError
+from avem.evaluate import BenchResult
 from avem.evaluate.emorealm import read_questions
 from avem.evaluate.emorealm.results import read_result
 from avem.evaluate.sheets import Sheet
 from avem.guards.output_kinds import PROOF
 from avem.guards.ownership import opened
-from avem.sealed.files import read_sealed, write_sealed
-from avem.sealed.step_log import read_steps
-from avem.tools.project.proof.claims import probe_claims
-from avem.tools.project.proof.counts import resampled
-from avem.tools.project.proof.encoders import SCENES
-from avem.tools.project.proof.ground import CORPUS_SEED, Ground, make_ground, make_store, on_first_clips
-from avem.tools.project.proof.naming import named
+from avem.sealed.files import write_sealed
+from avem.tools.project.proof.claims import BASE, probe_claims
+from avem.tools.project.proof.evaluation import RESAMPLES
+from avem.tools.project.proof.ground.encoders import SCENES
+from avem.tools.project.proof.ground.making import CORPUS_SEED, Ground, Rows, make_ground, make_store, on_first_clips
+from avem.tools.project.proof.ground.presets import PREFERENCE, SUPERVISED
+from avem.tools.project.proof.ground.released import NAME as RELEASED
+from avem.tools.project.proof.ground.released import make_released_ground
+from avem.tools.project.proof.ground.scenes import SPLITS, VALIDATION, Split, draw_splits
 from avem.tools.project.proof.page import write_page
-from avem.tools.project.proof.presets import PREFERENCE, SUPERVISED
-from avem.tools.project.proof.probing import STYLE, probe, probe_measures, read_probes
-from avem.tools.project.proof.record import Record, intact
-from avem.tools.project.proof.released import NAME as RELEASED
-from avem.tools.project.proof.released import make_released_ground
-from avem.tools.project.proof.rewards import last_rewards
-from avem.tools.project.proof.scenes import SPLITS, TEST, VALIDATION, Split, draw_splits
-from avem.tools.project.proof.tables import RESAMPLES, candidates_sheet
+from avem.tools.project.proof.plan import ARMS, CURVES, FEWER, ROWS, Arm
+from avem.tools.project.proof.results.cost import cost_of
+from avem.tools.project.proof.results.counts import resampled
+from avem.tools.project.proof.results.naming import named
+from avem.tools.project.proof.results.probing import STYLE, probe, probe_measures, read_probes
+from avem.tools.project.proof.results.record import Record
+from avem.tools.project.proof.results.rewards import last_rewards
+from avem.tools.project.proof.trials import CURVES_FILE, curves_sheet, read_candidates, trace, try_candidates
 from avem.tools.project.proof.verdicts import decide
-from avem.tools.sweep.grid import Grid, GridRun, read_grid, without_blocks
+from avem.tools.sweep.grid import Grid, read_grid
 from avem.tools.sweep.pool import do_all
-from avem.tools.sweep.run import SEED, RunResult, SweepOptions, run_sweeps, sweep_config
+from avem.tools.sweep.run import RunResult, SweepOptions, run_sweeps, sweep_config
 
-GRIDS = ("table3", "table5", "table17", "table18", "strengths", "pairing")
-DEEPER = ("table3", "table5", "table17", "table18", "pairing")
-"""Grids that `further_seeds` are for: the paper's tables, and how much the order of rows changes."""
-CANDIDATES = "settings.json"
-"""In the proof's folder: what was tried on the validation clips."""
+PACKED = read_grid("storage").runs[1]
+"""AVEm-DPO from features in 8 bits."""
 PROBED = ("base", "AVEm-DPO", "w/o PMP", "Vista-DPO")
-"""Runs that are probed besides answering."""
+"""Runs that are probed besides answering, with the seeds `FEWER`."""
 PROBE_CLIPS = 280
 """Test clips that swap and attention are measured on."""
 
@@ -54,11 +54,12 @@ class ProofOptions:
     """Settings of `avem proof run`."""
 
     out: Path = Path("./proof")
-    seeds: tuple[int, ...] = (0, 1, 2)
-    further_seeds: tuple[int, ...] = (3, 4)
-    """Of the grids in `DEEPER`: three seeds tell little, and more for every grid would take more than four hours."""
+    seeds: tuple[int, ...] = ()
+    """Of every run; empty for those of `avem.tools.project.proof.plan.ARMS`."""
     only: tuple[str, ...] = ()
     """Names of runs to do; empty for everything."""
+    known: Path | None = None
+    """Raw results of an earlier proof: its runs are not repeated, and the new ones are added to them."""
     workers: int = 2
     splits: Mapping[str, Split] = field(default_factory=lambda: dict(SPLITS))
     teaching: Split = SCENES
@@ -67,6 +68,8 @@ class ProofOptions:
     """Over the preset `proof` of supervised training."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Over the preset `proof` of preference training."""
+    rows: Rows = ROWS
+    """What every run trains on."""
 
 
 def run_proof(options: ProofOptions) -> dict[str, Sheet]:
@@ -77,6 +80,7 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
 
     Raises:
         SettingError: A run is unknown, or the folder holds another proof.
+        DataError: The known results were not made on this ground.
         AvemError: A stage can't be done; those before it are kept.
     """
     with _opened(options):
@@ -86,36 +90,53 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
 @contextmanager
 def _opened(options: ProofOptions) -> Iterator[None]:
     """Be the owner of the proof's folder."""
-    with opened(options.out, PROOF):
+    with opened(options.out, PROOF, reads=[options.known]):
         yield
 
 
 def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
-    everything = [without_blocks(read_grid(name)) for name in GRIDS]
-    known = {run.name for grid in everything for run in grid.runs} | {_storage_rows()[1].name}
-    if unknown := set(options.only) - known:
-        raise SettingError(f"The proof has no run {min(unknown)}; it has {', '.join(sorted(known))}.")
-    chosen = [grid for grid in everything if not options.only or {run.name for run in grid.runs} & set(options.only)]
-    deeper = [grid for grid in chosen if grid.name in DEEPER]
-    options = replace(options, further_seeds=options.further_seeds if deeper else ())
-    candidates = _candidates(options)
-    ground = _make_ground(options, options.seeds + options.further_seeds)
-    results = []
-    for grids, seeds in ((chosen, options.seeds), (deeper, options.further_seeds)):
-        if grids and seeds:
-            found = run_sweeps(grids, _sweep(replace(options, seeds=seeds), ground, grids))
-            results += [one for own in found for one in own]
-    results += _storage(options, ground, results)
+    arms = [replace(arm, seeds=options.seeds or arm.seeds) for arm in ARMS]
+    names = {arm.called(run.name) for arm in arms for grid in arm.chosen(lambda _: True) for run in grid.runs}
+    if unknown := set(options.only) - names - {PACKED.name}:
+        raise SettingError(f"The proof has no run {min(unknown)}; it has {', '.join(sorted(names))}.")
+    known = None if options.known is None else Record.read(options.known)
+    arms = [arm for arm in arms if arm.chosen(lambda name: not options.only or name in options.only)]
+    bases = sorted({0, *(arm.base for arm in arms)})
+    _check(options, [seed for arm in arms for seed in arm.seeds])
+    candidates = read_candidates(options.out, options.settings)
+    ground = _make_ground(options, bases)
+    results = [found for arm in arms for found in _run_arm(arm, options, ground, known)]
+    results += _storage(options, ground, known)
     about: dict[str, Any] = {
         "avem": __version__,
         "settings": _settings(options, "proof"),
         "machine": platform.machine(),
-        "cost": _cost(options.out, ("", "-int8")),
         **({"candidates": candidates} if candidates else {}),
     }
-    if set(PROBED) <= {found.run for found in results}:
-        about |= _probe(options, ground, results)
-    return _publish(options, "some" if options.only else "proof", results, about)
+    probed = [found for found in results if found.run in PROBED and found.seed in FEWER]
+    if {(run, seed) for run in PROBED for seed in FEWER} <= {(found.run, found.seed) for found in probed}:
+        about |= _probe(options, ground, probed)
+    return _publish(options, "some" if options.only else "proof", results, about, known)
+
+
+def _run_arm(arm: Arm, options: ProofOptions, ground: Ground, known: Record | None) -> list[RunResult]:
+    """The runs of an arm that are wanted and not known yet, under their names in the results."""
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for grid in arm.chosen(lambda name: not options.only or name in options.only):
+        for run in grid.runs:
+            name = arm.called(run.name)
+            missing = tuple(seed for seed in arm.seeds if known is None or seed not in known.right.get(name, {}))
+            groups.setdefault(missing, []).append(name)
+    found: dict[tuple[str, int], RunResult] = {}
+    for seeds, names in groups.items():
+        grids = arm.chosen(names.__contains__)
+        if not seeds:  # the base is asked again: its answers say whether the known results are of this ground
+            grids, seeds = [replace(grid, runs=()) for grid in grids], arm.seeds
+        trained = {run.name for grid in grids for run in grid.runs if not run.decoding}
+        for one in (each for own in run_sweeps(grids, _sweep(options, ground, arm.base, seeds)) for each in own):
+            for seed in (one.seed,) if one.run in trained else arm.seeds:  # one base, whatever the runs' seeds
+                found[arm.called(one.run), seed] = replace(one, run=arm.called(one.run), seed=seed)
+    return list(found.values())
 
 
 def run_released(options: ProofOptions) -> dict[str, Sheet]:
@@ -133,189 +154,133 @@ def run_released(options: ProofOptions) -> dict[str, Sheet]:
 
 
 def _run_released(options: ProofOptions) -> dict[str, Sheet]:
-    grid = without_blocks(read_grid("table3"))
     settings = {**PREFERENCE[f"proof-{RELEASED}"], **options.settings}
-    options = replace(options, settings=settings, further_seeds=())
-    _check(options)
+    options, arm = replace(options, settings=settings), Arm(("table3",), options.seeds or FEWER)
+    _check(options, arm.seeds)
     ground = make_released_ground(options.out, options.splits, options.teaching, options.base_settings)
-    results = run_sweeps([grid], _sweep(options, ground, [grid]))[0]
-    base = results[0]  # one for all seeds
-    results = [*(replace(base, seed=seed) for seed in options.seeds), *results[1:]]
     about = {
         "avem": __version__,
         "settings": _settings(options, f"proof-{RELEASED}"),
         "machine": platform.machine(),
-        "cost": _cost(options.out, (f"-{RELEASED}",)),
     }
-    return _publish(options, RELEASED, results, about)
+    return _publish(options, RELEASED, _run_arm(arm, options, ground, None), about, None)
+
+
+def choose_settings(options: ProofOptions) -> Sheet:
+    """Try the candidates of the grid `settings` on the validation clips, with the first seed; see `try_candidates`.
+
+    Returns:
+        Every candidate's measures, also in `settings.json`.
+    """
+    with _opened(options):
+        return try_candidates(_on_validation(options, "settings"), options.settings, options.out)
+
+
+def trace_curves(options: ProofOptions) -> Sheet:
+    """Vary what may limit the method, one thing at a time, on the validation clips with the first seed.
+
+    Returns:
+        Every point's measures, also in `curves.json`.
+    """
+    with _opened(options):
+        sweep, ground = _on_validation(options, "curves"), _make_ground(options, (0,))
+        points = trace(CURVES, ground, sweep, options.base_settings)
+        write_sealed(options.out / CURVES_FILE, {"settings": dict(options.settings), "points": points})
+        return curves_sheet(points)
+
+
+def _on_validation(options: ProofOptions, folder: str) -> SweepOptions:
+    """How trials are run: from the first base, with one seed, asked about the validation clips."""
+    seeds = options.seeds[:1] or FEWER[:1]
+    _check(options, seeds)
+    ground = _make_ground(options, (0,))
+    questions = ground.corpus.benchmark_of(VALIDATION)
+    return replace(_sweep(options, ground, 0, seeds), questions=questions, out=options.out / folder)
 
 
 def _publish(
-    options: ProofOptions, name: str, results: Sequence[RunResult], about: Mapping[str, Any]
+    options: ProofOptions, name: str, results: Sequence[RunResult], about: Mapping[str, Any], known: Record | None
 ) -> dict[str, Sheet]:
     """Write the answers, what they name, where training ended, and the page; return the tables."""
-    outcomes: dict[str, dict[int, Any]] = {}
-    rewards: dict[str, dict[int, dict[str, float]]] = {}
-    for found in results:
-        outcomes.setdefault(found.run, {})[found.seed] = read_result(found.folder).outcomes("likelihood")
-        if (found.folder.parent / "metrics.jsonl").is_file():  # a base has no preference run
-            rewards.setdefault(found.run, {})[found.seed] = last_rewards(found.folder.parent)
+    read: dict[str, dict[int, BenchResult]] = {}
+    by_run: dict[str, dict[str, dict[str, Any]]] = {"named": {}, "rewards": {}, "cost": {}}
     scenes = {scene.clip_id: scene for scene in draw_splits(options.splits, CORPUS_SEED)}
-    names = {run: [named(one, scenes) for one in by_seed.values()] for run, by_seed in outcomes.items()}
-    ended = {run: list(by_seed.values()) for run, by_seed in rewards.items()}
-    record = Record.of(outcomes, {**about, "named": names, "rewards": ended})
+    for found in results:
+        answered, seed = read_result(found.folder), str(found.seed)
+        read.setdefault(found.run, {})[found.seed] = answered
+        by_run["named"].setdefault(found.run, {})[seed] = named(answered.outcomes("likelihood"), scenes)
+        if (found.folder.parent / "metrics.jsonl").is_file():  # a base has no preference run
+            by_run["rewards"].setdefault(found.run, {})[seed] = last_rewards(found.folder.parent)
+            by_run["cost"].setdefault(found.run, {})[seed] = cost_of(found.folder.parent)
+    record = Record.of(read, {**about, **by_run})
+    if known is not None:
+        record = record.joined(known)
     record.write(options.out / f"{name}.json")
     return write_page(options.out / f"{name}.html", record)
 
 
-def _sweep(options: ProofOptions, ground: Ground, grids: Sequence[Grid], split: str = TEST) -> SweepOptions:
-    names = {run.name for grid in grids for run in grid.runs}
-    questions = ground.questions if split == TEST else ground.corpus.benchmark_of(split)
+def _sweep(options: ProofOptions, ground: Ground, base: int, seeds: Sequence[int]) -> SweepOptions:
     return SweepOptions(
         cache=ground.cache,
-        prefs=ground.corpus.preferences,
-        model=ground.bases,
-        out=options.out / ground.cache.name.replace("cache", "sweep" if split == TEST else split),
-        questions=questions,
+        prefs=ground.preferences(options.rows),
+        model=ground.base(base),
+        out=options.out / ground.cache.name.replace("cache", "runs") / f"base-{base}",
+        questions=ground.questions,
         style=STYLE,
-        seeds=options.seeds,
+        seeds=tuple(seeds),
         device="cpu",
         settings={**PREFERENCE["proof"], **options.settings},
-        only=tuple(set(options.only) & names),
         workers=options.workers,
     )
 
 
-def choose_settings(options: ProofOptions) -> Sheet:
-    """Try the candidates of the grid `settings` on the validation clips, with the first seed.
-
-    Returns:
-        Every candidate's measures, also in `settings.json`; the last column is what they are chosen by, the mean of
-        the basic, agreement and stress scores.
-    """
-    with _opened(options):
-        return _choose_settings(replace(options, seeds=options.seeds[:1], only=()))
+def _make_ground(options: ProofOptions, bases: Sequence[int]) -> Ground:
+    return make_ground(options.out, options.splits, options.teaching, bases, options.base_settings, options.workers)
 
 
-def _choose_settings(options: ProofOptions) -> Sheet:
-    ground, grid = _make_ground(options, options.seeds), read_grid("settings")
-    results = run_sweeps([grid], _sweep(options, ground, [grid], VALIDATION))[0]
-    tried = [
-        {
-            "run": found.run,
-            "seed": found.seed,
-            **{column: found.measures[column] for column in grid.columns},
-            "mean": sum(found.measures[column] for column in grid.columns[:3]) / 3,
-        }
-        for found in results
-    ]
-    content = {"settings": dict(options.settings), "tried": tried}
-    write_sealed(options.out / CANDIDATES, content)
-    return candidates_sheet(tried)
-
-
-def _candidates(options: ProofOptions) -> list[dict[str, Any]]:
-    """What `choose_settings` left; empty where it has not run, or with other settings than these runs have."""
-    file = options.out / CANDIDATES
-    if not file.is_file():
-        return []
-    with intact(str(file), "delete it, or run `avem proof run --part settings`"):
-        content = read_sealed(file)
-        found: list[dict[str, Any]] = content["tried"]
-        candidates_sheet(found)
-        return found if content["settings"] == dict(options.settings) else []
-
-
-def _make_ground(options: ProofOptions, seeds: Sequence[int]) -> Ground:
-    _check(replace(options, seeds=tuple(seeds)))
-    return make_ground(options.out, options.splits, options.teaching, seeds, options.base_settings, options.workers)
-
-
-def _check(options: ProofOptions) -> None:
+def _check(options: ProofOptions, seeds: Sequence[int]) -> None:
     """Refuse settings and seeds that no run can have, before the ground is made for them."""
     settings = {**PREFERENCE["proof"], **options.settings}
-    for seed in options.seeds:
+    for seed in seeds:
         sweep_config(settings, seed, SweepOptions(out=options.out))
 
 
-def _storage_rows() -> tuple[GridRun, GridRun]:
-    """The runs of the grid `storage`: AVEm-DPO as it is, and that which reads another store."""
-    plain, packed = read_grid("storage").runs
-    return plain, packed
-
-
-def _storage(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> list[RunResult]:
-    """The grid `storage`, with the same bases; AVEm-DPO is its first run only where it was asked for too."""
-    plain, packed = _storage_rows()
-    if options.only and packed.name not in options.only:
+def _storage(options: ProofOptions, ground: Ground, known: Record | None) -> list[RunResult]:
+    """AVEm-DPO from a store that keeps features in 8 bits, from the same base."""
+    seeds = options.seeds or FEWER
+    done = known is not None and set(seeds) <= known.right.get(PACKED.name, {}).keys()
+    if done or (options.only and PACKED.name not in options.only):
         return []
-    found = [
-        RunResult(plain.name, own.seed, own.measures, own.folder)
-        for own in results
-        if own.run == "AVEm-DPO" and own.seed in options.seeds
-    ]
-    packed_ground = replace(ground, cache=make_store(ground.out / "cache-int8", ground.corpus, ground.encoders, "int8"))
-    grid = Grid("storage", "", (), options.seeds, (packed,))
-    return found + run_sweeps([grid], _sweep(options, packed_ground, [grid]))[0]
+    packed = replace(ground, cache=make_store(ground.out / "cache-int8", ground.corpus, ground.encoders, "int8"))
+    grid = Grid("storage", "", (), seeds, (PACKED,))
+    return run_sweeps([grid], _sweep(options, packed, 0, seeds))[0]
 
 
 def _probe(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> dict[str, Any]:
     """Probe some runs, and test what the paper says of them: `probes`, run to measure to values, and `probed`."""
     chosen = on_first_clips(read_questions(ground.questions), PROBE_CLIPS)
-    probed = {
-        (found.run, found.seed): found for found in results if found.run in PROBED and found.seed in options.seeds
+    models = {
+        (found.run, found.seed): (ground.base(0) if found.run == BASE else str(found.folder.parent / "final"), found)
+        for found in results
     }
-    work = partial(_probe_one, probed=probed, ground=ground, questions=chosen)
-    files = do_all(work, list(probed), options.workers, "probe")
-    by_run = {run: [files[run, seed] for seed in options.seeds] for run in PROBED}
+    jobs = {model: found.folder / "probes" for model, found in models.values()}
+    work = partial(_probe_one, jobs=jobs, cache=ground.cache, questions=chosen)
+    files = do_all(work, list(jobs), options.workers, "probe")
+    by_run = {run: [files[models[run, seed][0]] for seed in FEWER] for run in PROBED}
     point, drawn = resampled(read_probes(by_run), RESAMPLES, 0, probe_measures)
     levels = {run: {name: values.tolist() for name, values in own.items()} for run, own in point.items()}
     return {"probes": levels, "probed": [decide(claim, point, drawn).to_json() for claim in probe_claims()]}
 
 
-def _probe_one(
-    job: tuple[str, int], *, probed: Mapping[tuple[str, int], RunResult], ground: Ground, questions: Sequence[Any]
-) -> Path:
-    """Probe a run's model; the result lies next to its answers, so that runs of other settings have their own."""
-    (run, seed), answers = job, probed[job].folder
-    model = ground.bases.replace(SEED, str(seed)) if run == "base" else str(answers.parent / "final")
-    return probe(model, ground.cache, questions, answers / "probes")
+def _probe_one(model: str, *, jobs: Mapping[str, Path], cache: Path, questions: Sequence[Any]) -> Path:
+    """Probe a model; the result lies next to its answers, so that runs of other settings have their own."""
+    return probe(model, cache, questions, jobs[model])
 
 
 def _settings(options: ProofOptions, preset: str) -> dict[str, Any]:
     return {
         "base": {**SUPERVISED[preset], **options.base_settings},
         "preferences": {**PREFERENCE["proof"], **options.settings},
+        "rows": asdict(options.rows),
         "splits": {name: [split.clips, split.persons] for name, split in options.splits.items()},
-        "seeds": list(options.seeds),
-        "further_seeds": list(options.further_seeds),
     }
-
-
-def _cost(out: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Seconds of all runs that are complete, and the scores that are constants: computed, and looked up.
-
-    Args:
-        out: The proof's folder.
-        names: Ends of the names of the stores and sweeps that count.
-    """
-    seconds, looked_up, runs = 0.0, 0, 0
-    for folder in sorted(found for name in names for found in out.glob(f"sweep{name}/runs/*")):
-        if not (folder / "final").is_dir():  # stopped, and not asked for since
-            continue
-        steps = [step for step in read_steps(folder / "metrics.jsonl") if step.get("rows_per_s")]
-        settings = read_sealed(folder / "config.json")["settings"]
-        seconds += sum(step["rows"] / step["rows_per_s"] for step in steps)
-        looked_up += constants_a_row(settings) * sum(step["rows"] for step in steps)
-        runs += 1
-    scores = [path for name in names for path in out.glob(f"cache{name}/logprobs/*/scores-*.tsv")]
-    computed = sum(path.read_bytes().count(b"\n") for path in scores)
-    return {"runs": runs, "training_s": round(seconds), "constants_used": looked_up, "constants_computed": computed}
-
-
-def constants_a_row(settings: Mapping[str, Any]) -> int:
-    """Scores of a preference row that a run with these settings looks up: reference and text prior of every answer."""
-    weighed = sum(settings[f"beta_{name}"] > 0 for name in ("vr", "er", "irr"))
-    answers = 1 + (1 if settings["rejected"] == "random" else weighed)
-    inputs = 2 if settings.get("rejected_input") == "each" else 1
-    return 2 * answers + inputs * int(settings["lambda_av"] > 0)

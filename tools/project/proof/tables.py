@@ -4,76 +4,46 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, NamedTuple
+from typing import Any
 
-from avem.evaluate.bootstrap import Floats
 from avem.evaluate.sheets import Sheet
-from avem.tools.project.proof.claims import AVEM, OWN, own_claims, paper_claims
-from avem.tools.project.proof.counts import MEASURES, resampled
-from avem.tools.project.proof.naming import NAMED
-from avem.tools.project.proof.probing import PROBES
-from avem.tools.project.proof.record import Record, intact
-from avem.tools.project.proof.rewards import REWARDS, mean_rewards
-from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, Claim, Verdict, decide
+from avem.tools.project.proof.claims import AVEM, OWN
+from avem.tools.project.proof.evaluation import OTHER_ORDERS, SAME_OBJECTIVE, Evaluation, Points
+from avem.tools.project.proof.plan import BASE_MARK
+from avem.tools.project.proof.results.counts import MEASURES
+from avem.tools.project.proof.results.naming import NAMED
+from avem.tools.project.proof.results.odds import DETECTION, DISTANCES
+from avem.tools.project.proof.results.probing import PROBES
+from avem.tools.project.proof.results.record import Record, intact
+from avem.tools.project.proof.results.rewards import REWARDS, mean_rewards
+from avem.tools.project.proof.trials import candidates_sheet
+from avem.tools.project.proof.variance import variance_sheet
+from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, Verdict
 from avem.tools.sweep.grid import Grid, read_grid, without_blocks
 from avem.tools.sweep.outcome import make_sheet
 from avem.tools.sweep.run import RunResult
 
-RESAMPLES = 4000
-TABLES = ("table3", "table5", "table17", "table18", "strengths", "pairing", "storage")
+TABLES = (
+    "table3",
+    "table5",
+    "table17",
+    "table18",
+    "strengths",
+    "pairing",
+    "storage",
+    "split",
+    "rivals",
+    "corrections",
+)
 """Grids whose means are shown."""
 
 SAID = ("table3", "table5")
 """Grids whose yes and no are shown apart."""
-SAME_OBJECTIVE = (AVEM, "grouped", "independent", "int8 features")
-"""Runs of one objective, whose rows went through the model in another order or with features in another format."""
-OTHER_ORDERS = ("grouped", "independent")
-"""Those of them that differ in the order of the rows alone."""
-Points = Mapping[str, Mapping[str, Floats]]
-BySeed = Sequence[Mapping[str, float]]
-
-
-class Evaluation(NamedTuple):
-    """Raw results and what follows from them; everything that is shown is made of it."""
-
-    record: Record
-    verdicts: list[Verdict]
-    """Those of the probes last."""
-    point: Points
-    """Run to measure to float64 [seeds]."""
-    orders: list[dict[str, Verdict]]
-    """For each claim about AVEm-DPO's answers, the verdict on the same claim about every run of `SAME_OBJECTIVE`."""
-
-
-def evaluate_record(record: Record) -> Evaluation:
-    """Decide every claim whose runs are there.
-
-    Raises:
-        DataError: What was probed is damaged.
-    """
-    point, drawn = resampled(record.counts(), RESAMPLES, 0)
-    claims = [claim for claim in (*paper_claims(), *own_claims()) if {claim.run, claim.against} <= point.keys()]
-    verdicts = [decide(claim, point, drawn) for claim in claims]
-    with intact("The results' `probed`", "run `avem proof run` again"):
-        probed = [Verdict.from_json(entry) for entry in record.about.get("probed", [])]
-        if unknown := {found.claim.measure for found in probed} - PROBES.keys():
-            raise ValueError(f"there is no measure {min(unknown)}")
-    verdicts += probed
-    orders = [
-        {run: decide(_of(run, claim), point, drawn) for run in SAME_OBJECTIVE if run in point}
-        for claim in claims
-        if claim.run == AVEM
-    ]
-    return Evaluation(record, verdicts, point, orders)
-
-
-def _of(run: str, claim: Claim) -> Claim:
-    """A claim about AVEm-DPO as one about another run, which is compared with itself where AVEm-DPO is."""
-    return replace(claim, run=run, against=run if claim.against == claim.run else claim.against)
+BySeed = Mapping[str, Mapping[str, float]]
 
 
 def make_sheets(evaluation: Evaluation) -> dict[str, Sheet]:
@@ -87,7 +57,14 @@ def make_sheets(evaluation: Evaluation) -> dict[str, Sheet]:
         grid = without_blocks(read_grid(name))
         if any(run.name in evaluation.point for run in grid.runs):
             sheets[name] = make_sheet(grid, grid_results(grid, evaluation.point))
-    further = {"widths": _widths(evaluation.verdicts), "said": _said(evaluation.point)}
+    further = {
+        "twins": _claims(evaluation.twins),
+        "widths": _widths(evaluation.verdicts),
+        "said": _said(evaluation.point),
+        "detection": _detection(evaluation.point),
+        "bases": _bases(evaluation.bases),
+        "noise": variance_sheet(evaluation.noise),
+    }
     sheets |= {name: sheet for name, sheet in further.items() if sheet.rows}
     if any(len(own) > 1 for own in evaluation.orders):
         sheets |= {"steady": _steady(evaluation.orders), "orders": _orders(evaluation.orders)}
@@ -116,17 +93,9 @@ def grid_results(grid: Grid, point: Points) -> list[RunResult]:
     ]
 
 
-def candidates_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
-    """What was tried on the validation clips."""
-    columns = [name for name in found[0] if name in MEASURES]
-    rows = tuple((one["run"], *(f"{one[name]:.1f}" for name in (*columns, "mean"))) for one in found)
-    header = ("run", *(MEASURES[name] for name in columns), "mean of the first three")
-    return Sheet("Settings tried on the validation clips", header, rows, tuple(found))
-
-
 def _named(found: Mapping[str, BySeed], passed_over: Collection[str]) -> Sheet:
     records: list[dict[str, Any]] = [
-        {"run": run, "seeds": len(own), **{kind: fmean(one[kind] for one in own) for kind in NAMED}}
+        {"run": run, "seeds": len(own), **{kind: fmean(one[kind] for one in own.values()) for kind in NAMED}}
         for run, own in found.items()
         if run not in passed_over
     ]
@@ -138,7 +107,7 @@ def _named(found: Mapping[str, BySeed], passed_over: Collection[str]) -> Sheet:
 def _rewards(found: Mapping[str, BySeed], passed_over: Collection[str]) -> Sheet:
     blank = dict.fromkeys(REWARDS)
     records: list[dict[str, Any]] = [
-        {"run": run, "seeds": len(own), **blank, **mean_rewards(own)}
+        {"run": run, "seeds": len(own), **blank, **mean_rewards(list(own.values()))}
         for run, own in found.items()
         if run not in passed_over
     ]
@@ -184,6 +153,38 @@ def _said(point: Points) -> Sheet:
     order = [f"{task}_{what}" for task in tasks for what in ("yes", "no", "mean")]
     rows = tuple((one["run"], *(f"{one[name]:.1f}" for name in order)) for one in records)
     return Sheet("Right answers to yes and to no questions, percent", header, rows, tuple(records))
+
+
+def _detection(point: Points) -> Sheet:
+    """Threshold-free measures of every run: AUC in percent, d' in standard deviations."""
+    titles = {**DETECTION, **DISTANCES}
+    runs = [run for run in point if BASE_MARK not in run]
+    records = [{"run": run, **{name: float(point[run][name].mean()) for name in titles}} for run in runs]
+    rows = tuple(
+        (str(one["run"]), *(f"{one[name]:.{1 if name in DETECTION else 2}f}" for name in titles)) for one in records
+    )
+    return Sheet("Telling yes from no without a threshold", ("run", *titles.values()), rows, tuple(records))
+
+
+def _bases(by_claim: Sequence[Mapping[str, Verdict]]) -> Sheet:
+    """The differences of the same claims from several bases."""
+    marks = sorted({mark for own in by_claim for mark in own})
+    rows, records = [], []
+    for own in by_claim:
+        claim = own[""].claim
+        differences = [own[mark].difference if mark in own else None for mark in marks]
+        alike = len({value > 0 for value in differences if value is not None}) == 1
+        cells = ["" if value is None else f"{value:+.1f}" for value in differences]
+        rows.append((claim.says, MEASURES[claim.measure], own[""].outcome, *cells, "yes" if alike else "no"))
+        records += [_flat(found) for found in own.values()]
+    header = (
+        "the paper's claim",
+        "in",
+        "verdict",
+        *(f"base {mark[len(BASE_MARK) :] or 0}" for mark in marks),
+        "same sign",
+    )
+    return Sheet("The same differences from other bases", header, tuple(rows), tuple(records))
 
 
 def _orders(by_claim: Sequence[Mapping[str, Verdict]]) -> Sheet:
@@ -271,7 +272,7 @@ def _flat(found: Verdict) -> dict[str, Any]:
 
 
 def _title(measure: str) -> str:
-    return {**MEASURES, **PROBES}[measure]
+    return {**MEASURES, **DETECTION, **PROBES}[measure]
 
 
 def _decimals(measure: str) -> int:

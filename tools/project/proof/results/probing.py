@@ -27,7 +27,7 @@ from avem.evaluate.probes.swap import ASKED, swap_probe
 from avem.files import json_sha256, write_atomic
 from avem.records import Emotion, Question
 from avem.tools.corpus.rows import sentence
-from avem.tools.project.proof.rows import EMOTION
+from avem.tools.project.proof.ground.rows import EMOTION
 from avem.tools.sweep.run import source_stamp
 
 STYLE = "cloze"

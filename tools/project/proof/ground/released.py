@@ -21,9 +21,9 @@ from avem.files import file_sha256, json_sha256, write_atomic
 from avem.sealed.checksums import CHECKSUMS
 from avem.tools.ctranslate2 import read_model_bin, to_openai
 from avem.tools.demo.models import CONTEXT_STEPS, FRAMES
-from avem.tools.project.proof.ground import Ground, make_corpus, make_store, on_first_clips
-from avem.tools.project.proof.presets import SUPERVISED
-from avem.tools.project.proof.scenes import Split
+from avem.tools.project.proof.ground.making import Ground, make_corpus, make_store, on_first_clips
+from avem.tools.project.proof.ground.presets import SUPERVISED
+from avem.tools.project.proof.ground.scenes import Split
 from avem.train import AudiovisualConfig, AudiovisualLM, SupervisedConfig, train_supervised
 from avem.train.checkpoints.merge import merge_model
 from avem.train.model.language_models import load_language_model
@@ -92,7 +92,7 @@ def make_released_ground(
     questions = out / f"questions-{NAME}.json"
     asked = on_first_clips(read_questions(corpus.benchmark), clips)
     write_atomic(questions, json.dumps([question.to_json() for question in asked], indent=1))
-    return Ground(out, corpus, (video, audio), cache, str(base), questions)
+    return Ground(out, corpus, (video, audio), cache, str(base), questions, splits)
 
 
 def write_encoder(source: Path, target: Path, positions: int) -> Path:

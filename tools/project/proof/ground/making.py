@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from avem.cache import FeatureStore, ensure_negatives
+from avem.errors import SettingError
 from avem.extract import ExtractOptions, extract
-from avem.files import claim_directory
+from avem.files import claim_directory, write_json_lines
 from avem.records import Question
 from avem.tools.corpus.build import Corpus, RowRecipe, write_corpus
 from avem.tools.demo.models import LlamaSize, make_untrained
-from avem.tools.project.proof.encoders import teach_encoders
-from avem.tools.project.proof.presets import SUPERVISED
-from avem.tools.project.proof.rows import instructions, preferences, questions
-from avem.tools.project.proof.scenes import BASE, PREFERENCE, Split, draw_splits
+from avem.tools.project.proof.ground.encoders import teach_encoders
+from avem.tools.project.proof.ground.presets import SUPERVISED
+from avem.tools.project.proof.ground.rows import instructions, preferences, questions
+from avem.tools.project.proof.ground.scenes import BASE, PREFERENCE, Split, draw_splits
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED
 from avem.train import SupervisedConfig, train_supervised
@@ -27,9 +28,27 @@ CORPUS_SEED = 0
 """One corpus for every seed: seeds are of models and of training."""
 PLAN = "ground.json"
 """Written first: what everything is made of, so that a second proof with other settings is refused."""
-RECIPES = ("hard", "random-clip")
-BASE_SIZE = LlamaSize(160, 4)
-"""1.8M weights with the projectors."""
+RECIPES = ("hard", "random-clip", "random-emotion")
+LAYERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class BaseKind:
+    """How a base is made: its size and how long it is trained."""
+
+    width: int = 160
+    """Of the language model, 1.8M weights with the projectors."""
+    epochs: int | None = None
+    """Of its training; None for the preset's."""
+
+    @property
+    def folder(self) -> str:
+        """Beside the folders of the usual bases, which are called by their seeds."""
+        own = [f"{name}-{value}" for name, value in asdict(self).items() if value != getattr(USUAL, name)]
+        return "-".join(own)
+
+
+USUAL = BaseKind()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +60,42 @@ class Ground:
     encoders: tuple[Path, Path]
     cache: Path
     bases: str
-    """Path of a base model; with `{seed}` in it, each seed has its own."""
+    """Path of a base model; with `{seed}` in it, there are several."""
     questions: Path
     """What runs are evaluated on."""
+    splits: Mapping[str, Split]
+    """How much of every split the corpus has."""
+
+    def base(self, number: int) -> str:
+        """The path of a base."""
+        return self.bases.replace(SEED, str(number))
+
+    def preferences(self, rows: Rows) -> Path:
+        """The file of preference rows of a form on so many clips, made from the clips' ground truth if it is not there.
+
+        Raises:
+            SettingError: The corpus has fewer clips for preferences.
+        """
+        target = self.out / "rows" / f"{rows.form}-{rows.clips}.jsonl"
+        if target.is_file():
+            return target
+        scenes = [scene for scene in draw_splits(self.splits, CORPUS_SEED) if scene.split == PREFERENCE]
+        if len(scenes) < rows.clips:
+            raise SettingError(f"{rows.clips} preference clips are asked for, and the corpus has {len(scenes)}.")
+        made = (row.to_json() for scene in scenes[: rows.clips] for row in preferences(scene, rows.form))
+        target.parent.mkdir(exist_ok=True)
+        write_json_lines(target, made)
+        return target
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What preference rows a run trains on."""
+
+    form: str
+    """One of `avem.tools.project.proof.ground.rows.FORMS`."""
+    clips: int
+    """The first so many of the split."""
 
 
 def make_ground(
@@ -70,8 +122,8 @@ def make_ground(
     corpus, encoders = make_corpus(out, splits, teaching)
     cache = make_store(out / "cache", corpus, encoders)
     train = partial(_train_base, corpus=corpus, cache=cache, folder=out / "bases", settings=settings)
-    do_all(train, seeds, workers, "base")
-    return Ground(out, corpus, encoders, cache, str(out / "bases" / SEED / "final"), corpus.benchmark)
+    do_all(train, [(seed, USUAL) for seed in seeds], workers, "base")
+    return Ground(out, corpus, encoders, cache, str(out / "bases" / SEED / "final"), corpus.benchmark, splits)
 
 
 def make_corpus(out: Path, splits: Mapping[str, Split], teaching: Split) -> tuple[Corpus, tuple[Path, Path]]:
@@ -119,17 +171,39 @@ def on_first_clips(questions: Sequence[Question], clips: int) -> tuple[Question,
     return tuple(question for question in questions if question.video in chosen)
 
 
-def _train_base(seed: int, *, corpus: Corpus, cache: Path, folder: Path, settings: Mapping[str, Any]) -> Path:
+def make_bases(ground: Ground, kinds: Sequence[BaseKind], settings: Mapping[str, Any], workers: int) -> list[str]:
+    """Bases of other kinds, with the first seed; those that are there stay.
+
+    Args:
+        ground: What they are trained on.
+        kinds: Distinct kinds.
+        settings: Of their training, over the preset `proof`.
+        workers: Bases trained at a time.
+
+    Returns:
+        Their paths.
+    """
+    folder = ground.out / "bases"
+    train = partial(_train_base, corpus=ground.corpus, cache=ground.cache, folder=folder, settings=settings)
+    found = do_all(train, [(0, kind) for kind in kinds], workers, "base")
+    return [str(found[0, kind] / "final") for kind in kinds]
+
+
+def _train_base(
+    job: tuple[int, BaseKind], *, corpus: Corpus, cache: Path, folder: Path, settings: Mapping[str, Any]
+) -> Path:
     """Supervised training of projectors and language model, both from scratch."""
+    seed, kind = job
+    own = {} if kind.epochs is None else {"epochs": kind.epochs}
     config = SupervisedConfig(
         cache=cache,
         model="untrained",
         data=corpus.instructions,
-        out=folder / str(seed),
+        out=folder / "-".join(filter(None, (str(seed), kind.folder))),
         seed=seed,
         device="cpu",
-        **{**SUPERVISED["proof"], **settings},
+        **{**SUPERVISED["proof"], **settings, **own},
     )
     rows, pairs = read_instructions(corpus.instructions), read_preferences(corpus.preferences)
-    model = make_untrained(rows, pairs, FeatureStore.open(cache), seed, BASE_SIZE)
+    model = make_untrained(rows, pairs, FeatureStore.open(cache), seed, LlamaSize(kind.width, LAYERS))
     return train_supervised(config, model)

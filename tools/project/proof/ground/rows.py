@@ -80,29 +80,46 @@ def _row(scene: Scene, modality: Modality, task: str, question: str, answer: str
     return InstructionRow("", scene.clip_id, modality, task, question, answer)
 
 
-def preferences(scene: Scene) -> list[PreferenceRow]:
-    """Preference rows of `avem.tools.corpus.rows`, balanced, with reasons and an irrelevant rejected answer.
+REASONS, VERDICTS, BOTH = "reasons", "verdicts", "both"
+FORMS = (REASONS, VERDICTS, BOTH)
+"""How preference rows answer whether a cue shows the emotion: with a reason, by a verdict alone, or a row of each."""
 
-    Of the questions whether a cue shows the emotion, each side keeps as many no's as yes's. Their answers say which cue
-    it is, so that they depend on the clip, and on the kind of the rejected answer, as all others do; a bare no is as
-    right of nearly every other clip, and both rejected answers would be the same yes. The irrelevant answer names
-    something that is not in the clip and an emotion that the clip does not show (Table 18's y_l^irr).
+
+def preferences(scene: Scene, form: str = REASONS) -> list[PreferenceRow]:
+    """Preference rows of `avem.tools.corpus.rows`, balanced, with an irrelevant rejected answer.
+
+    Of the questions whether a cue shows the emotion, each side keeps as many no's as yes's. With reasons, their answers
+    say which cue it is, so that they depend on the clip, and on the kind of the rejected answer, as all others do. A
+    bare no is as right of nearly every other clip, and both rejected answers are the same yes. But nothing comes after
+    it that it could be preferred for. The irrelevant answer names something that is not in the clip and an emotion that
+    the clip does not show (Table 18's y_l^irr).
+
+    Args:
+        scene: The ground truth.
+        form: One of `FORMS`.
     """
     rng = np.random.default_rng((scene.seed, 4))
     elsewhere = [emotion for emotion in EMOTIONS if emotion not in (scene.face_emotion, scene.voice_emotion)]
-    made, denied = {}, {side: len(scene.present(side)) for side in rows.SIDES}
+    made: dict[int, list[PreferenceRow]] = {}
+    denied = {side: len(scene.present(side)) for side in rows.SIDES}
     asked = rows.preferences(scene)
     for number in rng.permutation(len(asked)).tolist():
         row = asked[number]
+        bare = None
         if row.task.startswith("reasoning_stress"):
-            row = _reasoned(row, scene, rng)
+            bare, row = row, _reasoned(row, scene, rng)
             denied[row.modality] -= row.chosen.startswith("No")
             if row.chosen.startswith("No") and denied[row.modality] < 0:
                 continue
         side = rows.SIDES[rng.integers(2)] if row.modality == Modality.AUDIOVISUAL else row.modality
         claim = pick(_absent(scene, side), rng).shows(pick(elsewhere, rng))
-        made[number] = replace(row, rejected_irrelevant=rows.sentence(claim))
-    return [made[number] for number in sorted(made)]
+        irrelevant = rows.sentence(claim)
+        forms = [] if bare and form == VERDICTS else [replace(row, rejected_irrelevant=irrelevant)]
+        if bare and form != REASONS:
+            name = bare.row_id if form == VERDICTS else f"{bare.row_id}-verdict"
+            forms.append(replace(bare, row_id=name, rejected_irrelevant=irrelevant))
+        made[number] = forms
+    return [row for number in sorted(made) for row in made[number]]
 
 
 def _reasoned(row: PreferenceRow, scene: Scene, rng: np.random.Generator) -> PreferenceRow:

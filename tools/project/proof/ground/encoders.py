@@ -28,8 +28,8 @@ from avem.tools.corpus.media import DURATION_S
 from avem.tools.corpus.scene import Scene
 from avem.tools.corpus.voice import synthesise
 from avem.tools.demo.models import FRAMES, IMAGE_SIZE, PROJECTION_DIM, make_encoders
-from avem.tools.project.proof.rows import MEANINGLESS
-from avem.tools.project.proof.scenes import Split, draw_splits
+from avem.tools.project.proof.ground.rows import MEANINGLESS
+from avem.tools.project.proof.ground.scenes import Split, draw_splits
 
 SCENES = Split(3000, 300)
 SEED = 7

@@ -1,0 +1,1 @@
+"""What every run of the proof stands on: scenes, rows, encoders, features and bases."""

@@ -1,0 +1,85 @@
+"""What the proof runs: arms, each some grids of runs from one base with its own seeds.
+
+All runs of an arm start from the same base, so that seeds are of preference training alone: of the adapters' first
+weights, of the order of rows and of every draw. Two more bases say whether what was found depends on the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from avem.tools.project.proof.ground.making import USUAL, BaseKind, Rows
+from avem.tools.project.proof.ground.rows import FORMS, REASONS
+from avem.tools.sweep.grid import Grid, read_grid, without_blocks
+
+ROWS = Rows(REASONS, 700)
+"""Preference rows of every run that is compared."""
+SEEDS = (0, 1, 2, 3, 4)
+FEWER = (0, 1, 2)
+CHECKS = (0, 1)
+BASE_MARK = ", base "
+"""Between a run's name and its base, for runs from another base than the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Grids of runs from one base."""
+
+    grids: tuple[str, ...]
+    seeds: tuple[int, ...]
+    base: int = 0
+
+    def called(self, run: str) -> str:
+        """The name of a run in the results: with its base, where that is not the first."""
+        return f"{run}{BASE_MARK}{self.base}" if self.base else run
+
+    def chosen(self, wanted: Callable[[str], bool]) -> list[Grid]:
+        """Its grids, each with those runs whose name in the results is wanted."""
+        grids = [without_blocks(read_grid(name)) for name in self.grids]
+        kept = [replace(grid, runs=tuple(run for run in grid.runs if wanted(self.called(run.name)))) for grid in grids]
+        return [grid for grid in kept if grid.runs]
+
+
+ARMS = (
+    Arm(("table3", "table5", "table17", "table18"), SEEDS),
+    Arm(("strengths", "pairing"), FEWER),
+    Arm(("split", "rivals", "corrections"), FEWER),
+    *(Arm(("table3", "table5"), CHECKS, base) for base in (1, 2)),
+    Arm(("orders",), (0,)),
+    Arm(("one-order",), (1, 2, 3)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point of a curve: a run with one thing changed, with the first seed, asked about the validation clips."""
+
+    curve: str
+    value: str
+    rows: Rows = ROWS
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    base: BaseKind = USUAL
+
+
+def _clips(curve: str, settings: Mapping[str, Any]) -> list[Point]:
+    """As many steps with more clips: each is seen less often."""
+    return [
+        Point(curve, str(clips), Rows(ROWS.form, clips), {**settings, "epochs": epochs})
+        for clips, epochs in ((350, 4), (700, 2), (1400, 1))
+    ]
+
+
+CURVES = (
+    *_clips("clips, as many steps", {}),
+    *_clips("clips, as many steps, split", {"rejected": "each"}),
+    *(Point("epochs", str(epochs), settings={"epochs": epochs}) for epochs in (1, 2, 4)),
+    *(Point("form of the answers", form, Rows(form, ROWS.clips)) for form in FORMS),
+    *(Point("form of the answers, split", form, Rows(form, ROWS.clips), {"rejected": "each"}) for form in FORMS),
+    *(Point("LoRA rank", str(rank), settings={"lora_rank": rank}) for rank in (2, 8, 32)),
+    *(Point("gamma_tpd", str(value), settings={"gamma_tpd": value}) for value in (0.0, 0.3, 1.0)),
+    *(Point("the base's epochs", str(epochs), base=BaseKind(epochs=epochs)) for epochs in (1, 2, 4)),
+    *(Point("the base's width", str(width), base=BaseKind(width=width)) for width in (96, 160, 224)),
+)
+"""What may limit the method, one thing at a time; a point that is the usual run is made once for all curves."""

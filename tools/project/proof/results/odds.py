@@ -1,0 +1,130 @@
+"""Telling yes from no without a threshold: AUC and d' of a run's log-odds of Yes, beside the paper's F1.
+
+F1 rises when a model says no more often, whatever is in the clip. AUC does not: it is the probability that the log-odds
+of Yes are higher for a question answered by yes than for one answered by no. Every claim in F1 or in accuracy on no
+questions has a twin in AUC (`TWINS`).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avem.evaluate.bootstrap import Floats
+from avem.evaluate.emorealm.detection import Odds, auc, d_prime, resampled_auc
+from avem.tools.project.proof.results.counts import CELLS, WRONG
+from avem.tools.sweep.measures import SIDES
+
+AUC_RESAMPLES = 1000
+"""Draws of clips for an AUC; fewer than for counts, as each takes a comparison of all pairs."""
+
+DETECTION = {
+    "auc_agree": "Agreement, AUC",
+    "auc_stress": "Stress, AUC",
+    "auc_spurious": "Spurious, AUC",
+    "auc_hallucinated": "Hallucinated, AUC",
+}
+"""Threshold-free measures in percent, 50 for a model that does not tell yes from no; the mean of sound and picture."""
+DISTANCES = {name.replace("auc", "d"): title.replace("AUC", "d'") for name, title in DETECTION.items()}
+"""The same as distances in standard deviations, 0 for a model that does not tell yes from no."""
+TWINS = {name.removeprefix("auc_"): name for name in DETECTION}
+"""The paper's measure to its threshold-free twin. Basic questions have no threshold."""
+
+ASKED = tuple(not cell.startswith("basic") for cell in CELLS)
+"""Whether a cell's questions are answered by yes or no."""
+Values = NDArray[np.float16]
+
+
+def pack(values: Values) -> str:
+    """Log-odds as text: little-endian float16, deflated, in base 64."""
+    return base64.b64encode(zlib.compress(values.astype("<f2").tobytes(), 9)).decode("ascii")
+
+
+def unpack(text: str, count: int) -> Values:
+    """What `pack` packed.
+
+    Raises:
+        ValueError: It is something else, or not so many numbers.
+    """
+    try:
+        raw = zlib.decompress(base64.b64decode(text, validate=True))
+    except (binascii.Error, zlib.error) as error:
+        raise ValueError(f"log-odds can't be unpacked: {error}") from error
+    if len(raw) != 2 * count:
+        raise ValueError(f"a run has log-odds of {len(raw) // 2} questions, of {count}")
+    return np.frombuffer(raw, dtype="<f2").astype(np.float16)
+
+
+def yes_or_no(questions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions of the questions answered by yes or no.
+
+    Args:
+        questions: int64 [Q, 2]: clip, and index into `CELLS`.
+    """
+    return np.flatnonzero(np.array(ASKED)[questions[:, 1]])
+
+
+def detected(
+    questions: NDArray[np.int64],
+    values: Mapping[str, Mapping[int, Values]],
+    seeds: Mapping[str, int],
+    resamples: int = AUC_RESAMPLES,
+) -> tuple[dict[str, dict[str, Floats]], dict[str, dict[str, Floats]]]:
+    """Threshold-free measures of runs, and their bootstrap over clips, the same draws for every run.
+
+    Args:
+        questions: int64 [Q, 2], those answered by yes or no: clip, and index into `CELLS`.
+        values: Run to seed to float16 [Q], log-odds of Yes in nats.
+        seeds: Run to how many of its seeds count, in order.
+        resamples: How often clips are drawn with replacement.
+
+    Returns:
+        Run to measure (`DETECTION`, `DISTANCES`) to float64 [seeds]; and to float64 [resamples, seeds], of `DETECTION`
+        alone.
+    """
+    point: dict[str, dict[str, Floats]] = {}
+    drawn: dict[str, dict[str, Floats]] = {}
+    for run, own in values.items():
+        found = [_measured(questions, own[seed], resamples) for seed in sorted(own)[: seeds[run]]]
+        point[run] = {name: np.array([one[name] for one, _ in found]) for name in found[0][0]}
+        drawn[run] = {name: np.stack([redrawn[name] for _, redrawn in found], axis=1) for name in found[0][1]}
+    return point, drawn
+
+
+def _measured(
+    questions: NDArray[np.int64], values: Values, resamples: int
+) -> tuple[dict[str, float], dict[str, Floats]]:
+    """Measures of one model, and their AUCs on resampled clips."""
+    clips, cells = questions.T
+    point: dict[str, float] = {}
+    drawn: dict[str, Floats] = {}
+    for kind, pairs in _pairs().items():
+        found, redrawn = [], []
+        for yes, no in pairs:
+            chosen = np.flatnonzero(np.isin(cells, [CELLS.index(cell) for cell in (yes, *no)]))
+            right = cells[chosen] == CELLS.index(yes)
+            odds = values[chosen].astype(np.float64)
+            found.append((100 * auc(odds[right], odds[~right]), d_prime(odds[right], odds[~right])))
+            rows = zip(clips[chosen], right, odds, strict=True)
+            redrawn.append(
+                resampled_auc(
+                    [Odds(f"{clip:06d}", kind, bool(said), float(value)) for clip, said, value in rows],
+                    resamples,
+                    0,
+                )
+            )
+        point[f"auc_{kind}"], point[f"d_{kind}"] = (float(np.mean(part)) for part in zip(*found, strict=True))
+        drawn[f"auc_{kind}"] = 100 * np.mean(redrawn, axis=0)
+    return point, drawn
+
+
+def _pairs() -> dict[str, list[tuple[str, tuple[str, ...]]]]:
+    """For each kind, the cells that are compared: answered by yes, and by no; one pair a side."""
+    sides = {kind: [(f"stress_{side}_yes", (f"stress_{side}_{kind}",)) for side in SIDES] for kind in WRONG}
+    both = [(f"stress_{side}_yes", tuple(f"stress_{side}_{kind}" for kind in WRONG)) for side in SIDES]
+    return {"agree": [("agree_yes", ("agree_no",))], "stress": both, **sides}

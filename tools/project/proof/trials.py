@@ -1,0 +1,116 @@
+"""Trials on the validation clips: settings to choose from, and curves of what limits the method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from avem.evaluate.emorealm.results import read_result
+from avem.evaluate.sheets import Sheet
+from avem.sealed.files import read_sealed, write_sealed
+from avem.tools.project.proof.ground.making import USUAL, BaseKind, Ground, Rows, make_bases
+from avem.tools.project.proof.plan import Point
+from avem.tools.project.proof.results.counts import MEASURES
+from avem.tools.project.proof.results.odds import DETECTION
+from avem.tools.project.proof.results.record import Record, intact
+from avem.tools.sweep.grid import Grid, GridRun, read_grid
+from avem.tools.sweep.run import RunResult, SweepOptions, run_sweeps
+
+SETTINGS, CURVES_FILE = "settings.json", "curves.json"
+"""In the proof's folder: what was chosen from, and the curves."""
+COLUMNS = ("basic", "agree", "stress", "spurious", "hallucinated")
+
+
+def try_candidates(sweep: SweepOptions, settings: Mapping[str, Any], folder: Path) -> Sheet:
+    """Try the candidates of the grid `settings` on the validation clips.
+
+    Args:
+        sweep: Where everything is, with one seed.
+        settings: What the caller has changed in every run, kept with the result.
+        folder: The proof's folder; `settings.json` goes there.
+
+    Returns:
+        Every candidate's measures; the last column is what they are chosen by, the mean of the basic, agreement and
+        stress scores.
+    """
+    tried = [
+        {"run": found.run, "seed": found.seed, **own, "mean": sum(own[name] for name in COLUMNS[:3]) / 3}
+        for found in run_sweeps([read_grid("settings")], sweep)[0]
+        for own in [measured(found)]
+    ]
+    write_sealed(folder / SETTINGS, {"settings": dict(settings), "tried": tried})
+    return candidates_sheet(tried)
+
+
+def read_candidates(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What `try_candidates` left; empty where it has not run, or with other settings than these.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    file = folder / SETTINGS
+    if not file.is_file():
+        return []
+    with intact(str(file), "delete it, or run `avem proof run --part settings`"):
+        content = read_sealed(file)
+        found: list[dict[str, Any]] = content["tried"]
+        candidates_sheet(found)
+        return found if content["settings"] == dict(settings) else []
+
+
+def candidates_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
+    """What was tried on the validation clips."""
+    columns = [name for name in found[0] if name in {**MEASURES, **DETECTION}]
+    rows = tuple((one["run"], *(f"{one[name]:.1f}" for name in (*columns, "mean"))) for one in found)
+    header = ("run", *(({**MEASURES, **DETECTION})[name] for name in columns), "mean of the first three")
+    return Sheet("Settings tried on the validation clips", header, rows, tuple(found))
+
+
+def trace(
+    points: Sequence[Point], ground: Ground, sweep: SweepOptions, base_settings: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Make every point of some curves that is not there yet.
+
+    Args:
+        points: What to make.
+        ground: Where everything is.
+        sweep: Settings of every run, asked about the validation clips; bases, rows and folders are the points' own.
+        base_settings: Of the bases' training, over the preset `proof`.
+
+    Returns:
+        For each point: `curve`, `value`, the measures of the run, and those of its base with `base_` before them.
+    """
+    groups: dict[tuple[BaseKind, Rows], list[Point]] = {}
+    for point in points:
+        groups.setdefault((point.base, point.rows), []).append(point)
+    kinds = list(dict.fromkeys(kind for kind, _ in groups if kind != USUAL))
+    paths = dict(zip(kinds, make_bases(ground, kinds, base_settings, sweep.workers), strict=True))
+    made: dict[tuple[str, str], dict[str, float]] = {}
+    for (kind, rows), own in groups.items():
+        runs = tuple(GridRun(f"{one.curve} = {one.value}", one.settings) for one in own)
+        grid = Grid("curves", "", COLUMNS, sweep.seeds, runs, base=GridRun("base", {}))
+        where = sweep.out / "-".join(filter(None, (kind.folder, rows.form, str(rows.clips))))
+        asked = replace(sweep, model=paths.get(kind, sweep.model), prefs=ground.preferences(rows), out=where)
+        base, *found = run_sweeps([grid], asked)[0]
+        before = {f"base_{name}": value for name, value in measured(base).items()}
+        for point, each in zip(own, found, strict=True):
+            made[point.curve, point.value] = {**measured(each), **before}
+    return [{"curve": one.curve, "value": one.value, **made[one.curve, one.value]} for one in points]
+
+
+def curves_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
+    """Every point of the curves: the run's measures, and what its base tells apart."""
+    columns = [*COLUMNS, *DETECTION, "base_auc_spurious", "base_auc_hallucinated"]
+    titles = {**MEASURES, **DETECTION}
+    heading = [titles.get(name) or f"base: {titles[name.removeprefix('base_')]}" for name in columns]
+    rows = tuple((one["curve"], one["value"], *(f"{one[name]:.1f}" for name in columns)) for one in found)
+    return Sheet("What limits the method", ("curve", "value", *heading), rows, tuple(found))
+
+
+def measured(found: RunResult) -> dict[str, float]:
+    """The paper's measures of a run and their threshold-free twins, in percent."""
+    point, _ = Record.of({found.run: {0: read_result(found.folder)}}, {}).detected()
+    twins = {name: float(point[found.run][name][0]) for name in DETECTION}
+    return {**{name: found.measures[name] for name in COLUMNS}, **twins}

@@ -1,0 +1,119 @@
+"""Where the noise is, and how many seeds an effect needs: the variance of AVEm-DPO's measures, split by its sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import nct
+from scipy.stats import t as student_t
+
+from avem.evaluate.bootstrap import Floats
+from avem.evaluate.sheets import Sheet
+from avem.tools.project.proof.claims import AVEM
+from avem.tools.project.proof.plan import BASE_MARK
+from avem.tools.project.proof.results.counts import MEASURES
+from avem.tools.project.proof.results.odds import DETECTION
+from avem.tools.project.proof.verdicts import LEVEL
+
+HEADLINE = ("basic", "agree", "stress", "spurious", "hallucinated", "auc_spurious", "auc_hallucinated", "auc_agree")
+OTHER_ORDERS = ("order of seed 1", "order of seed 2", "order of seed 3")
+"""AVEm-DPO with seed 0 whose rows come in another seed's order."""
+ONE_ORDER = "order of seed 0"
+"""AVEm-DPO with other seeds whose rows come in the order of seed 0."""
+SOURCES = {
+    "base": "base",
+    "seed": "preference seed",
+    "order": "of it: order of rows",
+    "weights": "of it: first weights and draws",
+    "clips": "test clips",
+}
+EFFECT = 8.0
+"""Points: the smallest difference in Tables 5 and 17 that has to be detected."""
+
+Levels = Mapping[str, Mapping[int, Mapping[str, float]]]
+"""Run to seed to measure."""
+
+
+def split(levels: Levels, clips: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Standard deviations of AVEm-DPO's measures by source, in points.
+
+    The bases' share is the variance of the bases' means, less what the seeds of each leave in its mean; where that is
+    below zero, it is 0.
+
+    Args:
+        levels: What AVEm-DPO, from every base and in every order, came to with each seed.
+        clips: Measure to the variance of one run's level over resampled clips.
+
+    Returns:
+        Measure to source (`SOURCES`) to the standard deviation; a source that was not varied is left out.
+    """
+    found: dict[str, dict[str, float]] = {}
+    bases = [own for run, own in levels.items() if run == AVEM or run.startswith(AVEM + BASE_MARK)]
+    for measure in HEADLINE:
+        own = found.setdefault(measure, {})
+        groups = [np.array([one[measure] for one in base.values()]) for base in bases]
+        several = [group for group in groups if len(group) > 1]
+        if several:
+            own["seed"] = _pooled(several)
+        if len(several) > 1:
+            within = np.mean([group.var(ddof=1) / len(group) for group in several])
+            between = float(np.var([group.mean() for group in several], ddof=1) - within)
+            own["base"] = max(between, 0.0)
+        first = levels.get(AVEM, {}).get(0)
+        for source, varied in (("order", OTHER_ORDERS), ("weights", (ONE_ORDER,))):
+            values = [one[measure] for run in varied for one in levels.get(run, {}).values()]
+            if first is not None and len(values) > 1:
+                own[source] = float(np.var([first[measure], *values], ddof=1))
+        own["clips"] = clips[measure]
+        found[measure] = {source: own[source] ** 0.5 for source in SOURCES if source in own}
+    return found
+
+
+def _pooled(groups: Sequence[Floats]) -> float:
+    """Variance within groups, each weighted by its degrees of freedom."""
+    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+    return squares / sum(len(group) - 1 for group in groups)
+
+
+def power(effect: float, seed_variance: float, clip_variance: float, seeds: int) -> float:
+    """The probability that a claim's interval excludes zero.
+
+    Args:
+        effect: True difference of two runs, in points.
+        seed_variance: Of the difference of one seed of both.
+        clip_variance: Of the mean difference over resampled clips.
+        seeds: Of each run, at least 2.
+
+    Returns:
+        Between 0 and 1, by the noncentral t distribution.
+
+    Example:
+        >>> round(power(8.0, 16.0, 1.0, 5), 2)
+        0.83
+    """
+    shift = effect / np.sqrt(seed_variance / seeds + clip_variance)
+    edge = student_t.ppf((1 + LEVEL) / 2, seeds - 1)
+    return float(nct.sf(edge, seeds - 1, shift) + nct.cdf(-edge, seeds - 1, shift))
+
+
+def seeds_needed(seed_variance: float, clip_variance: float, effect: float = EFFECT, wanted: float = 0.8) -> int | None:
+    """The fewest seeds, up to 30, with which an effect is detected with a probability of `wanted`; None for more."""
+    return next((n for n in range(2, 31) if power(effect, seed_variance, clip_variance, n) >= wanted), None)
+
+
+def variance_sheet(found: Mapping[str, Mapping[str, float]]) -> Sheet:
+    """The split as a table; the last column is how many seeds a difference of `EFFECT` points needs."""
+    titles = {**MEASURES, **DETECTION}
+    rows, records = [], []
+    for measure, own in found.items():
+        record: dict[str, Any] = {"measure": measure, **{f"{name}_sd": value for name, value in own.items()}}
+        if "seed" in own:  # two runs' seeds are independent; of their common clips, the difference has less than both
+            record["seeds_needed"] = seeds_needed(2 * own["seed"] ** 2, own["clips"] ** 2)
+        records.append(record)
+        cells = [f"{own[source]:.1f}" if source in own else "" for source in SOURCES]
+        needed = record.get("seeds_needed", "")
+        rows.append((titles[measure], *cells, "more than 30" if needed is None else str(needed)))
+    header = ("standard deviation, points", *SOURCES.values(), f"seeds for {EFFECT:g} points")
+    return Sheet("Where the noise is", header, tuple(rows), tuple(records))
