@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ import typer
 from avem.commands.options import ALL, PresetOption, SetOption
 from avem.errors import SettingError
 from avem.guards.inputs import need_file
-from avem.guards.output_kinds import PAGE, PROOF
+from avem.guards.output_kinds import PAGE, PROOF, FileKind
 from avem.guards.outputs import file_target, folder_target
 from avem.text.terminal import show, show_table
 
@@ -28,6 +27,7 @@ class Part(StrEnum):
 
     CLAIMS = "claims"
     SETTINGS = "settings"
+    CURVES = "curves"
     SMOLLM2 = "smollm2"
 
 
@@ -36,16 +36,20 @@ def run(
     part: Annotated[
         Part,
         typer.Option(
-            help="claims: every table and claim; settings: compare candidate settings on validation clips; smollm2: "
-            "the runs of Table 3 from released weights."
+            help="claims: every table and claim; settings: compare candidate settings on validation clips; curves: "
+            "vary what may limit the method, there too; smollm2: the runs of Table 3 from released weights."
         ),
     ] = Part.CLAIMS,
     seed: Annotated[
         list[int] | None,
-        typer.Option(help="Random seed of the runs; repeat for several.", show_default="0 to 4, by the table"),
+        typer.Option(help="Random seed of the runs; repeat for several.", show_default="by the table"),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Do only the run of this name; may be repeated.", show_default=ALL)
+    ] = None,
+    known: Annotated[
+        Path | None,
+        typer.Option(help="Raw results of an earlier proof: its runs are not repeated, and the new ones are added."),
     ] = None,
     preset: PresetOption = None,
     overrides: SetOption = None,
@@ -63,16 +67,19 @@ def run(
     settings, seeds, names = run_settings(preset, overrides), tuple(dict.fromkeys(seed or ())), tuple(only or ())
     if names and part is not Part.CLAIMS:
         raise SettingError(f"avem proof run --part {part} does all its runs; leave --only out.")
-    if len(seeds) > 1 and part is Part.SETTINGS:
-        raise SettingError("avem proof run --part settings compares its candidates with one seed; give one --seed.")
-    folder_target(out, PROOF)
+    if known is not None and part is not Part.CLAIMS:
+        raise SettingError(f"avem proof run --part {part} adds nothing to known results; leave --known out.")
+    if len(seeds) > 1 and part in (Part.SETTINGS, Part.CURVES):
+        raise SettingError(f"avem proof run --part {part} makes its runs with one seed; give one --seed.")
+    folder_target(out, PROOF, reads=[known])
+    if known is not None:
+        need_file(known, "--known", "results of the proof")
 
-    from avem.tools.project.proof.run import ProofOptions, choose_settings, run_proof, run_released
+    from avem.tools.project.proof.run import ProofOptions, choose_settings, run_proof, run_released, trace_curves
 
-    options = ProofOptions(out=out, only=names, workers=workers, settings=settings)
-    options = replace(options, seeds=seeds, further_seeds=()) if seeds else options
-    if part is Part.SETTINGS:
-        _show([choose_settings(options)])
+    options = ProofOptions(out=out, seeds=seeds, only=names, known=known, workers=workers, settings=settings)
+    if part in (Part.SETTINGS, Part.CURVES):
+        _show([choose_settings(options) if part is Part.SETTINGS else trace_curves(options)])
         return
     sheets = run_proof(options) if part is Part.CLAIMS else run_released(options)
     _show(list(sheets.values()))
@@ -94,6 +101,29 @@ def report(
 
     write_page(out, Record.read(results))
     show(f"The report is {out}.")
+
+
+@proof_app.command()
+def join(
+    results: Annotated[Path, typer.Argument(help="Raw results of `avem proof run`.")],
+    others: Annotated[list[Path], typer.Argument(help="Raw results of other runs on the same ground.")],
+    out: Annotated[Path, typer.Option(help="The raw results of all of them.")] = Path("./joined.json"),
+) -> None:
+    """Join raw results that were made in parts, or on several machines.
+
+    Runs that two of them have must have the same answers in both: this shows that they were made on the same ground.
+    """
+    for path in (results, *others):
+        need_file(path, "RESULTS", "results of the proof")
+
+    from avem.tools.project.proof.results.record import Record, is_record
+
+    file_target(out, FileKind("results of the proof", is_record), reads=[results, *others])
+    joined = Record.read(results)
+    for path in others:
+        joined = joined.joined(Record.read(path))
+    joined.write(out)
+    show(f"The results of {sum(map(len, joined.right.values()))} runs are in {out}.")
 
 
 def _show(sheets: Sequence[Sheet]) -> None:
