@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +21,9 @@ from avem.evaluate.emorealm.scoring import score_outcomes
 from avem.evaluate.emorealm.statistics import compare
 from avem.records import Modality, Question
 from avem.tools.corpus import rows as corpus_rows
-from avem.tools.project.proof.claims import AVEM, OWN, own_claims, paper_claims, probe_claims
+from avem.tools.project.proof.claims import AVEM, OWN, beyond_claims, own_claims, paper_claims, probe_claims
 from avem.tools.project.proof.evaluation import evaluate_record
-from avem.tools.project.proof.figure import draw_claims
+from avem.tools.project.proof.figure import TRACED, draw_curves, draw_groups
 from avem.tools.project.proof.ground.rows import (
     AFFIRMS,
     BLAMES,
@@ -43,7 +45,7 @@ from avem.tools.project.proof.results.odds import pack
 from avem.tools.project.proof.results.probing import PROBES, evenness, read_probes
 from avem.tools.project.proof.results.record import Answered, Record
 from avem.tools.project.proof.results.rewards import LAST_STEPS, last_rewards, mean_rewards
-from avem.tools.project.proof.tables import TABLES, grid_results, make_sheets
+from avem.tools.project.proof.tables import grid_results, make_sheets
 from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, SAME, Claim, Verdict, decide
 from avem.tools.sweep.grid import read_grid
 from avem.tools.sweep.measures import bench_measures
@@ -343,7 +345,7 @@ def test_one_seed_decides_nothing():
 def test_every_claim_compares_runs_and_measures_that_there_are():
     grids = [name for arm in ARMS for name in arm.grids]
     known = {"base", *(run.name for name in (*grids, "storage") for run in read_grid(name).runs)}
-    for claim in (*paper_claims(), *own_claims(), *probe_claims()):
+    for claim in (*paper_claims(), *own_claims(), *beyond_claims(), *probe_claims()):
         assert {claim.run, claim.against} <= known, claim
         assert {claim.measure, claim.against_measure or claim.measure} <= {*MEASURES, *PROBES}, claim
     assert {claim.source for claim in paper_claims()} >= {"Table 5", "Table 17", "Table 18", "Fig. 11"}
@@ -464,11 +466,20 @@ def test_one_model_under_several_seeds_is_one_seed():
 
 def test_figures_are_the_same_each_time():
     verdicts = hand_made_verdicts()
-    svg = draw_claims(verdicts)
-    assert svg == draw_claims(verdicts)
-    assert svg.count("Table 5") == svg.count("Table 17") == 1
-    assert "AVEm-DPO against w/o PMP: Stress F1" in svg
-    assert draw_claims(verdicts[3:]) == ""  # of no table of the paper
+    twin = replace(verdicts[0], claim=replace(verdicts[0].claim, measure="auc_stress"))
+    drawn = draw_groups(verdicts, [twin])
+    assert drawn == draw_groups(verdicts, [twin])
+    assert drawn.keys() == {"table5", "table17"}
+    assert "AVEm-DPO against w/o PMP: Stress F1" in drawn["table5"]
+    assert "AVEm-DPO" not in drawn["table17"]
+    assert drawn["table5"].count("#1a7f5a") > draw_groups(verdicts, [])["table5"].count("#1a7f5a")
+    assert draw_groups(verdicts[3:], []) == {}  # of no table of the paper
+    assert draw_curves([]) == ""
+    names = [*TRACED, *(f"base_{name}" for name in TRACED)]
+    points = [{"curve": "clips", "value": str(clips), **dict.fromkeys(names, 50.0)} for clips in (7, 14)]
+    curves = draw_curves([*points, {**points[0], "curve": "LoRA rank"}])
+    assert curves == draw_curves([*points, {**points[0], "curve": "LoRA rank"}])
+    assert curves.count(">LoRA rank<") == curves.count(">clips<") == 1
     grid = read_grid("strengths")
     point = {run.name: {column: np.array([1.0, 2.0]) for column in grid.columns} for run in grid.rows}
     assert draw(grid, grid_results(grid, point)) == draw(grid, grid_results(grid, point))
@@ -480,10 +491,13 @@ def test_a_pages_tables_and_figures_are_made_from_a_file(tmp_path):
     hand_made_record({}).write(tmp_path / "small.json")
     page = tmp_path / "page.md"
     page.write_text("<!-- small tally -->\n<!-- end -->\n")
-    asked = [str(tmp_path / "small.json"), str(page), "--prefix", "small", "--figures", str(tmp_path)]
+    asked = [str(tmp_path / "small.json"), str(page), "--prefix", "small"]
+    asked += ["--data", str(tmp_path / "data"), "--figures", str(tmp_path)]
     assert CliRunner().invoke(command, asked).exit_code == 0
     assert "| the paper's claims together |" in page.read_text()
-    assert (tmp_path / "small-claims.svg").is_file()
+    assert (tmp_path / "small-table3.svg").is_file()
+    with (tmp_path / "data" / "small-detection.csv").open() as file:
+        assert [row["run"] for row in csv.DictReader(file)] == ["base", AVEM]
     filled = page.read_text()
     for arguments in ([str(page), str(page)], [*asked[:-1], str(page)], [asked[0], str(tmp_path)]):
         result = CliRunner().invoke(command, arguments)
@@ -498,17 +512,21 @@ def test_a_page_without_marks_and_a_figure_of_somebody_else_stay_as_they_are(tmp
     page, thesis = tmp_path / "page.md", tmp_path / "thesis.md"
     page.write_text("<!-- small tally -->\n<!-- end -->\n")
     thesis.write_text("years of work\n")
-    (tmp_path / "small-claims.svg").write_text("<svg>drawn by hand</svg>")
+    (tmp_path / "small-table3.svg").write_text("<svg>drawn by hand</svg>")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    asked = [str(tmp_path / "small.json"), str(page), "--prefix", "small", "--figures", str(tmp_path)]
+    asked = [str(tmp_path / "small.json"), str(page), "--prefix", "small"]
+    asked += ["--data", str(tmp_path / "data"), "--figures", str(tmp_path)]
     for arguments, said in ((asked, "not a figure made by avem"), ([asked[0], str(thesis)], "has no mark")):
         result = CliRunner().invoke(command, arguments)
         assert (result.exit_code, result.output.count("\n")) == (2, 1)
         assert said in result.output
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    (tmp_path / "small-claims.svg").unlink()
+    (tmp_path / "small-table3.svg").unlink()
     for _ in range(2):
         assert CliRunner().invoke(command, asked).exit_code == 0
+    (tmp_path / "data" / "small-claims.csv").write_text("mine\n1\n")
+    result = CliRunner().invoke(command, asked)
+    assert (result.exit_code, (tmp_path / "data" / "small-claims.csv").read_text()) == (2, "mine\n1\n")
 
 
 def test_the_record_keeps_every_answer(tmp_path):
@@ -530,7 +548,6 @@ def test_the_record_keeps_every_answer(tmp_path):
         {"right": {"base": {"0": "ff"}}},
         {"clips": ["one"]},
         {"questions": [1, 2]},
-        {"odds": {}},
         {"odds": {"base": {"0": "eJw=", "1": "eJw="}}},
         {"odds": {run: dict.fromkeys(("0", "1"), "no base 64") for run in right}},
         {"odds": {run: dict.fromkeys(("0", "1"), pack(np.zeros(3, np.float16))) for run in right}},
@@ -549,7 +566,7 @@ def test_the_record_keeps_every_answer(tmp_path):
         with pytest.raises(DataError, match=f"`{next(iter(damage))}` is damaged"):
             make_sheets(evaluate_record(Record.read(tmp_path / "broken.json")))
     made, odds = runs["AVEm-DPO"][1]
-    for changed, fault in ((Answered(made[1:], odds), "other questions"), (Answered(made, odds[1:]), "lacks log-odds")):
+    for changed, fault in ((Answered(made[1:], odds), "other questions"), (Answered(made, odds[1:]), "did not score")):
         runs["AVEm-DPO"][1] = changed
         with pytest.raises(DataError, match=fault):
             Record.of(runs, {})
@@ -601,7 +618,7 @@ def test_the_published_tables_are_those_of_the_published_answers(name, prefix):
     blocks = {name: sheet.form("markdown") for name, sheet in sheets.items()}
     assert fill(text, blocks, prefix.strip()) == text
     shown = set(re.findall(rf"<!-- {prefix}(?!end)(\w+) -->", text))
-    assert shown >= ({"table3", "claims"} if prefix else blocks.keys() | {"tally", "claims", *TABLES})
+    assert shown >= ({"table3", "claims"} if prefix else blocks.keys())
 
 
 def test_probes_of_other_clips_are_refused(tmp_path):

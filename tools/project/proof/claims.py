@@ -17,6 +17,11 @@ def _each(
 AVEM, BASE = "AVEm-DPO", "base"
 OWN = "avem"
 """Source of what avem says of itself."""
+BEYOND = "beyond the paper"
+"""Source of what is asked about objectives that the paper does not have."""
+NOT_THE_PAPERS = {OWN: "avem's own", BEYOND: BEYOND}
+"""Sources that do not count among the paper's claims, and what they are called."""
+RIVALS = ("mDPO", "OmniDPO", "MoD-DPO", "conservative DPO")
 
 
 def paper_claims() -> Sequence[Claim]:
@@ -85,6 +90,23 @@ def own_claims() -> Sequence[Claim]:
         *_each(OWN, "Rows of one clip without a partner: the same result", "grouped", "mutual", figures, "same"),
         *_each(OWN, "Every row by itself: the same result", "independent", "mutual", figures, "same"),
         *_each(OWN, "Features in 8 bits: the same result", "int8 features", "float16 features", figures, "same"),
+    ]
+
+
+def beyond_claims() -> Sequence[Claim]:
+    """A loss for each rejected answer against one loss for both, each part of it, and newer objectives."""
+    headline = dict.fromkeys(("basic", "agree", "stress", "spurious", "hallucinated"), "")
+    split = "split"
+    return [
+        *_each(BEYOND, "A loss for each rejected answer is better than one for both", split, AVEM, headline),
+        *_each(BEYOND, "A loss for each rejected answer improves on the base", split, BASE, headline),
+        *_each(BEYOND, "Modality preference helps there too", split, f"{split}, w/o PMP", headline),
+        *_each(BEYOND, "Text-prior debiasing helps there too", split, f"{split}, w/o TPD", headline),
+        *(
+            claim
+            for rival in RIVALS
+            for claim in _each(BEYOND, f"AVEm-DPO is better than {rival}", AVEM, rival, headline)
+        ),
     ]
 
 

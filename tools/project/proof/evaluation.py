@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from avem.evaluate.bootstrap import Floats
-from avem.tools.project.proof.claims import AVEM, own_claims, paper_claims
+from avem.tools.project.proof.claims import AVEM, BEYOND, beyond_claims, own_claims, paper_claims
 from avem.tools.project.proof.plan import BASE_MARK
 from avem.tools.project.proof.results.counts import resampled
 from avem.tools.project.proof.results.odds import TWINS
@@ -50,9 +50,14 @@ def evaluate_record(record: Record) -> Evaluation:
     """
     point, drawn = resampled(record.counts(), RESAMPLES, 0)
     telling, redrawn = record.detected()
-    all_claims = [claim for claim in (*paper_claims(), *own_claims()) if {claim.run, claim.against} <= point.keys()]
+    asked = (*paper_claims(), *own_claims(), *beyond_claims())
+    all_claims = [claim for claim in asked if {claim.run, claim.against} <= point.keys()]
     verdicts = [decide(claim, point, drawn) for claim in all_claims]
-    twins = [decide(twin, telling, redrawn) for twin in map(twin_of, all_claims) if twin is not None]
+    twins = [
+        decide(twin, telling, redrawn)
+        for twin in map(twin_of, all_claims)
+        if twin is not None and {twin.run, twin.against} <= telling.keys()
+    ]
     with intact("The results' `probed`", "run `avem proof run` again"):
         probed = [Verdict.from_json(entry) for entry in record.about.get("probed", [])]
         if unknown := {found.claim.measure for found in probed} - PROBES.keys():
@@ -60,7 +65,7 @@ def evaluate_record(record: Record) -> Evaluation:
     orders = [
         {run: decide(_of(run, claim), point, drawn) for run in SAME_OBJECTIVE if run in point}
         for claim in all_claims
-        if claim.run == AVEM
+        if claim.run == AVEM and claim.source != BEYOND
     ]
     marks = sorted({"", *(f"{BASE_MARK}{run.rpartition(BASE_MARK)[2]}" for run in point if BASE_MARK in run)})
     bases = [
@@ -73,12 +78,12 @@ def evaluate_record(record: Record) -> Evaluation:
         for claim in all_claims
     ]
     clips = {name: float(values[:, 0].var()) for own in (drawn, redrawn) for name, values in own.get(AVEM, {}).items()}
-    noise = split(record.levels(), clips) if clips else {}
+    noise = split(record.levels(), clips) if AVEM in telling else {}
     return Evaluation(
         record,
         verdicts + probed,
         twins,
-        {run: {**own, **telling[run]} for run, own in point.items()},
+        {run: {**own, **telling.get(run, {})} for run, own in point.items()},
         orders,
         [own for own in bases if len(own) > 1],
         noise,

@@ -2,8 +2,9 @@
 
     python -m avem.tools.project.proof.page docs/proof.json docs/proof.md --figures docs/images
     python -m avem.tools.project.proof.page docs/smollm2.json docs/proof.md --prefix smollm2
+    python -m avem.tools.project.proof.page docs/proof-2.json docs/proof.md --prefix second --data docs/proof-data
 
-make the tables of the page, and its figures, again from the raw results.
+make the tables of the page, its figures and its data files again from the raw results.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from avem.guards.outputs import file_target
 from avem.reading import read_text
 from avem.text.terminal import show
 from avem.tools.project.proof.evaluation import Evaluation, evaluate_record
-from avem.tools.project.proof.figure import draw_claims
+from avem.tools.project.proof.figure import draw_curves, draw_groups
 from avem.tools.project.proof.results.record import Record
 from avem.tools.project.proof.tables import grid_results, make_sheets
 from avem.tools.project.proof.verdicts import LEVEL, SAME
@@ -43,10 +44,17 @@ LEDE = (
 
 
 def draw_figures(evaluation: Evaluation) -> dict[str, str]:
-    """Every figure by name as SVG: `claims`, and `strengths`, Fig. 11 on the proof's ground; none without its runs."""
+    """Every figure by name as SVG: one for each group of claims, `strengths` (Fig. 11 on the proof's ground), `curves`.
+
+    A figure without results is left out.
+    """
     grid = read_grid("strengths")
     results = grid_results(grid, evaluation.point)
-    figures = {"claims": draw_claims(evaluation.verdicts), "strengths": draw(grid, results) if results else ""}
+    figures = {
+        **draw_groups(evaluation.verdicts, evaluation.twins),
+        "strengths": draw(grid, results) if results else "",
+        "curves": draw_curves(evaluation.record.about.get("curves", [])),
+    }
     return {name: svg for name, svg in figures.items() if svg}
 
 
@@ -89,6 +97,12 @@ def fill(text: str, blocks: Mapping[str, str], prefix: str = "") -> str:
     return re.sub(rf"<!-- {before}(?!end -->)(\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
 
 
+def _with_header(text: str) -> FileKind:
+    """A CSV file whose first line is that of a table."""
+    header = text.partition("\n")[0].strip()
+    return FileKind("a table with these columns", lambda path: read_text(path).partition("\n")[0].strip() == header)
+
+
 def _marks(blocks: Mapping[str, str], prefix: str) -> list[str]:
     """The marks that a page may have for these blocks."""
     return [f"<!-- {prefix} {name} -->" if prefix else f"<!-- {name} -->" for name in blocks]
@@ -100,25 +114,35 @@ def main(
     prefix: Annotated[str, typer.Option(help="What stands before the names in the marks of these results.")] = "",
     figures: Annotated[
         Path | None,
-        typer.Option(help="Folder for proof-claims.svg and proof-strengths.svg; PREFIX-claims.svg with a prefix."),
+        typer.Option(help="Folder for figures such as proof-table5.svg; PREFIX-table5.svg with a prefix."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder for all tables as CSV, such as proof-claims.csv; PREFIX-claims.csv with a prefix."),
     ] = None,
 ) -> None:
-    """Make the tables of a page, and its figures, again from raw results."""
+    """Make the tables of a page, its figures and its data files again from raw results."""
     try:
         evaluation = evaluate_record(Record.read(results))
-        blocks = {name: sheet.form("markdown") for name, sheet in make_sheets(evaluation).items()}
+        sheets = make_sheets(evaluation)
+        blocks = {name: sheet.form("markdown") for name, sheet in sheets.items()}
         text = read_text(page)
         filled = fill(text, blocks, prefix)
         if filled == text and not any(mark in text for mark in _marks(blocks, prefix)):
             raise DataError(f"{page} has no mark such as {_marks(blocks, prefix)[0]} for these results; add one.")
-        pictures = {} if figures is None else draw_figures(evaluation)
-        targets = {
-            name: file_target(Path(figures or "") / f"{prefix or 'proof'}-{name}.svg", FIGURE, option="--figures")
-            for name in pictures
+        stem = prefix or "proof"
+        drawn = {} if figures is None else draw_figures(evaluation)
+        made = {
+            file_target(Path(figures or "") / f"{stem}-{name}.svg", FIGURE, option="--figures"): svg
+            for name, svg in drawn.items()
         }
+        if data is not None:
+            lines = {data / f"{stem}-{name}.csv": sheet.form("csv") for name, sheet in sheets.items() if sheet.records}
+            made |= {file_target(path, _with_header(text), option="--data"): text for path, text in lines.items()}
         target = file_target(page, FileKind("a page with marks", Path.is_file), reads=[results], option="PAGE")
-        for name, path in targets.items():
-            write_atomic(path, pictures[name])
+        for path, text in made.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, text)
         write_atomic(target, filled)
     except AvemError as error:
         show(error, err=True)

@@ -11,7 +11,7 @@ from statistics import fmean, median
 from typing import Any
 
 from avem.evaluate.sheets import Sheet
-from avem.tools.project.proof.claims import AVEM, OWN
+from avem.tools.project.proof.claims import AVEM, NOT_THE_PAPERS
 from avem.tools.project.proof.evaluation import OTHER_ORDERS, SAME_OBJECTIVE, Evaluation, Points
 from avem.tools.project.proof.plan import BASE_MARK
 from avem.tools.project.proof.results.counts import MEASURES
@@ -158,7 +158,7 @@ def _said(point: Points) -> Sheet:
 def _detection(point: Points) -> Sheet:
     """Threshold-free measures of every run: AUC in percent, d' in standard deviations."""
     titles = {**DETECTION, **DISTANCES}
-    runs = [run for run in point if BASE_MARK not in run]
+    runs = [run for run in point if BASE_MARK not in run and DETECTION.keys() <= point[run].keys()]
     records = [{"run": run, **{name: float(point[run][name].mean()) for name in titles}} for run in runs]
     rows = tuple(
         (str(one["run"]), *(f"{one[name]:.{1 if name in DETECTION else 2}f}" for name in titles)) for one in records
@@ -292,10 +292,9 @@ def _tally(verdicts: Sequence[Verdict]) -> Sheet:
     counts: dict[str, Counter[str]] = {}
     for found in verdicts:
         counts.setdefault(found.claim.source, Counter())[found.outcome] += 1
-    own = counts.pop(OWN, None)
+    others = {title: counts.pop(source) for source, title in NOT_THE_PAPERS.items() if source in counts}
     counts["the paper's claims together"] = sum(counts.values(), Counter())
-    if own:
-        counts["avem's own"] = own
+    counts |= others
     records = [
         {"source": source, **{outcome: found[outcome] for outcome in (HOLDS, FAILS, OPEN)}}
         for source, found in counts.items()

@@ -3,7 +3,8 @@
 Everything in `docs/proof.md` that is measured on answers can be computed again from it. `questions` has an entry
 `[clip, cell]` for every question, with `clips` and `cells` naming both. `right` has for every run and seed a bit for
 every question, in that order, as hexadecimal digits, most significant bit first. `odds` has for every run and seed the
-log-odds of Yes of every question answered by yes or no, in that order, packed by `odds.pack`.
+log-odds of Yes of every question answered by yes or no, in that order, packed by `odds.pack`; results from before they
+were kept have none, and no threshold-free measures.
 
 Two records of the same ground can be joined, so that runs can be made in parts, or on several machines.
 """
@@ -106,14 +107,14 @@ class Record:
 
     def detected(self) -> tuple[dict[str, dict[str, Floats]], dict[str, dict[str, Floats]]]:
         """Threshold-free measures of every run and their bootstrap, as of `odds.detected`."""
-        counted = {run: count for run, count in self.seeds().items() if count}
+        counted = {run: count for run, count in self.seeds().items() if count and run in self.odds}
         return detected(self.questions[yes_or_no(self.questions)], {run: self.odds[run] for run in counted}, counted)
 
     def levels(self) -> dict[str, dict[int, dict[str, float]]]:
         """Run to seed to every measure, of all seeds: also of runs that have not the first."""
         cells = self.questions[:, 1]
         asked = np.bincount(cells, minlength=len(CELLS)).astype(np.float64)
-        every = {run: {seed: number for number, seed in enumerate(sorted(own))} for run, own in self.right.items()}
+        every = {run: {seed: number for number, seed in enumerate(sorted(own))} for run, own in self.odds.items()}
         counts = {run: len(own) for run, own in every.items()}
         telling, _ = detected(self.questions[yes_or_no(self.questions)], self.odds, counts, resamples=1)
         found: dict[str, dict[int, dict[str, float]]] = {}
@@ -121,7 +122,8 @@ class Record:
             for seed, bits in own.items():
                 right = np.bincount(cells, weights=bits, minlength=len(CELLS))
                 levels = {name: float(value) for name, value in measures(np.stack([asked, right])).items()}
-                levels |= {name: float(values[every[run][seed]]) for name, values in telling[run].items()}
+                for name, values in telling.get(run, {}).items():
+                    levels[name] = float(values[every[run][seed]])
                 found.setdefault(run, {})[seed] = levels
         return found
 
@@ -179,6 +181,7 @@ class Record:
             run: {str(seed): np.packbits(bits).tobytes().hex() for seed, bits in own.items()}
             for run, own in self.right.items()
         }
+        odds = {run: {str(seed): pack(values) for seed, values in own.items()} for run, own in self.odds.items()}
         content = {
             "format": FORMAT,
             **self.about,
@@ -186,7 +189,7 @@ class Record:
             "cells": list(CELLS),
             "questions": self.questions.tolist(),
             "right": right,
-            "odds": {run: {str(seed): pack(values) for seed, values in own.items()} for run, own in self.odds.items()},
+            **({"odds": odds} if odds else {}),
         }
         lines = [f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}" for name, value in content.items()]
         write_atomic(path, "{" + ",\n".join(lines) + "}\n")
@@ -214,9 +217,9 @@ class Record:
             asked = len(yes_or_no(questions))
             odds = {
                 run: {int(seed): unpack(text, asked) for seed, text in own.items()}
-                for run, own in content.pop("odds").items()
+                for run, own in content.pop("odds", {}).items()
             }
-            if {run: set(own) for run, own in odds.items()} != {run: set(own) for run, own in right.items()}:
+            if odds and {run: set(own) for run, own in odds.items()} != {run: set(own) for run, own in right.items()}:
                 raise ValueError("log-odds and answers are of different runs")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path} holds no results of the proof ({error}); run `avem proof run`.") from error
