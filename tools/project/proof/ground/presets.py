@@ -16,7 +16,8 @@ PREFERENCE: dict[str, dict[str, Any]] = {
         "adam_beta2": 0.98,
         "reliance_rows": 0,
         "trackers": "none",
-        "save_every": 0,
+        "save_every": 20,
+        "average_checkpoints": 5,
     },
     "proof-smollm2": {"precision": "bf16", "epochs": 1, "max_steps": 120},
 }
