@@ -15,7 +15,7 @@ from avem.tools.project.proof.ground.rows import FORMS, VERDICTS
 from avem.tools.sweep.grid import Grid, read_grid, without_blocks
 
 ROWS = Rows(VERDICTS, 700)
-"""Preference rows of every run that is compared. Chosen on the validation clips: of the forms of answers, verdicts alone
+"""Preference rows of every run that is compared. Chosen on validation clips: of the forms of answers, verdicts alone
 teach to tell a cue that is there from one that is not (`docs/proof-second.md`)."""
 SEEDS = (0, 1, 2, 3, 4)
 FEWER = (0, 1, 2)
