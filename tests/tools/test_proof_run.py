@@ -134,6 +134,7 @@ def test_curves_are_traced_on_the_validation_clips(small, monkeypatch):
     narrow = json.loads((small.out / "bases" / "0-width-96" / "final" / "language_model" / "config.json").read_text())
     assert narrow["hidden_size"] == 96
     assert kept[0]["base_auc_spurious"] == kept[1]["base_auc_spurious"] != kept[3]["base_auc_spurious"]
+    assert [row[:2] for row in run_proof(replace(small, seeds=(0,)))["curves"].rows] == [row[:2] for row in sheet.rows]
     with pytest.raises(SettingError, match="29 preference clips are asked for, and the corpus has 28"):
         proof_run.make_ground(small.out, small.splits, small.teaching, (0,), small.base_settings, 1).preferences(
             Rows("reasons", 29)
@@ -199,10 +200,12 @@ def test_a_file_or_a_damaged_plan_is_refused(tmp_path):
     (tmp_path / "proof" / "ground.json").write_text("{")
     with pytest.raises(DataError, match=r"ground\.json is not JSON"):
         run_proof(ProofOptions(out=tmp_path / "proof"))
-    for damaged in ("{", "[]", '[{"run": "base"}]', "[1]"):
-        (tmp_path / "proof" / "settings.json").write_text(damaged)
-        with pytest.raises(DataError, match=r"settings\.json is damaged"):
-            run_proof(ProofOptions(out=tmp_path / "proof"))
+    for name in ("settings", "curves"):
+        for damaged in ("{", "[]", '[{"run": "base"}]', "[1]"):
+            (tmp_path / "proof" / f"{name}.json").write_text(damaged)
+            with pytest.raises(DataError, match=rf"{name}\.json is damaged"):
+                run_proof(ProofOptions(out=tmp_path / "proof"))
+        (tmp_path / "proof" / f"{name}.json").unlink()
 
 
 def test_the_report_shows_raw_results_again(small, tmp_path):

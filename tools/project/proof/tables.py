@@ -20,7 +20,7 @@ from avem.tools.project.proof.results.odds import DETECTION, DISTANCES
 from avem.tools.project.proof.results.probing import PROBES
 from avem.tools.project.proof.results.record import Record, intact
 from avem.tools.project.proof.results.rewards import REWARDS, mean_rewards
-from avem.tools.project.proof.trials import candidates_sheet
+from avem.tools.project.proof.trials import candidates_sheet, curves_sheet
 from avem.tools.project.proof.variance import variance_sheet
 from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, Verdict
 from avem.tools.sweep.grid import Grid, read_grid, without_blocks
@@ -71,6 +71,7 @@ def make_sheets(evaluation: Evaluation) -> dict[str, Sheet]:
     about, second = evaluation.record.about, _second_names(evaluation.record)
     makers: dict[str, tuple[str, Callable[[Any], Sheet]]] = {
         "candidates": ("settings", candidates_sheet),
+        "curves": ("curves", curves_sheet),
         "named": ("named", partial(_named, passed_over=second)),
         "rewards": ("rewards", partial(_rewards, passed_over=second)),
         "probes": ("probes", _probes),

@@ -59,6 +59,22 @@ def read_candidates(folder: Path, settings: Mapping[str, Any]) -> list[dict[str,
         return found if content["settings"] == dict(settings) else []
 
 
+def read_curves(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The points that `trace` made last; empty where it has not run, or with other settings than these.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    file = folder / CURVES_FILE
+    if not file.is_file():
+        return []
+    with intact(str(file), "delete it, or run `avem proof run --part curves`"):
+        content = read_sealed(file)
+        found: list[dict[str, Any]] = content["points"]
+        curves_sheet(found)
+        return found if content["settings"] == dict(settings) else []
+
+
 def candidates_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
     """What was tried on the validation clips."""
     columns = [name for name in found[0] if name in {**MEASURES, **DETECTION}]
