@@ -16,7 +16,6 @@ from avem.evaluate.emorealm import read_questions
 from avem.evaluate.sheets import Sheet
 from avem.guards.output_kinds import PROOF
 from avem.guards.ownership import opened
-from avem.sealed.files import write_sealed
 from avem.tools.project.proof.claims import AVEM, BASE, probe_claims
 from avem.tools.project.proof.evaluation import RESAMPLES
 from avem.tools.project.proof.ground.encoders import SCENES
@@ -190,9 +189,7 @@ def trace_curves(options: ProofOptions) -> Sheet:
     """
     with _opened(options):
         sweep, ground = _on_validation(options, "curves"), _make_ground(options, (0,))
-        points = trace(CURVES, ground, sweep, options.base_settings)
-        write_sealed(options.out / CURVES_FILE, {"settings": dict(options.settings), "points": points})
-        return curves_sheet(points)
+        return trace(CURVES, ground, sweep, options.base_settings, options.settings)
 
 
 def _on_validation(options: ProofOptions, folder: str) -> SweepOptions:

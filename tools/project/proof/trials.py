@@ -84,15 +84,20 @@ def candidates_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
 
 
 def trace(
-    points: Sequence[Point], ground: Ground, sweep: SweepOptions, base_settings: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+    points: Sequence[Point],
+    ground: Ground,
+    sweep: SweepOptions,
+    base_settings: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> Sheet:
     """Make every point of some curves that is not there yet.
 
     Args:
         points: What to make.
-        ground: Where everything is.
+        ground: Where everything is; `curves.json` goes into the proof's folder.
         sweep: Settings of every run, asked about the validation clips; bases, rows and folders are the points' own.
         base_settings: Of the bases' training, over the preset `proof`.
+        settings: What the caller has changed in every run, kept with the result.
 
     Returns:
         For each point: `curve`, `value`, the measures of the run, and those of its base with `base_` before them.
@@ -108,11 +113,13 @@ def trace(
         grid = Grid("curves", "", COLUMNS, sweep.seeds, runs, base=GridRun("base", {}))
         where = sweep.out / "-".join(filter(None, (kind.folder, rows.form, str(rows.clips))))
         asked = replace(sweep, model=paths.get(kind, sweep.model), prefs=ground.preferences(rows), out=where)
-        base, *found = run_sweeps([grid], asked)[0]
+        base, *results = run_sweeps([grid], asked)[0]
         before = {f"base_{name}": value for name, value in measured(base).items()}
-        for point, each in zip(own, found, strict=True):
+        for point, each in zip(own, results, strict=True):
             made[point.curve, point.value] = {**measured(each), **before}
-    return [{"curve": one.curve, "value": one.value, **made[one.curve, one.value]} for one in points]
+    found = [{"curve": one.curve, "value": one.value, **made[one.curve, one.value]} for one in points]
+    write_sealed(ground.out / CURVES_FILE, {"settings": dict(settings), "points": found})
+    return curves_sheet(found)
 
 
 def curves_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
