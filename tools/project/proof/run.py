@@ -33,8 +33,6 @@ from avem.tools.project.proof.results.probing import STYLE, probe, probe_measure
 from avem.tools.project.proof.results.record import Answered, Record
 from avem.tools.project.proof.results.rewards import last_rewards
 from avem.tools.project.proof.trials import (
-    CURVES_FILE,
-    curves_sheet,
     read_candidates,
     read_curves,
     trace,
