@@ -71,7 +71,7 @@ def test_one_row_of_a_table_is_made_from_nothing_and_found_again(small):
     assert [row[0] for row in sheets["table5"].rows] == ["base", "w/o PMP"]
     record = Record.read(small.out / "some.json")
     assert {run: set(own) for run, own in record.right.items()} == {"base": {0, 1}, "w/o PMP": {0, 1}}
-    assert record.about["cost"]["constants_computed"] > 0
+    assert record.about["cost"]["w/o PMP"]["0"]["constants"] > 0
     assert (small.out / "ground.json").is_file()  # under another name than the results of a whole proof
     assert not (small.out / "proof.json").exists()
     assert "w/o PMP" in (small.out / "some.html").read_text()
