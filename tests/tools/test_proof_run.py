@@ -37,7 +37,14 @@ from avem.tools.sweep.grid import read_grid
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> ProofOptions:
     splits = {"base": Split(28, 4), "preference": Split(28, 4), "validation": Split(14, 2), "test": Split(28, 4)}
-    short = {"max_steps": 1, "epochs": 1, "batch_size": 16, "reliance_rows": 0, "trackers": "none"}
+    short = {
+        "max_steps": 1,
+        "epochs": 1,
+        "batch_size": 16,
+        "reliance_rows": 0,
+        "trackers": "none",
+        "average_checkpoints": 0,
+    }
     return ProofOptions(
         out=tmp_path_factory.mktemp("proof") / "proof",
         seeds=(0, 1),
