@@ -1,0 +1,27 @@
+"""Run by `test_gpu.py`: the GPU benchmark with every tensor on a pretended GPU, where a wrong device raises."""
+
+from __future__ import annotations
+
+import json
+
+import accelerate
+import pytest
+
+from avem.tools.project.benchmarks.gpu.run import Options, benchmark
+from tests.gpu.pretended import pretended_gpu
+
+NOT_THERE = ("attention", "omni towers")
+"""Flex attention's kernel takes real devices alone."""
+
+
+def test_steps_and_towers_run_on_the_pretended_gpu(tmp_path, monkeypatch):
+    with pretended_gpu() as gpu:
+        monkeypatch.setattr(accelerate.Accelerator, "device", property(lambda _: gpu))
+        benchmark(Options(minutes=60, shape="tiny", precision="float32", out=tmp_path / "results"), gpu)
+    parts = json.loads((tmp_path / "results" / "results.json").read_text())["parts"]
+    failed = {part["name"]: part["reason"] for part in parts if part["status"] != "ran"}
+    assert not failed
+    losses = [row["loss"] for part in parts for row in part["rows"] if "loss" in row]
+    assert len(losses) == 10
+    for five in (losses[:5], losses[5:]):
+        assert max(five) - min(five) == pytest.approx(0, abs=1e-4)
