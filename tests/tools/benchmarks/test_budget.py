@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import torch
@@ -96,6 +97,21 @@ def test_a_stopped_run_leaves_what_it_has(tmp_path):
     assert [part["name"] for part in kept["parts"]] == ["a"]
     assert kept["parts"][0]["rows"] == [{"side": "a", "s a row": 2.0}]
     assert kept["waiting"] == ["b"]
+
+
+def test_a_part_that_overruns_its_prediction_is_stopped(tmp_path):
+    def endless():
+        while True:
+            try:
+                time.sleep(0.01)
+            except Exception:  # noqa: BLE001 - as libraries do
+                raise AssertionError("a library must not take it for its own failure") from None
+
+    results = Results(tmp_path, {})
+    Budget(0.2, 1e9).run([Part("endless", endless, lambda: 0.0), Part("next", endless, lambda: 0.0)], results)
+    assert [outcome.status for outcome in results.outcomes] == [Status.NOT_RUN, Status.NOT_RUN]
+    assert results.outcomes[0].reason.startswith("stopped")
+    assert results.outcomes[1].reason == "0 s predicted and 0 s left"
 
 
 def test_parts_of_one_title_are_one_table(tmp_path):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -76,6 +77,7 @@ def test_a_side_that_does_not_fit_is_tried_with_fewer_rows(monkeypatch):
 
     class Opened:
         config = Config()
+        session = SimpleNamespace(model=torch.nn.Linear(1, 1))
 
     monkeypatch.setattr(StepBench, "_timed", full)
     monkeypatch.setattr(StepBench, "_plain", lambda self, side, rows: None)

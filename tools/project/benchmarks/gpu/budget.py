@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -72,23 +75,53 @@ class Budget:
         if part.needs and not results.ran(part.needs):
             return Outcome(part.name, Status.NOT_RUN, f"it needs {part.needs}")
         try:
-            cost, left = part.cost(), self.left
-            alike = results.seconds(part.like)
-            predicted = cost / self.speed if alike is None else part.ratio * alike
-            if predicted > left:
-                reason = f"{predicted:.0f} s predicted and {max(left, 0):.0f} s left"
-                return Outcome(part.name, Status.NOT_RUN, reason, predicted)
-            start = self.clock()
-            table = part.run()
-            taken = self.clock() - start
+            return self._measured(part, results)
+        except OutOfTime:
+            outcome = Outcome(part.name, Status.NOT_RUN, "stopped: it took longer than predicted, and time was up")
         except Exception as error:  # noqa: BLE001 - a part that fails leaves the others their turn
-            release()
             status = Status.NO_MEMORY if is_out_of_memory(error) else Status.FAILED
-            first = next(iter(str(error).splitlines()), type(error).__name__)
-            return Outcome(part.name, status, f"{type(error).__name__}: {first}")
+            first = next(iter(str(error).splitlines()), "")
+            outcome = Outcome(part.name, status, f"{type(error).__name__}: {first}")
+        release()  # after the error is gone, whose frames held tensors
+        return outcome
+
+    def _measured(self, part: Part, results: Results) -> Outcome:
+        cost, left = part.cost(), self.left
+        alike = results.seconds(part.like)
+        predicted = cost / self.speed if alike is None else part.ratio * alike
+        if predicted > left or left <= 0:
+            reason = f"{predicted:.0f} s predicted and {max(left, 0):.0f} s left"
+            return Outcome(part.name, Status.NOT_RUN, reason, predicted)
+        start = self.clock()
+        with time_limit(left):
+            table = part.run()
+        taken = self.clock() - start
         if cost:
             self.speed = cost / max(taken, 1e-9)
         return Outcome(part.name, Status.RAN, "", predicted, taken, table)
+
+
+class OutOfTime(BaseException):
+    """A part used up the time; no library may take it for a failure of its own."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise `OutOfTime` in a block that takes longer; without effect where there are no such signals."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

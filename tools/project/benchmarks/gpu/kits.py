@@ -225,14 +225,21 @@ class ThinkerKit:
         """The same over the thinker's own weights."""
         with init_empty_weights(include_buffers=False):
             language_model = empty_model(self.thinker.config.text_config)
-        language_model.model, language_model.lm_head = self.thinker.model, self.thinker.lm_head
+        language_model.model, language_model.lm_head = self._inside("language_model"), self.thinker.lm_head
         return self._behind_the_door(language_model)
 
     def tower_operations(self) -> float:
         """Of both towers on one clip; sound is halved by the tower's convolution."""
         patches = self.sizes.grid[0] * self.sizes.grid[1] * self.sizes.grid[2]
-        sound = _matrices(self.thinker.audio_tower) * self.sizes.mel_frames / 2
-        return 2.0 * (_matrices(self.thinker.visual) * patches + sound)
+        sound = _matrices(self._inside("audio_tower")) * self.sizes.mel_frames / 2
+        return 2.0 * (_matrices(self._inside("visual")) * patches + sound)
+
+    def _inside(self, name: str) -> Any:
+        """A part of the thinker; transformers' releases differ in how deep it lies."""
+        inner = getattr(self.thinker.model, name, None)
+        if inner is not None:
+            return inner
+        return self.thinker.model if name == "language_model" else getattr(self.thinker, name)
 
     @property
     def _omni(self) -> OmniFolder:

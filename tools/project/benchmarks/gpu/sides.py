@@ -97,7 +97,9 @@ class StepBench:
 
     def measure(self, side: str) -> Table:
         """Time a side's step, and measure its memory."""
-        bench, notes = self._opened, []
+        bench = self._opened
+        bench.session.model.zero_grad(set_to_none=True)  # a side that ran out of memory leaves gradients
+        notes: list[str] = []
         if side not in (CACHED, ENCODERS):
             row = self._timed(side, bench.avem_side(_pairing(side)), self._load(side, 0))
         else:

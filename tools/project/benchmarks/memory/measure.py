@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,14 +53,11 @@ def measure(config: PreferenceConfig) -> Measured:
     prepare_model(session.model, config)
     loop, media = Loop(session, objective, features, plan), features.media(_specs(examples))
 
-    def step(number: int) -> Callable[[], None]:
-        return lambda: loop.step(number, media) and None
-
     device = session.accelerator.device
-    left = peak_bytes(step(0), device).left
+    left = peak_bytes(partial(loop.step, 0, media), device).left
     held = session.model.parameters(), tensors_of(media.video), tensors_of(media.audio)
     before = sum(tensor.numel() * tensor.element_size() for group in held for tensor in group)
-    return Measured(estimate, before + left + peak_bytes(step(1), device).most)
+    return Measured(estimate, before + left + peak_bytes(partial(loop.step, 1, media), device).most)
 
 
 @dataclass(frozen=True, slots=True)
