@@ -194,7 +194,7 @@ def show_plan(summary: PlanSummary, gpu_memory: float | None = None, learning_ra
 def _show_memory(memory: MemoryEstimate) -> None:
     show(f"parameters        {memory.parameters:>14,}, {memory.trained:,} of them trained")
     show("memory on each device:")
-    for part in ("weights", "gradients", "optimiser", "activations", "workspace", "features", "total"):
+    for part in ("weights", "gradients", "optimiser", "activations", "features", "total"):
         show(f"  {part:<16}{size_text(getattr(memory, part), binary=True):>12}")
     fits = "fits" if memory.fits else "does not fit (lower tokens_per_batch, or set gradient_checkpointing=true)"
     show(f"  {fits} in {size_text(memory.capacity, binary=True)} with a tenth left free")

@@ -136,6 +136,8 @@ class _FirstDevice(TorchFunctionMode):
         if func is torch.stft and isinstance(args[0], GpuTensor):  # changes shapes in place, which these tensors can't
             assert kwargs["window"].device == GPU
             return GpuTensor(func(*tree_map(_on_cpu, args), **tree_map(_on_cpu, kwargs)))
+        if func is torch.device and args[1:]:  # as a copied device is made again: its name is no device
+            return func(*args)
         return func(*tree_map(_first, args), **tree_map(_first, kwargs or {}))
 
 

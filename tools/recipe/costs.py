@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ def _estimate(config: SupervisedConfig, video: bool, changes: dict[str, Any]) ->
     count = max(min(config.rows_per_step, config.tokens_per_batch // tokens), 1)
     sequences = [ScoredSequence(ids, seen, heard, len(ids) - ANSWER) for _ in range(count)]
     model.to(half if config.tune != "full" else torch.float32)
-    prepare_model(model, replace(config, gradient_checkpointing=False))
+    prepare_model(model, config)
     make_weightless(model)
 
     def forward() -> torch.Tensor:
@@ -168,7 +168,7 @@ def _estimate(config: SupervisedConfig, video: bool, changes: dict[str, Any]) ->
         model,
         forward,
         four_bit=False,
-        checkpointed=config.gradient_checkpointing,
+        accumulates=config.rows_per_step > count,
         processes=1,
         features=2 * config.rows_per_step * each,
         capacity=0,

@@ -1,24 +1,23 @@
 """How much memory a run takes on each device, worked out before any weight is read.
 
-Weights, gradients and optimiser follow from the shapes. Activations are counted, not guessed: the largest micro-batch
-goes through the model with tensors that have shapes and no storage (`FakeTensorMode`), and what autograd would keep for
-the backward pass is added up.
+Weights and optimiser follow from the shapes. The rest is run, not guessed: the largest micro-batch goes through the
+model and back with tensors that have shapes and no storage (`FakeTensorMode`), and what lives at the fullest moment is
+added up.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd.graph import saved_tensors_hooks
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from avem.train.model.quantise import four_bit_bytes
+from avem.train.run.live_bytes import LiveBytes
 
 if TYPE_CHECKING:
     from avem.train.families.base import FamilyModel
@@ -40,11 +39,14 @@ class MemoryEstimate:
     weights: int
     """Bytes of all weights, those that learn in float32."""
     gradients: int
+    """Of all weights that learn."""
     optimiser: int
     activations: int
-    """What autograd keeps of the largest micro-batch."""
-    workspace: int
-    """Twice the largest kept tensor, for its gradient and what is being computed from it."""
+    """What a step holds at its fullest moment beyond weights, optimiser, features and a complete set of gradients.
+
+    In a step of one micro-batch, gradients are made while activations are freed, so this may be less than autograd
+    keeps.
+    """
     features: int
     capacity: int
     """Of the device; 0 if unknown."""
@@ -52,30 +54,12 @@ class MemoryEstimate:
     @property
     def total(self) -> int:
         """All parts together."""
-        return self.weights + self.gradients + self.optimiser + self.activations + self.workspace + self.features
+        return self.weights + self.gradients + self.optimiser + self.activations + self.features
 
     @property
     def fits(self) -> bool:
         """Whether the total leaves a tenth of the device free."""
         return self.total <= ROOM * self.capacity
-
-
-@dataclass(slots=True)
-class Kept:
-    """Bytes that autograd keeps, each storage once, by where in the model they were kept."""
-
-    layers: list[int] = field(default_factory=list)
-    """Within each layer that can be checkpointed."""
-    inputs: list[int] = field(default_factory=list)
-    """What each of those layers is given, which is all that stays of it with checkpointing."""
-    outside: int = 0
-    largest: int = 0
-
-    def total(self, checkpointed: bool) -> int:
-        """Bytes at the end of the forward pass, and while one layer is computed again."""
-        if checkpointed:
-            return self.outside + sum(self.inputs) + max(self.layers, default=0)
-        return self.outside + sum(self.layers)
 
 
 def weight_bytes(model: FamilyModel, *, four_bit: bool = False) -> int:
@@ -107,51 +91,21 @@ def make_weightless(model: FamilyModel) -> None:
                 setattr(module, name, made[id(old)])
 
 
-def count_kept(model: FamilyModel, forward: Callable[[], Tensor]) -> Kept:
-    """Count what autograd keeps of a forward pass.
+def pass_bytes(model: FamilyModel, forward: Callable[[], Tensor], *, accumulates: bool = False) -> int:
+    """Most bytes that a forward and backward pass hold at once beside the model's parameters, gradients included.
 
     Args:
-        model: A model; its parameters are not counted.
-        forward: Runs the pass and gives what the backward pass would start from.
+        model: What learns takes gradients; its parameters may be without storage.
+        forward: Runs the forward pass and gives what the backward pass starts from.
+        accumulates: Whether an earlier micro-batch of the same step has left gradients.
     """
-    kept = Kept()
-    seen = {_storage(parameter) for parameter in model.parameters()}
-    open_layers: list[int] = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        address = _storage(tensor)
-        if address not in seen:
-            seen.add(address)
-            size = tensor.untyped_storage().nbytes()
-            kept.largest = max(kept.largest, size)
-            if open_layers:
-                kept.layers[open_layers[-1]] += size
-            else:
-                kept.outside += size
-        return tensor
-
-    def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        open_layers.append(len(kept.layers))
-        kept.layers.append(0)
-        kept.inputs.append(sum(part.numel() * part.element_size() for part in inputs if isinstance(part, Tensor)))
-
-    def leave(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        open_layers.pop()
-
-    layers = [part for part in model.language_model.modules() if isinstance(part, GradientCheckpointingLayer)]
-    hooks = [
-        hook
-        for layer in layers
-        for hook in (layer.register_forward_pre_hook(enter), layer.register_forward_hook(leave))
-    ]
-    try:
-        with saved_tensors_hooks(pack, lambda tensor: tensor):
-            result = forward()  # held until here, so that no storage's address is given to another tensor
-    finally:
-        for hook in hooks:
-            hook.remove()
-    del result
-    return kept
+    with LiveBytes(model.parameters()) as live:
+        for parameter in model.parameters():
+            parameter.grad = torch.empty_like(parameter) if accumulates and parameter.requires_grad else None
+        torch.autograd.backward(forward().sum())
+        most = live.most
+    model.zero_grad(set_to_none=True)
+    return most
 
 
 def estimate_memory(
@@ -159,7 +113,7 @@ def estimate_memory(
     forward: Callable[[], Tensor],
     *,
     four_bit: bool = False,
-    checkpointed: bool = False,
+    accumulates: bool = False,
     processes: int = 1,
     features: int = 0,
     capacity: int = 0,
@@ -167,26 +121,26 @@ def estimate_memory(
     """Add up what a run takes on each device.
 
     Args:
-        model: A model prepared for training: what learns takes gradients, in float32.
+        model: A model prepared for training: what learns takes gradients, in float32, and layers are checkpointed where
+            the run does so.
         forward: Runs the largest micro-batch through it.
         four_bit: Whether its linear layers will be kept in 4 bits.
-        checkpointed: Whether layers are computed again in the backward pass.
+        accumulates: Whether a step has several micro-batches.
         processes: That train together; with more than one, gradients are joined in one message of their size.
         features: Bytes of features on the device.
         capacity: Bytes of the device.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     learning = sum(parameter.numel() for parameter in trained)
-    gradients = sum(parameter.numel() * parameter.element_size() for parameter in trained)
-    kept = count_kept(model, forward)
+    gradients = sum(parameter.numel() * parameter.element_size() for parameter in trained) * (2 if processes > 1 else 1)
+    held = pass_bytes(model, forward, accumulates=accumulates)
     return MemoryEstimate(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         trained=learning,
         weights=weight_bytes(model, four_bit=four_bit),
-        gradients=gradients * (2 if processes > 1 else 1),
+        gradients=gradients,
         optimiser=learning * ADAM_BYTES,
-        activations=kept.total(checkpointed),
-        workspace=2 * kept.largest,
+        activations=max(held - gradients, 0),
         features=features,
         capacity=capacity,
     )
@@ -197,7 +151,3 @@ def device_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)

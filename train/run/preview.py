@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -36,13 +35,13 @@ def run_memory(session: Session, steps: Sequence[StepPlan], rows: Sequence[PlanR
             return model.response_logprobs(sequences)
 
     model.to(torch.bfloat16 if half else torch.float32)
-    prepare_model(model, replace(config, gradient_checkpointing=False))
+    prepare_model(model, config)
     make_weightless(model)
     return estimate_memory(
         model,
         forward,
         four_bit=config.quantise == "4bit",
-        checkpointed=config.gradient_checkpointing,
+        accumulates=any(len(rank) > 1 for step in steps for rank in step.ranks),
         processes=session.accelerator.num_processes,
         features=_feature_bytes(session, steps, rows),
         capacity=device_bytes(session.accelerator.device),

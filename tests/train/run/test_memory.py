@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,8 @@ from avem.errors import CheckpointError
 from avem.train import AudiovisualLM, load_model
 from avem.train.checkpoints.load import load_skeleton
 from avem.train.model.quantise import four_bit_bytes
-from avem.train.run.memory import MemoryEstimate, count_kept, estimate_memory, make_weightless, weight_bytes
+from avem.train.run.live_bytes import LiveBytes
+from avem.train.run.memory import MemoryEstimate, estimate_memory, make_weightless, pass_bytes, weight_bytes
 from avem.train.run.session import prepare_model
 from avem.train.settings.config import SupervisedConfig
 from avem.train.stages import preview_stage
@@ -67,39 +69,80 @@ def test_a_skeleton_refuses_what_does_not_fit(golden, tmp_path):
         load_skeleton(tmp_path)
 
 
-def test_kept_bytes_by_hand():
-    """A linear layer keeps its input: 3 x 8 float32. ReLU keeps its output: 3 x 4. Weights are not counted."""
-    network = nn.Sequential(nn.Linear(8, 4), nn.ReLU())
-    model = SimpleNamespace(language_model=network, parameters=network.parameters)
-    inputs = torch.zeros(3, 8)
-    kept = count_kept(model, lambda: network(inputs))
-    assert kept.outside == 3 * 8 * 4 + 3 * 4 * 4
-    assert kept.largest == 96
-    found = estimate_memory(model, lambda: network(inputs), capacity=1000)
+def test_live_bytes_by_hand():
+    """Two tensors of 64 bytes live at once, then one; a view and a change in place take nothing."""
+    known = torch.zeros(100)
+    with LiveBytes([known]) as live:
+        kept = torch.zeros(4, 4) + 1
+        assert (live.now, live.most) == (64, 128)
+        view = kept.view(16)[:8]
+        kept.mul_(2)
+        known.add_(1)
+        assert (live.now, live.most) == (64, 128)
+        del kept
+        assert live.now == 64
+        del view
+        assert (live.now, live.most) == (0, 128)
+
+
+def network_of(*layers: nn.Module) -> SimpleNamespace:
+    network = nn.Sequential(*layers)
+    return SimpleNamespace(
+        language_model=network, parameters=network.parameters, zero_grad=network.zero_grad, run=network.forward
+    )
+
+
+def test_a_pass_by_hand():
+    """3 x 4 outputs and their ReLU are 48 bytes each; gradients of weight and bias, 4 x 8 and 4, are 144 together."""
+    model, inputs = network_of(nn.Linear(8, 4), nn.ReLU()), torch.zeros(3, 8)
+    gradients = (4 * 8 + 4) * 4
+    with LiveBytes([inputs, *model.parameters()]) as live:
+        loss = model.run(inputs).sum()
+        assert (live.now, live.most) == (48 + 4, 96)  # only the ReLU's output is kept, and the sum
+    del loss
+    held = pass_bytes(model, lambda: model.run(inputs))
+    assert gradients <= held <= gradients + 3 * 48 + 8
+    assert held < pass_bytes(model, lambda: model.run(inputs), accumulates=True) <= held + gradients
+    assert all(parameter.grad is None for parameter in model.parameters())
+    found = estimate_memory(model, lambda: model.run(inputs), capacity=1000)
     weights = 8 * 4 + 4
-    assert found == MemoryEstimate(weights, weights, weights * 4, weights * 4, weights * 8, 144, 192, 0, 1000)
-    assert found.total == weights * 16 + 144 + 192
-    assert not found.fits
-    assert estimate_memory(model, lambda: network(inputs), capacity=1014).fits == (912 <= 0.9 * 1014)
+    assert found == MemoryEstimate(
+        weights, weights, weights * 4, weights * 4, weights * 8, held - gradients, features=0, capacity=1000
+    )
+    assert found.total == weights * 12 + held
+    assert not replace(found, capacity=int(found.total / 0.9) - 1).fits
+    assert replace(found, capacity=int(found.total / 0.9) + 1).fits
+
+
+def test_several_processes_join_gradients_in_a_message_of_their_size():
+    model = network_of(nn.Linear(64, 64))
+    one, two = (
+        estimate_memory(model, lambda: model.run(torch.zeros(2, 64)), processes=processes) for processes in (1, 2)
+    )
+    assert two.gradients == 2 * one.gradients
+    assert two.activations < one.activations  # freed before the message is made
 
 
 @pytest.mark.parametrize(("tune", "precision"), [("lora", "float32"), ("lora", "bf16"), ("full", "float32")])
 def test_tensors_without_storage_are_counted_like_real_ones(kit, tmp_path, tune, precision):
-    config = SupervisedConfig(**kit.supervised_settings(tmp_path, tune=tune, precision=precision))
     half, counts = precision == "bf16", []
-    for model in (load_model(kit.model), load_skeleton(kit.model)):
+    for checkpointing in (False, True):
+        config = SupervisedConfig(
+            **kit.supervised_settings(tmp_path, tune=tune, precision=precision, gradient_checkpointing=checkpointing)
+        )
+        for model in (load_model(kit.model), load_skeleton(kit.model)):
 
-        def forward(model: AudiovisualLM = model) -> torch.Tensor:
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                return score(model, torch.bfloat16 if half else torch.float16)
+            def forward(model: AudiovisualLM = model) -> torch.Tensor:
+                with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                    return score(model, torch.bfloat16 if half else torch.float16)
 
-        prepare_model(model, config)
-        if model.device.type == "meta":
-            make_weightless(model)
-        counts.append(count_kept(model, forward))
-    assert counts[0] == counts[1]
-    assert len(counts[0].layers) == 2
-    assert 0 < counts[0].total(checkpointed=True) < counts[0].total(checkpointed=False)
+            prepare_model(model, config)
+            if model.device.type == "meta":
+                make_weightless(model)
+            counts.append(pass_bytes(model, forward))
+    assert counts[0] == pytest.approx(counts[1], rel=1e-3)
+    assert counts[2] == pytest.approx(counts[3], rel=1e-3)
+    assert 0 < counts[2] < counts[0]
 
 
 def test_4_bit_weights_are_counted_where_they_are_frozen():

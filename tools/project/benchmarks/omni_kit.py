@@ -8,6 +8,7 @@ share of the work that it has at full width.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniThinkerConfig
 
-from avem.cache import ClipRecord, Companion, FeatureStore, RowDetails, StoreWriter, StreamSpec
+from avem.cache import Companion, FeatureStore, RowDetails, StoreWriter, StreamSpec
+from avem.extract.encoders.omni.sizes import vision_companions
 from avem.files import write_json_lines
-from avem.hub.omni import OmniFolder
-from avem.tools.project.benchmarks.step_kit import EMOTIONS, Shape, make_rows, paths_in
+from avem.hub.omni import OmniFolder, Tower
+from avem.tools.project.benchmarks.step_kit import Shape, clip_records, make_rows, paths_in
 
 FAMILY = "qwen2_5_omni"
 SECONDS = 8.0
@@ -74,7 +76,7 @@ class OmniKit:
                 seen = self.thinker.get_video_features(self.pixels[clip], self.grid, return_dict=True)
                 return seen.pooler_output[0].bfloat16()  # type: ignore[no-any-return]
             mel = self.mels[clip : clip + 1]
-            mask = torch.ones(1, mel.shape[-1], dtype=torch.int64)
+            mask = torch.ones(1, mel.shape[-1], dtype=torch.int64, device=mel.device)
             heard = self.thinker.get_audio_features(mel, mask, return_dict=True).last_hidden_state
             return heard.reshape(-1, heard.shape[-1]).bfloat16()  # type: ignore[no-any-return]
 
@@ -100,7 +102,7 @@ def make_kit(folder: Path, shape: Shape, grid: tuple[int, int]) -> OmniKit:
         torch.tensor([[slots, *grid]]),
         draw(shape.clips, 128, round(100 * SECONDS)),
     )
-    make_store(kit, shape.clips)
+    make_store(folder, kit.encode, shape.clips, kit.grid, kit.mels.shape[-1])
     write_json_lines(folder / "prefs.jsonl", [row.to_json() for row in make_rows(shape)])
     return kit
 
@@ -150,33 +152,46 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_store(kit: OmniKit, clips: int) -> FeatureStore:
-    """Encode the clips into a store."""
-    omni = OmniFolder.open(kit.folder / "model")
-    writer = StoreWriter.open(kit.folder / "cache")
-    records = [
-        ClipRecord(f"clip/{n}", "clip", f"{n}.mp4", f"{n:064x}", emotion=EMOTIONS[n % 2], source=str(n))
-        for n in range(clips)
-    ]
-    writer.add_clips(records, root=kit.folder)
-    beside = {"grid": Companion((3,), "int32"), "seconds_per_slot": Companion((), "float32")}
-    frames = {"mel_frames": Companion((), "int32")}
-    for side, tower, companions in (("video", "visual", beside), ("audio", "audio", frames)):
-        says = {"encoder": FAMILY, "weights_sha256": omni.tower_digest(tower)}  # type: ignore[arg-type]
-        width = omni.hidden_size
-        spec = StreamSpec(side, FAMILY, says, (None, width), 8, dtype="bfloat16", companions=companions)
+def make_store(
+    folder: Path, encode: Callable[[str, int], Tensor], clips: int, grid: Tensor, frames: int, levels: int = 0
+) -> FeatureStore:
+    """Write the outputs of a thinker's towers into a store.
+
+    Args:
+        folder: Holds the thinker in `model`; the store becomes `cache`.
+        encode: Gives the output `[n, H]` by side and number of the clip.
+        clips: How many there are.
+        grid: int64 `[1, 3]`, of every clip.
+        frames: Mel frames of every clip.
+        levels: Deepstack levels of Qwen3-Omni, filled with the output itself; 0 for none.
+    """
+    omni = OmniFolder.open(folder / "model")
+    writer = StoreWriter.open(folder / "cache")
+    writer.add_clips(clip_records(clips), root=folder)
+    seen = vision_companions(levels, omni.hidden_size, "bfloat16")
+    heard = {"mel_frames": Companion((), "int32")}
+    towers: tuple[tuple[str, Tower, Mapping[str, Companion]], ...] = (
+        ("video", "visual", seen),
+        ("audio", "audio", heard),
+    )
+    for side, tower, companions in towers:
+        says = {"encoder": omni.family, "weights_sha256": omni.tower_digest(tower)}
+        spec = StreamSpec(
+            side, omni.family, says, (None, omni.hidden_size), 8, dtype="bfloat16", companions=dict(companions)
+        )
         stream = writer.stream(spec)
         pooled = torch.randn(clips, 8, generator=torch.Generator().manual_seed(1)).numpy()
         for shard in stream.pending():
             count = len(shard.rows)
+            own = [encode(side, row).cpu() for row in shard.rows]
             kept = {
-                "grid": kit.grid.int().expand(count, 3),
+                "grid": grid.cpu().int().expand(count, 3),
                 "seconds_per_slot": torch.ones(count),
-                "mel_frames": torch.full((count,), kit.mels.shape[-1], dtype=torch.int32),
+                "mel_frames": torch.full((count,), frames, dtype=torch.int32),
+                "deepstack": [one.expand(levels, *one.shape).contiguous() for one in own],
             }
-            own = [kit.encode(side, row) for row in shard.rows]
             details = [RowDetails() for _ in shard.rows]
             rows = list(shard.rows)
             stream.write(shard, own, pooled[rows], details, companions={name: kept[name] for name in companions})
     writer.finish()
-    return FeatureStore.open(kit.folder / "cache")
+    return FeatureStore.open(folder / "cache")

@@ -63,7 +63,7 @@ class OmniPlainStep(PlainStep):
             for spec in (row.scores["w"], row.scores["w_given_l"]):
                 for side, clip in (("video", spec.video), ("audio", spec.audio)):
                     if clip is not None and (number, side, clip) not in tokens:
-                        tokens[number, side, clip] = self._encode(side, clip).float()
+                        tokens[number, side, clip] = self._encode(side, clip).to(self._lm.device, self._model.dtype)
         return tokens
 
     def _scores(self, specs: Sequence[ScoreSpec], media: Mapping[tuple[int, str, int], Tensor]) -> Tensor:
@@ -83,12 +83,13 @@ class OmniPlainStep(PlainStep):
                 shown[side].append(features)
         padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)  # [n, S]
         mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(each) for each in ids], batch_first=True)
+        positions = self._positions(padded, mask, len(shown["video"]), len(shown["audio"])).to(self._lm.device)
+        padded = padded.to(self._lm.device)
         embeddings = self._lm.get_input_embeddings()(padded)
         for side, all_shown in shown.items():
             if all_shown:
                 there = (padded == self._markers[side])[..., None].expand_as(embeddings)
                 embeddings = embeddings.masked_scatter(there, torch.cat(all_shown))
-        positions = self._positions(padded, mask, len(shown["video"]), len(shown["audio"]))
         logits = self._lm(inputs_embeds=embeddings, position_ids=positions, use_cache=False).logits
         labels = torch.full_like(padded, -1)
         for number, (sequence, count) in enumerate(zip(ids, counts, strict=True)):
@@ -115,7 +116,7 @@ class OmniPlainStep(PlainStep):
         found: Tensor = thinker.get_rope_index(
             ids,
             None,
-            self._kit.grid.expand(videos, 3) if videos else None,
+            self._kit.grid.cpu().expand(videos, 3) if videos else None,
             mask,
             False,
             torch.full((sounds,), frames) if sounds else None,

@@ -19,6 +19,7 @@ from torch.nn import functional
 from avem.train import AudiovisualLM, PreferenceConfig
 from avem.train.data.examples import PreferenceExample
 from avem.train.packing.specs import ScoreSpec
+from avem.train.run.optimizer import autocast
 
 if TYPE_CHECKING:
     from avem.train.families.base import FamilyModel
@@ -31,7 +32,8 @@ Encode = Callable[[str, int], Tensor]
 
 def with_plain_adapters(model: FamilyModel) -> Any:
     """A copy of a model whose adapters go through peft's own code, without avem's shortcut."""
-    copied = copy.deepcopy(model)
+    frozen = {id(one): one for one in model.parameters() if not one.requires_grad}  # shared: a 7B's fill a GPU
+    copied = copy.deepcopy(model, dict(frozen))
     for module in copied.modules():
         if isinstance(module, LoraLayer):
             vars(module).pop("forward", None)
@@ -71,7 +73,8 @@ class PlainStep:
         """Do the step; returns the mean loss."""
         total = 0.0
         for start in range(0, len(self._rows), self._rows_per_batch):
-            loss = self._losses(self._rows[start : start + self._rows_per_batch]).sum() / len(self._rows)
+            with autocast(self._config, self._model.device):
+                loss = self._losses(self._rows[start : start + self._rows_per_batch]).sum() / len(self._rows)
             torch.autograd.backward(loss)
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(self._trained, self._config.max_grad_norm)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import torch
 import typer
@@ -35,6 +35,9 @@ from avem.train.preference import PreferenceTraining
 from avem.train.run.loop import Loop, Plan
 from avem.train.run.session import Session, prepare_model
 from avem.train.settings.config import Pairing
+
+if TYPE_CHECKING:
+    from avem.train.families.base import FamilyModel
 
 ENCODERS, CACHED = "plain, encoders in the loop", "plain, cached scores and features"
 WATCHED_STEPS = 4
@@ -66,8 +69,28 @@ class Bench:
     """Of each side."""
 
     @classmethod
-    def open(cls, kit: BenchKit, pairing: Pairing) -> Bench:
-        """Score the constants and add adapters that make the policy another model than the reference."""
+    def open(cls, kit: BenchKit, pairing: Pairing, model: FamilyModel | None = None) -> Bench:
+        """Score the constants and add adapters that make the policy another model than the reference.
+
+        Args:
+            kit: Store, rows and settings.
+            pairing: How the settings say that rows are packed.
+            model: Instead of the one that the settings name.
+        """
+        bench = cls.outline(kit, pairing, model)
+        config, session, rows = bench.config, bench.session, bench.rows
+        constants = score_constants(session, rows, session.features(_specs(rows)))
+        prepare_model(session.model, config)
+        generator = torch.Generator().manual_seed(3)
+        for name, parameter in session.model.named_parameters():
+            if "lora_B" in name:
+                parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.02)
+        bench.constants = constants
+        return bench
+
+    @classmethod
+    def outline(cls, kit: BenchKit, pairing: Pairing, model: FamilyModel | None = None) -> Bench:
+        """The same without constants and adapters, which a model without storage can't have."""
         count = len(read_preferences(kit.settings["prefs"]))
         config = PreferenceConfig(
             **kit.settings,
@@ -80,15 +103,9 @@ class Bench:
             keep_features_mb=0,
             warmup=0.0,
         )
-        session = Session.open(config)
+        session = Session.open(config, model)
         rows = PreferenceTraining(config).examples(session, read_preferences(config.prefs))
-        constants = score_constants(session, rows, session.features(_specs(rows)))
-        prepare_model(session.model, config)
-        generator = torch.Generator().manual_seed(3)
-        for name, parameter in session.model.named_parameters():
-            if "lora_B" in name:
-                parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.02)
-        return cls(kit, config, session, rows, constants)
+        return cls(kit, config, session, rows, {})
 
     @property
     def features(self) -> ClipFeatures:

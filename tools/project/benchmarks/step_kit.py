@@ -7,6 +7,7 @@ vocabulary is small, so that the output layer keeps about the share of the work 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,22 +103,18 @@ def make_kit(folder: Path, shape: Shape) -> StepKit:
         load_video_encoder(str(towers[0])),
         load_audio_encoder(str(towers[1])),
     )
-    make_store(kit, shape.clips)
+    make_store(folder, kit.encode, shape.clips)
     make_model(shape, video_width, audio_width).save(folder / "model")
     write_json_lines(folder / "prefs.jsonl", [row.to_json() for row in make_rows(shape)])
     return kit
 
 
-def make_store(kit: StepKit, clips: int) -> FeatureStore:
-    """Encode the clips into a store."""
-    writer = StoreWriter.open(kit.folder / "cache")
-    records = [
-        ClipRecord(f"clip/{n}", "clip", f"{n}.mp4", f"{n:064x}", emotion=EMOTIONS[n % 2], source=str(n))
-        for n in range(clips)
-    ]
-    writer.add_clips(records, root=kit.folder)
+def make_store(folder: Path, encode: Callable[[str, int], Tensor], clips: int) -> FeatureStore:
+    """Write the features of so many clips, as `encode` gives them by kind and number, into a store."""
+    writer = StoreWriter.open(folder / "cache")
+    writer.add_clips(clip_records(clips), root=folder)
     for kind in KINDS:
-        features = [kit.encode(kind, clip) for clip in range(clips)]
+        features = [encode(kind, clip).cpu() for clip in range(clips)]
         spec = StreamSpec(kind, f"random-{kind}", {"kind": kind}, tuple(features[0].shape), 8)
         stream = writer.stream(spec)
         pooled = torch.randn(clips, 8, generator=torch.Generator().manual_seed(1)).numpy()
@@ -125,7 +122,15 @@ def make_store(kit: StepKit, clips: int) -> FeatureStore:
             own = torch.stack([features[row] for row in shard.rows]).numpy()
             stream.write(shard, own, pooled[list(shard.rows)], [RowDetails() for _ in shard.rows])
     writer.finish()
-    return FeatureStore.open(kit.folder / "cache")
+    return FeatureStore.open(folder / "cache")
+
+
+def clip_records(clips: int) -> list[ClipRecord]:
+    """Clips of two emotions in turn."""
+    return [
+        ClipRecord(f"clip/{n}", "clip", f"{n}.mp4", f"{n:064x}", emotion=EMOTIONS[n % 2], source=str(n))
+        for n in range(clips)
+    ]
 
 
 def make_model(shape: Shape, video_width: int, audio_width: int) -> AudiovisualLM:

@@ -1,0 +1,27 @@
+"""Run by `test_gpu.py`: the GPU benchmark with every tensor on a pretended GPU, where a wrong device raises."""
+
+from __future__ import annotations
+
+import json
+
+import accelerate
+import pytest
+
+from avem.tools.project.benchmarks.gpu.run import Options, benchmark
+from avem.train.data.features import ClipFeatures
+from tests.gpu.pretended import pretended_gpu
+
+
+def test_steps_and_towers_run_on_the_pretended_gpu(tmp_path, monkeypatch):
+    with pretended_gpu() as gpu:
+        monkeypatch.setattr(accelerate.Accelerator, "device", property(lambda _: gpu))
+        # The device is known to one thread alone, so features are not read in another.
+        monkeypatch.setattr(ClipFeatures, "stream", lambda self, steps: (self.media(step) for step in steps))
+        benchmark(Options(minutes=60, shape="tiny", precision="float32", out=tmp_path / "results"), gpu)
+    parts = json.loads((tmp_path / "results" / "results.json").read_text())["parts"]
+    failed = {part["name"]: part["reason"] for part in parts if part["status"] != "ran"}
+    assert all(name.startswith("attention") for name in failed), failed  # flex attention takes real devices alone
+    losses = [row["loss"] for part in parts for row in part["rows"] if "loss" in row]
+    assert len(losses) == 10
+    for five in (losses[:5], losses[5:]):
+        assert max(five) - min(five) == pytest.approx(0, abs=1e-4)
