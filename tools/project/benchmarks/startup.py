@@ -56,7 +56,7 @@ def seconds_of(command: list[str], status: int, folder: Path) -> float:
         DataError: It ends with another status.
     """
     start = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = {**os.environ, **(TAB if command[-1] == "avem" else {})}
+    environment = {**os.environ, **({} if command[1:] else TAB)}
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     end = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != status:
@@ -69,7 +69,7 @@ def main(repeats: Annotated[int, typer.Option(help="Rounds; the median counts.",
     rows = []
     with tempfile.TemporaryDirectory() as name:
         for label, (words, status) in COMMANDS.items():
-            avem = [sys.executable, "-m", "avem", *words.split()]
+            avem = [str(Path(sys.executable).with_name("avem")), *words.split()]
             torch = [sys.executable, "-c", "import torch"]
             taken = [(seconds_of(avem, status, Path(name)), seconds_of(torch, 0, Path(name))) for _ in range(repeats)]
             own, other = (statistics.median(side) for side in zip(*taken, strict=True))
