@@ -10,6 +10,7 @@ import typer
 from avem.commands.ask import ask
 from avem.commands.bench.app import bench_app
 from avem.commands.cache.app import cache_app
+from avem.commands.completion import repair_zsh
 from avem.commands.data.emorealm import emorealm_app
 from avem.commands.data.instruct import instruct_app
 from avem.commands.data.prefs import prefs_app
@@ -29,7 +30,7 @@ from avem.commands.train import train
 from avem.commands.utterances import utterances
 from avem.errors import AvemError
 from avem.guards.disk import os_error_sentence
-from avem.text.terminal import log_to_terminal, show
+from avem.text.terminal import log_to_terminal, show, show_block
 
 app = typer.Typer(
     name="avem",
@@ -82,6 +83,7 @@ def avem(
 def main() -> None:
     """Run the command line; every `AvemError` becomes one sentence on standard error."""
     log_to_terminal()
+    repair_zsh()
     try:
         status = app(standalone_mode=False)
     except AvemError as error:
@@ -97,6 +99,9 @@ def main() -> None:
     except typer.TyperException as error:
         if said := error.format_message().rstrip("."):  # empty where the help was shown instead
             context = getattr(error, "ctx", None)
+            if context and error.format_message() == context.get_help():  # a command that only has subcommands
+                show_block(error.format_message(), err=True)
+                sys.exit(AvemError.exit_status)
             option = getattr(error, "option_name", None)
             advice = option_advice(option, context.command, sys.argv[1:]) if option and context else ""
             show(f"avem: No such option: {option}; {advice}." if advice else f"avem: {said}; try --help.", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from difflib import get_close_matches
 
 from avem.records import Emotion
@@ -27,6 +28,19 @@ _OUTSIDE_WORDS = (
 )
 OUTSIDE = frozenset(_OUTSIDE_WORDS.split())
 """Words that datasets label with and that mean none of the seven; they are close to none of them either."""
+
+_TRANSLATIONS: dict[Emotion, str] = {
+    Emotion.HAPPINESS: "freude glücklich fröhlich froh joie heureux heureuse felicidad feliz alegría 高兴 快乐 开心",
+    Emotion.SADNESS: "trauer traurig traurigkeit tristesse triste tristeza 悲伤 伤心 难过",
+    Emotion.NEUTRAL: "neutre neutro 中性 平静",
+    Emotion.ANGER: "wut wütend ärger verärgert zorn zornig colère fâché enojo enojado ira enfado enfadado 生气 愤怒",
+    Emotion.SURPRISE: "überraschung überrascht étonnement étonné sorpresa sorprendido 惊讶 惊喜",
+    Emotion.DISGUST: "ekel angeekelt dégoût dégoûté asco disgusto 厌恶",
+    Emotion.FEAR: "angst ängstlich furcht peur effrayé miedo asustado 害怕 恐惧",
+}
+TRANSLATED: dict[str, Emotion] = {word: emotion for emotion, words in _TRANSLATIONS.items() for word in words.split()}
+"""Words of other languages (German, French, Spanish, Chinese). A label in one of them is suggested, not understood:
+`angst` is not fear in English."""
 
 SEVERAL = re.compile(r"[/,;+&|_]|\band\b|\bor\b")
 """What stands between the parts of a label that names several emotions."""
@@ -58,21 +72,23 @@ def parse_emotion(label: str) -> Emotion | None:
 
 
 def nearest_words(label: str) -> list[str]:
-    """The known word nearest to a label that is not understood; of a label of several parts, one for each.
+    """The known word nearest to a label that is not understood, or its translation; of several parts, one for each.
 
     Returns:
         Words that `parse_emotion` understands, without repetition; none where nothing is near.
 
     Example:
-        >>> nearest_words("suprise"), nearest_words("happy/sad"), nearest_words("contempt")
-        (['surprise'], ['happy', 'sad'], [])
+        >>> nearest_words("suprise"), nearest_words("happy/sad"), nearest_words("contempt"), nearest_words("Wut")
+        (['surprise'], ['happy', 'sad'], [], ['anger'])
     """
     known = [*map(str, Emotion), *SYNONYMS]
     found: list[str] = []
     for part in SEVERAL.split(label.strip().lower()):
         word = re.sub(r"^[\W\d]+|[\W\d]+$", "", part)
         if word and word not in OUTSIDE:
-            found += [near for near in get_close_matches(word, known, n=1, cutoff=0.7) if near not in found]
+            meant = TRANSLATED.get(unicodedata.normalize("NFC", word))
+            near_ones = get_close_matches(word, known, n=1, cutoff=0.7) if meant is None else [str(meant)]
+            found += [near for near in near_ones if near not in found]
     return found
 
 

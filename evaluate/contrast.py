@@ -26,7 +26,7 @@ from avem.records import Question
 from avem.train.data.noise import FeatureNoise
 from avem.train.data.streams import Alter
 from avem.train.model.media import Medium
-from avem.train.settings.config import DIFFUSION_STEP, DIFFUSION_STEPS
+from avem.train.settings.diffusion import DIFFUSION_STEP, DIFFUSION_STEPS
 
 if TYPE_CHECKING:
     from avem.cache import FeatureStore

@@ -36,7 +36,7 @@ from avem.guards.output_kinds import BENCH
 from avem.guards.ownership import opened, owned
 from avem.records import Question
 from avem.text.escaping import file_name
-from avem.train.settings.config import DIFFUSION_STEP
+from avem.train.settings.diffusion import DIFFUSION_STEP
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,10 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from avem.errors import DataError
+from avem.text.csv_tables import Row, read_rows
 from avem.text.escaping import csv_cell, csv_value, latex_cell, markdown_cell
 from avem.text.tables import Table
 
@@ -79,7 +80,7 @@ def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
-    """Objects with the same fields as CSV with a header; `read_csv` gives their texts back (see `csv_cell`)."""
+    """Objects with the same fields as CSV with a header; `read_sheet` gives their texts back (see `csv_cell`)."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     if records:
@@ -88,21 +89,16 @@ def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
     return sink.getvalue()
 
 
-def read_csv(text: str, where: str = "The table") -> list[dict[str, str]]:
-    """The rows of a table such as `csv_text` writes, every value as text.
+def read_sheet(path: Path, known: Sequence[str], aliases: Mapping[str, str] | None = None) -> list[Row]:
+    """The rows of a CSV file by column, as people have it or as `csv_text` writes it; see `avem.text.csv_tables`.
 
     Args:
-        text: The table.
-        where: What to call it in messages.
+        path: The file.
+        known: Names of columns to look for; headings mean them in any case.
+        aliases: Other headings that mean one of them.
 
     Raises:
-        DataError: It is not CSV, or a row has more or fewer cells than the header.
+        MissingFileError: There is no such file.
+        DataError: It is not CSV, or a row has more cells than the header.
     """
-    try:
-        header, *rows = [[csv_value(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline=""))] or [[]]
-    except csv.Error as error:
-        raise DataError(f"{where} is not valid CSV ({error}); correct it.") from error
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise DataError(f"{where} row {number} has {len(row)} cells and its header has {len(header)}; correct it.")
-    return [dict(zip(header, row, strict=True)) for row in rows]
+    return [{name: csv_value(cell) for name, cell in row.items()} for _, row in read_rows(path, known, aliases)[1]]

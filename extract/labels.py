@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from avem.emotions import nearest_words
-from avem.records import Clip
+from avem.records import Clip, Emotion
 from avem.text.escaping import terminal_text
 
 MOST = 12
@@ -31,7 +31,9 @@ def label_notes(clips: Sequence[Clip]) -> list[str]:
         rest = f" and {len(unknown) - MOST} more labels" if len(unknown) > MOST else ""
         lines.append(
             f"{_clips(unknown.total())} {_have(unknown.total())} a label that is none of the seven emotions, and "
-            f"{'counts' if unknown.total() == 1 else 'count'} as unlabelled: {', '.join(named)}{rest}."
+            f"{'counts' if unknown.total() == 1 else 'count'} as unlabelled: {', '.join(named)}{rest}. "
+            f"Correct the labels ({', '.join(Emotion)}, or a synonym), and run the same command again; nothing is "
+            "encoded twice."
         )
     if empty:
         lines.append(f"{_clips(empty)} {_have(empty)} no label.")

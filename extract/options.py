@@ -13,6 +13,7 @@ from avem.cache.records import KINDS, ClipFailure
 from avem.cache.spec import FEATURE_DTYPES
 from avem.errors import SettingError
 from avem.extract.defaults import DECODERS, DEFAULT_AUDIO_ENCODER, DEFAULT_DECODER, DEFAULT_VIDEO_ENCODER
+from avem.extract.failures import failure_lines
 from avem.systems import usable_cores
 from avem.text.escaping import terminal_text
 from avem.text.sizes import size_text
@@ -279,7 +280,8 @@ class ExtractReport:
             size, free = size_text(self.bytes_needed), size_text(self.bytes_free)
             clips = _count(self.clips, "clip", "clips")
             plan = f"{clips}: {todo} to extract into {as_url(self.store)}, {size} of {free} free."
-            return [plan, *(line for size in self.sizes.values() for line in size.lines()), *self.notes]
+            sizes = [line for size in self.sizes.values() for line in size.lines()]
+            return [plan, *sizes, *self.notes, *failure_lines(self.failures)]
         done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items())
         done = done or ("no features to add" if self.relabelled or self.subtitled else "nothing to do")
         lines = [f"{_count(self.clips, 'clip', 'clips')} in {as_url(self.store)}: {done}; {self._failed()}."]
@@ -295,16 +297,7 @@ class ExtractReport:
             others = ", ".join(f"{count} {kind}" for kind, count in self.left.items())
             lines.append(f"Another run has claimed {others}; once it has ended, the same command sees to what is left.")
         lines += self.notes
-        by_reason: dict[tuple[str, str], list[str]] = {}
-        for failure in self.failures:
-            by_reason.setdefault((failure.clip_id, failure.reason), []).append(failure.kind)
-        lines += [
-            f"  {terminal_text(clip_id)} ({', '.join(kinds)}): {terminal_text(reason)}"
-            for (clip_id, reason), kinds in [*by_reason.items()][:10]
-        ]
-        if len(by_reason) > 10:
-            lines.append(f"  ... and {len(by_reason) - 10} more; `avem cache list --status failed` names them all.")
-        return lines
+        return [*lines, *failure_lines(self.failures)]
 
 
 def _count(number: int, one: str, several: str) -> str:

@@ -58,6 +58,8 @@ def hash_clips(root: Path, clips: Sequence[Clip], known: pa.Table) -> tuple[list
             if (size, modified) != (status.st_size, status.st_mtime_ns):
                 sha256 = file_sha256(path)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            if isinstance(error, FileNotFoundError) and not path.is_symlink():
+                return ClipFailure(clip.clip_id, "file", f"{terminal_text(clip.path)} does not exist")
             reason = getattr(error, "strerror", None) or error
             return ClipFailure(clip.clip_id, "file", f"{terminal_text(clip.path)} can't be read ({reason})")
         return ClipRecord.of(clip, sha256, status.st_size, status.st_mtime_ns)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections import Counter
 
 from rich.cells import cell_len
 
+from avem.text.escaping import csv_value
 from avem.text.tables import Table
 
 WIDTHS = (80, 130)
@@ -27,3 +30,9 @@ def check_layouts(table: Table, widths: tuple[int, ...] = WIDTHS) -> None:
 
 def _signs(text: str) -> Counter[str]:
     return Counter(re.sub(r"\s", "", text))
+
+
+def read_csv(text: str) -> list[dict[str, str]]:
+    """The rows of a table such as `csv_text` writes, every value as text, exactly."""
+    header, *rows = [[csv_value(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline=""))] or [[]]
+    return [dict(zip(header, row, strict=True)) for row in rows]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avem.evaluate.sheets import Sheet, csv_text, read_csv
+from avem.evaluate.sheets import Sheet, csv_text
 from avem.progress import Stage
 from avem.text.escaping import (
     CONTROL,
@@ -29,6 +29,7 @@ from avem.text.escaping import (
 )
 from avem.text.terminal import show, show_block
 from tests.hostile_kit import HOSTILE
+from tests.table_kit import read_csv
 
 ANY = st.text(st.characters(codec=None), max_size=60)
 """Any text, halves of characters included."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -23,14 +25,17 @@ from avem.commands.options import (
 )
 from avem.errors import AvemError, PartialFailure, SettingError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
-from avem.guards.output_kinds import PAGE
-from avem.guards.outputs import file_target
+from avem.guards.output_kinds import ASK, PAGE
+from avem.guards.outputs import file_target, folder_target
 from avem.text.terminal import show, show_block
 
 if TYPE_CHECKING:
+    from avem.tools.ask.inputs import AskedClip
     from avem.tools.ask.results import AskedModel, ClipAnswer
     from avem.tools.ask.settings import AskOptions
 
+OUT = Path("./ask")
+OUT_DEFAULT = f"{OUT}/ for several clips"
 MODEL_DEFAULT = "./runs/avem-dpo, else what `avem demo` left in ./demo"
 
 AskModel: TypeAlias = Annotated[
@@ -93,6 +98,11 @@ def ask(
         Path | None, typer.Option(help="File of questions: one a line, or JSON.", show_default=NONE)
     ] = None,
     page: Annotated[Path | None, typer.Option(help="HTML page to write.", show_default=NONE)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps the answers, so that the same command resumes.", show_default=OUT_DEFAULT),
+    ] = None,
+    keep: Annotated[bool, typer.Option(help="Keep the answers about several clips.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for each clip.")] = False,
     cache: AskCache = None,
     read_cache: ReadCacheOption = None,
@@ -120,7 +130,8 @@ def ask(
     """Ask a model about clips, and show what its answer depends on.
 
     avem ask clip.mp4 "What does she feel, and what shows it?" prints the answer, the seven emotions, and how likely the
-    same answer is without the sound, without the picture and from the text alone. Nothing is written without --page.
+    same answer is without the sound, without the picture and from the text alone. About several clips or a folder, the
+    answers are kept in ./ask: run the same command again to resume one that was stopped.
     """
     from avem.tools.ask.inputs import find_asked, find_clip
 
@@ -150,31 +161,46 @@ def ask(
     )
     asked = find_asked(clips, questions, ids=options.cache is not None)
     other = None if against is None else find_clip(against, ids=options.cache is not None)
+    reads = [*(clip.path for clip in asked.clips), questions]
     if page is not None:
-        file_target(page, PAGE, reads=[*(clip.path for clip in asked.clips), questions], option="--page")
+        file_target(page, PAGE, reads=reads, option="--page")
+    if not keep and out is not None:
+        raise SettingError("--no-keep keeps no answers in --out; leave one of them out.")
+    folder = out or (OUT if keep and len(asked.clips) > 1 else None)
+    if folder is not None:
+        folder_target(folder, ASK, roots=_folders(asked.clips))
 
-    from avem.tools.ask.session import ask_all, open_asker
+    from avem.tools.ask.kept import keeping
+    from avem.tools.ask.session import ask_all, open_session
     from avem.tools.ask.text import model_lines, print_clip
 
-    asker = open_asker(options)
+    session = open_session(options)
     if not as_json:
-        for line in model_lines(asker.about):
+        for line in model_lines(session.about):
             show(line)
     answered: list[ClipAnswer] = []
-    try:
-        for clip in ask_all(asker, asked.clips, asked.questions or (options.question,), other):
-            answered.append(clip)
-            if as_json:
-                show_block(json.dumps({"model": asker.about.source, **clip.to_json()}, ensure_ascii=False))
-            else:
-                print_clip(clip, show, plain=not _draws_blocks())
-    except AvemError:
-        if answered:  # what was answered before the error is not lost
-            _write_page(page, asker.about, answered, as_json)
-        raise
-    _write_page(page, asker.about, answered, as_json)
+    with nullcontext(session) if folder is None else keeping(session, folder, _folders(asked.clips)) as kept:
+        try:
+            for clip in ask_all(kept, asked.clips, asked.questions or (options.question,), other):
+                answered.append(clip)
+                if as_json:
+                    show_block(json.dumps({"model": session.about.source, **clip.to_json()}, ensure_ascii=False))
+                else:
+                    print_clip(clip, show, plain=not _draws_blocks())
+        except AvemError:
+            if answered:  # what was answered before the error is not lost
+                _write_page(page, session.about, answered, as_json)
+            raise
+    _write_page(page, session.about, answered, as_json)
+    if folder is not None:
+        show(f"The answers are kept in {folder}; the same command uses them again.", err=as_json)
     if failed := [clip.name for clip in answered if clip.failed]:
         raise PartialFailure(f"{len(failed)} of {len(answered)} clips could not be used: {', '.join(failed)}.")
+
+
+def _folders(clips: Sequence[AskedClip]) -> list[Path]:
+    """Folders that hold the clips; answers may be kept in one of them."""
+    return list(dict.fromkeys(clip.path.parent for clip in clips if clip.path is not None))
 
 
 def _write_page(page: Path | None, model: AskedModel, answered: list[ClipAnswer], as_json: bool) -> None:

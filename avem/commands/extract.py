@@ -173,6 +173,7 @@ def extract(
 
     from avem.extract import ExtractOptions
     from avem.extract import extract as run
+    from avem.extract.failures import failure_sentence
 
     options = ExtractOptions(
         video_encoder=video_encoder,
@@ -201,5 +202,4 @@ def extract(
     report = run(root, cache, options)
     show_block(report.summary)
     if report.failures:
-        failed = "1 clip" if report.failed_clips == 1 else f"{report.failed_clips} clips"
-        raise PartialFailure(f"{failed} failed; the manifest gives the reasons, and --retry-failed retries them.")
+        raise PartialFailure(failure_sentence(report.failures))

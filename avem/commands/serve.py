@@ -97,14 +97,14 @@ def serve(
     )
 
     from avem.tools.ask.serve.server import serving
-    from avem.tools.ask.session import open_asker
+    from avem.tools.ask.session import open_session
 
     def end(signal_number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, end)
     with serving(
-        open_asker(options), options.question, port=port, limit_bytes=limit * 1_000_000, token=token
+        open_session(options), options.question, port=port, limit_bytes=limit * 1_000_000, token=token
     ) as server:
         # Not `show`, which would hide the token as a secret: this is the one place where it has to be read.
         typer.echo(f"Open {server.guard.url} ; Ctrl-C ends it.")

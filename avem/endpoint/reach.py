@@ -6,7 +6,6 @@ import socket
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from avem.errors import EndpointError
 from avem.guards.secrets import mask, remember_url
@@ -29,6 +28,8 @@ def need_endpoint(url: str | None, saved: Path | None = None) -> None:
     """
     if url is None or (saved is not None and next(saved.glob("**/*.jsonl"), None) is not None):
         return
+    from urllib.request import getproxies, proxy_bypass  # takes a tenth of what the command line needs to start
+
     remember_url(url)
     try:
         parts = urlsplit(url)

@@ -167,6 +167,7 @@ CORPUS = FolderKind("corpus", "a corpus", lambda folder: (folder / "corpus.json"
 READ_CACHE = FolderKind("read_cache", "a read cache")
 RECIPE = FolderKind("recipe", "a recipe's folder", lambda folder: (folder / "recipe.json").is_file())
 UTTERANCES = FolderKind("utterances", "clips of utterances")
+ASK = FolderKind("ask", "kept answers of `avem ask`")
 HARNESS = FolderKind("harness", "a benchmark for another harness")
 PROOF = FolderKind("proof", "a proof", lambda folder: (folder / "ground.json").is_file())
 
@@ -191,6 +192,7 @@ FOLDERS = (
     READ_CACHE,
     RECIPE,
     UTTERANCES,
+    ASK,
     HARNESS,
     PROOF,
 )

@@ -44,6 +44,30 @@ def read_table_text(path: Path) -> str:
     return table_text(read_bytes(path))
 
 
+def read_rows(
+    path: Path, known: Sequence[str], aliases: Mapping[str, str] | None = None
+) -> tuple[list[str], list[tuple[int, Row]]]:
+    """The header of a table's file, and each row by column with its line; arguments as of `numbered_rows`.
+
+    Cells that a row leaves out at its end are empty.
+
+    Raises:
+        MissingFileError: There is no such file.
+        DataError: It is not valid CSV, or a row has more cells than the header.
+    """
+    header, rows = numbered_rows(read_table_text(path), str(path), known, aliases)
+    return header, [(line, _by_column(header, cells, f"{path} line {line}")) for line, cells in rows]
+
+
+def _by_column(header: Sequence[str], cells: Sequence[str], where: str) -> Row:
+    if any(map(str.strip, cells[len(header) :])):
+        raise DataError(
+            f"{where} has {len(cells)} cells and its header has {len(header)}; quote a cell that contains the "
+            "delimiter."
+        )
+    return dict(zip(header, [*cells, *[""] * (len(header) - len(cells))], strict=False))
+
+
 def numbered_rows(
     text: str, where: str, known: Sequence[str], aliases: Mapping[str, str] | None = None
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:

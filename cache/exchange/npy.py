@@ -9,7 +9,6 @@ whose clips all have one shape, [T, N, C] or [S, C]. Labels come from a CSV file
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -31,7 +30,8 @@ from avem.files import file_sha256
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
 from avem.progress import stage
-from avem.reading import open_regular, read_text
+from avem.reading import open_regular
+from avem.text.csv_tables import numbered_rows, read_rows, read_table_text
 
 AXES = {"video": 3, "audio": 2}
 """Axes of one clip's features in streams that are given by their kind alone."""
@@ -98,15 +98,12 @@ def read_labels(path: Path) -> Labels:
     """
     if not path.is_file():
         raise MissingFileError(f"There is no file {path} with labels.")
-    lines = read_text(path).splitlines()
-    try:
-        if lines and "clip_id" in next(csv.reader(lines[:1])):
-            table = csv.DictReader(lines)
-            return {_stem(row["clip_id"] or ""): {name: row.get(name) or "" for name in LABELS} for row in table}
-    except csv.Error as error:
-        raise DataError(f"{path} is not valid CSV ({error}); correct it.") from error
+    text, known = read_table_text(path), ("clip_id", *LABELS)
+    if "clip_id" in numbered_rows(text, str(path), known)[0]:
+        rows = [row for _, row in read_rows(path, known)[1]]
+        return {_stem(row["clip_id"]): {name: row.get(name, "").strip() for name in LABELS} for row in rows}
     labels = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         cells = line.split()
         if not cells:
             continue

@@ -16,9 +16,10 @@ from avem.endpoint.chat_replies import parse_plain_json
 from avem.errors import DataError, MissingFileError
 from avem.evaluate.bootstrap import mean_intervals
 from avem.evaluate.emorealm.replies import without_thoughts
-from avem.evaluate.sheets import read_csv
 from avem.files import json_sha256, read_json_lines
-from avem.reading import parse_json, read_json, read_text
+from avem.reading import parse_json, read_json
+from avem.text.csv_tables import read_rows
+from avem.text.escaping import csv_value
 
 DESCRIBE = "Describe the audiovisual content relevant to emotion in detail."
 """The prompt for models (Appendix F)."""
@@ -168,11 +169,10 @@ def read_references(path: Path) -> list[Description]:
 
 
 def _read_csv(path: Path) -> list[Description]:
-    rows = read_csv(read_text(path).removeprefix("\ufeff"), str(path))
     found = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in read_rows(path, ("id", "name", "video", *REFERENCE_FIELDS))[1]:
         try:
-            found.append(_description({name.strip(): value for name, value in row.items()}))
+            found.append(_description({name: csv_value(value) for name, value in row.items()}))
         except (KeyError, ValueError) as error:
             raise DataError(f"{path} line {number} can't be read as a description ({error}).") from error
     return found

@@ -13,17 +13,22 @@ from avem.evaluate.emorealm.metrics import Outcome
 from avem.evaluate.emorealm.results import BenchResult
 from avem.evaluate.emorealm.scoring import score_outcomes
 from avem.evaluate.intervals import few_note, interval_text
-from avem.evaluate.sheets import Sheet, read_csv
-from avem.reading import read_text
+from avem.evaluate.sheets import Sheet, read_sheet
 from avem.records import Question
 
 UNKNOWN = "unknown"
 CLIP_COLUMNS = ("video", "clip_id", "path")
 """Columns of a side file that may name the clip; the first one present counts."""
+ALIASES = dict.fromkeys(("file", "filename", "file_name"), "path")
+"""Other headings that mean one of them."""
 
 
-def read_clip_columns(path: Path) -> dict[str, dict[str, str]]:
+def read_clip_columns(path: Path, columns: Sequence[str] = ("language",)) -> dict[str, dict[str, str]]:
     """Read what is known of clips: CSV with `video`, `clip_id` or `path`, and any other columns.
+
+    Args:
+        path: The file, of any usual delimiter, encoding and case of the headings; see `avem.text.csv_tables`.
+        columns: Other columns to look for, so that `Language` is found as `language`. All others keep their names.
 
     Returns:
         Clip, without its file's suffix, to column to value.
@@ -31,7 +36,7 @@ def read_clip_columns(path: Path) -> dict[str, dict[str, str]]:
     Raises:
         DataError: No column names the clip, or a clip occurs twice.
     """
-    rows = read_csv(read_text(path), str(path))
+    rows = read_sheet(path, (*CLIP_COLUMNS, *columns), ALIASES)
     named = next((column for column in CLIP_COLUMNS if rows and column in rows[0]), None)
     if named is None:
         raise DataError(f"{path} should be CSV with one of the columns {', '.join(CLIP_COLUMNS)}.")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 from avem.errors import DataError
 from avem.evaluate.harness.base import Harness
 from avem.extract.datasets.tables import read_grid
-from avem.reading import read_text
+from avem.text.csv_tables import numbered_rows, read_table_text
 
 SUFFIXES = (".xlsx", ".csv", ".tsv")
 ID, REPLY = "emorealm_id", "prediction"
@@ -49,12 +47,8 @@ def read(path: Path) -> list[tuple[str, str]]:
 def _grid(path: Path) -> list[list[str]]:
     if path.suffix.lower() == ".xlsx":
         return read_grid(path)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(io.StringIO(read_text(path).removeprefix("\ufeff")), delimiter=delimiter, strict=True)
-    try:
-        return list(reader)
-    except csv.Error as error:
-        raise DataError(f"{path} line {reader.line_num} is not a valid table ({error}).") from error
+    header, rows = numbered_rows(read_table_text(path), str(path), (ID, "id", REPLY))
+    return [header, *(cells for _, cells in rows)]
 
 
 HARNESS = Harness(

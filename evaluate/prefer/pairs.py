@@ -48,7 +48,7 @@ def read_pairs(path: Path) -> list[Pair]:
             f"There is no file {path}; give track3_emoprefer.csv of MER2026 or another table of pairs."
         )
     pairs = []
-    for number, row in enumerate(read_csv(path, ("name", "a1", "a2"))):
+    for number, row in enumerate(read_csv(path, ("name", "a1", "a2"), ("preference",))):
         where = f"{path} row {number + 1}"
         a1, a2 = (" ".join(row[label].split()) for label in LABELS)
         if not (row["name"] and a1 and a2):

@@ -80,14 +80,20 @@ def _run_swap(options: ProbeOptions) -> list[SwapResult]:
             results.append(
                 swap_probe(predictor, questions, rows, log, name=name, resamples=options.resamples, seed=options.seed)
             )
+    write_swap(options.out, results)
+    return results
+
+
+def write_swap(out: Path, results: Sequence[SwapResult]) -> None:
+    """Write `swap.json`, pictures and `swap.html` into a folder."""
     pictures = {}
     for result in results:
         for asked, other in OTHER.items():
             if svg := swap_svg(result, asked):
-                write_atomic(options.out / file_name(f"swap-{result.name}-{asked}.svg"), svg)
+                write_atomic(out / file_name(f"swap-{result.name}-{asked}.svg"), svg)
                 pictures[f"{result.name}-{other}"] = Markup(svg)
     _write(
-        options.out,
+        out,
         "swap",
         results,
         title="Adversarial modality swap",
@@ -97,7 +103,6 @@ def _run_swap(options: ProbeOptions) -> list[SwapResult]:
         cases=swap_cases(results),
         left_out=results[0].left_out,
     )
-    return results
 
 
 def run_attention(options: ProbeOptions) -> list[AttentionResult]:
@@ -115,11 +120,17 @@ def _run_attention(options: ProbeOptions) -> list[AttentionResult]:
         attention_probe(predictor, questions, rows, name=name, resamples=options.resamples, seed=options.seed)
         for name, predictor, questions, rows in _predictors(options)
     ]
+    write_attention(options.out, results)
+    return results
+
+
+def write_attention(out: Path, results: Sequence[AttentionResult]) -> None:
+    """Write `attention.json` and `attention.html` into a folder."""
     tasks = results[0].tasks
     pictures = [Markup(svg) for svg in attention_violins(results)]
     bars = [(f"{task_name(task)}, {result.name}", result.tasks[task]["video"]) for task in tasks for result in results]
     _write(
-        options.out,
+        out,
         "attention",
         results,
         title="Attention on video and audio",
@@ -129,7 +140,6 @@ def _run_attention(options: ProbeOptions) -> list[AttentionResult]:
         pictures=pictures,
         left_out=results[0].left_out,
     )
-    return results
 
 
 def attention_violins(results: Sequence[AttentionResult]) -> list[str]:

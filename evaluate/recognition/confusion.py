@@ -8,6 +8,8 @@ from avem.text.escaping import xml_text
 
 CELL, LABEL, HEAD = 46, 84, 60
 """Sizes in the picture's own units."""
+DARKEST = 0.6
+"""Opacity of a cell that has its whole row: numbers in the page's ink keep a contrast of 4.5 on it, light and dark."""
 
 STYLE = "".join(
     f".confusion {rule}"
@@ -18,7 +20,6 @@ STYLE = "".join(
         ".cell{fill:#1d5fbf}",
         ".none{fill:#8a8f98}",
         ".frame{fill:none;stroke:currentColor;stroke-opacity:.25}",
-        ".strong{fill:#fff}",
     )
 )
 """Every rule names the picture, because a page with the picture in it shares them."""
@@ -52,8 +53,7 @@ def confusion_svg(confusion: Sequence[Sequence[int]], classes: Sequence[str], ti
 def _cell(x: int, y: int, count: int, total: int, *, last: bool) -> str:
     share = count / total if total else 0.0
     kind = "none" if last else "cell"
-    strong = " strong" if share > 0.55 else ""
-    number = f'<text class="n{strong}" x="{x + CELL // 2}" y="{y + CELL // 2 + 4}">{count}</text>' if count else ""
+    number = f'<text class="n" x="{x + CELL // 2}" y="{y + CELL // 2 + 4}">{count}</text>' if count else ""
     box = f'x="{x}" y="{y}" width="{CELL - 2}" height="{CELL - 2}" rx="4"'
-    shade = f'<rect class="{kind}" {box} fill-opacity="{share:.2f}"/>' if count else ""
+    shade = f'<rect class="{kind}" {box} fill-opacity="{DARKEST * share:.2f}"/>' if count else ""
     return f'{shade}<rect class="frame" {box}/>{number}'

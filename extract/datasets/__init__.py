@@ -158,11 +158,11 @@ def _pick(root: Path, dataset: str | None) -> DatasetReader:
 def _check_unique(root: Path, clips: list[Clip]) -> None:
     paths: dict[str, str] = {}
     for clip in clips:
+        if clip.clip_id in paths and paths[clip.clip_id] == clip.path:
+            raise DataError(f"{root} names the clip {terminal_text(clip.clip_id)} twice; list it once.")
         other = paths.setdefault(clip.clip_id, clip.path)
         if other != clip.path or not clip.clip_id:
             raise DataError(
                 f"{root}: {terminal_text(other)} and {terminal_text(clip.path)} have the same clip id "
                 f"{terminal_text(clip.clip_id)}; ids must be unique."
             )
-    if len(paths) != len(clips):
-        raise DataError(f"{root} names a clip twice; each clip is listed once.")

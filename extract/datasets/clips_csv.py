@@ -5,6 +5,7 @@ Optional columns are emotion, clip_id, split, source, dataset, audio_path and su
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path, PurePosixPath
 
 from avem.errors import DataError
@@ -12,6 +13,9 @@ from avem.extract.datasets.base import DatasetReader, emotion_of, without_suffix
 from avem.extract.datasets.tables import named_cells, need_columns
 from avem.records import Clip
 from avem.text.csv_tables import Row, numbered_rows, read_table_text
+from avem.text.escaping import terminal_text
+
+logger = logging.getLogger(__name__)
 
 TABLE = "clips.csv"
 COLUMNS = ("path", "emotion", "clip_id", "split", "source", "dataset", "audio_path")
@@ -21,6 +25,8 @@ ALIASES = {
     **dict.fromkeys(("speaker", "actor"), "source"),
 }
 """Other headings that people give to these columns."""
+SHOWN = 3
+"""Lines that a message names."""
 
 
 def recognises(root: Path) -> bool:
@@ -37,14 +43,40 @@ def read_clips_table(table: Path) -> list[Clip]:
     """The clips of a table; their paths are relative to its folder.
 
     Args:
-        table: CSV with any usual delimiter, encoding and case of the headings. Further columns are skipped.
+        table: CSV with any usual delimiter, encoding and case of the headings. Further columns are skipped. A clip that
+            is listed twice in the same way counts once.
 
     Raises:
-        DataError: It has no column path, a row is broken, or a path leads out of the folder.
+        DataError: It has no column path, a row is broken, a path leads out of the folder, or two rows say different
+            things of one clip.
     """
     header, rows = numbered_rows(read_table_text(table), str(table), COLUMNS, ALIASES)
     need_columns(table, header, ("path",))
-    return [_clip(table, dict(named_cells(header, _cells(table, header, cells, line))), line) for line, cells in rows]
+    named = [(line, dict(named_cells(header, _cells(table, header, cells, line)))) for line, cells in rows]
+    return _once(table, [(line, _clip(table, row, line)) for line, row in named])
+
+
+def _once(table: Path, listed: list[tuple[int, Clip]]) -> list[Clip]:
+    """Each clip once, with a warning that counts the lines left out.
+
+    Raises:
+        DataError: Two lines differ in what they say of one clip.
+    """
+    found: dict[tuple[str, str], tuple[int, Clip]] = {}
+    again = []
+    for line, clip in listed:
+        first, same = found.setdefault((clip.clip_id, clip.path), (line, clip))
+        if same != clip:
+            raise DataError(
+                f"{table} lines {first} and {line} say different things of {terminal_text(clip.path)}; keep one."
+            )
+        if first != line:
+            again.append((line, first))
+    if again:
+        shown = ", ".join(f"line {line} as line {first}" for line, first in again[:SHOWN])
+        more = f" and {len(again) - SHOWN} more" if len(again) > SHOWN else ""
+        logger.warning("%s lists clips twice, which count once: %s%s.", table, shown, more)
+    return [clip for _, clip in found.values()]
 
 
 def _cells(table: Path, header: list[str], cells: list[str], line: int) -> list[str]:

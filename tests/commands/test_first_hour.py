@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from typer._completion_shared import get_completion_script
 from typer.testing import CliRunner
 
 from avem.cli import app
+from avem.commands.completion import repair_zsh
 from avem.commands.options import command_line
 from avem.evaluate.intervals import FEWEST, few_note, interval_text
 from avem.sealed.step_log import append_step
@@ -18,6 +23,8 @@ from avem.text.sizes import size_text
 from avem.train.run.outcome import faint_hint, run_outcome
 from avem.train.settings.config import PreferenceConfig, SupervisedConfig
 from avem.train.settings.described import described, setting_names
+
+AVEM = str(Path(sys.executable).with_name("avem"))
 
 
 def avem(*arguments, **environment):
@@ -127,3 +134,47 @@ def test_the_end_of_a_run_compares_its_first_and_last_steps(tmp_path):
 
 def test_commands_to_copy_are_quoted():
     assert command_line("avem report", "my runs/a", "b") == "avem report 'my runs/a' b"
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("avem be", "bench"), ("avem bench emorealm --questi", "--questions"), ("avem cache neg", "negatives")],
+)
+def test_bash_completes_commands_and_options(typed, completed):
+    """As the script that `--install-completion` writes asks for it."""
+    words = typed.split()
+    environment = {"_AVEM_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1)}
+    done = subprocess.run([AVEM], capture_output=True, text=True, env={**os.environ, **environment}, check=True)
+    assert done.stdout.split() == [completed]
+
+
+@pytest.mark.parametrize(
+    ("shell", "line"),
+    [("bash", "complete -o default -F _avem_completion avem"), ("zsh", "compdef _avem_completion avem")],
+)
+def test_the_script_that_is_shown_is_one_of_the_shell(shell, line):
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    shown = [shell, "-c", f"{AVEM} --show-completion; :"]  # Typer looks at the process that started it
+    script = subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+    assert line in script.splitlines()
+    subprocess.run([shell, "-n"], input=script, text=True, check=True)
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_completes_at_the_first_tab(tmp_path):
+    """The file is loaded by the first TAB: its function has to answer that one too, and the next."""
+    repair_zsh()
+    script = get_completion_script(prog_name="avem", complete_var="_AVEM_COMPLETE", shell="zsh")
+    (tmp_path / "_avem").write_text(script.replace("eval $(", "print asked; : $("))
+    lines = f"compdef() {{ print registered $1 }}; fpath=({tmp_path}); autoload -Uz _avem; _avem; _avem_completion"
+    done = subprocess.run(["zsh", "-f", "-c", lines], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:3] == ["registered _avem_completion", "asked", "asked"]
+
+
+@pytest.mark.parametrize("group", [[], ["cache"]])
+def test_a_command_of_commands_shows_its_help(group):
+    status, out, err = avem(*group)
+    assert (status, out) == (2, "")
+    assert re.match(r"Usage: .*\[OPTIONS\] COMMAND", err)
+    assert len(err.splitlines()) > 10, "the lines of the help are lines"

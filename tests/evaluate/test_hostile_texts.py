@@ -23,7 +23,6 @@ from avem.evaluate.probes.densities import Sample, density_svg
 from avem.evaluate.recognition.confusion import confusion_svg
 from avem.evaluate.recognition.report import write_recognition_report
 from avem.evaluate.recognition.results import LabelItem, RecognitionResult, score_clips
-from avem.evaluate.sheets import read_csv
 from avem.records import Question
 from avem.text.escaping import CONTROL, page_text
 from avem.text.pages import make_environment
@@ -31,6 +30,7 @@ from avem.text.terminal import PlainFormatter
 from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
 from avem.tools.prefs.survey.votes import read_verdicts
 from tests.hostile_kit import HOSTILE
+from tests.table_kit import read_csv
 
 each = pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 ALL = " ".join(HOSTILE.values())

@@ -93,7 +93,7 @@ def test_the_summary_is_printed_in_lines_and_counts_clips_once(tmp_path, make_cl
     assert first.endswith("2 video, 1 audio; 3 failed (2 video, 3 audio).")
     assert last.startswith("  d/anger/4 (audio): ")
     assert "  d/anger/2 (video, audio): " in out
-    assert err.splitlines()[-1].startswith("avem: 3 clips failed;")
+    assert err.splitlines()[-1].startswith("avem: 3 clips failed for the reasons above;")
 
 
 def test_one_clip_a_table_and_a_named_dataset(tmp_path, make_clip, avem):

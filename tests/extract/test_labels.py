@@ -201,6 +201,10 @@ NEAR = {
     "nuetral": ["neutral"],
     "01_feer": ["fear"],
     "sadnes": ["sadness"],
+    "Ärger": ["anger"],
+    "A\u0308rger": ["anger"],
+    "traurig, ängstlich": ["sadness", "fear"],
+    "高兴": ["happiness"],
 }
 FAR = ["contempt", "worried", "calm", "other", "xyzzy", "42", "-", "😀", "\x1b[31m"]
 

@@ -13,7 +13,7 @@ TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 
 def test_the_tutorial_goes_from_clips_to_a_page():
     steps = [line.split()[1] for line in commands(TUTORIAL)]
-    assert steps == ["demo", "extract", "cache", "prefs", "train", "cache", "train", "train", "bench"]
+    assert steps == ["demo", "extract", "cache", "prefs", "train", "cache", "train", "train", "bench", "ask"]
 
 
 @pytest.mark.slow

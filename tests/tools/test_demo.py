@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,17 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from typer.testing import CliRunner
 
 from avem.cache import FeatureStore
 from avem.cache.exchange.hdf5 import export_hdf5
+from avem.cli import app
 from avem.errors import SettingError
-from avem.tools.demo.chain import DemoOptions, run_demo
+from avem.tools.ask.inputs import find_asked, find_clip
+from avem.tools.ask.results import Condition
+from avem.tools.ask.session import open_session
+from avem.tools.ask.settings import AskOptions, check_options, with_kit
+from avem.tools.demo.chain import KIT, DemoOptions, run_demo
 
 OPTIONS = {"clips": 16, "seed": 3, "base_epochs": 1, "epochs": 1}
 ARGUMENTS = ["--clips", "16", "--seed", "3", "--base-epochs", "1", "--epochs", "1"]
@@ -74,6 +82,41 @@ def test_a_finished_demo_computes_nothing_again(undisturbed):
     again = run_demo(DemoOptions(out=out, **OPTIONS))
     assert {path: path.stat().st_mtime_ns for path in weights} == weights
     assert again.results[1].scores == undisturbed.results[1].scores
+
+
+def test_the_demo_leaves_its_model_where_ask_finds_it(undisturbed, monkeypatch):
+    """Its `ask.json` names the trained model, its encoders and the words of its corpus; the closing line is true."""
+    out = undisturbed.page.parent
+    monkeypatch.chdir(out.parent)
+    options = with_kit(AskOptions(model=""))
+    assert Path(options.model).resolve() == (out / "runs" / "avem-dpo" / "final").resolve()
+    assert check_options(options) == options, "all of it is there"
+    session = open_session(options)
+    clip = find_clip(str(undisturbed.clip))
+    found = session.ask(clip, [options.question])
+    assert [each.question for each in found.answers] == [KIT["question"]]
+    assert found.source == "from demo/cache", "the store holds the demo's test clips"
+    vocabulary = set(session.model.tokenizer.get_vocab())
+    for text in (options.question, options.emotion_question, options.emotion_answer.format("anger")):
+        words = session.model.tokenizer.tokenize(text)
+        assert "<unk>" not in words, f"{text!r} holds words that the demo's model does not know"
+        assert set(words) <= vocabulary
+    assert sum(found.emotions.shares(Condition.FULL)) == pytest.approx(1)
+
+
+def test_the_closing_line_asks_about_a_test_clip(undisturbed, monkeypatch, capsys):
+    out = undisturbed.page.parent
+    monkeypatch.chdir(out.parent)
+    monkeypatch.setattr("avem.tools.demo.chain.run_demo", lambda options: replace(undisturbed, page=options.out / "p"))
+    for given, shown in (([], "ask "), (["--out", str(out)], "ask "), (["--out", "other"], "ask --model other ")):
+        done = CliRunner().invoke(app, ["demo", *given])
+        assert done.exit_code == 0, done.output
+        last = done.output.splitlines()[-1]
+        assert last.startswith(f"Ask it: avem {shown}")
+        words = shlex.split(last.removeprefix("Ask it: "))
+        asked = find_asked(words[4 if "--model" in words else 2 :])
+        assert asked.clips[0].path.is_file()
+        assert asked.questions == (KIT["question"],)
 
 
 def test_other_settings_in_the_same_folder_are_refused(undisturbed):

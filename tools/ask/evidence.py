@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 Rows = tuple[int | None, int | None]
 """Row of the video side and of the audio side; None for a side that is not shown."""
+WHOLE = (
+    "The model was never trained on clips without one of their streams, so what it says without sound or picture is "
+    "further from what it knows than the rest."
+)
 PROMPTS_PER_CALL = 4
 """Prompts that are answered together: each has its own media."""
 

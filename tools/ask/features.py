@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,35 +12,25 @@ import numpy as np
 
 from avem.cache import FeatureStore, StreamSpec
 from avem.cache.windows import clip_spans, whole_ids
-from avem.errors import FingerprintError, MediaError, MissingFileError, UnknownClipError
+from avem.chat_templates import DATE
+from avem.errors import FingerprintError, MediaError, UnknownClipError
 from avem.evaluate.predict.loading import choose_device, open_model
 from avem.extract import ExtractOptions
 from avem.extract.in_memory import ClipEncoder, EncodedRow, clip_parts
 from avem.files import file_sha256, json_sha256
-from avem.locate import locate_model
+from avem.tools.ask.base_encoders import PAIR_FAMILIES, encoder_marks, encoders_of
 from avem.tools.ask.emotions import EmotionQuestion
-from avem.tools.ask.evidence import Evidence, Rows, explained
+from avem.tools.ask.evidence import WHOLE, Evidence, Rows, explained
 from avem.tools.ask.inputs import AskedClip, as_other
 from avem.tools.ask.memory import MemoryStore
 from avem.tools.ask.results import AskedModel, ClipAnswer, Condition, Emotions, QuestionAnswer, Span
 from avem.tools.ask.settings import SAMPLING, AskOptions, refuse_sampling
-from avem.train.checkpoints.load import base_of, finished, read_settings
 from avem.train.data.store_streams import StoreStream, find_streams
 from avem.train.data.streams import PAIR
 from avem.train.model.media import SIDES
-from avem.train.model.saving import ADAPTER_TYPE
 
 if TYPE_CHECKING:
     from avem.train.families.base import FamilyModel
-
-logger = logging.getLogger(__name__)
-
-PAIR_FAMILIES = ("avere", "generic")
-"""Families that read the streams of `--video-encoder` and `--audio-encoder`; all others bring their encoders."""
-WHOLE = (
-    "The model was never trained on clips without one of their streams, so what it says without sound or picture is "
-    "further from what it knows than the rest."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +44,7 @@ class _Held:
     problems: tuple[str, ...] = ()
 
 
-class FeatureAsker:
+class FeatureSession:
     """Asks one model about clips; the model is loaded once, encoders when a clip first needs them.
 
     Args:
@@ -80,6 +69,24 @@ class FeatureAsker:
     def about(self) -> AskedModel:
         """The model's source and family."""
         return AskedModel(self.options.model, self.model.family)
+
+    def identity(self) -> dict[str, Any]:
+        """The digest of the model, and the options."""
+        options = self.options.identity("system", "media")
+        return {"model": self.model.fingerprint(), "options": options, "date": DATE.date().isoformat()}
+
+    def content(self, clip: AskedClip) -> dict[str, Any]:
+        """The digest of the clip's file, its windows in the store, and what its features are made with.
+
+        Raises:
+            UnknownClipError: The store does not hold it.
+        """
+        rows = self._rows_in_store(clip)
+        if rows and self._store is not None:
+            spans, digests = clip_spans(self._store.clips), self._store.clips["sha256"]
+            features = {name: json_sha256(handle.fingerprint) for name, handle in self._handles.items()}
+            return {"features": features, "rows": [[digests[row].as_py(), spans[row]] for row in rows]}
+        return {"file": file_sha256(self._path_of(clip)), "encoders": encoder_marks(self.options, self.model.family)}
 
     def ask(self, clip: AskedClip, questions: Sequence[str], against: AskedClip | None = None) -> ClipAnswer:
         """Ask about one clip.
@@ -204,9 +211,17 @@ class FeatureAsker:
             spans = clip_spans(self._store.clips)
             held = [_Held(spans[row], self._read(row), self._store.clip(row).get("duration_s")) for row in rows]
             return held, f"from {self._store.location.url}"
+        return self._encoded(self._path_of(clip)), "encoded now"
+
+    def _path_of(self, clip: AskedClip) -> Path:
+        """The file to encode.
+
+        Raises:
+            UnknownClipError: The clip is named by its id, and the store has no features of it.
+        """
         if clip.path is None:
             raise UnknownClipError(f"{self.options.cache} has no features of {clip.name} that the model reads.")
-        return self._encoded(clip.path), "encoded now"
+        return clip.path
 
     def _held_other(self, clip: AskedClip) -> list[_Held]:
         """The clip that all are compared with; kept, since it is mostly the same one.
@@ -282,18 +297,3 @@ class FeatureAsker:
             return None
         path = self._store.media_path(rows[0])
         return path if path.is_file() else None
-
-
-def encoders_of(model: str) -> str:
-    """The folder whose encoders a model reads: the one at the bottom of the runs that it was trained in.
-
-    Raises:
-        MissingFileError: A base is not there.
-    """
-    folder = finished(locate_model(model, "--model"))
-    for _ in range(100):  # as many runs on top of each other; a circle of them would never end
-        settings = read_settings(folder)
-        if settings.get("model_type") != ADAPTER_TYPE:
-            return str(folder)
-        folder = finished(locate_model(base_of(folder, settings), "--model"))
-    raise MissingFileError(f"{model} is a run on a run on a run, without a base; give a model's folder.")

@@ -11,7 +11,8 @@ from typing import Any
 from avem.errors import DataError, MediaError, MissingFileError, SettingError, UnknownClipError
 from avem.extract.defaults import SOUND_SUFFIXES, VIDEO_SUFFIXES
 from avem.guards.inputs import need_file
-from avem.reading import irregular, parse_json, read_text
+from avem.reading import irregular, parse_json
+from avem.text.csv_tables import read_table_text
 
 MEDIA_SUFFIXES = (*VIDEO_SUFFIXES, *SOUND_SUFFIXES)
 LONGEST_QUESTION = 4000
@@ -109,7 +110,7 @@ def read_questions(path: Path) -> list[str]:
         DataError: It holds no question, or an entry has none.
     """
     need_file(path, "--questions", "file of questions")
-    text = read_text(path).removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+    text = read_table_text(path).removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
     if path.suffix == ".json":
         entries = parse_json(text.encode(), str(path), list)
     elif path.suffix == ".jsonl":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from avem.cache import FeatureStore
 from avem.errors import DataError, EndpointError, MediaError, MissingFileError
@@ -14,6 +15,7 @@ from avem.evaluate.recognition.labels import parse_label
 from avem.extract import probe
 from avem.extract.decode.media import read_sound, read_video
 from avem.extract.in_memory import ClipPart, clip_parts
+from avem.files import file_sha256
 from avem.tools.ask.emotions import NAME_TOKENS, EmotionQuestion
 from avem.tools.ask.inputs import AskedClip, as_other
 from avem.tools.ask.results import (
@@ -62,7 +64,7 @@ class ShownRequest(MediaRequest):
         return ClipMedia(video.frames, samples, video.duration_s)
 
 
-class MediaAsker:
+class MediaSession:
     """Asks one model that is shown media files.
 
     Args:
@@ -87,8 +89,22 @@ class MediaAsker:
         """The model's source, how it is run, and what it can't say."""
         return AskedModel(self.model.source, self._kind, () if self._likelihood else (NO_LIKELIHOODS,))
 
+    def identity(self) -> dict[str, Any]:
+        """The model's identity and the options."""
+        unused = ("video_encoder", "audio_encoder", "fps", "min_pixels", "max_pixels", "fill_missing")
+        return {"model": self.model.identity(), "options": self.options.identity(*unused)}
+
+    def content(self, clip: AskedClip) -> dict[str, Any]:
+        """The digest of the clip's file.
+
+        Raises:
+            UnknownClipError: The store does not hold it.
+            MissingFileError: The file is gone.
+        """
+        return {"file": file_sha256(self._file(clip))}
+
     def ask(self, clip: AskedClip, questions: Sequence[str], against: AskedClip | None = None) -> ClipAnswer:
-        """Ask about one clip; see `avem.tools.ask.features.FeatureAsker.ask`.
+        """Ask about one clip; see `avem.tools.ask.features.FeatureSession.ask`.
 
         Raises:
             MediaError: The clip can't be decoded.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from avem.errors import AvemError, DataError, EndpointError, MediaError, MissingFileError, PromptError, UnknownClipError
 from avem.tools.ask.inputs import AskedClip
@@ -14,40 +14,46 @@ OF_A_CLIP = (MediaError, DataError, UnknownClipError, PromptError, MissingFileEr
 """Errors that are about one clip; all others would come again with the next."""
 
 
-class Asker(Protocol):
+class AskSession(Protocol):
     """A model that is asked about clips, loaded once."""
 
     @property
     def about(self) -> AskedModel:
         """The model."""
 
+    def identity(self) -> dict[str, Any]:
+        """Everything besides the clip and the question that answers depend on, as JSON."""
+
+    def content(self, clip: AskedClip) -> dict[str, Any]:
+        """Everything of a clip that answers depend on, as JSON; raises as `ask`."""
+
     def ask(self, clip: AskedClip, questions: Sequence[str], against: AskedClip | None = None) -> ClipAnswer:
-        """Ask about one clip; see `avem.tools.ask.features.FeatureAsker.ask`."""
+        """Ask about one clip; see `avem.tools.ask.features.FeatureSession.ask`."""
 
 
-def open_asker(options: AskOptions) -> Asker:
+def open_session(options: AskOptions) -> AskSession:
     """Load the model that the options name: at an endpoint, of one of avem's families, or by its adapter.
 
     Raises:
         AvemError: It can't be used.
 
     Example:
-        >>> asker = open_asker(AskOptions(model="runs/avem-dpo"))  # doctest: +SKIP
-        >>> asker.ask(AskedClip("clip.mp4", Path("clip.mp4")), ["What does she feel?"])  # doctest: +SKIP
+        >>> session = open_session(AskOptions(model="runs/avem-dpo"))  # doctest: +SKIP
+        >>> session.ask(AskedClip("clip.mp4", Path("clip.mp4")), ["What does she feel?"])  # doctest: +SKIP
     """
     from avem.evaluate.predict.loading import open_media_model
-    from avem.tools.ask.features import FeatureAsker
-    from avem.tools.ask.media import MediaAsker
+    from avem.tools.ask.features import FeatureSession
+    from avem.tools.ask.media import MediaSession
 
     if options.endpoint is not None or options.media or not _reads_features(options.model):
         found = open_media_model(options.model, options.endpoint, options.device, options.precision, options.system)
         if found is not None:
-            return MediaAsker(options, found, "endpoint" if options.endpoint is not None else "adapter")
-    return FeatureAsker(options)
+            return MediaSession(options, found, "endpoint" if options.endpoint is not None else "adapter")
+    return FeatureSession(options)
 
 
 def ask_all(
-    asker: Asker, clips: Sequence[AskedClip], questions: Sequence[str], against: AskedClip | None = None
+    session: AskSession, clips: Sequence[AskedClip], questions: Sequence[str], against: AskedClip | None = None
 ) -> Iterator[ClipAnswer]:
     """Ask about one clip after another; one that can't be used is an answer with `failed`.
 
@@ -56,7 +62,7 @@ def ask_all(
     """
     for clip in clips:
         try:
-            yield asker.ask(clip, questions, against)
+            yield session.ask(clip, questions, against)
         except (*OF_A_CLIP, EndpointError) as error:
             if len(clips) == 1 or (isinstance(error, EndpointError) and error.stops_all):
                 raise _named(clip, error) from error

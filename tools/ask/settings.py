@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,15 @@ class AskOptions:
     device: str = "auto"
     precision: str = "auto"
     system: str | None = None
+
+    def identity(self, *unused: str) -> dict[str, Any]:
+        """What answers depend on besides model, clip and question, as JSON.
+
+        Args:
+            *unused: Further fields that make no difference to the model.
+        """
+        never = {"model", "endpoint", "cache", "question", "device", "precision", *unused}
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in never}
 
     def __post_init__(self) -> None:
         """Refuse settings that can't work.

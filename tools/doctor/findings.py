@@ -11,6 +11,12 @@ from typing import Any
 from avem.guards.secrets import mask_json
 
 WIDTH = 80
+TITLES = {
+    "kernels": "What torch can do here",
+    "store": "Reading features from disk",
+    "step": "One step of AVEm-DPO on a small model, with shared prompts and without",
+}
+"""What a section is about; others go by their name."""
 
 
 class Verdict(StrEnum):
@@ -63,10 +69,15 @@ class Report:
         for finding in self.findings:
             if finding.section != section:
                 section = finding.section
-                lines += ["", section.capitalize()]
+                lines += ["", TITLES.get(section, section.capitalize())]
             mark = "" if finding.verdict == Verdict.OK else f"  [{finding.verdict}]"
             lines.append(f"  {finding.name:<24} {finding.value}{mark}")
-        lines += ["", "What to do" if self.advice else "Nothing to do."]
+        count = len(self.problems)
+        does_not = (
+            "1 thing that avem needs does not work." if count == 1 else f"{count} things that avem needs do not work."
+        )
+        lines += ["", does_not if count else "Everything that avem needs works here."]
+        lines += ["What to do" if count else "Good to know"] if self.advice else []
         for sentence in self.advice:
             lines += wrap(sentence, WIDTH, initial_indent="  * ", subsequent_indent="    ", break_on_hyphens=False)
         return lines[1:]

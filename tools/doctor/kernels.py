@@ -42,14 +42,16 @@ def kernels(device: torch.device) -> Iterator[Finding]:
     flex = flex_works(device)
     yield Finding(
         "kernels",
-        "packed attention",
-        "one kernel (flex attention)" if flex else "several calls (flex attention does not run here)",
+        "shared prompts",
+        "fast (flex attention)" if flex else "slower (flex attention does not run here)",
         Verdict.OK if flex else Verdict.NOTE,
-        "" if flex else "Training works, but slower: flex attention needs a C compiler and Triton.",
+        "" if flex else "Training with shared prompts works, but slower: flex attention needs a C compiler and Triton.",
         {"flex": flex},
     )
     yield _four_bit(device)
-    yield Finding("kernels", "several GPUs", "NCCL" if torch.distributed.is_nccl_available() else "no NCCL")
+    yield Finding(
+        "kernels", "several GPUs", "yes (NCCL)" if torch.distributed.is_nccl_available() else "no (NCCL is missing)"
+    )
 
 
 def _speed(device: torch.device) -> Finding:

@@ -63,17 +63,17 @@ def packed_step(device: torch.device) -> Iterator[Finding]:
     yield Finding(
         "step",
         "speed",
-        f"{seconds[packed]:.2f} s packed, {seconds[CACHED]:.2f} s plain: {ratio:.1f}x",
+        f"{seconds[packed]:.2f} s shared, {seconds[CACHED]:.2f} s not: {ratio:.1f} times faster",
         Verdict.NOTE if few else Verdict.OK,
-        "Packing gains little here; report it with the output of `avem doctor --format json`." if few else "",
+        "Sharing prompts gains little here; report it with the output of `avem doctor --format json`." if few else "",
         {"packed_s": seconds[packed], "plain_s": seconds[CACHED], "ratio": ratio, "precision": precision},
     )
-    yield Finding("step", "share of peak", f"{share:.0%} of the fastest matrix product", numbers={"share": share})
+    yield Finding("step", "of the best speed", f"{share:.0%} of a large matrix product's", numbers={"share": share})
     same = difference <= TOLERANCES[precision]
     yield Finding(
         "step",
         "loss",
-        f"differs by {difference:.1e} in {precision}",
+        f"the same, within {difference:.1e} ({precision})" if same else f"differs by {difference:.1e} ({precision})",
         Verdict.OK if same else Verdict.PROBLEM,
         "" if same else "The losses should agree. Don't train here; report the output of `avem doctor --format json`.",
         {"difference": difference, "tolerance": TOLERANCES[precision]},

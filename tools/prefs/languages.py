@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from avem.errors import CheckpointError, MediaError, SettingError
-from avem.evaluate.sheets import csv_text, read_csv
+from avem.evaluate.sheets import csv_text, read_sheet
 from avem.extract import read_waveform
 from avem.files import write_atomic
 from avem.progress import stage
-from avem.reading import read_text
 from avem.tools.transcripts import load_whisper
 
 logger = logging.getLogger(__name__)
@@ -106,7 +105,7 @@ def _known(out: Path) -> dict[str, dict[str, str]]:
     """
     if not out.is_file():
         return {}
-    rows = read_csv(read_text(out), str(out))
+    rows = read_sheet(out, COLUMNS)
     if any(set(row) != set(COLUMNS) for row in rows) or not rows:
         raise SettingError(f"{out} is not a file of languages that avem wrote; give another one with --out.")
     return {row["video"]: row for row in rows}

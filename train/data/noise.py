@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from avem.seeds import draw
-from avem.train.settings.config import DIFFUSION_STEP, DIFFUSION_STEPS
+from avem.train.settings.diffusion import DIFFUSION_STEP, DIFFUSION_STEPS
 
 NOISE_RECIPES = ("random-tensor", "diffused")
 """Recipes of rejected inputs that are noise made while training, not mined clips."""

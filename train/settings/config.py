@@ -9,6 +9,7 @@ from typing import Any, Literal, get_type_hints
 
 from avem.errors import SettingError
 from avem.train.settings.checks import above_zero, check_objective, not_negative, require
+from avem.train.settings.diffusion import DIFFUSION_STEP, DIFFUSION_STEPS
 from avem.train.settings.sources import typed_value
 
 Tune = Literal["lora", "full", "none"]
@@ -33,10 +34,6 @@ RIVAL_SETTINGS = (
     "sensitivity",
 )
 """Settings of objectives beyond the paper's; all are off by default."""
-DIFFUSION_STEPS = 1000
-"""Length of VCD's schedule; a step is a number below."""
-DIFFUSION_STEP = 500
-"""VCD's default step."""
 
 
 @dataclass(frozen=True, kw_only=True)

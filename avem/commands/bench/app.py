@@ -44,7 +44,7 @@ from avem.commands.options import (
 from avem.guards.evaluation import check_bench
 from avem.guards.inputs import need_file, need_path
 from avem.text.terminal import show
-from avem.train.settings.config import DIFFUSION_STEP, DIFFUSION_STEPS
+from avem.train.settings.diffusion import DIFFUSION_STEP, DIFFUSION_STEPS
 
 SubtasksOption = Annotated[
     Path | None,

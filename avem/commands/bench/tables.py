@@ -36,7 +36,7 @@ def groups(
     from avem.evaluate.emorealm.results import read_result
     from avem.evaluate.emorealm.statistics import same_questions
 
-    clips = read_clip_columns(columns) if columns else {}
+    clips = read_clip_columns(columns, (by,)) if columns else {}
     read = [read_result(result) for result in results]
     for other in read[1:]:
         same_questions(read[0].outcomes(), other.outcomes())

@@ -172,8 +172,7 @@ def _write_report(
     def strip(media: Path) -> str:
         return picture(media).strip
 
-    show(
-        write_negatives_report(
-            store, recipe, page, benchmark=benchmark, strip=strip, media_root=media_root, labels=labels
-        )
+    written = write_negatives_report(
+        store, recipe, page, benchmark=benchmark, strip=strip, media_root=media_root, labels=labels
     )
+    show(f"Open {written}.")

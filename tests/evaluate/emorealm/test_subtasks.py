@@ -11,8 +11,8 @@ from avem.evaluate.emorealm.results import read_result
 from avem.evaluate.emorealm.subtasks import read_subtasks, subtask_note, unlabelled, with_subtasks
 from avem.evaluate.emorealm.summary import summarise, to_csv
 from avem.evaluate.runner import BenchOptions, run_emorealm
-from avem.evaluate.sheets import read_csv
 from avem.records import Question
+from tests.table_kit import read_csv
 
 
 def stress(number, answer, **extra):

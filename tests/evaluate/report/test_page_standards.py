@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
 
-from avem.cache import mine_negatives
-from avem.cache.negatives.report import write_negatives_report
-from avem.evaluate.report.runs import write_run_report
 from avem.text.pages import page_style
-from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
-from tests.cache.helpers import make_store
+from tests.evaluate.report.pages import PAGES
 from tests.evaluate.report.test_bench_page import page, results, run_folder  # noqa: F401 (fixtures)
 
 TEXT, GRAPHICS = 4.5, 3.0
@@ -62,28 +57,6 @@ def test_the_styles_colours_are_readable(colours):
             assert contrast(colours[name], colours[ground]) >= GRAPHICS, (name, ground)
 
 
-@pytest.fixture
-def runs_page(tmp_path, run_folder):  # noqa: F811
-    return write_run_report(tmp_path / "runs.html", [run_folder])
-
-
-@pytest.fixture
-def negatives_page(tmp_path):
-    store = make_store(tmp_path / "cache", clips=40)
-    mine_negatives(store, k=2)
-    return write_negatives_report(store, "hard", tmp_path / "negatives.html")
-
-
-@pytest.fixture
-def survey_page(tmp_path):
-    question = {"id": "q", "video": "a.mp4", "task": "agreement", "question": "Do they agree?", "answer": "A"}
-    (tmp_path / "bench.json").write_text(json.dumps([{**question, "choices": ["(A) Yes", "(B) No"]}]))
-    make_survey(SurveyOptions(source=tmp_path / "bench.json", out=tmp_path / "survey"))
-    return tmp_path / "survey" / "index.html"
-
-
-PAGES = ["page", "runs_page", "negatives_page", "survey_page"]
-
 FAINT = """
 const parse = text => {  // a mixed colour comes as color(srgb r g b / a), with parts from 0 to 1
   const parts = (text.match(/[\\d.]+/g) || []).map(Number);
@@ -114,6 +87,13 @@ return found;
 """Texts whose colour is too close to what is painted below them."""
 
 
+def unfold(browser, name):
+    """Show everything that the page can show."""
+    if name == "survey":
+        browser.execute_script("begin('ann', 1)")
+    browser.execute_script("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+
+
 SIDEWAYS = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -125,17 +105,66 @@ def look(browser, path, width, scheme):
     browser.get(path.as_uri())
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_pages_are_readable_and_fit(browser, request, name):
-    path = request.getfixturevalue(name)
+@pytest.fixture(scope="module", params=PAGES)
+def each(request, tmp_path_factory):
+    """Every kind of page, by its name."""
+    return request.param, PAGES[request.param](tmp_path_factory.mktemp(request.param))
+
+
+def test_pages_are_readable_and_fit(browser, each):
+    name, path = each
     for scheme in ("light", "dark"):
         for width in (390, 1300):
             look(browser, path, width, scheme)
-            if name == "survey_page":
-                browser.execute_script("begin('ann', 1)")
-            browser.execute_script("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+            unfold(browser, name)
             assert browser.execute_script(SIDEWAYS) <= 0
             assert browser.execute_script(FAINT) == []
+
+
+CONTROLS = """
+const shown = node => node.getClientRects().length && getComputedStyle(node).visibility !== "hidden" && !node.disabled;
+const scrolls = node => /auto|scroll/.test(getComputedStyle(node).overflowX) && node.scrollWidth > node.clientWidth + 1;
+const controls = "a[href], button, input, select, textarea, summary, audio[controls], video[controls], [tabindex]";
+const groups = new Set();  // Tab enters a group of radio buttons once
+window.expected = [...document.querySelectorAll("body *")].filter(node => shown(node) && (scrolls(node)
+  || node.onclick || node.matches(controls)) && !(node.matches("[tabindex='-1']"))).filter(node => {
+  if (node.type !== "radio") return true;
+  const before = groups.has(node.name); groups.add(node.name); return !before; });
+return window.expected.length;
+"""
+"""Marks whatever is used with the mouse: controls, and boxes that scroll sideways; gives their number."""
+FOCUSED = """
+const node = document.activeElement, style = getComputedStyle(node);
+const around = [style, node.parentElement ? getComputedStyle(node.parentElement) : style];
+const seen = around.some(each => each.outlineStyle !== "none" || each.boxShadow !== "none");
+const text = `${node.tagName}.${node.className} "${node.textContent.trim().slice(0, 30)}"`;
+return [window.expected.findIndex(each => each === node || each.contains(node) && each.matches("audio, video")),
+  seen ? "" : text];
+"""
+MOST = 60
+"""Controls of a page that are visited; further ones are of the same kinds."""
+
+
+def test_everything_is_reached_by_keyboard_and_seen_there(browser, each):
+    from selenium.webdriver import ActionChains, Keys
+
+    name, path = each
+    look(browser, path, 390, "light")
+    unfold(browser, name)
+    browser.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
+    count = browser.execute_script(CONTROLS)
+    reached, unseen = set(), set()
+    for _ in range(2 * min(count, MOST) + 10):  # players have several stops
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        number, text = browser.execute_script(FOCUSED)
+        reached.add(number)
+        unseen |= {text} if number >= 0 and text else set()
+        if set(range(min(count, MOST))) <= reached:
+            break
+    missed = sorted(set(range(min(count, MOST))) - reached)
+    names = browser.execute_script("return window.expected.map(each => each.outerHTML.slice(0, 120))")
+    assert [names[number] for number in missed] == []
+    assert unseen == set(), "no sign of where the focus is"
 
 
 def test_the_look_finds_faint_text(browser, tmp_path):

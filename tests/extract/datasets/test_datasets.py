@@ -285,7 +285,7 @@ def test_nothing_recognised_says_what_was_looked_for(tmp_path):
         ("path,emotion\na.mp4,sad\n../b.mp4,sad\n", "line 3: ../b.mp4 is outside"),
         ("path,emotion\n/etc/b.mp4,sad\n", "outside"),
         ("path,emotion,clip_id\na.mp4,sad,x\nb.mp4,sad,x\n", "same clip id x"),
-        ("path,emotion\na.mp4,sad\na.mp4,sad\n", "twice"),
+        ("path,emotion\na.mp4,sad\na.mp4,happy\n", "lines 2 and 3"),
         ("path,emotion\n", "holds no clips"),
         ('path,emotion\n"a.mp4,sad\n', "line"),
     ],

@@ -90,6 +90,18 @@ def test_a_cell_too_many_is_refused_with_its_line(tmp_path):
         read_dataset(tmp_path)
 
 
+def test_a_row_that_is_there_twice_counts_once(tmp_path, caplog):
+    (tmp_path / "clips.csv").write_text("path,emotion,note\na.mp4,sad,x\nb.mp4,sad,\na.mp4, sad,y\n")
+    assert [clip.path for clip in read_dataset(tmp_path)] == ["a.mp4", "b.mp4"]
+    assert "lists clips twice, which count once: line 4 as line 2." in caplog.text
+
+
+def test_two_rows_that_disagree_are_refused_with_their_lines(tmp_path):
+    (tmp_path / "clips.csv").write_text("path,emotion\na.mp4,sad\nb.mp4,sad\na.mp4,happy\n")
+    with pytest.raises(DataError, match=r"lines 2 and 4 say different things of a\.mp4; keep one"):
+        read_dataset(tmp_path)
+
+
 def test_a_table_of_another_name(tmp_path):
     (tmp_path / "my labels.tsv").write_text("FILE\tLABEL\na.mp4\tangry\n")
     (clip,) = read_dataset(tmp_path / "my labels.tsv", name="study")

@@ -29,6 +29,7 @@ def test_a_folder_with_a_bad_clip_is_asked_and_the_bad_one_named(world, tmp_path
     done = run(
         *("ask", tmp_path / "clips", "--questions", tmp_path / "q.txt", "--model", world.root, "--json"),
         *("--page", tmp_path / "out.html", "--max-new-tokens", 3, "--device", "cpu", "--against", world.new / "b.mp4"),
+        cwd=tmp_path,
     )
     assert done.returncode == 3, done.stderr
     assert done.stderr.rstrip().endswith(f"1 of 3 clips could not be used: {tmp_path / 'clips' / 'bad.mp4'}.")
@@ -86,7 +87,8 @@ def test_ctrl_c_leaves_nothing_behind(world, tmp_path):
     command += ["--page", str(tmp_path / "out" / "page.html"), "--max-new-tokens", "900"]
     (tmp_path / "out").mkdir()
     environment = {**ENVIRONMENT, "TMPDIR": str(temporary)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, **streams, env=environment, cwd=tmp_path / "out")
     assert process.stdout is not None
     assert process.stdout.readline().startswith("Model: ")
     time.sleep(0.3)
@@ -96,6 +98,30 @@ def test_ctrl_c_leaves_nothing_behind(world, tmp_path):
     assert "Traceback" not in errors
     assert not [path for path in temporary.rglob("*") if path.is_file() and "torchinductor" not in str(path)]
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_killed_command_resumes(world, tmp_path):
+    """Three clips, killed after the first: the second run answers two, and prints all three."""
+    command = ["ask", world.new, "Why?", "--model", world.root, "--json", "--max-new-tokens", "3", "--device", "cpu"]
+    words = [sys.executable, "-m", "avem", *map(str, command)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT, cwd=tmp_path)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.kill()
+    process.communicate()
+    log = tmp_path / "ask" / "answers.jsonl"
+    before = log.read_bytes()
+    kept = before[: before.rfind(b"\n") + 1]
+    assert kept, "an answer that was printed was not kept"
+    done = run(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    assert json.loads(lines[0]) == json.loads(first)
+    after = log.read_bytes()
+    assert after.startswith(kept), "kept answers were written again"
+    assert after.count(b"\n") == 3, "an answer was made twice"
+    assert "The answers are kept in ask" in done.stderr
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])

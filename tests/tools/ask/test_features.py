@@ -12,10 +12,10 @@ from avem.errors import FingerprintError, MediaError, PromptError, SettingError,
 from avem.evaluate.predict.feature_model import FeaturePredictor, FeaturePrompt
 from avem.evaluate.recognition.labels import PROMPTS, SPELLINGS
 from avem.extract.encoders.random_weights import make_random_whisper
-from avem.tools.ask.features import FeatureAsker
+from avem.tools.ask.features import FeatureSession
 from avem.tools.ask.inputs import AskedClip
 from avem.tools.ask.results import LABELS, Condition
-from avem.tools.ask.session import ask_all, open_asker
+from avem.tools.ask.session import ask_all, open_session
 from avem.train import load_model, score_answers
 from tests.extract.long_kit import write_long
 from tests.tools.ask.conftest import extract_one_by_one
@@ -35,8 +35,8 @@ def model(world):
 
 
 @pytest.fixture(scope="module")
-def asker(world, model):
-    return FeatureAsker(world.options(), model)
+def session(world, model):
+    return FeatureSession(world.options(), model)
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def scored(model, store, question, answer, video, audio):
         return float(model.response_logprobs([sequence])[0])
 
 
-def test_the_answer_is_scored_as_from_a_store(world, model, asker, new_store):
-    found = asker.ask(clip(world.new / "a.mp4"), [QUESTION], against=clip(world.new / "b.mp4"))
+def test_the_answer_is_scored_as_from_a_store(world, model, session, new_store):
+    found = session.ask(clip(world.new / "a.mp4"), [QUESTION], against=clip(world.new / "b.mp4"))
     (part,) = found.answers[0].parts
     readings = part.readings
     a, b = (int(new_store.rows([f"data/happy/{name}"])[0]) for name in "ab")
@@ -85,8 +85,8 @@ def test_the_answer_is_scored_as_from_a_store(world, model, asker, new_store):
     assert len({round(change, 6) for change in changes}) == len(changes), "the conditions differ"
 
 
-def test_the_answer_is_what_the_model_generates(world, model, asker, new_store):
-    found = asker.ask(clip(world.new / "a.mp4"), [QUESTION])
+def test_the_answer_is_what_the_model_generates(world, model, session, new_store):
+    found = session.ask(clip(world.new / "a.mp4"), [QUESTION])
     row = [int(new_store.rows(["data/happy/a"])[0])]
     prompts = [
         model.prompt(QUESTION, new_store.video(row)[0], new_store.audio(row)[0]),
@@ -98,8 +98,8 @@ def test_the_answer_is_what_the_model_generates(world, model, asker, new_store):
     assert (part.answer, part.readings[Condition.NO_SOUND].answer) == (full, silent)
 
 
-def test_the_bars_are_the_likelihoods_of_the_emotion_bench(world, model, asker, new_store):
-    found = asker.ask(clip(world.new / "a.mp4"), [QUESTION]).emotions
+def test_the_bars_are_the_likelihoods_of_the_emotion_bench(world, model, session, new_store):
+    found = session.ask(clip(world.new / "a.mp4"), [QUESTION]).emotions
     predictor = FeaturePredictor(model, new_store, "cloze", 6)
     row = int(new_store.rows(["data/happy/a"])[0])
     words = [word for label in LABELS for word in SPELLINGS[label]]
@@ -115,9 +115,9 @@ def test_the_bars_are_the_likelihoods_of_the_emotion_bench(world, model, asker, 
 
 def test_a_clip_of_the_store_is_read_from_it(world, model, monkeypatch):
     """By its id, and by its file's content wherever the file lies; nothing is encoded."""
-    fresh = FeatureAsker(world.options(), model).ask(clip(world.held / "0.mp4"), [QUESTION])
-    held = FeatureAsker(world.options(cache=world.cache), model)
-    monkeypatch.setattr(FeatureAsker, "_encoded", None)
+    fresh = FeatureSession(world.options(), model).ask(clip(world.held / "0.mp4"), [QUESTION])
+    held = FeatureSession(world.options(cache=world.cache), model)
+    monkeypatch.setattr(FeatureSession, "_encoded", None)
     by_file = held.ask(clip(world.held / "0.mp4"), [QUESTION])
     by_id = held.ask(AskedClip("held/happy/0"), [QUESTION])
     assert by_file.source == by_id.source == f"from {world.cache}"
@@ -130,31 +130,33 @@ def test_a_clip_of_the_store_is_read_from_it(world, model, monkeypatch):
 
 
 def test_a_clip_outside_the_store_is_encoded_beside_it(world, model):
-    asker = FeatureAsker(world.options(cache=world.cache), model)
-    found = asker.ask(clip(world.new / "a.mp4"), [QUESTION], against=AskedClip("held/happy/1"))
+    session = FeatureSession(world.options(cache=world.cache), model)
+    found = session.ask(clip(world.new / "a.mp4"), [QUESTION], against=AskedClip("held/happy/1"))
     assert found.source == "encoded now"
-    alone = FeatureAsker(world.options(), model).ask(clip(world.new / "a.mp4"), [QUESTION], clip(world.held / "1.mp4"))
+    alone = FeatureSession(world.options(), model).ask(
+        clip(world.new / "a.mp4"), [QUESTION], clip(world.held / "1.mp4")
+    )
     assert found.answers == alone.answers
 
 
-def test_a_clip_without_sound_is_asked_without_it(world, asker):
-    found = asker.ask(clip(world.new / "mute.mp4"), [QUESTION], against=clip(world.new / "a.mp4"))
+def test_a_clip_without_sound_is_asked_without_it(world, session):
+    found = session.ask(clip(world.new / "mute.mp4"), [QUESTION], against=clip(world.new / "a.mp4"))
     assert set(found.answers[0].conditions) == {Condition.FULL, Condition.TEXT, Condition.OTHER_PICTURE}
     assert found.notes[0].startswith("No audio: ")
 
 
 def test_other_encoders_than_the_models_are_refused(world, model, tmp_path):
     other = make_random_whisper(tmp_path / "other", width=32, layers=1, heads=2, positions=50, seed=5)
-    asker = FeatureAsker(world.options(audio_encoder=str(other)), model)
+    session = FeatureSession(world.options(audio_encoder=str(other)), model)
     with pytest.raises(FingerprintError, match=r"trained on.*--audio-encoder"):
-        asker.ask(clip(world.new / "a.mp4"), [QUESTION])
+        session.ask(clip(world.new / "a.mp4"), [QUESTION])
     with pytest.raises(SettingError, match="--fps"):
-        FeatureAsker(world.options(fps=2.0), model).ask(clip(world.new / "a.mp4"), [QUESTION])
+        FeatureSession(world.options(fps=2.0), model).ask(clip(world.new / "a.mp4"), [QUESTION])
 
 
 def test_a_long_clip_is_asked_window_by_window(world, model, tmp_path):
     path = write_long(tmp_path / "long.mov", 33)
-    found = FeatureAsker(world.options(), model).ask(clip(path), [QUESTION])
+    found = FeatureSession(world.options(), model).ask(clip(path), [QUESTION])
     assert found.spans == ((0.0, 30.0), (30.0, 33.0))
     first, second = found.answers[0].parts
     changes = [
@@ -165,31 +167,31 @@ def test_a_long_clip_is_asked_window_by_window(world, model, tmp_path):
     means = [(one + two) / 2 for one, two in zip(*parts, strict=True)]
     weights = [math.exp(mean) for mean in means]
     assert found.emotions.shares(Condition.FULL) == pytest.approx([weight / sum(weights) for weight in weights])
-    whole = FeatureAsker(world.options(windows=False), model).ask(clip(path), [QUESTION])
+    whole = FeatureSession(world.options(windows=False), model).ask(clip(path), [QUESTION])
     assert whole.spans == (None,)
 
 
-def test_one_bad_clip_stops_no_other(world, asker, tmp_path):
+def test_one_bad_clip_stops_no_other(world, session, tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no film")
     clips = [clip(world.new / "a.mp4"), clip(broken), clip(world.new / "b.mp4")]
-    first, second, third = ask_all(asker, clips, [QUESTION])
+    first, second, third = ask_all(session, clips, [QUESTION])
     assert "broken.mp4 can't be decoded" in second.failed
     assert not first.failed
     assert not third.failed
     with pytest.raises(MediaError, match=r"broken\.mp4"):
-        list(ask_all(asker, [clip(broken)], [QUESTION]))
+        list(ask_all(session, [clip(broken)], [QUESTION]))
     with pytest.raises(SettingError, match=r"The other clip, broken\.mp4, can't be used"):
-        list(ask_all(asker, clips, [QUESTION], clip(broken)))
+        list(ask_all(session, clips, [QUESTION], clip(broken)))
     with pytest.raises(PromptError, match="special token"):
-        list(ask_all(asker, [clip(world.new / "a.mp4")], ["What is </s>?"]))
+        list(ask_all(session, [clip(world.new / "a.mp4")], ["What is </s>?"]))
 
 
 def test_a_qwen_omni_model_brings_its_own_encoders(world, tmp_path):
     folder = save_checkpoint(thinker("qwen2_5_omni", dtype=torch.float32), tmp_path / "omni")
-    asker = open_asker(world.options(model=str(folder), max_pixels=16 * 28**2, max_new_tokens=3))
-    assert asker.about.kind == "qwen2_5_omni"
-    found = asker.ask(clip(world.new / "a.mp4"), [QUESTION])
+    session = open_session(world.options(model=str(folder), max_pixels=16 * 28**2, max_new_tokens=3))
+    assert session.about.kind == "qwen2_5_omni"
+    found = session.ask(clip(world.new / "a.mp4"), [QUESTION])
     assert set(found.emotions.logprobs) == {
         Condition.FULL,
         Condition.NO_SOUND,
@@ -203,9 +205,9 @@ def test_a_qwen_omni_model_brings_its_own_encoders(world, tmp_path):
 
 def test_emotion_llama_says_that_it_knows_whole_clips_only(world, tmp_path):
     folder = import_tiny(tmp_path)
-    asker = open_asker(world.options(model=str(folder), fill_missing="zeros", max_new_tokens=3))
-    found = asker.ask(clip(world.new / "a.mp4"), [QUESTION])
+    session = open_session(world.options(model=str(folder), fill_missing="zeros", max_new_tokens=3))
+    found = session.ask(clip(world.new / "a.mp4"), [QUESTION])
     assert any("never trained" in note for note in found.notes)
     assert Condition.NO_SOUND in found.emotions.logprobs
     with pytest.raises(FingerprintError, match="face/mae"):
-        open_asker(replace(asker.options, fill_missing=None)).ask(clip(world.new / "a.mp4"), [QUESTION])
+        open_session(replace(session.options, fill_missing=None)).ask(clip(world.new / "a.mp4"), [QUESTION])

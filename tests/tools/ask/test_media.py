@@ -12,9 +12,9 @@ from avem.evaluate.predict.media_model import ClipMedia
 from avem.evaluate.recognition.labels import PROMPTS, SPELLINGS
 from avem.extract import read_waveform
 from avem.tools.ask.inputs import AskedClip
-from avem.tools.ask.media import NO_LIKELIHOODS, MediaAsker
+from avem.tools.ask.media import NO_LIKELIHOODS, MediaSession
 from avem.tools.ask.results import LABELS, Condition
-from avem.tools.ask.session import ask_all, open_asker
+from avem.tools.ask.session import ask_all, open_session
 from avem.tools.ask.text import clip_lines
 from tests.endpoint_kit import stand_in
 from tests.evaluate.adapter_kit import save_small
@@ -50,9 +50,9 @@ def adapter_folder(tmp_path_factory):
 
 
 def test_an_adapter_scores_answer_and_emotions_itself(world, adapter_folder):
-    asker = open_asker(world.options(model=str(adapter_folder)))
-    assert asker.about.kind == "adapter"
-    found = asker.ask(clip(world.new / "a.mp4"), [QUESTION], against=clip(world.new / "b.mp4"))
+    session = open_session(world.options(model=str(adapter_folder)))
+    assert session.about.kind == "adapter"
+    found = session.ask(clip(world.new / "a.mp4"), [QUESTION], against=clip(world.new / "b.mp4"))
     (part,) = found.answers[0].parts
     assert set(part.readings) == {Condition.FULL, Condition.TEXT, Condition.OTHER_SOUND}, "it takes sound alone"
     adapter = load_adapter(str(adapter_folder), "cpu", torch.float32)
@@ -75,9 +75,9 @@ def test_an_adapter_scores_answer_and_emotions_itself(world, adapter_folder):
 
 def test_an_endpoint_is_asked_again_without_sound_and_picture(world):
     with stand_in(reply) as served:
-        asker = open_asker(world.options(model="judge", endpoint=endpoint(served)))
-        found = asker.ask(clip(world.new / "a.mp4"), [QUESTION], against=clip(world.new / "b.mp4"))
-    assert asker.about.missing == (NO_LIKELIHOODS,)
+        session = open_session(world.options(model="judge", endpoint=endpoint(served)))
+        found = session.ask(clip(world.new / "a.mp4"), [QUESTION], against=clip(world.new / "b.mp4"))
+    assert session.about.missing == (NO_LIKELIHOODS,)
     (part,) = found.answers[0].parts
     assert {each: reading.answer for each, reading in part.readings.items()} == {
         Condition.FULL: "I see a face and hear a voice.",
@@ -104,8 +104,8 @@ def test_an_endpoint_is_asked_again_without_sound_and_picture(world):
 
 def test_an_endpoint_that_takes_no_sound_gets_none(world):
     with stand_in(reply) as served:
-        asker = open_asker(world.options(model="judge", endpoint=endpoint(served, sound=False)))
-        found = asker.ask(clip(world.new / "a.mp4"), [QUESTION])
+        session = open_session(world.options(model="judge", endpoint=endpoint(served, sound=False)))
+        found = session.ask(clip(world.new / "a.mp4"), [QUESTION])
         assert set(found.answers[0].conditions) == {Condition.FULL, Condition.TEXT}
     assert not any("input_audio" in kinds(body) for body in served.asked)
 
@@ -113,43 +113,43 @@ def test_an_endpoint_that_takes_no_sound_gets_none(world):
 def test_a_long_clip_is_sent_window_by_window(world, tmp_path):
     path = write_long(tmp_path / "long.mov", 33)
     with stand_in(reply) as served:
-        asker = open_asker(world.options(model="judge", endpoint=endpoint(served)))
-        found = asker.ask(clip(path), [QUESTION])
+        session = open_session(world.options(model="judge", endpoint=endpoint(served)))
+        found = session.ask(clip(path), [QUESTION])
     assert [part.span for part in found.answers[0].parts] == [(0.0, 30.0), (30.0, 33.0)]
 
 
 def test_a_wrong_key_ends_everything_and_a_lost_answer_one_clip(world):
     clips = [clip(world.new / "a.mp4"), clip(world.new / "b.mp4")]
     with stand_in(lambda body: (401, '{"error": {"message": "wrong key"}}')) as served:
-        asker = open_asker(world.options(model="judge", endpoint=endpoint(served)))
+        session = open_session(world.options(model="judge", endpoint=endpoint(served)))
         with pytest.raises(EndpointError, match="wrong key"):
-            list(ask_all(asker, clips, [QUESTION]))
+            list(ask_all(session, clips, [QUESTION]))
     with stand_in(lambda body: (200, "<html>")) as served:
-        asker = open_asker(world.options(model="judge", endpoint=endpoint(served)))
-        assert all(found.failed for found in ask_all(asker, clips, [QUESTION]))
+        session = open_session(world.options(model="judge", endpoint=endpoint(served)))
+        assert all(found.failed for found in ask_all(session, clips, [QUESTION]))
 
 
 def test_a_clip_without_what_the_model_takes_is_named(world, adapter_folder, tmp_path):
-    asker = open_asker(world.options(model=str(adapter_folder)))
-    assert isinstance(asker, MediaAsker)
+    session = open_session(world.options(model=str(adapter_folder)))
+    assert isinstance(session, MediaSession)
     with pytest.raises(SettingError, match="--fps"):
-        open_asker(world.options(model=str(adapter_folder), fps=2.0))
+        open_session(world.options(model=str(adapter_folder), fps=2.0))
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no film")
     with pytest.raises(SettingError, match=r"The other clip, broken\.mp4, can't be used"):
-        list(ask_all(asker, [clip(world.new / "a.mp4")] * 2, [QUESTION], clip(broken)))
+        list(ask_all(session, [clip(world.new / "a.mp4")] * 2, [QUESTION], clip(broken)))
     with pytest.raises(DataError, match=r"mute\.mp4.*nothing that the model takes \(audio\)"):
-        list(ask_all(asker, [clip(world.new / "mute.mp4")], [QUESTION]))
+        list(ask_all(session, [clip(world.new / "mute.mp4")], [QUESTION]))
 
 
 def test_a_clip_named_by_its_id_is_shown_as_its_file(world, adapter_folder):
-    asker = open_asker(world.options(model=str(adapter_folder), cache=world.cache))
-    by_id = asker.ask(AskedClip("held/happy/0"), [QUESTION])
-    assert by_id.answers == asker.ask(clip(world.held / "0.mp4"), [QUESTION]).answers
+    session = open_session(world.options(model=str(adapter_folder), cache=world.cache))
+    by_id = session.ask(AskedClip("held/happy/0"), [QUESTION])
+    assert by_id.answers == session.ask(clip(world.held / "0.mp4"), [QUESTION]).answers
     moved = world.held / "0.mp4"
     moved.rename(moved.with_suffix(".gone"))
     try:
         with pytest.raises(MissingFileError, match=r"held/happy/0.*is gone"):
-            asker.ask(AskedClip("held/happy/0"), [QUESTION])
+            session.ask(AskedClip("held/happy/0"), [QUESTION])
     finally:
         moved.with_suffix(".gone").rename(moved)

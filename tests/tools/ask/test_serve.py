@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from avem.errors import DataError, MediaError, SettingError
-from avem.tools.ask.features import FeatureAsker
+from avem.tools.ask.features import FeatureSession
 from avem.tools.ask.results import AskedModel, ClipAnswer, Condition, PartAnswer, QuestionAnswer, Reading
 from avem.tools.ask.serve.guard import Guard
 from avem.tools.ask.serve.server import serving
@@ -47,8 +47,8 @@ class StandIn:
 
 
 @contextmanager
-def running(asker, **settings):
-    with serving(asker, "What is felt?", **settings) as server:
+def running(session, **settings):
+    with serving(session, "What is felt?", **settings) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -131,7 +131,7 @@ def test_other_pages_and_other_users_are_refused(served, headers):
     status, found, _ = send(served, content=body(), **headers)
     assert status == 403
     assert "error" in found
-    assert served.asker.asked == []
+    assert served.session.asked == []
     for path in ("/", "/place", "/style.css"):
         refused = not headers.keys() & {"Origin"}
         assert (send(served, "GET", path, **headers)[0] == 403) == refused
@@ -156,7 +156,7 @@ def test_a_clip_is_answered_and_gone(served):
     files = (("../../etc/<b>x.mp4", b"film"), ("y.webm", b"other"))
     status, found, _ = send(served, content=body("<i>Why?</i>", files))
     assert status == 200
-    ((clip, content, other),) = served.asker.asked
+    ((clip, content, other),) = served.session.asked
     assert (content, other) == (b"film", b"other")
     assert clip.name == "<b>x.mp4"
     assert clip.path.parent.parent == served.folder, "names from outside are no paths"
@@ -222,11 +222,11 @@ def test_the_limit_is_kept_before_anything_is_read():
         status, found, _ = send(server, content=body(files=(("a.mp4", b"x" * (HEAD_BYTES + 2000)),)))
         assert status == 400
         assert "larger than" in found["error"]
-        assert server.asker.asked == []
+        assert server.session.asked == []
 
 
 def test_one_is_answered_at_a_time_and_the_others_know_their_place(served):
-    served.asker.wait.clear()
+    served.session.wait.clear()
     results = []
 
     def ask(number):
@@ -238,13 +238,13 @@ def test_one_is_answered_at_a_time_and_the_others_know_their_place(served):
         threads.append(threading.Thread(target=ask, args=(number,)))
         threads[-1].start()
         until(lambda number=number: served.turns.before(f"t{number}") == number)
-    assert len(served.asker.asked) == 1
+    assert len(served.session.asked) == 1
     assert send(served, "GET", "/place?ticket=t2")[1] == {"before": 2}
     assert send(served, "GET", "/place?ticket=none")[1] == {"before": None}
-    served.asker.wait.set()
+    served.session.wait.set()
     for thread in threads:
         thread.join()
-    assert [clip.name for clip, *_ in served.asker.asked] == ["0.mp4", "1.mp4", "2.mp4"]
+    assert [clip.name for clip, *_ in served.session.asked] == ["0.mp4", "1.mp4", "2.mp4"]
     assert results == [200, 200, 200]  # in whatever order the clients saw them
 
 
@@ -326,7 +326,7 @@ def test_a_served_model_ends_with_a_signal_and_leaves_no_files(world, tmp_path, 
 def test_a_browser_drops_a_clip_and_sees_the_card(world, browser):
     from selenium.webdriver.common.by import By
 
-    with running(FeatureAsker(world.options())) as server:
+    with running(FeatureSession(world.options())) as server:
         browser.get(server.guard.url)
         assert browser.current_url == f"http://127.0.0.1:{server.guard.port}/", "the token is not left in the address"
         assert browser.find_element(By.ID, "question").get_property("value") == "What is felt?"

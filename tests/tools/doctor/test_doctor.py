@@ -109,7 +109,8 @@ def test_text_fits_80_columns_and_problems_come_first():
     assert max(len(line) for line in lines) <= 80
     assert lines[lines.index("What to do") + 1] == "  * Install the other build."
     assert [finding.name for finding in report.problems] == ["attention"]
-    assert Report(()).lines() == ["Nothing to do."]
+    assert "1 thing that avem needs does not work." in lines
+    assert Report(()).lines() == ["Everything that avem needs works here."]
 
 
 def test_secrets_are_masked_and_a_problem_is_exit_status_3(monkeypatch, capsys):

@@ -8,7 +8,6 @@ import pytest
 from avem.endpoint.chat import ChatSettings
 from avem.errors import CheckpointError, DataError, FingerprintError, MissingFileError, SettingError
 from avem.evaluate.emorealm import read_questions
-from avem.evaluate.sheets import read_csv
 from avem.records import Emotion, Question
 from avem.tools.prefs.checks.near import frame_hash, near_pairs
 from avem.tools.prefs.frames_study import MEASURES, FramesOptions, frames_study
@@ -17,6 +16,7 @@ from avem.tools.prefs.stats import benchmark_stats, write_stats
 from tests.cache.helpers import make_store
 from tests.endpoint_kit import stand_in
 from tests.evaluate.media_kit import write_clip
+from tests.table_kit import read_csv
 
 YES_NO = ("(A) Yes", "(B) No")
 

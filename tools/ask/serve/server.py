@@ -19,7 +19,7 @@ from avem.tools.ask.page import Played, ask_environment, render_card
 from avem.tools.ask.serve.guard import HEADERS, NAMES, Guard
 from avem.tools.ask.serve.turns import BusyError, Turns
 from avem.tools.ask.serve.uploads import Upload, private_folder, received
-from avem.tools.ask.session import Asker
+from avem.tools.ask.session import AskSession
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class AskServer(ThreadingHTTPServer):
     """Serves one model on this machine alone.
 
     Args:
-        asker: The model.
+        session: The model.
         port: Where; 0 for any free port.
         question: Stands in the page's field at first.
         folder: Private folder for uploads.
@@ -49,20 +49,20 @@ class AskServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(
-        self, asker: Asker, port: int, question: str, folder: Path, limit_bytes: int, *, token: bool = True
+        self, session: AskSession, port: int, question: str, folder: Path, limit_bytes: int, *, token: bool = True
     ) -> None:
         try:
             super().__init__((NAMES[0], port), _Handler)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             raise SettingError(f"Port {port} can't be used ({reason}); give another with --port.") from error
-        self.asker, self.question, self.folder, self.limit_bytes = asker, question, folder, limit_bytes
+        self.session, self.question, self.folder, self.limit_bytes = session, question, folder, limit_bytes
         self.guard = Guard(self.server_port) if token else Guard(self.server_port, "")
         self.turns = Turns()
         templates = ask_environment()
         self.files = {path: templates.get_template(name).render().encode() for path, (name, _) in FILES.items()}
         self.page = templates.get_template("serve.html.jinja").render(
-            model=asker.about, question=question, version=__version__, limit=limit_bytes
+            model=session.about, question=question, version=__version__, limit=limit_bytes
         )
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -72,7 +72,7 @@ class AskServer(ThreadingHTTPServer):
 
 @contextmanager
 def serving(
-    asker: Asker, question: str, *, port: int = 0, limit_bytes: int = 200_000_000, token: bool = True
+    session: AskSession, question: str, *, port: int = 0, limit_bytes: int = 200_000_000, token: bool = True
 ) -> Iterator[AskServer]:
     """A server with its private folder, both gone when the block ends.
 
@@ -80,10 +80,10 @@ def serving(
         SettingError: The port can't be used.
 
     Example:
-        >>> with serving(asker, "What does she feel?") as server:  # doctest: +SKIP
+        >>> with serving(session, "What does she feel?") as server:  # doctest: +SKIP
         ...     server.serve_forever()
     """
-    with private_folder() as folder, AskServer(asker, port, question, folder, limit_bytes, token=token) as server:
+    with private_folder() as folder, AskServer(session, port, question, folder, limit_bytes, token=token) as server:
         yield server
 
 
@@ -149,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
                 server.turns.turn(upload.ticket),
                 renamed(upload),
             ):
-                found = server.asker.ask(upload.clip, [upload.question], upload.against)
+                found = server.session.ask(upload.clip, [upload.question], upload.against)
                 card = str(render_card(found, Played()))
         except BusyError as error:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, str(error))

@@ -1,6 +1,6 @@
 (function () {
   "use strict";
-  var form = document.getElementById("asker"), drop = document.getElementById("drop");
+  var form = document.getElementById("ask-form"), drop = document.getElementById("drop");
   var input = document.getElementById("clip"), against = document.getElementById("against");
   var question = document.getElementById("question"), go = document.getElementById("go");
   var state = document.getElementById("state"), chosen = document.getElementById("chosen");

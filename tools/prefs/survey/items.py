@@ -8,7 +8,7 @@ from pathlib import Path
 
 from avem.errors import DataError, MissingFileError
 from avem.evaluate.emorealm import read_questions
-from avem.evaluate.sheets import read_csv
+from avem.evaluate.sheets import read_sheet
 from avem.files import json_sha256, read_json_lines
 from avem.reading import parse_json, read_text
 from avem.records import InstructionRow, PreferenceRow, Question
@@ -227,7 +227,7 @@ def read_subtitles(path: Path | None) -> dict[str, str]:
     """
     if path is None:
         return {}
-    rows = read_csv(read_text(path), str(path))
+    rows = read_sheet(path, ("video", "subtitle"), {"path": "video"})
     if not rows or not {"video", "subtitle"} <= rows[0].keys():
         raise DataError(f"{path} should be CSV with the columns video and subtitle.")
     return {row["video"]: row["subtitle"].strip() for row in rows if row["subtitle"].strip()}
