@@ -125,6 +125,7 @@ def _measured(
 
 def _pairs() -> dict[str, list[tuple[str, tuple[str, ...]]]]:
     """For each kind, the cells that are compared: answered by yes, and by no; one pair a side."""
-    sides = {kind: [(f"stress_{side}_yes", (f"stress_{side}_{kind}",)) for side in SIDES] for kind in WRONG}
-    both = [(f"stress_{side}_yes", tuple(f"stress_{side}_{kind}" for kind in WRONG)) for side in SIDES]
-    return {"agree": [("agree_yes", ("agree_no",))], "stress": both, **sides}
+    found: dict[str, list[tuple[str, tuple[str, ...]]]] = {"agree": [("agree_yes", ("agree_no",))]}
+    for kind, wrong in {"stress": WRONG, **{one: (one,) for one in WRONG}}.items():
+        found[kind] = [(f"stress_{side}_yes", tuple(f"stress_{side}_{one}" for one in wrong)) for side in SIDES]
+    return found
