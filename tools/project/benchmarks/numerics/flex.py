@@ -25,8 +25,8 @@ from avem.train.prefix.tree import PrefixTree, build_tree
 
 CPU = torch.device("cpu")
 HEADS, KEY_HEADS, HEAD_SIZE = 4, 2, 64
-LENGTHS = (640, 300, 90, 1500, 40, 700, 512, 1000, 120, 260)
-"""Positions of the media in rows one after another."""
+LENGTHS = (450, 300, 90, 1500, 30, 700, 512, 1000, 120, 260)
+"""Tokens before the answers in rows one after another: the first has as many blocks as there are heads, one has one."""
 
 
 def make_tree(media: int, questions: int = 3, question: int = 50, answer: int = 55) -> PrefixTree:
@@ -57,7 +57,7 @@ def compiled(run: Callable[[Any, PrefixTree], object], function: Any) -> int:
     counter = CompileCounterWithBackend("eager")
     kernel = torch.compile(function, dynamic=True, backend=counter)
     for length in LENGTHS:
-        run(kernel, make_tree(length))
+        run(kernel, make_tree(length, questions=1, question=10, answer=10))
     return int(counter.frame_count)
 
 
