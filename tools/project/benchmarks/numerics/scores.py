@@ -19,6 +19,7 @@ import torch
 import typer
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import PreTrainedModel
 
 from avem.prefix import TokenSequence, score
 from avem.tools.project.benchmarks.measure import show
@@ -47,7 +48,7 @@ def rounded(native: bool) -> Iterator[None]:
         yield
 
 
-def logprobs(model: Any, ids: Tensor, *, wide_stream: bool, wide_logits: bool) -> Tensor:
+def logprobs(model: PreTrainedModel, ids: Tensor, *, wide_stream: bool, wide_logits: bool) -> Tensor:
     """Log-probabilities of the answer's tokens, float32 (float64 of a float64 model), `[n]`."""
     embeddings = model.get_input_embeddings()(ids)[None]
     with torch.autocast("cpu", torch.bfloat16) if wide_stream else nullcontext():
@@ -60,7 +61,7 @@ def logprobs(model: Any, ids: Tensor, *, wide_stream: bool, wide_logits: bool) -
 
 
 @torch.no_grad()
-def measure(model: Any, ids: Tensor, native: bool) -> list[tuple[str, ...]]:
+def measure(model: PreTrainedModel, ids: Tensor, native: bool) -> list[tuple[str, ...]]:
     """Rows of the table for one answer."""
     exact = logprobs(copy.deepcopy(model).double(), ids, wide_stream=False, wide_logits=False)
     count, total = str(len(exact)), float(exact.sum())
