@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.fx.experimental import _config as shapes
@@ -114,7 +114,7 @@ def compiled_flex(*inputs: Any) -> torch.Tensor:
     gradients. Beyond a limit PyTorch would run flex attention uncompiled, with a matrix of all pairs.
     """
     settings = torch._dynamo.config.patch(recompile_limit=MOST_KERNELS, specialize_float=True)
-    with settings, shapes.patch(use_duck_shape=False):
+    with settings, cast(Any, shapes).patch(use_duck_shape=False):
         output: torch.Tensor = _compiled()(*inputs)
     return output
 
@@ -128,9 +128,10 @@ def _flex(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: Any, scale: float | None, softcap: float | None
 ) -> torch.Tensor:
     """Flex attention: `[1, H, S, D]` from `[1, H, S, D]` and twice `[1, K, S, D]`."""
+    cap = 1.0 if softcap is None else softcap
 
     def capped(score: torch.Tensor, batch: Any, head: Any, row: Any, column: Any) -> torch.Tensor:
-        return softcap * torch.tanh(score / softcap)
+        return cap * torch.tanh(score / cap)
 
     output: Any = flex_attention(
         query,

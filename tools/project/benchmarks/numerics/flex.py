@@ -38,11 +38,12 @@ def make_tree(media: int, questions: int = 3, question: int = 50, answer: int = 
     return build_tree(paths, lambda _: 1)
 
 
-def parts(positions: int) -> list[torch.Tensor]:
+def parts(positions: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Random queries, keys and values."""
     generator = torch.Generator().manual_seed(0)
-    shapes = [(1, heads, positions, HEAD_SIZE) for heads in (HEADS, KEY_HEADS, KEY_HEADS)]
-    return [torch.randn(shape, generator=generator) for shape in shapes]
+    query = torch.randn(1, HEADS, positions, HEAD_SIZE, generator=generator)
+    key, value = torch.randn(2, 1, KEY_HEADS, positions, HEAD_SIZE, generator=generator).unbind()
+    return query, key, value
 
 
 def planned(tree: PrefixTree) -> Any:
@@ -80,7 +81,7 @@ def main(
 ) -> None:
     """Print both tables."""
     own = flex._compiled
-    flex._kernel = lambda _: flex.compiled_flex
+    flex._kernel = lambda _: flex.compiled_flex  # type: ignore[assignment]
     counts = [
         ("`torch.compile(flex_attention, dynamic=True)`", compiled(plainly, flex_attention)),
         ("avem", compiled(as_avem, flex._flex)),
@@ -92,11 +93,12 @@ def main(
     for size in media or [2144, 8192]:
         tree = make_tree(size)
         positions, mask = tree.positions, tree_block_mask(tree, CPU)
-        blocks = int(mask.kv_num_blocks.sum() + mask.full_kv_num_blocks.sum())
+        counts_of: Any = (mask.kv_num_blocks, mask.full_kv_num_blocks)
+        blocks = sum(int(count.sum()) for count in counts_of)
         side = -(-positions // BLOCK)
         inputs, weighting = parts(positions), Weighting(None, 0.0)
         compiled_way, grouped = flex.FlexTreeAttention.of(tree, CPU), TreeAttention.of(tree, CPU)
-        sides = {
+        sides: dict[str, Callable[[], Any]] = {
             "flex": lambda: compiled_way.attend(*inputs, weighting),  # noqa: B023
             "grouped": lambda: grouped.attend(*inputs, weighting),  # noqa: B023
             "plan": lambda: tree_block_mask(tree, CPU),  # noqa: B023

@@ -13,7 +13,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 import typer
@@ -44,7 +44,7 @@ class RoundedProducts(TorchDispatchMode):
 @contextmanager
 def rounded(native: bool) -> Iterator[None]:
     """The context in which products of bfloat16 are taken."""
-    with nullcontext() if native else RoundedProducts():
+    with nullcontext() if native else cast(Any, RoundedProducts)():
         yield
 
 
@@ -57,7 +57,8 @@ def logprobs(model: PreTrainedModel, ids: Tensor, *, wide_stream: bool, wide_log
     weight = model.get_output_embeddings().weight
     logits = hidden.float() @ weight.float().T if wide_logits else hidden.to(weight.dtype) @ weight.T
     wide = logits if logits.dtype == torch.float64 else logits.float()
-    return wide.gather(1, ids[PROMPT:, None])[:, 0] - wide.logsumexp(-1)
+    found: Tensor = wide.gather(1, ids[PROMPT:, None])[:, 0] - wide.logsumexp(-1)
+    return found
 
 
 @torch.no_grad()
@@ -71,7 +72,7 @@ def measure(model: PreTrainedModel, ids: Tensor, native: bool) -> list[tuple[str
         "hidden states": (True, False),
         "both": (True, True),
     }
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, (wide_stream, wide_logits) in variants.items():
         with rounded(native):
             found = logprobs(model, ids, wide_stream=wide_stream, wide_logits=wide_logits).double()
