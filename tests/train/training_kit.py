@@ -61,14 +61,16 @@ def make_kit(folder: Path) -> Kit:
     return kit
 
 
-def make_store(path: Path, made_by: str = "tiny") -> FeatureStore:
+def make_store(
+    path: Path, made_by: str = "tiny", video_width: int = VIDEO_WIDTH, audio_width: int = AUDIO_WIDTH
+) -> FeatureStore:
     """Eight clips of three emotions, the last one silent; everything else is each other's negative."""
     writer = StoreWriter.open(path)
     records = [
         ClipRecord(f"toy/{n:03d}", "toy", f"{n:03d}.mp4", f"{n:064x}", emotion=EMOTIONS[n % 3]) for n in range(CLIPS)
     ]
     writer.add_clips(records, root=path.parent)
-    streams = {"video": (4, 3, VIDEO_WIDTH), "audio": (23, AUDIO_WIDTH)}
+    streams = {"video": (4, 3, video_width), "audio": (23, audio_width)}
     for kind, shape in streams.items():
         stream = writer.stream(StreamSpec(kind, f"tiny-{kind}", {"made_by": made_by, "kind": kind}, shape, 5))
         for shard in stream.pending():

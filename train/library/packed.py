@@ -12,6 +12,7 @@ from torch import Tensor
 from avem.errors import SettingError
 from avem.train.library.models import GivenPositions, plain_model, position_axes, takes
 from avem.train.model.embedding import embedding_table
+from avem.train.model.layers.float32 import float32_logits
 from avem.train.model.positions import OffsetPositions, model_positions, tree_positions
 from avem.train.model.scoring import OTHER_LAYERS, Targets, check_layers, find_targets
 from avem.train.prefix.attention import ATTENTION_NAME, prepared_mask, use_prefix_tree_attention
@@ -94,14 +95,15 @@ class PackedForward:
         attention = tree_attention(tree, ids.device)
         kept = torch.tensor(targets.positions, device=ids.device)
         keeps = takes(base, "logits_to_keep")
-        output = self._model(
-            **shown,
-            position_ids=model_positions(positions[:, None], ids.device),
-            attention_mask=prepared_mask(ids.device),
-            prefix_tree=attention,
-            use_cache=False,
-            **({"logits_to_keep": kept} if keeps else {}),
-        )
+        with float32_logits(base):
+            output = self._model(
+                **shown,
+                position_ids=model_positions(positions[:, None], ids.device),
+                attention_mask=prepared_mask(ids.device),
+                prefix_tree=attention,
+                use_cache=False,
+                **({"logits_to_keep": kept} if keeps else {}),
+            )
         if attention.layers != base.config.get_text_config().num_hidden_layers:
             raise SettingError(OTHER_LAYERS.format(type(base).__name__))
         return (output.logits if keeps else output.logits[:, kept])[0], targets, places

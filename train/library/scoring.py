@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from avem.train.model.sequences import ScoredSequence
 
+KEY_VERSION = 2
+"""Increased when the same key would mean another score. Version 1 had logits in bfloat16 where the model was."""
 TOKENS_PER_BATCH = 16384
 """Distinct tokens that go through the model together, unless a single sequence has more."""
 
@@ -92,7 +94,7 @@ def cached_score(
         AvemError: As for `score`.
     """
     base = plain_model(model)
-    cache = ScoreCache(folder, {"model": weights_digest(base), "dtype": str(base.dtype)})
+    cache = ScoreCache(folder, {"version": KEY_VERSION, "model": weights_digest(base), "dtype": str(base.dtype)})
     keys = [sequence_key(one) for one in sequences]
     found = cache.get(keys)
     missing = list(dict.fromkeys(int(index) for index in np.flatnonzero(np.isnan(found))))

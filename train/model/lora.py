@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from avem.errors import CheckpointError, SettingError
-from avem.train.model.lora_linear import merge_in_products
+from avem.train.model.layers.lora_linear import merge_in_products
 
 if TYPE_CHECKING:
     from avem.train.families.base import FamilyModel

@@ -10,6 +10,7 @@ import torch
 
 from avem.errors import PromptError, SettingError
 from avem.train.model.embedding import MediaTokens, embed_atoms
+from avem.train.model.layers.float32 import float32_logits, float32_stream, in_float32
 from avem.train.model.positions import model_positions, tree_positions
 from avem.train.model.sequences import MediaBank, ScoredSequence
 from avem.train.prefix.attention import prepared_mask
@@ -71,9 +72,10 @@ def response_logprobs(
     for path in atoms:
         model.check_length(sum(media.size_of(atom) for atom in path))
     scored = [_scored(sequence) for sequence in sequences]
-    if share_prefixes:
-        return _score_tree(model, atoms, scored, media)
-    return torch.cat([_score_one(model, path, kept, media) for path, kept in zip(atoms, scored, strict=True)])
+    with float32_logits(model.language_model), float32_stream(model):
+        if share_prefixes:
+            return _score_tree(model, atoms, scored, media)
+        return torch.cat([_score_one(model, path, kept, media) for path, kept in zip(atoms, scored, strict=True)])
 
 
 def _scored(sequence: ScoredSequence) -> list[int]:
@@ -93,7 +95,7 @@ def _score_tree(
     row = [atom for number in tree.order for atom in tree.nodes[number].atoms]
     positions = tree_positions(model.positions, tree, media.piece_of)  # as in each sequence by itself
     logits = model.logits(
-        embed_atoms(model, row, media)[None],  # [1, S, H], every distinct prefix once
+        in_float32(embed_atoms(model, row, media)[None]),  # [1, S, H], every distinct prefix once
         torch.tensor(targets.positions, device=model.device),
         model_positions(positions[:, None], model.device),  # [1, S], or [axes, 1, S]
         attention_mask=prepared_mask(model.device),
@@ -116,7 +118,7 @@ def check_layers(language_model: PreTrainedModel) -> None:
 
 def _score_one(model: FamilyModel, atoms: list[int], scored: list[int], media: MediaTokens) -> torch.Tensor:
     """Score one sequence by itself: `[1]`."""
-    embeddings = embed_atoms(model, atoms[:-1], media)[None]  # [1, S - 1, H]
+    embeddings = in_float32(embed_atoms(model, atoms[:-1], media)[None])  # [1, S - 1, H]
     count, length = len(scored), embeddings.shape[1]
     after = len(atoms) - length  # from an index among the atoms to one among the positions, behind all media
     targets = Targets(

@@ -32,8 +32,9 @@ from avem.train.run.optimizer import autocast
 if TYPE_CHECKING:
     from avem.train.run.session import Session
 
-KEY_VERSION = 2
-"""Increased when the same key would mean another score. Version 1 keyed the text of questions, not their tokens."""
+KEY_VERSION = 3
+"""Increased when the same key would mean another score. Version 1 keyed the text of questions, not their tokens;
+version 2 had logits in bfloat16 where the model was."""
 SAVE_EVERY_S = 20.0
 """Scores that are not yet in the cache are at most about this old, so that a killed run loses little."""
 

@@ -9,8 +9,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from avem.train.model import lora_linear
-from avem.train.model.lora_linear import merge_in_products
+from avem.train.model.layers import lora_linear
+from avem.train.model.layers.lora_linear import merge_in_products
 
 
 class Layer(nn.Module):

@@ -10,8 +10,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from avem.errors import CheckpointError
+from avem.train.model.layers.lora_linear import merge_in_products
 from avem.train.model.lora import quiet_peft
-from avem.train.model.lora_linear import merge_in_products
 
 PEFT_PREFIX = "base_model.model."
 """In front of a layer's name in peft's files and modules."""

@@ -1,0 +1,1 @@
+"""Linear layers computed otherwise than PyTorch and peft do."""
