@@ -618,7 +618,11 @@ def test_the_published_tables_are_those_of_the_published_answers(name, prefix):
     blocks = {name: sheet.form("markdown") for name, sheet in sheets.items()}
     assert fill(text, blocks, prefix.strip()) == text
     shown = set(re.findall(rf"<!-- {prefix}(?!end)(\w+) -->", text))
-    assert shown >= ({"table3", "claims"} if prefix else blocks.keys())
+    linked = set(re.findall(rf"proof-data/{name}-(\w+)\.csv", text))
+    assert shown >= {"table3"}
+    assert shown | linked >= ({"claims"} if prefix else blocks.keys())
+    for table in linked:
+        assert (DOCS / "proof-data" / f"{name}-{table}.csv").read_text(encoding="utf-8") == sheets[table].form("csv")
 
 
 def test_probes_of_other_clips_are_refused(tmp_path):
