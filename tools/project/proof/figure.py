@@ -44,21 +44,26 @@ def draw_groups(verdicts: Sequence[Verdict], twins: Sequence[Verdict]) -> dict[s
         own = [found for found in verdicts if found.claim.source == source]
         if not own:
             continue
-        beside = {_key(twin, twin.claim.measure): twin for twin in twins}
+        beside = {_key(twin, twin.claim.measure): twin for twin in twins if twin.claim.source == source}
         with rc_context({"svg.fonttype": "none", "font.size": 8}):
             figure = Figure(figsize=(10, ROW_INCHES * len(own) + 1.0), layout="constrained")
-            left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+            panels = figure.subplots(1, 2 if beside else 1, sharey=True, width_ratios=(3, 2) if beside else None)
+            left, right = panels if beside else (panels, None)
             for row, found in enumerate(own):
                 _bar(left, row, found)
                 if (paper := found.claim.paper_difference) is not None:
                     left.plot(paper, row, "o", markerfacecolor="none", markeredgecolor="#222222", markersize=5)
-                if twin := beside.get(_key(found, TWINS.get(found.claim.measure, ""))):
+                if right and (twin := beside.get(_key(found, TWINS.get(found.claim.measure, "")))):
                     _bar(right, row, twin)
             left.set_yticks(range(len(own)), [_label(found) for found in own])
             left.set_ylim(len(own) - 0.4, -0.6)
-            left.set_xlabel("points: found with its 95 % interval (dot), the paper's (ring)")
-            right.set_xlabel("points of AUC: no threshold")
-            for panel in (left, right):
+            left.set_xlabel(
+                "points: found with its 95 % interval (dot), the paper's (ring)\n"
+                "green: the claim holds; red: it does not; grey: cannot tell"
+            )
+            if right:
+                right.set_xlabel("points of AUC: no threshold")
+            for panel in filter(None, (left, right)):
                 panel.axvline(0, color="#222222", linewidth=0.8)
                 panel.tick_params(axis="y", length=0)
                 panel.spines[["top", "right", "left"]].set_visible(False)
