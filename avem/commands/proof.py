@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avem.commands.options import ALL, PresetOption, SetOption
+from avem.commands.options import ALL, NONE, PresetOption, SetOption
 from avem.errors import SettingError
 from avem.guards.inputs import need_file
 from avem.guards.output_kinds import PAGE, PROOF, FileKind
@@ -49,7 +49,10 @@ def run(
     ] = None,
     known: Annotated[
         Path | None,
-        typer.Option(help="Raw results of an earlier proof: its runs are not repeated, and the new ones are added."),
+        typer.Option(
+            help="Raw results of an earlier proof: its runs are not repeated, and the new ones are added.",
+            show_default=NONE,
+        ),
     ] = None,
     preset: PresetOption = None,
     overrides: SetOption = None,

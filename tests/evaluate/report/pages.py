@@ -24,15 +24,7 @@ from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
 from tests.cache.helpers import make_store
 from tests.evaluate.emer.test_report import make_item as make_graded
 from tests.evaluate.media_kit import write_clip
-from tests.evaluate.report.test_bench_page import make_items
-
-
-def run_folder(folder):
-    run = folder / "runs" / "avem-dpo"
-    run.mkdir(parents=True)
-    lines = [{"step": step, "loss": 1 / step, "margin": step - 3.0, "reward_w": 0.1 * step} for step in range(1, 21)]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return run
+from tests.evaluate.report.test_bench_page import make_items, make_run_folder
 
 
 def bench(folder):
@@ -42,11 +34,11 @@ def bench(folder):
         score_items(make_items(every), resamples=100, name=name, model={"source": f"runs/{name}"}, **about)
         for name, every in (("base", 3), ("trained", 1))
     ]
-    return write_report(folder / "report.html", results, [run_folder(folder)], resamples=100)
+    return write_report(folder / "report.html", results, [make_run_folder(folder)], resamples=100)
 
 
 def runs(folder):
-    return write_run_report(folder / "runs.html", [run_folder(folder)])
+    return write_run_report(folder / "runs.html", [make_run_folder(folder)])
 
 
 def negatives(folder):

@@ -51,13 +51,17 @@ def results(tmp_path):
     return [base, score_items(make_items(1), resamples=100, name="trained", model={"source": "runs/new"}, **about)]
 
 
-@pytest.fixture
-def run_folder(tmp_path):
-    run = tmp_path / "runs" / "avem-dpo"
+def make_run_folder(folder):
+    run = folder / "runs" / "avem-dpo"
     run.mkdir(parents=True)
     lines = [{"step": step, "loss": 1 / step, "margin": step - 3.0, "reward_w": 0.1 * step} for step in range(1, 21)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return run
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    return make_run_folder(tmp_path)
 
 
 @pytest.fixture

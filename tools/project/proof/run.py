@@ -32,12 +32,7 @@ from avem.tools.project.proof.results.naming import named
 from avem.tools.project.proof.results.probing import STYLE, probe, probe_measures, read_probes
 from avem.tools.project.proof.results.record import Answered, Record
 from avem.tools.project.proof.results.rewards import last_rewards
-from avem.tools.project.proof.trials import (
-    read_candidates,
-    read_curves,
-    trace,
-    try_candidates,
-)
+from avem.tools.project.proof.trials import read_trials, trace, try_candidates
 from avem.tools.project.proof.verdicts import decide
 from avem.tools.sweep.grid import Grid, read_grid
 from avem.tools.sweep.pool import do_all
@@ -105,8 +100,7 @@ def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
     arms = [arm for arm in arms if arm.chosen(lambda name: not options.only or name in options.only)]
     bases = sorted({0, *(arm.base for arm in arms)})
     _check(options, [seed for arm in arms for seed in arm.seeds])
-    tried = {"candidates": read_candidates, "curves": read_curves}
-    trials = {name: read(options.out, options.settings) for name, read in tried.items()}
+    trials = read_trials(options.out, options.settings)
     ground = _make_ground(options, bases)
     results = [found for arm in arms for found in _run_arm(arm, options, ground, known)]
     results += _storage(options, ground, known, results)
@@ -114,7 +108,7 @@ def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
         "avem": __version__,
         "settings": _settings(options, "proof"),
         "machine": platform.machine(),
-        **{name: found for name, found in trials.items() if found},
+        **trials,
     }
     probed = [found for found in results if found.run in PROBED and found.seed in FEWER]
     if {(run, seed) for run in PROBED for seed in FEWER} <= {(found.run, found.seed) for found in probed}:

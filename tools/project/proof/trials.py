@@ -43,36 +43,29 @@ def try_candidates(sweep: SweepOptions, settings: Mapping[str, Any], folder: Pat
     return candidates_sheet(tried)
 
 
-def read_candidates(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What `try_candidates` left; empty where it has not run, or with other settings than these.
+def read_trials(folder: Path, settings: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """What `try_candidates` and `trace` left in the proof's folder.
+
+    Args:
+        folder: The proof's folder.
+        settings: What is changed in every run now; trials with other settings do not count.
+
+    Returns:
+        `candidates` and `curves`, each where it has run.
 
     Raises:
-        DataError: The file is damaged.
+        DataError: A file is damaged.
     """
-    file = folder / SETTINGS
-    if not file.is_file():
-        return []
-    with intact(str(file), "delete it, or run `avem proof run --part settings`"):
-        content = read_sealed(file)
-        found: list[dict[str, Any]] = content["tried"]
-        candidates_sheet(found)
-        return found if content["settings"] == dict(settings) else []
-
-
-def read_curves(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The points that `trace` made last; empty where it has not run, or with other settings than these.
-
-    Raises:
-        DataError: The file is damaged.
-    """
-    file = folder / CURVES_FILE
-    if not file.is_file():
-        return []
-    with intact(str(file), "delete it, or run `avem proof run --part curves`"):
-        content = read_sealed(file)
-        found: list[dict[str, Any]] = content["points"]
-        curves_sheet(found)
-        return found if content["settings"] == dict(settings) else []
+    kept = (("candidates", SETTINGS, "tried", candidates_sheet), ("curves", CURVES_FILE, "points", curves_sheet))
+    found = {}
+    for name, file, key, sheet in kept:
+        if (folder / file).is_file():
+            with intact(str(folder / file), f"delete it, or run `avem proof run --part {Path(file).stem}`"):
+                content = read_sealed(folder / file)
+                sheet(content[key])
+                if content["settings"] == dict(settings):
+                    found[name] = content[key]
+    return found
 
 
 def candidates_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
