@@ -103,7 +103,7 @@ def pass_bytes(model: FamilyModel, forward: Callable[[], Tensor], *, accumulates
         for parameter in model.parameters():
             parameter.grad = torch.empty_like(parameter) if accumulates and parameter.requires_grad else None
         torch.autograd.backward(forward().sum())
-        most = live.most
+        most: int = live.most
     model.zero_grad(set_to_none=True)
     return most
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
@@ -50,6 +50,41 @@ VOCABULARY = 600
 """Words `w0`, `w1`, ...; the output layer has as many rows and the special tokens."""
 
 
+class Towers(Protocol):
+    """Clips, and transformers' model whose towers encode them."""
+
+    @property
+    def thinker(self) -> Any:
+        """transformers' own, with its towers."""
+
+    @property
+    def pixels(self) -> Tensor:
+        """`[clips, gt*gh*gw, 3*2*14*14]`."""
+
+    @property
+    def grid(self) -> Tensor:
+        """int64 `[1, 3]`, of every clip."""
+
+    @property
+    def mels(self) -> Tensor:
+        """`[clips, 128, frames]`."""
+
+    def encode(self, side: str, clip: int) -> Tensor:
+        """Output `[n, H]` of a tower in the store's bfloat16."""
+
+
+def encoded(kit: Towers, side: str, clip: int) -> Tensor:
+    """Output `[n, H]` of a tower in the store's bfloat16, where the kit's tensors are."""
+    with torch.no_grad():
+        if side == "video":
+            seen = kit.thinker.get_video_features(kit.pixels[clip], kit.grid, return_dict=True)
+            return seen.pooler_output[0].bfloat16()  # type: ignore[no-any-return]
+        mel = kit.mels[clip : clip + 1]
+        mask = torch.ones(1, mel.shape[-1], dtype=torch.int64, device=mel.device)
+        heard = kit.thinker.get_audio_features(mel, mask, return_dict=True).last_hidden_state
+        return heard.reshape(-1, heard.shape[-1]).bfloat16()  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True, slots=True)
 class OmniKit:
     """Where everything lies, and the clips as the towers take them."""
@@ -71,14 +106,7 @@ class OmniKit:
 
     def encode(self, side: str, clip: int) -> Tensor:
         """Output `[n, H]` of a tower in the store's bfloat16."""
-        with torch.no_grad():
-            if side == "video":
-                seen = self.thinker.get_video_features(self.pixels[clip], self.grid, return_dict=True)
-                return seen.pooler_output[0].bfloat16()  # type: ignore[no-any-return]
-            mel = self.mels[clip : clip + 1]
-            mask = torch.ones(1, mel.shape[-1], dtype=torch.int64, device=mel.device)
-            heard = self.thinker.get_audio_features(mel, mask, return_dict=True).last_hidden_state
-            return heard.reshape(-1, heard.shape[-1]).bfloat16()  # type: ignore[no-any-return]
+        return encoded(self, side, clip)
 
 
 def make_kit(folder: Path, shape: Shape, grid: tuple[int, int]) -> OmniKit:
@@ -184,7 +212,7 @@ def make_store(
         for shard in stream.pending():
             count = len(shard.rows)
             own = [encode(side, row).cpu() for row in shard.rows]
-            kept = {
+            kept: dict[str, Any] = {
                 "grid": grid.cpu().int().expand(count, 3),
                 "seconds_per_slot": torch.ones(count),
                 "mel_frames": torch.full((count,), frames, dtype=torch.int32),

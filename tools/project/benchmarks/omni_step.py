@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from avem.tools.project.benchmarks.measure import show
-from avem.tools.project.benchmarks.omni_kit import FAMILY, OmniKit, make_kit
+from avem.tools.project.benchmarks.omni_kit import FAMILY, Towers, make_kit
 from avem.tools.project.benchmarks.plain_step import PlainStep, with_plain_adapters
 from avem.tools.project.benchmarks.step import Bench, timed
 from avem.tools.project.benchmarks.step_kit import Shape
@@ -43,7 +43,7 @@ class OmniPlainStep(PlainStep):
 
     def __init__(
         self,
-        kit: OmniKit,
+        kit: Towers,
         model: AudiovisualLM,
         rows: Sequence[PreferenceExample],
         encode: Callable[[str, int], Tensor],
@@ -165,7 +165,7 @@ def main(
     )
 
 
-def plain_side(bench: Bench, kit: OmniKit, name: str, rows_per_batch: int) -> Callable[[], None]:
+def plain_side(bench: Bench, kit: Towers, name: str, rows_per_batch: int) -> Callable[[], None]:
     """The plain step, one of `TOWERS` and `CACHED`."""
     store = bench.session.store
 

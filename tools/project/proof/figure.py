@@ -47,8 +47,9 @@ def draw_groups(verdicts: Sequence[Verdict], twins: Sequence[Verdict]) -> dict[s
         beside = {_key(twin, twin.claim.measure): twin for twin in twins if twin.claim.source == source}
         with rc_context({"svg.fonttype": "none", "font.size": 8}):
             figure = Figure(figsize=(10, ROW_INCHES * len(own) + 1.0), layout="constrained")
-            panels = figure.subplots(1, 2 if beside else 1, sharey=True, width_ratios=(3, 2) if beside else None)
-            left, right = panels if beside else (panels, None)
+            widths = (3, 2) if beside else (1,)
+            left, *rest = figure.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
+            right = rest[0] if rest else None
             for row, found in enumerate(own):
                 _bar(left, row, found)
                 if (paper := found.claim.paper_difference) is not None:

@@ -212,8 +212,9 @@ class ThinkerKit:
         """For a `PreferenceConfig`."""
         return {**paths_in(self.folder), **self.place.settings}
 
-    encode = omni_kit.OmniKit.encode
-    """Output `[n, H]` of a tower in the store's bfloat16, on the device."""
+    def encode(self, side: str, clip: int) -> Tensor:
+        """Output `[n, H]` of a tower in the store's bfloat16, on the device."""
+        return omni_kit.encoded(self, side, clip)
 
     def skeleton(self) -> FamilyModel:
         """The language model without storage, behind avem's door."""

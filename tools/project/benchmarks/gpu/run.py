@@ -16,7 +16,7 @@ from avem.errors import SettingError
 from avem.progress import stage
 from avem.tools.project.benchmarks.gpu.budget import Budget, Part
 from avem.tools.project.benchmarks.gpu.kits import LlamaKit, Place, ThinkerKit, Towers
-from avem.tools.project.benchmarks.gpu.results import FILES, Outcome, Results, Status, Table
+from avem.tools.project.benchmarks.gpu.results import FILES, Outcome, Results, Status, Table, Value
 from avem.tools.project.benchmarks.gpu.shapes import SIZES, Sizes
 from avem.tools.project.benchmarks.gpu.sides import StepBench
 from avem.tools.project.benchmarks.gpu.speeds import AttentionCase, encode_clips
@@ -56,7 +56,7 @@ def benchmark(options: Options, device: torch.device | None = None) -> Results:
     if options.shape not in SIZES:
         raise SettingError(f"--shape is {options.shape}; choose one of {', '.join(SIZES)}.")
     _check_folder(options.out)
-    about = {
+    about: dict[str, Value] = {
         "machine": machine(),
         "device": str(device),
         "transformers": transformers.__version__,
@@ -69,7 +69,7 @@ def benchmark(options: Options, device: torch.device | None = None) -> Results:
         budget = Budget(60 * options.minutes, peak)
         parts = make_parts(Path(folder), SIZES[options.shape](), place, peak)
         results = Results(options.out, about, [part.name for part in parts])
-        row = {"number format": about["precision"], "TFLOPS": peak / 1e12}
+        row: dict[str, Value] = {"number format": about["precision"], "TFLOPS": peak / 1e12}
         results.add(Outcome("matmul peak", Status.RAN, table=Table("The fastest matrix product", (row,))))
         results.write()
         with stage("benchmark", len(parts), unit="parts") as bar:
