@@ -55,7 +55,7 @@ class Towers(Protocol):
 
     @property
     def thinker(self) -> Any:
-        """transformers' own, with its towers."""
+        """The model of transformers, with its towers."""
 
     @property
     def pixels(self) -> Tensor:
