@@ -44,12 +44,13 @@ def full_sizes() -> Sizes:
     ids: dict[str, Any] = {name: words.convert_tokens_to_ids(token) for name, token in SPECIAL.items()}
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
     text = {"rope_parameters": rope, "tie_word_embeddings": False}  # the other defaults are the 7B's
+    vision = {"hidden_size": 1280}  # by default as wide as the language model, which the released one is not
     return Sizes(
         llama=dict(RELEASED_LLAMA),
         projectors=AudiovisualConfig(video_hidden_size=1024, audio_hidden_size=1280),
         video=LanguageBindConfig(1024, 4096, 24, 16, 3, 224, 14, "gelu"),
         audio=WhisperShape(n_mels=128, n_audio_ctx=1500, n_audio_state=1280, n_audio_head=20, n_audio_layer=32),
-        omni=Qwen2_5OmniThinkerConfig(text_config=text, **ids),
+        omni=Qwen2_5OmniThinkerConfig(text_config=text, vision_config=vision, **ids),
         grid=(8, 26, 46),
         mel_frames=800,
         rows=Shape(4096, 32, 2, 3, 50, 55),
