@@ -73,7 +73,7 @@ def test_every_grid_of_the_paper_is_valid(name):
     grid = read_grid(name)
     for run in grid.runs:
         build_config(PreferenceConfig, {**PLACES, **grid.settings, **run.settings})
-    assert len(grid.runs) >= 2
+    assert len(grid.runs) >= (1 if name == "one-order" else 2)  # its run differs from seed to seed
 
 
 BLOCKS = {
@@ -152,13 +152,13 @@ def test_a_broken_grid_is_refused(tmp_path, text, message):
 
 
 def test_unknown_grids_presets_and_runs_say_what_there_is(kit, grid_file, tmp_path):
-    with pytest.raises(SettingError, match="no grid table6; choose one of fig11, pairing"):
+    with pytest.raises(SettingError, match="no grid table6; choose one of corrections, fig11"):
         read_grid("table6")
     with pytest.raises(SettingError, match="has no run hole; it has whole"):
         run_sweep(read_grid(str(grid_file)), options(kit, tmp_path, only=("hole",)))
     with pytest.raises(SettingError, match="--questions"):
         run_sweep(read_grid("table5"), options(kit, tmp_path))
-    with pytest.raises(MissingFileError, match="give your own, or one of fig11"):
+    with pytest.raises(MissingFileError, match="give your own, or one of corrections"):
         read_grid(str(tmp_path / "none.toml"))
     with pytest.raises(SettingError, match="no prompt style 'letter'"):
         run_sweep(read_grid(str(grid_file)), options(kit, tmp_path / "out", style="letter"))
