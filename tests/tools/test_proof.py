@@ -609,20 +609,24 @@ def test_rewards_are_means_of_the_last_steps_and_of_the_seeds(tmp_path):
     assert mean_rewards([ended, {"reward_w": 1.5, "accuracy": 100.0}]) == {"reward_w": 1.0, "accuracy": 75.0}
 
 
-@pytest.mark.parametrize(("name", "prefix"), [("proof", ""), ("smollm2", "smollm2 ")])
-def test_the_published_tables_are_those_of_the_published_answers(name, prefix):
+@pytest.mark.parametrize(
+    ("name", "prefix", "page"),
+    [("proof", "", "proof"), ("smollm2", "smollm2 ", "proof"), ("proof-second", "second ", "proof-second")],
+)
+def test_the_published_tables_are_those_of_the_published_answers(name, prefix, page):
     if not (DOCS / f"{name}.json").is_file():
         pytest.skip(f"docs/{name}.json is not there, as in an installation without the documentation")
-    text = (DOCS / "proof.md").read_text(encoding="utf-8")
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     sheets = make_sheets(evaluate_record(Record.read(DOCS / f"{name}.json")))
     blocks = {name: sheet.form("markdown") for name, sheet in sheets.items()}
     assert fill(text, blocks, prefix.strip()) == text
     shown = set(re.findall(rf"<!-- {prefix}(?!end)(\w+) -->", text))
-    linked = set(re.findall(rf"proof-data/{name}-(\w+)\.csv", text))
+    stem = prefix.strip() or name
+    linked = set(re.findall(rf"proof-data/{stem}-(\w+)\.csv", text))
     assert shown >= {"table3"}
     assert shown | linked >= ({"claims"} if prefix else blocks.keys())
     for table in linked:
-        assert (DOCS / "proof-data" / f"{name}-{table}.csv").read_text(encoding="utf-8") == sheets[table].form("csv")
+        assert (DOCS / "proof-data" / f"{stem}-{table}.csv").read_text(encoding="utf-8") == sheets[table].form("csv")
 
 
 def test_probes_of_other_clips_are_refused(tmp_path):
