@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 
 from avem.errors import MissingFileError
-from avem.tools.project.proof import released
+from avem.tools.project.proof.ground import released
 from avem.tools.project.proof.ground.making import Rows
 from avem.tools.project.proof.ground.released import find_weights
 from avem.tools.project.proof.ground.scenes import Split

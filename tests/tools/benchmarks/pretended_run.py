@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import accelerate
-import pytest
 
 from avem.tools.project.benchmarks.gpu.run import Options, benchmark
 from avem.train.data.features import ClipFeatures
@@ -22,6 +21,4 @@ def test_steps_and_towers_run_on_the_pretended_gpu(tmp_path, monkeypatch):
     failed = {part["name"]: part["reason"] for part in parts if part["status"] != "ran"}
     assert all(name.startswith("attention") for name in failed), failed  # flex attention takes real devices alone
     losses = [row["loss"] for part in parts for row in part["rows"] if "loss" in row]
-    assert len(losses) == 10
-    for five in (losses[:5], losses[5:]):
-        assert max(five) - min(five) == pytest.approx(0, abs=1e-4)
+    assert len(losses) == 10  # `test_gpu.py` compares them on the processor

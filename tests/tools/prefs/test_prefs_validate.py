@@ -55,10 +55,15 @@ def test_corpus_rows_are_sound_and_what_passes_trains(tmp_path):
     assert report.counts["modality"]["audiovisual"] == 40
 
 
+DIALECTS = "\x1c\x1d\x1e\x1f\x85\ufeff"
+"""Blank to Python's regular expressions (the reference) or to ECMA's (what schemas use), but not to both."""
+TEXTS = st.text(st.characters(exclude_characters=DIALECTS, exclude_categories=["Cs"]), max_size=3)
+
+
 @given(
     st.dictionaries(
         st.sampled_from(["row_id", "clip_id", "modality", "question", "rejected_irrelevant", "emotion", "other"]),
-        st.one_of(st.none(), st.text(max_size=3), st.integers(), st.sampled_from(["audio", "anger", " "])),
+        st.one_of(st.none(), TEXTS, st.integers(), st.sampled_from(["audio", "anger", " "])),
         max_size=3,
     )
 )

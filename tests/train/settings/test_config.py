@@ -9,7 +9,7 @@ import pytest
 
 from avem.errors import DataError, MissingFileError, SettingError
 from avem.tools.demo import presets as demo
-from avem.tools.project.proof import presets as proof
+from avem.tools.project.proof.ground import presets as proof
 from avem.train.settings.config import PreferenceConfig, SupervisedConfig
 from avem.train.settings.presets import PREFERENCE_PRESETS, SUPERVISED_PRESETS, preset
 from avem.train.settings.sources import build_config, parse_override
