@@ -169,7 +169,7 @@ def _no_negatives(store: FeatureStore, reports: list[MiningReport]) -> str:
     reasons = "; ".join(f"{report.modality}: {report.why_none}" for report in reports)
     cure = ""
     if SAME_SOURCE in reasons:
-        cure = " `--same-source` also takes clips of the same speaker or source, for data that has only one."
+        cure = " For data of one speaker, `avem cache negatives --same-source` also takes clips of the same one."
     return (
         f"None of the {len(store)} clips of {store.location.url} can have a {reports[0].recipe} negative ({reasons}); "
         f"a negative is a clip of the same split, of another emotion and another source, and no near-duplicate.{cure}"

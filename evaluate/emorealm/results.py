@@ -13,6 +13,7 @@ import numpy as np
 
 from avem.errors import DataError, MissingFileError, SettingError
 from avem.evaluate.bootstrap import RESAMPLES
+from avem.evaluate.choice import likeliest
 from avem.evaluate.emorealm.detection import Odds, cue_detection, detection, log_odds
 from avem.evaluate.emorealm.metrics import Outcome, group_by_task
 from avem.evaluate.emorealm.questions import letters, to_question
@@ -54,11 +55,12 @@ class Item:
     `logprobs` is then their mean (`avem.evaluate.emorealm.orders.mean_logprobs`)."""
 
     def letter(self, method: str) -> str | None:
-        """The chosen option: `method` is one of `METHODS`; None where there is none."""
+        """The chosen option: `method` is one of `METHODS`; None where there is none, or two are exactly as likely."""
         if method == "generation":
             return self.reply_letter
         values = self.scored(method)
-        return None if values is None else letters(self.question)[int(np.argmax(values))]
+        chosen = None if values is None else likeliest(values)
+        return None if chosen is None else letters(self.question)[chosen]
 
     def scored(self, method: str) -> tuple[float, ...] | None:
         """The options' log-probabilities with media (`likelihood`) or without (`text_only`), or None."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from avem.errors import DataError, MissingFileError
+from avem.evaluate import choice
 from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.results import Headline
 from avem.evaluate.recognition.labels import SPELLINGS
@@ -78,8 +79,9 @@ def label_logprobs(values: Sequence[float], classes: Sequence[str]) -> tuple[flo
 
 
 def likeliest(item: LabelItem, classes: Sequence[str]) -> str | None:
-    """The label with the highest log-probability, or None."""
-    return None if item.logprobs is None else classes[int(np.argmax(item.logprobs))]
+    """The label with the highest log-probability; None without any, or where two share it."""
+    chosen = None if item.logprobs is None else choice.likeliest(item.logprobs)
+    return None if chosen is None else classes[chosen]
 
 
 def score_clips(
