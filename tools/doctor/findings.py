@@ -13,8 +13,8 @@ from avem.guards.secrets import mask_json
 WIDTH = 80
 TITLES = {
     "kernels": "What torch can do here",
-    "store": "Reading features from disk",
-    "step": "One step of AVEm-DPO on a small model, with shared prompts and without",
+    "store": "Reading a feature store",
+    "step": "One training step on a small model: what rows share computed once, or each time",
 }
 """What a section is about; others go by their name."""
 

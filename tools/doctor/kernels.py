@@ -63,7 +63,7 @@ def _speed(device: torch.device) -> Finding:
         "matrix products",
         f"{_flops(single)} in float32, {_flops(half)} in bfloat16",
         Verdict.OK if gain else Verdict.NOTE,
-        "" if gain else "Keep --set precision=float32: bfloat16 is slower on this device.",
+        "" if gain else "Train with `--set precision=float32`, the default: bfloat16 is slower on this device.",
         {"float32_gflops": single, "bfloat16_gflops": half},
     )
 

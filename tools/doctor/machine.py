@@ -54,7 +54,7 @@ def machine(device: torch.device) -> Iterator[Finding]:
             {"total_gib": total, "free_gib": free},
         )
     yield from _gpus()
-    yield Finding("machine", "tested below", str(device))
+    yield Finding("machine", "tests run on", str(device))
 
 
 def _gpus() -> Iterator[Finding]:

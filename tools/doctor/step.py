@@ -63,7 +63,7 @@ def packed_step(device: torch.device) -> Iterator[Finding]:
     yield Finding(
         "step",
         "speed",
-        f"{seconds[packed]:.2f} s shared, {seconds[CACHED]:.2f} s not: {ratio:.1f} times faster",
+        f"{seconds[packed]:.2f} s once, {seconds[CACHED]:.2f} s each time: {ratio:.1f} times faster",
         Verdict.NOTE if few else Verdict.OK,
         "Sharing prompts gains little here; report it with the output of `avem doctor --format json`." if few else "",
         {"packed_s": seconds[packed], "plain_s": seconds[CACHED], "ratio": ratio, "precision": precision},
@@ -72,7 +72,7 @@ def packed_step(device: torch.device) -> Iterator[Finding]:
     same = difference <= TOLERANCES[precision]
     yield Finding(
         "step",
-        "loss",
+        "loss both ways",
         f"the same, within {difference:.1e} ({precision})" if same else f"differs by {difference:.1e} ({precision})",
         Verdict.OK if same else Verdict.PROBLEM,
         "" if same else "The losses should agree. Don't train here; report the output of `avem doctor --format json`.",
