@@ -72,7 +72,7 @@ def packed_step(device: torch.device) -> Iterator[Finding]:
     same = difference <= TOLERANCES[precision]
     yield Finding(
         "step",
-        "loss both ways",
+        "loss",
         f"the same, within {difference:.1e} ({precision})" if same else f"differs by {difference:.1e} ({precision})",
         Verdict.OK if same else Verdict.PROBLEM,
         "" if same else "The losses should agree. Don't train here; report the output of `avem doctor --format json`.",
