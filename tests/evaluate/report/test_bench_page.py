@@ -186,6 +186,19 @@ def visible(browser):
     return browser.execute_script(script)
 
 
+def click(browser, element):
+    """Click where the element is: pictures that are still loading may move it between a look and a click."""
+    from selenium.common.exceptions import ElementClickInterceptedException
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def clicked(_):
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+        return True
+
+    WebDriverWait(browser, 10, ignored_exceptions=[ElementClickInterceptedException]).until(clicked)
+
+
 def test_page_in_a_browser(browser, page):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -206,9 +219,9 @@ def test_page_in_a_browser(browser, page):
     Select(form.find_element(By.NAME, "outcome")).select_by_value("gained")
     assert set(visible(browser)) == {"q-q2", "q-q4", "q-q8", "q-q10"}
     assert browser.find_element(By.ID, "shown").text == "4 of 12 questions"
-    form.find_element(By.CSS_SELECTOR, "button[type=reset]").click()
+    click(browser, form.find_element(By.CSS_SELECTOR, "button[type=reset]"))
     WebDriverWait(browser, 5).until(lambda _: len(visible(browser)) == 12)
-    form.find_element(By.NAME, "differs").click()
+    click(browser, form.find_element(By.NAME, "differs"))
     assert set(visible(browser)) == {"q-q0", "q-q3", "q-q6", "q-q9"}
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
