@@ -172,6 +172,23 @@ def json_lines(objects: Iterable[dict[str, Any]]) -> str:
     return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in objects)
 
 
+def file_stamps(path: Path) -> list[tuple[str, int, int]]:
+    """What tells that files are the same as before, without reading them.
+
+    Args:
+        path: A file, or a folder of which every file counts; anything else, such as a name on a hub, has none.
+
+    Returns:
+        Each file's name (relative to the folder), size in bytes and time of change in ns, in the order of the paths.
+    """
+    if path.is_file():
+        files, root = [path], path.parent
+    else:
+        files, root = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [], path
+    stats = [(file.relative_to(root).as_posix(), file.stat()) for file in files]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+
 def write_new(path: Path, data: bytes | str, *, reads: Reads = (), option: str = "OUT") -> None:
     """Write a file of a form that holds no mark of avem's: only where none is, or where one has this very content.
 

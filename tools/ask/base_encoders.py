@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from avem.errors import MissingFileError
+from avem.files import file_stamps
 from avem.locate import locate_model
 from avem.tools.ask.settings import AskOptions
 from avem.train.checkpoints.load import base_of, finished, read_settings
@@ -21,13 +22,9 @@ def encoder_marks(options: AskOptions, family: str) -> dict[str, list[tuple[str,
         Each encoder by its name, with its files: name, size in bytes, time of change in ns. None for a hub id.
     """
     pair = [options.video_encoder, options.audio_encoder]
-    return {name: _marks(Path(name)) for name in (pair if family in PAIR_FAMILIES else [encoders_of(options.model)])}
-
-
-def _marks(path: Path) -> list[tuple[str, int, int]]:
-    files = [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else []
-    found = [(file, file.stat()) for file in files if file.is_file()]
-    return [(file.name, status.st_size, status.st_mtime_ns) for file, status in found]
+    return {
+        name: file_stamps(Path(name)) for name in (pair if family in PAIR_FAMILIES else [encoders_of(options.model)])
+    }
 
 
 def encoders_of(model: str) -> str:

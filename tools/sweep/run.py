@@ -18,7 +18,7 @@ from avem.evaluate.emorealm import read_questions
 from avem.evaluate.emorealm.subtasks import read_subtasks, with_subtasks
 from avem.evaluate.predict.loading import open_model
 from avem.evaluate.predict.predictor import check_style
-from avem.files import json_sha256
+from avem.files import file_stamps, json_sha256
 from avem.guards.output_kinds import SWEEP
 from avem.guards.ownership import opened
 from avem.guards.secrets import mask
@@ -275,13 +275,10 @@ def source_stamp(model: str, store: FeatureStore) -> list[Any]:
         model: A folder, of which every file's name, size and time of change count, or a name on a hub.
         store: The features; its path, its encoders and its number of clips count.
     """
-    folder = Path(model)
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    stats = [(str(path.relative_to(folder)), path.stat()) for path in files]
     others = [name for name in store.streams if name.partition("/")[0] not in store.kinds]
     return [
         model,
-        [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
+        file_stamps(Path(model)),
         mask(store.location.url),
         {name: store.fingerprint(name) for name in (*store.kinds, *others)},
         len(store),

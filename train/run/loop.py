@@ -79,6 +79,9 @@ class Loop:
         features: Gives the media of a micro-batch.
         plan: All steps.
         checks: Measured at each checkpoint and logged with its step.
+
+    Raises:
+        SettingError: The run has fewer checkpoints than are to be averaged.
     """
 
     def __init__(
@@ -96,6 +99,8 @@ class Loop:
         self._parameters = list(trained_parameters(session.model).values())
         self._cost = StepCost.of(session.model)
         self._recent: list[float] = []
+        self.averaged = self._averaged()
+        """Steps whose checkpoints are averaged at the end; one that Ctrl-C left between them is not among them."""
 
     def run(self) -> None:
         """Train to the end of the plan.
@@ -169,15 +174,11 @@ class Loop:
             logger.warning("%s It is now %s, and step %d is used instead.", fault, aside.name, done)
         return done
 
-    @property
-    def averaged(self) -> list[int]:
-        """Steps whose checkpoints are averaged at the end; one that Ctrl-C left between them is not.
-
-        Raises:
-            SettingError: The run has fewer checkpoints than are to be averaged.
-        """
+    def _averaged(self) -> list[int]:
         count = self._config.average_checkpoints
-        due = [done for done in range(1, len(self._plan.steps) + 1) if count and self._is_due(done)]
+        if not count:
+            return []
+        due = [done for done in range(1, len(self._plan.steps) + 1) if self._is_due(done)]
         if len(due) < count:
             raise SettingError(
                 f"average_checkpoints is {count}, but the run's {len(self._plan.steps)} steps have {len(due)} "

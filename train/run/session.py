@@ -195,7 +195,6 @@ class Session:
             self.accelerator.init_trackers(TRACKED)
         try:
             loop = Loop(self, objective, features, plan, checks)
-            averaged = loop.averaged
             loop.run()
         except BaseException:
             for tracker in self.accelerator.trackers:
@@ -205,8 +204,8 @@ class Session:
         self.model.eval()
         if self.config.holdout:
             self._save_best()
-        if averaged:
-            load_mean_weights([self.run.checkpoint(step) for step in averaged], self.model)
+        if loop.averaged:
+            load_mean_weights([self.run.checkpoint(step) for step in loop.averaged], self.model)
         self._save(self.run.final)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()

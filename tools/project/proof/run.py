@@ -170,7 +170,8 @@ def choose_settings(options: ProofOptions) -> Sheet:
         Every candidate's measures, also in `settings.json`.
     """
     with _opened(options):
-        return try_candidates(_on_validation(options, "settings"), options.settings, options.out)
+        sweep, _ = _on_validation(options, "settings")
+        return try_candidates(sweep, options.settings, options.out)
 
 
 def trace_curves(options: ProofOptions) -> Sheet:
@@ -180,17 +181,17 @@ def trace_curves(options: ProofOptions) -> Sheet:
         Every point's measures, also in `curves.json`.
     """
     with _opened(options):
-        sweep, ground = _on_validation(options, "curves"), _make_ground(options, (0,))
+        sweep, ground = _on_validation(options, "curves")
         return trace(CURVES, ground, sweep, options.base_settings, options.settings)
 
 
-def _on_validation(options: ProofOptions, folder: str) -> SweepOptions:
-    """How trials are run: from the first base, with one seed, asked about the validation clips."""
+def _on_validation(options: ProofOptions, folder: str) -> tuple[SweepOptions, Ground]:
+    """How trials are run, and on what: from the first base, with one seed, asked about the validation clips."""
     seeds = options.seeds[:1] or FEWER[:1]
     _check(options, seeds)
     ground = _make_ground(options, (0,))
     questions = ground.corpus.benchmark_of(VALIDATION)
-    return replace(_sweep(options, ground, 0, seeds), questions=questions, out=options.out / folder)
+    return replace(_sweep(options, ground, 0, seeds), questions=questions, out=options.out / folder), ground
 
 
 def _publish(

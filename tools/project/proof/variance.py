@@ -16,12 +16,11 @@ from avem.tools.project.proof.plan import BASE_MARK
 from avem.tools.project.proof.results.counts import MEASURES
 from avem.tools.project.proof.results.odds import DETECTION
 from avem.tools.project.proof.verdicts import LEVEL
+from avem.tools.sweep.grid import read_grid
 
 HEADLINE = ("basic", "agree", "stress", "spurious", "hallucinated", "auc_spurious", "auc_hallucinated", "auc_agree")
-OTHER_ORDERS = ("order of seed 1", "order of seed 2", "order of seed 3")
-"""AVEm-DPO with seed 0 whose rows come in another seed's order."""
-ONE_ORDER = "order of seed 0"
-"""AVEm-DPO with other seeds whose rows come in the order of seed 0."""
+GRIDS = {"order": "orders", "weights": "one-order"}
+"""Source to the grid whose runs of AVEm-DPO differ in it alone from the run with seed 0."""
 SOURCES = {
     "base": "base",
     "seed": "preference seed",
@@ -50,6 +49,7 @@ def split(levels: Levels, clips: Mapping[str, float]) -> dict[str, dict[str, flo
         Measure to source (`SOURCES`) to the standard deviation; a source that was not varied is left out.
     """
     found: dict[str, dict[str, float]] = {}
+    varied = {source: [run.name for run in read_grid(grid).runs] for source, grid in GRIDS.items()}
     bases = [own for run, own in levels.items() if run == AVEM or run.startswith(AVEM + BASE_MARK)]
     for measure in HEADLINE:
         own = found.setdefault(measure, {})
@@ -62,8 +62,8 @@ def split(levels: Levels, clips: Mapping[str, float]) -> dict[str, dict[str, flo
             between = float(np.var([group.mean() for group in several], ddof=1) - within)
             own["base"] = max(between, 0.0)
         first = levels.get(AVEM, {}).get(0)
-        for source, varied in (("order", OTHER_ORDERS), ("weights", (ONE_ORDER,))):
-            values = [one[measure] for run in varied for one in levels.get(run, {}).values()]
+        for source, runs in varied.items():
+            values = [one[measure] for run in runs for one in levels.get(run, {}).values()]
             if first is not None and len(values) > 1:
                 own[source] = float(np.var([first[measure], *values], ddof=1))
         own["clips"] = clips[measure]

@@ -107,7 +107,7 @@ class OutOfTime(BaseException):
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise `OutOfTime` in a block that takes longer; without effect where there are no such signals."""
+    """Raise `OutOfTime` in a block that takes longer; does nothing on a platform without interval timers."""
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
