@@ -21,6 +21,7 @@ from avem.extract import load_audio_encoder, load_video_encoder
 from avem.extract.encoders.random_weights import make_random_languagebind, make_random_whisper
 from avem.records import Question
 from avem.train import load_model, score_answers
+from avem.train.model.media import moved
 from avem.train.preference import train_preferences
 from avem.train.prefix.flex import FlexTreeAttention
 from avem.train.prefix.tree import build_tree
@@ -52,6 +53,7 @@ def test_devices_are_checked_values_computed_and_gradients_flow(gpu):
     assert product.cpu().device.type == "cpu"
     product[1:].mul_(2)
     assert product.sum().item() == 54
+    assert left.data_ptr() == left[:1].data_ptr() != product.data_ptr() != 0  # what sequences share is told by this
     layer = torch.nn.Linear(3, 1).to(gpu)
     layer(left).sum().backward()
     assert layer.weight.grad.device == GPU
@@ -248,7 +250,8 @@ def test_qwen_omni(tmp_path, family, layout):
 def omni_scores(model, shown, layout):
     if model.family == "qwen3_omni":
         model.language_model.set_experts_implementation("eager")  # grouped products take bfloat16 alone on a GPU
-    rows = [{f"{side}/{model.family}": row for side, row in clip.items()} for clip in shown]
+    named = [{f"{side}/{model.family}": row for side, row in clip.items()} for clip in shown]
+    rows = [moved(clip, model.device) for clip in named]  # as a store's features are read
     texts = [("What cue?", "tears", 0), ("What cue?", "a smile", 1), ("Why?", "tears", 0)]
     asked = [model.sequence(q, a, streams=rows[n], prompt_format=layout) for q, a, n in texts]
     prompts = [model.prompt(q, streams=rows[n], prompt_format=layout) for q, _, n in texts]

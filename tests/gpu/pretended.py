@@ -70,6 +70,9 @@ class GpuTensor(torch.Tensor):
     def untyped_storage(self) -> torch.UntypedStorage:
         return self.held.untyped_storage()
 
+    def data_ptr(self) -> int:
+        return self.held.data_ptr()
+
     def numpy(self, *, force: bool = False) -> Any:
         raise TypeError("A tensor on a GPU can't become a NumPy array; call .cpu() first.")
 

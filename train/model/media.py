@@ -93,7 +93,10 @@ def rows_of(medium: Medium, name: str) -> Group:
 
 
 def medium_key(medium: Medium) -> tuple[object, ...]:
-    """What two sequences have in common where they hold the same medium: the memory that it lies in."""
+    """What two sequences have in common where they hold the same medium: the memory that it lies in.
+
+    A tensor that names no memory (on `meta`, or a subclass that wraps another) has only itself in common.
+    """
     if isinstance(medium, torch.Tensor):
         return _tensor_key(medium)
     return tuple((name, _tensor_key(medium[name].features)) for name in sorted(medium))
@@ -122,4 +125,5 @@ def tensors_of(medium: Medium) -> Sequence[torch.Tensor]:
 
 
 def _tensor_key(tensor: torch.Tensor) -> tuple[object, ...]:
-    return (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
+    memory = tensor.data_ptr() or -id(tensor)  # no address is negative
+    return (memory, tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)

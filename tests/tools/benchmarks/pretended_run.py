@@ -6,9 +6,13 @@ import json
 
 import accelerate
 
-from avem.tools.project.benchmarks.gpu.run import Options, benchmark
+from avem.tools.project.benchmarks.gpu.run import LLAMA, OMNI, Options, benchmark
+from avem.tools.project.benchmarks.gpu.sides import ORDER
 from avem.train.data.features import ClipFeatures
 from tests.gpu.pretended import pretended_gpu
+
+SAME = 1e-5
+"""Losses are about 1.4 and differ by the order of float32 sums: 4e-7 was measured."""
 
 
 def test_steps_and_towers_run_on_the_pretended_gpu(tmp_path, monkeypatch):
@@ -20,5 +24,7 @@ def test_steps_and_towers_run_on_the_pretended_gpu(tmp_path, monkeypatch):
     parts = json.loads((tmp_path / "results" / "results.json").read_text())["parts"]
     failed = {part["name"]: part["reason"] for part in parts if part["status"] != "ran"}
     assert all(name.startswith("attention") for name in failed), failed  # flex attention takes real devices alone
-    losses = [row["loss"] for part in parts for row in part["rows"] if "loss" in row]
-    assert len(losses) == 10  # `test_gpu.py` compares them on the processor
+    for model in (LLAMA, OMNI):
+        rows = [row for part in parts if part["table"] == f"One step, {model}" for row in part["rows"]]
+        assert [row["side"] for row in rows] == list(ORDER)
+        assert max(row["difference from the packed loss"] for row in rows) < SAME
