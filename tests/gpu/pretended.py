@@ -28,6 +28,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
+from tests.gpu.autocast import teach_autocast
+
 
 class _Backend(_DummyBackendModule):
     """What `torch.gpu` answers."""
@@ -38,8 +40,11 @@ class _Backend(_DummyBackendModule):
 
 NAME = "gpu"
 _setup_privateuseone_for_python_backend(NAME, _Backend())
+AUTOCAST = teach_autocast(NAME)
 GPU = torch.device(NAME, 0)
 CPU = torch.device("cpu")
+SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
+"""What `tensor.data = other` calls."""
 
 
 class GpuTensor(torch.Tensor):
@@ -139,6 +144,8 @@ class _FirstDevice(TorchFunctionMode):
         if func is torch.stft and isinstance(args[0], GpuTensor):  # changes shapes in place, which these tensors can't
             assert kwargs["window"].device == GPU
             return GpuTensor(func(*tree_map(_on_cpu, args), **tree_map(_on_cpu, kwargs)))
+        if func == SET_DATA and isinstance(args[0], GpuTensor) and isinstance(args[1], GpuTensor):
+            args[0].held = args[1].held
         if func is torch.device and args[1:]:  # as a copied device is made again: its name is no device
             return func(*args)
         return func(*tree_map(_first, args), **tree_map(_first, kwargs or {}))

@@ -31,9 +31,18 @@ def outline(experts: Any, hidden: torch.Tensor, chosen: torch.Tensor, weights: t
         `[n, H]`.
     """
     each = hidden.repeat_interleave(chosen.shape[1], 0)  # [n k, H]
-    inner = experts._apply_gate(functional.linear(each, experts.gate_up_proj[0]))  # [n k, I]
-    outer = functional.linear(inner, experts.down_proj[0]) * weights.reshape(-1, 1)  # [n k, H]
-    return outer.view(*chosen.shape, -1).sum(1)
+    inner = experts._apply_gate(_product(each, experts.gate_up_proj))  # [n k, I]
+    outer = _product(inner, experts.down_proj) * weights.reshape(-1, 1)  # [n k, H]
+    return outer.view(*chosen.shape, -1).sum(1).to(hidden.dtype)
+
+
+def _product(rows: torch.Tensor, stacked: torch.Tensor) -> torch.Tensor:
+    """Rows `[m, in]` times the first of some weights `[E, out, in]`, in the weights' format as a grouped product is.
+
+    Autocast does not reach grouped products: experts that learn are in float32, and so is all that they give.
+    """
+    with torch.autocast(rows.device.type, enabled=False):
+        return functional.linear(rows.to(stacked.dtype), stacked[0])
 
 
 def use_outline(language_model: PreTrainedModel) -> None:

@@ -3,6 +3,7 @@ one sequence at a time."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, cast
 
@@ -237,3 +238,26 @@ def test_outlined_experts_have_the_shapes_of_real_ones(bases: dict[str, tuple[An
     alike = torch.zeros_like(chosen)  # everything to the first expert: then the values agree too
     difference = layer(hidden, alike, weights) - outline(layer, hidden, alike, weights)
     assert float(difference.abs().max()) < 1e-12
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_outlined_experts_keep_the_number_formats_of_real_ones(bases: Any, dtype: torch.dtype) -> None:
+    """Under autocast, which grouped products ignore: experts in float32 give float32, of twice the bytes."""
+    language_model = loaded(bases["qwen3_omni"][1], dtype).language_model
+    language_model.set_experts_implementation("grouped_mm")
+    layer = language_model.model.layers[0].mlp.experts
+    hidden, chosen, weights = torch.randn(7, 48), torch.randint(0, 4, (7, 2)), torch.rand(7, 2)
+    gate, found = layer._apply_gate, []
+
+    def watched(product: torch.Tensor) -> torch.Tensor:
+        found.append(product.dtype)
+        given: torch.Tensor = gate(product)
+        found.append(given.dtype)
+        return given
+
+    layer._apply_gate = watched
+    for run in (layer, functools.partial(outline, layer)):
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(run(hidden, chosen, weights).dtype)
+    assert found[:3] == found[3:] == [dtype, dtype, torch.float32]
