@@ -12,6 +12,7 @@ from avem.errors import MissingFileError, SettingError
 from avem.evaluate.predict.adapters import adapter_class, adapter_for, load_adapter
 from avem.evaluate.predict.endpoint import EndpointModel
 from avem.evaluate.predict.media_model import FRAMES, MediaModel
+from avem.guards.devices import find_device
 from avem.locate import locate_model
 from avem.reading import read_json
 from avem.text.escaping import file_name
@@ -141,10 +142,12 @@ def check_model(name_or_path: str) -> None:
 
 
 def choose_device(device: str) -> str:
-    """The device that `auto` means here, or the one that was named."""
-    import torch
+    """The device that `auto` means here, or the one that was named.
 
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    Raises:
+        SettingError: It is not there.
+    """
+    return str(find_device(device))
 
 
 def choose_dtype(precision: str, device: str) -> Any:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from avem.errors import SettingError
+from avem.guards.devices import find_device
 from avem.progress import stage
 from avem.tools.doctor.findings import Finding, Report
 from avem.tools.doctor.kernels import kernels
@@ -46,7 +44,7 @@ def examine(options: DoctorOptions) -> Report:
         >>> report.problems
         []
     """
-    device = _device(options.device)
+    device = find_device(options.device)
     parts: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("software", software),
         ("machine", partial(machine, device)),
@@ -60,22 +58,3 @@ def examine(options: DoctorOptions) -> Report:
             findings += part()
             bar.advance(note=name)
     return Report(tuple(findings))
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise SettingError(f"--device is {name}; it must be auto, cpu or cuda.") from error
-    if device.type not in ("cpu", "cuda"):
-        raise SettingError(f"--device is {name}; it must be auto, cpu or cuda.")
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise SettingError(
-                f"--device is {name}, and torch finds {count} GPUs here; use --device cpu or another one."
-            )
-        return torch.device("cuda", device.index or 0)
-    return device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from avem.train.families.base import FamilyModel
 
 PEAK_SIZES = {"cpu": 1024, "cuda": 8192}
-"""Side of the square matrices whose product stands for a device's best."""
-PEAK_PRODUCTS = 4
+"""Side of the square matrices whose product stands for a device's best, where it is fast enough."""
+FIRST_SIZE, PEAK_PRODUCTS = 128, 4
+PEAK_SECONDS = 2.0
+"""About how long measuring may take; a processor without bfloat16 takes minutes for the largest product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +69,37 @@ class StepCost:
 @cache
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
     """Operations a second of a large matrix product on a device, the best of a few; measured once a process."""
-    size = PEAK_SIZES.get(device.type, 1024)
-    left, right = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
-    fastest = float("inf")
-    for _ in range(PEAK_PRODUCTS):
+
+    def product(size: int) -> float:
+        left, right = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
         _wait_for(device)
         start = time.perf_counter()
         left @ right
         _wait_for(device)
-        fastest = min(fastest, time.perf_counter() - start)
-    return 2.0 * size**3 / fastest
+        return time.perf_counter() - start
+
+    return best_speed(product, PEAK_SIZES.get(device.type, 1024))
+
+
+def best_speed(product: Callable[[int], float], largest: int, seconds: float = PEAK_SECONDS) -> float:
+    """Operations a second of the largest product that fits the time, the best of a few.
+
+    Args:
+        product: Multiplies two square matrices of a size and gives the seconds that it took.
+        largest: The size that is wanted; smaller ones are tried first.
+        seconds: About how long everything may take. A product of twice the size takes eight times as long.
+
+    Example:
+        >>> round(best_speed(lambda size: 2 * size**3 / 1e9, 1024))
+        1000000000
+    """
+    size = min(FIRST_SIZE, largest)
+    product(size)  # loads kernels
+    once = product(size)
+    while size < largest and 8 * once * PEAK_PRODUCTS <= seconds:
+        size = min(2 * size, largest)
+        once = product(size)
+    return 2.0 * size**3 / min(once, *(product(size) for _ in range(PEAK_PRODUCTS - 1)))
 
 
 def _wait_for(device: torch.device) -> None:

@@ -17,6 +17,7 @@ from accelerate.utils import LoggerType
 from avem.cache import FeatureStore
 from avem.errors import SettingError
 from avem.files import json_sha256
+from avem.guards.devices import find_device
 from avem.sealed.step_log import read_steps
 from avem.starts import tuned_model
 from avem.train.checkpoints.load import load_model
@@ -251,7 +252,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     """Device and processes: one CPU, one GPU, or whatever `torchrun` or `accelerate launch` started.
 
     Raises:
-        SettingError: A tracker is unknown or not installed, or the device is none that avem knows.
+        SettingError: A tracker is unknown or not installed, or the device is not there.
     """
     names = config.tracker_names
     for name in names:
@@ -259,8 +260,10 @@ def make_accelerator(config: RunConfig) -> Accelerator:
             raise SettingError(f"trackers names {name}, which Accelerate does not know; set trackers=none or another.")
         if importlib.util.find_spec(name) is None:
             raise SettingError(f"trackers={name} needs the package {name}; install it, or set trackers=none.")
-    if config.device not in ("auto", "cpu") and not config.device.startswith("cuda"):
-        raise SettingError(f"device is {config.device}; it must be auto, cpu or cuda.")
+    if config.device != "auto":
+        device = find_device(config.device, option="device", otherwise="device=auto")
+        if device.index:
+            torch.cuda.set_device(device)  # Accelerate takes the current GPU; of several processes each sets its own
     return Accelerator(
         cpu=config.device == "cpu",
         log_with=names or None,

@@ -116,7 +116,7 @@ def test_weights_are_made_where_they_are_needed():
     ("change", "said"),
     [
         ({"device": "cuda:99"}, "use --device cpu --shape tiny"),
-        ({"device": "gpu"}, "must be cuda, cuda:1 or cpu"),
+        ({"device": "gpu"}, "must be auto, cpu, cuda or cuda:1"),
         ({"shape": "huge"}, "choose one of full, tiny"),
         ({"precision": "int8"}, "choose one of bf16, float32"),
     ],

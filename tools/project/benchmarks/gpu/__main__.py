@@ -15,7 +15,7 @@ from avem.tools.project.benchmarks.gpu.shapes import SIZES
 
 def main(
     minutes: Annotated[float, typer.Option(min=0.0, help="Time that the run may take.")] = 8.0,
-    device: Annotated[str, typer.Option(help="cuda, cuda:1 or cpu.")] = "cuda",
+    device: Annotated[str, typer.Option(help="cuda, cuda:1, cpu, or auto.")] = "cuda",
     shape: Annotated[str, typer.Option(help=f"Sizes: {' or '.join(SIZES)}.")] = "full",
     precision: Annotated[
         str | None, typer.Option(help="bf16 or float32.", show_default="bf16 on a GPU, else float32")

@@ -104,8 +104,9 @@ class Towers:
         with init_empty_weights(include_buffers=False):
             seeing = LanguageBindVideo(sizes.video, 64)
             hearing = new_encoder(sizes.audio)
+        make_weights(seeing, place.device, place.dtype)
+        make_weights(hearing, place.device, torch.float32)  # its encoder puts all but the norms in the number format
         for module in (seeing, hearing):
-            make_weights(module, place.device, place.dtype)
             module.eval()
         self.video = VideoEncoder(seeing, -2, str(place.device), place.dtype)
         self.audio = AudioEncoder(LoadedWhisper(hearing, sizes.audio, ""), str(place.device), place.dtype)

@@ -13,6 +13,7 @@ import torch
 import transformers
 
 from avem.errors import SettingError
+from avem.guards.devices import find_device
 from avem.progress import stage
 from avem.tools.project.benchmarks.gpu.budget import Budget, Part
 from avem.tools.project.benchmarks.gpu.kits import LlamaKit, Place, ThinkerKit, Towers
@@ -51,7 +52,7 @@ def benchmark(options: Options, device: torch.device | None = None) -> Results:
     Raises:
         SettingError: The device is not there, an option is unknown, or the folder holds something else.
     """
-    device = device or _device(options.device)
+    device = device or find_device(options.device, otherwise="--device cpu --shape tiny to try the script")
     place = Place(device, _dtype(options.precision, device), options.checkpointing)
     if options.shape not in SIZES:
         raise SettingError(f"--shape is {options.shape}; choose one of {', '.join(SIZES)}.")
@@ -142,21 +143,6 @@ def _attention(case: Callable[[], AttentionCase], place: Place, peak: float, rou
 
 def _attention_cost(case: Callable[[], AttentionCase], rounds: int) -> float:
     return 2 * (1 + rounds) * case().operations()
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise SettingError(f"--device is {name}; it must be cuda, cuda:1 or cpu.") from error
-    if device.type not in ("cuda", "cpu"):
-        raise SettingError(f"--device is {name}; it must be cuda, cuda:1 or cpu.")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise SettingError(
-            f"--device is {name}, and torch finds {count} GPUs here; use --device cpu --shape tiny to try the script."
-        )
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
 def _dtype(precision: str | None, device: torch.device) -> torch.dtype:
