@@ -56,27 +56,25 @@ class Stage:
             self.failures += failures
         rate = (self.done - self._earlier) / max(time.monotonic() - self._start, 1e-9)
         failed = f" {self.failures} failed" if self.failures else ""
+        speed = f"{rate:.1f} {self.unit}/s" if self.unit else ""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.done, rate=f"{rate:.1f} {self.unit}/s{failed}", note=note)
+            self._bar.update(self._task, completed=self.done, rate=f"{speed}{failed}", note=note)
         elif time.monotonic() - self._reported > LOG_EVERY_S:
             self._reported = time.monotonic()
             left_s = (self.total - self.done) / max(rate, 1e-9)
-            logger.info(
-                "%s %d/%d %s, %.1f/s, %.0f s left%s %s",
-                self.name,
-                self.done,
-                self.total,
-                self.unit,
-                rate,
-                left_s,
-                failed,
-                note,
-            )
+            timing = f" {self.unit}, {rate:.1f}/s, {left_s:.0f} s left" if self.unit else ""
+            logger.info("%s %d/%d%s%s %s", self.name, self.done, self.total, timing, failed, note)
 
 
 @contextmanager
 def stage(name: str, total: int, unit: str = "clips") -> Iterator[Stage]:
-    """Show a stage while the block runs: a live bar on a terminal, a log line now and then elsewhere."""
+    """Show a stage while the block runs: a live bar on a terminal, a log line now and then elsewhere.
+
+    Args:
+        name: What is done.
+        total: Items.
+        unit: What they are; empty for items so different that a rate and the time left say nothing.
+    """
     with stages((name, total, unit)) as (only,):
         yield only
 
@@ -87,13 +85,13 @@ def stages(*lines: tuple[str, int, str]) -> Iterator[Sequence[Stage]]:
     if _silent or not sys.stderr.isatty():
         yield [Stage(*line, None) for line in lines]
         return
-    columns = (
+    columns = [
         TextColumn("{task.description:<18}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
+        *([TimeRemainingColumn()] if any(unit for _, _, unit in lines) else []),
         TextColumn("{task.fields[note]}", markup=False),
-    )
+    ]
     with Progress(*columns, console=Console(stderr=True)) as bar:
         yield [Stage(*line, bar) for line in lines]

@@ -29,3 +29,12 @@ def test_on_a_terminal_they_are_done_and_make_no_rate():
     (task,) = bar.tasks
     assert task.completed == 800
     assert task.speed is None
+
+
+def test_items_that_are_all_different_make_no_rate(monkeypatch, caplog):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    with caplog.at_level(logging.INFO, "avem"), stage("Checking", 5, "") as bar:
+        clock.now = 20.0
+        bar.advance(0, note="computing")
+    assert caplog.messages == ["Checking 0/5 computing"]

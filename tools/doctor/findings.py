@@ -11,12 +11,23 @@ from typing import Any
 from avem.guards.secrets import mask_json
 
 WIDTH = 80
+INDENT, NAMES = 2, 19
+"""Columns before a name, and those that names take."""
+PURPOSE = "avem trains and tests AI models that explain the emotions people show in videos."
 TITLES = {
-    "kernels": "What torch can do here",
-    "store": "Reading a feature store",
-    "step": "One training step on a small model: what rows share computed once, or each time",
+    "software": "Programs that avem uses",
+    "machine": "This computer",
+    "kernels": "Computing",
+    "store": "Reading what avem has stored of videos",
+    "step": "One training step of a small model, done in two ways",
 }
 """What a section is about; others go by their name."""
+NEXT = (
+    "To see avem work without data of your own, run `avem demo`. It draws its own videos, trains a small model and "
+    "writes a report, in about five minutes, or more on a slow or busy computer.",
+    "To use your own videos, begin with `avem extract --help`. `avem --help` lists everything else.",
+)
+FIRST = "Do what the remarks marked Problem say, then run `avem doctor` again."
 
 
 class Verdict(StrEnum):
@@ -43,6 +54,8 @@ class Finding:
     """What to do, a sentence; empty where nothing is to be done."""
     numbers: Mapping[str, Any] | None = None
     """The same for programs."""
+    label: str = ""
+    """What people read instead of the name, which programs read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,30 +70,40 @@ class Report:
         return [finding for finding in self.findings if finding.verdict == Verdict.PROBLEM]
 
     @property
-    def advice(self) -> list[str]:
-        """What to do, problems first."""
+    def remarks(self) -> list[Finding]:
+        """What has advice, problems first."""
         ordered = sorted(self.findings, key=lambda finding: finding.verdict != Verdict.PROBLEM)
-        return [finding.advice for finding in ordered if finding.advice]
+        return [finding for finding in ordered if finding.advice]
 
     def lines(self) -> list[str]:
         """The report as lines for a terminal of 80 columns."""
-        lines: list[str] = []
+        remarks = self.remarks
+        lines = [*wrap(PURPOSE, WIDTH), *wrap(self._result, WIDTH)]
         section = ""
         for finding in self.findings:
             if finding.section != section:
                 section = finding.section
                 lines += ["", TITLES.get(section, section.capitalize())]
-            mark = "" if finding.verdict == Verdict.OK else f"  [{finding.verdict}]"
-            lines.append(f"  {finding.name:<24} {finding.value}{mark}")
-        count = len(self.problems)
-        does_not = (
-            "1 thing that avem needs does not work." if count == 1 else f"{count} things that avem needs do not work."
-        )
-        lines += ["", does_not if count else "Everything that avem needs works here."]
-        lines += ["What to do" if count else "Good to know"] if self.advice else []
-        for sentence in self.advice:
-            lines += wrap(sentence, WIDTH, initial_indent="  * ", subsequent_indent="    ", break_on_hyphens=False)
-        return lines[1:]
+            lines += _shown(finding, remarks.index(finding) + 1 if finding in remarks else 0)
+        if remarks:
+            lines += ["", "Remarks"]
+        for number, finding in enumerate(remarks, 1):
+            mark = f"[{number}] " + ("Problem: " if finding.verdict == Verdict.PROBLEM else "")
+            lines += _wrapped(f"{mark}{finding.advice}", " " * INDENT, " " * (INDENT + len(f"[{number}] ")))
+        lines += ["", "What to do next"]
+        for sentence in [FIRST] if self.problems else NEXT:
+            lines += _wrapped(sentence, " " * INDENT, " " * INDENT)
+        return lines
+
+    @property
+    def _result(self) -> str:
+        """Whether avem works here, and where to read on."""
+        count, said = len(self.problems), len(self.remarks)
+        see = "" if not said else " See remark [1] below." if said == 1 else f" See remarks [1] to [{said}] below."
+        if not count:
+            return f"It works on this computer.{see}"
+        things = "1 thing that it needs does" if count == 1 else f"{count} things that it needs do"
+        return f"It can't be relied on here: {things} not work.{see}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, without secrets, for a bug report."""
@@ -96,3 +119,13 @@ class Report:
             for finding in self.findings
         ]
         return {"findings": mask_json(found), "problems": len(self.problems)}
+
+
+def _shown(finding: Finding, remark: int) -> list[str]:
+    """A finding as a name and what came out, with the number of its remark."""
+    name = f"{' ' * INDENT}{finding.label or finding.name:<{NAMES}}"
+    return _wrapped(finding.value + (f" [{remark}]" if remark else ""), f"{name} ", " " * (len(name) + 1))
+
+
+def _wrapped(text: str, first: str, others: str) -> list[str]:
+    return wrap(text, WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)

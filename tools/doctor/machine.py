@@ -14,25 +14,40 @@ from avem import __version__
 from avem.systems import usable_cores
 from avem.tools.doctor.findings import Finding, Verdict
 
-PACKAGES = ("torch", "transformers", "peft", "accelerate", "zarr", "faiss-cpu", "av", "openai-whisper")
-OPTIONAL = {
-    "bitsandbytes": "4-bit weights: pip install 'avem[4bit]'",
-    "ray": "several machines: pip install 'avem[ray]'",
+PACKAGES = {
+    "torch": "does all computing",
+    "transformers": "language models",
+    "peft": "training of a small part of a large model",
+    "accelerate": "training on GPUs",
+    "zarr": "files that keep what was read from videos",
+    "faiss-cpu": "search for videos that are alike",
+    "av": "reads video and sound files",
+    "openai-whisper": "turns sound into numbers for a model",
 }
+"""What avem needs, and what for."""
+OPTIONAL = {
+    "bitsandbytes": ("fits larger models into a GPU", "4bit"),
+    "ray": ("uses several computers at once", "ray"),
+}
+"""What it can do without, what for, and the extra that installs it."""
 LITTLE_MEMORY_GIB = 8
 
 
 def software() -> Iterator[Finding]:
     """Versions of what avem runs on."""
-    yield Finding("software", "avem", f"{__version__}, Python {platform.python_version()} on {platform.system()}")
-    for name in PACKAGES:
+    python = f"{__version__}, with Python {platform.python_version()} on {platform.system()}"
+    yield Finding("software", "avem", python)
+    for name, what in PACKAGES.items():
         found = _version(name)
         if found is None:
-            yield Finding("software", name, "missing", Verdict.PROBLEM, f"Install avem again; it needs {name}.")
+            advice = f"{name} is missing, and avem needs it; install avem again with pip."
+            yield Finding("software", name, f"missing; {what}", Verdict.PROBLEM, advice)
         else:
-            yield Finding("software", name, found)
-    for name, what in OPTIONAL.items():
-        yield Finding("software", name, _version(name) or f"not installed ({what})")
+            yield Finding("software", name, f"{found:<12} {what}")
+    for name, (what, extra) in OPTIONAL.items():
+        found = _version(name)
+        absent = f"not there, not needed; {what} (pip install 'avem[{extra}]')"
+        yield Finding("software", name, absent if found is None else f"{found:<12} {what} (not needed otherwise)")
 
 
 def machine(device: torch.device) -> Iterator[Finding]:
@@ -43,29 +58,33 @@ def machine(device: torch.device) -> Iterator[Finding]:
         total, free = memory
         small = total < LITTLE_MEMORY_GIB
         advice = (
-            "Expect to train small models only: a language model of 1B parameters needs about 8 GiB." if small else ""
+            "Memory is short: only small models can be trained here. A model of 1 billion weights needs about 8 GiB."
+            if small
+            else ""
         )
         yield Finding(
             "machine",
             "memory",
-            f"{total:.1f} GiB, {free:.1f} GiB free",
+            f"{total:.1f} GiB, of which {free:.1f} GiB are free",
             Verdict.NOTE if small else Verdict.OK,
             advice,
             {"total_gib": total, "free_gib": free},
         )
     yield from _gpus()
-    yield Finding("machine", "tests run on", str(device))
+    used = "the processor" if device.type == "cpu" else f"GPU {device.index or 0}"
+    yield Finding("machine", "tests run on", f"{used} (another one: --device)", label="checked below")
 
 
 def _gpus() -> Iterator[Finding]:
     if not torch.cuda.is_available():
         built = torch.backends.cuda.is_built()
-        why = "no NVIDIA GPU, or no driver for it" if built else "torch's CPU build"
+        why = "no NVIDIA GPU, or no driver for it" if built else "this torch is made for processors alone"
         advice = (
-            "Training a model of billions of parameters needs a GPU. If this machine has one, install its driver"
-            f"{'' if built else ' and the CUDA build of torch (https://pytorch.org)'}."
+            "Large models, of billions of weights, need an NVIDIA GPU to be trained on. Small models and the demo need "
+            "none. If this computer has one, install its driver"
+            f"{'' if built else ' and the torch for it (https://pytorch.org)'}."
         )
-        yield Finding("machine", "GPU", f"none ({why})", Verdict.NOTE, advice)
+        yield Finding("machine", "GPU", f"none found ({why})", Verdict.NOTE, advice)
         return
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
@@ -74,7 +93,7 @@ def _gpus() -> Iterator[Finding]:
         yield Finding(
             "machine",
             f"GPU {index}",
-            f"{properties.name}, {total:.0f} GiB, {free:.0f} GiB free",
+            f"{properties.name}, {total:.0f} GiB of memory, of which {free:.0f} GiB are free",
             Verdict.NOTE if busy else Verdict.OK,
             f"Another program uses most of GPU {index}; stop it, or choose another GPU with --device." if busy else "",
             {

@@ -46,15 +46,16 @@ def examine(options: DoctorOptions) -> Report:
     """
     device = find_device(options.device)
     parts: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
-        ("software", software),
-        ("machine", partial(machine, device)),
-        ("kernels", partial(kernels, device)),
-        ("store", partial(read_speed, options.cache)),
-        ("step", partial(packed_step, device)),
+        ("looking at programs", software),
+        ("looking at the computer", partial(machine, device)),
+        ("computing", partial(kernels, device)),
+        ("reading", partial(read_speed, options.cache)),
+        ("training a step", partial(packed_step, device)),
     ]
     findings: list[Finding] = []
-    with stage("doctor", len(parts), unit="parts") as bar:
+    with stage("Checking", len(parts), unit="") as bar:
         for name, part in parts:
+            bar.advance(0, note=name)
             findings += part()
-            bar.advance(note=name)
+            bar.advance(note="done" if part is parts[-1][1] else "")
     return Report(tuple(findings))

@@ -14,6 +14,7 @@ from avem.tools.doctor.findings import Finding, Verdict
 
 ROWS, ROW_SHAPE = 16, (8, 257, 1024)
 """A temporary store: 16 clips of AVERE's video features, 4.2 MB each."""
+TEMPORARY = "video/doctor"
 SLOW_GB_PER_S = 0.2
 """A 7B model on one GPU takes about this much; see `docs/performance.md`."""
 
@@ -31,14 +32,14 @@ def read_speed(path: Path | None) -> Iterator[Finding]:
             yield _measure(store, name, str(path))
         return
     with tempfile.TemporaryDirectory() as folder:
-        yield _measure(_temporary(Path(folder) / "store"), "video/doctor", "a temporary store, from memory")
+        yield _measure(_temporary(Path(folder) / "store"), TEMPORARY, "a store made for this check")
 
 
 def _measure(store: FeatureStore, name: str, where: str) -> Finding:
     stream = store.stream(name)
     rows = np.random.default_rng(0).permutation(np.flatnonzero(stream.available))[: 4 * ROWS]
     if not len(rows):
-        return Finding("store", name, f"no clip in {where}", Verdict.NOTE)
+        return Finding("store", name, f"{where} holds none of it for any video", Verdict.NOTE)
     size, start = 0, time.perf_counter()
     for row in rows.tolist():
         (features,) = stream.rows([row])
@@ -48,12 +49,13 @@ def _measure(store: FeatureStore, name: str, where: str) -> Finding:
     return Finding(
         "store",
         name,
-        f"{speed:.2g} GB/s, {len(rows)} rows of {where}",
+        f"{1000 * speed:,.0f} MB a second, {'slow' if slow else 'fast enough'} ({len(rows)} videos of {where})",
         Verdict.NOTE if slow else Verdict.OK,
-        "Copy the store to a local disk, or give --read-cache a local folder: reading it may hold training up."
+        "Training may have to wait for reading. Copy the store to a local disk, or give --read-cache a folder there."
         if slow
         else "",
         {"gb_per_s": speed, "rows": len(rows)},
+        label="speed" if name == TEMPORARY else "",
     )
 
 

@@ -135,11 +135,12 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert (tmp_path / "results.md").read_text() == "old"
 
 
-def test_on_the_pretended_gpu():
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_on_the_pretended_gpu(precision):
     """Registering a device changes a whole process."""
     script = Path(__file__).with_name("pretended_run.py")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", str(script), "-p", "no:cacheprovider", "-p", "no:xdist"],
+        [sys.executable, "-m", "pytest", str(script), "-k", precision, "-p", "no:cacheprovider", "-p", "no:xdist"],
         cwd=script.parents[3],
         capture_output=True,
         text=True,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
 
 from avem.cli import main
 from avem.errors import MissingFileError
-from avem.tools.doctor import Finding, Report
+from avem.tools.doctor import DoctorOptions, Finding, Report, examine
 from avem.tools.doctor import run as doctor_run
 from avem.tools.doctor import step as doctor_step
-from avem.tools.doctor.findings import Verdict
+from avem.tools.doctor.findings import PURPOSE, Verdict
 from avem.tools.doctor.kernels import kernels
 from avem.tools.doctor.machine import machine, software
 from avem.tools.doctor.step import packed_step
@@ -64,9 +65,9 @@ def test_the_step_compares_losses_and_names_a_difference(small_step, monkeypatch
 
 
 def test_a_missing_package_is_a_problem(monkeypatch):
-    monkeypatch.setattr("avem.tools.doctor.machine.PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setattr("avem.tools.doctor.machine.PACKAGES", {"torch": "computes", "no-such-package": "helps"})
     found = {finding.name: finding for finding in software()}
-    assert found["torch"].value == torch.__version__
+    assert found["torch"].value.split() == [torch.__version__, "computes"]
     assert found["no-such-package"].verdict == Verdict.PROBLEM
 
 
@@ -77,7 +78,7 @@ def test_a_kernel_that_fails_is_named(monkeypatch):
     monkeypatch.setattr("avem.tools.doctor.kernels.scaled_dot_product_attention", broken)
     attention = next(finding for finding in kernels(CPU) if finding.name == "attention")
     assert attention.verdict == Verdict.PROBLEM
-    assert attention.value == "none"
+    assert attention.value == "none works"
 
 
 def test_a_store_of_ones_own_is_read(tmp_path):
@@ -98,16 +99,52 @@ def test_text_fits_80_columns_and_problems_come_first():
     long = "Do " + "one thing and another " * 8 + "soon."
     report = Report(
         (
-            Finding("machine", "memory", "4 GiB", Verdict.NOTE, long),
-            Finding("kernels", "attention", "none", Verdict.PROBLEM, "Install the other build."),
+            Finding("machine", "memory", "4 GiB " + "and more " * 12, Verdict.NOTE, long),
+            Finding("machine", "cores", "4", label="processor cores"),
+            Finding("kernels", "attention", "none works", Verdict.PROBLEM, "Install the other build."),
         )
     )
     lines = report.lines()
     assert max(len(line) for line in lines) <= 80
-    assert lines[lines.index("What to do") + 1] == "  * Install the other build."
+    assert lines[lines.index("Remarks") + 1] == "  [1] Problem: Install the other build."
+    assert lines[lines.index("Remarks") + 2].startswith("  [2] Do one thing")
+    assert "  attention           none works [1]" in lines
+    assert "  processor cores     4" in lines
+    assert next(line for line in lines if line.endswith("[2]")), "the remark's number is behind what it is about"
     assert [finding.name for finding in report.problems] == ["attention"]
-    assert "1 thing that avem needs does not work." in lines
-    assert Report(()).lines() == ["Everything that avem needs works here."]
+    assert "can't be relied on here: 1 thing that it needs does not work. See remarks [1]" in " ".join(lines[:3])
+    assert "then run `avem doctor` again" in lines[-1]
+
+
+def test_a_report_says_what_avem_is_and_what_to_do_next():
+    lines = Report((Finding("machine", "GPU", "none found", Verdict.NOTE, "Buy one."),)).lines()
+    assert lines[:2] == [PURPOSE, "It works on this computer. See remark [1] below."]
+    assert "avem demo" in " ".join(lines[lines.index("What to do next") :])
+    assert Report(()).lines()[1] == "It works on this computer."
+
+
+def test_every_line_of_this_machine_is_explained(small_step):
+    """No program without its purpose, no number without a judgement, no mark without its remark."""
+    report = examine(DoctorOptions("cpu"))
+    assert all(finding.value.split()[1:] for finding in report.findings if finding.section == "software")
+    text = "\n".join(report.lines())
+    assert max(map(len, text.splitlines())) <= 80
+    marks = [line for line in text.splitlines() if re.search(r"\S \[\d+\]$", line)]
+    assert len(marks) == len(report.remarks) == len(re.findall(r"^  \[\d+\] ", text, re.MULTILINE))
+    said = {finding.name: finding.value for finding in report.findings}
+    assert re.search(r"fast enough|slow", said["7B row"])
+    assert re.search(r"fast enough|slow", said["video/doctor"])
+    assert re.search("is good", said["of the best speed"])
+
+
+def test_how_long_a_row_takes_is_judged(monkeypatch):
+    said = {}
+    for speed in (5e10, 1e12, 5e12, 5e14):
+        monkeypatch.setattr("avem.tools.doctor.kernels.matmul_peak", lambda *_, speed=speed: speed)
+        said[speed] = next(finding.value for finding in kernels(CPU) if finding.name == "7B row")
+    assert said[5e10].startswith("about 20 minutes") and "too slow" in said[5e10]  # noqa: PT018
+    assert said[1e12].startswith("about 60 seconds") and "can be trained" in said[1e12]  # noqa: PT018
+    assert said[5e14].startswith("about 0.1 seconds") and "fast enough" in said[5e14]  # noqa: PT018
 
 
 def test_secrets_are_masked_and_a_problem_is_exit_status_3(monkeypatch, capsys):
