@@ -21,6 +21,7 @@ from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
     FakeTensor,
+    FakeTensorDeviceMismatchError,
     FakeTensorMode,
 )
 from torch.overrides import TorchFunctionMode
@@ -122,6 +123,8 @@ class _Operations(TorchDispatchMode):
     def _devices(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.device] | None:
         """Where each tensor of the result lies; None where that depends on values."""
         leaves, spec = tree_flatten((args, kwargs))
+        if func.namespace != "aten":
+            _refuse_mixed(func, leaves)
         with self.rules:
             fakes = [self._fake(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
             fake_args, fake_kwargs = tree_unflatten(fakes, spec)
@@ -157,6 +160,13 @@ def _first(value: Any) -> Any:
 
 def _is_on_gpu(value: Any) -> bool:
     return isinstance(value, GpuTensor) or _is_device(value)
+
+
+def _refuse_mixed(func: Any, leaves: Sequence[Any]) -> None:
+    """Other libraries' operations: `FakeTensorMode` asks them for shapes alone, and their kernels read one device."""
+    found = {leaf.device for leaf in leaves if isinstance(leaf, torch.Tensor)}
+    if len(found) > 1:
+        raise FakeTensorDeviceMismatchError(func, *sorted(found, key=str)[:2])
 
 
 def _is_device(value: Any) -> bool:

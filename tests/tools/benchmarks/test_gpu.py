@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from avem.errors import SettingError
+from avem.tools.project.benchmarks.gpu.kits import Place, Towers
 from avem.tools.project.benchmarks.gpu.results import FILES
 from avem.tools.project.benchmarks.gpu.run import LLAMA, OMNI, Options, benchmark
-from avem.tools.project.benchmarks.gpu.shapes import full_sizes
+from avem.tools.project.benchmarks.gpu.shapes import full_sizes, tiny_sizes
 from avem.tools.project.benchmarks.gpu.sides import ORDER, StepBench
 from avem.tools.project.benchmarks.gpu.weights import make_weights
 
@@ -22,7 +23,7 @@ from avem.tools.project.benchmarks.gpu.weights import make_weights
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gpu") / "results"
-    benchmark(Options(minutes=60, device="cpu", shape="tiny", out=folder))
+    benchmark(Options(minutes=10_000, device="cpu", shape="tiny", out=folder))
     return folder, json.loads((folder / "results.json").read_text())
 
 
@@ -110,6 +111,15 @@ def test_weights_are_made_where_they_are_needed():
     assert linear.bias.abs().max() == 0
     assert norm.weight.tolist() == [1.0] * 300
     assert module[2].running_var.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_towers_encode_in_the_number_format(dtype):
+    """Whisper's norms stay in float32, whatever the format; with norms in bfloat16 it can't compute."""
+    towers = Towers(tiny_sizes(), Place(torch.device("cpu"), dtype))
+    for features, _ in (towers.video.encode(towers.pixels(1)), towers.audio.encode(towers.mels(1))):
+        assert features.dtype == dtype
+        assert features.isfinite().all()
 
 
 @pytest.mark.parametrize(
