@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avem.commands.options import NONE, ConfigOption, ReadCacheOption
+from avem.commands.options import DEFAULT_QUESTIONS, NONE, ConfigOption, ReadCacheOption
 from avem.starts import DEFAULT_BASE
 from avem.text.sizes import size_text
 from avem.text.terminal import show, show_table
@@ -162,7 +162,8 @@ def show_outcome(run: Path, settings: RunConfig) -> None:
         show(f"Next: {command_line('avem train --stage sft', '--model', directory.final, *cache)}")
         return
     compare = ("--compare", settings.model)
-    show(f"Next: {command_line('avem bench emorealm', '--model', directory.final, *compare, *cache)}")
+    asked = () if DEFAULT_QUESTIONS.is_file() else ("--questions", "QUESTIONS.json")
+    show(f"Next: {command_line('avem bench emorealm', '--model', directory.final, *compare, *cache, *asked)}")
     show(f"      {command_line('avem report', run)}")
 
 

@@ -13,10 +13,8 @@ from avem.evaluate.emorealm.metrics import group_by_task
 from avem.evaluate.emorealm.questions import task_name
 from avem.evaluate.emorealm.results import BenchResult
 from avem.evaluate.emorealm.statistics import compare
-from avem.evaluate.emorealm.subtasks import subtask_note
 from avem.evaluate.intervals import FEWEST, few_note, interval_text
 from avem.evaluate.sheets import csv_text, latex_table, markdown_table
-from avem.starts import released_tuned
 from avem.text.tables import Table
 
 AVERAGE = "average"
@@ -237,38 +235,6 @@ def _detection(result: BenchResult, task: str) -> Mapping[str, float | None]:
     """AUC and d' of a task's yes/no questions; empty where options were not scored."""
     found: Mapping[str, float | None] = result.scores.get("likelihood", {}).get("detection", {}).get(task, {})
     return found
-
-
-def notes(results: Sequence[BenchResult]) -> list[str]:
-    """What a reader of the table has to know: how each model was scored, and which columns are missing and why."""
-    same = [_same_note(results[0], other) for other in results[1:]]
-    return [*map(method_note, results), *filter(None, [subtask_note(results[0].questions), *same])]
-
-
-def _same_note(base: BenchResult, other: BenchResult) -> str:
-    """That two models give the same answer to every question, and what that may mean; empty where they do not."""
-    chosen = {outcome.question.id: outcome.letter for outcome in base.outcomes()}
-    if any(outcome.letter != chosen.get(outcome.question.id) for outcome in other.outcomes()):
-        return ""
-    return (
-        f"{other.name} answers every question as {base.name} does. If it was trained from it, training moved it too "
-        "little: more epochs or a higher learning rate would."
-    )
-
-
-def method_note(result: BenchResult) -> str:
-    """How a model was scored, and whether it is a released model that is tuned already."""
-    tuned = released_tuned(result.name)
-    also = (
-        f" It is already tuned with {tuned.method}: compare it with the paper's row + {tuned.method}." if tuned else ""
-    )
-    return f"{result.name}: {METHOD_NOTES[result.method]}{also}"
-
-
-METHOD_NOTES = {
-    "likelihood": "the option with the highest log-probability counts.",
-    "generation": "the option that the written reply names counts, as in the paper.",
-}
 
 
 def _shown(rows: Sequence[SummaryRow]) -> dict[str, bool]:
