@@ -175,7 +175,7 @@ def show_plan(summary: PlanSummary, gpu_memory: float | None = None, learning_ra
         gpu_memory: GiB of GPU memory to plan for; None for this machine's device.
         learning_rate: The run's, to say where it can hardly change the model; None says nothing of that.
     """
-    show(f"rows              {summary.rows:>14,}")
+    show(f"rows, all epochs  {summary.rows:>14,}")
     show(f"optimiser steps   {summary.steps:>14,}")
     show(f"micro-batches     {summary.batches:>14,}")
     show(f"media prefixes    {summary.prefixes:>14,}")

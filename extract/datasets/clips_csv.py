@@ -59,8 +59,8 @@ def read_clips_table(table: Path) -> list[Clip]:
     header, rows = numbered_rows(read_table_text(table), str(table), COLUMNS, ALIASES)
     if "path" not in header:
         raise DataError(
-            f"{table} has no column path; its columns are {', '.join(header) or 'none'}. Call the column of the files path, "
-            "file or filename, and the column of the labels emotion or label."
+            f"{table} has no column path; its columns are {', '.join(header) or 'none'}. Call the column of the files "
+            "path, file or filename, and the column of the labels emotion or label."
         )
     named = [(line, dict(named_cells(header, _cells(table, header, cells, line)))) for line, cells in rows]
     return _once(table, [(line, _clip(table, row, line)) for line, row in named])

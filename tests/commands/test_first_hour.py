@@ -132,7 +132,13 @@ def test_the_end_of_a_run_compares_its_first_and_last_steps(tmp_path):
     path = tmp_path / "metrics.jsonl"
     for step in range(20):
         append_step(path, {"step": step + 1, "rows": 8, "loss": 1.0 - step / 20, "accuracy": step / 19})
-    assert run_outcome(path) == ("20 steps, 160 rows: loss 0.975 -> 0.075, pairs the right way round 3% -> 97%.")
+    assert run_outcome(path) == (
+        "20 steps, 160 rows counting every epoch: loss 0.975 -> 0.075, pairs the right way round 3% -> 97%."
+    )
+    still = tmp_path / "still.jsonl"
+    for step in range(2):
+        append_step(still, {"step": step + 1, "rows": 8, "loss": 1.0, "accuracy": 0.0})
+    assert run_outcome(still).endswith("loss still 1, pairs the right way round still 0%.")
     assert run_outcome(tmp_path / "none") == ""
 
 
