@@ -22,7 +22,7 @@ AVERAGE = "average"
 METRIC_NAMES = {"accuracy": "accuracy", "f1": "F1"}
 
 OTHER_METHOD = {"likelihood": "generation", "generation": "likelihood"}
-METHOD_NAMES = {"likelihood": "likeliest", "generation": "written"}
+METHOD_NAMES = {"likelihood": "likeliest", "generation": "as written"}
 """What tables call the two methods: the likeliest option, and the option that the model writes (as the paper does)."""
 
 
@@ -77,6 +77,8 @@ class SummaryRow:
     """Each model against the first; None for the first itself."""
     other: tuple[Value | None, ...] = ()
     """Each model by the method that its headline is not from: written answers beside the likeliest option."""
+    other_name: str = "other method"
+    """What that method is called; where models differ in it, as here."""
     auc: tuple[float | None, ...] = ()
     """Each model's AUC of the log-odds of Yes, in percent; None where options were not scored."""
     d_prime: tuple[float | None, ...] = ()
@@ -116,6 +118,7 @@ def summarise(results: Sequence[BenchResult], *, resamples: int = RESAMPLES, see
             ),
         ),
         tuple(_average(result, OTHER_METHOD[result.method]) for result in results),
+        _other_name(results),
         (None,) * len(results),
         (None,) * len(results),
     )
@@ -196,9 +199,16 @@ def _task_row(task: str, results: Sequence[BenchResult], compared: Sequence[dict
         tuple(_value(result, result.method, task, metric) for result in results),
         (None, *(_delta(comparison["tasks"][task], metric, before) for comparison in compared)),
         tuple(_value(result, OTHER_METHOD[result.method], task, metric) for result in results),
+        _other_name(results),
         tuple(_detection(result, task).get("auc") for result in results),
         tuple(_detection(result, task).get("d_prime") for result in results),
     )
+
+
+def _other_name(results: Sequence[BenchResult]) -> str:
+    """What the second method of all results is called, or that it is another one where they differ in it."""
+    names = {METHOD_NAMES[OTHER_METHOD[result.method]] for result in results}
+    return names.pop() if len(names) == 1 else "other method"
 
 
 def _value(result: BenchResult, method: str, task: str, metric: str) -> Value | None:
@@ -248,7 +258,7 @@ EXTRA_COLUMNS = ("other", "auc", "d_prime")
 def _header(rows: Sequence[SummaryRow], names: Sequence[str]) -> list[str]:
     shown = _shown(rows)
     header = ["task", "metric", "n", "chance", "text only", *names]
-    header += ["other method"] * shown["other"] + ["AUC"] * shown["auc"] + ["d'"] * shown["d_prime"]
+    header += [rows[0].other_name] * shown["other"] + ["AUC"] * shown["auc"] + ["d'"] * shown["d_prime"]
     return [*header, *(f"{name} - {names[0]}" for name in names[1:])]
 
 

@@ -1,9 +1,12 @@
 """What is said of a model that answers by letter without reading the options."""
 
+from dataclasses import replace
+
 import pytest
 
 from avem.evaluate.emorealm.notes import letter_note, notes
 from avem.evaluate.emorealm.results import Item, score_items
+from avem.evaluate.emorealm.summary import summarise, to_markdown
 from avem.records import Question
 
 WHAT = ("(A) A smile.", "(B) Tears.", "(C) A wall.")
@@ -38,3 +41,15 @@ def test_one_letter_whatever_the_options_are():
 
 def test_a_model_that_says_yes_to_everything_reads_its_options():
     assert letter_note(result([(-1.0, -2.0)] * 12, "AB" * 6, ("(A) Yes", "(B) No"))) == ""
+
+
+def test_the_column_of_the_second_method_is_called_by_its_name():
+    both = score_items(
+        [replace(item, reply="B", reply_letter="B") for item in result([(-1.0, -2.0, -3.0)] * 3, "ABC").items],
+        resamples=10,
+        name="mine",
+    )
+    assert "as written" in to_markdown(summarise([both]), ["mine"]).splitlines()[0]
+    written = both.with_headline("generation")
+    assert "likeliest" in to_markdown(summarise([written]), ["mine"]).splitlines()[0]
+    assert "other method" in to_markdown(summarise([both, written]), ["mine", "again"]).splitlines()[0]
