@@ -271,6 +271,8 @@ def test_a_proof_stands_on_the_weights_of_another(small, tmp_path):
         app, ["proof", "ground", str(small.out), str(tmp_path / "weights")], catch_exceptions=False
     )
     assert f"avem proof run --ground {tmp_path / 'weights'}" in " ".join(shown.output.split())
+    copied = [path for path in (tmp_path / "weights").rglob("*") if path.suffix in (".json", ".md", ".jinja")]
+    assert not [path for path in copied if str(small.out) in path.read_text()], "where it lay on this machine"
     second = replace(
         small, out=tmp_path / "second", seeds=(1,), ground=tmp_path / "weights", known=small.out / "some.json"
     )

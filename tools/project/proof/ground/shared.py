@@ -7,17 +7,21 @@ again from the weights.
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from avem.errors import DataError, MissingFileError
-from avem.files import file_sha256, replace_directory
+from avem.files import file_sha256, replace_directory, write_atomic
 from avem.guards.output_kinds import GROUND
+from avem.reading import read_json
 from avem.sealed.checksums import CHECKSUMS, check_folder, write_checksums
 
 VIDEO, AUDIO, FIRST = "languagebind-video", "whisper", "base-0"
 """Folders of the two encoders and of the first base."""
+PATHS = ("cache", "data", "model", "out")
+"""Settings of the base's training that are paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +64,21 @@ def share_ground(proof: Path, target: Path) -> Path:
 
     def fill(folder: Path) -> None:
         for name, source in sources.items():
-            shutil.copytree(source, folder / name)
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("README.md", CHECKSUMS))
+        _forget_paths(folder / FIRST / "config.json")
+        write_checksums(folder / FIRST)
         write_checksums(folder)
 
     replace_directory(target, fill, GROUND, reads=[proof])
     return target
+
+
+def _forget_paths(config: Path) -> None:
+    """Keep the names of what a model was trained on and not where that lay on one machine."""
+    content = read_json(config, dict)
+    training = content.get("provenance", {}).get("training", {})
+    training.update({name: Path(training[name]).name for name in PATHS if name in training})
+    write_atomic(config, json.dumps(content, indent=1) + "\n")
 
 
 def read_shared(folder: Path) -> SharedGround:
