@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from avem.evaluate.sheets import Sheet
 
 proof_app = typer.Typer(no_args_is_help=True, help="Test the paper's claims on a corpus whose cues are all known.")
+
+
+class Answers(StrEnum):
+    """Forms of the answers of preference rows, as `avem.tools.project.proof.ground.rows.FORMS` has them."""
+
+    REASONS = "reasons"
+    VERDICTS = "verdicts"
+    BOTH = "both"
 
 
 class Part(StrEnum):
@@ -62,6 +71,13 @@ def run(
             show_default="train them here",
         ),
     ] = None,
+    rows: Annotated[
+        Answers,
+        typer.Option(
+            help="Answers of preference rows to questions about a cue: a verdict with its reason, the verdict alone, "
+            "or a row of each."
+        ),
+    ] = Answers.REASONS,
     preset: PresetOption = None,
     overrides: SetOption = None,
     workers: Annotated[int, typer.Option(help="Number of runs at a time, each in its own process.", min=1)] = 1,
@@ -89,17 +105,34 @@ def run(
     if known is not None:
         need_file(known, "--known", "results of the proof")
 
-    from avem.tools.project.proof.run import ProofOptions, choose_settings, run_proof, run_released, trace_curves
+    from avem.tools.project.proof.plan import ROWS
+    from avem.tools.project.proof.run import (
+        ProofOptions,
+        choose_settings,
+        results_name,
+        run_proof,
+        run_released,
+        trace_curves,
+    )
 
+    if rows is not Answers.REASONS and part is not Part.CLAIMS:
+        raise SettingError(f"avem proof run --part {part} has rows of its own; leave --rows out.")
     options = ProofOptions(
-        out=out, seeds=seeds, only=names, known=known, workers=workers, settings=settings, ground=ground
+        out=out,
+        seeds=seeds,
+        only=names,
+        known=known,
+        workers=workers,
+        settings=settings,
+        ground=ground,
+        rows=replace(ROWS, form=rows.value),
     )
     if part in (Part.SETTINGS, Part.CURVES):
         _show([choose_settings(options) if part is Part.SETTINGS else trace_curves(options)])
         return
     sheets = run_proof(options) if part is Part.CLAIMS else run_released(options)
     _show(list(sheets.values()))
-    stem = "smollm2" if part is Part.SMOLLM2 else "some" if names else "proof"
+    stem = "smollm2" if part is Part.SMOLLM2 else results_name(options)
     show(f"The tables are in {out / stem}.html, and every answer is in {stem}.json.")
 
 

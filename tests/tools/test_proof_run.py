@@ -124,6 +124,18 @@ def test_runs_that_are_known_are_not_made_again(small, tmp_path):
         run_proof(changed)
 
 
+def test_rows_of_another_form_have_runs_and_results_of_their_own(small):
+    run_proof(replace(small, seeds=(0,)))
+    before = {path: path.read_bytes() for path in small.out.glob("some.*")}
+    run_proof(replace(small, seeds=(0,), rows=Rows("verdicts", 28)))
+    assert {path: path.read_bytes() for path in small.out.glob("some.*")} == before
+    assert Record.read(small.out / "some-verdicts.json").about["settings"]["rows"]["form"] == "verdicts"
+    trained = [
+        json.loads(path.read_text())["settings"]["prefs"] for path in small.out.rglob("runs*/*/runs/*/config.json")
+    ]
+    assert {Path(prefs).name for prefs in trained} == {"reasons-28.jsonl", "verdicts-28.jsonl"}
+
+
 def test_curves_are_traced_on_the_validation_clips(small, monkeypatch):
     points = (
         Point("clips", "14", Rows("reasons", 14)),

@@ -116,7 +116,17 @@ def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
     probed = [found for found in results if found.run in PROBED and found.seed in FEWER]
     if {(run, seed) for run in PROBED for seed in FEWER} <= {(found.run, found.seed) for found in probed}:
         about |= _probe(options, ground, probed)
-    return _publish(options, "some" if options.only else "proof", results, about, known)
+    return _publish(options, results_name(options), results, about, known)
+
+
+def results_name(options: ProofOptions) -> str:
+    """The stem of the files with the results: those of some runs, or of other rows, have their own."""
+    return f"{'some' if options.only else 'proof'}{_of_rows(options)}"
+
+
+def _of_rows(options: ProofOptions) -> str:
+    """What is added to a name for rows of another form than the usual one."""
+    return "" if options.rows.form == ROWS.form else f"-{options.rows.form}"
 
 
 def _run_arm(arm: Arm, options: ProofOptions, ground: Ground, known: Record | None) -> list[RunResult]:
@@ -228,7 +238,7 @@ def _sweep(options: ProofOptions, ground: Ground, base: int, seeds: Sequence[int
         cache=ground.cache,
         prefs=ground.preferences(options.rows),
         model=ground.base(base),
-        out=options.out / ground.cache.name.replace("cache", "runs") / f"base-{base}",
+        out=options.out / f"{ground.cache.name.replace('cache', 'runs')}{_of_rows(options)}" / f"base-{base}",
         questions=ground.questions,
         style=STYLE,
         seeds=tuple(seeds),
