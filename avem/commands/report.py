@@ -11,6 +11,7 @@ from avem.commands.options import NONE, BootstrapSeed
 from avem.guards.inputs import need_path
 from avem.guards.output_kinds import PAGE
 from avem.guards.outputs import file_target
+from avem.text.lists import counted
 from avem.text.terminal import show
 
 
@@ -55,9 +56,5 @@ def report(
     else:
         page = write_run_report(out, found.runs, title=title or "Training")
     if len(found.results) + len(found.runs) > len(paths) + len(run or ()):
-        show(f"Found {_counted(len(found.results), 'bench result')} and {_counted(len(found.runs), 'run')}.")
+        show(f"Found {counted(len(found.results), 'bench result')} and {counted(len(found.runs), 'run')}.")
     show(f"The report is {page}.")
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count or 'no'} {what}" + ("" if count == 1 else "s")

@@ -1,4 +1,4 @@
-"""Lists as sentences have them."""
+"""Lists and numbers of things, as sentences have them."""
 
 from __future__ import annotations
 
@@ -13,3 +13,13 @@ def listed(items: Sequence[str]) -> str:
         ('a, b and c', 'a', '')
     """
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things, the thing in the singular for one.
+
+    Example:
+        >>> counted(1, "clip"), counted(2, "clip"), counted(0, "clip")
+        ('1 clip', '2 clips', '0 clips')
+    """
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -103,7 +103,7 @@ def test_page_is_whole_and_asks_nothing_of_the_network(page):
     assert text.count("<article") == 6 + 3, "a card a clip, and one for each case"
     assert "data:image/jpeg;base64," in text
     assert 'href="clips/0.mp4"' in text
-    assert "1 of 12 questions have no answer" in text
+    assert "1 of 12 questions has no answer" in text
     assert "trained against base" in text
     assert "AVEm-DPO" in text, "the paper's figures"
     assert text.count("<small>paper</small>") == 23
