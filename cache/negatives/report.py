@@ -112,7 +112,7 @@ def write_negatives_report(
 
 def _fewer(attributes: Mapping[str, Any]) -> int:
     """Clips with some negatives, and not as many as were asked for."""
-    without = sum((attributes.get("without") or {}).values())
+    without = sum(int(count) for count in (attributes.get("without") or {}).values())
     return int(attributes["clips"]) - int(attributes["complete"]) - without
 
 

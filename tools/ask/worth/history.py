@@ -88,7 +88,7 @@ class History:
             None where that is not known: rows or a store are gone, or the model had other training before.
         """
         for stage in self.stages:
-            if stage.rows is None or stage.store not in self.stores:
+            if stage.rows is None or stage.store is None or stage.store not in self.stores:
                 continue
             table = self.stores[stage.store].columns(["clip_id", "sha256"])
             pairs = zip(table["clip_id"].to_pylist(), table["sha256"].to_pylist(), strict=True)
