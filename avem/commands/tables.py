@@ -12,7 +12,8 @@ from avem.cache.info import StreamInfo
 from avem.errors import SettingError
 from avem.evaluate import BenchResult
 from avem.evaluate.emorealm.cues import cue_sheet
-from avem.evaluate.emorealm.summary import notes, summarise, to_csv, to_json, to_latex, to_markdown, to_table
+from avem.evaluate.emorealm.notes import notes
+from avem.evaluate.emorealm.summary import summarise, to_csv, to_json, to_latex, to_markdown, to_table
 from avem.evaluate.report.titles import benchmark_title
 from avem.evaluate.runner import replies_of, scoring_differences
 from avem.evaluate.sheets import Sheet

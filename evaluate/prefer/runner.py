@@ -17,6 +17,7 @@ from avem.evaluate.intervals import range_text
 from avem.evaluate.predict.loading import short_names
 from avem.evaluate.prefer.pairs import LABELS, Pair, read_pairs, submission
 from avem.evaluate.recognition.scoring import score_labels
+from avem.evaluate.replacing import refuse_replacing
 from avem.evaluate.runner import BenchOptions, prepare
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
@@ -84,6 +85,8 @@ def run_prefer(options: BenchOptions) -> list[PreferResult]:
 
 def _one(path: str, name: str, pairs: Sequence[Pair], options: BenchOptions, *, labelled: bool) -> PreferResult:
     folder = options.out / name
+    terms = {"model": path, "table": options.questions.name, "style": options.style}
+    refuse_replacing(folder / "prefer.json", terms, {str(pair.row) for pair in pairs}, "pair")
     ready = prepare(path, name, [pair.question() for pair in pairs], options)
     letters = ready.predictor.style == "letters"
     items = answer_questions(
@@ -103,8 +106,9 @@ def _one(path: str, name: str, pairs: Sequence[Pair], options: BenchOptions, *, 
     }
     if not scores:
         raise DataError(f"{name} answered none of the {len(pairs)} pairs; extract their clips first.")
-    content = {"name": name, "pairs": len(pairs), "scores": scores, "chosen": {str(k): v for k, v in chosen.items()}}
-    write_atomic(folder / "prefer.json", json.dumps(content, indent=1) + "\n")
+    about = {"name": name, "model": {"source": path}, "table": options.questions.name, "style": options.style}
+    found = {"pairs": len(pairs), "scores": scores, "chosen": {str(row): choice for row, choice in chosen.items()}}
+    write_atomic(folder / "prefer.json", json.dumps({**about, **found}, indent=1) + "\n")
     return PreferResult(name, scores, chosen)
 
 

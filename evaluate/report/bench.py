@@ -12,10 +12,11 @@ from avem.errors import DataError
 from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.cues import cue_records
 from avem.evaluate.emorealm.metrics import group_by_task
+from avem.evaluate.emorealm.notes import method_note
 from avem.evaluate.emorealm.questions import letters, option_text, task_name
 from avem.evaluate.emorealm.results import BenchResult, read_result
 from avem.evaluate.emorealm.subtasks import subtask_note
-from avem.evaluate.emorealm.summary import AVERAGE, METRIC_NAMES, SummaryRow, method_note, summarise
+from avem.evaluate.emorealm.summary import AVERAGE, METRIC_NAMES, SummaryRow, summarise
 from avem.evaluate.intervals import FEWEST, drawn, range_text
 from avem.evaluate.page import page_environment, signed
 from avem.evaluate.paper import COLUMNS, MEASURED, TABLE_13

@@ -18,7 +18,7 @@ from avem.evaluate.intervals import FEWEST
 from avem.evaluate.report.curves import make_panel, smoothed
 from avem.evaluate.report.media import frame_strip, wave_path
 from avem.records import Question
-from tests.evaluate.browser_kit import backgrounds, open_on_a_phone_without_scripts
+from tests.evaluate.browser_kit import backgrounds, click, open_on_a_phone_without_scripts
 from tests.evaluate.media_kit import write_clip
 
 STRESS, BASIC = "reasoning_stress_video", "reasoning_basic_audio"
@@ -186,19 +186,6 @@ def visible(browser):
     return browser.execute_script(script)
 
 
-def click(browser, element):
-    """Click where the element is: pictures that are still loading may move it between a look and a click."""
-    from selenium.common.exceptions import ElementClickInterceptedException
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    def clicked(_):
-        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-        element.click()
-        return True
-
-    WebDriverWait(browser, 10, ignored_exceptions=[ElementClickInterceptedException]).until(clicked)
-
-
 def test_page_in_a_browser(browser, page):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -254,7 +241,7 @@ def test_clip_beside_the_page_is_played(browser, page):
     link = browser.find_element(By.CSS_SELECTOR, "a.play")
     assert link.text == "▶ demo/0"
     browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", link)
-    link.click()
+    click(browser, link)
     video = browser.find_element(By.TAG_NAME, "video")
     assert video.get_attribute("src").endswith("/clips/0.mp4")
     WebDriverWait(browser, 5).until(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avem import __version__
-from avem.errors import SettingError
+from avem.errors import DataError, SettingError
 from avem.evaluate.emorealm import read_questions
 from avem.evaluate.sheets import Sheet
 from avem.guards.output_kinds import PROOF
@@ -95,7 +95,7 @@ def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
     arms = [replace(arm, seeds=options.seeds or arm.seeds) for arm in ARMS]
     names = {arm.called(run.name) for arm in arms for grid in arm.chosen(lambda _: True) for run in grid.runs}
     if unknown := set(options.only) - names - {PACKED.name}:
-        raise SettingError(f"The proof has no run {min(unknown)}; it has {', '.join(sorted(names))}.")
+        raise SettingError(f"The proof has no run {min(unknown)!r}; it has: {'; '.join(sorted(names))}.")
     known = None if options.known is None else Record.read(options.known)
     arms = [arm for arm in arms if arm.chosen(lambda name: not options.only or name in options.only)]
     bases = sorted({0, *(arm.base for arm in arms)})
@@ -209,9 +209,14 @@ def _publish(
             by_run["rewards"].setdefault(found.run, {})[seed] = last_rewards(found.folder.parent)
             by_run["cost"].setdefault(found.run, {})[seed] = cost_of(found.folder.parent)
     record = Record.of(read, {**about, **by_run})
+    path = options.out / f"{name}.json"
+    record.write(path)
     if known is not None:
-        record = record.joined(known)
-    record.write(options.out / f"{name}.json")
+        try:
+            record = record.joined(known)
+        except DataError as error:  # hours of runs are not lost for it
+            raise DataError(f"{error} What was made here is in {path}, without the known results.") from error
+        record.write(path)
     return write_page(options.out / f"{name}.html", record)
 
 
