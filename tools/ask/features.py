@@ -119,7 +119,8 @@ class FeatureSession:
         try:
             evidence = Evidence.over(self.model, memory)
         except FingerprintError as error:
-            raise explained(error, self.options.model) from error
+            advice = "" if clip.path is None else self._advice(clip.path)
+            raise explained(error, self.options.model, advice) from error
         shown: list[dict[Condition, Rows]] = []
         for number, row in enumerate(rows):
             other = their_rows[min(number, len(their_rows) - 1)] if their_rows else None
@@ -216,6 +217,10 @@ class FeatureSession:
         """The store's streams that the model reads."""
         return {} if self._clips is None else self._clips.handles
 
+    def _advice(self, path: Path) -> str:
+        """What to give so that a clip can be asked about; empty where nothing is on this machine."""
+        return find_remedies(self._history, path, self.model, self.options).advice
+
     def _held_in(self, store: FeatureStore) -> HeldClips:
         """A store as this model reads it."""
         return HeldClips(store, self.model, self.options.model, windows=self.options.windows)
@@ -273,8 +278,8 @@ class FeatureSession:
         try:
             encoder = self._encoder
         except MissingFileError as error:
-            found = find_remedies(self._history, path, self.model, self.options)
-            raise found.explained(error) if found else error from error
+            advice = self._advice(path)
+            raise MissingFileError(f"{str(error).partition(';')[0]}; {advice}.") if advice else error from error
         parts = clip_parts([path], windows=self.options.windows)[0]
         held = []
         for part, made in zip(parts, encoder.encode(parts), strict=True):

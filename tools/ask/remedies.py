@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avem.cache import FeatureStore
-from avem.errors import AvemError, MissingFileError
+from avem.errors import AvemError
 from avem.extract.encoders.pair_sizes import describe_pair
 from avem.extract.encoders.registry import load_audio_encoder, load_video_encoder
 from avem.files import json_sha256
@@ -50,8 +50,9 @@ class Remedies:
     def __bool__(self) -> bool:
         return bool(self.store or self.encoders)
 
-    def explained(self, error: MissingFileError) -> MissingFileError:
-        """The error, with what to do first."""
+    @property
+    def advice(self) -> str:
+        """What to give, as the end of a sentence."""
         options = []
         if self.store:
             options.append(f"give --cache {shlex.quote(self.store)}, which holds this clip's features")
@@ -59,8 +60,7 @@ class Remedies:
             video, audio = map(shlex.quote, self.encoders)
             which = f"--video-encoder {video} --audio-encoder {audio}, which the model was trained on"
             options.append(which if options else f"give {which}")
-        what = str(error).partition(";")[0]
-        return MissingFileError(f"{what}; {', or '.join(options)}.")
+        return ", or ".join(options)
 
 
 def find_remedies(history: History, path: Path, model: FamilyModel, options: AskOptions) -> Remedies:

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from avem.errors import MissingFileError
+from avem.errors import FingerprintError, MissingFileError
+from avem.extract.encoders.random_weights import make_random_whisper
 from avem.files import write_json_lines
 from avem.records import InstructionRow, Modality
 from avem.tools.ask.emotions import EmotionQuestion
@@ -187,7 +188,7 @@ def test_a_session_knows_label_training_and_words(world, run):
     assert EmotionQuestion.of(own.options).question == ASKED
 
 
-def test_missing_encoders_are_answered_with_what_is_there(world, run, tmp_path, monkeypatch):
+def test_missing_or_wrong_encoders_are_answered_with_what_is_there(world, run, tmp_path, monkeypatch):
     """First the store that holds the clip, then the encoders that made it; without either, the hub's own error."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(run)
@@ -201,6 +202,10 @@ def test_missing_encoders_are_answered_with_what_is_there(world, run, tmp_path, 
     assert "--video-encoder" not in str(said.value)
     with pytest.raises(MissingFileError, match="hf download nobody/video"):
         session.ask(new, [ASKED])
+    other = make_random_whisper(tmp_path / "other", width=WIDTH, layers=1, heads=2, positions=50, seed=5)
+    wrong = replace(options, video_encoder=str(world.root / "video"), audio_encoder=str(other))
+    with pytest.raises(FingerprintError, match=r"trained on.*\. Give --cache cache, which holds this clip"):
+        FeatureSession(wrong, session.model).ask(held, [ASKED])
     moved = shutil.copytree(run, tmp_path / "moved")
     for name in ("video", "audio"):
         shutil.copytree(world.root / name, moved / "encoders" / name)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from avem.tools.ask.emotions import EmotionQuestion
 from avem.tools.ask.results import Known
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from avem.cache import FeatureStore
     from avem.tools.ask.worth.history import History
 
@@ -17,7 +19,7 @@ def known_of(
     digest: str,
     stores: Iterable[FeatureStore],
     history: History,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[str],
     bars: EmotionQuestion,
 ) -> Known:
@@ -63,7 +65,7 @@ def label_of(digest: str, stores: Iterable[FeatureStore]) -> tuple[str, str]:
     return "", ""
 
 
-def unknown_words(tokenizer: Any, text: str) -> tuple[str, ...]:
+def unknown_words(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[str, ...]:
     """Words of a text that a tokenizer has no token for, without repetition; marks are left out.
 
     Tokenizers that fall back on bytes know every word. Of one that can't say where its tokens stand, nothing is known.
@@ -72,8 +74,8 @@ def unknown_words(tokenizer: Any, text: str) -> tuple[str, ...]:
         tokenizer: Of a model.
         text: A question or an answer.
     """
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    if unknown is None or not getattr(tokenizer, "is_fast", False):
+    unknown = tokenizer.unk_token_id
+    if unknown is None or not tokenizer.is_fast:
         return ()
     made = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     spans = zip(made["input_ids"], made["offset_mapping"], strict=True)
