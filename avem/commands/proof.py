@@ -11,8 +11,8 @@ import typer
 
 from avem.commands.options import ALL, NONE, PresetOption, SetOption
 from avem.errors import SettingError
-from avem.guards.inputs import need_file
-from avem.guards.output_kinds import PAGE, PROOF, FileKind
+from avem.guards.inputs import need_file, need_path
+from avem.guards.output_kinds import GROUND, PAGE, PROOF, FileKind
 from avem.guards.outputs import file_target, folder_target
 from avem.text.terminal import show, show_table
 
@@ -54,6 +54,14 @@ def run(
             show_default=NONE,
         ),
     ] = None,
+    ground: Annotated[
+        Path | None,
+        typer.Option(
+            help="Trained encoders and base of another proof, as `avem proof ground` writes them, to stand on the same "
+            "ground.",
+            show_default="train them here",
+        ),
+    ] = None,
     preset: PresetOption = None,
     overrides: SetOption = None,
     workers: Annotated[int, typer.Option(help="Number of runs at a time, each in its own process.", min=1)] = 1,
@@ -74,13 +82,18 @@ def run(
         raise SettingError(f"avem proof run --part {part} adds nothing to known results; leave --known out.")
     if len(seeds) > 1 and part in (Part.SETTINGS, Part.CURVES):
         raise SettingError(f"avem proof run --part {part} makes its runs with one seed; give one --seed.")
-    folder_target(out, PROOF, reads=[known])
+    if ground is not None and part is Part.SMOLLM2:
+        raise SettingError("avem proof run --part smollm2 trains a base of its own; leave --ground out.")
+    folder_target(out, PROOF, reads=[known, ground])
+    need_path(ground, "--ground", "ground of a proof")
     if known is not None:
         need_file(known, "--known", "results of the proof")
 
     from avem.tools.project.proof.run import ProofOptions, choose_settings, run_proof, run_released, trace_curves
 
-    options = ProofOptions(out=out, seeds=seeds, only=names, known=known, workers=workers, settings=settings)
+    options = ProofOptions(
+        out=out, seeds=seeds, only=names, known=known, workers=workers, settings=settings, ground=ground
+    )
     if part in (Part.SETTINGS, Part.CURVES):
         _show([choose_settings(options) if part is Part.SETTINGS else trace_curves(options)])
         return
@@ -88,6 +101,20 @@ def run(
     _show(list(sheets.values()))
     stem = "smollm2" if part is Part.SMOLLM2 else "some" if names else "proof"
     show(f"The tables are in {out / stem}.html, and every answer is in {stem}.json.")
+
+
+@proof_app.command()
+def ground(
+    proof: Annotated[Path, typer.Argument(help="Folder of `avem proof run`.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+) -> None:
+    """Copy a proof's trained encoders and first base, for `avem proof run --ground` on another machine."""
+    need_path(proof, "PROOF", "folder of a proof")
+    folder_target(out, GROUND, reads=[proof], option="OUT")
+
+    from avem.tools.project.proof.ground.shared import share_ground
+
+    show(f"The weights are in {share_ground(proof, out)}; use them with `avem proof run --ground {out}`.")
 
 
 @proof_app.command()

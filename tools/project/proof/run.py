@@ -24,6 +24,7 @@ from avem.tools.project.proof.ground.presets import PREFERENCE, SUPERVISED
 from avem.tools.project.proof.ground.released import NAME as RELEASED
 from avem.tools.project.proof.ground.released import make_released_ground
 from avem.tools.project.proof.ground.scenes import SPLITS, VALIDATION, Split, draw_splits
+from avem.tools.project.proof.ground.shared import read_shared
 from avem.tools.project.proof.page import write_page
 from avem.tools.project.proof.plan import ARMS, CURVES, FEWER, ROWS, Arm
 from avem.tools.project.proof.results.cost import cost_of
@@ -67,6 +68,8 @@ class ProofOptions:
     """Over the preset `proof` of preference training."""
     rows: Rows = ROWS
     """What every run trains on."""
+    ground: Path | None = None
+    """Trained encoders and the first base, see `avem.tools.project.proof.ground.shared`; None to train them here."""
 
 
 def run_proof(options: ProofOptions) -> dict[str, Sheet]:
@@ -87,7 +90,7 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
 @contextmanager
 def _opened(options: ProofOptions) -> Iterator[None]:
     """Be the owner of the proof's folder."""
-    with opened(options.out, PROOF, reads=[options.known]):
+    with opened(options.out, PROOF, reads=[options.known, options.ground]):
         yield
 
 
@@ -236,7 +239,10 @@ def _sweep(options: ProofOptions, ground: Ground, base: int, seeds: Sequence[int
 
 
 def _make_ground(options: ProofOptions, bases: Sequence[int]) -> Ground:
-    return make_ground(options.out, options.splits, options.teaching, bases, options.base_settings, options.workers)
+    shared = None if options.ground is None else read_shared(options.ground)
+    return make_ground(
+        options.out, options.splits, options.teaching, bases, options.base_settings, options.workers, shared
+    )
 
 
 def _check(options: ProofOptions, seeds: Sequence[int]) -> None:
