@@ -280,9 +280,15 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
         permute=options.permute,
         headline=options.headline,
         benchmark=options.benchmark,
+        asked=_asked(options, questions),
         resamples=options.resamples,
         seed=options.seed,
     )
+
+
+def _asked(options: BenchOptions, questions: Sequence[Question]) -> dict[str, Any]:
+    """Where the questions are from, for the heading of the report."""
+    return {"file": options.questions.name, "questions": len(questions)}
 
 
 def score_answers(path: Path, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
@@ -315,6 +321,7 @@ def score_answers(path: Path, questions: Sequence[Question], options: BenchOptio
         name=path.stem,
         unknown=unknown,
         benchmark=options.benchmark,
+        asked=_asked(options, questions),
         style=options.style,
     )
     result = result.with_headline(options.headline)

@@ -13,6 +13,7 @@ from avem.errors import DataError, SettingError
 from avem.evaluate.bench import answer_questions
 from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.results import METHODS, Item
+from avem.evaluate.intervals import range_text
 from avem.evaluate.predict.loading import short_names
 from avem.evaluate.prefer.pairs import LABELS, Pair, read_pairs, submission
 from avem.evaluate.recognition.scoring import score_labels
@@ -117,8 +118,7 @@ def prefer_sheet(results: Sequence[PreferResult]) -> Sheet:
     for result in results:
         for method, found in result.scores.items():
             shown = [f"{found[name]:.2f}" for name in ("weighted_f1", "war")]
-            low, high = found.get("intervals", {}).get("weighted_f1", ("", ""))
-            between = f"{low:.1f} to {high:.1f}" if low != "" else ""
+            between = range_text(found.get("intervals", {}).get("weighted_f1"), int(found["n"]))
             rows.append((result.name, method.replace("_", " "), str(found["n"]), *shown, between))
             numbers = {"weighted_f1": found["weighted_f1"], "accuracy": found["war"]}
             records.append({"model": result.name, "method": method, "n": found["n"], **numbers})

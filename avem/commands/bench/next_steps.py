@@ -28,12 +28,15 @@ def next_steps(
         questions: The benchmark file.
         style: How the questions were asked.
     """
+    from avem.evaluate.probes.swap import ASKED
+
     asked = () if questions == DEFAULT_QUESTIONS else ("--questions", questions)
     styled = () if style == Style.LETTERS else ("--style", style)
     store = () if cache == Path("./cache") else ("--cache", cache)
     reading = [part for model in filterfalse(is_result, models) for part in ("--model", model)]
     lines = []
-    if reading and all("text_only" in result.scores for result in results):  # asked without media: it reads features
+    features = all("text_only" in result.scores for result in results)  # asked without media, too
+    if reading and features and any(item.question.task in ASKED for item in results[0].items):
         lines.append(f"Next: {command_line('avem probe swap', *reading, *asked, *styled, *store)}")
     if len(results) == 1:
         earlier = out / file_name(results[0].name)

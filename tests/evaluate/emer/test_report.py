@@ -85,7 +85,7 @@ def test_words_are_shown_as_they_are(page):
     assert "&lt;b&gt;slow&lt;/b&gt;" in text
     assert "It leaves out &lt;the sigh&gt; &amp; the &#34;broken&#34; voice." in text
     assert "<b>slow</b>" not in text
-    assert "1 of 5 clips have no description and get the worst grade." in text
+    assert "1 of 5 clips has no description; the worst grade counts." in text
     assert "1 of 5 descriptions got no grades" in text
     assert "12,345 tokens read" in text
     assert "http" not in text
