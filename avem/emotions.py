@@ -42,6 +42,19 @@ TRANSLATED: dict[str, Emotion] = {word: emotion for emotion, words in _TRANSLATI
 """Words of other languages (German, French, Spanish, Chinese). A label in one of them is suggested, not understood:
 `angst` is not fear in English."""
 
+
+def _plain(word: str) -> str:
+    """The word without accents: `colere` is how many keyboards write the French word for anger."""
+    return "".join(letter for letter in unicodedata.normalize("NFD", word) if not unicodedata.combining(letter))
+
+
+def _with_umlauts(word: str) -> str:
+    """A German word with the umlauts that are written as `ae`, `oe` and `ue` where there are none to type."""
+    return re.sub("(?<=[aou])e", "", word)
+
+
+_PLAIN_TRANSLATED = {_plain(word): emotion for word, emotion in TRANSLATED.items()}
+
 SEVERAL = re.compile(r"[/,;+&|_]|\band\b|\bor\b")
 """What stands between the parts of a label that names several emotions."""
 
@@ -80,13 +93,15 @@ def nearest_words(label: str) -> list[str]:
     Example:
         >>> nearest_words("suprise"), nearest_words("happy/sad"), nearest_words("contempt"), nearest_words("Wut")
         (['surprise'], ['happy', 'sad'], [], ['anger'])
+        >>> nearest_words("wuetend"), nearest_words("Colere")
+        (['anger'], ['anger'])
     """
     known = [*map(str, Emotion), *SYNONYMS]
     found: list[str] = []
     for part in SEVERAL.split(label.strip().lower()):
         word = re.sub(r"^[\W\d]+|[\W\d]+$", "", part)
         if word and word not in OUTSIDE:
-            meant = TRANSLATED.get(unicodedata.normalize("NFC", word))
+            meant = _PLAIN_TRANSLATED.get(_plain(word)) or _PLAIN_TRANSLATED.get(_plain(_with_umlauts(word)))
             near_ones = get_close_matches(word, known, n=1, cutoff=0.7) if meant is None else [str(meant)]
             found += [near for near in near_ones if near not in found]
     return found

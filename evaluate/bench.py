@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from avem.cache.windows import whole_id
 from avem.errors import SettingError
@@ -110,6 +110,7 @@ def bench_questions(
     permute: bool = False,
     headline: str = "",
     benchmark: str = "emorealm",
+    asked: dict[str, Any] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> BenchResult:
@@ -125,6 +126,7 @@ def bench_questions(
         permute: Whether to ask every question in each rotation of its options, and average.
         headline: The method that headline numbers come from, see `BenchResult.headline`.
         benchmark: Name of the benchmark in the result.
+        asked: Where the questions are from, see `BenchResult.asked`.
         resamples: Bootstrap resamples for the intervals.
         seed: Seed of the bootstrap.
 
@@ -142,6 +144,7 @@ def bench_questions(
             name=name,
             style=predictor.style,
             benchmark=benchmark,
+            asked=asked or {},
             **predictor.about(),
             pooling={"questions": pooled, **POOLING} if pooled else {},
         ).with_headline(headline)

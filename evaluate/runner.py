@@ -30,6 +30,7 @@ from avem.evaluate.predict.media_model import MediaPredictor
 from avem.evaluate.predict.pooling import pooling_note
 from avem.evaluate.predict.predictor import Predictor
 from avem.evaluate.predict.subtitles import SUFFIX
+from avem.evaluate.replacing import refuse_replacing
 from avem.evaluate.report.bench import write_report
 from avem.guards.inputs import is_result
 from avem.guards.output_kinds import BENCH
@@ -109,6 +110,7 @@ def run_emorealm(options: BenchOptions) -> list[BenchResult]:
             if not is_result(model):
                 stack.enter_context(owned(options.out / name))
         questions = with_subtasks(_read(options), labels)
+        _refuse_replacing([(name, model) for name, model in named if not is_result(model)], questions, options)
         results = [
             _earlier(model, labels, options) if is_result(model) else _bench(model, name, questions, options)
             for name, model in named
@@ -124,6 +126,30 @@ def run_emorealm(options: BenchOptions) -> list[BenchResult]:
         page, resamples, seed = options.out / "report.html", options.resamples, options.seed
         write_report(page, results, runs, options.media_root, resamples=resamples, seed=seed)
     return results
+
+
+def _refuse_replacing(fresh: Sequence[tuple[str, str]], questions: Sequence[Question], options: BenchOptions) -> None:
+    """Refuse to write over the results of another bench, before any model is loaded.
+
+    Raises:
+        SettingError: See `avem.evaluate.replacing.refuse_replacing`.
+    """
+    ids = {question.id for question in select_questions(questions, options.tasks, options.limit)}
+    wanted = chosen_methods(generate=options.generate, text_only=options.text_only)
+    made = [(_result_name(name, options), model) for name, model in fresh]
+    if options.answers is not None:
+        made.append((file_name(options.answers.stem), ""))
+    for name, model in made:
+        terms = {"model": model, "benchmark": options.benchmark, "style": options.style}
+        methods = None if model == "" or options.endpoint is not None else wanted
+        refuse_replacing(
+            options.out / name / "result.json", terms, ids, methods=methods, permute=options.permute or model == ""
+        )
+
+
+def _result_name(name: str, options: BenchOptions) -> str:
+    """The name of a model's results: those of contrastive decoding have their own."""
+    return f"{name}-contrastive" if options.contrastive else name
 
 
 def _names(options: BenchOptions) -> list[str]:
@@ -231,7 +257,6 @@ def prepare(path: str, name: str, questions: Sequence[Question], options: BenchO
         model = open_model(path, options.device, options.precision).eval()
         chosen = select_questions(questions, options.tasks, options.limit)
         if options.contrastive:
-            name = f"{name}-contrastive"
             strength = ContrastOptions(alpha=options.contrast_alpha, seed=options.seed, step=options.contrast_step)
             predictor = ContrastPredictor(model, store, options.style, strength, subtitles=options.subtitles)
         else:
@@ -239,7 +264,7 @@ def prepare(path: str, name: str, questions: Sequence[Question], options: BenchO
             predictor = FeaturePredictor(model, store, options.style, longest, subtitles=options.subtitles)
         clips = resolve_clips(store.clips, chosen).with_media(predictor.has_media)
     methods = chosen_methods(generate=generate, text_only=options.text_only)
-    return Prepared(predictor, chosen, clips, name, methods)
+    return Prepared(predictor, chosen, clips, _result_name(name, options), methods)
 
 
 def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
@@ -255,9 +280,15 @@ def _bench(path: str, name: str, questions: Sequence[Question], options: BenchOp
         permute=options.permute,
         headline=options.headline,
         benchmark=options.benchmark,
+        asked=_asked(options, questions),
         resamples=options.resamples,
         seed=options.seed,
     )
+
+
+def _asked(options: BenchOptions, questions: Sequence[Question]) -> dict[str, Any]:
+    """Where the questions are from, for the heading of the report."""
+    return {"file": options.questions.name, "questions": len(questions)}
 
 
 def score_answers(path: Path, questions: Sequence[Question], options: BenchOptions) -> BenchResult:
@@ -290,6 +321,7 @@ def score_answers(path: Path, questions: Sequence[Question], options: BenchOptio
         name=path.stem,
         unknown=unknown,
         benchmark=options.benchmark,
+        asked=_asked(options, questions),
         style=options.style,
     )
     result = result.with_headline(options.headline)

@@ -35,11 +35,12 @@ def failure_sentence(failures: Sequence[ClipFailure]) -> str:
 
     Example:
         >>> failure_sentence([ClipFailure("a", "file", "a.mp4 does not exist")])
-        '1 clip failed for the reason above; put its file right, and run the same command again.'
+        '1 clip failed for the reason above; correct its file or remove its row, and run the same command again.'
     """
     kinds = {failure.clip_id: failure.kind for failure in failures}
     one = len(kinds) == 1
     said = "1 clip failed for the reason above" if one else f"{len(kinds)} clips failed for the reasons above"
     if set(kinds.values()) == {FILE}:  # the next run looks at them anyway
-        return f"{said}; put {'its file' if one else 'their files'} right, and run the same command again."
+        cure = "correct its file or remove its row" if one else "correct their files or remove their rows"
+        return f"{said}; {cure}, and run the same command again."
     return f"{said}; the same command with --retry-failed retries {'it' if one else 'them'}."

@@ -27,7 +27,7 @@ from avem.errors import AvemError, PartialFailure, SettingError
 from avem.extract.defaults import DEFAULT_AUDIO_ENCODER, DEFAULT_VIDEO_ENCODER
 from avem.guards.output_kinds import ASK, PAGE
 from avem.guards.outputs import file_target, folder_target
-from avem.text.terminal import show, show_block
+from avem.text.terminal import show, show_block, show_table
 
 if TYPE_CHECKING:
     from avem.tools.ask.inputs import AskedClip
@@ -159,8 +159,8 @@ def ask(
         precision=precision,
         system=system,
     )
-    asked = find_asked(clips, questions, ids=options.cache is not None)
-    other = None if against is None else find_clip(against, ids=options.cache is not None)
+    asked = find_asked(clips, questions, store=options.cache)
+    other = None if against is None else find_clip(against, store=options.cache)
     reads = [*(clip.path for clip in asked.clips), questions]
     if page is not None:
         file_target(page, PAGE, reads=reads, option="--page")
@@ -172,7 +172,8 @@ def ask(
 
     from avem.tools.ask.kept import keeping
     from avem.tools.ask.session import ask_all, open_session
-    from avem.tools.ask.text import model_lines, print_clip
+    from avem.tools.ask.summary import summary_tables
+    from avem.tools.ask.text import model_lines
 
     session = open_session(options)
     if not as_json:
@@ -183,14 +184,14 @@ def ask(
         try:
             for clip in ask_all(kept, asked.clips, asked.questions or (options.question,), other):
                 answered.append(clip)
-                if as_json:
-                    show_block(json.dumps({"model": session.about.source, **clip.to_json()}, ensure_ascii=False))
-                else:
-                    print_clip(clip, show, plain=not _draws_blocks())
+                _print(clip, session.about, as_json)
         except AvemError:
             if answered:  # what was answered before the error is not lost
                 _write_page(page, session.about, answered, as_json)
             raise
+    for table in () if as_json else summary_tables(answered):
+        show("")
+        show_table(table)
     _write_page(page, session.about, answered, as_json)
     if folder is not None:
         show(f"The answers are kept in {folder}; the same command uses them again.", err=as_json)
@@ -201,6 +202,18 @@ def ask(
 def _folders(clips: Sequence[AskedClip]) -> list[Path]:
     """Folders that hold the clips; answers may be kept in one of them."""
     return list(dict.fromkeys(clip.path.parent for clip in clips if clip.path is not None))
+
+
+def _print(clip: ClipAnswer, model: AskedModel, as_json: bool) -> None:
+    """Show what was asked about one clip."""
+    from avem.tools.ask.text import print_clip
+    from avem.tools.ask.worth.sentences import worth
+
+    if as_json:
+        record = {"model": model.source, **clip.to_json(), "worth": worth(clip)}
+        show_block(json.dumps(record, ensure_ascii=False))
+    else:
+        print_clip(clip, show, plain=not _draws_blocks())
 
 
 def _write_page(page: Path | None, model: AskedModel, answered: list[ClipAnswer], as_json: bool) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from avem.evaluate.predict.loading import EndpointOptions
 
 DEFAULT_MODEL = "./runs/avem-dpo/final"
+DEFAULT_QUESTIONS = Path("./emorealm_v1.json")
 
 
 class Style(StrEnum):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avem.commands.options import (
+    DEFAULT_QUESTIONS,
     Device,
     LimitOption,
     ModelsOption,
@@ -36,7 +37,7 @@ ProbeOut = Annotated[Path, typer.Option(help="Folder for numbers, figures and th
 @prints_table()
 def swap(
     model: ModelsOption = None,
-    questions: QuestionsOption = Path("./emorealm_v1.json"),
+    questions: QuestionsOption = DEFAULT_QUESTIONS,
     cache: StorePath = Path("./cache"),
     read_cache: ReadCacheOption = None,
     style: StyleOption = Style.LETTERS,
@@ -66,7 +67,7 @@ def swap(
 @prints_table()
 def attention(
     model: ModelsOption = None,
-    questions: QuestionsOption = Path("./emorealm_v1.json"),
+    questions: QuestionsOption = DEFAULT_QUESTIONS,
     cache: StorePath = Path("./cache"),
     read_cache: ReadCacheOption = None,
     style: StyleOption = Style.LETTERS,

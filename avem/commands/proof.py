@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,8 +12,8 @@ import typer
 
 from avem.commands.options import ALL, NONE, PresetOption, SetOption
 from avem.errors import SettingError
-from avem.guards.inputs import need_file
-from avem.guards.output_kinds import PAGE, PROOF, FileKind
+from avem.guards.inputs import need_file, need_path
+from avem.guards.output_kinds import GROUND, PAGE, PROOF, FileKind
 from avem.guards.outputs import file_target, folder_target
 from avem.text.terminal import show, show_table
 
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from avem.evaluate.sheets import Sheet
 
 proof_app = typer.Typer(no_args_is_help=True, help="Test the paper's claims on a corpus whose cues are all known.")
+
+
+class Answers(StrEnum):
+    """Forms of the answers of preference rows, as `avem.tools.project.proof.ground.rows.FORMS` has them."""
+
+    REASONS = "reasons"
+    VERDICTS = "verdicts"
+    BOTH = "both"
 
 
 class Part(StrEnum):
@@ -54,6 +63,21 @@ def run(
             show_default=NONE,
         ),
     ] = None,
+    ground: Annotated[
+        Path | None,
+        typer.Option(
+            help="Trained encoders and base of another proof, as `avem proof ground` writes them, to stand on the same "
+            "ground.",
+            show_default="train them here",
+        ),
+    ] = None,
+    rows: Annotated[
+        Answers,
+        typer.Option(
+            help="Answers of preference rows to questions about a cue: a verdict with its reason, the verdict alone, "
+            "or a row of each."
+        ),
+    ] = Answers.REASONS,
     preset: PresetOption = None,
     overrides: SetOption = None,
     workers: Annotated[int, typer.Option(help="Number of runs at a time, each in its own process.", min=1)] = 1,
@@ -74,20 +98,56 @@ def run(
         raise SettingError(f"avem proof run --part {part} adds nothing to known results; leave --known out.")
     if len(seeds) > 1 and part in (Part.SETTINGS, Part.CURVES):
         raise SettingError(f"avem proof run --part {part} makes its runs with one seed; give one --seed.")
-    folder_target(out, PROOF, reads=[known])
+    if ground is not None and part is Part.SMOLLM2:
+        raise SettingError("avem proof run --part smollm2 trains a base of its own; leave --ground out.")
+    folder_target(out, PROOF, reads=[known, ground])
+    need_path(ground, "--ground", "ground of a proof")
     if known is not None:
         need_file(known, "--known", "results of the proof")
 
-    from avem.tools.project.proof.run import ProofOptions, choose_settings, run_proof, run_released, trace_curves
+    from avem.tools.project.proof.plan import ROWS
+    from avem.tools.project.proof.run import (
+        ProofOptions,
+        choose_settings,
+        results_name,
+        run_proof,
+        run_released,
+        trace_curves,
+    )
 
-    options = ProofOptions(out=out, seeds=seeds, only=names, known=known, workers=workers, settings=settings)
+    if rows is not Answers.REASONS and part is not Part.CLAIMS:
+        raise SettingError(f"avem proof run --part {part} has rows of its own; leave --rows out.")
+    options = ProofOptions(
+        out=out,
+        seeds=seeds,
+        only=names,
+        known=known,
+        workers=workers,
+        settings=settings,
+        ground=ground,
+        rows=replace(ROWS, form=rows.value),
+    )
     if part in (Part.SETTINGS, Part.CURVES):
         _show([choose_settings(options) if part is Part.SETTINGS else trace_curves(options)])
         return
     sheets = run_proof(options) if part is Part.CLAIMS else run_released(options)
     _show(list(sheets.values()))
-    stem = "smollm2" if part is Part.SMOLLM2 else "some" if names else "proof"
+    stem = "smollm2" if part is Part.SMOLLM2 else results_name(options)
     show(f"The tables are in {out / stem}.html, and every answer is in {stem}.json.")
+
+
+@proof_app.command()
+def ground(
+    proof: Annotated[Path, typer.Argument(help="Folder of `avem proof run`.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+) -> None:
+    """Copy a proof's trained encoders and first base, for `avem proof run --ground` on another machine."""
+    need_path(proof, "PROOF", "folder of a proof")
+    folder_target(out, GROUND, reads=[proof], option="OUT")
+
+    from avem.tools.project.proof.ground.shared import share_ground
+
+    show(f"The weights are in {share_ground(proof, out)}; use them with `avem proof run --ground {out}`.")
 
 
 @proof_app.command()

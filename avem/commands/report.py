@@ -11,6 +11,7 @@ from avem.commands.options import NONE, BootstrapSeed
 from avem.guards.inputs import need_path
 from avem.guards.output_kinds import PAGE
 from avem.guards.outputs import file_target
+from avem.text.lists import counted
 from avem.text.terminal import show
 
 
@@ -18,21 +19,24 @@ def report(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="Bench results, of which the first is compared with the others, and run directories of `avem train`."
+            help="Bench results, of which the first is compared with the others, and runs; or folders that hold some."
         ),
     ],
     run: Annotated[
         list[Path] | None,
-        typer.Option(help="Run directory to show next to the results; may be repeated.", show_default=NONE),
+        typer.Option(help="Run, or folder of runs, to show next to the results; may be repeated.", show_default=NONE),
     ] = None,
     media: Annotated[Path | None, typer.Option(help="Folder of the clips, for pictures.", show_default=NONE)] = None,
-    title: Annotated[str | None, typer.Option(help="Title of the page.", show_default="EmoReAlM, or Training")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the page.", show_default="of the questions")] = None,
     pictures: Annotated[int, typer.Option(help="Maximum number of clips with pictures.", min=0)] = 60,
     paper: Annotated[bool, typer.Option(help="Show the paper's figures for comparison.")] = True,
     seed: BootstrapSeed = 0,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("./report.html"),
 ) -> None:
-    """Write one HTML page about bench results and training runs."""
+    """Write one HTML page about bench results and training runs.
+
+    A folder that is neither is searched for them. Of the results that it holds, the oldest is compared with the others.
+    """
     for path in paths:
         need_path(path, "PATHS", "bench result or run")
     for path in run or ():
@@ -41,13 +45,16 @@ def report(
     file_target(out, PAGE, reads=[*paths, *(run or ())])
 
     from avem.evaluate import write_report
-    from avem.evaluate.report.runs import is_run, write_run_report
+    from avem.evaluate.report.finding import find_reported, read_results
+    from avem.evaluate.report.runs import write_run_report
 
-    runs = [*(path for path in paths if is_run(path)), *(run or ())]
-    results = [path for path in paths if not is_run(path)]
-    if results:
-        title = title or "EmoReAlM"
-        page = write_report(out, results, runs, media, title=title, pictures=pictures, paper=paper, seed=seed)
+    found = find_reported(paths, run or ())
+    if results := read_results(found.results):
+        page = write_report(
+            out, results, found.runs, media, title=title or "", pictures=pictures, paper=paper, seed=seed
+        )
     else:
-        page = write_run_report(out, runs, title=title or "Training")
+        page = write_run_report(out, found.runs, title=title or "Training")
+    if len(found.results) + len(found.runs) > len(paths) + len(run or ()):
+        show(f"Found {counted(len(found.results), 'bench result')} and {counted(len(found.runs), 'run')}.")
     show(f"The report is {page}.")

@@ -12,7 +12,9 @@ from avem.cache.info import StreamInfo
 from avem.errors import SettingError
 from avem.evaluate import BenchResult
 from avem.evaluate.emorealm.cues import cue_sheet
-from avem.evaluate.emorealm.summary import notes, summarise, to_csv, to_json, to_latex, to_markdown, to_table
+from avem.evaluate.emorealm.notes import notes
+from avem.evaluate.emorealm.summary import summarise, to_csv, to_json, to_latex, to_markdown, to_table
+from avem.evaluate.report.titles import benchmark_title
 from avem.evaluate.runner import replies_of, scoring_differences
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
@@ -38,7 +40,7 @@ def show_results(results: Sequence[BenchResult], form: str, seed: int = 0) -> No
     """Show the headline table of one or several results, and the table by kind of cue where questions name it."""
     rows, names, cues = summarise(results, seed=seed), [result.name for result in results], cue_sheet(results)
     if form == "table":
-        show_table(to_table(rows, names))
+        show_table(to_table(rows, names, benchmark_title(results)))
         if cues:
             show_table(cues.table())
         for note in notes(results):

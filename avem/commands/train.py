@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avem.commands.options import NONE, ConfigOption, ReadCacheOption
+from avem.commands.options import DEFAULT_QUESTIONS, NONE, ConfigOption, ReadCacheOption
 from avem.starts import DEFAULT_BASE
 from avem.text.sizes import size_text
 from avem.text.terminal import show, show_table
@@ -162,7 +162,8 @@ def show_outcome(run: Path, settings: RunConfig) -> None:
         show(f"Next: {command_line('avem train --stage sft', '--model', directory.final, *cache)}")
         return
     compare = ("--compare", settings.model)
-    show(f"Next: {command_line('avem bench emorealm', '--model', directory.final, *compare, *cache)}")
+    asked = () if DEFAULT_QUESTIONS.is_file() else ("--questions", "QUESTIONS.json")
+    show(f"Next: {command_line('avem bench emorealm', '--model', directory.final, *compare, *cache, *asked)}")
     show(f"      {command_line('avem report', run)}")
 
 
@@ -174,7 +175,7 @@ def show_plan(summary: PlanSummary, gpu_memory: float | None = None, learning_ra
         gpu_memory: GiB of GPU memory to plan for; None for this machine's device.
         learning_rate: The run's, to say where it can hardly change the model; None says nothing of that.
     """
-    show(f"rows              {summary.rows:>14,}")
+    show(f"rows, all epochs  {summary.rows:>14,}")
     show(f"optimiser steps   {summary.steps:>14,}")
     show(f"micro-batches     {summary.batches:>14,}")
     show(f"media prefixes    {summary.prefixes:>14,}")

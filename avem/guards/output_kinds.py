@@ -170,6 +170,7 @@ UTTERANCES = FolderKind("utterances", "clips of utterances")
 ASK = FolderKind("ask", "kept answers of `avem ask`")
 HARNESS = FolderKind("harness", "a benchmark for another harness")
 PROOF = FolderKind("proof", "a proof", lambda folder: (folder / "ground.json").is_file())
+GROUND = FolderKind("ground", "the ground of a proof", replaced=True)
 
 FOLDERS = (
     MODEL,
@@ -195,6 +196,7 @@ FOLDERS = (
     ASK,
     HARNESS,
     PROOF,
+    GROUND,
 )
 
 

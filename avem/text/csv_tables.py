@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -116,11 +117,10 @@ def _delimiter(text: str, known: Sequence[str], aliases: Mapping[str, str]) -> s
 
 
 def _named(header: Sequence[str], known: Sequence[str], aliases: Mapping[str, str]) -> list[str]:
-    """Headings, with those that mean a known column under its name."""
+    """Headings, those that mean a known column under its name; of several, the one that comes first in `aliases`."""
     names = [cell.strip().lstrip("\ufeff") for cell in header]
-    for spelling in (dict(zip(known, known, strict=True)), aliases):
-        for place, name in enumerate(names):
-            meant = spelling.get(re.sub(r"[\s\-]+", "_", name.lower()))
-            if meant is not None and meant not in names:
-                names[place] = meant
+    spelt = [re.sub(r"[\s\-]+", "_", unicodedata.normalize("NFC", name).lower()) for name in names]
+    for heading, meant in [*zip(known, known, strict=True), *aliases.items()]:
+        if heading in spelt and meant not in names:
+            names[spelt.index(heading)] = meant
     return names

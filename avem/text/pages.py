@@ -10,18 +10,21 @@ from markupsafe import Markup
 
 from avem.guards.secrets import mask
 from avem.text.escaping import page_text
+from avem.text.lists import counted
 
 STYLE = "page.css"
 """The style that all pages share: colours for light and dark, text, cards and tables."""
 
 
 def make_environment(package: str) -> Environment:
-    """Templates of a package's folder `templates`, and those that all pages share, such as `page.css`.
+    """Templates of a package's folder `templates` and those that all pages share, such as `page.css`.
+
+    They have the filter `counted`, as of `avem.text.lists`.
 
     Args:
         package: The package, such as `avem.evaluate`.
     """
-    return Environment(
+    environment = Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader("avem.text")]),
         autoescape=True,
         undefined=StrictUndefined,
@@ -29,6 +32,8 @@ def make_environment(package: str) -> Environment:
         lstrip_blocks=True,
         finalize=shown,
     )
+    environment.filters["counted"] = counted
+    return environment
 
 
 def page_style() -> str:

@@ -166,13 +166,19 @@ def mine_negatives(
 
 
 def _no_negatives(store: FeatureStore, reports: list[MiningReport]) -> str:
-    reasons = "; ".join(f"{report.modality}: {report.why_none}" for report in reports)
+    by_reason: dict[str, list[str]] = {}
+    for report in reports:
+        by_reason.setdefault(report.why_none, []).append(report.modality)
+    reasons = next(iter(by_reason))
+    if len(by_reason) > 1:  # each reason once, with what it is about
+        reasons = "; ".join(f"{' and '.join(modalities)}: {reason}" for reason, modalities in by_reason.items())
     cure = ""
     if SAME_SOURCE in reasons:
         cure = " For data of one speaker, `avem cache negatives --same-source` also takes clips of the same one."
     return (
-        f"None of the {len(store)} clips of {store.location.url} can have a {reports[0].recipe} negative ({reasons}); "
-        f"a negative is a clip of the same split, of another emotion and another source, and no near-duplicate.{cure}"
+        f"None of the {len(store)} clips of {store.location.url} can have a {reports[0].recipe} negative, which is a "
+        "clip of another emotion and of another speaker or source, in the same split, and no near-duplicate. "
+        f"Of these clips, {reasons}.{cure}"
     )
 
 

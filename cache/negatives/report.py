@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,23 @@ FrameStrip = Callable[[Path], str]
 """A media file to the data URI of a picture of its frames side by side; empty where it can't be decoded."""
 
 CELL, LABEL, HEAD = 52, 92, 74
+TITLES = {
+    "hard": "Negatives: similar clips of another emotion",
+    "random-emotion": "Negatives: any clips of another emotion",
+    "random-clip": "Negatives: any other clips",
+    "mutual": "Negatives: pairs of similar clips of two emotions",
+}
+"""What the page of each recipe shows."""
+SIDES = {
+    "video": "Replacing the picture",
+    "audio": "Replacing the sound",
+    "audiovisual": "Replacing picture and sound",
+}
+"""Headings, by what a negative replaces."""
+FEW = 10
+"""Fewer different cosines than these are drawn as points."""
+MARGIN = 0.03
+"""Share of the axis on each side of points."""
 BINS, WIDTH, HEIGHT = 42, 420, 150
 DARKEST = 0.5
 """Opacity of a cell that holds its whole row; the number in it stays readable."""
@@ -68,14 +86,17 @@ def write_negatives_report(
         .get_template("negatives.html.jinja")
         .render(
             recipe=recipe,
+            title=TITLES.get(recipe, f"Negatives of the kind {recipe}"),
             clips=len(store),
             parts=[
                 {
                     "summary": summary,
+                    "title": SIDES.get(summary.modality, summary.modality),
                     "histogram": histogram_svg(summary.cosines, summary.random_cosines),
                     "matrix": matrix_svg(summary.matrix, summary.emotions),
                     "examples": [_shown(store, example, strip, media_root) for example in summary.examples],
                     "count": int(summary.matrix.sum()),
+                    "fewer": _fewer(summary.attributes),
                     "clean": not any(summary.leaks.values()),
                 }
                 for summary in summaries
@@ -87,6 +108,12 @@ def write_negatives_report(
     except OSError as error:
         raise StoreError(f"The page {path} can't be written: {disk_reason(error)}.") from error
     return Path(path)
+
+
+def _fewer(attributes: Mapping[str, Any]) -> int:
+    """Clips with some negatives, and not as many as were asked for."""
+    without = sum(int(count) for count in (attributes.get("without") or {}).values())
+    return int(attributes["clips"]) - int(attributes["complete"]) - without
 
 
 def _shown(
@@ -106,21 +133,24 @@ def _shown(
 
 
 def histogram_svg(negatives: npt.NDArray[np.float32], pairs: npt.NDArray[np.float32]) -> str:
-    """Shares of cosines of negatives, filled, over those of random pairs, as an outline."""
+    """Shares of cosines of negatives, filled, over those of random pairs, as an outline; few values as points."""
     both = np.concatenate([negatives, pairs])
     if not len(negatives) or not len(pairs):
         return ""
     low, high = float(both.min()), float(max(both.max(), both.min() + 1e-3))
+    series = ("bar", negatives), ("pair", pairs)
+    few = [len(np.unique(values)) < FEW for _, values in series]
+    if any(few):
+        low, high = low - MARGIN * (high - low), high + MARGIN * (high - low)  # points stay inside
     edges = np.linspace(low, high, BINS + 1)
-    shares = [np.histogram(values, edges)[0] / len(values) for values in (negatives, pairs)]
-    top = max(float(share.max()) for share in shares)
-    step = WIDTH / BINS
-    bars = "".join(
-        f'<rect class="bar" x="{i * step:.1f}" y="{HEIGHT * (1 - share / top):.1f}" width="{step - 1:.1f}" '
-        f'height="{HEIGHT * share / top:.1f}"/>'
-        for i, share in enumerate(shares[0])
-    )
-    points = " ".join(f"{(i + 0.5) * step:.1f},{HEIGHT * (1 - share / top):.1f}" for i, share in enumerate(shares[1]))
+    shares = [np.histogram(values, edges)[0] / len(values) for _, values in series]
+    top = max((float(share.max()) for share, is_few in zip(shares, few, strict=True) if not is_few), default=0.0)
+    drawn = [
+        _points(kind, np.unique(values), low, high, HEIGHT - 14 - 30 * number)
+        if is_few
+        else (_bars(share / top) if kind == "bar" else _outline(share / top))
+        for number, ((kind, values), share, is_few) in enumerate(zip(series, shares, few, strict=True))
+    ]
     ticks = "".join(
         f'<text x="{share * WIDTH:.0f}" y="{HEIGHT + 16}" text-anchor="{anchor}">'
         f"{low + share * (high - low):.2f}</text>"
@@ -128,20 +158,40 @@ def histogram_svg(negatives: npt.NDArray[np.float32], pairs: npt.NDArray[np.floa
     )
     axes = (
         f'<line class="frame" x1="0" x2="{WIDTH}" y1="{HEIGHT}" y2="{HEIGHT}"/>'
-        f'<text class="soft" x="4" y="12">{top:.0%} of pairs</text>'
-        f'<text class="soft" x="{WIDTH / 2:.0f}" y="{HEIGHT + 32}" text-anchor="middle">cosine similarity</text>'
+        + (f'<text class="soft" x="4" y="12">{top:.0%} of pairs</text>' if top else "")
+        + f'<text class="soft" x="{WIDTH / 2:.0f}" y="{HEIGHT + 32}" text-anchor="middle">cosine similarity</text>'
     )
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 36}" role="img" aria-label="Cosines of negatives and of random pairs" '
-        f'class="histogram">{bars}<polyline points="{points}"/>{ticks}{axes}</svg>'
+        f'class="histogram">{"".join(drawn)}{ticks}{axes}</svg>'
     )
+
+
+def _bars(heights: npt.NDArray[np.float64]) -> str:
+    step = WIDTH / BINS
+    return "".join(
+        f'<rect class="bar" x="{i * step:.1f}" y="{HEIGHT * (1 - height):.1f}" width="{step - 1:.1f}" '
+        f'height="{HEIGHT * height:.1f}"/>'
+        for i, height in enumerate(heights)
+    )
+
+
+def _outline(heights: npt.NDArray[np.float64]) -> str:
+    step = WIDTH / BINS
+    points = " ".join(f"{(i + 0.5) * step:.1f},{HEIGHT * (1 - height):.1f}" for i, height in enumerate(heights))
+    return f'<polyline points="{points}"/>'
+
+
+def _points(kind: str, values: npt.NDArray[np.float32], low: float, high: float, y: float) -> str:
+    xs = (WIDTH * (float(value) - low) / (high - low) for value in values)
+    return "".join(f'<circle class="{kind}" cx="{x:.1f}" cy="{y}" r="5"/>' for x in xs)
 
 
 def matrix_svg(matrix: npt.NDArray[np.int64], emotions: Sequence[str]) -> str:
     """A row for each emotion, a column for its negatives' emotion, shaded by the share of the row."""
     side = CELL * len(emotions)
     parts = [
-        f'<svg viewBox="0 0 {LABEL + side + 24} {HEAD + side + 4}" role="img" '
+        f'<svg viewBox="0 0 {LABEL + side + 24} {HEAD + side + 4}" width="{LABEL + side + 24}" role="img" '
         'aria-label="Emotions of negatives by emotion of their clips" class="matrix">'
     ]
     for i, name in enumerate(emotions):

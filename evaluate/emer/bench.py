@@ -79,11 +79,16 @@ class EmerResult:
     """Clips on which the judge gave no usable grades; they are left out of the means."""
     tokens: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def graded(self) -> int:
+        """Clips that the means are over."""
+        return len(self.items) - len(self.ungraded)
+
     def sheet(self) -> Sheet:
         """One row: the mean of each criterion with its interval."""
-        graded = len(self.items) - len(self.ungraded)
         shown = [
-            f"{mean['mean']:.2f}{interval_text((mean['low'], mean['high']), graded, 2)}" for mean in self.means.values()
+            f"{mean['mean']:.2f}{interval_text((mean['low'], mean['high']), self.graded, 2)}"
+            for mean in self.means.values()
         ]
         record: dict[str, Any] = {"model": self.name, "judge": self.judge, "clips": len(self.items)}
         for name, mean in self.means.items():

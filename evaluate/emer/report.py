@@ -10,6 +10,7 @@ from pathlib import Path
 from avem import __version__
 from avem.evaluate.emer.bench import EmerResult
 from avem.evaluate.emer.rubric import Rubric
+from avem.evaluate.intervals import drawn
 from avem.evaluate.page import page_environment
 from avem.evaluate.paper import EMER, EMER_COLUMNS
 from avem.files import save_page
@@ -30,7 +31,7 @@ class Criterion:
     interval: tuple[float, float] | None
     position: float
     span: tuple[float, float] | None
-    """Where the interval begins and how long it is."""
+    """Where the interval begins and how long it is; None of too few clips."""
     counts: tuple[int, ...]
     """How often each grade was given, the worst first."""
 
@@ -75,6 +76,7 @@ def write_emer_report(path: Path, result: EmerResult, rubric: Rubric) -> Path:
         .render(
             result=result,
             criteria=criteria_of(result, rubric),
+            graded=result.graded,
             cards=cards_of(result, rubric),
             bands=bands_of(rubric),
             ticks=[(100 * n / (TICKS - 1), f"{rubric.low + span * n / (TICKS - 1):g}") for n in range(TICKS)],
@@ -97,9 +99,10 @@ def criteria_of(result: EmerResult, rubric: Rubric) -> list[Criterion]:
     for name, mean in result.means.items():
         given = Counter(item["grades"][name] for item in result.items if item["grades"] is not None)
         interval = (mean["low"], mean["high"]) if "low" in mean else None
-        left, right = (rubric.share(edge) * 100 for edge in interval or (0.0, 0.0))
+        shown = drawn(interval, result.graded)
+        left, right = (rubric.share(edge) * 100 for edge in shown or (0.0, 0.0))
         counts = tuple(given[grade] for grade in range(rubric.low, rubric.high + 1))
-        position, span = rubric.share(mean["mean"]) * 100, (left, right - left) if interval else None
+        position, span = rubric.share(mean["mean"]) * 100, (left, right - left) if shown else None
         found.append(
             Criterion(name, result.criteria[name], wordings[name], mean["mean"], interval, position, span, counts)
         )

@@ -23,6 +23,7 @@ from avem.evaluate.predict.pooling import replies
 from avem.evaluate.predict.predictions import predict_all
 from avem.evaluate.predict.predictor import Predictor
 from avem.evaluate.predict.subtitles import SUFFIX
+from avem.evaluate.replacing import refuse_replacing
 from avem.guards.output_kinds import BENCH
 from avem.guards.ownership import opened, owned
 from avem.records import Question
@@ -75,6 +76,9 @@ def run_emer(options: EmerOptions) -> EmerResult | Estimate:
         return estimate(descriptions, read_answers(options.answers), rubric, options.judge, options.judging)
     reads = [options.references, options.answers, options.model or None, options.cache, options.rubric]
     with opened(options.out, BENCH, reads=reads, roots=[options.media], alone=False), owned(folder):
+        if not options.dry_run:
+            terms = {"judge": options.judge.model, "rubric": rubric.digest}
+            refuse_replacing(folder / "emer.json", terms, {each.id for each in descriptions}, "clip")
         return _run_emer(options, descriptions, rubric, folder, name)
 
 

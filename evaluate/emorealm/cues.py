@@ -12,6 +12,7 @@ from typing import Any
 from avem.evaluate.emorealm.detection import cue_detection
 from avem.evaluate.emorealm.questions import task_name
 from avem.evaluate.emorealm.results import BenchResult
+from avem.evaluate.intervals import few_note, interval_text
 from avem.evaluate.sheets import Sheet
 
 HEADER = ("task, cue", "model", "AUC", "text only", "d'", "yes", "no")
@@ -73,7 +74,7 @@ def cue_sheet(results: Sequence[BenchResult]) -> Sheet | None:
         )
         for record in records
     ]
-    return Sheet(TITLE, HEADER, tuple(rows), tuple(records))
+    return Sheet(TITLE, HEADER, tuple(rows), tuple(records), few_note(rows))
 
 
 def _number(value: float | None, digits: int = 1) -> str:
@@ -81,4 +82,4 @@ def _number(value: float | None, digits: int = 1) -> str:
 
 
 def _interval(record: Mapping[str, Any]) -> str:
-    return "" if record["auc_low"] is None else f" [{record['auc_low']:.1f}, {record['auc_high']:.1f}]"
+    return interval_text((record["auc_low"], record["auc_high"]), record["yes_n"] + record["no_n"])

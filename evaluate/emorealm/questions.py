@@ -23,6 +23,12 @@ TASKS = {
 }
 """The five tasks (section 3.1) in the paper's order, with the names tables show."""
 
+OWN_TASKS = {
+    "reasoning_basic_audiovisual": "Basic, audiovisual",
+    "reasoning_stress_audiovisual": "Stress, audiovisual",
+}
+"""Tasks that the paper does not have: questions about what is seen and heard."""
+
 YES_NO_TASKS = frozenset({"modality_agreement", "reasoning_stress_audio", "reasoning_stress_video"})
 """Tasks whose two options are Yes and No."""
 
@@ -185,8 +191,13 @@ def prompt_text(question: Question, style: str = "letters") -> str:
 
 
 def task_name(task: str) -> str:
-    """A task's name for tables; a task of another benchmark keeps its own."""
-    return TASKS.get(task, task.replace("_", " "))
+    """A task's name for tables; a task of another benchmark keeps its own.
+
+    Example:
+        >>> task_name("reasoning_basic_video"), task_name("reasoning_basic_audiovisual"), task_name("my_own")
+        ('Basic, visual', 'Basic, audiovisual', 'my own')
+    """
+    return (TASKS | OWN_TASKS).get(task, task.replace("_", " "))
 
 
 def in_order(tasks: Iterable[str]) -> list[str]:

@@ -124,6 +124,8 @@ class BenchResult(Headline):
     scores: dict[str, dict[str, Any]]
     """Method to metrics (see `avem.evaluate.emorealm.scoring.score`), with intervals; only those that were run."""
     benchmark: str = "emorealm"
+    asked: dict[str, Any] = field(default_factory=dict)
+    """`file`, the name of the questions' file, and `questions`, how many it holds; empty where that is not known."""
     style: str = "letters"
     model: dict[str, Any] = field(default_factory=dict)
     store: dict[str, Any] = field(default_factory=dict)
@@ -210,7 +212,7 @@ class BenchResult(Headline):
         """The whole result as `result.json` holds it."""
         known = {
             name: getattr(self, name)
-            for name in ("name", "benchmark", "style", "model", "store", "scores", "pooling", "headline")
+            for name in ("name", "benchmark", "asked", "style", "model", "store", "scores", "pooling", "headline")
         }
         found = {"disagreement": self.disagreement(), "unknown": list(self.unknown)}
         return {"format": FORMAT, **known, **found, "items": [item.to_json() for item in self.items]}
@@ -279,6 +281,7 @@ def read_result(path: Path | str) -> BenchResult:
         items=tuple(items),
         unknown=tuple(content.get("unknown", ())),
         pooling=content.get("pooling", {}),
+        asked=content.get("asked", {}),
         headline=str(content.get("headline", "")),
         **known,
     )

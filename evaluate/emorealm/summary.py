@@ -13,10 +13,8 @@ from avem.evaluate.emorealm.metrics import group_by_task
 from avem.evaluate.emorealm.questions import task_name
 from avem.evaluate.emorealm.results import BenchResult
 from avem.evaluate.emorealm.statistics import compare
-from avem.evaluate.emorealm.subtasks import subtask_note
 from avem.evaluate.intervals import FEWEST, few_note, interval_text
 from avem.evaluate.sheets import csv_text, latex_table, markdown_table
-from avem.starts import released_tuned
 from avem.text.tables import Table
 
 AVERAGE = "average"
@@ -24,7 +22,7 @@ AVERAGE = "average"
 METRIC_NAMES = {"accuracy": "accuracy", "f1": "F1"}
 
 OTHER_METHOD = {"likelihood": "generation", "generation": "likelihood"}
-METHOD_NAMES = {"likelihood": "likeliest", "generation": "written"}
+METHOD_NAMES = {"likelihood": "likeliest", "generation": "as written"}
 """What tables call the two methods: the likeliest option, and the option that the model writes (as the paper does)."""
 
 
@@ -79,6 +77,8 @@ class SummaryRow:
     """Each model against the first; None for the first itself."""
     other: tuple[Value | None, ...] = ()
     """Each model by the method that its headline is not from: written answers beside the likeliest option."""
+    other_name: str = "other method"
+    """What that method is called; where models differ in it, as here."""
     auc: tuple[float | None, ...] = ()
     """Each model's AUC of the log-odds of Yes, in percent; None where options were not scored."""
     d_prime: tuple[float | None, ...] = ()
@@ -118,6 +118,7 @@ def summarise(results: Sequence[BenchResult], *, resamples: int = RESAMPLES, see
             ),
         ),
         tuple(_average(result, OTHER_METHOD[result.method]) for result in results),
+        _other_name(results),
         (None,) * len(results),
         (None,) * len(results),
     )
@@ -198,9 +199,16 @@ def _task_row(task: str, results: Sequence[BenchResult], compared: Sequence[dict
         tuple(_value(result, result.method, task, metric) for result in results),
         (None, *(_delta(comparison["tasks"][task], metric, before) for comparison in compared)),
         tuple(_value(result, OTHER_METHOD[result.method], task, metric) for result in results),
+        _other_name(results),
         tuple(_detection(result, task).get("auc") for result in results),
         tuple(_detection(result, task).get("d_prime") for result in results),
     )
+
+
+def _other_name(results: Sequence[BenchResult]) -> str:
+    """What the second method of all results is called, or that it is another one where they differ in it."""
+    names = {METHOD_NAMES[OTHER_METHOD[result.method]] for result in results}
+    return names.pop() if len(names) == 1 else "other method"
 
 
 def _value(result: BenchResult, method: str, task: str, metric: str) -> Value | None:
@@ -239,38 +247,6 @@ def _detection(result: BenchResult, task: str) -> Mapping[str, float | None]:
     return found
 
 
-def notes(results: Sequence[BenchResult]) -> list[str]:
-    """What a reader of the table has to know: how each model was scored, and which columns are missing and why."""
-    same = [_same_note(results[0], other) for other in results[1:]]
-    return [*map(method_note, results), *filter(None, [subtask_note(results[0].questions), *same])]
-
-
-def _same_note(base: BenchResult, other: BenchResult) -> str:
-    """That two models give the same answer to every question, and what that may mean; empty where they do not."""
-    chosen = {outcome.question.id: outcome.letter for outcome in base.outcomes()}
-    if any(outcome.letter != chosen.get(outcome.question.id) for outcome in other.outcomes()):
-        return ""
-    return (
-        f"{other.name} answers every question as {base.name} does. If it was trained from it, training moved it too "
-        "little: more epochs or a higher learning rate would."
-    )
-
-
-def method_note(result: BenchResult) -> str:
-    """How a model was scored, and whether it is a released model that is tuned already."""
-    tuned = released_tuned(result.name)
-    also = (
-        f" It is already tuned with {tuned.method}: compare it with the paper's row + {tuned.method}." if tuned else ""
-    )
-    return f"{result.name}: {METHOD_NOTES[result.method]}{also}"
-
-
-METHOD_NOTES = {
-    "likelihood": "the option with the highest log-probability counts.",
-    "generation": "the option that the written reply names counts, as in the paper.",
-}
-
-
 def _shown(rows: Sequence[SummaryRow]) -> dict[str, bool]:
     """Which of the columns that need scored options or two methods have something to show."""
     return {name: any(value is not None for row in rows for value in getattr(row, name)) for name in EXTRA_COLUMNS}
@@ -282,7 +258,7 @@ EXTRA_COLUMNS = ("other", "auc", "d_prime")
 def _header(rows: Sequence[SummaryRow], names: Sequence[str]) -> list[str]:
     shown = _shown(rows)
     header = ["task", "metric", "n", "chance", "text only", *names]
-    header += ["other method"] * shown["other"] + ["AUC"] * shown["auc"] + ["d'"] * shown["d_prime"]
+    header += [rows[0].other_name] * shown["other"] + ["AUC"] * shown["auc"] + ["d'"] * shown["d_prime"]
     return [*header, *(f"{name} - {names[0]}" for name in names[1:])]
 
 

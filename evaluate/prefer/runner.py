@@ -13,9 +13,11 @@ from avem.errors import DataError, SettingError
 from avem.evaluate.bench import answer_questions
 from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.results import METHODS, Item
+from avem.evaluate.intervals import range_text
 from avem.evaluate.predict.loading import short_names
 from avem.evaluate.prefer.pairs import LABELS, Pair, read_pairs, submission
 from avem.evaluate.recognition.scoring import score_labels
+from avem.evaluate.replacing import refuse_replacing
 from avem.evaluate.runner import BenchOptions, prepare
 from avem.evaluate.sheets import Sheet
 from avem.files import write_atomic
@@ -83,6 +85,8 @@ def run_prefer(options: BenchOptions) -> list[PreferResult]:
 
 def _one(path: str, name: str, pairs: Sequence[Pair], options: BenchOptions, *, labelled: bool) -> PreferResult:
     folder = options.out / name
+    terms = {"model": path, "table": options.questions.name, "style": options.style}
+    refuse_replacing(folder / "prefer.json", terms, {str(pair.row) for pair in pairs}, "pair")
     ready = prepare(path, name, [pair.question() for pair in pairs], options)
     letters = ready.predictor.style == "letters"
     items = answer_questions(
@@ -102,8 +106,9 @@ def _one(path: str, name: str, pairs: Sequence[Pair], options: BenchOptions, *, 
     }
     if not scores:
         raise DataError(f"{name} answered none of the {len(pairs)} pairs; extract their clips first.")
-    content = {"name": name, "pairs": len(pairs), "scores": scores, "chosen": {str(k): v for k, v in chosen.items()}}
-    write_atomic(folder / "prefer.json", json.dumps(content, indent=1) + "\n")
+    about = {"name": name, "model": {"source": path}, "table": options.questions.name, "style": options.style}
+    found = {"pairs": len(pairs), "scores": scores, "chosen": {str(row): choice for row, choice in chosen.items()}}
+    write_atomic(folder / "prefer.json", json.dumps({**about, **found}, indent=1) + "\n")
     return PreferResult(name, scores, chosen)
 
 
@@ -113,8 +118,7 @@ def prefer_sheet(results: Sequence[PreferResult]) -> Sheet:
     for result in results:
         for method, found in result.scores.items():
             shown = [f"{found[name]:.2f}" for name in ("weighted_f1", "war")]
-            low, high = found.get("intervals", {}).get("weighted_f1", ("", ""))
-            between = f"{low:.1f} to {high:.1f}" if low != "" else ""
+            between = range_text(found.get("intervals", {}).get("weighted_f1"), int(found["n"]))
             rows.append((result.name, method.replace("_", " "), str(found["n"]), *shown, between))
             numbers = {"weighted_f1": found["weighted_f1"], "accuracy": found["war"]}
             records.append({"model": result.name, "method": method, "n": found["n"], **numbers})

@@ -1,7 +1,8 @@
-"""Distributions as a picture: kernel density estimates on common axes, one SVG."""
+"""Distributions as a picture: kernel density estimates on common axes, or the points of few values; one SVG."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
 
+from avem.evaluate.intervals import FEWEST
 from avem.text.escaping import xml_text
 
 WIDTH, HEIGHT, MARGIN = 420.0, 200.0, 34.0
 POINTS = 200
+LINE_LETTERS = 64
+"""Letters of the title that fit in a line."""
 
 STYLE = "".join(
     f".density {rule}"
@@ -22,6 +26,7 @@ STYLE = "".join(
         ".own{fill:#1d5fbf;fill-opacity:.25;stroke:#1d5fbf}",
         ".other{fill:#d9730d;fill-opacity:.2;stroke:#d9730d}",
         "path{stroke-width:1.6}",
+        "circle.own,circle.other{fill-opacity:.75;stroke-width:1}",
     )
 )
 
@@ -51,8 +56,13 @@ def density(values: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.
     return np.asarray(gaussian_kde(values)(at))
 
 
+def is_few(values: NDArray[np.float64]) -> bool:
+    """Whether values are too few for a curve, so that they are drawn as points: fewer than an interval needs."""
+    return len(values) < FEWEST
+
+
 def density_svg(samples: Sequence[Sample], title: str, axis: str) -> str:
-    """Draw the samples' densities over each other.
+    """Draw the samples' densities over each other; of fewer than `FEWEST` values, each value as a point.
 
     Args:
         samples: At least one, each with at least one value.
@@ -63,18 +73,28 @@ def density_svg(samples: Sequence[Sample], title: str, axis: str) -> str:
     low, high = float(everything.min()), float(everything.max())
     margin = 0.1 * (high - low) or 0.5
     at = np.linspace(low - margin, high + margin, POINTS)
-    curves = [density(sample.values, at) for sample in samples]
-    top = max(float(curve.max()) for curve in curves)
+    curves = [None if is_few(sample.values) else density(sample.values, at) for sample in samples]
+    top = max((float(curve.max()) for curve in curves if curve is not None), default=1.0)
+    lines = textwrap.wrap(title, LINE_LETTERS) or [""]
+    above = 14 * (len(lines) - 1)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" class="density" role="img" '
-        f'aria-label="{xml_text(title)}"><style>{STYLE}</style><text x="{MARGIN}" y="14">{xml_text(title)}</text>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {-above} {WIDTH:.0f} {HEIGHT + above:.0f}" '
+        f'class="density" role="img" aria-label="{xml_text(title)}"><style>{STYLE}</style>'
     ]
+    for number, line in enumerate(lines):
+        parts.append(f'<text x="{MARGIN}" y="{14 - above + 14 * number}">{xml_text(line)}</text>')
     base = HEIGHT - MARGIN
     for number, (sample, curve) in enumerate(zip(samples, curves, strict=True)):
-        xs = MARGIN + (at - at[0]) / (at[-1] - at[0]) * (WIDTH - 2 * MARGIN)
-        ys = base - curve / top * (base - 44)
-        line = "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs, ys, strict=True))
-        parts.append(f'<path class="{sample.kind}" d="M{xs[0]:.1f} {base}L{line}L{xs[-1]:.1f} {base}"/>')
+        scale = (WIDTH - 2 * MARGIN) / (at[-1] - at[0])
+        if curve is None:
+            y = base - 24 - 34 * number  # a row for each sample, so that equal values do not hide each other
+            dots = (MARGIN + (value - at[0]) * scale for value in sample.values)
+            parts += [f'<circle class="{sample.kind}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>' for x in dots]
+        else:
+            xs = MARGIN + (at - at[0]) * scale
+            ys = base - curve / top * (base - 44)
+            outline = "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs, ys, strict=True))
+            parts.append(f'<path class="{sample.kind}" d="M{xs[0]:.1f} {base}L{outline}L{xs[-1]:.1f} {base}"/>')
         x = MARGIN + 150 * number
         parts.append(f'<rect class="{sample.kind}" x="{x}" y="22" width="10" height="10"/>')
         parts.append(f'<text x="{x + 15}" y="31">{xml_text(sample.name)}</text>')

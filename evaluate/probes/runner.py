@@ -17,7 +17,7 @@ from avem.errors import SettingError
 from avem.evaluate.bench import select_questions
 from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.questions import read_questions, task_name
-from avem.evaluate.intervals import few_note, interval_text
+from avem.evaluate.intervals import FEWEST, few_note, interval_text
 from avem.evaluate.page import page_environment
 from avem.evaluate.predict.clips import ResolvedClips, resolve_clips
 from avem.evaluate.predict.feature_model import FeaturePredictor
@@ -259,5 +259,7 @@ def _on_windows(questions: Sequence[Question], resolved: ResolvedClips) -> tuple
 def _write(out: Path, stem: str, results: Sequence[Any], **page: Any) -> None:
     content = [{"format": f"avem-probe-{stem}-1", **asdict(result)} for result in results]
     write_atomic(out / f"{stem}.json", json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    few = any("<circle" in picture for picture in page.get("pictures", ()))
     given = {"pictures": [], "bars": [], "cases": [], "left_out": {}, "version": __version__, **page}
+    given |= {"few": few, "fewest": FEWEST}
     write_atomic(out / f"{stem}.html", page_environment().get_template("probe.html.jinja").render(**given))

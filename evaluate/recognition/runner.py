@@ -18,9 +18,10 @@ from avem.evaluate.predict.predictor import Predictor
 from avem.evaluate.predict.subtitles import SUFFIX, file_subtitles
 from avem.evaluate.recognition.bench import LABEL_TOKENS, bench_recognition
 from avem.evaluate.recognition.labelled import LabelledClips, clips_of_folder, clips_of_store, with_files
-from avem.evaluate.recognition.labels import STREAM_CHOICES, EmotionSet, emotion_set
+from avem.evaluate.recognition.labels import PROMPTS, STREAM_CHOICES, EmotionSet, emotion_set
 from avem.evaluate.recognition.report import write_recognition_report
 from avem.evaluate.recognition.results import LABEL_METHODS, RecognitionResult
+from avem.evaluate.replacing import refuse_replacing
 from avem.guards.output_kinds import BENCH
 from avem.guards.ownership import opened, owned
 from avem.guards.secrets import mask
@@ -80,6 +81,9 @@ def _run_recognition(options: RecognitionOptions, dataset: EmotionSet, folder: P
         name = f"{short}{SUFFIX}" if options.subtitles else short
         make_predictor, labelled = _prepare(path, dataset, options)
         for streams in options.streams:
+            terms = {"model": path, "split": labelled.split, "prompt": options.prompt or PROMPTS[streams]}
+            ids = {clip.clip_id for clip in labelled.clips}
+            refuse_replacing(folder / name / f"{streams}.json", terms, ids, "clip")
             result = bench_recognition(
                 make_predictor(streams),
                 dataset,

@@ -12,24 +12,23 @@ from avem.errors import DataError
 from avem.evaluate.bootstrap import RESAMPLES
 from avem.evaluate.emorealm.cues import cue_records
 from avem.evaluate.emorealm.metrics import group_by_task
+from avem.evaluate.emorealm.notes import method_note
 from avem.evaluate.emorealm.questions import letters, option_text, task_name
 from avem.evaluate.emorealm.results import BenchResult, read_result
 from avem.evaluate.emorealm.subtasks import subtask_note
-from avem.evaluate.emorealm.summary import AVERAGE, METRIC_NAMES, SummaryRow, method_note, summarise
-from avem.evaluate.intervals import FEWEST
+from avem.evaluate.emorealm.summary import AVERAGE, METRIC_NAMES, SummaryRow, summarise
+from avem.evaluate.intervals import FEWEST, drawn, range_text
 from avem.evaluate.page import page_environment, signed
 from avem.evaluate.paper import COLUMNS, MEASURED, TABLE_13
 from avem.evaluate.report.cards import make_cards
 from avem.evaluate.report.cases import make_cases
 from avem.evaluate.report.curves import read_curves
+from avem.evaluate.report.titles import RELEASED, benchmark_title
 from avem.files import save_page
 
 PICTURES = 60
 """Clips that get pictures by default; each adds about 15 kB to the page."""
-
-
-RELEASED = 4000
-"""Questions of the released EmoReAlM; with as many, the paper's figures are shown open."""
+FEW = "too few questions for an interval"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ def write_report(
     runs: Sequence[Path | str] = (),
     media_root: Path | str | None = None,
     *,
-    title: str = "EmoReAlM",
+    title: str = "",
     pictures: int = PICTURES,
     paper: bool = True,
     resamples: int = RESAMPLES,
@@ -64,7 +63,7 @@ def write_report(
         results: Bench results, or where `result.json` lies; the first is what the others are compared with.
         runs: Run directories whose `metrics.jsonl` is drawn.
         media_root: Folder that clips' paths are relative to; without it, the folders that the store names.
-        title: Name of the benchmark or occasion.
+        title: Name of the benchmark or occasion; empty for what `benchmark_title` says.
         pictures: How many clips get frames and sound outlines.
         paper: Whether to show the paper's Table 13 next to the results.
         resamples: Bootstrap resamples for differences between models.
@@ -89,7 +88,7 @@ def write_report(
         page_environment()
         .get_template("report.html.jinja")
         .render(
-            title=title,
+            title=title or benchmark_title(read),
             names=[result.name for result in read],
             results=read,
             rows=rows,
@@ -111,6 +110,7 @@ def write_report(
             method_notes=[method_note(result) for result in read],
             subtask_note=subtask_note(read[0].questions),
             released=RELEASED,
+            fewest=FEWEST,
             ours=_beside_paper(read, rows),
             paper_columns=[(task_name(task), "accuracy" if "basic" in task else "F1") for task in COLUMNS],
             resamples=resamples,
@@ -144,16 +144,20 @@ def key_figures(results: Sequence[BenchResult], rows: Sequence[SummaryRow]) -> l
             continue
         label = row.name if row.task == AVERAGE else f"{row.name}, {METRIC_NAMES[row.metric]}"
         delta = row.deltas[-1] if len(results) > 1 else None
-        interval = "" if last.low is None or last.high is None else f"95 % interval {last.low:.1f} to {last.high:.1f}"
-        interval = "too few questions for an interval" if interval and last.items < FEWEST else interval
-        note = (
-            interval
-            if delta is None
-            else f"{signed(delta.difference)} points ({signed(delta.low)} to {signed(delta.high)})"
-        )
+        note = figure_note((last.low, last.high), last.items)
+        if delta is not None:
+            between = range_text((delta.low, delta.high), delta.items, signed=True)
+            between = between if drawn((delta.low, delta.high), delta.items) else FEW
+            note = f"{signed(delta.difference)} points ({between})"
         before = f"{first.value:.1f}" if len(results) > 1 else ""
         figures.append(KeyFigure(label, before, f"{last.value:.1f}", note, _auc_note(row)))
     return figures
+
+
+def figure_note(edges: Sequence[float | None] | None, items: int, digits: int = 1) -> str:
+    """What stands below a large number: its interval, or that there are too few items for one; empty without any."""
+    between = range_text(edges, items, digits)
+    return (FEW if between else "") if drawn(edges, items) is None else f"95 % interval {between}"
 
 
 def _auc_note(row: SummaryRow) -> str:

@@ -185,7 +185,11 @@ def _dots(steps: Floats, values: Floats, box: tuple[float, float, float, float])
 
 def _last(value: float, nats: bool) -> str:
     """A curve's last value as the legend shows it; nats also as a ratio of probabilities."""
-    return f"{short(value)} nats ({short(float(np.exp(value)))} times)" if nats else short(value)
+    if not nats:
+        return short(value)
+    factor = float(np.exp(value))
+    ratio = "as probable" if f"{factor:.2g}" == "1" else f"{factor:.3g} times as probable"
+    return f"{short(value)} nats ({ratio})"
 
 
 def last_known(values: Floats) -> float:

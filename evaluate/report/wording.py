@@ -7,7 +7,7 @@ PANELS = (
     ("Rewards", ("reward*", "*rewards*")),
     ("Margin", ("*margin*",)),
     ("Share of pairs ranked right", ("*accuracy*",)),
-    ("log p(answer) lost on", ("reliance*",)),
+    ("log p(answer) lost on other input", ("reliance*",)),
 )
 """Title of each panel of a run and the names of the metrics it shows."""
 
@@ -64,8 +64,8 @@ NATS = frozenset(name for name in NAMES if name.startswith("reliance"))
 
 _HELD = " Measured at each checkpoint on clips that are not trained on."
 _LOST = (
-    "How much more probable the right answer is on its own clip. At 0 nats, which is 1 times as probable, the model "
-    "ignores the difference."
+    "How much more probable the right answer is on its own clip. At 0 nats it is as probable on the other input: the "
+    "model ignores the difference."
 )
 _REJECTED = (
     "It should fall below the chosen answer's and below 0. One that ends above 0 has become more probable: another "
@@ -85,7 +85,7 @@ SENTENCES = {
     "over the rejected one (input). Below 0, the wrong side wins.",
     "Share of pairs ranked right": "How often the margin is above 0. 1 is all rows; an untrained model is at chance, "
     "which is not always 0.5.",
-    "log p(answer) lost on": _LOST + _SWAPPED,
+    "log p(answer) lost on other input": _LOST + _SWAPPED,
     "Loss, held-out clips": "Lower is better; a rise while the training loss falls is overfitting." + _HELD,
     "Response margin (Eq. 10)": "By how much the chosen answer wins over the rejected ones. Below 0, they win.",
     "Input margin (Eq. 5)": "By how much the answer prefers its own clip to the rejected one. Below 0, it does not.",

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from avem.errors import DataError
 from avem.extract.datasets.base import DatasetReader, emotion_of, without_suffix
-from avem.extract.datasets.tables import named_cells, need_columns
+from avem.extract.datasets.tables import named_cells
 from avem.records import Clip
 from avem.text.csv_tables import Row, numbered_rows, read_table_text
 from avem.text.escaping import terminal_text
@@ -19,12 +19,18 @@ logger = logging.getLogger(__name__)
 
 TABLE = "clips.csv"
 COLUMNS = ("path", "emotion", "clip_id", "split", "source", "dataset", "audio_path")
-ALIASES = {
-    **dict.fromkeys(("file", "filename", "file_name", "video"), "path"),
-    "label": "emotion",
-    **dict.fromkeys(("speaker", "actor"), "source"),
+OTHER_HEADINGS = {
+    "path": "file filename file_name datei dateiname pfad videodatei fichier nom_du_fichier chemin vidéo "
+    "archivo nombre_de_archivo ruta 文件 文件名 路径 video vídeo 视频 clip",
+    "emotion": "label feeling gefühl gefuehl emotionen émotion sentiment étiquette emoción sentimiento etiqueta "
+    "情绪 情感 标签",
+    "source": "speaker actor person sprecher sprecherin schauspieler locuteur acteur hablante actor_id 说话人 演员",
+    "subtitle": "subtitles transcript untertitel sous-titre subtítulo 字幕",
 }
-"""Other headings that people give to these columns."""
+"""Other headings that people give to these columns, in English, German, French, Spanish and Chinese.
+
+Of several that mean one column, the first in this order counts."""
+ALIASES = {heading.replace("-", "_"): column for column, names in OTHER_HEADINGS.items() for heading in names.split()}
 SHOWN = 3
 """Lines that a message names."""
 
@@ -51,7 +57,11 @@ def read_clips_table(table: Path) -> list[Clip]:
             things of one clip.
     """
     header, rows = numbered_rows(read_table_text(table), str(table), COLUMNS, ALIASES)
-    need_columns(table, header, ("path",))
+    if "path" not in header:
+        raise DataError(
+            f"{table} has no column path; its columns are {', '.join(header) or 'none'}. Call the column of the files "
+            "path, file or filename, and the column of the labels emotion or label."
+        )
     named = [(line, dict(named_cells(header, _cells(table, header, cells, line)))) for line, cells in rows]
     return _once(table, [(line, _clip(table, row, line)) for line, row in named])
 

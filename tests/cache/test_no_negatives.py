@@ -89,6 +89,7 @@ def test_one_speaker_is_told_of_the_option_and_has_negatives_with_it(tmp_path):
     refused = str(run(tmp_path / "cache").exception)
     assert "8 have such clips only from their own speaker or source" in refused
     assert "`avem cache negatives --same-source` also takes" in refused
+    assert refused.count("only from their own speaker or source") == 1, "one reason, said once for all modalities"
     done = run(tmp_path / "cache", "--same-source", "--k", "2")
     assert "video: 8 of 8 clips have 2 negatives." in done.output
     found = store.negatives("hard", "video")

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,11 @@ from typer._completion_shared import get_completion_script
 from typer.testing import CliRunner
 
 from avem.cli import app
+from avem.commands.bench.next_steps import next_steps
 from avem.commands.completion import repair_zsh
 from avem.commands.options import command_line
+from avem.commands.train import show_outcome
+from avem.evaluate.emorealm.results import BenchResult
 from avem.evaluate.intervals import FEWEST, few_note, interval_text
 from avem.sealed.step_log import append_step
 from avem.text.differences import fingerprint_differences
@@ -128,7 +132,13 @@ def test_the_end_of_a_run_compares_its_first_and_last_steps(tmp_path):
     path = tmp_path / "metrics.jsonl"
     for step in range(20):
         append_step(path, {"step": step + 1, "rows": 8, "loss": 1.0 - step / 20, "accuracy": step / 19})
-    assert run_outcome(path) == ("20 steps, 160 rows: loss 0.975 -> 0.075, pairs the right way round 3% -> 97%.")
+    assert run_outcome(path) == (
+        "20 steps, 160 rows counting every epoch: loss 0.975 -> 0.075, pairs the right way round 3% -> 97%."
+    )
+    still = tmp_path / "still.jsonl"
+    for step in range(2):
+        append_step(still, {"step": step + 1, "rows": 8, "loss": 1.0, "accuracy": 0.0})
+    assert run_outcome(still).endswith("loss still 1, pairs the right way round still 0%.")
     assert run_outcome(tmp_path / "none") == ""
 
 
@@ -178,3 +188,21 @@ def test_a_command_of_commands_shows_its_help(group):
     assert (status, out) == (2, "")
     assert re.match(r"Usage: .*\[OPTIONS\] COMMAND", err)
     assert len(err.splitlines()) > 10, "the lines of the help are lines"
+
+
+def test_the_command_after_training_and_after_a_bench_repeats_what_is_not_the_default(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    config = PreferenceConfig(model="base", prefs=Path("p.jsonl"), cache=Path("store"), out=run)
+    show_outcome(run, config)
+    bench = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Next:"))
+    assert bench.endswith("--compare base --cache store --questions QUESTIONS.json")
+    Path("emorealm_v1.json").write_text("[]")
+    show_outcome(run, config)
+    assert "--questions" not in capsys.readouterr().out
+
+    result = BenchResult("one", (), {"likelihood": {}, "text_only": {}})
+    steps = partial(next_steps, [result], ["base"], tmp_path, cache=Path("./cache"), questions=Path("./mine.json"))
+    assert all("--questions mine.json --style cloze" in line for line in steps(style="cloze"))
+    assert all("--questions mine.json" in line and "--style" not in line for line in steps(style="letters"))

@@ -21,3 +21,16 @@ def backgrounds(browser, page):
         browser.get(page.as_uri())
         colours.append(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))
     return colours
+
+
+def click(browser, element):
+    """Click where the element is: pictures that are still loading may move it between a look and a click."""
+    from selenium.common.exceptions import ElementClickInterceptedException
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def clicked(_):
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+        element.click()
+        return True
+
+    WebDriverWait(browser, 10, ignored_exceptions=[ElementClickInterceptedException]).until(clicked)

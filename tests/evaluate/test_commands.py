@@ -39,7 +39,7 @@ def test_given_answers(given):
     assert result.scores["generation"]["missing"] == ["q0-0"]
     assert result.scores["generation"]["tasks"]["reasoning_basic_video"]["accuracy"] == 50
     page = (given / "bench" / "report.html").read_text()
-    assert "others: 1 answers match no question" in page
+    assert "others: 1 answer matches no question" in page
     assert "<li>stranger</li>" in page
     assert "<h1>others</h1>" in (given / "bench" / "report.html").read_text()
 

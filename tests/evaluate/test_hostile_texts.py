@@ -29,6 +29,7 @@ from avem.text.pages import make_environment
 from avem.text.terminal import PlainFormatter
 from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
 from avem.tools.prefs.survey.votes import read_verdicts
+from tests.evaluate.browser_kit import click
 from tests.hostile_kit import HOSTILE
 from tests.table_kit import read_csv
 
@@ -154,7 +155,7 @@ def test_the_survey_works_whatever_it_asks(browser, text, tmp_path):
     survey = survey_of(text, tmp_path)
     browser.get(f"{(survey / 'index.html').as_uri()}?annotator=\u00e4nn \U0001f600&booklet=1")
     browser.execute_script("localStorage.clear()")
-    browser.find_element(By.CSS_SELECTOR, "#who button").click()
+    click(browser, browser.find_element(By.CSS_SELECTOR, "#who button"))
     key = json.loads((survey / "key.json").read_text())
     questions = {item["id"]: item["question"] for item in key["items"]}
     for name in key["booklets"][0]:

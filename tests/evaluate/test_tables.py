@@ -11,6 +11,7 @@ from avem.evaluate.comparison import table_2
 from avem.evaluate.emorealm.groups import group_scores, group_sheet, read_clip_columns
 from avem.evaluate.emorealm.metrics import group_metrics
 from avem.evaluate.emorealm.scoring import score_outcomes
+from avem.evaluate.intervals import FEWEST
 from avem.evaluate.probes.attention import AttentionItem, AttentionResult
 from avem.evaluate.probes.cases import swap_cases
 from avem.evaluate.probes.runner import attention_violins
@@ -81,7 +82,9 @@ def test_violins_are_as_wide_as_the_density_and_marked_at_the_median():
 
 
 def test_attention_is_drawn_by_question():
-    items = tuple(AttentionItem(f"q{n}", "c", "reasoning_basic_audio", 0.1 * n, 0.2, 100, 50) for n in range(1, 5))
+    items = tuple(
+        AttentionItem(f"q{n}", "c", "reasoning_basic_audio", 0.05 * n, 0.2, 100, 50) for n in range(1, FEWEST + 1)
+    )
     split, media = attention_violins([AttentionResult("m", items, {})])
     assert split.count('class="video"') == split.count('class="audio"') == 1
     assert media.count('class="middle"') == 1

@@ -205,6 +205,9 @@ NEAR = {
     "A\u0308rger": ["anger"],
     "traurig, ängstlich": ["sadness", "fear"],
     "高兴": ["happiness"],
+    "wuetend": ["anger"],
+    "Ueberrascht": ["surprise"],
+    "COLERE": ["anger"],
 }
 FAR = ["contempt", "worried", "calm", "other", "xyzzy", "42", "-", "😀", "\x1b[31m"]
 

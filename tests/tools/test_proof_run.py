@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from avem.cache import FeatureStore
 from avem.cli import app
-from avem.errors import DataError, SettingError
+from avem.errors import DataError, MissingFileError, SettingError
 from avem.records import Modality
 from avem.tools.project.proof import run as proof_run
 from avem.tools.project.proof import trials
@@ -19,6 +19,7 @@ from avem.tools.project.proof.claims import probe_claims
 from avem.tools.project.proof.evaluation import evaluate_record
 from avem.tools.project.proof.ground.making import BaseKind, Rows
 from avem.tools.project.proof.ground.scenes import Split, draw_splits
+from avem.tools.project.proof.ground.shared import share_ground
 from avem.tools.project.proof.plan import Point
 from avem.tools.project.proof.results.probing import PROBES
 from avem.tools.project.proof.results.record import Record
@@ -121,6 +122,18 @@ def test_runs_that_are_known_are_not_made_again(small, tmp_path):
     changed = replace(second, settings={**small.settings, "beta": 1.0})
     with pytest.raises(DataError, match="different settings"):
         run_proof(changed)
+
+
+def test_rows_of_another_form_have_runs_and_results_of_their_own(small):
+    run_proof(replace(small, seeds=(0,)))
+    before = {path: path.read_bytes() for path in small.out.glob("some.*")}
+    run_proof(replace(small, seeds=(0,), rows=Rows("verdicts", 28)))
+    assert {path: path.read_bytes() for path in small.out.glob("some.*")} == before
+    assert Record.read(small.out / "some-verdicts.json").about["settings"]["rows"]["form"] == "verdicts"
+    trained = [
+        json.loads(path.read_text())["settings"]["prefs"] for path in small.out.rglob("runs*/*/runs/*/config.json")
+    ]
+    assert {Path(prefs).name for prefs in trained} == {"reasons-28.jsonl", "verdicts-28.jsonl"}
 
 
 def test_curves_are_traced_on_the_validation_clips(small, monkeypatch):
@@ -261,3 +274,34 @@ def test_other_rows_and_other_corpora_are_refused(small):
         run_proof(ProofOptions(out=small.out, only=("w/o Everything",)))
     with pytest.raises(SettingError, match="proof"):
         run_proof(ProofOptions(out=small.out, only=("w/o PMP",)))
+
+
+def test_a_proof_stands_on_the_weights_of_another(small, tmp_path):
+    first = replace(small, seeds=(0,))
+    run_proof(first)
+    shown = CliRunner().invoke(
+        app, ["proof", "ground", str(small.out), str(tmp_path / "weights")], catch_exceptions=False
+    )
+    assert f"avem proof run --ground {tmp_path / 'weights'}" in " ".join(shown.output.split())
+    copied = [path for path in (tmp_path / "weights").rglob("*") if path.suffix in (".json", ".md", ".jinja")]
+    assert not [path for path in copied if str(small.out) in path.read_text()], "where it lay on this machine"
+    second = replace(
+        small, out=tmp_path / "second", seeds=(1,), ground=tmp_path / "weights", known=small.out / "some.json"
+    )
+    run_proof(second)
+    assert not (tmp_path / "second" / "encoders").exists()
+    assert not (tmp_path / "second" / "bases").exists()
+    joined = Record.read(tmp_path / "second" / "some.json")
+    assert set(joined.right["w/o PMP"]) == {0, 1}
+    with pytest.raises(SettingError, match="holds a proof of other settings"):
+        run_proof(replace(second, ground=None))
+    weights = next((tmp_path / "weights" / "base-0").glob("*.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(DataError, match=r"weights/base-0/.*safetensors"):
+        run_proof(second)
+    with pytest.raises(DataError, match="is not the ground of a proof"):
+        run_proof(replace(second, ground=small.out / "corpus"))
+    with pytest.raises(MissingFileError, match="has no languagebind-video yet"):
+        share_ground(tmp_path, tmp_path / "more")

@@ -30,6 +30,10 @@ WHOLE = (
     "The model was never trained on clips without one of their streams, so what it says without sound or picture is "
     "further from what it knows than the rest."
 )
+OPTIONS = (
+    "Name the encoders that {model} was trained with (--video-encoder, --audio-encoder; --fps, --frames, --min-pixels "
+    "and --max-pixels for Qwen-Omni), or a store that holds the clip with --cache"
+)
 PROMPTS_PER_CALL = 4
 """Prompts that are answered together: each has its own media."""
 
@@ -145,9 +149,13 @@ class Evidence:
         return row if known[row] else None
 
 
-def explained(error: FingerprintError, model: str) -> FingerprintError:
-    """A mismatch between model and features, said for a command that makes the features itself."""
-    return FingerprintError(
-        f"{str(error).rstrip('.')}. Name the encoders that {model} was trained with (--video-encoder, --audio-encoder; "
-        "--fps, --frames, --min-pixels and --max-pixels for Qwen-Omni), or a store that holds the clip with --cache."
-    )
+def explained(error: FingerprintError, model: str, advice: str = "") -> FingerprintError:
+    """A mismatch between model and features, said for a command that makes the features itself.
+
+    Args:
+        error: What does not fit.
+        model: The model, as the command named it.
+        advice: What is known to fit; empty for the options that may.
+    """
+    known = advice[:1].upper() + advice[1:]
+    return FingerprintError(f"{str(error).rstrip('.')}. {known or OPTIONS.format(model=model)}.")

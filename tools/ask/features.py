@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from avem.cache import FeatureStore, StreamSpec
-from avem.cache.windows import clip_spans, whole_ids
+from avem.cache.windows import clip_spans
 from avem.chat_templates import DATE
-from avem.errors import FingerprintError, MediaError, UnknownClipError
+from avem.errors import FingerprintError, MediaError, MissingFileError, UnknownClipError
 from avem.evaluate.predict.loading import choose_device, open_model
 from avem.extract import ExtractOptions
 from avem.extract.in_memory import ClipEncoder, EncodedRow, clip_parts
@@ -21,16 +19,27 @@ from avem.files import file_sha256, json_sha256
 from avem.tools.ask.base_encoders import PAIR_FAMILIES, encoder_marks, encoders_of
 from avem.tools.ask.emotions import EmotionQuestion
 from avem.tools.ask.evidence import WHOLE, Evidence, Rows, explained
+from avem.tools.ask.held import HeldClips
 from avem.tools.ask.inputs import AskedClip, as_other
 from avem.tools.ask.memory import MemoryStore
-from avem.tools.ask.results import AskedModel, ClipAnswer, Condition, Emotions, QuestionAnswer, Span
+from avem.tools.ask.remedies import find_remedies
+from avem.tools.ask.results import AskedModel, ClipAnswer, Condition, Emotions, Known, QuestionAnswer, Span
 from avem.tools.ask.settings import SAMPLING, AskOptions, refuse_sampling
-from avem.train.data.store_streams import StoreStream, find_streams
-from avem.train.data.streams import PAIR
-from avem.train.model.media import SIDES
+from avem.tools.ask.worth.history import History
+from avem.tools.ask.worth.known import known_of
 
 if TYPE_CHECKING:
+    from avem.train.data.store_streams import StoreStream
     from avem.train.families.base import FamilyModel
+
+KINDS = {
+    "generic": "built with avem",
+    "avere": "AVERE",
+    "emotion_llama": "Emotion-LLaMA",
+    "qwen2_5_omni": "Qwen2.5-Omni",
+    "qwen3_omni": "Qwen3-Omni",
+}
+"""Families of models, as readers know them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +68,16 @@ class FeatureSession:
         self.options = options
         self.model = open_model(options.model, options.device, options.precision) if model is None else model
         self._emotions = EmotionQuestion.of(options)
-        self._store = None if options.cache is None else FeatureStore.open(options.cache)
-        self._handles: dict[str, StoreStream] = {}
+        self._history = History.of(options.model)
         self._other: tuple[AskedClip, list[_Held]] | None = None
-        if self._store is not None:
-            self._handles = self._streams_of(self._store)
+        self._clips: HeldClips | None = None
+        if options.cache is not None:
+            self._clips = self._held_in(FeatureStore.open(options.cache))
 
     @property
     def about(self) -> AskedModel:
         """The model's source and family."""
-        return AskedModel(self.options.model, self.model.family)
+        return AskedModel(self.options.model, KINDS.get(self.model.family, self.model.family))
 
     def identity(self) -> dict[str, Any]:
         """The digest of the model, and the options."""
@@ -81,10 +90,10 @@ class FeatureSession:
         Raises:
             UnknownClipError: The store does not hold it.
         """
-        rows = self._rows_in_store(clip)
-        if rows and self._store is not None:
-            spans, digests = clip_spans(self._store.clips), self._store.clips["sha256"]
-            features = {name: json_sha256(handle.fingerprint) for name, handle in self._handles.items()}
+        if self._clips is not None and (rows := self._clips.rows(clip)):
+            table = self._clips.store.clips
+            spans, digests = clip_spans(table), table["sha256"]
+            features = {name: json_sha256(handle.fingerprint) for name, handle in self._clips.handles.items()}
             return {"features": features, "rows": [[digests[row].as_py(), spans[row]] for row in rows]}
         return {"file": file_sha256(self._path_of(clip)), "encoders": encoder_marks(self.options, self.model.family)}
 
@@ -110,7 +119,8 @@ class FeatureSession:
         try:
             evidence = Evidence.over(self.model, memory)
         except FingerprintError as error:
-            raise explained(error, self.options.model) from error
+            advice = "" if clip.path is None else self._advice(clip.path)
+            raise explained(error, self.options.model, advice) from error
         shown: list[dict[Condition, Rows]] = []
         for number, row in enumerate(rows):
             other = their_rows[min(number, len(their_rows) - 1)] if their_rows else None
@@ -119,7 +129,7 @@ class FeatureSession:
         lengths = [part.duration_s for part in held if part.duration_s is not None]
         return ClipAnswer(
             clip.name,
-            clip.path or self._file_of(clip),
+            clip.path or (None if self._clips is None else self._clips.file_of(clip)),
             spans,
             sum(lengths) if lengths else None,
             source,
@@ -127,7 +137,18 @@ class FeatureSession:
             tuple(self._answer(evidence, question, shown, spans) for question in questions),
             "" if against is None else against.name,
             self._notes(held),
+            known=self.known(clip, questions),
         )
+
+    def known(self, clip: AskedClip, questions: Sequence[str]) -> Known:
+        """What is known of a clip and of the model besides the answer.
+
+        Raises:
+            UnknownClipError: The store does not hold a clip that is named by its id.
+        """
+        digest = file_sha256(self._path_of(clip)) if self._clips is None else self._clips.digest(clip)
+        stores = [] if self._clips is None else [self._clips.store]
+        return known_of(digest, stores, self._history, self.model.tokenizer, questions, self._emotions)
 
     def _notes(self, held: Sequence[_Held]) -> tuple[str, ...]:
         said = [problem for part in held for problem in part.problems]
@@ -192,6 +213,19 @@ class FeatureSession:
         return encoder
 
     @property
+    def _handles(self) -> Mapping[str, StoreStream]:
+        """The store's streams that the model reads."""
+        return {} if self._clips is None else self._clips.handles
+
+    def _advice(self, path: Path) -> str:
+        """What to give so that a clip can be asked about; empty where nothing is on this machine."""
+        return find_remedies(self._history, path, self.model, self.options).advice
+
+    def _held_in(self, store: FeatureStore) -> HeldClips:
+        """A store as this model reads it."""
+        return HeldClips(store, self.model, self.options.model, windows=self.options.windows)
+
+    @property
     def _specs(self) -> dict[str, StreamSpec]:
         """Every stream that features may come in, by name."""
         specs = {handle.name: handle.spec for handle in self._handles.values()}
@@ -206,11 +240,11 @@ class FeatureSession:
             MediaError: Nothing of the clip can be decoded.
             UnknownClipError: The store does not hold it.
         """
-        rows = self._rows_in_store(clip)
-        if rows and self._store is not None:
-            spans = clip_spans(self._store.clips)
-            held = [_Held(spans[row], self._read(row), self._store.clip(row).get("duration_s")) for row in rows]
-            return held, f"from {self._store.location.url}"
+        clips = self._clips
+        if clips is not None and (rows := clips.rows(clip)):
+            spans = clip_spans(clips.store.clips)
+            held = [_Held(spans[row], clips.read(row), clips.store.clip(row).get("duration_s")) for row in rows]
+            return held, f"from {clips.store.location.url}"
         return self._encoded(self._path_of(clip)), "encoded now"
 
     def _path_of(self, clip: AskedClip) -> Path:
@@ -235,7 +269,17 @@ class FeatureSession:
         return self._other[1]
 
     def _encoded(self, path: Path) -> list[_Held]:
-        encoder = self._encoder
+        """Encode a file.
+
+        Raises:
+            MediaError: Nothing of it can be decoded.
+            MissingFileError: An encoder is not there; the message says what is there instead.
+        """
+        try:
+            encoder = self._encoder
+        except MissingFileError as error:
+            advice = self._advice(path)
+            raise MissingFileError(f"{str(error).partition(';')[0]}; {advice}.") if advice else error from error
         parts = clip_parts([path], windows=self.options.windows)[0]
         held = []
         for part, made in zip(parts, encoder.encode(parts), strict=True):
@@ -245,55 +289,3 @@ class FeatureSession:
             problems = tuple(f"No {slot}: {reason}." for slot, reason in made.problems.items())
             held.append(_Held(part.span, rows, made.duration_s, problems))
         return held
-
-    def _streams_of(self, store: FeatureStore) -> dict[str, StoreStream]:
-        """The store's streams that the model reads."""
-        return find_streams(
-            store,
-            getattr(self.model, "streams", PAIR),
-            [side for side in SIDES if self.model.takes(side)],
-            self.model.expected_digest,
-            self.options.model,
-        )
-
-    def _rows_in_store(self, clip: AskedClip) -> list[int]:
-        """Rows of a clip in the store with features: its own, or those of its windows in the order of time."""
-        store = self._store
-        if store is None:
-            return []
-        owners, spans = whole_ids(store.clips), clip_spans(store.clips)
-        if clip.path is None:
-            names = store.clips["clip_id"].to_pylist()
-            found = [row for row, name in enumerate(names) if name == clip.name]
-            found = found or [row for row, owner in enumerate(owners) if owner == clip.name]
-            if not found:
-                store.rows([clip.name])  # says what there is
-        else:
-            digest = file_sha256(clip.path)
-            found = [row for row, sha256 in enumerate(store.clips["sha256"].to_pylist()) if sha256 == digest]
-            found = [row for row in found if owners[row] == owners[found[0]]]
-        there = np.zeros(len(store.clips), dtype=np.bool_)
-        for handle in self._handles.values():
-            there |= np.asarray(handle.available, dtype=np.bool_)
-        found = [row for row in found if there[row]]
-        windows = [row for row in found if spans[row] is not None]
-        whole = [row for row in found if spans[row] is None]
-        use = windows if windows and (self.options.windows or not whole) else whole
-        return sorted(use, key=lambda row: spans[row] or (0.0, 0.0))
-
-    def _read(self, row: int) -> dict[str, EncodedRow]:
-        """A clip's features from the store, by name of the stream."""
-        found = {}
-        for handle in self._handles.values():
-            if handle.available[row]:
-                companions = {name: handle.companion(name, [row])[0] for name in handle.spec.companions}
-                found[handle.name] = EncodedRow(handle.rows([row])[0], companions)
-        return found
-
-    def _file_of(self, clip: AskedClip) -> Path | None:
-        """The media file of a clip of the store, if it still exists."""
-        rows = self._rows_in_store(clip)
-        if not rows or self._store is None:
-            return None
-        path = self._store.media_path(rows[0])
-        return path if path.is_file() else None

@@ -13,6 +13,7 @@ from avem.extract.defaults import SOUND_SUFFIXES, VIDEO_SUFFIXES
 from avem.guards.inputs import need_file
 from avem.reading import irregular, parse_json
 from avem.text.csv_tables import read_table_text
+from avem.tools.ask.near import near_files, need_clips
 
 MEDIA_SUFFIXES = (*VIDEO_SUFFIXES, *SOUND_SUFFIXES)
 LONGEST_QUESTION = 4000
@@ -38,7 +39,7 @@ class Asked:
     """Empty: the model's usual question."""
 
 
-def find_asked(items: Sequence[str], questions: Path | None = None, *, ids: bool = False) -> Asked:
+def find_asked(items: Sequence[str], questions: Path | None = None, *, store: Path | None = None) -> Asked:
     """Sort the command line's arguments into clips and a question.
 
     The last argument is the question, unless it is a path or looks like a media file, or a file of questions is given.
@@ -46,33 +47,35 @@ def find_asked(items: Sequence[str], questions: Path | None = None, *, ids: bool
     Args:
         items: Files, folders, clip ids and the question.
         questions: A file of questions.
-        ids: Whether a store is given, so that a clip may be named by its id there.
+        store: A store, in which a clip may be named by its id.
 
     Raises:
         MissingFileError: A file or folder is not there, or a folder holds no clips.
+        UnknownClipError: The store holds no clip of a name.
         SettingError: There is no clip.
         DataError: The file of questions holds none.
     """
     asked = [] if questions is None else read_questions(questions)
     names = list(items)
-    if questions is None and names and not _is_clip(names[-1], ids):
+    if questions is None and names and not _is_clip(names[-1], store is not None):
         asked = [check_question(names.pop())]
     if not names:
         raise SettingError("There is no clip to ask about; give a file or a folder, then the question.")
-    clips = [clip for name in names for clip in _clips(name, ids)]
+    clips = [clip for name in names for clip in _clips(name, store)]
     return Asked(tuple(dict.fromkeys(clips)), tuple(asked))
 
 
-def find_clip(name: str, *, ids: bool = False) -> AskedClip:
+def find_clip(name: str, *, store: Path | None = None) -> AskedClip:
     """One clip by its path, or by its id where a store is given.
 
     Raises:
         MissingFileError: There is no such file.
+        UnknownClipError: The store holds no such clip.
         SettingError: It is a folder.
     """
     if Path(name).is_dir():
         raise SettingError(f"{name} is a folder; give one clip.")
-    return _clips(name, ids)[0]
+    return _clips(name, store)[0]
 
 
 @contextmanager
@@ -143,12 +146,19 @@ def _exists(name: str) -> bool:
         return False
 
 
-def _clips(name: str, ids: bool) -> list[AskedClip]:
+def _clips(name: str, store: Path | None) -> list[AskedClip]:
     path = Path(name).expanduser() if _exists(name) else None
-    if path is None and ids and not name.lower().endswith(MEDIA_SUFFIXES):
+    if path is None and store is not None and not name.lower().endswith(MEDIA_SUFFIXES):
+        need_clips([name], store)
         return [AskedClip(name)]
     if path is None:
-        raise MissingFileError(f"There is no clip {name}; give a media file or a folder, then the question in quotes.")
+        near = near_files(name)
+        advice = (
+            f"did you mean {' or '.join(near)}?"
+            if near
+            else "give a media file or a folder, then the question in quotes."
+        )
+        raise MissingFileError(f"There is no clip {name}; {advice}")
     if path.is_dir():
         found = sorted(each for each in path.rglob("*") if each.name.lower().endswith(MEDIA_SUFFIXES))
         clips = [AskedClip(str(each), each) for each in found if each.is_file() and not each.name.startswith(".")]

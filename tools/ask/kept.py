@@ -20,6 +20,7 @@ from avem.tools.ask.results import (
     ClipAnswer,
     Condition,
     Emotions,
+    Known,
     PartAnswer,
     QuestionAnswer,
     Reading,
@@ -61,6 +62,10 @@ class KeptSession:
         """As of the session within."""
         return self.session.content(clip)
 
+    def known(self, clip: AskedClip, questions: Sequence[str]) -> Known:
+        """As of the session within; labels and training may have changed since an answer was kept."""
+        return self.session.known(clip, questions)
+
     def ask(self, clip: AskedClip, questions: Sequence[str], against: AskedClip | None = None) -> ClipAnswer:
         """Ask about one clip what is not kept yet; see `avem.tools.ask.features.FeatureSession.ask`."""
         depends: dict[str, Any] = {"version": VERSION, **self._identity, "clip": self.content(clip), "against": None}
@@ -73,7 +78,8 @@ class KeptSession:
             found = self.session.ask(clip, missing, against)
             alone = {answer.question: replace(found, answers=(answer,)) for answer in found.answers}
             self.log.append({keys[question]: to_record(answer) for question, answer in alone.items()})
-        return _joined([self.log.get(keys[question]) or {} for question in questions], clip, against)
+        found = _joined([self.log.get(keys[question]) or {} for question in questions], clip, against)
+        return replace(found, known=self.known(clip, questions))
 
 
 @contextmanager

@@ -24,11 +24,13 @@ from avem.tools.ask.results import (
     ClipAnswer,
     Condition,
     Emotions,
+    Known,
     PartAnswer,
     QuestionAnswer,
     Reading,
 )
 from avem.tools.ask.settings import SAMPLING, AskOptions, refuse_sampling
+from avem.tools.ask.worth.known import label_of
 
 NO_LIKELIHOODS = (
     "The endpoint gives no log-probabilities of answers, so there are no bars and no changes in nats. It is asked "
@@ -132,7 +134,16 @@ class MediaSession:
             emotions,
             tuple(answers),
             "" if against is None else against.name,
+            known=self.known(clip, questions),
         )
+
+    def known(self, clip: AskedClip, questions: Sequence[str]) -> Known:
+        """The clip's label, where a store has it; adapters and endpoints do not say what they were trained on.
+
+        Raises:
+            UnknownClipError: The store does not hold a clip that is named by its id.
+        """
+        return Known() if self._store is None else Known(*label_of(file_sha256(self._file(clip)), [self._store]))
 
     def conditions(self, part: ClipPart, other: ClipPart | None) -> dict[Condition, Shown]:
         """What a clip can be shown as to this model.

@@ -21,7 +21,9 @@ from avem.evaluate.report.media import FRAMES, ClipPicture, frame_strip, wave_pa
 from avem.extract.decode.media import read_sound, read_video
 from avem.files import save_page
 from avem.tools.ask.results import LABELS, AskedModel, ClipAnswer, Condition, Emotions, QuestionAnswer, Span
-from avem.tools.ask.text import clip_facts, said, signed_nats, span_words, times, verdict
+from avem.tools.ask.summary import summary_tables
+from avem.tools.ask.text import WORTH, clip_facts, said, signed_nats, span_words, times, verdict
+from avem.tools.ask.worth.sentences import worth
 
 EMBED_BYTES = 8 * 2**20
 """Larger clips are not put into the page; where they lie in its folder or below, it links to them."""
@@ -104,7 +106,15 @@ def write_page(path: Path, model: AskedModel, clips: Sequence[ClipAnswer]) -> Pa
     names = [clip.name for clip in clips]
     questions = list(dict.fromkeys(answer.question for clip in clips for answer in clip.answers))
     template = ask_environment().get_template("ask.html.jinja")
-    save_page(path, template.render(model=model, cards=cards, names=names, questions=questions, version=__version__))
+    page = template.render(
+        model=model,
+        cards=cards,
+        names=names,
+        questions=questions,
+        tables=summary_tables(clips),
+        version=__version__,
+    )
+    save_page(path, page)
     return path
 
 
@@ -137,6 +147,8 @@ def render_card(clip: ClipAnswer, played: Played) -> Markup:
             axis=f"{100 * _axis(clip.emotions):.0f}",
             named=_named(clip.emotions),
             asked=clip.emotions.question if clip.emotions is not None else "",
+            worth=worth(replace(clip, known=replace(clip.known, labelled_in=short_path(clip.known.labelled_in)))),
+            worth_title=WORTH,
         )
     )
 

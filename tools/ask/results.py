@@ -118,11 +118,36 @@ class Emotions:
             return None
         return softmax([sum(values) / len(parts) for values in zip(*parts, strict=True)])
 
+    def longest(self) -> tuple[str, float] | None:
+        """The emotion of the longest bar for the clip as it is, and its share; None where there are no bars."""
+        shares = self.shares(Condition.FULL)
+        return None if shares is None else max(zip(LABELS, shares, strict=True), key=lambda each: each[1])
+
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """The conditions that are known."""
         known = self.logprobs or self.named
         return tuple(each for each in Condition if each in known)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known besides the answer; whatever is not known is empty or None."""
+
+    label: str = ""
+    """The clip's emotion."""
+    labelled_in: str = ""
+    """The store that says so."""
+    trained: bool | None = None
+    """Whether the model was trained on the clip."""
+    unknown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By question, the words of it that the model has no token for; questions without such words are left out."""
+    bars_asked: bool | None = None
+    """Whether the model was trained on the question of the bars."""
+    bars_unknown: tuple[str, ...] = ()
+    """Words of the answers that the bars score that the model has no token for."""
+    usual: str = ""
+    """The question that most of the rows ask that the model was trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +170,7 @@ class ClipAnswer:
     notes: tuple[str, ...] = ()
     """What else to know, a sentence each."""
     failed: str = ""
+    known: Known = Known()
 
     def to_json(self) -> dict[str, Any]:
         """The clip as `avem ask --json` prints it."""
@@ -160,6 +186,7 @@ class ClipAnswer:
             "emotions": None if self.emotions is None else _emotions_json(self.emotions),
             "answers": [_answer_json(answer) for answer in self.answers],
             "notes": list(self.notes),
+            "known": _known_json(self.known),
         }
 
 
@@ -185,6 +212,18 @@ def softmax(logprobs: Sequence[float]) -> tuple[float, ...]:
     top = max(logprobs)
     weights = [math.exp(value - top) for value in logprobs]
     return tuple(weight / sum(weights) for weight in weights)
+
+
+def _known_json(known: Known) -> dict[str, Any]:
+    return {
+        "label": known.label or None,
+        "labelled_in": known.labelled_in or None,
+        "trained_on": known.trained,
+        "unknown_words": {question: list(words) for question, words in known.unknown.items()},
+        "bars_asked_in_training": known.bars_asked,
+        "unknown_words_of_bars": list(known.bars_unknown),
+        "usual_question": known.usual or None,
+    }
 
 
 def _emotions_json(emotions: Emotions) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from avem.errors import AvemError, DataError, EndpointError, MediaError, MissingFileError, PromptError, UnknownClipError
 from avem.tools.ask.inputs import AskedClip
-from avem.tools.ask.results import AskedModel, ClipAnswer
+from avem.tools.ask.results import AskedModel, ClipAnswer, Known
 from avem.tools.ask.settings import AskOptions
 
 OF_A_CLIP = (MediaError, DataError, UnknownClipError, PromptError, MissingFileError)
@@ -26,6 +26,9 @@ class AskSession(Protocol):
 
     def content(self, clip: AskedClip) -> dict[str, Any]:
         """Everything of a clip that answers depend on, as JSON; raises as `ask`."""
+
+    def known(self, clip: AskedClip, questions: Sequence[str]) -> Known:
+        """What is known of a clip that `ask` can answer, and of the model; `ask` gives it with its answer."""
 
     def ask(self, clip: AskedClip, questions: Sequence[str], against: AskedClip | None = None) -> ClipAnswer:
         """Ask about one clip; see `avem.tools.ask.features.FeatureSession.ask`."""
@@ -48,7 +51,8 @@ def open_session(options: AskOptions) -> AskSession:
     if options.endpoint is not None or options.media or not _reads_features(options.model):
         found = open_media_model(options.model, options.endpoint, options.device, options.precision, options.system)
         if found is not None:
-            return MediaSession(options, found, "endpoint" if options.endpoint is not None else "adapter")
+            kind = "behind an endpoint" if options.endpoint is not None else "shown media files by its adapter"
+            return MediaSession(options, found, kind)
     return FeatureSession(options)
 
 

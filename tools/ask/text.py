@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from avem.text.escaping import one_line
+from avem.text.lists import listed
 from avem.tools.ask.results import LABELS, AskedModel, ClipAnswer, Condition, Emotions, QuestionAnswer, Span
+from avem.tools.ask.worth.sentences import worth
 
 WIDTH = 80
 BAR = 16
@@ -26,6 +28,8 @@ SHOWN = 160
 SAME = 1.25
 """Answers whose probabilities differ by less than this factor are said to be about as likely."""
 MOST = 1000.0
+WORTH = "What this is worth:"
+"""Over the sentences of `avem.tools.ask.worth.sentences`."""
 
 
 def model_lines(model: AskedModel) -> list[str]:
@@ -52,6 +56,8 @@ def clip_lines(clip: ClipAnswer, *, plain: bool = False) -> list[str]:
         lines += ["", *emotion_lines(clip.emotions, plain=plain)]
     if clip.other:
         lines += ["", *_wrapped(f"Other sound and picture: {one_line(clip.other)}")]
+    if sentences := worth(clip):
+        lines += ["", WORTH, *(line for each in sentences for line in _wrapped(one_line(each), "  * "))]
     return lines
 
 
@@ -131,16 +137,6 @@ def verdict(answer: QuestionAnswer) -> str:
     return f"Compared with the clip as it is, the same answer is {listed(found)}." if found else ""
 
 
-def listed(items: Sequence[str]) -> str:
-    """Items as a sentence has them.
-
-    Example:
-        >>> listed(["a", "b", "c"]), listed(["a"])
-        ('a, b and c', 'a')
-    """
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
-
-
 def times(change: float) -> str:
     """A difference of log-probabilities, in nats, as a factor.
 
@@ -188,9 +184,14 @@ def span_words(span: Span) -> str:
     return "-".join(f"{round(second) // 60}:{round(second) % 60:02}" for second in span)
 
 
-def shortened(text: str) -> str:
-    """The beginning of a long text; `--json` has all of it."""
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 6].rstrip()} [...]"
+def shortened(text: str, most: int = SHOWN) -> str:
+    """The beginning of a long text, at most so many characters; `--json` has all of it.
+
+    Example:
+        >>> shortened("The level brows show anger.", 16)
+        'The level [...]'
+    """
+    return text if len(text) <= most else f"{text[: most - 6].rstrip()} [...]"
 
 
 def said(text: str) -> str:

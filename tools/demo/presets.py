@@ -15,8 +15,12 @@ PREFERENCE: dict[str, Any] = {
     "warmup": 0.1,
     "epochs": 5,
     "adam_beta2": 0.98,
+    "nll": 1.0,
 }
 """Settings of `PreferenceConfig`.
+
+`nll` holds up the likelihood of the chosen answer. Without it both answers lose likelihood, the rejected one more: the
+model ranks them rightly, and writes neither of them.
 
 Of the corpus's preference rows the demo uses those that ask whether a cue shows the emotion, in small steps: with all
 rows and steps of 176, at the same cost, the model hardly learns to check whether a cue is there (`docs/demo.md`).

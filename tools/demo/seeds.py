@@ -44,8 +44,9 @@ def main(demos: Annotated[list[Path], typer.Argument(help="Folders that `avem de
     for row, *alone in zip(summarise(pooled), *single, strict=True):
         text_only = "" if row.text_only[0] is None else f"{row.text_only[0].value:.1f}"
         changes = ", ".join(f"{one.deltas[1].difference:+.1f}" for one in alone if one.deltas[1])
-        lines.append([row.name, row.metric, text_only, *map(str, row.values), str(row.deltas[1]), changes])
-    header = ["task", "metric", "text only", *MODELS, "change", "change by seed"]
+        written = " / ".join("" if other is None else f"{other.value:.1f}" for other in row.other)
+        lines.append([row.name, row.metric, text_only, *map(str, row.values), str(row.deltas[1]), changes, written])
+    header = ["task", "metric", "text only", *MODELS, "change", "change by seed", "as written"]
     typer.echo(markdown_table(header, lines))
     header = ["task, cue", "text only", *MODELS, "change", "change by seed", "d'"]
     typer.echo(markdown_table(header, cue_lines(runs)))

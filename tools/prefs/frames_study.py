@@ -16,6 +16,7 @@ from avem.endpoint.media_parts import image_part
 from avem.errors import DataError, EndpointError, MediaError, SettingError
 from avem.evaluate.bootstrap import RESAMPLES, mean_intervals
 from avem.evaluate.emer.rubric import Description, read_references
+from avem.evaluate.intervals import few_note, interval_text
 from avem.evaluate.paper import facts
 from avem.evaluate.predict.log import AnswerLog
 from avem.evaluate.predict.media_files import files_of_folder
@@ -185,7 +186,9 @@ def _sheet(
         values = np.array([found[name] for name in MEASURES], dtype=np.float64).T
         edges = mean_intervals(values, [each.id for each in references], options.resamples, options.seed)
         means = values.mean(axis=0)
-        cells = [f"{mean:.3f} [{low:.3f}, {high:.3f}]" for mean, (low, high) in zip(means, edges, strict=True)]
+        cells = [
+            f"{mean:.3f}{interval_text(each, len(references), 3)}" for mean, each in zip(means, edges, strict=True)
+        ]
         rows.append((str(count), *cells))
         record: dict[str, Any] = {"frames": count, "clips": len(references)}
         for name, mean, (low, high) in zip(MEASURES, means, edges, strict=True):
@@ -194,4 +197,5 @@ def _sheet(
     paper = "; ".join(f"{row['frames']}: {row['sbert']}, {row['bertscore_f1']}" for row in facts(8))
     header = ("frames", "SBERT", "BERTScore P", "BERTScore R", "BERTScore F1")
     title = f"Captions of {len(references)} clips against their descriptions [95 % interval]"
-    return Sheet(title, header, tuple(rows), tuple(records), f"Paper, Table 8 (SBERT, BERTScore F1): {paper}.")
+    note = few_note(rows, f"Paper, Table 8 (SBERT, BERTScore F1): {paper}.")
+    return Sheet(title, header, tuple(rows), tuple(records), note)

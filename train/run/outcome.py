@@ -56,7 +56,7 @@ def run_outcome(metrics: Path) -> str:
     number = "1 step" if len(steps) == 1 else f"{len(steps)} steps"
     rows = sum(int(step.get("rows", 0)) for step in steps)
     moved = [said for name, called in SHOWN.items() if (said := _moved(steps, name, called))]
-    return f"{number}, {rows} rows: {', '.join(moved)}."
+    return f"{number}, {rows} rows counting every epoch: {', '.join(moved)}."
 
 
 def _moved(steps: Sequence[Mapping[str, Any]], name: str, called: str) -> str:
@@ -66,4 +66,8 @@ def _moved(steps: Sequence[Mapping[str, Any]], name: str, called: str) -> str:
     part = max(1, len(values) // PART)
     first, last = fmean(values[:part]), fmean(values[-part:])
     form = ".0%" if name == "accuracy" else ".4g"
-    return f"{called} {last:{form}}" if len(values) == 1 else f"{called} {first:{form}} -> {last:{form}}"
+    if len(values) == 1:
+        return f"{called} {last:{form}}"
+    if f"{first:{form}}" == f"{last:{form}}":
+        return f"{called} still {last:{form}}"
+    return f"{called} {first:{form}} -> {last:{form}}"

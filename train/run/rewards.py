@@ -55,8 +55,8 @@ def reward_warnings(steps: Sequence[Mapping[str, Any]], rejected: str = "weighte
         whose = f"The reward of {ANSWERS[name]} ends at {reward:.2f}"
         if name == "reward_w" and reward < -NOTHING:
             found.append(
-                f"{whose}, below 0: the model now finds it less likely than before training; train for fewer steps, or "
-                "set anchor=1 or nll=1."
+                f"{whose}, below 0: the model now finds it less likely than before training, and may write neither "
+                "answer; set nll=1 or anchor=1, or train for fewer steps."
             )
         elif name != "reward_w" and reward > NOTHING and (name != "reward_l" or len(rewards) == 2):
             advice = {

@@ -216,7 +216,7 @@ class Session:
         """Say which answers' rewards ended on the wrong side of 0."""
         if self.accelerator.is_main_process and isinstance(self.config, PreferenceConfig):
             for warning in reward_warnings(read_steps(self.run.metrics), self.config.rejected):
-                logger.warning("%s", warning)
+                logger.warning("%s: %s", self.run.path, warning)
 
     def _save(self, directory: Path) -> None:
         """Write what was trained where `load_model` can read it; every process has to call."""

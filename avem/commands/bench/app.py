@@ -16,6 +16,7 @@ from avem.commands.bench.recognition import recognition_command
 from avem.commands.bench.tables import groups, sets
 from avem.commands.options import (
     DEFAULT_MODEL,
+    DEFAULT_QUESTIONS,
     NO_LIMIT,
     NONE,
     BootstrapSeed,
@@ -105,7 +106,7 @@ def emorealm(
         list[str] | None,
         typer.Option(help="Compare with this model or earlier result; may be repeated.", show_default=NONE),
     ] = None,
-    questions: QuestionsOption = Path("./emorealm_v1.json"),
+    questions: QuestionsOption = DEFAULT_QUESTIONS,
     cache: StorePath = Path("./cache"),
     read_cache: ReadCacheOption = None,
     answers: Annotated[
@@ -228,5 +229,5 @@ def emorealm(
         show_differences(results, out, form)
     if form == "table":
         show(f"The report is {out / 'report.html'}.")
-        for line in next_steps(results, models, out, cache=cache, questions=questions):
+        for line in next_steps(results, models, out, cache=cache, questions=questions, style=style.value):
             show(line)

@@ -7,7 +7,7 @@ from itertools import filterfalse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avem.commands.options import command_line
+from avem.commands.options import DEFAULT_QUESTIONS, Style, command_line
 from avem.guards.inputs import is_result
 from avem.text.escaping import file_name
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def next_steps(
-    results: Sequence[BenchResult], models: Sequence[str], out: Path, *, cache: Path, questions: Path
+    results: Sequence[BenchResult], models: Sequence[str], out: Path, *, cache: Path, questions: Path, style: str
 ) -> list[str]:
     """Lines with commands to copy.
 
@@ -26,15 +26,20 @@ def next_steps(
         out: Where the results are.
         cache: The store.
         questions: The benchmark file.
+        style: How the questions were asked.
     """
-    asked = () if questions == Path("./emorealm_v1.json") else ("--questions", questions)
+    from avem.evaluate.probes.swap import ASKED
+
+    asked = () if questions == DEFAULT_QUESTIONS else ("--questions", questions)
+    styled = () if style == Style.LETTERS else ("--style", style)
     store = () if cache == Path("./cache") else ("--cache", cache)
     reading = [part for model in filterfalse(is_result, models) for part in ("--model", model)]
     lines = []
-    if reading and all("text_only" in result.scores for result in results):  # asked without media: it reads features
-        lines.append(f"Next: {command_line('avem probe swap', *reading, *asked, *store)}")
+    features = all("text_only" in result.scores for result in results)  # asked without media, too
+    if reading and features and any(item.question.task in ASKED for item in results[0].items):
+        lines.append(f"Next: {command_line('avem probe swap', *reading, *asked, *styled, *store)}")
     if len(results) == 1:
         earlier = out / file_name(results[0].name)
-        compare = command_line("avem bench emorealm --model ANOTHER", "--compare", earlier, *asked, *store)
+        compare = command_line("avem bench emorealm --model ANOTHER", "--compare", earlier, *asked, *styled, *store)
         lines.append(f"To compare with another model: {compare}")
     return lines

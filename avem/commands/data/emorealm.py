@@ -9,7 +9,16 @@ import typer
 
 from avem.commands.data.harness import export
 from avem.commands.data.prefs import emorealm_app as emorealm_app
-from avem.commands.options import NONE, KeyVariable, Parallel, QuestionsOption, Retries, Timeout, prints_table
+from avem.commands.options import (
+    DEFAULT_QUESTIONS,
+    NONE,
+    KeyVariable,
+    Parallel,
+    QuestionsOption,
+    Retries,
+    Timeout,
+    prints_table,
+)
 from avem.endpoint.reach import need_endpoint
 from avem.guards.inputs import need_file, need_path
 from avem.guards.output_kinds import BENCH, SURVEY
@@ -24,7 +33,7 @@ Clips = Annotated[Path | None, typer.Option("--media", help="Folder of the clips
 @emorealm_app.command("subtasks")
 def subtasks(
     model: Annotated[str, typer.Option(help="Model that says whether a cue is in the clip.")],
-    questions: QuestionsOption = Path("./emorealm_v1.json"),
+    questions: QuestionsOption = DEFAULT_QUESTIONS,
     endpoint: Annotated[str, typer.Option(help="OpenAI-compatible address of the model.")] = "http://localhost:8000/v1",
     media: Clips = None,
     captions: Annotated[
@@ -85,7 +94,7 @@ def subtasks(
 @emorealm_app.command("stats")
 @prints_table()
 def stats(
-    questions: QuestionsOption = Path("./emorealm_v1.json"),
+    questions: QuestionsOption = DEFAULT_QUESTIONS,
     source: Annotated[
         Path | None,
         typer.Option(help="Dataset that the clips are from, to compare emotions with.", show_default=NONE),
@@ -143,7 +152,7 @@ def stats(
 def languages(
     whisper: Annotated[str, typer.Option(help="Multilingual Whisper model, such as large-v3.pt.")],
     media: Annotated[Path, typer.Option(help="Folder of the clips.")],
-    questions: QuestionsOption = Path("./emorealm_v1.json"),
+    questions: QuestionsOption = DEFAULT_QUESTIONS,
     subtitles: Annotated[
         bool, typer.Option("--subtitles", help="Also write English subtitles of clips in other languages.")
     ] = False,

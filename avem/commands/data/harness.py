@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from avem.commands.options import QuestionsOption, StorePath
+from avem.commands.options import DEFAULT_QUESTIONS, QuestionsOption, StorePath
 from avem.guards.inputs import need_file, need_path
 from avem.text.terminal import show
 
@@ -24,7 +24,7 @@ class HarnessName(StrEnum):
 def export(
     out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write.")],
     to: Annotated[HarnessName, typer.Option(help="The harness.")],
-    questions: QuestionsOption = Path("./emorealm_v1.json"),
+    questions: QuestionsOption = DEFAULT_QUESTIONS,
     media: Annotated[
         Path | None, typer.Option("--media", help="Folder of the clips.", show_default="those of the store")
     ] = None,

@@ -138,7 +138,7 @@ def test_the_command_mines_leaves_out_and_shows_frames(tmp_path, monkeypatch, ca
     )
     assert (FeatureStore.open(tmp_path / "cache").negatives("mutual", "video")[excluded] == -1).all()
     page = (tmp_path / "page.html").read_text()
-    assert "1 clips were left out" in page
+    assert "1 clip left out" in page
     assert len(re.findall(r'<section id="(audio|video|audiovisual)">', page)) == 3
     assert page.count("data:image/jpeg;base64,") >= 6
     assert "None found." in page

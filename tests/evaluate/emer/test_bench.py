@@ -184,3 +184,14 @@ def test_means_by_hand():
     assert grade_means([{"a": 1}, {"a": 4}], ["a"]) == {"a": {"mean": 2.5}}
     spread = grade_means([{"a": 1}, {"a": 4}], ["a"], resamples=200)["a"]
     assert (spread["low"], spread["high"]) == (1, 4)
+
+
+def test_another_judge_does_not_replace_the_grades_of_the_first(given):
+    with stand_in(lambda body: grades(4)) as served:
+        run(given, served)
+        kept = (given / "out" / "emer" / "mine" / "emer.json").read_bytes()
+        other = ChatSettings(endpoint=served.endpoint, model="another", retries=0, pause_s=0.01, timeout_s=5)
+        with pytest.raises(SettingError, match=r"judge was judge, now another.*--out"):
+            run(given, served, judge=other)
+        assert len(served.asked) == 3, "no request is made"
+    assert (given / "out" / "emer" / "mine" / "emer.json").read_bytes() == kept

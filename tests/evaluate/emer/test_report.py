@@ -11,7 +11,7 @@ from avem.evaluate.emer.bench import EmerResult
 from avem.evaluate.emer.report import bands_of, cards_of, criteria_of, write_emer_report
 from avem.evaluate.emer.rubric import grade_means, load_rubric
 from tests.endpoint_kit import stand_in
-from tests.evaluate.browser_kit import backgrounds, open_on_a_phone_without_scripts
+from tests.evaluate.browser_kit import backgrounds, click, open_on_a_phone_without_scripts
 
 RUBRIC = load_rubric()
 CLUE, LABEL, *_ = RUBRIC.names
@@ -85,7 +85,7 @@ def test_words_are_shown_as_they_are(page):
     assert "&lt;b&gt;slow&lt;/b&gt;" in text
     assert "It leaves out &lt;the sigh&gt; &amp; the &#34;broken&#34; voice." in text
     assert "<b>slow</b>" not in text
-    assert "1 of 5 clips have no description and get the worst grade." in text
+    assert "1 of 5 clips has no description; the worst grade counts." in text
     assert "1 of 5 descriptions got no grades" in text
     assert "12,345 tokens read" in text
     assert "http" not in text
@@ -128,9 +128,9 @@ def test_page_in_a_browser(browser, page):
     Select(form.find_element(By.NAME, "outcome")).select_by_value(f"{LABEL}-high")
     assert visible(browser) == ["q-clip8"]
     assert browser.find_element(By.ID, "shown").text == "1 of 5 clips"
-    form.find_element(By.CSS_SELECTOR, "button[type=reset]").click()
+    click(browser, form.find_element(By.CSS_SELECTOR, "button[type=reset]"))
     WebDriverWait(browser, 5).until(lambda _: len(visible(browser)) == 5)
-    form.find_element(By.NAME, "differs").click()
+    click(browser, form.find_element(By.NAME, "differs"))
     assert visible(browser) == ["q-silent", "q-odd"]
     assert severe(browser) == []
 

@@ -97,8 +97,13 @@ def test_axes_span_all_runs():
 
 def test_a_drop_of_log_probability_is_also_shown_as_a_ratio():
     steps, values = np.arange(1.0, 3.0), np.array([np.nan, 0.133])
-    panel = make_panel("log p(answer) lost on", steps, {"reliance_audio": values})
-    assert (panel.curves[0].name, panel.curves[0].last) == ("another clip's audio", "0.133 nats (1.14 times)")
+    panel = make_panel("log p(answer) lost on other input", steps, {"reliance_audio": values})
+    assert (panel.curves[0].name, panel.curves[0].last) == (
+        "another clip's audio",
+        "0.133 nats (1.14 times as probable)",
+    )
+    panel = make_panel("log p(answer) lost on other input", steps, {"reliance_audio": np.array([0.0, -0.0001])})
+    assert panel.curves[0].last.endswith("nats (as probable)")
     assert make_panel("Loss", steps, {"loss": values}).curves[0].last == "0.133"
 
 

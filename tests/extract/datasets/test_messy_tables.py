@@ -70,6 +70,35 @@ def test_clips(tmp_path, delimiter, encoding, header):
     assert read_dataset(table.parent) == [Clip("study/a/1", "study", "a/1.mp4", Emotion.HAPPINESS, "Happy")]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("Dateiname", "Gefühl", "Sprecherin"),
+        ("Fichier", "Émotion", "Locuteur"),
+        ("Nombre de archivo", "Emocio\N{COMBINING ACUTE ACCENT}n", "Hablante"),
+        ("文件名", "情绪", "说话人"),
+    ],
+)
+def test_headings_of_other_languages(tmp_path, header, encoding):
+    (tmp_path / "clips.csv").write_bytes(written(header, [["1.mp4", "Happy", "anna"]], ";").encode(encoding))
+    (clip,) = read_dataset(tmp_path)
+    assert (clip.path, clip.emotion, clip.source) == ("1.mp4", Emotion.HAPPINESS, "anna")
+
+
+def test_of_several_headings_that_mean_the_file_the_plainest_counts(tmp_path):
+    (tmp_path / "clips.csv").write_text("Clip,Video,Filename,Emotion\n7,front,a.mp4,fear\n")
+    assert [clip.path for clip in read_dataset(tmp_path)] == ["a.mp4"]
+    (tmp_path / "clips.csv").write_text("Clip,File,path\n7,b.mp4,a.mp4\n")
+    assert [clip.path for clip in read_dataset(tmp_path)] == ["a.mp4"]
+
+
+def test_a_table_without_a_column_of_files_says_what_it_may_be_called(tmp_path):
+    (tmp_path / "clips.csv").write_text("Where,Emotion\na.mp4,fear\n")
+    with pytest.raises(DataError, match=r"its columns are Where, emotion\. Call the column of the files path, file or"):
+        read_dataset(tmp_path)
+
+
 def test_a_table_without_emotions_gives_clips_without_labels(tmp_path):
     (tmp_path / "clips.csv").write_text("Path\na.mp4\n\nb.mp4\n")
     assert [(clip.path, clip.emotion, clip.emotions_raw) for clip in read_dataset(tmp_path)] == [

@@ -45,12 +45,14 @@ def test_a_folder_with_a_bad_clip_is_asked_and_the_bad_one_named(world, tmp_path
 
 
 def test_a_wrong_path_is_said_before_torch_is_imported(world, tmp_path):
-    """All of it: clip, model, encoder, store, questions, page."""
+    """All of it: clip, id, model, encoder, store, questions, page."""
     (tmp_path / "foreign.html").write_text("mine")
     clip = world.new / "a.mp4"
     cases = [
         (("none.mp4", "Why?", "--model", world.root), "There is no clip none.mp4"),
         (("none.mp4", "Why?"), "No model was named"),
+        (("held/happy/9", "Why?", "--model", world.root), "did you mean held/happy/1 or held/happy/0?"),
+        ((clip, "Why?", "--model", world.root, "--against", "held/hapy/1"), "did you mean held/happy/"),
         ((clip, "Why?", "--model", "./none"), "There is no model at ./none"),
         ((clip, "Why?", "--model", world.root, "--audio-encoder", "./none"), "--audio-encoder"),
         ((clip, "Why?", "--model", world.root, "--cache", "./none"), "no feature store at none"),

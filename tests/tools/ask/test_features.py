@@ -190,7 +190,7 @@ def test_one_bad_clip_stops_no_other(world, session, tmp_path):
 def test_a_qwen_omni_model_brings_its_own_encoders(world, tmp_path):
     folder = save_checkpoint(thinker("qwen2_5_omni", dtype=torch.float32), tmp_path / "omni")
     session = open_session(world.options(model=str(folder), max_pixels=16 * 28**2, max_new_tokens=3))
-    assert session.about.kind == "qwen2_5_omni"
+    assert session.about.kind == "Qwen2.5-Omni"
     found = session.ask(clip(world.new / "a.mp4"), [QUESTION])
     assert set(found.emotions.logprobs) == {
         Condition.FULL,

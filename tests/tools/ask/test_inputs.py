@@ -58,13 +58,14 @@ def test_what_looks_like_a_clip_and_is_not_there_is_no_question(folder):
         find_asked(["pipe.mp4", "Why?"])
 
 
-def test_ids_are_clips_where_there_is_a_store(folder):
-    assert find_asked(["held/0", "Why?"], ids=True).clips == (AskedClip("held/0"),)
-    assert find_asked(["b.mp4", "held/0"], ids=True).clips[1] == AskedClip("held/0")
+def test_ids_are_clips_where_there_is_a_store(folder, tmp_path):
+    """A store whose manifest can't be read says so when it is opened."""
+    assert find_asked(["held/0", "Why?"], store=tmp_path).clips == (AskedClip("held/0"),)
+    assert find_asked(["b.mp4", "held/0"], store=tmp_path).clips[1] == AskedClip("held/0")
     with pytest.raises(MissingFileError):
         find_asked(["held/0", "Why?"])
     with pytest.raises(MissingFileError, match=r"typo\.mp4"):
-        find_asked(["typo.mp4", "Why?"], ids=True)
+        find_asked(["typo.mp4", "Why?"], store=tmp_path)
 
 
 @pytest.mark.parametrize(

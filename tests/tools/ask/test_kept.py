@@ -17,6 +17,7 @@ from avem.tools.ask.results import (
     ClipAnswer,
     Condition,
     Emotions,
+    Known,
     PartAnswer,
     QuestionAnswer,
     Reading,
@@ -56,12 +57,16 @@ class Session:
         self.asked, self._identity = [], identity
 
     about = AskedModel("m", "fake")
+    label = ""
 
     def identity(self):
         return self._identity
 
     def content(self, clip):
         return {"file": clip.path.read_text()}
+
+    def known(self, clip, questions):
+        return Known(label=self.label)
 
     def ask(self, clip, questions, against=None):
         self.asked.append((clip.name, list(questions)))
@@ -90,6 +95,16 @@ def test_only_what_is_new_is_asked(tmp_path):
         assert kept.ask(clip, ["q", "p"]) == found
         renamed = kept.ask(file(tmp_path / "new name", "A"), ["p"])
     assert (again.asked, renamed.name, renamed.path) == ([], "new name", tmp_path / "new name")
+
+
+def test_what_is_known_is_looked_up_again_for_a_kept_answer(tmp_path):
+    """A label may be corrected after the answer was kept."""
+    session, clip = Session(), file(tmp_path / "a", "A")
+    with keeping(session, tmp_path / "out") as kept:
+        kept.ask(clip, ["q"])
+        session.label = "joy"
+        assert kept.ask(clip, ["q"]).known.label == "joy"
+    assert len(session.asked) == 1
 
 
 @pytest.mark.parametrize("change", ["content", "model", "question", "other clip", "its content"])

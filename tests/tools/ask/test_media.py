@@ -51,7 +51,7 @@ def adapter_folder(tmp_path_factory):
 
 def test_an_adapter_scores_answer_and_emotions_itself(world, adapter_folder):
     session = open_session(world.options(model=str(adapter_folder)))
-    assert session.about.kind == "adapter"
+    assert session.about.kind == "shown media files by its adapter"
     found = session.ask(clip(world.new / "a.mp4"), [QUESTION], against=clip(world.new / "b.mp4"))
     (part,) = found.answers[0].parts
     assert set(part.readings) == {Condition.FULL, Condition.TEXT, Condition.OTHER_SOUND}, "it takes sound alone"

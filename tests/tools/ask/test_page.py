@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 
 import pytest
 
 from avem.errors import SettingError
 from avem.tools.ask.page import EMBED_BYTES, media, write_page
-from avem.tools.ask.results import AskedModel, ClipAnswer, Condition, Emotions, PartAnswer, QuestionAnswer, Reading
+from avem.tools.ask.results import (
+    AskedModel,
+    ClipAnswer,
+    Condition,
+    Emotions,
+    Known,
+    PartAnswer,
+    QuestionAnswer,
+    Reading,
+)
 from tests.evaluate.browser_kit import backgrounds, open_on_a_phone_without_scripts
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">'\"&\x1b[31m"
@@ -54,6 +64,23 @@ def test_the_page_holds_answer_evidence_bars_and_clip(world, page):
     assert "data:image/jpeg;base64," in text
     assert '<svg class="wave"' in text
     assert not re.search(r"(src|href)=\"(?!data:)", text), "nothing is loaded from elsewhere"
+
+
+def test_several_clips_have_a_table_and_each_says_what_it_is_worth(world, tmp_path):
+    known = Known(label="sadness", labelled_in="/home/someone/work/data/cache", trained=True)
+    clips = [replace(clip_answer(world.new / "a.mp4", name=name), known=known) for name in ("x/a.mp4", "x/b.mp4")]
+    text = write_page(tmp_path / "out.html", MODEL, clips).read_text(encoding="utf-8")
+    assert text.count("What this is worth:") == 2
+    assert "The clip&#39;s label in work/data/cache is sadness" in text
+    assert "someone" not in text, "whose folder it is"
+    assert "was trained on this clip" in text
+    table = text.partition('id="summary"')[2].partition("</table>")[0]
+    assert table.count("<tr") == 3
+    assert ">a.mp4</th>" in table
+    assert "10x less" in table
+    alone = write_page(tmp_path / "one.html", MODEL, [clip_answer(world.new / "a.mp4")]).read_text(encoding="utf-8")
+    assert "What this is worth:" not in alone
+    assert 'id="summary"' not in alone
 
 
 def test_what_others_wrote_is_escaped(world, tmp_path):

@@ -20,6 +20,7 @@ from avem.tools.prefs.survey.items import ANSWERS
 from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
 from avem.tools.prefs.survey.votes import keep_verified, read_verdicts
 from avem.train.data.rows import read_preferences
+from tests.evaluate.browser_kit import click
 
 
 @pytest.fixture
@@ -226,7 +227,7 @@ def test_the_page_is_done_by_keyboard_and_keeps_progress(browser, rows_file, tmp
         return browser.find_element(By.ID, "position").text
 
     browser.get(address)
-    browser.find_element(By.CSS_SELECTOR, "#who button").click()
+    click(browser, browser.find_element(By.CSS_SELECTOR, "#who button"))
     names = key["booklets"][1]
     press(Keys.ARROW_RIGHT)
     assert place() == f"Question 1 of {len(names)}"
@@ -237,7 +238,7 @@ def test_the_page_is_done_by_keyboard_and_keeps_progress(browser, rows_file, tmp
     assert place() == f"Question 3 of {len(names)}"
     press(Keys.ENTER)
     browser.get(address)
-    browser.find_element(By.CSS_SELECTOR, "#who button").click()
+    click(browser, browser.find_element(By.CSS_SELECTOR, "#who button"))
     assert place() == f"Question 4 of {len(names)}"
     for name in names[3:]:
         press("abcd"[items[name]["expected"]], Keys.ENTER)

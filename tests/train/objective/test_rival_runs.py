@@ -192,4 +192,5 @@ def test_a_run_says_where_its_rewards_ended(kit, tmp_path, caplog, monkeypatch):
 
     monkeypatch.setattr(session, "reward_warnings", lambda steps, rejected: [f"{len(steps)} {rejected}"])
     train_preferences(config_of(kit, "rpo", out=tmp_path / "run", epochs=1, max_steps=2))
-    assert "2 random" in [record.message for record in caplog.records if record.levelname == "WARNING"]
+    warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert f"{tmp_path / 'run'}: 2 random" in warned

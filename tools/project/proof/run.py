@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avem import __version__
-from avem.errors import SettingError
+from avem.errors import DataError, SettingError
 from avem.evaluate.emorealm import read_questions
 from avem.evaluate.sheets import Sheet
 from avem.guards.output_kinds import PROOF
@@ -24,6 +24,7 @@ from avem.tools.project.proof.ground.presets import PREFERENCE, SUPERVISED
 from avem.tools.project.proof.ground.released import NAME as RELEASED
 from avem.tools.project.proof.ground.released import make_released_ground
 from avem.tools.project.proof.ground.scenes import SPLITS, VALIDATION, Split, draw_splits
+from avem.tools.project.proof.ground.shared import read_shared
 from avem.tools.project.proof.page import write_page
 from avem.tools.project.proof.plan import ARMS, CURVES, FEWER, ROWS, Arm
 from avem.tools.project.proof.results.cost import cost_of
@@ -67,6 +68,8 @@ class ProofOptions:
     """Over the preset `proof` of preference training."""
     rows: Rows = ROWS
     """What every run trains on."""
+    ground: Path | None = None
+    """Trained encoders and the first base, see `avem.tools.project.proof.ground.shared`; None to train them here."""
 
 
 def run_proof(options: ProofOptions) -> dict[str, Sheet]:
@@ -87,7 +90,7 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
 @contextmanager
 def _opened(options: ProofOptions) -> Iterator[None]:
     """Be the owner of the proof's folder."""
-    with opened(options.out, PROOF, reads=[options.known]):
+    with opened(options.out, PROOF, reads=[options.known, options.ground]):
         yield
 
 
@@ -95,7 +98,7 @@ def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
     arms = [replace(arm, seeds=options.seeds or arm.seeds) for arm in ARMS]
     names = {arm.called(run.name) for arm in arms for grid in arm.chosen(lambda _: True) for run in grid.runs}
     if unknown := set(options.only) - names - {PACKED.name}:
-        raise SettingError(f"The proof has no run {min(unknown)}; it has {', '.join(sorted(names))}.")
+        raise SettingError(f"The proof has no run {min(unknown)!r}; it has: {'; '.join(sorted(names))}.")
     known = None if options.known is None else Record.read(options.known)
     arms = [arm for arm in arms if arm.chosen(lambda name: not options.only or name in options.only)]
     bases = sorted({0, *(arm.base for arm in arms)})
@@ -113,7 +116,17 @@ def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
     probed = [found for found in results if found.run in PROBED and found.seed in FEWER]
     if {(run, seed) for run in PROBED for seed in FEWER} <= {(found.run, found.seed) for found in probed}:
         about |= _probe(options, ground, probed)
-    return _publish(options, "some" if options.only else "proof", results, about, known)
+    return _publish(options, results_name(options), results, about, known)
+
+
+def results_name(options: ProofOptions) -> str:
+    """The stem of the files with the results: those of some runs, or of other rows, have their own."""
+    return f"{'some' if options.only else 'proof'}{_of_rows(options)}"
+
+
+def _of_rows(options: ProofOptions) -> str:
+    """What is added to a name for rows of another form than the usual one."""
+    return "" if options.rows.form == ROWS.form else f"-{options.rows.form}"
 
 
 def _run_arm(arm: Arm, options: ProofOptions, ground: Ground, known: Record | None) -> list[RunResult]:
@@ -209,9 +222,14 @@ def _publish(
             by_run["rewards"].setdefault(found.run, {})[seed] = last_rewards(found.folder.parent)
             by_run["cost"].setdefault(found.run, {})[seed] = cost_of(found.folder.parent)
     record = Record.of(read, {**about, **by_run})
+    path = options.out / f"{name}.json"
+    record.write(path)
     if known is not None:
-        record = record.joined(known)
-    record.write(options.out / f"{name}.json")
+        try:
+            record = record.joined(known)
+        except DataError as error:  # hours of runs are not lost for it
+            raise DataError(f"{error} What was made here is in {path}, without the known results.") from error
+        record.write(path)
     return write_page(options.out / f"{name}.html", record)
 
 
@@ -220,7 +238,7 @@ def _sweep(options: ProofOptions, ground: Ground, base: int, seeds: Sequence[int
         cache=ground.cache,
         prefs=ground.preferences(options.rows),
         model=ground.base(base),
-        out=options.out / ground.cache.name.replace("cache", "runs") / f"base-{base}",
+        out=options.out / f"{ground.cache.name.replace('cache', 'runs')}{_of_rows(options)}" / f"base-{base}",
         questions=ground.questions,
         style=STYLE,
         seeds=tuple(seeds),
@@ -231,7 +249,10 @@ def _sweep(options: ProofOptions, ground: Ground, base: int, seeds: Sequence[int
 
 
 def _make_ground(options: ProofOptions, bases: Sequence[int]) -> Ground:
-    return make_ground(options.out, options.splits, options.teaching, bases, options.base_settings, options.workers)
+    shared = None if options.ground is None else read_shared(options.ground)
+    return make_ground(
+        options.out, options.splits, options.teaching, bases, options.base_settings, options.workers, shared
+    )
 
 
 def _check(options: ProofOptions, seeds: Sequence[int]) -> None:

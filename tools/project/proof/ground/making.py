@@ -19,6 +19,7 @@ from avem.tools.project.proof.ground.encoders import teach_encoders
 from avem.tools.project.proof.ground.presets import SUPERVISED
 from avem.tools.project.proof.ground.rows import instructions, preferences, questions
 from avem.tools.project.proof.ground.scenes import BASE, PREFERENCE, Split, draw_splits
+from avem.tools.project.proof.ground.shared import SharedGround
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED
 from avem.train import SupervisedConfig, train_supervised
@@ -65,9 +66,13 @@ class Ground:
     """What runs are evaluated on."""
     splits: Mapping[str, Split]
     """How much of every split the corpus has."""
+    shared: SharedGround | None = None
+    """Weights that were made elsewhere; the first base is theirs."""
 
     def base(self, number: int) -> str:
         """The path of a base."""
+        if self.shared is not None and number == 0:
+            return str(self.shared.base)
         return self.bases.replace(SEED, str(number))
 
     def preferences(self, rows: Rows) -> Path:
@@ -105,6 +110,7 @@ def make_ground(
     seeds: Sequence[int],
     settings: Mapping[str, Any],
     workers: int,
+    shared: SharedGround | None = None,
 ) -> Ground:
     """Corpus, encoders, features, negatives and bases; what is there already stays.
 
@@ -115,29 +121,34 @@ def make_ground(
         seeds: A base for each.
         settings: Of the bases' training, over the preset `proof`.
         workers: Bases trained at a time.
+        shared: Encoders and the first base that were made elsewhere; None to train them here.
 
     Raises:
-        SettingError: The folder holds the ground of another corpus, or a base of other settings.
+        SettingError: The folder holds the ground of another corpus or of other weights, or a base of other settings.
     """
-    corpus, encoders = make_corpus(out, splits, teaching)
+    corpus, encoders = make_corpus(out, splits, teaching, shared)
     cache = make_store(out / "cache", corpus, encoders)
     train = partial(_train_base, corpus=corpus, cache=cache, folder=out / "bases", settings=settings)
-    do_all(train, [(seed, USUAL) for seed in seeds], workers, "base")
-    return Ground(out, corpus, encoders, cache, str(out / "bases" / SEED / "final"), corpus.benchmark, splits)
+    wanted = [seed for seed in seeds if shared is None or seed != 0]
+    do_all(train, [(seed, USUAL) for seed in wanted], workers, "base")
+    bases = str(out / "bases" / SEED / "final")
+    return Ground(out, corpus, encoders, cache, bases, corpus.benchmark, splits, shared)
 
 
-def make_corpus(out: Path, splits: Mapping[str, Split], teaching: Split) -> tuple[Corpus, tuple[Path, Path]]:
+def make_corpus(
+    out: Path, splits: Mapping[str, Split], teaching: Split, shared: SharedGround | None = None
+) -> tuple[Corpus, tuple[Path, Path]]:
     """What the grounds of all reference models share: the corpus, and the taught encoders' folders.
 
     Raises:
-        SettingError: The folder holds another corpus.
+        SettingError: The folder holds another corpus, or weights made elsewhere where it now is to train its own.
     """
-    plan = {
+    plan: dict[str, Any] = {
         "splits": {name: asdict(split) for name, split in splits.items()},
         "teaching": asdict(teaching),
         "seed": CORPUS_SEED,
     }
-    claim_directory(out, PLAN, plan, "proof")
+    claim_directory(out, PLAN, plan if shared is None else {**plan, "weights": shared.digest}, "proof")
     corpus = write_corpus(
         out / "corpus",
         draw_splits(splits, CORPUS_SEED),
@@ -145,7 +156,7 @@ def make_corpus(out: Path, splits: Mapping[str, Split], teaching: Split) -> tupl
         RowRecipe(instructions, preferences, questions, BASE, PREFERENCE),
         CORPUS_SEED,
     )
-    return corpus, teach_encoders(out / "encoders", teaching)
+    return corpus, teach_encoders(out / "encoders", teaching) if shared is None else shared.encoders
 
 
 def make_store(cache: Path, corpus: Corpus, encoders: tuple[Path, Path], storage: str = "float16") -> Path:

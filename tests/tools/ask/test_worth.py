@@ -1,0 +1,215 @@
+"""What an answer is worth: each sentence is there where its fact is known, and not where it is not."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from avem.errors import FingerprintError, MissingFileError
+from avem.extract.encoders.random_weights import make_random_whisper
+from avem.files import write_json_lines
+from avem.records import InstructionRow, Modality
+from avem.tools.ask.emotions import EmotionQuestion
+from avem.tools.ask.features import FeatureSession
+from avem.tools.ask.inputs import AskedClip
+from avem.tools.ask.results import LABELS, ClipAnswer, Condition, Emotions, Known, PartAnswer, QuestionAnswer, Reading
+from avem.tools.ask.settings import AskOptions
+from avem.tools.ask.text import WORTH, clip_lines
+from avem.tools.ask.worth.history import History
+from avem.tools.ask.worth.known import unknown_words
+from avem.tools.ask.worth.sentences import EVEN, worth
+from avem.tools.demo.models import make_tokenizer
+from avem.train import AudiovisualLM, SupervisedConfig, train_supervised
+from tests.tools.ask.conftest import WIDTH, digest
+from tests.train.model_kit import byte_tokenizer, tiny_config, tiny_language_model
+
+ASKED = "What does the face show?"
+
+
+def answered(*said, shares=None, known=None, named=None, questions=("What?",)):
+    """A clip with answers, bars of certain shares, and what is known."""
+    answers = tuple(
+        QuestionAnswer(question, tuple(PartAnswer({Condition.FULL: Reading(text, -1.0)}) for text in said))
+        for question in questions
+    )
+    emotions = None
+    if shares is not None:
+        rest = (1 - shares) / (len(LABELS) - 1)
+        bars = tuple(math.log(shares if label == "anger" else rest) for label in LABELS)
+        emotions = Emotions(ASKED, {Condition.FULL: (bars,)})
+    if named is not None:
+        emotions = Emotions(ASKED, named={Condition.FULL: (named,)})
+    return ClipAnswer("a.mp4", answers=answers, emotions=emotions, known=known or Known())
+
+
+def test_nothing_is_said_where_nothing_is_known():
+    assert worth(answered("The brows show anger.", shares=0.9)) == ()
+    assert worth(answered("Joy.")) == ()
+    assert worth(ClipAnswer("a.mp4", failed="It is broken.", known=Known("anger", "cache"))) == ()
+    assert WORTH not in clip_lines(answered("Joy."))
+
+
+@pytest.mark.parametrize(
+    ("said", "shares", "named", "expected"),
+    [
+        (["The brows show anger."], 0.9, None, "; the answer names the same and the longest bar is the same."),
+        (["She is sad."], 0.9, None, "; the answer names sadness and the longest bar is the same."),
+        (["She is sad.", "Then angry."], None, None, "; the answers name sadness and anger."),
+        (["The."], None, "fear", "; asked for the feeling, the model names fear."),
+        (["The."], None, "", "."),
+    ],
+)
+def test_the_label_stands_beside_what_the_model_says(said, shares, named, expected):
+    found = worth(answered(*said, shares=shares, named=named, known=Known("anger", "cache")))
+    assert found == (f"The clip's label in cache is anger{expected}",)
+
+
+def test_bars_are_nearly_even_by_their_longest_share():
+    even = 1 / len(LABELS)
+    (said,) = worth(answered("x", shares=EVEN * even - 0.001))
+    assert said.startswith("The bars are nearly even: the longest, anger, has 21 %, and an even split gives each 14 %")
+    assert worth(answered("x", shares=EVEN * even + 0.001)) == ()
+
+
+def test_bars_in_words_that_the_model_lacks_mean_little():
+    known = Known(bars_asked=False, bars_unknown=("sad", "angry"))
+    (said,) = worth(answered("x", shares=0.9, known=known))
+    assert "their question is none of those that the model was trained on" in said
+    assert 'no word for "sad" and "angry"' in said
+    assert "nearly even" not in said
+    (said,) = worth(answered("x", shares=0.9, known=Known(unknown={ASKED: ("face",)}, bars_asked=None)))
+    assert 'no word for "face" in their question' in said
+    assert worth(answered("x", shares=0.9, known=Known(bars_asked=True))) == ()
+    assert worth(answered("x", known=known)) == (), "there are no bars"
+
+
+def test_unknown_words_of_a_question_are_named_with_a_question_it_knows():
+    known = Known(unknown={"What?": tuple("abcdefghij")}, usual=ASKED)
+    (said,) = worth(answered("x", known=known))
+    assert '"h" and 2 more in the question:' in said
+    assert said.endswith(f'It was most often trained on "{ASKED}"')
+    both = worth(answered("x", known=known, questions=("What?", "Why?")))
+    assert both == (said.replace("in the question:", 'in the question "What?":'),)
+
+
+def test_a_word_tokenizer_says_which_words_it_lacks_and_a_byte_tokenizer_knows_all():
+    words = make_tokenizer(["What does the face show?"])
+    assert unknown_words(words, "Why does the face weep, weep?") == ("Why", "weep")
+    assert unknown_words(words, "What does the face show!") == (), "marks are no words"
+    assert unknown_words(byte_tokenizer(), "Why?") == ()
+    words.unk_token = None
+    assert unknown_words(words, "Why?") == ()
+
+
+@pytest.fixture(scope="module")
+def run(world, tmp_path_factory):
+    """A model of few words and a run on it that saw the clip 0 of the store, started in the folder that holds both."""
+    root = tmp_path_factory.mktemp("trained")
+    shutil.copytree(world.cache, root / "cache")
+    row = InstructionRow("r", "held/happy/0", Modality.AUDIOVISUAL, "t", ASKED, "It shows anger.")
+    write_json_lines(root / "rows.jsonl", [row.to_json()])
+    config = tiny_config(
+        video_hidden_size=WIDTH, audio_hidden_size=WIDTH, video_projector="linear", audio_projector="stack-mlp"
+    )
+    model = AudiovisualLM.create(
+        tiny_language_model().to(torch.float32), make_tokenizer([ASKED, "It shows anger."]), config, seed=1
+    )
+    model.use_prompt_format("chat")
+    store = world.store()
+    model.record_features({kind: digest(store, kind) for kind in ("video", "audio")})
+    model.save(root / "untrained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        settings = {"cache": "cache", "model": "untrained", "data": "rows.jsonl", "out": "runs/base", "tune": "full"}
+        steps = {"epochs": 1, "batch_size": 1, "accumulation": 1, "learning_rate": 1e-3}
+        train_supervised(SupervisedConfig(**settings, **steps, device="cpu", trackers="none"))
+    return root
+
+
+def sha256(world, name):
+    store = world.store()
+    return store.clip(int(store.rows([name])[0]))["sha256"]
+
+
+def test_the_history_of_a_run_is_found_from_elsewhere(world, run):
+    """Its settings name paths that were relative to where it was started."""
+    history = History.of(str(run / "runs" / "base"))
+    assert history.known
+    assert history.questions == {ASKED: 1}
+    assert history.learnt_from(sha256(world, "held/happy/0")) is True
+    assert history.learnt_from(sha256(world, "held/happy/1")) is False
+    assert History.of(str(run / "runs" / "base" / "final")).learnt_from(sha256(world, "held/happy/0")) is True
+
+
+@pytest.mark.parametrize("loss", ["rows", "changed rows", "store"])
+def test_what_cannot_be_checked_is_not_known(world, run, tmp_path, loss):
+    moved = shutil.copytree(run, tmp_path / "moved")
+    if loss == "store":
+        shutil.rmtree(moved / "cache")
+    elif loss == "rows":
+        (moved / "rows.jsonl").unlink()
+    else:
+        (moved / "rows.jsonl").write_text((moved / "rows.jsonl").read_text().replace("anger", "joy"))
+    history = History.of(str(moved / "runs" / "base"))
+    assert history.learnt_from(sha256(world, "held/happy/0")) is None
+    assert history.learnt_from(sha256(world, "held/happy/1")) is None
+    assert history.known == (loss == "store")
+
+
+def test_a_model_that_never_was_a_run_has_no_history(world, tmp_path):
+    assert not History.of(str(world.model)).known
+    assert History.of("someone/on-the-hub") == History()
+    assert History.of(str(tmp_path / "nothing")) == History()
+
+
+def test_a_session_knows_label_training_and_words(world, run):
+    options = AskOptions(model=str(run / "runs" / "base"), device="cpu", max_new_tokens=2, cache=run / "cache")
+    session = FeatureSession(options)
+    (found,) = [session.ask(AskedClip("held/happy/0"), ["Why is she happy?"])]
+    assert (found.known.label, found.known.labelled_in) == ("happiness", str(run / "cache"))
+    assert found.known.trained is True
+    assert found.known.unknown["Why is she happy?"] == ("Why", "is", "she", "happy")
+    assert found.known.bars_asked is False
+    assert "fear" in found.known.bars_unknown
+    record = found.to_json()["known"]
+    assert record["trained_on"] is True
+    assert record["label"] == "happiness"
+    lines = clip_lines(found)
+    assert any("trained on this clip" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+    new = session.known(AskedClip("held/happy/1"), [ASKED])
+    assert (new.trained, new.unknown.get(ASKED)) == (False, None)
+    own = FeatureSession(replace(options, emotion_question=ASKED, emotion_answer="It shows {}."), session.model)
+    assert own.known(AskedClip("held/happy/0"), [ASKED]).bars_asked is True
+    assert EmotionQuestion.of(own.options).question == ASKED
+
+
+def test_missing_or_wrong_encoders_are_answered_with_what_is_there(world, run, tmp_path, monkeypatch):
+    """First the store that holds the clip, then the encoders that made it; without either, the hub's own error."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(run)
+    options = AskOptions(model="runs/base", device="cpu", max_new_tokens=2, video_encoder="nobody/video")
+    session = FeatureSession(options)
+    held, new = (AskedClip(path.name, path) for path in (world.held / "0.mp4", world.new / "a.mp4"))
+    with pytest.raises(
+        MissingFileError, match=r"nobody/video can't be used.*; give --cache cache, which holds"
+    ) as said:
+        session.ask(held, [ASKED])
+    assert "--video-encoder" not in str(said.value)
+    with pytest.raises(MissingFileError, match="hf download nobody/video"):
+        session.ask(new, [ASKED])
+    other = make_random_whisper(tmp_path / "other", width=WIDTH, layers=1, heads=2, positions=50, seed=5)
+    wrong = replace(options, video_encoder=str(world.root / "video"), audio_encoder=str(other))
+    with pytest.raises(FingerprintError, match=r"trained on.*\. Give --cache cache, which holds this clip"):
+        FeatureSession(wrong, session.model).ask(held, [ASKED])
+    moved = shutil.copytree(run, tmp_path / "moved")
+    for name in ("video", "audio"):
+        shutil.copytree(world.root / name, moved / "encoders" / name)
+    monkeypatch.chdir(moved)
+    with pytest.raises(MissingFileError) as said:
+        FeatureSession(options, session.model).ask(new, [ASKED])
+    assert "give --video-encoder encoders/video --audio-encoder encoders/audio, which the model" in str(said.value)

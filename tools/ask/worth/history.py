@@ -1,0 +1,164 @@
+"""What a model was trained on here: the rows of each run that led to it, as far as they are still what they were."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from avem.cache import FeatureStore
+from avem.cache.windows import whole_id
+from avem.errors import AvemError
+from avem.locate import look_up
+from avem.records import InstructionRow, PreferenceRow
+from avem.sealed.files import read_sealed
+from avem.train.checkpoints.load import base_of, finished, read_settings
+from avem.train.data.rows import read_instructions, read_preferences, rows_digest
+from avem.train.model.saving import ADAPTER_TYPE
+
+logger = logging.getLogger(__name__)
+
+MOST_RUNS = 100
+"""Runs on top of each other; a circle of them would never end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One run that a model went through."""
+
+    rows: tuple[PreferenceRow | InstructionRow, ...] | None
+    """What it was trained on; None where the file is gone or has changed since, or where some rows were held out."""
+    store: Path | None
+    """The store that it read, where it is still there."""
+
+
+@dataclass(frozen=True)
+class History:
+    """The runs that a model went through, the last one first.
+
+    Args:
+        stages: The runs.
+        complete: Whether they begin at a model that avem made from nothing, so that there was no other training.
+    """
+
+    stages: tuple[Stage, ...] = ()
+    complete: bool = False
+
+    @classmethod
+    def of(cls, model: str) -> History:
+        """The history of a model on this machine; empty where nothing is known of it."""
+        try:
+            return cls(*_walk(model))
+        except (AvemError, OSError) as error:
+            logger.debug("%s says nothing of its training: %s", model, error)
+            return cls()
+
+    @property
+    def known(self) -> bool:
+        """Whether every row that the model ever learnt from is known."""
+        return self.complete and bool(self.stages) and all(stage.rows is not None for stage in self.stages)
+
+    @cached_property
+    def questions(self) -> Counter[str]:
+        """What its rows ask, and how many of them."""
+        return Counter(row.question.strip() for stage in self.stages for row in stage.rows or ())
+
+    @cached_property
+    def stores(self) -> Mapping[Path, FeatureStore]:
+        """The stores that it was trained from and that can still be read, by their folders."""
+        found = {}
+        for path in dict.fromkeys(stage.store for stage in self.stages if stage.store is not None):
+            try:
+                found[path] = FeatureStore.open(path)
+            except (AvemError, OSError) as error:
+                logger.debug("%s can't be read: %s", path, error)
+        return found
+
+    def learnt_from(self, digest: str) -> bool | None:
+        """Whether a clip is among those that the model was trained on.
+
+        Args:
+            digest: SHA-256 of its media file.
+
+        Returns:
+            None where that is not known: rows or a store are gone, or the model had other training before.
+        """
+        for stage in self.stages:
+            if stage.rows is None or stage.store is None or stage.store not in self.stores:
+                continue
+            table = self.stores[stage.store].columns(["clip_id", "sha256"])
+            pairs = zip(table["clip_id"].to_pylist(), table["sha256"].to_pylist(), strict=True)
+            same = {whole_id(name) for name, sha256 in pairs if sha256 == digest}
+            if same & {whole_id(row.clip_id) for row in stage.rows}:
+                return True
+        return False if self.known and all(stage.store in self.stores for stage in self.stages) else None
+
+
+def _walk(model: str) -> tuple[tuple[Stage, ...], bool]:
+    """The stages of a model and whether they are all."""
+    stages: list[Stage] = []
+    folder = _folder(model)
+    for _ in range(MOST_RUNS):
+        if folder is None:
+            return tuple(stages), False
+        settings = read_settings(folder)
+        training = (settings.get("provenance") or {}).get("training")
+        if isinstance(training, dict):
+            stages.append(_stage(folder, training))
+        if settings.get("model_type") == ADAPTER_TYPE:
+            folder = _folder(str(base_of(folder, settings)))
+        elif isinstance(training, dict) and (before := _resolved(training.get("model"), folder, training)) is not None:
+            folder = _folder(str(before))
+        else:
+            return tuple(stages), settings.get("base") == "" and not settings.get("avere")
+    return tuple(stages), False
+
+
+def _folder(model: str) -> Path | None:
+    """A model's folder, if it is on this machine; the hub is not asked."""
+    found = look_up(model, ask_hub=False)
+    return None if found.path is None or not found.path.is_dir() else finished(found.path)
+
+
+def _stage(folder: Path, training: dict[str, Any]) -> Stage:
+    store = _resolved(training.get("cache"), folder, training)
+    return Stage(_rows(folder, training), store if store is not None and store.is_dir() else None)
+
+
+def _rows(folder: Path, training: dict[str, Any]) -> tuple[PreferenceRow | InstructionRow, ...] | None:
+    """The rows of a run, if they are the ones that it recorded."""
+    path = _resolved(training.get("prefs") or training.get("data"), folder, training)
+    record = folder.parent / "config.json"
+    if path is None or not record.is_file() or training.get("holdout"):
+        return None
+    try:
+        rows: Sequence[PreferenceRow | InstructionRow]
+        rows = read_preferences(path) if training.get("prefs") else read_instructions(path)
+        same = read_sealed(record)["data"]["rows"] == rows_digest(rows)
+    except (AvemError, OSError, KeyError, TypeError) as error:
+        logger.debug("%s can't be compared with the run's record: %s", path, error)
+        return None
+    return tuple(rows) if same else None
+
+
+def _resolved(name: object, folder: Path, training: dict[str, Any]) -> Path | None:
+    """A path of a run's settings, if it is there: seen from here, or from where the run was started.
+
+    Args:
+        name: The path as it was given.
+        folder: The run's `final/`.
+        training: Its settings, whose `out` tells how far above the run's folder it was started.
+    """
+    if not isinstance(name, str) or not name:
+        return None
+    path = Path(name).expanduser()
+    roots = [Path()]
+    out = Path(str(training.get("out", "")))
+    run = folder.resolve().parent
+    if not out.is_absolute() and out.parts and run.parts[-len(out.parts) :] == out.parts:
+        roots.insert(0, Path(*run.parts[: -len(out.parts)]))
+    return next((root / path for root in roots if (root / path).exists()), None)

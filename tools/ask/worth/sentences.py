@@ -1,0 +1,110 @@
+"""What an answer is worth, in plain sentences: each one is there only where it is known to be true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from avem.evaluate.recognition.labels import parse_label
+from avem.text.lists import listed
+from avem.tools.ask.results import LABELS, ClipAnswer, Condition, Emotions
+
+EVEN = 1.5
+"""Bars are called nearly even where the longest is shorter than this many times an even split."""
+MOST_WORDS = 8
+"""Unknown words that are listed."""
+
+
+def worth(clip: ClipAnswer) -> tuple[str, ...]:
+    """What is known of how far a clip's answers can be relied on, a sentence or two for each thing known.
+
+    Args:
+        clip: Its answers, with what is known (`avem.tools.ask.results.Known`).
+    """
+    if clip.failed:
+        return ()
+    found = [_about_label(clip), _about_training(clip), *_about_words(clip), _about_bars(clip)]
+    return tuple(sentence for sentence in found if sentence)
+
+
+def top_emotions(emotions: Emotions | None) -> tuple[str, ...]:
+    """The emotion of the longest bar, or without bars those that the replies name; empty without any."""
+    if emotions is None:
+        return ()
+    if emotions.logprobs:
+        longest = emotions.longest()
+        return () if longest is None else (longest[0],)
+    return tuple(dict.fromkeys(name for name in emotions.named.get(Condition.FULL, ()) if name))
+
+
+def named_emotions(clip: ClipAnswer) -> tuple[str, ...]:
+    """The emotions that the answers name, as `avem bench` reads replies, without repetition."""
+    found = (parse_label(part.answer, LABELS) for answer in clip.answers for part in answer.parts)
+    return tuple(dict.fromkeys(name for name in found if name))
+
+
+def _about_label(clip: ClipAnswer) -> str:
+    label = clip.known.label
+    if not label:
+        return ""
+    answers, bars = named_emotions(clip), top_emotions(clip.emotions)
+    asked = "answer" if sum(len(answer.parts) for answer in clip.answers) == 1 else "answers"
+    names = "name" if asked == "answers" else "names"
+    drawn = clip.emotions is not None and bool(clip.emotions.logprobs)
+    said = []
+    if answers:
+        said.append(f"the {asked} {names} {'the same' if answers == (label,) else listed(answers)}")
+    if bars:
+        subject = "the longest bar is" if drawn else "asked for the feeling, the model names"
+        said.append(f"{subject} {'the same' if bars == (label,) else listed(bars)}")
+    return f"The clip's label in {clip.known.labelled_in} is {label}" + (f"; {listed(said)}." if said else ".")
+
+
+def _about_training(clip: ClipAnswer) -> str:
+    if clip.known.trained is not True:
+        return ""
+    return "The model was trained on this clip, so even a right answer does not show what it can do with new ones."
+
+
+def _about_words(clip: ClipAnswer) -> Iterable[str]:
+    several = len(clip.answers) > 1
+    usual = f" It was most often trained on {_quoted(clip.known.usual)}" if clip.known.usual else ""
+    for answer in clip.answers:
+        if words := clip.known.unknown.get(answer.question):
+            which = f"the question {_quoted(answer.question)}" if several else "the question"
+            lacks = f"The model has no word for {_words(words)} in {which}"
+            yield f"{lacks}: it reads each as the same unknown word.{usual}"
+            usual = ""
+
+
+def _about_bars(clip: ClipAnswer) -> str:
+    emotions, known = clip.emotions, clip.known
+    longest = None if emotions is None else emotions.longest()
+    if emotions is None or longest is None:
+        return ""
+    causes = []
+    if known.bars_asked is False:
+        causes.append("their question is none of those that the model was trained on")
+    elif words := known.unknown.get(emotions.question):
+        causes.append(f"the model has no word for {_words(words)} in their question")
+    if known.bars_unknown:
+        causes.append(f"the model has no word for {_words(known.bars_unknown)}")
+    if causes:
+        cure = "--emotion-question and --emotion-answer ask in words that it knows"
+        return f"The bars mean little: {listed(causes)}. {cure}."
+    name, share = longest
+    even = 1 / len(LABELS)
+    if share >= EVEN * even:
+        return ""
+    return (
+        f"The bars are nearly even: the longest, {name}, has {100 * share:.0f} %, and an even split gives each "
+        f"{100 * even:.0f} %. So which one is longest says little."
+    )
+
+
+def _words(words: Sequence[str]) -> str:
+    more = len(words) - MOST_WORDS
+    return listed([*map(_quoted, words[:MOST_WORDS]), *([f"{more} more"] if more > 0 else [])])
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
