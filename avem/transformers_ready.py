@@ -50,8 +50,10 @@ def ready_transformers() -> None:
     """See to it that transformers can be imported whatever torchvision is installed; to be called before that.
 
     A torchvision that can't be imported is hidden from this process: for transformers it is then not installed, so
-    that only models that need it say so.
+    that only models that need it say so. bitsandbytes, which peft imports where it is installed, warns of a faster
+    kernel for CPUs that it has not found; what it warns of concerns 4-bit weights alone, which avem refuses on a CPU.
     """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if "torchvision" in sys.modules or find_spec("torchvision") is None:
         return
     try:

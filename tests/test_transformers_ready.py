@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,9 @@ def test_without_the_remedy_peft_would_not_load(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "torchvision" in done.stderr or "Bloom" in done.stderr
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+def test_bitsandbytes_says_nothing_to_users_of_other_models():
+    done = subprocess.run([sys.executable, "-c", "import avem.train.preference, peft"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
