@@ -29,6 +29,9 @@ def label_cells(clip: Clip) -> dict[str, str | None]:
 def corrections(clips: Sequence[Clip], pieces: Iterable[tuple[int, pa.Table]]) -> dict[int, dict[str, str | None]]:
     """Rows whose labels are not what the dataset says, and what it says.
 
+    A dataset that says nothing of a column, of no clip at all, corrects nothing in it: a folder of clips without their
+    table does not take away the labels that came from the table.
+
     Args:
         clips: The dataset's clips.
         pieces: The manifest in pieces: number of the first row, and a table with `clip_id` and `CELLS`.
@@ -37,12 +40,16 @@ def corrections(clips: Sequence[Clip], pieces: Iterable[tuple[int, pa.Table]]) -
         Row to the cells that differ, by column; rows ascend.
     """
     wanted = {storable(clip.clip_id): label_cells(clip) for clip in clips}
+    silent = {name for name in CELLS if not any(cells[name] for cells in wanted.values())}
+    if "emotions_raw" not in silent:
+        silent.discard("emotion")  # labels are there, and none of them is one of the seven
     changed: dict[int, dict[str, str | None]] = {}
     for first, table in pieces:
         held = {name: table[name].to_pylist() for name in CELLS}
         for row, clip_id in enumerate(table["clip_id"].to_pylist()):
             cells = _wanted_cells(wanted, clip_id or "")
-            differing = {name: cell for name, cell in cells.items() if (held[name][row] or "") != (cell or "")}
+            told = {name: cell for name, cell in cells.items() if name not in silent}
+            differing = {name: cell for name, cell in told.items() if (held[name][row] or "") != (cell or "")}
             if differing:
                 changed[first + row] = differing
     return changed

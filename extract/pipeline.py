@@ -33,6 +33,7 @@ from avem.extract.survey import survey
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
 from avem.records import Clip
+from avem.text.names import storable
 from avem.text.sizes import size_text
 from avem.urls import as_url, is_url
 
@@ -134,15 +135,27 @@ def _survey(
         alone: Whether a clip or a table was named: what else its folder holds does not matter.
     """
     report.notes = label_notes(clips)
+    kept = _labels_kept(clips, known)
+    if kept:
+        report.notes = [f"{root} gives no labels; the {kept} that the store has stay."]
     report.relabelled = len(corrections(clips, [(0, known.select(["clip_id", *CELLS]))]))
     if alone:
         return
     reader = find_reader(root, options.dataset)
     hidden, passed_over = survey(root, clips, by_folder=reader.labels_by_folder)
     report.failures += hidden
-    if not any(clip.emotions_raw for clip in clips) and reader in (plain_clips.READER, clips_csv.READER):
+    if not kept and not any(clip.emotions_raw for clip in clips) and reader in (plain_clips.READER, clips_csv.READER):
         report.notes.append(plain_clips.advice(root))
     report.notes += passed_over
+
+
+def _labels_kept(clips: Sequence[Clip], known: pa.Table) -> int:
+    """How many of the dataset's clips have a label in the store, where the dataset gives no clip one; else 0."""
+    if any(clip.emotions_raw for clip in clips):
+        return 0
+    ids = {storable(clip.clip_id) for clip in clips}
+    held = zip(known["clip_id"].to_pylist(), known["emotions_raw"].to_pylist(), strict=True)
+    return sum(bool(label) and clip_id in ids for clip_id, label in held)
 
 
 def _correct_labels(store_path: Path, clips: Sequence[Clip], count: int, options: ExtractOptions) -> str:

@@ -29,8 +29,8 @@ def _same_note(base: BenchResult, other: BenchResult) -> str:
     if any(outcome.letter != chosen.get(outcome.question.id) for outcome in other.outcomes()):
         return ""
     return (
-        f"{other.name} answers every question as {base.name} does. If it was trained from it, training moved it too "
-        "little: more epochs or a higher learning rate would."
+        f"{other.name} answers every question as {base.name} does. If it was trained from it, `avem report` on the run "
+        "shows whether training moved it too little."
     )
 
 

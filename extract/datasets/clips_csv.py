@@ -6,6 +6,7 @@ Optional columns are emotion, clip_id, split, source, dataset, audio_path and su
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from avem.errors import DataError
@@ -22,8 +23,8 @@ COLUMNS = ("path", "emotion", "clip_id", "split", "source", "dataset", "audio_pa
 OTHER_HEADINGS = {
     "path": "file filename file_name datei dateiname pfad videodatei fichier nom_du_fichier chemin vidéo "
     "archivo nombre_de_archivo ruta 文件 文件名 路径 video vídeo 视频 clip",
-    "emotion": "label feeling gefühl gefuehl emotionen émotion sentiment étiquette emoción sentimiento etiqueta "
-    "情绪 情感 标签",
+    "emotion": "label feeling stimmung gefühl gefuehl emotionen émotion sentiment étiquette emoción sentimiento "
+    "etiqueta 情绪 情感 标签",
     "source": "speaker actor person sprecher sprecherin schauspieler locuteur acteur hablante actor_id 说话人 演员",
     "subtitle": "subtitles transcript untertitel sous-titre subtítulo 字幕",
 }
@@ -56,7 +57,9 @@ def read_clips_table(table: Path) -> list[Clip]:
         DataError: It has no column path, a row is broken, a path leads out of the folder, or two rows say different
             things of one clip.
     """
-    header, rows = numbered_rows(read_table_text(table), str(table), COLUMNS, ALIASES)
+    text = read_table_text(table)
+    header, rows = numbered_rows(text, str(table), COLUMNS, ALIASES)
+    _say_read_as(table, numbered_rows(text, str(table), COLUMNS)[0], header)
     if "path" not in header:
         raise DataError(
             f"{table} has no column path; its columns are {', '.join(header) or 'none'}. Call the column of the files "
@@ -64,6 +67,16 @@ def read_clips_table(table: Path) -> list[Clip]:
         )
     named = [(line, dict(named_cells(header, _cells(table, header, cells, line)))) for line, cells in rows]
     return _once(table, [(line, _clip(table, row, line)) for line, row in named])
+
+
+def _say_read_as(table: Path, given: Sequence[str], header: Sequence[str]) -> None:
+    """Say which columns are read under another name than their own, and that none holds labels."""
+    renamed = [f"{terminal_text(own)} as {name}" for own, name in zip(given, header, strict=False) if own != name]
+    if renamed:
+        logger.info("%s: %s.", table, ", ".join(renamed))
+    if header and "path" in header and "emotion" not in header:
+        others = ", ".join(map(terminal_text, header))
+        logger.warning("%s has no column emotion or label; its columns are %s. Its clips get no label.", table, others)
 
 
 def _once(table: Path, listed: list[tuple[int, Clip]]) -> list[Clip]:

@@ -319,3 +319,20 @@ def test_labels_of_each_modality_still_work_after_a_correction(root, run, tmp_pa
         ensure_negatives(FeatureStore.open(tmp_path / "store"), "hard")
     mine_negatives(store, k=1, labels=labels)
     ensure_negatives(store, "hard")
+
+
+def test_a_folder_without_its_table_takes_no_label_away(root, run, tmp_path, encoders):
+    (root / "clips.csv").rename(root / "labels of 2026.csv")
+    table = root / "labels of 2026.csv"
+    table.write_text("path,emotion,source\n" + "".join(f"{name}.mp4,{row[0]},{row[2]}\n" for name, row in ROWS.items()))
+    extract(table, tmp_path / "store", ExtractOptions(**encoders, workers=1))
+    before = labels_of(tmp_path / "store")
+    assert {label for label, _, _ in before.values()} == {"happiness", "sadness", "anger"}
+    report = run()
+    assert report.relabelled == 0
+    assert f"{root} gives no labels; the 4 that the store has stay." in report.summary
+    assert "have no label" not in report.summary
+    assert labels_of(tmp_path / "store") == before
+    table.write_text("path,emotion,source\n" + "".join(f"{name}.mp4,fear,{row[2]}\n" for name, row in ROWS.items()))
+    extract(table, tmp_path / "store", ExtractOptions(**encoders, workers=1))
+    assert {label for label, _, _ in labels_of(tmp_path / "store").values()} == {"fear"}

@@ -61,7 +61,15 @@ def find_asked(items: Sequence[str], questions: Path | None = None, *, store: Pa
         asked = [check_question(names.pop())]
     if not names:
         raise SettingError("There is no clip to ask about; give a file or a folder, then the question.")
-    clips = [clip for name in names for clip in _clips(name, store)]
+    try:
+        clips = [clip for name in names for clip in _clips(name, store)]
+    except (MissingFileError, UnknownClipError) as error:
+        words = [name for name in names if not _exists(name) and name.strip("?!.,").isalpha()]
+        if len(words) < 2:
+            raise
+        raise SettingError(
+            f'There is no clip {words[0]!r}; if that belongs to the question, put it in quotes: "{" ".join(words)} ...".'
+        ) from error
     return Asked(tuple(dict.fromkeys(clips)), tuple(asked))
 
 

@@ -136,9 +136,10 @@ class RunDirectory:
             return
         first = changed[0]
         if what == "settings":
+            more = f", and so differ {', '.join(changed[1:])}" if len(changed) > 1 else ""
             raise SettingError(
-                f"{self.path} holds a run with other settings ({first} was {before.get(first)}, now {now.get(first)}); "
-                "choose another directory with --out."
+                f"{self.path} holds a run with other settings ({first} was {before.get(first)}, now {now.get(first)}"
+                f"{more}); choose another directory with --out."
             )
         raise DataError(
             f"The {first} that the run in {self.path} began with changed since; restore it, "

@@ -58,6 +58,13 @@ def test_what_looks_like_a_clip_and_is_not_there_is_no_question(folder):
         find_asked(["pipe.mp4", "Why?"])
 
 
+def test_a_question_without_quotes_is_seen(folder):
+    with pytest.raises(SettingError, match=r"no clip 'What'.*put it in quotes: \"What shows the"):
+        find_asked(["b.mp4", "What", "shows", "the", "feeling?"])
+    with pytest.raises(MissingFileError):  # one word may well be a clip's name
+        find_asked(["b.mp4", "anna", "Why?"])
+
+
 def test_ids_are_clips_where_there_is_a_store(folder, tmp_path):
     """A store whose manifest can't be read says so when it is opened."""
     assert find_asked(["held/0", "Why?"], store=tmp_path).clips == (AskedClip("held/0"),)

@@ -53,6 +53,31 @@ def test_nothing_is_said_where_nothing_is_known():
     assert WORTH not in clip_lines(answered("Joy."))
 
 
+def test_an_answer_that_contradicts_the_bars():
+    (said,) = worth(answered("The hands show happiness.", shares=0.9))
+    assert said.startswith("The answer names happiness, and asked for the feeling alone the model says anger")
+    assert "contradicts" not in " ".join(worth(answered("The hands show happiness.", shares=EVEN / 7 - 0.001)))
+    assert "contradicts" not in " ".join(worth(answered("Joy or anger.", shares=0.9)))
+
+
+@pytest.mark.parametrize(
+    ("question", "sound", "picture", "said"),
+    [
+        ("What in the sound shows it?", -1.0, -5.0, "about the sound, and the answer rests mostly on the picture."),
+        ("What in the face shows it?", -5.0, -1.0, "about the picture, and the answer rests mostly on the sound."),
+        ("What in the sound shows it?", -5.0, -1.0, None),
+        ("What in the sound shows it?", -1.0, -1.5, None),
+        ("What in the face and the voice shows it?", -1.0, -5.0, None),
+        ("What shows it?", -1.0, -5.0, None),
+    ],
+)
+def test_the_side_that_an_answer_rests_on(question, sound, picture, said):
+    full, without = Reading("It.", -1.0), {Condition.NO_SOUND: sound, Condition.NO_PICTURE: picture}
+    readings = {Condition.FULL: full, **{each: Reading("It.", full.logprob + by) for each, by in without.items()}}
+    found = worth(ClipAnswer("a.mp4", answers=(QuestionAnswer(question, (PartAnswer(readings),)),)))
+    assert [one.removeprefix("The question is ") for one in found] == ([] if said is None else [said])
+
+
 @pytest.mark.parametrize(
     ("said", "shares", "named", "expected"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Sequence
 
 from avem.evaluate.recognition.labels import parse_label
@@ -10,6 +12,13 @@ from avem.tools.ask.results import LABELS, ClipAnswer, Condition, Emotions
 
 EVEN = 1.5
 """Bars are called nearly even where the longest is shorter than this many times an even split."""
+MUCH = 3.0
+"""How many times less likely an answer has to become without one side than without the other to rest on it."""
+SOUND, PICTURE = "sound", "picture"
+SOUND_WORDS = frozenset(("sound", "sounds", "voice", "audio", "hear", "heard", "tone", "speech"))
+PICTURE_WORDS = frozenset(
+    ("picture", "face", "image", "video", "see", "seen", "look", "looks", "visual", "eyes", "mouth")
+)
 MOST_WORDS = 8
 """Unknown words that are listed."""
 
@@ -22,7 +31,9 @@ def worth(clip: ClipAnswer) -> tuple[str, ...]:
     """
     if clip.failed:
         return ()
-    found = [_about_label(clip), _about_training(clip), *_about_words(clip), _about_bars(clip)]
+    bars = _about_bars(clip)
+    agreement = "" if bars else _about_both(clip)  # where the bars mean little, what they say does not count
+    found = [_about_label(clip), agreement, *_about_sides(clip), _about_training(clip), *_about_words(clip), bars]
     return tuple(sentence for sentence in found if sentence)
 
 
@@ -57,6 +68,36 @@ def _about_label(clip: ClipAnswer) -> str:
         subject = "the longest bar is" if drawn else "asked for the feeling, the model names"
         said.append(f"{subject} {'the same' if bars == (label,) else listed(bars)}")
     return f"The clip's label in {clip.known.labelled_in} is {label}" + (f"; {listed(said)}." if said else ".")
+
+
+def _about_both(clip: ClipAnswer) -> str:
+    """That the answer and the bars name different feelings; with a label, this is said beside it."""
+    answers, bars = named_emotions(clip), top_emotions(clip.emotions)
+    if clip.known.label or len(answers) != 1 or len(bars) != 1 or answers == bars:
+        return ""
+    alone = f"asked for the feeling alone the model says {bars[0]}"
+    return f"The answer names {answers[0]}, and {alone}: it contradicts itself."
+
+
+def _about_sides(clip: ClipAnswer) -> Iterable[str]:
+    """Which side an answer about the other one rests on, as far as leaving each out tells."""
+    for answer in clip.answers:
+        without_sound, without_picture = map(answer.change, (Condition.NO_SOUND, Condition.NO_PICTURE))
+        asked = _side_asked(answer.question)
+        if without_sound is None or without_picture is None or asked is None:
+            continue
+        own, other = (without_sound, without_picture) if asked == SOUND else (without_picture, without_sound)
+        if own - other > math.log(MUCH):
+            rests = PICTURE if asked == SOUND else SOUND
+            which = "" if len(clip.answers) == 1 else f" to {_quoted(answer.question)}"
+            yield f"The question is about the {asked}, and the answer{which} rests mostly on the {rests}."
+
+
+def _side_asked(question: str) -> str | None:
+    """The side that a question names; None where it names neither or both."""
+    words = set(re.findall(r"[a-z]+", question.lower()))
+    sound, picture = bool(words & SOUND_WORDS), bool(words & PICTURE_WORDS)
+    return None if sound == picture else SOUND if sound else PICTURE
 
 
 def _about_training(clip: ClipAnswer) -> str:
