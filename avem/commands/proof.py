@@ -141,7 +141,10 @@ def ground(
     proof: Annotated[Path, typer.Argument(help="Folder of `avem proof run`.")],
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
 ) -> None:
-    """Copy a proof's trained encoders and first base, for `avem proof run --ground` on another machine."""
+    """Copy a proof's trained encoders and first base.
+
+    `avem proof run --ground` stands on them on another machine.
+    """
     need_path(proof, "PROOF", "folder of a proof")
     folder_target(out, GROUND, reads=[proof], option="OUT")
 

@@ -67,8 +67,9 @@ def find_asked(items: Sequence[str], questions: Path | None = None, *, store: Pa
         words = [name for name in names if not _exists(name) and name.strip("?!.,").isalpha()]
         if len(words) < 2:
             raise
+        said = " ".join(words)
         raise SettingError(
-            f'There is no clip {words[0]!r}; if that belongs to the question, put it in quotes: "{" ".join(words)} ...".'
+            f'There is no clip {words[0]!r}; if that belongs to the question, put it in quotes: "{said} ...".'
         ) from error
     return Asked(tuple(dict.fromkeys(clips)), tuple(asked))
 
