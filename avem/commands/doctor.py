@@ -11,7 +11,7 @@ import typer
 
 from avem.commands.options import Device
 from avem.guards.inputs import need_store
-from avem.text.terminal import show_block
+from avem.text.terminal import show, show_block
 
 INCOMPLETE = 3
 
@@ -42,8 +42,10 @@ def doctor(
 
     from avem.tools.doctor import DoctorOptions, examine
 
-    report = examine(DoctorOptions(device, cache))
     as_json = form == DoctorFormat.JSON
+    if not as_json:
+        show("Checking this computer, which takes up to a few minutes.", err=True)
+    report = examine(DoctorOptions(device, cache))
     show_block(json.dumps(report.to_json(), indent=1) if as_json else "\n".join(report.lines()))
     if report.problems:
         raise typer.Exit(INCOMPLETE)

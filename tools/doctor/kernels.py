@@ -38,7 +38,9 @@ def kernels(device: torch.device) -> Iterator[Finding]:
     yield Finding(
         "kernels",
         "attention",
-        f"works ({', '.join(works)}); it is what relates words to pictures" if works else "none works",
+        f"works, in {_ways(len(works))} ({', '.join(works)}); it is what relates words to pictures"
+        if works
+        else "none works",
         Verdict.OK if works else Verdict.PROBLEM,
         "" if works else "Attention, a part of every model, does not run here; install the torch for this GPU.",
         {"works": works},
@@ -67,8 +69,8 @@ def _speed(device: torch.device) -> Iterator[Finding]:
     yield Finding(
         "kernels",
         "matrix products",
-        f"{_flops(single)}, and {_flops(half)} with numbers of half the length (bfloat16); 1 GFLOPS is a billion "
-        "operations a second",
+        f"{_flops(max(single, half))} at best: {_flops(single)} in float32, {_flops(half)} in bfloat16 (numbers of "
+        "half the length); 1 GFLOPS is a billion operations a second",
         Verdict.OK if gain else Verdict.NOTE,
         ""
         if gain
@@ -80,10 +82,15 @@ def _speed(device: torch.device) -> Iterator[Finding]:
     yield Finding(
         "kernels",
         "7B row",
-        f"about {_duration(seconds)} to learn from one example with a model of 7 billion weights; {_judged(seconds)}",
+        f"at best about {_duration(seconds)} to learn from one example (three questions on one video) with a model "
+        f"of 7 billion weights, if it fits into memory; {_judged(seconds)}",
         numbers={"seconds": seconds},
         label="what that means",
     )
+
+
+def _ways(count: int) -> str:
+    return "one way" if count == 1 else f"{count} ways"
 
 
 def _flops(giga: float) -> str:

@@ -19,10 +19,10 @@ PACKAGES = {
     "transformers": "language models",
     "peft": "training of a small part of a large model",
     "accelerate": "training on GPUs",
-    "zarr": "files that keep what was read from videos",
+    "zarr": "keeps what encoders made of each video, once for all",
     "faiss-cpu": "search for videos that are alike",
     "av": "reads video and sound files",
-    "openai-whisper": "turns sound into numbers for a model",
+    "openai-whisper": "encodes speech (its encoder; no transcripts)",
 }
 """What avem needs, and what for."""
 OPTIONAL = {
@@ -47,13 +47,15 @@ def software() -> Iterator[Finding]:
     for name, (what, extra) in OPTIONAL.items():
         found = _version(name)
         absent = f"not there, not needed; {what} (pip install 'avem[{extra}]')"
-        yield Finding("software", name, absent if found is None else f"{found:<12} {what} (not needed otherwise)")
+        yield Finding("software", name, absent if found is None else f"{found:<12} {what} (optional)")
 
 
 def machine(device: torch.device) -> Iterator[Finding]:
     """Processors, memory and GPUs, and which of them the rest of the report used."""
     cores = usable_cores()
-    yield Finding("machine", "processor cores", str(cores), numbers={"cores": cores})
+    threads = torch.get_num_threads()
+    of_them = "" if threads == cores else f", of which torch uses {threads} (OMP_NUM_THREADS sets this)"
+    yield Finding("machine", "processor cores", f"{cores}{of_them}", numbers={"cores": cores, "threads": threads})
     if (memory := _memory_gib()) is not None:
         total, free = memory
         small = total < LITTLE_MEMORY_GIB
@@ -71,18 +73,18 @@ def machine(device: torch.device) -> Iterator[Finding]:
             {"total_gib": total, "free_gib": free},
         )
     yield from _gpus()
-    used = "the processor" if device.type == "cpu" else f"GPU {device.index or 0}"
-    yield Finding("machine", "tests run on", f"{used} (another one: --device)", label="checked below")
+    used = "the CPU" if device.type == "cpu" else f"GPU {device.index or 0}"
+    yield Finding("machine", "tests run on", f"{used} (--device chooses, such as cpu or cuda)", label="checked below")
 
 
 def _gpus() -> Iterator[Finding]:
     if not torch.cuda.is_available():
         built = torch.backends.cuda.is_built()
-        why = "no NVIDIA GPU, or no driver for it" if built else "this torch is made for processors alone"
+        why = "no NVIDIA GPU, or no driver for it" if built else "the installed torch is for CPUs only"
         advice = (
-            "Large models, of billions of weights, need an NVIDIA GPU to be trained on. Small models and the demo need "
-            "none. If this computer has one, install its driver"
-            f"{'' if built else ' and the torch for it (https://pytorch.org)'}."
+            "Large models, of billions of weights, need an NVIDIA GPU to be trained on. Small models and the demo do "
+            "not. If this computer has an NVIDIA GPU, install its driver"
+            f"{'' if built else ' and the build of torch for it (https://pytorch.org)'}."
         )
         yield Finding("machine", "GPU", f"none found ({why})", Verdict.NOTE, advice)
         return

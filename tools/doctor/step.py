@@ -20,6 +20,7 @@ SHAPES = {"cpu": Shape(128, 2, 2, 3, 30, 30), "cuda": Shape(1024, 8, 2, 3, 50, 5
 """Seconds on either; token counts are those of AVERE."""
 TOLERANCES = {"float32": 1e-4, "bf16": 5e-2}
 """Largest difference of the two losses; both are means over six rows."""
+FORMATS = {"float32": "float32", "bf16": "bfloat16"}
 LITTLE_GAIN = 2.0
 GOOD_SHARE = 0.5
 """What `docs/performance.md` has as its target."""
@@ -65,8 +66,8 @@ def packed_step(device: torch.device) -> Iterator[Finding]:
     yield Finding(
         "step",
         "speed",
-        f"{seconds[packed]:.2f} s as avem does it, where examples share work; {seconds[CACHED]:.2f} s one by one: "
-        f"{ratio:.1f} times faster",
+        f"{seconds[packed]:.2f} s as avem does it, where questions on one video share its part; "
+        f"{seconds[CACHED]:.2f} s question by question: {ratio:.1f} times faster",
         Verdict.NOTE if few else Verdict.OK,
         "Sharing work gains little here, which is unusual. Please report it with the output of `avem doctor --format "
         "json`."
@@ -78,7 +79,7 @@ def packed_step(device: torch.device) -> Iterator[Finding]:
     yield Finding(
         "step",
         "of the best speed",
-        f"{of_all} of the speed under Computing; {GOOD_SHARE:.0%} and more is good",
+        f"{of_all} of the best speed in {FORMATS[precision]} (see Computing); {GOOD_SHARE:.0%} and more is good",
         numbers={"share": share},
         label="efficiency",
     )
@@ -86,9 +87,10 @@ def packed_step(device: torch.device) -> Iterator[Finding]:
     yield Finding(
         "step",
         "loss",
-        f"yes: the two losses differ by less than {TOLERANCES[precision]:g}, as they should"
+        f"yes: the loss, the number that training lowers, differs by less than {TOLERANCES[precision]:g} between them"
         if same
-        else f"no: the two losses differ by {difference:.2g}, and should by less than {TOLERANCES[precision]:g}",
+        else f"no: the loss, the number that training lowers, differs by {difference:.2g} between them, and should by "
+        f"less than {TOLERANCES[precision]:g}",
         Verdict.OK if same else Verdict.PROBLEM,
         ""
         if same

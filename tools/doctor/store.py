@@ -14,6 +14,7 @@ from avem.tools.doctor.findings import Finding, Verdict
 
 ROWS, ROW_SHAPE = 16, (8, 257, 1024)
 """A temporary store: 16 clips of AVERE's video features, 4.2 MB each."""
+NEW = ", new and so probably still in memory; --cache measures your own"
 TEMPORARY = "video/doctor"
 SLOW_GB_PER_S = 0.2
 """A 7B model on one GPU takes about this much; see `docs/performance.md`."""
@@ -32,7 +33,7 @@ def read_speed(path: Path | None) -> Iterator[Finding]:
             yield _measure(store, name, str(path))
         return
     with tempfile.TemporaryDirectory() as folder:
-        yield _measure(_temporary(Path(folder) / "store"), TEMPORARY, "a store made for this check")
+        yield _measure(_temporary(Path(folder) / "store"), TEMPORARY, f"a store made for this check{NEW}")
 
 
 def _measure(store: FeatureStore, name: str, where: str) -> Finding:
