@@ -11,6 +11,7 @@ from pathlib import Path
 from avem.errors import DataError, MissingFileError
 from avem.evaluate.emorealm.results import FORMAT, BenchResult, read_result
 from avem.evaluate.report.runs import distinct_names, is_run
+from avem.reading import open_regular
 
 RESULT, BENCH = "result.json", "bench"
 """File of a bench's result, and the folder of a run in which a sweep keeps it."""
@@ -88,7 +89,7 @@ def _owner(path: Path) -> Path:
 def is_bench_result(path: Path) -> bool:
     """Whether a file is the result of a bench: its first bytes say so."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return FORMAT.encode() in file.read(200)
     except OSError:
         return False
