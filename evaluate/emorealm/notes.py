@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from avem.evaluate.emorealm.questions import polarities
 from avem.evaluate.emorealm.results import BenchResult, Item
 from avem.evaluate.emorealm.subtasks import subtask_note
+from avem.evaluate.emorealm.summary import other_name
 from avem.evaluate.intervals import FEWEST
 from avem.starts import released_tuned
 
@@ -20,7 +21,13 @@ MOSTLY = 0.8
 def notes(results: Sequence[BenchResult]) -> list[str]:
     """What a reader of the table has to know: how each model was scored, and which columns are missing and why."""
     same = [_same_note(results[0], other) for other in results[1:]]
-    return [*map(method_note, results), *filter(None, [subtask_note(results[0].questions), *same])]
+    second = [OTHER_NOTES[name] for name in [other_name(results)] if name in OTHER_NOTES and _both(results)]
+    return [*map(method_note, results), *second, *filter(None, [subtask_note(results[0].questions), *same])]
+
+
+def _both(results: Sequence[BenchResult]) -> bool:
+    """Whether any result has answers by both methods."""
+    return any({"likelihood", "generation"} <= result.scores.keys() for result in results)
 
 
 def _same_note(base: BenchResult, other: BenchResult) -> str:
@@ -67,6 +74,12 @@ def _right(items: Sequence[Item], letter: str | None) -> int:
     """How many questions have this letter as their answer."""
     return sum(item.question.answer.upper() == letter for item in items)
 
+
+OTHER_NOTES = {
+    "as written": "as written: the option that the written reply names counts; a reply that names none is wrong.",
+    "likeliest": "likeliest: the option with the highest log-probability counts.",
+}
+"""Of the column of the second method, by its name."""
 
 METHOD_NOTES = {
     "likelihood": "the option with the highest log-probability counts.",

@@ -118,7 +118,7 @@ def summarise(results: Sequence[BenchResult], *, resamples: int = RESAMPLES, see
             ),
         ),
         tuple(_average(result, OTHER_METHOD[result.method]) for result in results),
-        _other_name(results),
+        other_name(results),
         (None,) * len(results),
         (None,) * len(results),
     )
@@ -199,13 +199,13 @@ def _task_row(task: str, results: Sequence[BenchResult], compared: Sequence[dict
         tuple(_value(result, result.method, task, metric) for result in results),
         (None, *(_delta(comparison["tasks"][task], metric, before) for comparison in compared)),
         tuple(_value(result, OTHER_METHOD[result.method], task, metric) for result in results),
-        _other_name(results),
+        other_name(results),
         tuple(_detection(result, task).get("auc") for result in results),
         tuple(_detection(result, task).get("d_prime") for result in results),
     )
 
 
-def _other_name(results: Sequence[BenchResult]) -> str:
+def other_name(results: Sequence[BenchResult]) -> str:
     """What the second method of all results is called, or that it is another one where they differ in it."""
     names = {METHOD_NAMES[OTHER_METHOD[result.method]] for result in results}
     return names.pop() if len(names) == 1 else "other method"

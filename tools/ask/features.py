@@ -136,7 +136,7 @@ class FeatureSession:
             self._feels(evidence, shown),
             tuple(self._answer(evidence, question, shown, spans) for question in questions),
             "" if against is None else against.name,
-            self._notes(held),
+            (*self._notes(held), *(one_sided(shown) if all(evidence.builder.takes) else ())),
             known=self.known(clip, questions),
         )
 
@@ -289,3 +289,20 @@ class FeatureSession:
             problems = tuple(f"No {slot}: {reason}." for slot, reason in made.problems.items())
             held.append(_Held(part.span, rows, made.duration_s, problems))
         return held
+
+
+def one_sided(shown: Sequence[Mapping[Condition, Rows]]) -> tuple[str, ...]:
+    """That a clip was shown without its sound or its picture because it has none; nothing where it has both.
+
+    Args:
+        shown: Of each part of the clip, the rows that a condition shows.
+
+    Example:
+        >>> one_sided([{Condition.FULL: (0, None), Condition.TEXT: (None, None)}])
+        ('The clip has no sound that the model can read, so only the picture was shown.',)
+    """
+    video, audio = (any(part[Condition.FULL][side] is not None for part in shown) for side in (0, 1))
+    if video == audio:
+        return ()
+    lacking, there = ("sound", "picture") if video else ("picture", "sound")
+    return (f"The clip has no {lacking} that the model can read, so only the {there} was shown.",)

@@ -50,6 +50,8 @@ def test_the_column_of_the_second_method_is_called_by_its_name():
         name="mine",
     )
     assert "as written" in to_markdown(summarise([both]), ["mine"]).splitlines()[0]
+    assert any(note.startswith("as written: ") for note in notes([both]))
+    assert not any(note.startswith("as written: ") for note in notes([result([(-1.0, -2.0, -3.0)] * 3, "ABC")]))
     written = both.with_headline("generation")
     assert "likeliest" in to_markdown(summarise([written]), ["mine"]).splitlines()[0]
     assert "other method" in to_markdown(summarise([both, written]), ["mine", "again"]).splitlines()[0]
