@@ -136,7 +136,7 @@ class FeatureSession:
             self._feels(evidence, shown),
             tuple(self._answer(evidence, question, shown, spans) for question in questions),
             "" if against is None else against.name,
-            (*self._notes(held), *(one_sided(shown) if all(evidence.builder.takes) else ())),
+            (*self._notes(held), *(one_sided(shown) if len(evidence.builder.streams.sides) > 1 else ())),
             known=self.known(clip, questions),
         )
 
@@ -286,7 +286,7 @@ class FeatureSession:
             if not made.rows or all(slot in made.problems for slot in encoder.specs):
                 raise MediaError("; ".join(dict.fromkeys(made.problems.values())))
             rows = {encoder.specs[slot].name: row for slot, row in made.rows.items()}
-            problems = tuple(f"No {slot}: {reason}." for slot, reason in made.problems.items())
+            problems = tuple(f"No {slot}: {reason.rstrip('.')}." for slot, reason in made.problems.items())
             held.append(_Held(part.span, rows, made.duration_s, problems))
         return held
 

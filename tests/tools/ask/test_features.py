@@ -143,6 +143,10 @@ def test_a_clip_without_sound_is_asked_without_it(world, session):
     found = session.ask(clip(world.new / "mute.mp4"), [QUESTION], against=clip(world.new / "a.mp4"))
     assert set(found.answers[0].conditions) == {Condition.FULL, Condition.TEXT, Condition.OTHER_PICTURE}
     assert found.notes[0].startswith("No audio: ")
+    assert not found.notes[0].endswith("..")
+    assert "The clip has no sound that the model can read, so only the picture was shown." in found.notes
+    both = session.ask(clip(world.new / "a.mp4"), [QUESTION])
+    assert not [note for note in both.notes if note.startswith("The clip has no")]
 
 
 def test_other_encoders_than_the_models_are_refused(world, model, tmp_path):
