@@ -18,7 +18,7 @@ from avem.commands.data.survey import study_app
 from avem.commands.demo import demo_app
 from avem.commands.doctor import doctor
 from avem.commands.extract import extract
-from avem.commands.misspelt import option_advice
+from avem.commands.misspelt import argument_advice, option_advice
 from avem.commands.models import models_app
 from avem.commands.probe import probe_app
 from avem.commands.proof import proof_app
@@ -104,6 +104,7 @@ def main() -> None:
                 sys.exit(AvemError.exit_status)
             option = getattr(error, "option_name", None)
             advice = option_advice(option, context.command, sys.argv[1:]) if option and context else ""
+            said = argument_advice(said.replace("Value error, ", ""), context.command if context else None)
             show(f"avem: No such option: {option}; {advice}." if advice else f"avem: {said}; try --help.", err=True)
         sys.exit(AvemError.exit_status)
     if status == INTERRUPTED:  # Typer turns some interrupts into this status silently

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +37,28 @@ def option_advice(option: str, command: Any, arguments: Sequence[str]) -> str:
     if name not in names:
         return f"it is a setting, so write --set {off}=false"
     return f"it is a setting, so write --set {name}={_value(option, arguments) or 'true'}"
+
+
+def argument_advice(said: str, command: Any) -> str:
+    """What Typer says of an argument too many, and the option that a path was meant for.
+
+    Args:
+        said: Typer's sentence; any other is returned as it is.
+        command: The command that does not take the argument; None where that is not known.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> info = SimpleNamespace(params=[SimpleNamespace(opts=["--cache"])], name="info")
+        >>> argument_advice("Got unexpected extra argument(s) (copy)", info)
+        "'info' takes no argument 'copy'; if it is the store, write --cache copy"
+    """
+    found = re.match(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)$", said)
+    if found is None or command is None:
+        return said
+    extra = found[1].split(" ")[0]
+    sentence = f"{command.name!r} takes no argument {extra!r}"
+    has_store = any("--cache" in parameter.opts for parameter in command.params)
+    return f"{sentence}; if it is the store, write --cache {extra}" if has_store else sentence
 
 
 def _value(option: str, arguments: Sequence[str]) -> str:

@@ -44,6 +44,25 @@ def avem(*arguments, **environment):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (
+            ["cache", "info", "copy"],
+            "'info' takes no argument 'copy'; if it is the store, write --cache copy; try --help.",
+        ),
+        (["train", "rows.jsonl"], "'train' takes no argument 'rows.jsonl'; if it is the store, write --cache"),
+        (["doctor", "here"], "'doctor' takes no argument 'here'"),
+        (["bench", "emorealm", "--style", "cloz"], "Invalid value for '--style': 'cloz' is not one of"),
+    ],
+)
+def test_an_argument_too_many_and_a_wrong_value(arguments, said):
+    status, out, err = avem(*arguments)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
         (["train", "--epochs", "3"], "write --set epochs=3."),
         (["train", "--epochs=3"], "write --set epochs=3."),
         (["train", "--learning-rate", "1e-4", "--dry-run"], "write --set learning_rate=1e-4."),
