@@ -270,7 +270,7 @@ def test_reports_on_results_do_not_know_the_proof(small, tmp_path):
 
 def test_other_rows_and_other_corpora_are_refused(small):
     run_proof(small)
-    with pytest.raises(SettingError, match=r"no run w/o Everything; it has .*w/o PMP"):
+    with pytest.raises(SettingError, match=r"no run 'w/o Everything'; it has: .*; w/o PMP"):
         run_proof(ProofOptions(out=small.out, only=("w/o Everything",)))
     with pytest.raises(SettingError, match="proof"):
         run_proof(ProofOptions(out=small.out, only=("w/o PMP",)))
