@@ -177,7 +177,8 @@ def join(
 ) -> None:
     """Join raw results that were made in parts, or on several machines.
 
-    Runs that two of them have must have the same answers in both: this shows that they were made on the same ground.
+    The answers of their base show that they were made on the same ground. A run that two of them have is taken from the
+    first.
     """
     for path in (results, *others):
         need_file(path, "RESULTS", "results of the proof")

@@ -133,26 +133,26 @@ class Record:
     def joined(self, other: Record) -> Record:
         """This record and the runs that another one has beside it.
 
-        What both hold has to be alike, the base's answers above all: they say whether both were made on one ground.
+        The base is one model, whatever seeds the runs from it have, and its answers say whether both were made on one
+        ground. A run that both have is this one's: made again, it answers some questions differently, because training
+        amplifies rounding.
 
         Raises:
-            DataError: The other's questions, settings, or answers of a run with the same seed are different.
+            DataError: The other's questions, settings or base are different.
         """
         if self.clips != other.clips or not np.array_equal(self.questions, other.questions):
             raise DataError("The two results are of different questions.")
         if self.about.get("settings") != other.about.get("settings"):
             raise DataError("The two results are of runs with different settings.")
-        shared = [
-            (run, seed, seed) for run, own in self.right.items() for seed in own if seed in other.right.get(run, {})
-        ]
-        if self.right.get(BASE) and other.right.get(BASE):  # one model, whatever seeds the runs from it have
-            shared.append((BASE, min(self.right[BASE]), min(other.right[BASE])))
-        if not shared:
-            raise DataError("The two results have no run in common, so nothing shows that they share their ground.")
-        for run, seed, its_seed in shared:
-            differ = np.count_nonzero(self.right[run][seed] != other.right[run][its_seed])
-            if (run != BASE and differ) or differ > ROUNDED * len(self.questions):
-                raise DataError(f"The two results have different answers of {run} with seed {seed}.")
+        own, its = self.right.get(BASE), other.right.get(BASE)
+        if not own or not its:
+            raise DataError("The two results have no base in common, so nothing shows that they share their ground.")
+        differ = np.count_nonzero(own[min(own)] != its[min(its)])
+        if differ > ROUNDED * len(self.questions):
+            raise DataError(
+                f"The two results have different answers of their base, to {differ} of {len(self.questions)} "
+                "questions: they stand on different grounds (`avem proof run --ground`)."
+            )
         runs = list(dict.fromkeys((*self.right, *other.right)))
         right = {run: {**other.right.get(run, {}), **self.right.get(run, {})} for run in runs}
         odds = {run: {**other.odds.get(run, {}), **self.odds.get(run, {})} for run in runs}
