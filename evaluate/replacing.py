@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from avem.errors import AvemError, SettingError
 from avem.sealed.files import read_sealed
+from avem.text.lists import counted
 
 
 def refuse_replacing(
@@ -51,8 +52,7 @@ def refuse_replacing(
         if not (_same_model(known, str(now)) if name == "model" else known == now):
             _refuse(file, f"the results of another bench ({name} was {_shown(known)}, now {_shown(now)})")
     if lost := set(_ids(before.get("items", ()))) - set(ids):
-        count = f"{len(lost)} {what}" + "s" * (len(lost) != 1)
-        _refuse(file, f"results on {count} that this bench leaves out ({min(lost)}, ...)")
+        _refuse(file, f"results on {counted(len(lost), what)} that this bench leaves out ({min(lost)}, ...)")
     if methods is not None and "generation" in before.get("scores", ()) and "generation" not in methods:
         _refuse(file, "written replies, which this bench leaves out (--generate was on)")
     if methods is not None and "text_only" in before.get("scores", ()) and "text_only" not in methods:

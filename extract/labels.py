@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from avem.emotions import nearest_words
 from avem.records import Clip, Emotion
 from avem.text.escaping import terminal_text
+from avem.text.lists import counted
 
 MOST = 12
 """Labels, or folders, that are named; the rest is counted."""
@@ -27,16 +28,17 @@ def label_notes(clips: Sequence[Clip]) -> list[str]:
     lines = []
     if unknown:
         first = unknown.most_common(MOST)
-        named = [f"'{terminal_text(label)}' ({_clips(count)}{did_you_mean(label)})" for label, count in first]
+        named = [f"'{terminal_text(label)}' ({counted(count, 'clip')}{did_you_mean(label)})" for label, count in first]
         rest = f" and {len(unknown) - MOST} more labels" if len(unknown) > MOST else ""
+        total = unknown.total()
         lines.append(
-            f"{_clips(unknown.total())} {_have(unknown.total())} a label that is none of the seven emotions, and "
-            f"{'counts' if unknown.total() == 1 else 'count'} as unlabelled: {', '.join(named)}{rest}. "
+            f"{counted(total, 'clip')} {_have(total)} a label that is none of the seven emotions, and "
+            f"{'counts' if total == 1 else 'count'} as unlabelled: {', '.join(named)}{rest}. "
             f"Correct the labels ({', '.join(Emotion)}, or a synonym), and run the same command again; nothing is "
             "encoded twice."
         )
     if empty:
-        lines.append(f"{_clips(empty)} {_have(empty)} no label.")
+        lines.append(f"{counted(empty, 'clip')} {_have(empty)} no label.")
     return lines
 
 
@@ -44,10 +46,6 @@ def did_you_mean(label: str) -> str:
     """`; did you mean surprise?`, or nothing where no known word is near."""
     near = nearest_words(label)
     return f"; did you mean {' or '.join(near)}?" if near else ""
-
-
-def _clips(count: int) -> str:
-    return "1 clip" if count == 1 else f"{count} clips"
 
 
 def _have(count: int) -> str:

@@ -33,6 +33,7 @@ from avem.extract.survey import survey
 from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
 from avem.records import Clip
+from avem.text.lists import counted
 from avem.text.names import storable
 from avem.text.sizes import size_text
 from avem.urls import as_url, is_url
@@ -160,7 +161,7 @@ def _labels_kept(clips: Sequence[Clip], known: pa.Table) -> int:
 
 def _correct_labels(store_path: Path, clips: Sequence[Clip], count: int, options: ExtractOptions) -> str:
     """Bring the store's labels, splits and sources up to date with the dataset's, and say so."""
-    number = "1 label" if count == 1 else f"{count} labels"
+    number = counted(count, "label")
     if options.dry_run:
         return f"{number} to change."
     writer = StoreWriter.open(store_path)

@@ -72,13 +72,24 @@ def _by_column(header: Sequence[str], cells: Sequence[str], where: str) -> Row:
 def numbered_rows(
     text: str, where: str, known: Sequence[str], aliases: Mapping[str, str] | None = None
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header and the rows of a table, blank lines left out.
+    """The header and the rows of a table, blank lines left out; headings that mean a known column have its name.
+
+    Args and errors are those of `raw_rows`.
+    """
+    header, rows = raw_rows(text, where, known, aliases)
+    return named(header, known, aliases or {}), rows
+
+
+def raw_rows(
+    text: str, where: str, known: Sequence[str], aliases: Mapping[str, str] | None = None
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header as it is written and the rows of a table, blank lines left out.
 
     Args:
         text: The table, as `table_text` decodes it.
         where: The file, for messages.
         known: Names of columns to look for, in lower case. They decide which delimiter it is. A heading that is one of
-            them but for case, blanks and hyphens takes that name; other headings stay as they are.
+            them but for case, blanks and hyphens means it (`named`).
         aliases: Other headings that mean a known column which the table does not have.
 
     Returns:
@@ -99,7 +110,7 @@ def numbered_rows(
         raise DataError(f"{where} line {reader.line_num} is not valid CSV ({error}); correct it.") from error
     if not rows:
         return [], []
-    return _named(rows[0][1], known, aliases or {}), rows[1:]
+    return rows[0][1], rows[1:]
 
 
 def _delimiter(text: str, known: Sequence[str], aliases: Mapping[str, str]) -> str:
@@ -111,12 +122,12 @@ def _delimiter(text: str, known: Sequence[str], aliases: Mapping[str, str]) -> s
             cells = next(csv.reader([head], delimiter=delimiter), [])
         except csv.Error:
             return 0
-        return len(set(_named(cells, known, aliases)) & set(known))
+        return len(set(named(cells, known, aliases)) & set(known))
 
     return max(DELIMITERS, key=found)
 
 
-def _named(header: Sequence[str], known: Sequence[str], aliases: Mapping[str, str]) -> list[str]:
+def named(header: Sequence[str], known: Sequence[str], aliases: Mapping[str, str]) -> list[str]:
     """Headings, those that mean a known column under its name; of several, the one that comes first in `aliases`."""
     names = [cell.strip().lstrip("\ufeff") for cell in header]
     spelt = [re.sub(r"[\s\-]+", "_", unicodedata.normalize("NFC", name).lower()) for name in names]

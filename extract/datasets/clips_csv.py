@@ -13,7 +13,7 @@ from avem.errors import DataError
 from avem.extract.datasets.base import DatasetReader, emotion_of, without_suffix
 from avem.extract.datasets.tables import named_cells
 from avem.records import Clip
-from avem.text.csv_tables import Row, numbered_rows, read_table_text
+from avem.text.csv_tables import Row, named, raw_rows, read_table_text
 from avem.text.escaping import terminal_text
 
 logger = logging.getLogger(__name__)
@@ -46,34 +46,37 @@ def read(root: Path) -> list[Clip]:
     return read_clips_table(root / TABLE)
 
 
-def read_clips_table(table: Path) -> list[Clip]:
+def read_clips_table(table: Path, *, say: bool = True) -> list[Clip]:
     """The clips of a table; their paths are relative to its folder.
 
     Args:
         table: CSV with any usual delimiter, encoding and case of the headings. Further columns are skipped. A clip that
             is listed twice in the same way counts once.
+        say: Whether to log which columns are read under another name than their own, and that there are no labels.
 
     Raises:
         DataError: It has no column path, a row is broken, a path leads out of the folder, or two rows say different
             things of one clip.
     """
-    text = read_table_text(table)
-    header, rows = numbered_rows(text, str(table), COLUMNS, ALIASES)
-    _say_read_as(table, numbered_rows(text, str(table), COLUMNS)[0], header)
+    written, rows = raw_rows(read_table_text(table), str(table), COLUMNS, ALIASES)
+    header = named(written, COLUMNS, ALIASES)
+    if say:
+        _say_read_as(table, written, header)
     if "path" not in header:
         raise DataError(
             f"{table} has no column path; its columns are {', '.join(header) or 'none'}. Call the column of the files "
             "path, file or filename, and the column of the labels emotion or label."
         )
-    named = [(line, dict(named_cells(header, _cells(table, header, cells, line)))) for line, cells in rows]
-    return _once(table, [(line, _clip(table, row, line)) for line, row in named])
+    by_name = [(line, dict(named_cells(header, _cells(table, header, cells, line)))) for line, cells in rows]
+    return _once(table, [(line, _clip(table, row, line)) for line, row in by_name])
 
 
 def _say_read_as(table: Path, given: Sequence[str], header: Sequence[str]) -> None:
     """Say which columns are read under another name than their own, and that none holds labels."""
-    renamed = [f"{terminal_text(own)} as {name}" for own, name in zip(given, header, strict=False) if own != name]
+    pairs = zip(map(str.strip, given), header, strict=True)  # a known name in other letters is no other name
+    renamed = [f"{terminal_text(own)} as {name}" for own, name in pairs if own.lower() != name.lower()]
     if renamed:
-        logger.info("%s: %s.", table, ", ".join(renamed))
+        logger.info("%s: reads %s.", table, ", ".join(renamed))
     if header and "path" in header and "emotion" not in header:
         others = ", ".join(map(terminal_text, header))
         logger.warning("%s has no column emotion or label; its columns are %s. Its clips get no label.", table, others)

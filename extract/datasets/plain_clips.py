@@ -58,7 +58,7 @@ def advice(root: Path) -> str:
 
 def _lists_clips(path: Path) -> bool:
     try:
-        return bool(read_clips_table(path))
+        return bool(read_clips_table(path, say=False))
     except AvemError:
         return False
 

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from avem.sealed.step_log import read_steps
+from avem.text.lists import counted
 
 LEAST_MOVE = 5e-5
 """Steps times learning rate below which a model hardly changes: AdamW moves a weight by at most about the learning
@@ -34,7 +35,7 @@ learning_rate=1e-4 and --set epochs=10.'
     """
     if steps * learning_rate >= LEAST_MOVE:
         return ""
-    number = "1 optimiser step" if steps == 1 else f"{steps} optimiser steps"
+    number = counted(steps, "optimiser step")
     return (
         f"{number} at a learning rate of {learning_rate:g} change{'s' if steps == 1 else ''} next to nothing; for few "
         "rows, try --set learning_rate=1e-4 and --set epochs=10."
@@ -53,7 +54,7 @@ def run_outcome(metrics: Path) -> str:
     steps = read_steps(metrics) if metrics.is_file() else []
     if not steps:
         return ""
-    number = "1 step" if len(steps) == 1 else f"{len(steps)} steps"
+    number = counted(len(steps), "step")
     rows = sum(int(step.get("rows", 0)) for step in steps)
     moved = [said for name, called in SHOWN.items() if (said := _moved(steps, name, called))]
     return f"{number}, {rows} rows counting every epoch: {', '.join(moved)}."

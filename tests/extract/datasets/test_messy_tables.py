@@ -146,3 +146,18 @@ def test_a_table_without_paths_says_which_columns_it_has(tmp_path):
     (tmp_path / "clips.csv").write_text("who;what\n1;2\n")
     with pytest.raises(DataError, match=r"no column path; its columns are who;what"):
         read_dataset(tmp_path)
+
+
+def test_the_run_says_which_columns_are_read_as_what(tmp_path, caplog):
+    caplog.set_level("INFO")
+    table = tmp_path / "clips.csv"
+    table.write_bytes(written(("Dateiname", "Gefühl", "PATH2"), [["1.mp4", "Happy", "x"]], ";").encode("utf-16"))
+    read_dataset(tmp_path)
+    said = [record.message for record in caplog.records]
+    assert said == [f"{table}: reads Dateiname as path, Gefühl as emotion."]
+    caplog.clear()
+    table.write_text("Path,Mood\n1.mp4,Happy\n")
+    read_dataset(tmp_path)
+    assert [record.message for record in caplog.records] == [
+        f"{table} has no column emotion or label; its columns are path, Mood. Its clips get no label."
+    ]
