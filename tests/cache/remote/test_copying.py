@@ -2,8 +2,6 @@
 
 import os
 import random
-import signal
-import time
 
 import fsspec
 import numpy as np
@@ -16,6 +14,7 @@ from avem.cache.remote.pull import pull
 from avem.cache.remote.push import push
 from avem.errors import MissingFileError, SettingError, StoreError
 from tests.cache.helpers import clip_records, make_store, row_values, video_spec, write_pending
+from tests.cache.remote.killing import killed_at
 
 URL = "s3://bucket/copy/cache"
 
@@ -154,18 +153,6 @@ def test_large_files_go_in_parts(tmp_path, monkeypatch):
     assert torch.equal(FeatureStore.open(URL).video([3]), FeatureStore.open(tmp_path / "cache").video([3]))
 
 
-def in_child(work):
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return child
-
-
 def shows_half(store):
     """Whether a store says that a clip is there whose features are not."""
     return store.verify() != [] or not np.all(store.available("video"))
@@ -175,17 +162,16 @@ def shows_half(store):
 def test_killed_at_any_moment(tmp_path, bucket, monkeypatch):
     monkeypatch.setattr(transfer, "SAVE_EVERY_S", 0.0)
     make_store(tmp_path / "cache", clips=40)
-    expected, chance, deaths = contents(tmp_path / "cache"), random.Random(2), 0
-    bucket.latency_s = 0.02
-    for target, direction in (
-        (URL, lambda: push(tmp_path / "cache", URL)),
-        (tmp_path / "back", lambda: pull(URL, tmp_path / "back")),
+    expected, chance = contents(tmp_path / "cache"), random.Random(2)
+    for target, direction, other in (
+        (URL, lambda: push(tmp_path / "cache", URL), lambda: push(tmp_path / "cache", "s3://bucket/copy/whole")),
+        (tmp_path / "back", lambda: pull(URL, tmp_path / "back"), lambda: pull(URL, tmp_path / "whole")),
     ):
+        bucket.clear()
+        other()
+        requests = len(bucket.requests)
         for _ in range(4):
-            child = in_child(direction)
-            time.sleep(chance.uniform(0.3, 1.2))
-            os.kill(child, signal.SIGKILL)
-            deaths += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+            assert killed_at(bucket, chance.randrange(1, requests // 4), direction) == 1
             try:
                 store = FeatureStore.open(target)
             except MissingFileError:
@@ -193,7 +179,6 @@ def test_killed_at_any_moment(tmp_path, bucket, monkeypatch):
             assert not shows_half(store)
         report = direction()
         assert report.copied + report.unchanged == len(expected)
-    assert deaths > 3
     there = objects_there()
     del there["ledger/push.json"]
     assert there == contents(tmp_path / "back") == expected

@@ -146,7 +146,7 @@ def test_processes_share_one_and_may_be_killed(tmp_path):
 
     def work(seed):
         cache, mine = ReadCache(limit, folder), random.Random(seed)
-        for _ in range(10_000):
+        while True:
             number = mine.randrange(100)
             found = cache.get(str(number))
             if found is None:

@@ -2,7 +2,6 @@
 
 import os
 import random
-import signal
 import threading
 import time
 from itertools import count
@@ -22,6 +21,7 @@ from avem.cache.remote.objects import ConflictError
 from avem.cache.remote.transfer import belongs, local_files
 from avem.errors import FingerprintError, StoreError
 from tests.cache.helpers import clip_records, row_values, video_spec
+from tests.cache.remote.killing import in_child, killed_at
 from tests.cache.remote.test_rows import ragged_spec, ragged_values
 
 URL = "s3://bucket/written/cache"
@@ -124,33 +124,24 @@ def test_faults_change_nothing(tmp_path, bucket, what):
 @pytest.mark.usefixtures("_short_lease")
 @pytest.mark.slow
 def test_killed_writers_lose_only_what_they_were_writing(tmp_path, bucket):
-    bucket.latency_s, chance, deaths = 0.002, random.Random(3), 0
+    chance, whole = random.Random(3), "s3://bucket/written/whole"
+    bucket.clear()
+    write_all(whole, 14, tmp_path)
+    close_mirror(whole)
+    requests = len(bucket.requests)
+
+    def work():
+        write_all(URL, 14, tmp_path)
+
     for _ in range(6):
-        children = [start(tmp_path) for _ in range(2)]
-        time.sleep(chance.uniform(0.3, 2.5))
-        for child in children:
-            os.kill(child, signal.SIGKILL)
-        deaths += sum(os.WIFSIGNALED(os.waitpid(child, 0)[1]) for child in children)
+        assert killed_at(bucket, chance.randrange(1, requests // 6), work, processes=2)
         if Location.parse(URL).exists("zarr.json"):
             store = FeatureStore.open(URL)
             assert [row for row in store.verify() if not row.entry] == []
-    children = [start(tmp_path) for _ in range(2)]
+    children = [in_child(work) for _ in range(2)]
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
     write_all(tmp_path / "cache", 14, tmp_path)
-    assert deaths > 4
     assert without_order(there()) == without_order(here(tmp_path / "cache"))
-
-
-def start(tmp_path):
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            write_all(URL, 14, tmp_path)
-            status = 0
-        finally:
-            os._exit(status)
-    return child
 
 
 def test_a_claim_has_one_owner_and_ends_with_its_session(bucket, monkeypatch):
