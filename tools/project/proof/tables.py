@@ -22,7 +22,7 @@ from avem.tools.project.proof.results.record import Record, intact
 from avem.tools.project.proof.results.rewards import REWARDS, mean_rewards
 from avem.tools.project.proof.trials import candidates_sheet, curves_sheet
 from avem.tools.project.proof.variance import MORE_CLIPS, MORE_SEEDS, needed_to_decide, variance_sheet
-from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, Verdict
+from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, SAME, Verdict
 from avem.tools.sweep.grid import Grid, read_grid, without_blocks
 from avem.tools.sweep.outcome import make_sheet
 from avem.tools.sweep.run import RunResult
@@ -320,16 +320,23 @@ def open_claims(verdicts: Sequence[Verdict]) -> Sheet:
 
 
 def _tally(verdicts: Sequence[Verdict]) -> Sheet:
-    """Verdicts by source, those of the paper's claims together, then avem's own."""
+    """Verdicts by source, those of the paper's claims together, then avem's own.
+
+    The last columns say what is known of open claims all the same: that the difference is smaller than the paper's, or
+    that it is at most `SAME` points.
+    """
+    columns = {HOLDS: HOLDS, FAILS: FAILS, OPEN: OPEN, "less": "open, less than the paper's"}
+    columns["small"] = f"open, at most {SAME:g} points"
     counts: dict[str, Counter[str]] = {}
     for found in verdicts:
-        counts.setdefault(found.claim.source, Counter())[found.outcome] += 1
+        own = counts.setdefault(found.claim.source, Counter())
+        own[found.outcome] += 1
+        if found.outcome == OPEN:
+            own["less"] += found.beside_paper.startswith("less")
+            own["small"] += found.at_most_small and _decimals(found.claim.measure) == 1  # shifts are in nats
     others = {title: counts.pop(source) for source, title in NOT_THE_PAPERS.items() if source in counts}
     counts["the paper's claims together"] = sum(counts.values(), Counter())
     counts |= others
-    records = [
-        {"source": source, **{outcome: found[outcome] for outcome in (HOLDS, FAILS, OPEN)}}
-        for source, found in counts.items()
-    ]
+    records = [{"source": source, **{name: found[name] for name in columns}} for source, found in counts.items()]
     rows = tuple(tuple(map(str, one.values())) for one in records)
-    return Sheet("Verdicts", ("from", HOLDS, FAILS, OPEN), rows, tuple(records))
+    return Sheet("Verdicts", ("from", *columns.values()), rows, tuple(records))
