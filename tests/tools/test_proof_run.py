@@ -119,9 +119,18 @@ def test_runs_that_are_known_are_not_made_again(small, tmp_path):
     assert {run: set(own) for run, own in joined.right.items()} == {"base": {0, 1}, "w/o PMP": {0, 1}}
     assert set(joined.about["cost"]["w/o PMP"]) == {"0", "1"}
     run_proof(replace(second, seeds=(0,)))  # nothing is left to do, and the base shows that the ground is the same
-    changed = replace(second, settings={**small.settings, "beta": 1.0})
+    run_proof(replace(second, only=("order of seed 1",), seeds=(0,)))  # of a grid without a base
+    joined = Record.read(tmp_path / "second" / "some.json")
+    assert {run: set(own) for run, own in joined.right.items()} == {
+        "base": {0},
+        "order of seed 1": {0},
+        "w/o PMP": {0},
+    }
+    made = set((tmp_path / "second" / "runs").rglob("config.json"))
+    changed = replace(second, settings={**small.settings, "beta": 1.0}, only=("order of seed 1",))
     with pytest.raises(DataError, match="different settings"):
         run_proof(changed)
+    assert set((tmp_path / "second" / "runs").rglob("config.json")) == made  # it was refused before its runs
 
 
 def test_rows_of_another_form_have_runs_and_results_of_their_own(small):

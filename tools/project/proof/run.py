@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avem import __version__
-from avem.errors import DataError, SettingError
+from avem.errors import SettingError
 from avem.evaluate.emorealm import read_questions
 from avem.evaluate.sheets import Sheet
 from avem.guards.output_kinds import PROOF
@@ -35,7 +35,7 @@ from avem.tools.project.proof.results.record import Answered, Record
 from avem.tools.project.proof.results.rewards import last_rewards
 from avem.tools.project.proof.trials import read_trials, trace, try_candidates
 from avem.tools.project.proof.verdicts import decide
-from avem.tools.sweep.grid import Grid, read_grid
+from avem.tools.sweep.grid import Grid, read_grid, without_blocks
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import RunResult, SweepOptions, run_sweeps, sweep_config
 
@@ -105,14 +105,17 @@ def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
     _check(options, [seed for arm in arms for seed in arm.seeds])
     trials = read_trials(options.out, options.settings)
     ground = _make_ground(options, bases)
-    results = [found for arm in arms for found in _run_arm(arm, options, ground, known)]
-    results += _storage(options, ground, known, results)
     about: dict[str, Any] = {
         "avem": __version__,
         "settings": _settings(options, "proof"),
         "machine": platform.machine(),
         **trials,
     }
+    results = _first_base(options, ground, arms[0].seeds if arms else options.seeds or FEWER)
+    if known is not None:  # refused before the runs, which take hours
+        _record(options, results, about).joined(known)
+    results += [found for arm in arms for found in _run_arm(arm, options, ground, known)]
+    results += _storage(options, ground, known, results)
     probed = [found for found in results if found.run in PROBED and found.seed in FEWER]
     if {(run, seed) for run in PROBED for seed in FEWER} <= {(found.run, found.seed) for found in probed}:
         about |= _probe(options, ground, probed)
@@ -129,6 +132,13 @@ def _of_rows(options: ProofOptions) -> str:
     return "" if options.rows.form == ROWS.form else f"-{options.rows.form}"
 
 
+def _first_base(options: ProofOptions, ground: Ground, seeds: Sequence[int]) -> list[RunResult]:
+    """The first base as every seed's; its answers show whether other results are of this ground."""
+    grid = replace(without_blocks(read_grid("table3")), runs=())
+    (asked,) = {found.folder: found for found in run_sweeps([grid], _sweep(options, ground, 0, seeds))[0]}.values()
+    return [replace(asked, seed=seed) for seed in seeds]
+
+
 def _run_arm(arm: Arm, options: ProofOptions, ground: Ground, known: Record | None) -> list[RunResult]:
     """The runs of an arm that are wanted and not known yet, under their names in the results."""
     groups: dict[tuple[int, ...], list[str]] = {}
@@ -139,9 +149,7 @@ def _run_arm(arm: Arm, options: ProofOptions, ground: Ground, known: Record | No
             groups.setdefault(missing, []).append(name)
     found: dict[tuple[str, int], RunResult] = {}
     for seeds, names in groups.items():
-        grids = arm.chosen(names.__contains__)
-        if not seeds:  # the base is asked again: its answers say whether the known results are of this ground
-            grids, seeds = [replace(grid, runs=()) for grid in grids], arm.seeds
+        grids = arm.chosen(names.__contains__) if seeds else []
         trained = {run.name for grid in grids for run in grid.runs if not run.decoding}
         for one in (each for own in run_sweeps(grids, _sweep(options, ground, arm.base, seeds)) for each in own):
             for seed in (one.seed,) if one.run in trained else arm.seeds:  # one base, whatever the runs' seeds
@@ -211,6 +219,15 @@ def _publish(
     options: ProofOptions, name: str, results: Sequence[RunResult], about: Mapping[str, Any], known: Record | None
 ) -> dict[str, Sheet]:
     """Write the answers, what they name, where training ended, and the page; return the tables."""
+    record = _record(options, results, about)
+    if known is not None:
+        record = record.joined(known)
+    record.write(options.out / f"{name}.json")
+    return write_page(options.out / f"{name}.html", record)
+
+
+def _record(options: ProofOptions, results: Sequence[RunResult], about: Mapping[str, Any]) -> Record:
+    """Every answer, with what they name and where training ended."""
     read: dict[str, dict[int, Answered]] = {}
     by_run: dict[str, dict[str, dict[str, Any]]] = {"named": {}, "rewards": {}, "cost": {}}
     scenes = {scene.clip_id: scene for scene in draw_splits(options.splits, CORPUS_SEED)}
@@ -221,16 +238,7 @@ def _publish(
         if (found.folder.parent / "metrics.jsonl").is_file():  # a base has no preference run
             by_run["rewards"].setdefault(found.run, {})[seed] = last_rewards(found.folder.parent)
             by_run["cost"].setdefault(found.run, {})[seed] = cost_of(found.folder.parent)
-    record = Record.of(read, {**about, **by_run})
-    path = options.out / f"{name}.json"
-    record.write(path)
-    if known is not None:
-        try:
-            record = record.joined(known)
-        except DataError as error:  # hours of runs are not lost for it
-            raise DataError(f"{error} What was made here is in {path}, without the known results.") from error
-        record.write(path)
-    return write_page(options.out / f"{name}.html", record)
+    return Record.of(read, {**about, **by_run})
 
 
 def _sweep(options: ProofOptions, ground: Ground, base: int, seeds: Sequence[int]) -> SweepOptions:

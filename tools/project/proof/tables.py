@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
@@ -59,6 +59,7 @@ def make_sheets(evaluation: Evaluation) -> dict[str, Sheet]:
             sheets[name] = make_sheet(grid, grid_results(grid, evaluation.point))
     further = {
         "twins": _claims(evaluation.twins),
+        "tally_auc": replace(_tally(evaluation.twins), title="Verdicts without a threshold"),
         "open": open_claims(evaluation.verdicts),
         "widths": _widths(evaluation.verdicts),
         "said": _said(evaluation.point),
@@ -322,10 +323,12 @@ def open_claims(verdicts: Sequence[Verdict]) -> Sheet:
 def _tally(verdicts: Sequence[Verdict]) -> Sheet:
     """Verdicts by source, those of the paper's claims together, then avem's own.
 
-    The last columns say what is known of open claims all the same: that the difference is smaller than the paper's, or
-    that it is at most `SAME` points.
+    The last columns say what is known of open claims all the same: that the difference is smaller than the paper's,
+    where the paper gives figures, and that it is at most `SAME` points.
     """
-    columns = {HOLDS: HOLDS, FAILS: FAILS, OPEN: OPEN, "less": "open, less than the paper's"}
+    columns = {name: name for name in (HOLDS, FAILS, OPEN)}
+    if any(found.claim.paper for found in verdicts):
+        columns["less"] = "open, less than the paper's"
     columns["small"] = f"open, at most {SAME:g} points"
     counts: dict[str, Counter[str]] = {}
     for found in verdicts:
