@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,13 +13,15 @@ from typer.testing import CliRunner
 
 from avem.cli import app
 from avem.errors import DataError
-from avem.tools.project.proof.claims import AVEM, own_claims, paper_claims
+from avem.tools.project.proof.claims import AVEM, OWN, own_claims, paper_claims
 from avem.tools.project.proof.evaluation import evaluate_record, twin_of
 from avem.tools.project.proof.ground.rows import FORMS, REASONS, VERDICTS, preferences
 from avem.tools.project.proof.ground.scenes import Split, draw_splits
 from avem.tools.project.proof.results.odds import DETECTION, TWINS, pack, unpack
 from avem.tools.project.proof.results.record import Answered, Record
-from avem.tools.project.proof.variance import power, seeds_needed, split
+from avem.tools.project.proof.tables import open_claims
+from avem.tools.project.proof.variance import MORE_CLIPS, MORE_SEEDS, needed_to_decide, power, seeds_needed, split
+from avem.tools.project.proof.verdicts import HOLDS, OPEN, Claim, Verdict
 from tests.tools.test_proof import answered
 
 CLIPS = 12
@@ -183,3 +187,42 @@ def test_rows_of_every_form_ask_the_same_questions():
             row.chosen for row in made[VERDICTS].values() if row.task.startswith("reasoning_stress")
         ]
     assert verdicts > 100
+
+
+@pytest.mark.parametrize(
+    ("expects", "difference", "clip_variance", "needed"),
+    [
+        ("more", 5.0, 0.0, "8"),  # seeds differ by 4: power 0.8 of 5 points at n = 8
+        ("less", -5.0, 0.0, "8"),
+        ("no more", -2.0, 0.0, "8"),  # 5 points below the 3 that count as no more
+        ("same", 8.0, 0.0, "8"),  # 5 points beyond them
+        ("more", 5.0, 4.0, MORE_CLIPS),  # 2.8 standard deviations of 2 points are more than 5
+        ("more", 2.0, 0.25, MORE_SEEDS),
+        ("more", 0.0, 0.0, MORE_CLIPS),
+    ],
+)
+def test_what_would_decide_an_open_claim(expects, difference, clip_variance, needed):
+    claim = Claim("Table 5", "it helps", "stress", AVEM, "w/o PMP", expects=expects)
+    by_seed = (difference - 4, difference, difference + 4)
+    half = 4.302653 * (16 / 3 + clip_variance) ** 0.5
+    found = Verdict(claim, 50.0, 50.0, difference, difference - half, difference + half, by_seed, OPEN)
+    assert needed_to_decide(found) == needed
+    assert needed_to_decide(replace(found, outcome=HOLDS)) == ""
+    assert needed_to_decide(replace(found, low=None, high=None, by_seed=(difference,))) == ""
+    if needed == "8":
+        assert power(5.0, 16.0, 0.0, 7) < 0.8 <= power(5.0, 16.0, 0.0, 8)
+
+
+def test_open_claims_are_counted_by_what_they_need():
+    claim = Claim("Table 5", "it helps", "stress", AVEM, "w/o PMP")
+    found = [
+        Verdict(claim, 50.0, 50.0, 5.0, -4.9, 14.9, (1.0, 5.0, 9.0), OPEN),
+        Verdict(claim, 50.0, 50.0, 5.0, 1.0, 9.0, (4.0, 5.0, 6.0), HOLDS),
+        Verdict(replace(claim, source="Table 18"), 50.0, 50.0, 0.5, -9.0, 10.0, (-3.5, 0.5, 4.5), OPEN),
+        Verdict(replace(claim, source=OWN), 50.0, 50.0, 5.0, -4.9, 14.9, (1.0, 5.0, 9.0), OPEN),
+    ]
+    assert open_claims(found).rows == (
+        ("Table 5", "1", "0", "0", "0", "0"),
+        ("Table 18", "0", "0", "0", "1", "0"),
+        ("together", "1", "0", "0", "1", "0"),
+    )

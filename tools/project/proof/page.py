@@ -1,8 +1,7 @@
 """The proof's tables and figures, as a page and as Markdown between the marks of `docs/proof.md`.
 
-    python -m avem.tools.project.proof.page docs/proof.json docs/proof.md --figures docs/images
-    python -m avem.tools.project.proof.page docs/smollm2.json docs/proof.md --prefix smollm2
-    python -m avem.tools.project.proof.page docs/proof-2.json docs/proof.md --prefix second --data docs/proof-data
+    python -m avem.tools.project.proof.page docs/proof.json docs/proof.md --data docs/proof-data --figures docs/images
+    python -m avem.tools.project.proof.page docs/smollm2.json docs/proof.md --prefix smollm2 --data docs/proof-data
 
 make the tables of the page, its figures and its data files again from the raw results.
 """

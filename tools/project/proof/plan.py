@@ -75,10 +75,12 @@ def _clips(curve: str, settings: Mapping[str, Any]) -> list[Point]:
 CURVES = (
     *_clips("clips, as many steps", {}),
     *_clips("clips, as many steps, split", {"rejected": "each"}),
+    *(Point("clips, as many epochs", str(clips), Rows(ROWS.form, clips)) for clips in (700, 1400, 2800)),
     *(Point("epochs", str(epochs), settings={"epochs": epochs}) for epochs in (1, 2, 4)),
     *(Point("form of the answers", form, Rows(form, ROWS.clips)) for form in FORMS),
     *(Point("form of the answers, split", form, Rows(form, ROWS.clips), {"rejected": "each"}) for form in FORMS),
     *(Point("LoRA rank", str(rank), settings={"lora_rank": rank}) for rank in (2, 8, 32)),
+    *(Point("the chosen answer's own loss", str(value), settings={"nll": value}) for value in (0.0, 1.0)),
     *(Point("gamma_tpd", str(value), settings={"gamma_tpd": value}) for value in (0.0, 0.3, 1.0)),
     *(Point("the base's epochs", str(epochs), base=BaseKind(epochs=epochs)) for epochs in (1, 2, 4)),
     *(Point("the base's width", str(width), base=BaseKind(width=width)) for width in (96, 160, 224)),

@@ -21,8 +21,8 @@ from avem.tools.project.proof.results.probing import PROBES
 from avem.tools.project.proof.results.record import Record, intact
 from avem.tools.project.proof.results.rewards import REWARDS, mean_rewards
 from avem.tools.project.proof.trials import candidates_sheet, curves_sheet
-from avem.tools.project.proof.variance import variance_sheet
-from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, Verdict
+from avem.tools.project.proof.variance import MORE_CLIPS, MORE_SEEDS, needed_to_decide, variance_sheet
+from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, SAME, Verdict
 from avem.tools.sweep.grid import Grid, read_grid, without_blocks
 from avem.tools.sweep.outcome import make_sheet
 from avem.tools.sweep.run import RunResult
@@ -59,6 +59,7 @@ def make_sheets(evaluation: Evaluation) -> dict[str, Sheet]:
             sheets[name] = make_sheet(grid, grid_results(grid, evaluation.point))
     further = {
         "twins": _claims(evaluation.twins),
+        "open": open_claims(evaluation.verdicts),
         "widths": _widths(evaluation.verdicts),
         "said": _said(evaluation.point),
         "detection": _detection(evaluation.point),
@@ -246,7 +247,18 @@ def _widths(verdicts: Sequence[Verdict]) -> Sheet:
 
 
 def _claims(verdicts: Sequence[Verdict]) -> Sheet:
-    header = ("the paper's claim", "in", "verdict", "difference", "found", "paper", "by seed", "run / against", "from")
+    header = (
+        "the paper's claim",
+        "in",
+        "verdict",
+        "difference",
+        "found",
+        "paper",
+        "by seed",
+        "seeds to decide",
+        "run / against",
+        "from",
+    )
     rows = []
     for found in verdicts:
         claim, decimals = found.claim, _decimals(found.claim.measure)
@@ -259,6 +271,7 @@ def _claims(verdicts: Sequence[Verdict]) -> Sheet:
                 f"{found.run:.{decimals}f} / {found.against:.{decimals}f}",
                 claim.paper,
                 ", ".join(f"{value:+.{decimals}f}" for value in found.by_seed),
+                needed_to_decide(found),
                 " / ".join(dict.fromkeys((claim.run, claim.against))),
                 claim.source,
             )
@@ -269,7 +282,8 @@ def _claims(verdicts: Sequence[Verdict]) -> Sheet:
 def _flat(found: Verdict) -> dict[str, Any]:
     """A verdict as one flat object."""
     own = {name: value for name, value in found.to_json().items() if name not in ("claim", "run", "against", "by_seed")}
-    return {**asdict(found.claim), "found_run": found.run, "found_against": found.against, **own}
+    found_levels = {"found_run": found.run, "found_against": found.against}
+    return {**asdict(found.claim), **found_levels, **own, "seeds_to_decide": needed_to_decide(found)}
 
 
 def _title(measure: str) -> str:
@@ -288,17 +302,41 @@ def _span(found: Verdict) -> str:
     return span if found.low is None else f"{span} [{found.low:+.{decimals}f}, {found.high:+.{decimals}f}]"
 
 
-def _tally(verdicts: Sequence[Verdict]) -> Sheet:
-    """Verdicts by source, those of the paper's claims together, then avem's own."""
+def open_claims(verdicts: Sequence[Verdict]) -> Sheet:
+    """What would decide the paper's claims that are still open."""
+    spans = {"up to 8": (0, 8), "9 to 15": (9, 15), "16 to 30": (16, 30)}
+    columns = (*spans, MORE_SEEDS, MORE_CLIPS)
     counts: dict[str, Counter[str]] = {}
     for found in verdicts:
-        counts.setdefault(found.claim.source, Counter())[found.outcome] += 1
+        needed = needed_to_decide(found)
+        if needed and found.claim.source not in NOT_THE_PAPERS:
+            fits = [name for name, (least, most) in spans.items() if needed.isdigit() and least <= int(needed) <= most]
+            counts.setdefault(found.claim.source, Counter())[fits[0] if fits else needed] += 1
+    if counts:
+        counts["together"] = sum(counts.values(), Counter())
+    records = [{"from": source, **{name: own[name] for name in columns}} for source, own in counts.items()]
+    rows = tuple(tuple(map(str, one.values())) for one in records)
+    return Sheet("Seeds that would decide open claims", ("from", *columns), rows, tuple(records))
+
+
+def _tally(verdicts: Sequence[Verdict]) -> Sheet:
+    """Verdicts by source, those of the paper's claims together, then avem's own.
+
+    The last columns say what is known of open claims all the same: that the difference is smaller than the paper's, or
+    that it is at most `SAME` points.
+    """
+    columns = {HOLDS: HOLDS, FAILS: FAILS, OPEN: OPEN, "less": "open, less than the paper's"}
+    columns["small"] = f"open, at most {SAME:g} points"
+    counts: dict[str, Counter[str]] = {}
+    for found in verdicts:
+        own = counts.setdefault(found.claim.source, Counter())
+        own[found.outcome] += 1
+        if found.outcome == OPEN:
+            own["less"] += found.beside_paper.startswith("less")
+            own["small"] += found.at_most_small and _decimals(found.claim.measure) == 1  # shifts are in nats
     others = {title: counts.pop(source) for source, title in NOT_THE_PAPERS.items() if source in counts}
     counts["the paper's claims together"] = sum(counts.values(), Counter())
     counts |= others
-    records = [
-        {"source": source, **{outcome: found[outcome] for outcome in (HOLDS, FAILS, OPEN)}}
-        for source, found in counts.items()
-    ]
+    records = [{"source": source, **{name: found[name] for name in columns}} for source, found in counts.items()]
     rows = tuple(tuple(map(str, one.values())) for one in records)
-    return Sheet("Verdicts", ("from", HOLDS, FAILS, OPEN), rows, tuple(records))
+    return Sheet("Verdicts", ("from", *columns.values()), rows, tuple(records))

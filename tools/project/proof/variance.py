@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import nct
+from scipy.stats import nct, norm
 from scipy.stats import t as student_t
 
 from avem.evaluate.bootstrap import Floats
@@ -15,7 +15,7 @@ from avem.tools.project.proof.claims import AVEM
 from avem.tools.project.proof.plan import BASE_MARK
 from avem.tools.project.proof.results.counts import MEASURES
 from avem.tools.project.proof.results.odds import DETECTION
-from avem.tools.project.proof.verdicts import LEVEL
+from avem.tools.project.proof.verdicts import LEVEL, OPEN, SAME, Verdict
 from avem.tools.sweep.grid import read_grid
 
 HEADLINE = ("basic", "agree", "stress", "spurious", "hallucinated", "auc_spurious", "auc_hallucinated", "auc_agree")
@@ -30,6 +30,13 @@ SOURCES = {
 }
 EFFECT = 8.0
 """Points: the smallest difference in Tables 5 and 17 that has to be detected."""
+
+MOST_SEEDS = 30
+"""More are not asked for."""
+POWER = 0.8
+"""Probability with which an effect is to be detected."""
+MORE_SEEDS, MORE_CLIPS = f"more than {MOST_SEEDS}", "more clips"
+"""What decides a claim where no number of seeds up to `MOST_SEEDS` does, and where none does."""
 
 Levels = Mapping[str, Mapping[int, Mapping[str, float]]]
 """Run to seed to measure."""
@@ -101,9 +108,41 @@ def power(effect: float, seed_variance: float, clip_variance: float, seeds: int)
     return float(nct.sf(edge, seeds - 1, shift) + nct.cdf(-edge, seeds - 1, shift))
 
 
-def seeds_needed(seed_variance: float, clip_variance: float, effect: float = EFFECT, wanted: float = 0.8) -> int | None:
-    """The fewest seeds, up to 30, with which an effect is detected with a probability of `wanted`; None for more."""
-    return next((n for n in range(2, 31) if power(effect, seed_variance, clip_variance, n) >= wanted), None)
+def seeds_needed(seed_variance: float, clip_variance: float, effect: float = EFFECT) -> int | None:
+    """The fewest seeds with which an effect is detected with a probability of `POWER`; None for over `MOST_SEEDS`."""
+    tried = range(2, MOST_SEEDS + 1)
+    return next((n for n in tried if power(effect, seed_variance, clip_variance, n) >= POWER), None)
+
+
+def needed_to_decide(found: Verdict) -> str:
+    """What would decide an open claim, if its difference is the true one and its seeds vary as they do.
+
+    Args:
+        found: A verdict.
+
+    Returns:
+        The number of seeds that decides it with a probability of `POWER`, `MORE_SEEDS` or, where the clips alone leave
+        it open, `MORE_CLIPS`. Empty for a claim that is decided or has no interval.
+
+    Example:
+        >>> from avem.tools.project.proof.verdicts import Claim
+        >>> claim = Claim("Table 5", "PMP helps", "stress", "AVEm-DPO", "w/o PMP")
+        >>> needed_to_decide(Verdict(claim, 55.0, 50.0, 5.0, -3.5, 13.5, (1.0, 5.0, 9.0), "cannot tell"))
+        '8'
+    """
+    seeds = len(found.by_seed)
+    if found.outcome != OPEN or found.low is None or found.high is None or seeds < 2:
+        return ""
+    edges = {"more": (0.0,), "less": (0.0,), "no more": (SAME,), "same": (-SAME, SAME)}[found.claim.expects]
+    distance = min(abs(found.difference - edge) for edge in edges)
+    spread = float(np.var(found.by_seed, ddof=1))
+    half = (found.high - found.low) / 2
+    variance = (half / float(student_t.ppf((1 + LEVEL) / 2, seeds - 1))) ** 2
+    clips = max(variance - spread / seeds, 0.0)
+    if distance < (norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER)) * clips**0.5 or distance == 0:
+        return MORE_CLIPS
+    needed = seeds_needed(spread, clips, distance)
+    return MORE_SEEDS if needed is None else str(needed)
 
 
 def variance_sheet(found: Mapping[str, Mapping[str, float]]) -> Sheet:
@@ -117,6 +156,6 @@ def variance_sheet(found: Mapping[str, Mapping[str, float]]) -> Sheet:
         records.append(record)
         cells = [f"{own[source]:.1f}" if source in own else "" for source in SOURCES]
         needed = record.get("seeds_needed", "")
-        rows.append((titles[measure], *cells, "more than 30" if needed is None else str(needed)))
+        rows.append((titles[measure], *cells, MORE_SEEDS if needed is None else str(needed)))
     header = ("standard deviation, points", *SOURCES.values(), f"seeds for {EFFECT:g} points")
     return Sheet("Where the noise is", header, tuple(rows), tuple(records))

@@ -76,6 +76,11 @@ class Verdict:
             below, above = above, below
         return "less than the paper's" if below else "more than the paper's" if above else ""
 
+    @property
+    def at_most_small(self) -> bool:
+        """Whether the interval lies within `SAME` points: if there is a difference, it is no larger."""
+        return self.low is not None and self.high is not None and self.low >= -SAME and self.high <= SAME
+
     def to_json(self) -> dict[str, Any]:
         """The verdict as an object of the raw results."""
         return asdict(self)
