@@ -35,11 +35,11 @@ def unreadable_files(failures: Sequence[ClipFailure]) -> int:
 
 
 def failure_counts(failures: Sequence[ClipFailure]) -> str:
-    r"""How many clips failed and in which streams, and what can't be read.
+    """How many clips failed and in which streams, and what can't be read.
 
     Example:
         >>> failure_counts([ClipFailure("a", "video", ""), ClipFailure("a", "audio", ""), ClipFailure("b", "file", "")])
-        '1 clip failed (1 video, 1 audio); 1 file can\'t be read'
+        "1 clip failed (1 video, 1 audio); 1 file can't be read"
         >>> failure_counts([]), failure_counts([ClipFailure("b", "file", "")])
         ('0 clips failed', "1 file can't be read")
     """

@@ -89,7 +89,8 @@ def files_of_store(store: FeatureStore) -> MediaFiles:
         MissingFileError: None of them exists any more.
     """
     ids, paths = whole_ids(store.clips), store.clips["path"].to_pylist()
-    names, gone = {}, {}
+    names: dict[Path, tuple[str, str]] = {}
+    gone: dict[Path, tuple[str, str]] = {}
     for row, (clip_id, path) in enumerate(zip(ids, paths, strict=True)):
         file = store.media_path(row)
         (names if file.is_file() else gone)[file] = (clip_id, path)

@@ -173,7 +173,9 @@ def _completed(options: AskOptions, kit: Path, names: Collection[str]) -> AskOpt
             found["stores"] = (found["cache"],)
     kept = {name for name in found if name == "model" or getattr(options, name) == getattr(usual, name)}
     changed = {name: found[name] for name in kept}
-    return replace(options, **changed, **({"question_of": str(kit)} if "question" in changed else {}))
+    if "question" in changed:
+        changed["question_of"] = str(kit)
+    return replace(options, **changed)
 
 
 def _kit_of(model: Path) -> Path | None:
