@@ -36,7 +36,7 @@ def record_run(store: Path, options: ExtractOptions, sources: Mapping[str, Sourc
         "encoders": _identity(options, sources),
         "clips": report.clips,
         "encoded": report.encoded,
-        "failed": len(report.failures),
+        "failed": report.failed_clips,
         "decoder": options.decoder,
         "engine": options.engine,
         "devices": report.devices,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from avem.cache.records import KINDS, ClipFailure
 from avem.cache.spec import FEATURE_DTYPES
 from avem.errors import SettingError
 from avem.extract.defaults import DECODERS, DEFAULT_AUDIO_ENCODER, DEFAULT_DECODER, DEFAULT_VIDEO_ENCODER
-from avem.extract.failures import failure_lines
+from avem.extract.failures import failed_clips, failure_counts, failure_lines, unreadable_files
 from avem.systems import usable_cores
 from avem.text.escaping import terminal_text
 from avem.text.sizes import size_text
@@ -227,7 +226,7 @@ class ExtractReport:
     left: dict[str, int] = field(default_factory=dict)
     """Clips that another run on the same store had claimed when this one ended, by stream; only where there are any."""
     failures: list[ClipFailure] = field(default_factory=list)
-    """All clips of the dataset without features, from this run or an earlier one."""
+    """All clips of the dataset without features, from this run or an earlier one; a dry run leaves out the pending."""
     remarks: Remarks = field(default_factory=Remarks)
     relabelled: int = 0
     """Clips that were in the store and whose label, split or source was corrected."""
@@ -247,16 +246,8 @@ class ExtractReport:
 
     @property
     def failed_clips(self) -> int:
-        """How many clips have a failure; one whose picture and sound both failed counts once."""
-        return len({failure.clip_id for failure in self.failures})
-
-    def _failed(self) -> str:
-        """`3 failed`, and by stream where the numbers of clips and of failures differ."""
-        failed = self.failed_clips
-        if failed == len(self.failures):
-            return f"{failed} failed"
-        by_kind = Counter(failure.kind for failure in self.failures)
-        return f"{failed} failed ({', '.join(f'{count} {kind}' for kind, count in by_kind.items())})"
+        """How many clips failed; one whose picture and sound both failed counts once."""
+        return failed_clips(self.failures)
 
     @property
     def limiting_stage(self) -> str:
@@ -275,16 +266,19 @@ class ExtractReport:
 
     def _outcome(self) -> list[str]:
         t = self.timings
+        failed = failure_counts(self.failures)
+        readable = self.clips - unreadable_files(self.failures)
         if self.bytes_free and not self.encoded:
             todo = ", ".join(f"{count} {kind}" for kind, count in self.pending.items())
             size, free = size_text(self.bytes_needed), size_text(self.bytes_free)
-            clips = _count(self.clips, "clip", "clips")
-            plan = f"{clips}: {todo} to extract into {as_url(self.store)}, {size} of {free} free."
+            clips = _count(readable, "clip", "clips")
+            known = f"; {failed}" if self.failures else ""
+            plan = f"{clips}: {todo} to extract into {as_url(self.store)}, {size} of {free} free{known}."
             sizes = [line for size in self.sizes.values() for line in size.lines()]
             return [plan, *sizes, *self.notes, *failure_lines(self.failures)]
         done = ", ".join(f"{count} {kind}" for kind, count in self.encoded.items())
         done = done or ("no features to add" if self.relabelled or self.subtitled else "nothing to do")
-        lines = [f"{_count(self.clips, 'clip', 'clips')} in {as_url(self.store)}: {done}; {self._failed()}."]
+        lines = [f"{_count(readable, 'clip', 'clips')} in {as_url(self.store)}: {done}; {failed}."]
         if any(self.encoded.values()):
             devices = f" on {self.devices} devices" if self.devices > 1 else ""
             lines.append(

@@ -83,11 +83,11 @@ def extract(
     if options.only is not None:
         records = long_clips.select(records, options.only)
     report.clips = len(records) + len(report.failures)
-    ids = [record.clip_id for record in records]
     if not given:
         _survey(root, clips, known, options, report, alone=alone)
     work = _Work(root, store_path, options, sources, records, known, None if mirror is None else mirror.url)
-    report.pending = {slot: len(pending) for slot, pending in work.pending().items()}
+    pending = work.pending()
+    report.pending = {slot: len(found) for slot, found in pending.items()}
     report.timings.plan = time.perf_counter() - start
     if not any(report.pending.values()) and (options.dry_run or finished_before(store_path, options, sources)):
         logger.info("%s: every clip is in %s.", root, store_path)
@@ -101,8 +101,8 @@ def extract(
     if not options.dry_run:
         writer = StoreWriter.open(store_path)
         _remember_long(writer, records, options)
-        known = writer.clips
-        report.failures += _failed(known, ids, plan.columns(store_path, sources))
+        known, pending = writer.clips, {}
+    report.failures += _failed(known, records, plan.columns(store_path, sources), pending)
     report.remarks = long_clips.remark(records, known, root, options)
     report.timings.total = time.perf_counter() - start
     if any(report.encoded.values()):
@@ -295,14 +295,20 @@ def _remember_long(writer: StoreWriter, records: Sequence[ClipRecord], options: 
         writer.remember_long({record.dataset for record in records}, options.long)
 
 
-def _failed(table: pa.Table, ids: Sequence[str], columns: Mapping[str, str]) -> list[ClipFailure]:
-    """Clips that the manifest says failed, in this run or an earlier one."""
+def _failed(
+    table: pa.Table,
+    records: Sequence[ClipRecord],
+    columns: Mapping[str, str],
+    pending: Mapping[str, Sequence[ClipRecord]],
+) -> list[ClipFailure]:
+    """Clips that the manifest says failed, in this run or an earlier one; those that are to be tried again are not."""
     failures = []
     for slot, column in columns.items():
         status = plan.statuses(table, column)
+        again = {record.clip_id for record in pending.get(slot, ())}
         failures += [
             ClipFailure(clip_id, slot, status[clip_id].removeprefix(f"{FAILED}: "))
-            for clip_id in ids
-            if status.get(clip_id, "").startswith(FAILED)
+            for clip_id in (record.clip_id for record in records)
+            if status.get(clip_id, "").startswith(FAILED) and clip_id not in again
         ]
     return failures

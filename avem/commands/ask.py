@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -174,25 +175,28 @@ def ask(
     from avem.tools.ask.session import ask_all, open_session
     from avem.tools.ask.summary import summary_tables
     from avem.tools.ask.text import model_lines
+    from avem.tools.ask.usual import with_usual_question
 
+    options, notes = with_usual_question(options, asked.questions)
     session = open_session(options)
+    about = replace(session.about, notes=(*session.about.notes, *notes))
     if not as_json:
-        for line in model_lines(session.about):
+        for line in model_lines(about):
             show(line)
     answered: list[ClipAnswer] = []
     with nullcontext(session) if folder is None else keeping(session, folder, _folders(asked.clips)) as kept:
         try:
             for clip in ask_all(kept, asked.clips, asked.questions or (options.question,), other):
                 answered.append(clip)
-                _print(clip, session.about, as_json)
+                _print(clip, about, as_json)
         except AvemError:
             if answered:  # what was answered before the error is not lost
-                _write_page(page, session.about, answered, as_json)
+                _write_page(page, about, answered, as_json)
             raise
     for table in () if as_json else summary_tables(answered):
         show("")
         show_table(table)
-    _write_page(page, session.about, answered, as_json)
+    _write_page(page, about, answered, as_json)
     if folder is not None:
         show(f"The answers are kept in {folder}; the same command uses them again.", err=as_json)
     if failed := [clip.name for clip in answered if clip.failed]:
@@ -210,7 +214,12 @@ def _print(clip: ClipAnswer, model: AskedModel, as_json: bool) -> None:
     from avem.tools.ask.worth.sentences import worth
 
     if as_json:
-        record = {"model": model.source, **clip.to_json(), "worth": worth(clip)}
+        record = {
+            "model": model.source,
+            "about_question": " ".join(model.notes),
+            **clip.to_json(),
+            "worth": worth(clip),
+        }
         show_block(json.dumps(record, ensure_ascii=False))
     else:
         print_clip(clip, show, plain=not _draws_blocks())
@@ -239,8 +248,6 @@ def chosen_options(
     if endpoint is not None:
         if not given["model"]:
             raise SettingError("--endpoint needs --model with the model's name at that address.")
-        from dataclasses import replace
-
         made = endpoint_options(
             endpoint, key_variable=key_variable, parallel=4, timeout_s=timeout, retries=retries, sound=sound
         )

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from avem.errors import SettingError
+from avem.errors import MissingFileError, SettingError
+from avem.guards.inputs import need_store
+from avem.guards.output_kinds import STORE
 
 if TYPE_CHECKING:
     from avem.evaluate.predict.loading import EndpointOptions
 
 DEFAULT_MODEL = "./runs/avem-dpo/final"
 DEFAULT_QUESTIONS = Path("./emorealm_v1.json")
+DEFAULT_STORE = Path("./cache")
 
 
 class Style(StrEnum):
@@ -98,9 +101,44 @@ ReadCacheOption: TypeAlias = Annotated[
 MediaOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--media", help="Folder of the clips, for pictures and for models that read media files.", show_default=NONE
+        "--media",
+        help="Folder of the clips, for pictures and for models that read media files.",
+        show_default="as recorded in the store",
     ),
 ]
+StoreOfClips: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        help="The feature store that names the clips' files, instead of --media.",
+        show_default="./cache, if it is there",
+    ),
+]
+
+
+def store_of_clips(cache: Path | None, media: Path | None, *, needed: bool = False) -> Path | None:
+    """The store that names the clips' files; None if a folder of clips is given, or there is no store.
+
+    Args:
+        cache: What `--cache` says.
+        media: What `--media` says.
+        needed: Whether nothing can be done without clips.
+
+    Raises:
+        MissingFileError: There is nothing at the path that `--cache` gives, or neither a folder nor a store.
+    """
+    if cache is not None:
+        need_store(cache)
+    if media is not None:
+        return None
+    found = cache or (DEFAULT_STORE if STORE.is_made(DEFAULT_STORE) else None)
+    if found is None and needed:
+        raise MissingFileError(
+            "There are no clips; name their folder with --media, or the store that was made from them with --cache."
+        )
+    return found
+
+
 EndpointOption: TypeAlias = Annotated[
     str | None,
     typer.Option(

@@ -26,7 +26,9 @@ def report(
         list[Path] | None,
         typer.Option(help="Run, or folder of runs, to show next to the results; may be repeated.", show_default=NONE),
     ] = None,
-    media: Annotated[Path | None, typer.Option(help="Folder of the clips, for pictures.", show_default=NONE)] = None,
+    media: Annotated[
+        Path | None, typer.Option(help="Folder of the clips, for pictures.", show_default="as recorded in the results")
+    ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the page.", show_default="of the questions")] = None,
     pictures: Annotated[int, typer.Option(help="Maximum number of clips with pictures.", min=0)] = 60,
     paper: Annotated[bool, typer.Option(help="Show the paper's figures for comparison.")] = True,

@@ -98,10 +98,12 @@ def serve(
 
     from avem.tools.ask.serve.server import serving
     from avem.tools.ask.session import open_session
+    from avem.tools.ask.usual import with_usual_question
 
     def end(signal_number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    options, _ = with_usual_question(options)
     signal.signal(signal.SIGTERM, end)
     with serving(
         open_session(options), options.question, port=port, limit_bytes=limit * 1_000_000, token=token

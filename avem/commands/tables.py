@@ -17,6 +17,7 @@ from avem.evaluate.emorealm.summary import summarise, to_csv, to_json, to_latex,
 from avem.evaluate.report.titles import benchmark_title
 from avem.evaluate.runner import replies_of, scoring_differences
 from avem.evaluate.sheets import Sheet
+from avem.extract.failures import failure_counts, failure_lines
 from avem.files import write_atomic
 from avem.text.escaping import file_name
 from avem.text.sizes import size_text
@@ -71,8 +72,8 @@ def show_differences(results: Sequence[BenchResult], out: Path, form: str) -> No
         show(f"The two score {len(found['items'])} answers differently; {path} lists them.")
 
 
-SHOWN_FAILURES = 20
-"""How many failed clips are shown; the manifest has them all."""
+SHOWN_LABELS = 20
+"""How many labels other than the seven emotions are shown."""
 
 
 def show_store(info: StoreInfo) -> None:
@@ -96,10 +97,9 @@ def show_store(info: StoreInfo) -> None:
     for mined in info.negatives:
         stale = "; stale, because labels have changed: mine them again" if mined.get("stale") else ""
         show(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}{stale}")
-    for failure in info.failures[:SHOWN_FAILURES]:
-        show(f"failed: {failure.clip_id} ({failure.kind}): {failure.reason}")
-    if len(info.failures) > SHOWN_FAILURES:
-        show(f"... and {len(info.failures) - SHOWN_FAILURES} more failures, in the manifest.")
+    if info.failures:
+        show(f"{failure_counts(info.failures)}:")
+        show_block("\n".join(failure_lines(info.failures)))
 
 
 def _stream_lines(stream: StreamInfo) -> list[str]:
@@ -145,7 +145,7 @@ def _label_lines(info: StoreInfo) -> list[str]:
     lines = [f"labels: {_counted(labels) or 'none'}"]
     unknown = {f"'{name}'": count for name, count in info.raw_labels.items() if name}
     if unknown:
-        first = dict(sorted(unknown.items(), key=lambda item: -item[1])[:SHOWN_FAILURES])
+        first = dict(sorted(unknown.items(), key=lambda item: -item[1])[:SHOWN_LABELS])
         more = f" and {len(unknown) - len(first)} more" if len(unknown) > len(first) else ""
         lines.append(f"labels other than the seven emotions: {_counted(first)}{more}")
     if info.raw_labels.get(""):

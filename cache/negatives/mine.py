@@ -6,6 +6,7 @@ never from a near-duplicate.
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -26,11 +27,14 @@ from avem.cache.negatives.population import (
 )
 from avem.cache.negatives.reasons import SAME_SOURCE, why_lacking, why_none
 from avem.cache.negatives.search import EXACT_UP_TO, Found, Search, at_random, prepare_search
+from avem.cache.negatives.sources import source_warnings
 from avem.cache.negatives.staleness import DIGEST, StaleNegativesError, labels_digest
 from avem.cache.store import FeatureStore
 from avem.errors import SettingError, StoreError
 from avem.guards.disk import disk_reason
 from avem.progress import stage
+
+logger = logging.getLogger(__name__)
 
 RECIPES = ("hard", "random-emotion", "random-clip")
 """`hard`: nearest of another emotion; `random-emotion`: any of another emotion; `random-clip`: any clip (Table 17)."""
@@ -185,6 +189,8 @@ def _no_negatives(store: FeatureStore, reports: list[MiningReport]) -> str:
 def ensure_negatives(store: FeatureStore, recipe: str, seed: int = 0, labels: Labels | None = None) -> None:
     """Mine a recipe with its defaults unless the store holds it for all of its clips.
 
+    Logs a warning if nearly all of the mined negatives of a source come from one other source.
+
     Args:
         store: A store; one on this machine if mining turns out to be needed.
         recipe: Such as `hard`; one that avem does not mine is not touched.
@@ -212,6 +218,8 @@ def ensure_negatives(store: FeatureStore, recipe: str, seed: int = 0, labels: La
             "added; mine them again with `avem cache negatives --labels FILE.csv`."
         )
     mine_negatives(store, recipe, seed=seed, labels=labels)
+    for warning in source_warnings(store, recipe, labels):
+        logger.warning("%s", warning)
 
 
 def _labelled(store: FeatureStore, recipe: str, modality: str) -> bool:

@@ -181,7 +181,7 @@ def load_population(
     return Population(
         rows=rows,
         vectors=vectors,
-        emotions=np.array(_labels(clips, modality, labels or {}), dtype=str),
+        emotions=np.array(clip_labels(clips, modality, labels or {}), dtype=str),
         splits=np.array(clips["split"].to_pylist(), dtype=str),
         sources=_source_numbers(
             clips["dataset"].to_pylist(),
@@ -192,7 +192,7 @@ def load_population(
     )
 
 
-def _labels(clips: pa.Table, modality: str, labels: Labels) -> list[str]:
+def clip_labels(clips: pa.Table, modality: str, labels: Labels) -> list[str]:
     """Each clip's label; a window that has none of its own has its whole clip's."""
     names = list(zip(clips["clip_id"].to_pylist(), whole_ids(clips), strict=True))
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avem.cache.negatives.population import MODALITIES, Labels
+from avem.cache.negatives.sources import one_source_sentence
 from avem.cache.negatives.summary import Example, summarise_negatives
 from avem.cache.store import FeatureStore
 from avem.errors import StoreError
@@ -98,6 +99,11 @@ def write_negatives_report(
                     "count": int(summary.matrix.sum()),
                     "fewer": _fewer(summary.attributes),
                     "clean": not any(summary.leaks.values()),
+                    "one_source": one_source_sentence(
+                        summary.one_source,
+                        same_source=bool(summary.attributes.get("same_source", False)),
+                        recipe=recipe,
+                    ),
                 }
                 for summary in summaries
             ],

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from avem.cache.negatives.mine import negatives_attributes
 from avem.cache.negatives.population import MODALITIES, Labels, Population, Rows, load_population
+from avem.cache.negatives.sources import NEARLY_ALL, OneSource, one_source_negatives
 from avem.cache.store import FeatureStore
 from avem.errors import SettingError
 
@@ -19,6 +20,10 @@ PAIRS = 20_000
 EXAMPLES = 12
 ROUNDING = 1e-5
 """Cosines this near to the limit of near-duplicates are within float32's rounding of it."""
+
+
+ONE_SOURCE = f"from the one other source that gives {NEARLY_ALL:.0%} or more of the negatives of their clip's source"
+"""The leak that `one_source_negatives` finds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,8 @@ class NegativesSummary:
     """Of pairs drawn at random from one split."""
     leaks: dict[str, int]
     """What should not be, and how often it is; zeros are kept, so that a reader sees what was looked for."""
+    one_source: tuple[OneSource, ...]
+    """Sources whose clips have nearly all negatives from one other source; counted among the leaks."""
     lacking: int
     """Labelled clips with the streams but without any negative."""
     examples: tuple[Example, ...]
@@ -91,8 +98,10 @@ def summarise_negatives(
     )
     index_of = np.full(len(store), -1, dtype=np.int64)
     index_of[population.rows] = np.arange(len(population.rows))
-    negatives = store.negatives(recipe, modality)[population.rows]
+    mined = store.negatives(recipe, modality)
+    negatives = mined[population.rows]
     table = np.where(negatives >= 0, index_of[negatives], -1)
+    one_source = one_source_negatives(store, mined, modality, labels)
     anchors, ranks = np.nonzero(table >= 0)
     others = table[anchors, ranks]
     cosines = _pair_cosines(population, anchors, others)
@@ -117,7 +126,9 @@ def summarise_negatives(
             benchmark,
             same_emotion_leaks=recipe != "random-clip",
             same_source=bool(attributes.get("same_source", False)),
-        ),
+        )
+        | {ONE_SOURCE: sum(one.found for one in one_source)},
+        one_source=one_source,
         lacking=int(((table < 0).all(axis=1) & (population.emotions != "")).sum()),
         examples=_examples(population, anchors[ranks == 0], others[ranks == 0], cosines[ranks == 0]),
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,8 @@ class MediaFiles:
     """The folder or store that the clips came from."""
     store: FeatureStore | None = None
     """The store, where they came from one."""
+    gone: dict[Path, tuple[str, str]] = field(default_factory=dict)
+    """Files that the store names and that no longer exist, with the clip's name and path."""
 
     def subtitles(self) -> dict[Path, str]:
         """What is said in each file, see `avem.evaluate.predict.subtitles.file_subtitles`."""
@@ -38,11 +40,19 @@ class MediaFiles:
 
     def resolve(self, questions: Sequence[Question]) -> ResolvedClips:
         """Find the file of every question's clip; see `avem.evaluate.predict.clips.resolve_clips`."""
-        import pyarrow as pa
+        resolved = _resolve(self.names, questions, self.source)
+        if self.gone and resolved.absent:
+            left = [question for question in questions if question.id in resolved.absent]
+            for name, path in _resolve(self.gone, left, self.source).positions.items():
+                resolved.absent[name] = f"its media file {path} does not exist; name the clips' folder with --media"
+        return resolved
 
-        named = self.names.values()
-        table = pa.table({"clip_id": [name for name, _ in named], "path": [path for _, path in named]})
-        return resolve_clips(table, questions, self.source, list(self.names))
+
+def _resolve(files: Mapping[Path, tuple[str, str]], questions: Sequence[Question], source: str) -> ResolvedClips:
+    import pyarrow as pa
+
+    table = pa.table({"clip_id": [name for name, _ in files.values()], "path": [path for _, path in files.values()]})
+    return resolve_clips(table, questions, source, list(files))
 
 
 def find_files(media_root: Path | None, cache: Path) -> MediaFiles:
@@ -79,12 +89,31 @@ def files_of_store(store: FeatureStore) -> MediaFiles:
         MissingFileError: None of them exists any more.
     """
     ids, paths = whole_ids(store.clips), store.clips["path"].to_pylist()
-    names = {}
+    names: dict[Path, tuple[str, str]] = {}
+    gone: dict[Path, tuple[str, str]] = {}
     for row, (clip_id, path) in enumerate(zip(ids, paths, strict=True)):
-        if (file := store.media_path(row)).is_file():
-            names[file] = (clip_id, path)
+        file = store.media_path(row)
+        (names if file.is_file() else gone)[file] = (clip_id, path)
     if not names:
         raise MissingFileError(
             f"None of the media files that {store.location.url} was made from exists; name their folder with --media."
         )
-    return MediaFiles(names, store.roots, mask(store.location.url), store)
+    return MediaFiles(names, store.roots, mask(store.location.url), store, gone)
+
+
+def files_by_name(videos: Iterable[str], cache: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """The media files of clips, as a store names them, and why others have none.
+
+    Args:
+        videos: Clips by name, as a question's `video` is; those without one are left out.
+        cache: The store.
+
+    Raises:
+        MissingFileError: The store, or every file that it was made from, is not there.
+    """
+    from avem.cache import FeatureStore
+
+    questions = [Question(video, video, "", "", (), "") for video in dict.fromkeys(videos) if video]
+    resolved = files_of_store(FeatureStore.open(cache)).resolve(questions)
+    files = {name: path for name, path in resolved.positions.items() if isinstance(path, Path)}
+    return files, dict(resolved.absent)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
+import wave
 
 import pytest
+from typer.testing import CliRunner
 
 from avem.cache import FeatureStore
-from avem.cli import main
+from avem.cli import app, main
 from tests.extract.long_kit import write_long
 
 
@@ -90,10 +94,50 @@ def test_the_summary_is_printed_in_lines_and_counts_clips_once(tmp_path, make_cl
     assert status == 3
     assert "\\n" not in out
     first, *_, last = out.splitlines()
-    assert first.endswith("2 video, 1 audio; 3 failed (2 video, 3 audio).")
+    assert first.endswith("2 video, 1 audio; 3 clips failed (2 video, 3 audio).")
     assert last.startswith("  d/anger/4 (audio): ")
     assert "  d/anger/2 (video, audio): " in out
     assert err.splitlines()[-1].startswith("avem: 3 clips failed for the reasons above;")
+
+
+def test_a_run_a_dry_run_and_info_count_the_same_failures(tmp_path, make_clip, avem):
+    folder, store = tmp_path / "d" / "anger", tmp_path / "store"
+    make_clip(folder / "ok.mp4")
+    shutil.copy(folder / "ok.mp4", folder / "copy.mp4")
+    make_clip(folder / "no sound.mp4", sound=None)
+    with wave.open(str(folder / "no picture.wav"), "wb") as sound:
+        sound.setparams((1, 2, 16000, 0, "NONE", ""))
+        sound.writeframes(bytes(range(250)) * 128)
+    (folder / "broken.mp4").write_bytes(b"no clip")
+    shutil.copy(folder / "broken.mp4", folder / "broken again.mp4")
+    names = ["ok.mp4", "copy.mp4", "no sound.mp4", "no picture.wav", "broken.mp4", "broken again.mp4", "gone.mp4"]
+    rows = [f"anger/{name},anger" for name in names]
+    (tmp_path / "d" / "clips.csv").write_text("\n".join(["path,emotion", *rows]))
+    given = (tmp_path / "d" / "clips.csv", "--cache", store)
+    status, out, err = avem(*given, "--dry-run")
+    assert (status, "; 1 file can't be read." in out, "clips failed" in out + err) == (3, True, False), out
+    counts = "4 clips failed (3 video, 3 audio)"
+    said = []
+    for options in ((), (), ("--dry-run",)):  # now, later, and asked only
+        status, out, err = avem(*given, *options)
+        assert status == 3
+        assert out.startswith("6 clips in ")
+        assert f"; {counts}; 1 file can't be read." in out.splitlines()[0], options
+        assert "avem: 4 clips failed and 1 file can't be read for the reasons above" in err
+        said.append({line for line in out.splitlines() if line.startswith("  ") and "(file)" not in line})
+    done = CliRunner().invoke(app, ["cache", "info", "--cache", str(store)])
+    lines = done.output.splitlines()
+    assert lines[0].split(": ")[1].startswith("6 clips ")
+    at = lines.index(f"{counts}:")
+    assert [set(lines[at + 1 :])] * 3 == said
+    assert len(said[0]) == 4
+    listed = CliRunner().invoke(app, ["cache", "list", "--cache", str(store), "--status", "failed"])
+    assert "4 of 6 clips." in listed.output
+    (run,) = map(json.loads, (store / "ledger" / "extract-runs.jsonl").read_text().splitlines())
+    assert run["failed"] == 4
+    status, out, _ = avem(*given, "--dry-run", "--retry-failed")
+    assert "3 video, 3 audio to extract" in out
+    assert "failed" not in out  # they are to be tried again
 
 
 def test_one_clip_a_table_and_a_named_dataset(tmp_path, make_clip, avem):
@@ -118,10 +162,6 @@ def test_one_clip_a_table_and_a_named_dataset(tmp_path, make_clip, avem):
 
 
 def test_a_plan_needs_no_weights(tmp_path, make_clip, monkeypatch):
-    from typer.testing import CliRunner
-
-    from avem.cli import app
-
     make_clip(tmp_path / "clips" / "1.mp4")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no models"))
     done = CliRunner().invoke(app, ["extract", str(tmp_path / "clips"), "--cache", str(tmp_path / "s"), "--dry-run"])

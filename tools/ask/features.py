@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from avem.cache import FeatureStore, StreamSpec
 from avem.cache.windows import clip_spans
 from avem.chat_templates import DATE
-from avem.errors import FingerprintError, MediaError, MissingFileError, UnknownClipError
+from avem.errors import AvemError, FingerprintError, MediaError, MissingFileError, UnknownClipError
 from avem.evaluate.predict.loading import choose_device, open_model
 from avem.extract import ExtractOptions
 from avem.extract.in_memory import ClipEncoder, EncodedRow, clip_parts
@@ -22,7 +23,7 @@ from avem.tools.ask.evidence import WHOLE, Evidence, Rows, explained
 from avem.tools.ask.held import HeldClips
 from avem.tools.ask.inputs import AskedClip, as_other
 from avem.tools.ask.memory import MemoryStore
-from avem.tools.ask.remedies import find_remedies
+from avem.tools.ask.remedies import find_remedies, shown_path
 from avem.tools.ask.results import AskedModel, ClipAnswer, Condition, Emotions, Known, QuestionAnswer, Span
 from avem.tools.ask.settings import SAMPLING, AskOptions, refuse_sampling
 from avem.tools.ask.worth.history import History
@@ -31,6 +32,8 @@ from avem.tools.ask.worth.known import known_of
 if TYPE_CHECKING:
     from avem.train.data.store_streams import StoreStream
     from avem.train.families.base import FamilyModel
+
+logger = logging.getLogger(__name__)
 
 KINDS = {
     "generic": "built with avem",
@@ -71,6 +74,7 @@ class FeatureSession:
         self._history = History.of(options.model)
         self._other: tuple[AskedClip, list[_Held]] | None = None
         self._clips: HeldClips | None = None
+        self._read: dict[str, StreamSpec] = {}
         if options.cache is not None:
             self._clips = self._held_in(FeatureStore.open(options.cache))
 
@@ -90,10 +94,11 @@ class FeatureSession:
         Raises:
             UnknownClipError: The store does not hold it.
         """
-        if self._clips is not None and (rows := self._clips.rows(clip)):
-            table = self._clips.store.clips
+        clips = self._holding(clip)
+        if clips is not None and (rows := clips.rows(clip)):
+            table = clips.store.clips
             spans, digests = clip_spans(table), table["sha256"]
-            features = {name: json_sha256(handle.fingerprint) for name, handle in self._clips.handles.items()}
+            features = {name: json_sha256(handle.fingerprint) for name, handle in clips.handles.items()}
             return {"features": features, "rows": [[digests[row].as_py(), spans[row]] for row in rows]}
         return {"file": file_sha256(self._path_of(clip)), "encoders": encoder_marks(self.options, self.model.family)}
 
@@ -147,7 +152,8 @@ class FeatureSession:
             UnknownClipError: The store does not hold a clip that is named by its id.
         """
         digest = file_sha256(self._path_of(clip)) if self._clips is None else self._clips.digest(clip)
-        stores = [] if self._clips is None else [self._clips.store]
+        holding = self._holding(clip)
+        stores = [each.store for each in (self._clips, holding) if each is not None]
         return known_of(digest, stores, self._history, self.model.tokenizer, questions, self._emotions)
 
     def _notes(self, held: Sequence[_Held]) -> tuple[str, ...]:
@@ -225,10 +231,34 @@ class FeatureSession:
         """A store as this model reads it."""
         return HeldClips(store, self.model, self.options.model, windows=self.options.windows)
 
+    def _holding(self, clip: AskedClip) -> HeldClips | None:
+        """The store that a clip is read from: the one that was named, or another known one that holds its content.
+
+        Raises:
+            UnknownClipError: The clip is named by its id, and the store that was named does not hold it.
+        """
+        if self._clips is None or self._clips.rows(clip) or clip.path is None:
+            return self._clips
+        return next((each for each in self._known_stores if each.rows(clip)), self._clips)
+
+    @cached_property
+    def _known_stores(self) -> tuple[HeldClips, ...]:
+        """The stores that an `ask.json` names and that the model was trained from, as far as they suit the model."""
+        found = []
+        for path in dict.fromkeys(path.resolve() for path in (*self.options.stores, *self._history.stores)):
+            if self.options.cache is not None and path == self.options.cache.resolve():
+                continue
+            try:
+                found.append(self._held_in(FeatureStore.open(shown_path(path))))
+            except (AvemError, OSError) as error:
+                logger.debug("%s is not for this model: %s", path, error)
+        return tuple(found)
+
     @property
     def _specs(self) -> dict[str, StreamSpec]:
         """Every stream that features may come in, by name."""
-        specs = {handle.name: handle.spec for handle in self._handles.values()}
+        specs = dict(self._read)
+        specs |= {handle.name: handle.spec for handle in self._handles.values() if handle.name not in specs}
         if not specs or "_encoder" in self.__dict__:
             specs |= {spec.name: spec for spec in self._encoder.specs.values() if spec.name not in specs}
         return specs
@@ -240,12 +270,17 @@ class FeatureSession:
             MediaError: Nothing of the clip can be decoded.
             UnknownClipError: The store does not hold it.
         """
-        clips = self._clips
+        clips = self._holding(clip)
         if clips is not None and (rows := clips.rows(clip)):
             spans = clip_spans(clips.store.clips)
             held = [_Held(spans[row], clips.read(row), clips.store.clip(row).get("duration_s")) for row in rows]
-            return held, f"from {clips.store.location.url}"
-        return self._encoded(self._path_of(clip)), "encoded now"
+            self._read |= {handle.name: handle.spec for handle in clips.handles.values()}
+            return held, f"{clips.source(clip)}{'' if clips is self._clips else self._without()}"
+        return self._encoded(self._path_of(clip)), f"encoded now{self._without()}"
+
+    def _without(self) -> str:
+        """That the store that was named does not hold a clip; empty where none was."""
+        return "" if self.options.cache is None else f"; {self.options.cache} does not hold it"
 
     def _path_of(self, clip: AskedClip) -> Path:
         """The file to encode.

@@ -70,6 +70,19 @@ class HeldClips:
             return file_sha256(clip.path)
         return str(self.store.clips["sha256"][self._named(clip)[0]].as_py())
 
+    def source(self, clip: AskedClip) -> str:
+        """Where a clip's features come from, and by what name where its file is another than the store's.
+
+        Raises:
+            UnknownClipError: The store does not hold a clip that is named by its id.
+        """
+        place = f"from {self.store.location.url}"
+        row = self.rows(clip)[0]
+        own = self.store.media_path(row)
+        if clip.path is None or (own.exists() and own.samefile(clip.path)):
+            return place
+        return f"{place}, where the same content is {whole_ids(self.store.clips)[row]}"
+
     def read(self, row: int) -> dict[str, EncodedRow]:
         """A clip's features, by name of the stream."""
         found = {}

@@ -73,13 +73,16 @@ def find_remedies(history: History, path: Path, model: FamilyModel, options: Ask
         options: How it is asked.
     """
     stores = dict(history.stores)
+    for path in options.stores:
+        if not any(each.samefile(path) for each in stores) and (store := _opened(path)) is not None:
+            stores[path] = store
     if USUAL_STORE.is_dir() and not any(each.samefile(USUAL_STORE) for each in stores):
         stores |= {USUAL_STORE: store} if (store := _opened(USUAL_STORE)) is not None else {}
     clip = AskedClip(path.name, path)
     holding = [name for name, store in stores.items() if _holds(store, clip, model, options)]
     places = [*(each.resolve().parent for each in stores), Path().resolve()]
     encoders = _encoders(dict.fromkeys(places), model)
-    return Remedies(_shown(holding[0]) if holding else "", tuple(map(_shown, encoders)))
+    return Remedies(shown_path(holding[0]) if holding else "", tuple(map(shown_path, encoders)))
 
 
 def _opened(path: Path) -> FeatureStore | None:
@@ -144,7 +147,7 @@ def _model_folders(places: Iterable[Path]) -> Iterator[Path]:
         waiting += [(folder / name, depth + 1) for name in below if not name.startswith(".")]
 
 
-def _shown(path: Path) -> str:
+def shown_path(path: Path) -> str:
     """A path as one would type it from here."""
     relative = os.path.relpath(path.resolve())
     return relative if not relative.startswith("..") else str(path)

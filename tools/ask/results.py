@@ -200,6 +200,8 @@ class AskedModel:
     """Its family, or how it is run."""
     missing: tuple[str, ...] = ()
     """What it can't say, a sentence each."""
+    notes: tuple[str, ...] = ()
+    """What else to know, such as why it is asked what nobody asked."""
 
 
 def softmax(logprobs: Sequence[float]) -> tuple[float, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,10 @@ class AskOptions:
     """Whether clips longer than 30 s are asked about window by window."""
     question: str = QUESTION
     """Asked where no question is given."""
+    question_of: str = ""
+    """The `ask.json` that names that question."""
+    stores: tuple[Path, ...] = ()
+    """Stores besides `cache` that may hold the clip."""
     emotion_question: str | None = None
     """What the seven bars are answers to; None for the question of `avem bench ravdess`."""
     emotion_answer: str | None = None
@@ -68,7 +73,7 @@ class AskOptions:
         Args:
             *unused: Further fields that make no difference to the model.
         """
-        never = {"model", "endpoint", "cache", "question", "device", "precision", *unused}
+        never = {"model", "endpoint", "cache", "question", "question_of", "stores", "device", "precision", *unused}
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in never}
 
     def __post_init__(self) -> None:
@@ -143,17 +148,46 @@ def with_kit(options: AskOptions) -> AskOptions:
             )
         options = replace(options, model=str(kit))
     folder = Path(options.model)
-    if options.endpoint is not None or not (folder / KIT).is_file():
+    if options.endpoint is not None:
         return options
-    known = _read_kit(folder / KIT)
+    if not (folder / KIT).is_file():
+        kit = _kit_of(folder)
+        return options if kit is None else _completed(options, kit, QUESTION_FIELDS)
+    return _completed(options, folder / KIT, KIT_FIELDS)
+
+
+def _completed(options: AskOptions, kit: Path, names: Collection[str]) -> AskOptions:
+    """Options completed by the fields of an `ask.json`; what was given stays."""
+    known = _read_kit(kit)
     usual = AskOptions(model=options.model)
-    paths = {"model", "cache", "video_encoder", "audio_encoder"}
-    found: dict[str, Any] = {name: str(folder / value) if name in paths else value for name, value in known.items()}
-    found |= {"cache": Path(found["cache"])} if "cache" in found else {}
-    if "cache" in found and not found["cache"].is_dir():
-        del found["cache"]  # the clips are encoded, then
+    found: dict[str, Any] = {
+        name: str(kit.parent / value) if name in PATH_FIELDS else value
+        for name, value in known.items()
+        if name in names
+    }
+    if "cache" in found:
+        found["cache"] = Path(found["cache"])
+        if not found["cache"].is_dir():
+            del found["cache"]  # the clips are encoded, then
+        elif options.cache is not None:
+            found["stores"] = (found["cache"],)
     kept = {name for name in found if name == "model" or getattr(options, name) == getattr(usual, name)}
-    return replace(options, **{name: found[name] for name in kept})
+    changed = {name: found[name] for name in kept}
+    if "question" in changed:
+        changed["question_of"] = str(kit)
+    return replace(options, **changed)
+
+
+def _kit_of(model: Path) -> Path | None:
+    """The `ask.json` in a folder above a model's that names this model; None if there is none."""
+    if not model.is_dir():
+        return None
+    real = model.resolve()
+    for above in [*real.parents][:KIT_LEVELS]:
+        if (above / KIT).is_file():
+            named = (above / _read_kit(above / KIT)["model"]).resolve()
+            return Path(os.path.relpath(above)) / KIT if named in (real, real / "final") else None
+    return None
 
 
 def write_kit(folder: Path, **settings: str) -> Path:
@@ -173,7 +207,11 @@ def write_kit(folder: Path, **settings: str) -> Path:
     return folder / KIT
 
 
-KIT_FIELDS = {"model", "cache", "video_encoder", "audio_encoder", "question", "emotion_question", "emotion_answer"}
+QUESTION_FIELDS = frozenset(("question", "emotion_question", "emotion_answer"))
+PATH_FIELDS = frozenset(("model", "cache", "video_encoder", "audio_encoder"))
+KIT_FIELDS = QUESTION_FIELDS | PATH_FIELDS
+KIT_LEVELS = 4
+"""Folders above a model in which its `ask.json` is looked for; the demo's is three above."""
 
 
 def _read_kit(path: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ WORTH = "What this is worth:"
 def model_lines(model: AskedModel) -> list[str]:
     """Which model answers, and what it can't say."""
     lines = _wrapped(f"Model: {one_line(model.source)} ({model.kind})")
-    return [*lines, *(line for sentence in model.missing for line in _wrapped(sentence))]
+    return [*lines, *(line for sentence in (*model.missing, *model.notes) for line in _wrapped(sentence))]
 
 
 def clip_lines(clip: ClipAnswer, *, plain: bool = False) -> list[str]:

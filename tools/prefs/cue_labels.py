@@ -24,7 +24,7 @@ from avem.evaluate.emorealm.subtasks import HALLUCINATED, SPURIOUS, unlabelled
 from avem.evaluate.predict.clips import resolve_clips
 from avem.evaluate.predict.endpoint import messages
 from avem.evaluate.predict.log import AnswerLog
-from avem.evaluate.predict.media_files import files_of_folder
+from avem.evaluate.predict.media_files import find_files
 from avem.evaluate.predict.media_model import ClipMedia, MediaRequest
 from avem.files import file_sha256, json_sha256, read_json_lines, write_atomic
 from avem.guards.output_kinds import BENCH
@@ -57,6 +57,8 @@ class CueOptions:
     model: ChatSettings
     media: Path | None = None
     """Folder of the clips, whose sound or frames are sent."""
+    cache: Path | None = None
+    """A store that names the clips' files, where no folder is given."""
     captions: Path | None = None
     """`captions.jsonl` of `avem emorealm build`, whose captions are sent instead of media."""
     frames: int = 8
@@ -66,10 +68,14 @@ class CueOptions:
         """Refuse settings that can't work.
 
         Raises:
-            SettingError: Neither media nor captions are given, or both.
+            SettingError: Neither clips nor captions are given, or both.
         """
-        if (self.media is None) == (self.captions is None):
-            raise SettingError("The model needs the clips or captions of them; give --media or --captions, not both.")
+        clips = self.media is not None or self.cache is not None
+        if clips == (self.captions is not None):
+            raise SettingError(
+                "The model needs the clips or captions of them; give --media or --captions, not both, or the clips' "
+                "store with --cache."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +175,7 @@ def _prepare(questions: Sequence[Question], options: CueOptions) -> tuple[list[_
             elif row is not None:
                 failed[question.id] = f"{options.captions} has no caption of its {_side(question)}"
         return asked, failed
-    files = files_of_folder(options.media or Path())
+    files = find_files(options.media, options.cache or Path())
     resolved = files.resolve(questions)
     for question in questions:
         path = resolved.positions.get(question.id)

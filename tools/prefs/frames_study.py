@@ -19,7 +19,7 @@ from avem.evaluate.emer.rubric import Description, read_references
 from avem.evaluate.intervals import few_note, interval_text
 from avem.evaluate.paper import facts
 from avem.evaluate.predict.log import AnswerLog
-from avem.evaluate.predict.media_files import files_of_folder
+from avem.evaluate.predict.media_files import find_files
 from avem.evaluate.sheets import Sheet
 from avem.extract import sample_frames
 from avem.files import file_sha256, json_sha256, write_atomic
@@ -46,11 +46,13 @@ class FramesOptions:
     """What is captioned, by which model, and with how many frames."""
 
     references: Path
-    media: Path
+    media: Path | None
+    """Folder of the clips; None: where the store has them from."""
     model: ChatSettings
     counts: tuple[int, ...] = COUNTS
     prompts: Path | None = None
     limit: int | None = None
+    cache: Path = Path("./cache")
     out: Path = Path("./frames-study")
     resamples: int = RESAMPLES
     seed: int = 0
@@ -112,10 +114,14 @@ def frames_study(options: FramesOptions, scorer: Scorer) -> Sheet:
     questions = [Question(each.id, each.video, "emer", "", (), "") for each in references]
     reads = [options.references, options.prompts]
     with opened(options.out, BENCH, reads=reads, roots=[options.media], alone=False):
-        positions = files_of_folder(options.media).resolve(questions).positions
+        files = find_files(options.media, options.cache)
+        positions = files.resolve(questions).positions
         paths = {name: path for name, path in positions.items() if isinstance(path, Path)}
         if not paths:
-            raise DataError(f"No clip of {options.references} is in {options.media}; compare names and files.")
+            raise DataError(
+                f"No clip of {options.references} is in {files.source}; compare names and files, or name the clips' "
+                "folder with --media."
+            )
         with AnswerLog(options.out / "answers.jsonl") as log:
             captions = asyncio.run(_captions(references, paths, options, log))
         shared = [each for each in references if all((each.id, count) in captions for count in options.counts)]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from avem.errors import CheckpointError, MediaError, SettingError
+from avem.evaluate.predict.media_files import files_by_name
 from avem.evaluate.sheets import csv_text, read_sheet
 from avem.extract import read_waveform
 from avem.files import write_atomic
@@ -70,31 +71,40 @@ def load_listener(checkpoint: str, device: str = "cpu", *, translate: bool = Fal
     return listen
 
 
-def find_languages(videos: Iterable[str], media: Path, listen: Listener, out: Path) -> Languages:
+def find_languages(
+    videos: Iterable[str], media: Path | None, listen: Listener, out: Path, cache: Path = Path("./cache")
+) -> Languages:
     """Find the language of every clip; clips that the file has already are not listened to again.
 
     Args:
-        videos: Clips, relative to `media`.
-        media: Their folder.
+        videos: Clips, relative to `media`, or as the store names them.
+        media: Their folder; None: where the store has them from.
         listen: See `load_listener`.
         out: CSV with `video, language, probability, subtitle, problem`, for `--groups` and `--subtitles`; written after
             every clip, so that a stopped run resumes.
+        cache: The store, where there is no folder.
 
     Raises:
+        MissingFileError: The store, or every clip that it was made from, is not there.
         SettingError: There is another file of that name.
     """
     names = list(dict.fromkeys(videos))
     rows = {name: row for name, row in _known(out).items() if not row["problem"]}
+    files, absent = files_by_name(names, cache) if media is None else ({name: media / name for name in names}, {})
     with stage("languages", len(names), "clips") as bar:
         for name in names:
             if name not in rows:
-                rows[name] = _row(name, media / name, listen)
+                rows[name] = _problem(name, absent[name]) if name in absent else _row(name, files[name], listen)
                 write_atomic(out, csv_text(list(rows.values())))
             bar.advance()
     write_atomic(out, csv_text(list(rows.values())))
     own = [rows[name] for name in names]
     counts = Counter(row["language"] for row in own if row["language"])
     return Languages(out, Counter(dict(counts.most_common())), sum(bool(row["problem"]) for row in own))
+
+
+def _problem(name: str, reason: str) -> dict[str, str]:
+    return dict.fromkeys(COLUMNS, "") | {"video": name, "problem": reason}
 
 
 def _known(out: Path) -> dict[str, dict[str, str]]:
@@ -112,12 +122,11 @@ def _known(out: Path) -> dict[str, dict[str, str]]:
 
 
 def _row(name: str, path: Path, listen: Listener) -> dict[str, str]:
-    empty = dict.fromkeys(COLUMNS, "") | {"video": name}
     try:
         samples = read_waveform(path)
     except MediaError as error:
-        return empty | {"problem": str(error)}
+        return _problem(name, str(error))
     if not np.any(samples):
-        return empty | {"problem": "the clip is silent"}
+        return _problem(name, "the clip is silent")
     language, probability, subtitle = listen(samples)
-    return empty | {"language": language, "probability": f"{probability:.3f}", "subtitle": subtitle}
+    return _problem(name, "") | {"language": language, "probability": f"{probability:.3f}", "subtitle": subtitle}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -104,6 +105,27 @@ def _text(item: dict[str, Any], field: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"row {item.get('row_id', '?')} has an empty {field}")
     return value
+
+
+USUAL_SHARE = 0.05
+"""Share of the rows that has to ask a question for it to be the usual one."""
+
+
+def usual_question(rows: Sequence[PreferenceRow | InstructionRow]) -> str:
+    """The question that rows ask most often; empty if each has its own, so that none of them suits other clips.
+
+    Of questions that are asked equally often, it is the first.
+
+    Example:
+        >>> usual_question([])
+        ''
+    """
+    questions = Counter(row.question.strip() for row in rows)
+    if not questions:
+        return ""
+    question, count = questions.most_common(1)[0]
+    common = count >= USUAL_SHARE * len(rows) and (count > 1 or len(rows) == 1)
+    return question if common else ""
 
 
 def rows_digest(rows: Sequence[PreferenceRow | InstructionRow]) -> str:

@@ -55,6 +55,8 @@ class Session:
     run: RunDirectory
     fingerprint: str
     """Of the model before training."""
+    question: str = ""
+    """What most of the rows ask, which the trained model records; empty if each row has a question of its own."""
 
     @classmethod
     def open(cls, config: RunConfig, model: FamilyModel | None = None) -> Session:
@@ -221,6 +223,8 @@ class Session:
     def _save(self, directory: Path) -> None:
         """Write what was trained where `load_model` can read it; every process has to call."""
         provenance: dict[str, Any] = {"training": self.config.to_json()}
+        if self.question:
+            provenance["question"] = self.question
         if (start := tuned_model(self.config.model)) is not None:
             provenance["start"] = start.to_json()
         main = self.accelerator.is_main_process

@@ -18,7 +18,7 @@ from avem.seeds import draw
 from avem.starts import warn_if_tuned
 from avem.train.checkpoints.load import load_skeleton
 from avem.train.data.features import ClipFeatures
-from avem.train.data.rows import rows_digest
+from avem.train.data.rows import rows_digest, usual_question
 from avem.train.model.saving import check_model
 from avem.train.packing.epoch import PlanRow, PlanSummary, summarise
 from avem.train.packing.specs import ScoreSpec
@@ -88,6 +88,7 @@ def _run_owned(training: Training[Example], run: RunDirectory, model: FamilyMode
         return run.path
     rows = training.read()
     session = Session.open(config, model)
+    session = replace(session, question=usual_question(rows))
     examples = training.examples(session, rows)
     kept, held = split(examples, session)
     plan = session.plan(kept)

@@ -107,6 +107,7 @@ def negatives(
 
     from avem.cache import FeatureStore, match_all, mine_negatives
     from avem.cache.negatives.labels import read_modality_labels
+    from avem.cache.negatives.sources import source_warnings
 
     known = read_modality_labels(labels) if labels else None
     store = FeatureStore.open(cache)
@@ -133,6 +134,8 @@ def negatives(
         )
         for modality, pairs in paired.items():
             show(f"{modality}: {int((pairs >= 0).sum())} clips have a partner.")
+    for warning in source_warnings(store, recipe.value, known):
+        show(f"Warning: {warning}")
     if report is not None:
         _write_report(store, recipe.value, report, rows, media_root, known)
 

@@ -11,13 +11,16 @@ from avem.commands.data.harness import export
 from avem.commands.data.prefs import emorealm_app as emorealm_app
 from avem.commands.options import (
     DEFAULT_QUESTIONS,
+    DEFAULT_STORE,
     NONE,
     KeyVariable,
     Parallel,
     QuestionsOption,
     Retries,
+    StoreOfClips,
     Timeout,
     prints_table,
+    store_of_clips,
 )
 from avem.endpoint.reach import need_endpoint
 from avem.guards.inputs import need_file, need_path
@@ -27,7 +30,9 @@ from avem.text.terminal import show
 
 emorealm_app.command("export")(export)
 
-Clips = Annotated[Path | None, typer.Option("--media", help="Folder of the clips.", show_default=NONE)]
+Clips = Annotated[
+    Path | None, typer.Option("--media", help="Folder of the clips.", show_default="as recorded in --cache")
+]
 
 
 @emorealm_app.command("subtasks")
@@ -36,6 +41,7 @@ def subtasks(
     questions: QuestionsOption = DEFAULT_QUESTIONS,
     endpoint: Annotated[str, typer.Option(help="OpenAI-compatible address of the model.")] = "http://localhost:8000/v1",
     media: Clips = None,
+    cache: StoreOfClips = None,
     captions: Annotated[
         Path | None,
         typer.Option(help="captions.jsonl of `avem emorealm build`, shown instead of the clips.", show_default=NONE),
@@ -63,6 +69,7 @@ def subtasks(
     need_file(questions, "--questions", "benchmark file")
     need_file(captions, "--captions", "file of captions")
     need_path(media, "--media", "folder of clips")
+    store = store_of_clips(cache, media)
     folder_target(out, BENCH, reads=[questions, captions], roots=[media])
     need_endpoint(endpoint, saved=out)
     if survey is not None:
@@ -79,13 +86,21 @@ def subtasks(
         endpoint=endpoint, model=model, key_variable=key_variable, timeout_s=timeout, retries=retries, parallel=parallel
     )
     labels = label_cues(
-        CueOptions(questions=questions, model=settings, media=media, captions=captions, frames=frames, out=out)
+        CueOptions(
+            questions=questions,
+            model=settings,
+            media=media,
+            cache=store if captions is None else cache,
+            captions=captions,
+            frames=frames,
+            out=out,
+        )
     )
     for task, counts in labels.counts.items():
         show(f"{task}: " + (", ".join(f"{number} {name}" for name, number in sorted(counts.items())) or "none"))
     show(f"The labels are in {labels.path}; use them with --subtasks.")
     if survey is not None:
-        options = SurveyOptions(source=labels.path, out=survey, media=media, sample=sample, seed=seed)
+        options = SurveyOptions(source=labels.path, out=survey, media=media, cache=store, sample=sample, seed=seed)
         items = make_cue_survey(read_questions(questions), read_subtasks(labels.path), options)
         show(f"{items} labels are in {survey}; `avem prefs votes {survey} ANSWERS... --out FILE` counts the votes.")
     check_complete(labels)
@@ -151,8 +166,9 @@ def stats(
 @emorealm_app.command("languages")
 def languages(
     whisper: Annotated[str, typer.Option(help="Multilingual Whisper model, such as large-v3.pt.")],
-    media: Annotated[Path, typer.Option(help="Folder of the clips.")],
     questions: QuestionsOption = DEFAULT_QUESTIONS,
+    media: Clips = None,
+    cache: StoreOfClips = None,
     subtitles: Annotated[
         bool, typer.Option("--subtitles", help="Also write English subtitles of clips in other languages.")
     ] = False,
@@ -168,13 +184,16 @@ def languages(
     need_file(questions, "--questions", "benchmark file")
     need_file(whisper, "--whisper", "Whisper model")
     need_path(media, "--media", "folder of clips")
+    store = store_of_clips(cache, media, needed=True)
 
     from avem.errors import PartialFailure
     from avem.evaluate.emorealm.questions import read_questions
     from avem.tools.prefs.languages import find_languages, load_listener
 
     videos = [question.video for question in read_questions(questions)]
-    found = find_languages(videos, media, load_listener(whisper, device, translate=subtitles), out)
+    found = find_languages(
+        videos, media, load_listener(whisper, device, translate=subtitles), out, store or DEFAULT_STORE
+    )
     show(", ".join(f"{language} {count}" for language, count in found.counts.items()) or "No clip has speech.")
     show(f"The languages are in {out}; use them with --languages, --groups and --subtitles.")
     if found.failed:
@@ -185,8 +204,11 @@ def languages(
 @prints_table()
 def frames_study(
     references: Annotated[Path, typer.Option(help="EMER's CSV (name, reason), or JSON objects with id and reference.")],
-    media: Annotated[Path, typer.Option(help="Folder of EMER's clips.")],
     model: Annotated[str, typer.Option(help="Model that writes the captions.")],
+    media: Annotated[
+        Path | None, typer.Option(help="Folder of EMER's clips.", show_default="as recorded in --cache")
+    ] = None,
+    cache: StoreOfClips = None,
     endpoint: Annotated[str, typer.Option(help="OpenAI-compatible address of the model.")] = "http://localhost:8000/v1",
     counts: Annotated[str, typer.Option(help="Numbers of frames, separated by commas.")] = "1,2,4,8,16",
     sbert: Annotated[
@@ -218,6 +240,7 @@ def frames_study(
     """
     need_file(references, "--references", "descriptions")
     need_path(media, "--media", "folder of clips")
+    store = store_of_clips(cache, media, needed=True)
     need_path(prompts, "--prompts", "folder of prompts")
     folder_target(out, BENCH, reads=[references, prompts], roots=[media])
     need_endpoint(endpoint, saved=out)
@@ -237,6 +260,7 @@ def frames_study(
     options = FramesOptions(
         references=references,
         media=media,
+        cache=store or DEFAULT_STORE,
         model=settings,
         counts=tuple(map(int, numbers)),
         prompts=prompts,

@@ -10,7 +10,7 @@ import typer
 
 from avem.commands.data.instruct import instruct_app
 from avem.commands.data.prefs import prefs_app as prefs_app
-from avem.commands.options import ALL, NONE, ReportFormat, prints_table
+from avem.commands.options import ALL, NONE, ReportFormat, StoreOfClips, prints_table, store_of_clips
 from avem.errors import SettingError
 from avem.guards.inputs import need_file, need_path
 from avem.guards.output_kinds import SURVEY
@@ -21,7 +21,9 @@ study_app = typer.Typer(no_args_is_help=True, help="Compare models' descriptions
 
 MediaFolder = Annotated[
     Path | None,
-    typer.Option("--media", help="Folder of the clips, which are copied into the survey.", show_default=NONE),
+    typer.Option(
+        "--media", help="Folder of the clips, which are copied into the survey.", show_default="as recorded in --cache"
+    ),
 ]
 VotesOption = Annotated[int, typer.Option("--votes", help="Number of annotators who rate each item.")]
 PerBooklet = Annotated[int, typer.Option("--per-booklet", help="Number of items per annotator.")]
@@ -76,6 +78,7 @@ def survey(
     source: Annotated[Path, typer.Argument(help="Preference rows, instruction rows, or a benchmark file.")],
     out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("./survey"),
     media: MediaFolder = None,
+    cache: StoreOfClips = None,
     votes: VotesOption = 3,
     per_booklet: PerBooklet = 40,
     attention_every: AttentionEvery = 10,
@@ -98,6 +101,7 @@ def survey(
     need_file(verified, "--verified", "benchmark file")
     need_file(subtitles, "--subtitles", "file of subtitles")
     need_path(media, "--media", "folder of clips")
+    store = store_of_clips(cache, media)
     folder_target(out, SURVEY, reads=[source, verified, subtitles], roots=[media])
 
     from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
@@ -107,6 +111,7 @@ def survey(
             source=source,
             out=out,
             media=media,
+            cache=store,
             votes=votes,
             per_booklet=per_booklet,
             attention_every=attention_every,
@@ -181,6 +186,7 @@ def make(
     ],
     out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("./study"),
     media: MediaFolder = None,
+    cache: StoreOfClips = None,
     suffix: Annotated[str, typer.Option(help="Added to clip ids without a suffix to get their files.")] = ".mp4",
     votes: VotesOption = 3,
     per_booklet: PerBooklet = 30,
@@ -200,6 +206,7 @@ def make(
         need_path(path, "DESCRIPTIONS", "descriptions")
     need_file(subtitles, "--subtitles", "file of subtitles")
     need_path(media, "--media", "folder of clips")
+    store = store_of_clips(cache, media)
     folder_target(out, SURVEY, reads=[*paths, subtitles], roots=[media])
 
     from avem.tools.prefs.survey.pages import SurveyOptions
@@ -209,6 +216,7 @@ def make(
         source=paths[0],
         out=out,
         media=media,
+        cache=store,
         votes=votes,
         per_booklet=per_booklet,
         attention_every=attention_every,

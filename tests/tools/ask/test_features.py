@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -11,14 +12,15 @@ import torch
 from avem.errors import FingerprintError, MediaError, PromptError, SettingError, UnknownClipError
 from avem.evaluate.predict.feature_model import FeaturePredictor, FeaturePrompt
 from avem.evaluate.recognition.labels import PROMPTS, SPELLINGS
-from avem.extract.encoders.random_weights import make_random_whisper
+from avem.extract.encoders.random_weights import make_random_languagebind, make_random_whisper
 from avem.tools.ask.features import FeatureSession
 from avem.tools.ask.inputs import AskedClip
+from avem.tools.ask.remedies import shown_path
 from avem.tools.ask.results import LABELS, Condition
 from avem.tools.ask.session import ask_all, open_session
 from avem.train import load_model, score_answers
 from tests.extract.long_kit import write_long
-from tests.tools.ask.conftest import extract_one_by_one
+from tests.tools.ask.conftest import WIDTH, extract_one_by_one
 from tests.train.families.emotion_llama_kit import import_tiny
 from tests.train.families.qwen_omni.qwen_omni_kit import save_checkpoint, thinker
 
@@ -129,10 +131,48 @@ def test_a_clip_of_the_store_is_read_from_it(world, model, monkeypatch):
         held.ask(AskedClip("nothing"), [QUESTION])
 
 
+def test_a_copied_clip_is_found_by_its_content_and_the_name_there_is_said(world, model, tmp_path, monkeypatch):
+    """In the store that was named, and else in one that the model is known by."""
+    copied = shutil.copytree(world.held, tmp_path / "copy") / "0.mp4"
+    cache = shutil.copytree(world.cache, tmp_path / "cache")
+    monkeypatch.setattr(FeatureSession, "_encoded", None)
+    found = FeatureSession(world.options(cache=cache), model).ask(clip(copied), [QUESTION])
+    assert found.source == f"from {cache}, where the same content is held/happy/0"
+
+
+@pytest.mark.parametrize("others", ["fit", "do not"])
+def test_a_store_that_does_not_hold_the_clip_gives_way_to_one_that_does(
+    world, model, new_store, tmp_path, monkeypatch, others
+):
+    """Also where its features are of encoders that the model does not know."""
+    named = new_store.location.local
+    if others == "do not":
+        size = {"image_size": 32, "patch_size": 16, "hidden": WIDTH, "layers": 2, "heads": 2, "frames": 4}
+        video = make_random_languagebind(tmp_path / "video", **size, projection_dim=16, seed=7)
+        named = tmp_path / "other"
+        extract_one_by_one(world.new, named, {**world.encoders, "video_encoder": str(video)})
+    copied = shutil.copytree(world.held, tmp_path / "copy") / "0.mp4"
+    direct = FeatureSession(world.options(cache=world.cache), model).ask(clip(copied), [QUESTION])
+    monkeypatch.setattr(FeatureSession, "_encoded", None)
+    options = world.options(cache=named, stores=(world.cache,))
+    session = FeatureSession(options, model)
+    found = session.ask(clip(copied), [QUESTION], against=clip(world.held / "1.mp4"))
+    assert found.source == (
+        f"from {shown_path(world.cache)}, where the same content is held/happy/0; {named} does not hold it"
+    )
+    assert found.known.label == "happiness"
+    assert found.answers[0].parts[0].answer == direct.answers[0].parts[0].answer
+    full = [each.emotions.logprobs[Condition.FULL] for each in (found, direct)]
+    assert full[0] == full[1]
+    assert "rows" in session.content(clip(copied)), "kept answers depend on the features that were read"
+    with pytest.raises(UnknownClipError, match="held/happy/0"):
+        session.ask(AskedClip("held/happy/0"), [QUESTION])  # ids are of the store that was named
+
+
 def test_a_clip_outside_the_store_is_encoded_beside_it(world, model):
     session = FeatureSession(world.options(cache=world.cache), model)
     found = session.ask(clip(world.new / "a.mp4"), [QUESTION], against=AskedClip("held/happy/1"))
-    assert found.source == "encoded now"
+    assert found.source == f"encoded now; {world.cache} does not hold it"
     alone = FeatureSession(world.options(), model).ask(
         clip(world.new / "a.mp4"), [QUESTION], clip(world.held / "1.mp4")
     )

@@ -17,7 +17,7 @@ from avem.locate import look_up
 from avem.records import InstructionRow, PreferenceRow
 from avem.sealed.files import read_sealed
 from avem.train.checkpoints.load import base_of, finished, read_settings
-from avem.train.data.rows import read_instructions, read_preferences, rows_digest
+from avem.train.data.rows import read_instructions, read_preferences, rows_digest, usual_question
 from avem.train.model.saving import ADAPTER_TYPE
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ class Stage:
     """What it was trained on; None where the file is gone or has changed since, or where some rows were held out."""
     store: Path | None
     """The store that it read, where it is still there."""
+    question: str = ""
+    """What most of its rows ask, as it recorded it or as they are; empty if that is not known, or there is none."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class History:
     def known(self) -> bool:
         """Whether every row that the model ever learnt from is known."""
         return self.complete and bool(self.stages) and all(stage.rows is not None for stage in self.stages)
+
+    @property
+    def usual(self) -> str:
+        """The question that most rows ask of the last run that has such a question; empty without one."""
+        return next((stage.question for stage in self.stages if stage.question), "")
 
     @cached_property
     def questions(self) -> Counter[str]:
@@ -106,9 +113,10 @@ def _walk(model: str) -> tuple[tuple[Stage, ...], bool]:
         if folder is None:
             return tuple(stages), False
         settings = read_settings(folder)
-        training = (settings.get("provenance") or {}).get("training")
+        provenance = settings.get("provenance") or {}
+        training = provenance.get("training")
         if isinstance(training, dict):
-            stages.append(_stage(folder, training))
+            stages.append(_stage(folder, training, provenance.get("question")))
         if settings.get("model_type") == ADAPTER_TYPE:
             folder = _folder(str(base_of(folder, settings)))
         elif isinstance(training, dict) and (before := _resolved(training.get("model"), folder, training)) is not None:
@@ -124,9 +132,11 @@ def _folder(model: str) -> Path | None:
     return None if found.path is None or not found.path.is_dir() else finished(found.path)
 
 
-def _stage(folder: Path, training: dict[str, Any]) -> Stage:
+def _stage(folder: Path, training: dict[str, Any], question: object) -> Stage:
     store = _resolved(training.get("cache"), folder, training)
-    return Stage(_rows(folder, training), store if store is not None and store.is_dir() else None)
+    rows = _rows(folder, training)
+    asked = question if isinstance(question, str) else usual_question(rows or ())
+    return Stage(rows, store if store is not None and store.is_dir() else None, asked)
 
 
 def _rows(folder: Path, training: dict[str, Any]) -> tuple[PreferenceRow | InstructionRow, ...] | None:
@@ -149,16 +159,34 @@ def _resolved(name: object, folder: Path, training: dict[str, Any]) -> Path | No
     """A path of a run's settings, if it is there: seen from here, or from where the run was started.
 
     Args:
-        name: The path as it was given.
+        name: The path as it was given; of a folder that was moved or copied with its run, as it was then.
         folder: The run's `final/`.
         training: Its settings, whose `out` tells how far above the run's folder it was started.
     """
     if not isinstance(name, str) or not name:
         return None
     path = Path(name).expanduser()
-    roots = [Path()]
     out = Path(str(training.get("out", "")))
     run = folder.resolve().parent
+    places = [path]
     if not out.is_absolute() and out.parts and run.parts[-len(out.parts) :] == out.parts:
-        roots.insert(0, Path(*run.parts[: -len(out.parts)]))
-    return next((root / path for root in roots if (root / path).exists()), None)
+        places.insert(0, Path(*run.parts[: -len(out.parts)], path))
+    if (moved := _moved(path, out, run)) is not None:
+        places.append(moved)
+    return next((place for place in places if place.exists()), None)
+
+
+def _moved(path: Path, out: Path, run: Path) -> Path | None:
+    """Where a path is now that the folder around it and its run has another name or place; None if it shares none.
+
+    Example:
+        >>> _moved(Path("demo/cache"), Path("demo/runs/base"), Path("/copies/second/runs/base")).as_posix()
+        '/copies/second/cache'
+    """
+    same = 0
+    while same < min(len(out.parts), len(run.parts)) and out.parts[-1 - same] == run.parts[-1 - same]:
+        same += 1
+    before = out.parts[: len(out.parts) - same]
+    if not same or not before or path.parts[: len(before)] != before:
+        return None
+    return Path(*run.parts[: len(run.parts) - same], *path.parts[len(before) :])

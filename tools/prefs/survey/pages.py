@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from avem.errors import MissingFileError, SettingError
+from avem.evaluate.predict.media_files import files_by_name
 from avem.files import json_sha256, replace_directory, write_atomic
 from avem.guards.inside import inside
 from avem.guards.output_kinds import SURVEY
@@ -30,6 +32,8 @@ from avem.tools.prefs.survey.items import (
     with_subtitle,
 )
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SurveyOptions:
@@ -40,6 +44,8 @@ class SurveyOptions:
     out: Path
     media: Path | None = None
     """Folder of the clips; those asked about are copied into the survey."""
+    cache: Path | None = None
+    """A store that names the clips' files, where no folder is given; those that are there are copied."""
     votes: int = 3
     """Annotators per item."""
     per_booklet: int = 40
@@ -136,7 +142,7 @@ def publish(
 
     def fill(folder: Path) -> None:
         write_atomic(folder / "key.json", json.dumps(seal(plain(key)), indent=1))
-        videos = _copy_media(asked.values(), options.media, folder) if options.media else {}
+        videos = _copy_media(asked.values(), options, folder)
         shown = {name: _shown(item, videos) for name, item in asked.items()}
         if options.label_studio:
             _write_label_studio(folder, survey, booklets, shown)
@@ -171,20 +177,46 @@ def _booklets(
     return booklets
 
 
-def _copy_media(items: Iterable[SurveyItem], media: Path, folder: Path) -> dict[str, str]:
+def _copy_media(items: Iterable[SurveyItem], options: SurveyOptions, folder: Path) -> dict[str, str]:
     """Copy the clips that are asked about; returns their paths in the survey."""
+    items = [item for item in items if item.video]
+    if options.media is None and options.cache is None:
+        return {}
+    found: dict[str, Path] = {}
+    if options.media is None and options.cache is not None:
+        found = _files_of_store({item.video for item in items}, options.cache)
     videos: dict[str, str] = {}
     for item in items:
-        if not item.video or item.video in videos:
+        if item.video in videos or (options.media is None and item.video not in found):
             continue
-        source = inside(media, item.video, item.source or item.id)
+        named = item.source or item.id
+        source = found[item.video] if options.media is None else inside(options.media, item.video, named)
         if not source.is_file():
             raise MissingFileError(f"There is no clip {source}; --media names the folder that {item.video} is in.")
-        target = inside(folder / "media", item.video, item.source or item.id)
+        name = item.video if options.media is not None else f"{PurePosixPath(item.video).with_suffix(source.suffix)}"
+        target = inside(folder / "media", name, named)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-        videos[item.video] = f"media/{item.video}"
+        videos[item.video] = f"media/{name}"
     return videos
+
+
+def _files_of_store(videos: Collection[str], cache: Path) -> dict[str, Path]:
+    """The clips' files as a store names them; says which clips the survey will have no copy of."""
+    try:
+        found, absent = files_by_name(sorted(videos), cache)
+    except MissingFileError as error:
+        found, absent = {}, dict.fromkeys(videos, str(error).rstrip("."))
+    if absent:
+        name = min(absent)
+        logger.warning(
+            "The survey has no copy of %d of %d clips, such as %s (%s); its page expects them beside it.",
+            len(absent),
+            len(videos),
+            name,
+            absent[name],
+        )
+    return found
 
 
 def _shown(item: SurveyItem, videos: Mapping[str, str]) -> dict[str, object]:
