@@ -59,7 +59,7 @@ def make_sheets(evaluation: Evaluation) -> dict[str, Sheet]:
             sheets[name] = make_sheet(grid, grid_results(grid, evaluation.point))
     further = {
         "twins": _claims(evaluation.twins),
-        "tally_auc": replace(_tally(evaluation.twins), title="Verdicts without a threshold"),
+        **({"tally_auc": replace(_tally(evaluation.twins), title="Verdicts in AUC")} if evaluation.twins else {}),
         "open": open_claims(evaluation.verdicts),
         "widths": _widths(evaluation.verdicts),
         "said": _said(evaluation.point),
