@@ -15,8 +15,10 @@ from avem.cli import app
 from avem.errors import DataError
 from avem.tools.project.proof.claims import AVEM, OWN, own_claims, paper_claims
 from avem.tools.project.proof.evaluation import evaluate_record, twin_of
+from avem.tools.project.proof.ground.making import USUAL
 from avem.tools.project.proof.ground.rows import FORMS, REASONS, VERDICTS, preferences
 from avem.tools.project.proof.ground.scenes import Split, draw_splits
+from avem.tools.project.proof.plan import CURVES
 from avem.tools.project.proof.results.odds import DETECTION, TWINS, pack, unpack
 from avem.tools.project.proof.results.record import Answered, Record
 from avem.tools.project.proof.tables import open_claims
@@ -226,3 +228,9 @@ def test_open_claims_are_counted_by_what_they_need():
         ("Table 18", "0", "0", "0", "1", "0"),
         ("together", "1", "0", "0", "1", "0"),
     )
+
+
+def test_every_curve_of_bases_passes_through_the_usual_one():
+    curves = {point.curve for point in CURVES if point.base != USUAL}
+    assert len(curves) == 2
+    assert all(sum(point.curve == curve and point.base == USUAL for point in CURVES) == 1 for curve in curves)

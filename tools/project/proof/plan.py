@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from avem.tools.project.proof.ground.making import USUAL, BaseKind, Rows
+from avem.tools.project.proof.ground.presets import SUPERVISED
 from avem.tools.project.proof.ground.rows import FORMS, REASONS
 from avem.tools.sweep.grid import Grid, read_grid, without_blocks
 
@@ -72,6 +73,11 @@ def _clips(curve: str, settings: Mapping[str, Any]) -> list[Point]:
     ]
 
 
+def _trained_for(epochs: int) -> BaseKind:
+    """The usual base, where these are its epochs."""
+    return USUAL if epochs == SUPERVISED["proof"]["epochs"] else BaseKind(epochs=epochs)
+
+
 CURVES = (
     *_clips("clips, as many steps", {}),
     *_clips("clips, as many steps, split", {"rejected": "each"}),
@@ -82,7 +88,7 @@ CURVES = (
     *(Point("LoRA rank", str(rank), settings={"lora_rank": rank}) for rank in (2, 8, 32)),
     *(Point("the chosen answer's own loss", str(value), settings={"nll": value}) for value in (0.0, 1.0)),
     *(Point("gamma_tpd", str(value), settings={"gamma_tpd": value}) for value in (0.0, 0.3, 1.0)),
-    *(Point("the base's epochs", str(epochs), base=BaseKind(epochs=epochs)) for epochs in (1, 2, 4)),
+    *(Point("the base's epochs", str(epochs), base=_trained_for(epochs)) for epochs in (1, 2, 4)),
     *(Point("the base's width", str(width), base=BaseKind(width=width)) for width in (96, 160, 224)),
 )
 """What may limit the method, one thing at a time; a point that is the usual run is made once for all curves."""
