@@ -47,7 +47,7 @@ from avem.tools.project.proof.results.record import Answered, Record
 from avem.tools.project.proof.results.rewards import LAST_STEPS, last_rewards, mean_rewards
 from avem.tools.project.proof.tables import grid_results, make_sheets
 from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, SAME, Claim, Verdict, decide
-from avem.tools.sweep.grid import read_grid
+from avem.tools.sweep.grid import read_grid, without_blocks
 from avem.tools.sweep.measures import bench_measures
 from avem.tools.sweep.outcome import draw
 from avem.train.settings.presets import PREFERENCE_PRESETS
@@ -418,6 +418,20 @@ def test_tables_by_hand():
     assert sheets["said"].rows[1][1:4] == ("100.0", "0.0", "50.0")  # every second question is a yes
     for sheet in sheets.values():
         assert all(record.keys() == sheet.records[0].keys() for record in sheet.records)
+
+
+def test_a_row_that_changes_nothing_is_avem_dpo():
+    point = {
+        AVEM: {"basic": np.array([60.0, 62.0, 64.0]), "agree": np.zeros(3), "stress": np.zeros(3)},
+        "random clip, both": {"basic": np.array([50.0, 51.0]), "agree": np.zeros(2), "stress": np.zeros(2)},
+    }
+    found = grid_results(without_blocks(read_grid("table17")), point)
+    assert [(one.run, one.measures["basic"]) for one in found] == [
+        ("random clip, both", 50.0),
+        ("random clip, both", 51.0),
+        ("other emotion, by prompt", 60.0),
+        ("other emotion, by prompt", 62.0),
+    ]
 
 
 def test_what_is_known_of_open_claims_is_counted():

@@ -41,7 +41,7 @@ TABLES = (
 )
 """Grids whose means are shown."""
 
-SAID = ("table3", "table5")
+SAID = ("table3", "table5", "table17", "table18")
 """Grids whose yes and no are shown apart."""
 BySeed = Mapping[str, Mapping[str, float]]
 
@@ -86,12 +86,17 @@ def make_sheets(evaluation: Evaluation) -> dict[str, Sheet]:
 
 
 def grid_results(grid: Grid, point: Points) -> list[RunResult]:
-    """What a grid's rows came to with the seeds that all of them have, for its table and its figure."""
-    rows = [run.name for run in grid.rows if run.name in point]
-    seeds = min((len(point[run][grid.columns[0]]) for run in rows), default=0)
+    """What a grid's rows came to with the seeds that all of them have, for its table and its figure.
+
+    A row that changes nothing is AVEm-DPO itself, also where it did not run under its own name.
+    """
+    unchanged = {run.name for run in grid.runs if not run.settings and not run.decoding}
+    names = {run.name: AVEM if run.name in unchanged and run.name not in point else run.name for run in grid.rows}
+    rows = {row: name for row, name in names.items() if name in point}
+    seeds = min((len(point[name][grid.columns[0]]) for name in rows.values()), default=0)
     return [
-        RunResult(run, seed, {name: float(values[seed]) for name, values in point[run].items()}, Path())
-        for run in rows
+        RunResult(row, seed, {measure: float(values[seed]) for measure, values in point[name].items()}, Path())
+        for row, name in rows.items()
         for seed in range(seeds)
     ]
 
