@@ -52,7 +52,7 @@ def read_clips_table(table: Path, *, say: bool = True) -> list[Clip]:
     Args:
         table: CSV with any usual delimiter, encoding and case of the headings. Further columns are skipped. A clip that
             is listed twice in the same way counts once.
-        say: Whether to log which columns are read under another name than their own, and that there are no labels.
+        say: Whether to log which columns are read under another name, and whether labels are missing.
 
     Raises:
         DataError: It has no column path, a row is broken, a path leads out of the folder, or two rows say different

@@ -78,11 +78,11 @@ def find_languages(
 
     Args:
         videos: Clips, relative to `media`, or as the store names them.
-        media: Their folder; None: where the store has them from.
+        media: Their folder; None to take them from where the store was made.
         listen: See `load_listener`.
         out: CSV with `video, language, probability, subtitle, problem`, for `--groups` and `--subtitles`; written after
             every clip, so that a stopped run resumes.
-        cache: The store, where there is no folder.
+        cache: Feature store that names the clips' files; read if `media` is None.
 
     Raises:
         MissingFileError: The store, or every clip that it was made from, is not there.

@@ -179,25 +179,24 @@ def _booklets(
 
 def _copy_media(items: Iterable[SurveyItem], options: SurveyOptions, folder: Path) -> dict[str, str]:
     """Copy the clips that are asked about; returns their paths in the survey."""
-    items = [item for item in items if item.video]
-    if options.media is None and options.cache is None:
-        return {}
-    found: dict[str, Path] = {}
-    if options.media is None and options.cache is not None:
-        found = _files_of_store({item.video for item in items}, options.cache)
-    videos: dict[str, str] = {}
+    asked: dict[str, str] = {}
     for item in items:
-        if item.video in videos or (options.media is None and item.video not in found):
-            continue
-        named = item.source or item.id
-        source = found[item.video] if options.media is None else inside(options.media, item.video, named)
+        if item.video:
+            asked.setdefault(item.video, item.source or item.id)
+    sources: dict[str, Path] = {}
+    if options.media is not None:
+        sources = {video: inside(options.media, video, named) for video, named in asked.items()}
+    elif options.cache is not None:
+        sources = _files_of_store(asked, options.cache)
+    videos: dict[str, str] = {}
+    for video, source in sources.items():
         if not source.is_file():
-            raise MissingFileError(f"There is no clip {source}; --media names the folder that {item.video} is in.")
-        name = item.video if options.media is not None else f"{PurePosixPath(item.video).with_suffix(source.suffix)}"
-        target = inside(folder / "media", name, named)
+            raise MissingFileError(f"There is no clip {source}; --media names the folder that {video} is in.")
+        name = f"{PurePosixPath(video).with_suffix(source.suffix)}"  # a store's name may lack its file's suffix
+        target = inside(folder / "media", name, asked[video])
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-        videos[item.video] = f"media/{name}"
+        videos[video] = f"media/{name}"
     return videos
 
 

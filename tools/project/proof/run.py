@@ -135,7 +135,7 @@ def _of_rows(options: ProofOptions) -> str:
 def _first_base(options: ProofOptions, ground: Ground, seeds: Sequence[int]) -> list[RunResult]:
     """The first base as every seed's; its answers show whether other results are of this ground."""
     grid = replace(without_blocks(read_grid("table3")), runs=())
-    (asked,) = {found.folder: found for found in run_sweeps([grid], _sweep(options, ground, 0, seeds))[0]}.values()
+    ((asked,),) = run_sweeps([grid], _sweep(options, ground, 0, seeds[:1]))
     return [replace(asked, seed=seed) for seed in seeds]
 
 
