@@ -101,8 +101,13 @@ def test_the_command_says_which_question_was_asked_and_why(world, run, tmp_path,
     assert "No question was given" not in asked.output
 
 
-def test_paths_of_a_run_whose_folder_was_renamed_are_found(world, run, tmp_path):
-    """The demo's run names `demo/cache`; copied as `second`, it means `second/cache`."""
+@pytest.mark.parametrize("another_here", [False, True])
+def test_paths_of_a_run_whose_folder_was_renamed_are_found(world, run, tmp_path, monkeypatch, another_here):
+    """The demo's run names `demo/cache`; copied as `second`, it means `second/cache`, also beside another demo."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    if another_here:
+        shutil.copytree(run / "cache", "demo/cache")
     copied = shutil.copytree(run, tmp_path / "second")
     for name in ("final/config.json",):
         config = copied / "runs" / "base" / name

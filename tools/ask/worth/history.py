@@ -156,7 +156,7 @@ def _rows(folder: Path, training: dict[str, Any]) -> tuple[PreferenceRow | Instr
 
 
 def _resolved(name: object, folder: Path, training: dict[str, Any]) -> Path | None:
-    """A path of a run's settings, if it is there: seen from here, or from where the run was started.
+    """A path of a run's settings, if it is there: seen from where the run was started or is now, else from here.
 
     Args:
         name: The path as it was given; of a folder that was moved or copied with its run, as it was then.
@@ -168,11 +168,12 @@ def _resolved(name: object, folder: Path, training: dict[str, Any]) -> Path | No
     path = Path(name).expanduser()
     out = Path(str(training.get("out", "")))
     run = folder.resolve().parent
-    places = [path]
+    places = []
     if not out.is_absolute() and out.parts and run.parts[-len(out.parts) :] == out.parts:
-        places.insert(0, Path(*run.parts[: -len(out.parts)], path))
+        places.append(Path(*run.parts[: -len(out.parts)], path))
     if (moved := _moved(path, out, run)) is not None:
         places.append(moved)
+    places.append(path)  # last: a relative one may by chance name something here that is not this run's
     return next((place for place in places if place.exists()), None)
 
 
