@@ -96,7 +96,7 @@ def run(
         raise SettingError(f"avem proof run --part {part} does all its runs; leave --only out.")
     if known is not None and part is not Part.CLAIMS:
         raise SettingError(f"avem proof run --part {part} adds nothing to known results; leave --known out.")
-    if len(seeds) > 1 and part in (Part.SETTINGS, Part.CURVES):
+    if len(seeds) > 1 and part is Part.CURVES:
         raise SettingError(f"avem proof run --part {part} makes its runs with one seed; give one --seed.")
     if ground is not None and part is Part.SMOLLM2:
         raise SettingError("avem proof run --part smollm2 trains a base of its own; leave --ground out.")

@@ -131,11 +131,11 @@ def test_another_split_does_not_change_a_splits_clips():
 
 
 def test_the_proofs_test_set_is_as_large_as_it_says():
-    assert SPLITS["test"].clips == 840
+    assert SPLITS["test"].clips == 1680
     asked = [
         one for scene in draw_splits(SPLITS, 0) if scene.split == "test" for one in questions(scene, scene.clip_id)
     ]
-    assert len(corpus_rows.balance(asked, 0)) == 5860
+    assert len(corpus_rows.balance(asked, 0)) == 11746
 
 
 def test_the_base_learns_to_look_without_a_bias():

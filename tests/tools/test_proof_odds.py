@@ -151,7 +151,7 @@ def test_variance_is_split_by_hand():
     assert found["seed"] == pytest.approx(2.0)
     assert found["base"] == pytest.approx((32 - 2) ** 0.5)  # of the means 52 and 60, less the mean of 8 / 2 and 0
     assert found["order"] == pytest.approx((8 / 3) ** 0.5)  # of 50, 52, 54, 52
-    assert found["weights"] == pytest.approx((1 / 3) ** 0.5)  # of 50, 50, 51
+    assert found["draws"] == pytest.approx((1 / 3) ** 0.5)  # of 50, 50, 51
     assert found["clips"] == 1.5
 
 

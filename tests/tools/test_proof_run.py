@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pytest
 from typer.testing import CliRunner
@@ -197,11 +198,13 @@ def test_candidates_are_tried_on_the_validation_clips(small, monkeypatch):
     sheet = choose_settings(small)
     kept = json.loads((small.out / "settings.json").read_text())
     tried = kept["tried"]
-    assert [row[0] for row in sheet.rows] == [one["run"] for one in tried] == ["base", grid.runs[0].name]
+    assert [(one["run"], one["seed"]) for one in tried] == [("base", 0), (grid.runs[0].name, 0), (grid.runs[0].name, 1)]
+    assert [row[:2] for row in sheet.rows] == [("base", "1"), (grid.runs[0].name, "2")]
+    mean, spread = fmean([one["stress"] for one in tried[1:]]), stdev([one["stress"] for one in tried[1:]])
+    assert sheet.rows[1][sheet.header.index("Stress F1")] == f"{mean:.1f} ± {spread:.1f}"
     asked = json.loads((small.out / "corpus" / "validation.json").read_text())
     answered = (small.out / "settings" / "base" / "answers.jsonl").read_text()
     assert json.loads(answered.splitlines()[-1])["id"] in {question["id"] for question in asked}
-    assert {one["seed"] for one in tried} == {0}
     assert kept["settings"] == small.settings
     assert tried[0]["mean"] == pytest.approx((tried[0]["basic"] + tried[0]["agree"] + tried[0]["stress"]) / 3)
 

@@ -47,7 +47,7 @@ class Arm:
 ARMS = (
     Arm(("table3", "table5", "table17", "table18"), SEEDS),
     Arm(("strengths", "pairing"), FEWER),
-    Arm(("split", "rivals", "corrections"), FEWER),
+    Arm(("split", "rivals", "corrections", "adapters"), FEWER),
     *(Arm(("table3", "table5"), CHECKS, base) for base in (1, 2)),
     Arm(("orders",), (0,)),
     Arm(("one-order",), (1, 2, 3)),
@@ -85,7 +85,11 @@ CURVES = (
     *(Point("epochs", str(epochs), settings={"epochs": epochs}) for epochs in (1, 2, 4)),
     *(Point("form of the answers", form, Rows(form, ROWS.clips)) for form in FORMS),
     *(Point("form of the answers, split", form, Rows(form, ROWS.clips), {"rejected": "each"}) for form in FORMS),
-    *(Point("LoRA rank", str(rank), settings={"lora_rank": rank}) for rank in (2, 8, 32)),
+    *(
+        Point("LoRA rank", str(rank), settings={"tune": "lora", "learning_rate": 1e-3, "lora_rank": rank})
+        for rank in (2, 8, 32)
+    ),
+    Point("LoRA rank", "all weights"),
     *(Point("the chosen answer's own loss", str(value), settings={"nll": value}) for value in (0.0, 1.0)),
     *(Point("gamma_tpd", str(value), settings={"gamma_tpd": value}) for value in (0.0, 0.3, 1.0)),
     *(Point("the base's epochs", str(epochs), base=_trained_for(epochs)) for epochs in (1, 2, 4)),

@@ -185,13 +185,13 @@ def _run_released(options: ProofOptions) -> dict[str, Sheet]:
 
 
 def choose_settings(options: ProofOptions) -> Sheet:
-    """Try the candidates of the grid `settings` on the validation clips, with the first seed; see `try_candidates`.
+    """Try the candidates of the grid `settings` on the validation clips, with every seed; see `try_candidates`.
 
     Returns:
         Every candidate's measures, also in `settings.json`.
     """
     with _opened(options):
-        sweep, _ = _on_validation(options, "settings")
+        sweep, _ = _on_validation(options, "settings", options.seeds or FEWER)
         return try_candidates(sweep, options.settings, options.out)
 
 
@@ -202,13 +202,12 @@ def trace_curves(options: ProofOptions) -> Sheet:
         Every point's measures, also in `curves.json`.
     """
     with _opened(options):
-        sweep, ground = _on_validation(options, "curves")
+        sweep, ground = _on_validation(options, "curves", options.seeds[:1] or FEWER[:1])
         return trace(CURVES, ground, sweep, options.base_settings, options.settings)
 
 
-def _on_validation(options: ProofOptions, folder: str) -> tuple[SweepOptions, Ground]:
-    """How trials are run, and on what: from the first base, with one seed, asked about the validation clips."""
-    seeds = options.seeds[:1] or FEWER[:1]
+def _on_validation(options: ProofOptions, folder: str, seeds: Sequence[int]) -> tuple[SweepOptions, Ground]:
+    """How trials are run, and on what: from the first base, asked about the validation clips."""
     _check(options, seeds)
     ground = _make_ground(options, (0,))
     questions = ground.corpus.benchmark_of(VALIDATION)

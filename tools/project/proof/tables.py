@@ -38,6 +38,7 @@ TABLES = (
     "split",
     "rivals",
     "corrections",
+    "adapters",
 )
 """Grids whose means are shown."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from avem.evaluate.sheets import Sheet
@@ -26,13 +27,13 @@ def try_candidates(sweep: SweepOptions, settings: Mapping[str, Any], folder: Pat
     """Try the candidates of the grid `settings` on the validation clips.
 
     Args:
-        sweep: Where everything is, with one seed.
+        sweep: Where everything is, with the seeds of every candidate.
         settings: What the caller has changed in every run, kept with the result.
         folder: The proof's folder; `settings.json` goes there.
 
     Returns:
-        Every candidate's measures; the last column is what they are chosen by, the mean of the basic, agreement and
-        stress scores.
+        Every candidate's measures, with their standard deviation over seeds; the last column is what they are chosen
+        by, the mean of the basic, agreement and stress scores.
     """
     tried = [
         {"run": found.run, "seed": found.seed, **own, "mean": sum(own[name] for name in COLUMNS[:3]) / 3}
@@ -69,11 +70,23 @@ def read_trials(folder: Path, settings: Mapping[str, Any]) -> dict[str, list[dic
 
 
 def candidates_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
-    """What was tried on the validation clips."""
-    columns = [name for name in found[0] if name in {**MEASURES, **DETECTION}]
-    rows = tuple((one["run"], *(f"{one[name]:.1f}" for name in (*columns, "mean"))) for one in found)
-    header = ("run", *(({**MEASURES, **DETECTION})[name] for name in columns), "mean of the first three")
+    """What was tried on the validation clips: means over seeds, of several with their standard deviation."""
+    titles = {**MEASURES, **DETECTION}
+    columns = [name for name in found[0] if name in titles]
+    by_run: dict[str, list[Mapping[str, Any]]] = {}
+    for one in found:
+        by_run.setdefault(one["run"], []).append(one)
+    rows = tuple(
+        (run, str(len(own)), *(_mean_and_spread([one[name] for one in own]) for name in (*columns, "mean")))
+        for run, own in by_run.items()
+    )
+    header = ("run", "seeds", *(titles[name] for name in columns), "mean of the first three")
     return Sheet("Settings tried on the validation clips", header, rows, tuple(found))
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    """As `54.0 ± 1.2`; without the deviation of one value."""
+    return f"{fmean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
 
 
 def trace(

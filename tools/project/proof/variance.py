@@ -19,13 +19,13 @@ from avem.tools.project.proof.verdicts import LEVEL, OPEN, SAME, Verdict
 from avem.tools.sweep.grid import read_grid
 
 HEADLINE = ("basic", "agree", "stress", "spurious", "hallucinated", "auc_spurious", "auc_hallucinated", "auc_agree")
-GRIDS = {"order": "orders", "weights": "one-order"}
+GRIDS = {"order": "orders", "draws": "one-order"}
 """Source to the grid whose runs of AVEm-DPO differ in it alone from the run with seed 0."""
 SOURCES = {
     "base": "base",
     "seed": "preference seed",
     "order": "of it: order of rows",
-    "weights": "of it: first weights and draws",
+    "draws": "of it: every other draw",
     "clips": "test clips",
 }
 EFFECT = 8.0

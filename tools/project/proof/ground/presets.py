@@ -6,9 +6,10 @@ from typing import Any
 
 PREFERENCE: dict[str, dict[str, Any]] = {
     "proof": {
+        "tune": "full",  # adapters' first weights decide where a small model's threshold ends
         "beta": 3.0,
         "gamma_tpd": 0.3,
-        "learning_rate": 1e-3,
+        "learning_rate": 1e-4,
         "batch_size": 32,
         "accumulation": 1,
         "warmup": 0.1,
@@ -19,7 +20,7 @@ PREFERENCE: dict[str, dict[str, Any]] = {
         "save_every": 20,
         "average_checkpoints": 5,
     },
-    "proof-smollm2": {"precision": "bf16", "epochs": 1, "max_steps": 120},
+    "proof-smollm2": {"tune": "lora", "learning_rate": 1e-3, "precision": "bf16", "epochs": 1, "max_steps": 120},
 }
 """Settings of `PreferenceConfig`."""
 

