@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -50,6 +51,18 @@ def resample_weights(clusters: int, resamples: int, seed: int) -> Floats:
     """
     draws = np.random.default_rng(seed).multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples)
     return draws.astype(np.float64)
+
+
+def resample_items(clusters: Sequence[Any] | NDArray[Any], resamples: int, seed: int) -> Floats:
+    """How often each item is drawn where whole clusters are drawn, float64 [resamples, items].
+
+    Args:
+        clusters: The cluster of each item, such as its clip.
+        resamples: How often to draw as many clusters as there are.
+        seed: The same seed gives the same draws for the same clusters, whatever their items are.
+    """
+    names, cluster = np.unique(clusters, return_inverse=True)
+    return resample_weights(len(names), resamples, seed)[:, cluster]
 
 
 def percentiles(drawn: Floats) -> list[float]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avem.evaluate.bootstrap import Floats, percentiles, resample_weights
+from avem.evaluate.bootstrap import Floats, percentiles, resample_items
 from avem.evaluate.emorealm.questions import in_order, letters, polarities
 from avem.evaluate.emorealm.subtasks import HALLUCINATED, SPURIOUS
 from avem.records import Question
@@ -175,26 +175,43 @@ def resampled_auc(odds: Sequence[Odds], resamples: int, seed: int) -> Floats:
     Two models' questions on the same clips get the same draws, so the difference of two results is paired.
     """
     value, right, weights = _resampled(odds, resamples, seed)
-    return _drawn_auc(value, right, weights)
+    return weighted_auc(value, right, weights)
 
 
 def _resampled(odds: Sequence[Odds], resamples: int, seed: int) -> tuple[Floats, NDArray[np.bool_], Floats]:
     """Log-odds and right answers of Q questions, and how often each is drawn, float64 [R, Q]."""
-    names, cluster = np.unique([each.clip for each in odds], return_inverse=True)
-    weights = resample_weights(len(names), resamples, seed)[:, cluster]
+    weights = resample_items([each.clip for each in odds], resamples, seed)
     return np.array([each.value for each in odds]), np.array([each.yes for each in odds]), weights
 
 
-def _drawn_auc(value: Floats, right: NDArray[np.bool_], weights: Floats) -> Floats:
-    yes, no = weights[:, right], weights[:, ~right]
+def weighted_auc(value: Floats, right: NDArray[np.bool_], weights: Floats) -> Floats:
+    """AUC of the same questions under several weights, ties counted half.
+
+    Args:
+        value: float64 [Q], log-odds of Yes.
+        right: bool [Q], whether Yes is right.
+        weights: float64 [R, Q], such as how often each question is drawn.
+
+    Returns:
+        float64 [R], 0 to 1; nan where all of the weight is on one answer.
+
+    Example:
+        >>> value, right = np.array([2.0, 0.0, 1.0]), np.array([True, True, False])
+        >>> weighted_auc(value, right, np.array([[1.0, 1.0, 1.0], [3.0, 1.0, 1.0]])).tolist()
+        [0.5, 0.75]
+    """
+    levels = np.unique(value, return_inverse=True)[1]
+    order = np.argsort(levels, kind="stable")
+    starts = np.flatnonzero(np.diff(levels[order], prepend=-1))
+    yes, no = (np.add.reduceat((weights * side)[:, order], starts, axis=1) for side in (right, ~right))  # [R, levels]
+    below = np.cumsum(no, axis=1) - no / 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        won = ((yes @ _wins(value[right], value[~right])) * no).sum(axis=1)
-        return np.asarray(won / (yes.sum(axis=1) * no.sum(axis=1)))
+        return np.asarray((yes * below).sum(axis=1) / (yes.sum(axis=1) * no.sum(axis=1)))
 
 
 def _intervals(odds: Sequence[Odds], resamples: int, seed: int) -> dict[str, list[float]]:
     value, right, weights = _resampled(odds, resamples, seed)
-    drawn = _drawn_auc(value, right, weights)
+    drawn = weighted_auc(value, right, weights)
     with np.errstate(divide="ignore", invalid="ignore"):
         means, variances = zip(*(_moments(weights[:, side], value[side]) for side in (right, ~right)), strict=True)
         distance = (means[0] - means[1]) / np.sqrt((variances[0] + variances[1]) / 2)

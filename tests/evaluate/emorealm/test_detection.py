@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from avem.evaluate.emorealm.detection import auc, cue_detection, d_prime, detection, log_odds, resampled_auc
+from avem.evaluate.emorealm.detection import (
+    auc,
+    cue_detection,
+    d_prime,
+    detection,
+    log_odds,
+    resampled_auc,
+    weighted_auc,
+)
 from avem.records import Question
 
 numbers = st.lists(st.floats(-5, 5), min_size=2, max_size=12).map(np.array)
@@ -91,3 +99,13 @@ def test_two_models_get_the_same_draws_of_clips():
     first, second = (resampled_auc(odds, 200, 1) for odds in (base, shifted))
     assert np.array_equal(first, second)
     assert set(np.round(first, 3)) > {0.0, 1.0}  # clip 0 alone, and clips 1 and 2 alone
+
+
+@given(st.lists(st.tuples(st.integers(-2, 2), st.booleans(), st.integers(0, 3)), min_size=1, max_size=12))
+def test_a_weighted_auc_is_that_of_repeated_questions(asked):
+    value, right, weight = map(np.array, zip(*asked, strict=True))
+    repeated, yes = np.repeat(value, weight).astype(float), np.repeat(right, weight)
+    expected = auc(repeated[yes], repeated[~yes])
+    assert weighted_auc(value.astype(float), right, weight[None].astype(float))[0] == pytest.approx(
+        expected, nan_ok=True
+    )

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from avem.evaluate.bootstrap import Floats
-from avem.evaluate.emorealm.detection import Odds, auc, d_prime, resampled_auc
+from avem.evaluate.bootstrap import Floats, resample_items
+from avem.evaluate.emorealm.detection import auc, d_prime, weighted_auc
 from avem.tools.project.proof.results.counts import CELLS, WRONG
 from avem.tools.sweep.measures import SIDES
 
@@ -87,39 +87,29 @@ def detected(
         Run to measure (`DETECTION`, `DISTANCES`) to float64 [seeds]; and to float64 [resamples, seeds], of `DETECTION`
         alone.
     """
-    point: dict[str, dict[str, Floats]] = {}
-    drawn: dict[str, dict[str, Floats]] = {}
-    for run, own in values.items():
-        found = [_measured(questions, own[seed], resamples) for seed in sorted(own)[: seeds[run]]]
-        point[run] = {name: np.array([one[name] for one, _ in found]) for name in found[0][0]}
-        drawn[run] = {name: np.stack([redrawn[name] for _, redrawn in found], axis=1) for name in found[0][1]}
-    return point, drawn
-
-
-def _measured(
-    questions: NDArray[np.int64], values: Values, resamples: int
-) -> tuple[dict[str, float], dict[str, Floats]]:
-    """Measures of one model, and their AUCs on resampled clips."""
     clips, cells = questions.T
-    point: dict[str, float] = {}
-    drawn: dict[str, Floats] = {}
+    asked = {run: [own[seed] for seed in sorted(own)[: seeds[run]]] for run, own in values.items()}
+    point: dict[str, dict[str, Floats]] = {run: {} for run in asked}
+    drawn: dict[str, dict[str, Floats]] = {run: {} for run in asked}
     for kind, pairs in _pairs().items():
-        found, redrawn = [], []
+        sides: dict[str, list[tuple[Floats, Floats, Floats]]] = {run: [] for run in asked}
         for yes, no in pairs:
             chosen = np.flatnonzero(np.isin(cells, [CELLS.index(cell) for cell in (yes, *no)]))
             right = cells[chosen] == CELLS.index(yes)
-            odds = values[chosen].astype(np.float64)
-            found.append((100 * auc(odds[right], odds[~right]), d_prime(odds[right], odds[~right])))
-            rows = zip(clips[chosen], right, odds, strict=True)
-            redrawn.append(
-                resampled_auc(
-                    [Odds(f"{clip:06d}", kind, bool(said), float(value)) for clip, said, value in rows],
-                    resamples,
-                    0,
+            weights = resample_items(clips[chosen], resamples, 0)
+            for run, own in asked.items():
+                odds = [one[chosen].astype(np.float64) for one in own]
+                sides[run].append(
+                    (
+                        np.array([auc(one[right], one[~right]) for one in odds]),
+                        np.array([d_prime(one[right], one[~right]) for one in odds]),
+                        np.stack([weighted_auc(one, right, weights) for one in odds], axis=1),
+                    )
                 )
-            )
-        point[f"auc_{kind}"], point[f"d_{kind}"] = (float(np.mean(part)) for part in zip(*found, strict=True))
-        drawn[f"auc_{kind}"] = 100 * np.mean(redrawn, axis=0)
+        for run, found in sides.items():
+            areas, distances, redrawn = (np.mean(part, axis=0) for part in zip(*found, strict=True))
+            point[run] |= {f"auc_{kind}": 100 * areas, f"d_{kind}": distances}
+            drawn[run][f"auc_{kind}"] = 100 * redrawn
     return point, drawn
 
 
