@@ -56,14 +56,28 @@ class Stage:
             self.failures += failures
         rate = (self.done - self._earlier) / max(time.monotonic() - self._start, 1e-9)
         failed = f" {self.failures} failed" if self.failures else ""
-        speed = f"{rate:.1f} {self.unit}/s" if self.unit else ""
+        amount, time_unit = _shown(rate)
+        speed = f"{amount} {self.unit}/{time_unit}" if self.unit else ""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self.done, rate=f"{speed}{failed}", note=note)
         elif time.monotonic() - self._reported > LOG_EVERY_S:
             self._reported = time.monotonic()
             left_s = (self.total - self.done) / max(rate, 1e-9)
-            timing = f" {self.unit}, {rate:.1f}/s, {left_s:.0f} s left" if self.unit else ""
+            timing = f" {self.unit}, {amount}/{time_unit}, {left_s:.0f} s left" if self.unit else ""
             logger.info("%s %d/%d%s%s %s", self.name, self.done, self.total, timing, failed, note)
+
+
+def _shown(rate: float) -> tuple[str, str]:
+    """A rate per second as a number with one decimal that is not 0.0, and the time that it is of.
+
+    Example:
+        >>> _shown(0.5), _shown(1 / 48), _shown(1 / 900)
+        (('0.5', 's'), ('1.2', 'min'), ('4.0', 'h'))
+    """
+    for seconds, unit in ((1, "s"), (60, "min")):
+        if rate * seconds >= 0.1:
+            return f"{rate * seconds:.1f}", unit
+    return f"{rate * 3600:.1f}", "h"
 
 
 @contextmanager

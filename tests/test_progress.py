@@ -38,3 +38,16 @@ def test_items_that_are_all_different_make_no_rate(monkeypatch, caplog):
         clock.now = 20.0
         bar.advance(0, note="computing")
     assert caplog.messages == ["Checking 0/5 computing"]
+
+
+def test_slow_work_has_a_rate_that_is_not_zero(monkeypatch, caplog):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    bar = Progress(console=Console(file=io.StringIO()))
+    drawn = Stage("run", 10, "jobs", bar)
+    with caplog.at_level(logging.INFO, "avem"), stage("run", 10, "jobs") as logged:
+        for each in (drawn, logged):
+            clock.now = 48.0
+            each.advance()
+    assert caplog.messages == ["run 1/10 jobs, 1.2/min, 432 s left "]
+    assert bar.tasks[0].fields["rate"] == "1.2 jobs/min"

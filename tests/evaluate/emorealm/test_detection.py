@@ -106,6 +106,5 @@ def test_a_weighted_auc_is_that_of_repeated_questions(asked):
     value, right, weight = map(np.array, zip(*asked, strict=True))
     repeated, yes = np.repeat(value, weight).astype(float), np.repeat(right, weight)
     expected = auc(repeated[yes], repeated[~yes])
-    assert weighted_auc(value.astype(float), right, weight[None].astype(float))[0] == pytest.approx(
-        expected, nan_ok=True
-    )
+    found = weighted_auc(value.astype(float), right, weight[None].astype(float))
+    assert found[0] == pytest.approx(expected, nan_ok=True)
