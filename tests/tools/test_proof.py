@@ -515,12 +515,14 @@ def test_a_pages_tables_and_figures_are_made_from_a_file(tmp_path):
     command.command()(page_main)
     hand_made_record({}).write(tmp_path / "small.json")
     page = tmp_path / "page.md"
-    page.write_text("<!-- small tally -->\n<!-- end -->\n")
+    links = "![](./small-table3.svg) [rows](data/small-detection.csv)\n"
+    page.write_text(f"{links}<!-- small tally -->\n<!-- end -->\n")
     asked = [str(tmp_path / "small.json"), str(page), "--prefix", "small"]
     asked += ["--data", str(tmp_path / "data"), "--figures", str(tmp_path)]
     assert CliRunner().invoke(command, asked).exit_code == 0
     assert "| the paper's claims together |" in page.read_text()
-    assert (tmp_path / "small-table3.svg").is_file()
+    assert [path.name for path in tmp_path.glob("*.svg")] == ["small-table3.svg"]
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["small-detection.csv"]
     with (tmp_path / "data" / "small-detection.csv").open() as file:
         assert [row["run"] for row in csv.DictReader(file)] == ["base", AVEM]
     filled = page.read_text()
@@ -535,7 +537,8 @@ def test_a_page_without_marks_and_a_figure_of_somebody_else_stay_as_they_are(tmp
     command.command()(page_main)
     hand_made_record({}).write(tmp_path / "small.json")
     page, thesis = tmp_path / "page.md", tmp_path / "thesis.md"
-    page.write_text("<!-- small tally -->\n<!-- end -->\n")
+    links = "![](./small-table3.svg) [claims](data/small-claims.csv)\n"
+    page.write_text(f"{links}<!-- small tally -->\n<!-- end -->\n")
     thesis.write_text("years of work\n")
     (tmp_path / "small-table3.svg").write_text("<svg>drawn by hand</svg>")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -634,7 +637,10 @@ def test_rewards_are_means_of_the_last_steps_and_of_the_seeds(tmp_path):
     assert mean_rewards([ended, {"reward_w": 1.5, "accuracy": 100.0}]) == {"reward_w": 1.0, "accuracy": 75.0}
 
 
-@pytest.mark.parametrize(("name", "prefix"), [("proof", ""), ("smollm2", "smollm2 "), ("proof-verdicts", "verdicts ")])
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [("proof", ""), ("proof-adapters", "adapters "), ("proof-verdicts", "verdicts "), ("smollm2", "smollm2 ")],
+)
 def test_the_published_tables_are_those_of_the_published_answers(name, prefix):
     if not (DOCS / f"{name}.json").is_file():
         pytest.skip(f"docs/{name}.json is not there, as in an installation without the documentation")

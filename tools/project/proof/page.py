@@ -3,7 +3,7 @@
     python -m avem.tools.project.proof.page docs/proof.json docs/proof.md --data docs/proof-data --figures docs/images
     python -m avem.tools.project.proof.page docs/smollm2.json docs/proof.md --prefix smollm2 --data docs/proof-data
 
-make the tables of the page, its figures and its data files again from the raw results.
+make the tables of the page, and the figures and data files that it links, again from the raw results.
 """
 
 from __future__ import annotations
@@ -113,11 +113,11 @@ def main(
     prefix: Annotated[str, typer.Option(help="What stands before the names in the marks of these results.")] = "",
     figures: Annotated[
         Path | None,
-        typer.Option(help="Folder for figures such as proof-table5.svg; PREFIX-table5.svg with a prefix."),
+        typer.Option(help="Folder for the figures that the page links, such as proof-table5.svg or PREFIX-table5.svg."),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder for all tables as CSV, such as proof-claims.csv; PREFIX-claims.csv with a prefix."),
+        typer.Option(help="Folder for the tables that it links, such as proof-claims.csv or PREFIX-claims.csv."),
     ] = None,
 ) -> None:
     """Make the tables of a page, its figures and its data files again from raw results."""
@@ -130,18 +130,25 @@ def main(
         if filled == text and not any(mark in text for mark in _marks(blocks, prefix)):
             raise DataError(f"{page} has no mark such as {_marks(blocks, prefix)[0]} for these results; add one.")
         stem = prefix or "proof"
-        drawn = {} if figures is None else draw_figures(evaluation)
-        made = {
-            file_target(Path(figures or "") / f"{stem}-{name}.svg", FIGURE, option="--figures"): svg
-            for name, svg in drawn.items()
-        }
+        made = {}
+        if figures is not None:
+            drawn = {f"{stem}-{name}.svg": svg for name, svg in draw_figures(evaluation).items()}
+            made |= {
+                file_target(figures / name, FIGURE, option="--figures"): svg
+                for name, svg in drawn.items()
+                if f"/{name})" in text
+            }
         if data is not None:
-            lines = {data / f"{stem}-{name}.csv": sheet.form("csv") for name, sheet in sheets.items() if sheet.records}
-            made |= {file_target(path, _with_header(text), option="--data"): text for path, text in lines.items()}
+            lines = {f"{stem}-{name}.csv": sheet.form("csv") for name, sheet in sheets.items() if sheet.records}
+            made |= {
+                file_target(data / name, _with_header(table), option="--data"): table
+                for name, table in lines.items()
+                if f"/{name})" in text
+            }
         target = file_target(page, FileKind("a page with marks", Path.is_file), reads=[results], option="PAGE")
-        for path, text in made.items():
+        for path, content in made.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, text)
+            write_atomic(path, content)
         write_atomic(target, filled)
     except AvemError as error:
         show(error, err=True)
