@@ -130,7 +130,7 @@ def main(
         if filled == text and not any(mark in text for mark in _marks(blocks, prefix)):
             raise DataError(f"{page} has no mark such as {_marks(blocks, prefix)[0]} for these results; add one.")
         stem = prefix or "proof"
-        made = {}
+        made: dict[Path, str] = {}
         if figures is not None:
             drawn = {f"{stem}-{name}.svg": svg for name, svg in draw_figures(evaluation).items()}
             made |= {
