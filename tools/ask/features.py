@@ -17,13 +17,14 @@ from avem.evaluate.predict.loading import choose_device, open_model
 from avem.extract import ExtractOptions
 from avem.extract.in_memory import ClipEncoder, EncodedRow, clip_parts
 from avem.files import file_sha256, json_sha256
+from avem.text.names import shown_path
 from avem.tools.ask.base_encoders import PAIR_FAMILIES, encoder_marks, encoders_of
 from avem.tools.ask.emotions import EmotionQuestion
 from avem.tools.ask.evidence import WHOLE, Evidence, Rows, explained
 from avem.tools.ask.held import HeldClips
 from avem.tools.ask.inputs import AskedClip, as_other
 from avem.tools.ask.memory import MemoryStore
-from avem.tools.ask.remedies import find_remedies, shown_path
+from avem.tools.ask.remedies import find_remedies
 from avem.tools.ask.results import AskedModel, ClipAnswer, Condition, Emotions, Known, QuestionAnswer, Span
 from avem.tools.ask.settings import SAMPLING, AskOptions, refuse_sampling
 from avem.tools.ask.worth.history import History

@@ -17,6 +17,7 @@ from avem.extract.encoders.pair_sizes import describe_pair
 from avem.extract.encoders.registry import load_audio_encoder, load_video_encoder
 from avem.files import json_sha256
 from avem.guards.disk import disk_reason
+from avem.text.names import shown_path
 from avem.tools.ask.held import HeldClips
 from avem.tools.ask.inputs import AskedClip
 
@@ -145,9 +146,3 @@ def _model_folders(places: Iterable[Path]) -> Iterator[Path]:
             logger.debug("%s can't be read: %s", folder, disk_reason(error))
             continue
         waiting += [(folder / name, depth + 1) for name in below if not name.startswith(".")]
-
-
-def shown_path(path: Path) -> str:
-    """A path as one would type it from here."""
-    relative = os.path.relpath(path.resolve())
-    return relative if not relative.startswith("..") else str(path)
