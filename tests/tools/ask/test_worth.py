@@ -262,6 +262,30 @@ def test_a_session_knows_label_training_and_words(world, run):
     assert EmotionQuestion.of(own.options).question == ASKED
 
 
+@pytest.mark.parametrize("store", ["of the training", "./cache"])
+def test_without_a_store_the_one_that_holds_the_clip_is_found(world, run, tmp_path, monkeypatch, store):
+    """A project without options: the encoders' default names are of the hub, which is not asked."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    place = shutil.copytree(run, tmp_path / "project")
+    if store == "./cache":
+        for each in ("rows.jsonl", "runs/base/config.json"):
+            (place / each).unlink()
+        (tmp_path / "other").mkdir()
+        (place / "cache").rename(tmp_path / "other" / "cache")
+    monkeypatch.chdir(place if store == "of the training" else tmp_path / "other")
+    options = AskOptions(model=str(place / "runs" / "base"), device="cpu", max_new_tokens=2)
+    session = FeatureSession(options)
+    held, new = (AskedClip(path.name, path) for path in (world.held / "0.mp4", world.new / "a.mp4"))
+    found = session.ask(held, [ASKED])
+    assert found.source == "from cache"
+    assert found.known.label == "happiness"
+    assert "features" in session.content(held)
+    with pytest.raises(MissingFileError, match="can't be used"):
+        session.ask(new, [ASKED])
+    own = FeatureSession(replace(options, **world.encoders), session.model)
+    assert own.ask(held, [ASKED]).source == "encoded now", "encoders were named"
+
+
 def test_missing_or_wrong_encoders_are_answered_with_what_is_there(world, run, tmp_path, monkeypatch):
     """First the store that holds the clip, then the encoders that made it; without either, the hub's own error."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
