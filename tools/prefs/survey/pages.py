@@ -192,8 +192,7 @@ def _copy_media(items: Iterable[SurveyItem], options: SurveyOptions, folder: Pat
     for video, source in sources.items():
         if not source.is_file():
             raise MissingFileError(
-                f"There is no {video} in {options.media}; name with --media the folder that it is in, or the one that "
-                "stands for the first folder of its path."
+                f"There is no {video} in {options.media}; name with --media the clips' folder, or the one around it."
             )
         name = f"{PurePosixPath(video).with_suffix(source.suffix)}"  # a store's name may lack its file's suffix
         target = inside(folder / "media", name, asked[video])
