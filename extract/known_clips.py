@@ -9,6 +9,7 @@ from typing import Any
 
 from avem.cache import FeatureStore
 from avem.files import file_sha256
+from avem.guards.inside import is_inside
 from avem.records import Clip, Emotion
 from avem.text.names import named_path
 
@@ -38,6 +39,8 @@ def folder_of(store: FeatureStore, entry: Entry, root: str | Path | None) -> Pat
     name = entry["dataset"]
     known = [Path(path) for key, path in store.roots.items() if key == name or key.startswith(f"{name} (")]
     folders = known if root is None else [Path(root)]
+    if root is not None and is_inside(Path(root), name):
+        folders.append(Path(root) / name)  # where the folder around the dataset's was named
     return next((folder for folder in folders if _is_unchanged(named_path(folder, entry["path"]), entry)), None)
 
 

@@ -102,7 +102,7 @@ MediaOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--media",
-        help="Folder of the clips, for pictures and for models that read media files.",
+        help="Folder of the clips, or the one around it; for pictures and for models that read media files.",
         show_default="as recorded in the store",
     ),
 ]

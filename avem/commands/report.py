@@ -27,7 +27,10 @@ def report(
         typer.Option(help="Run, or folder of runs, to show next to the results; may be repeated.", show_default=NONE),
     ] = None,
     media: Annotated[
-        Path | None, typer.Option(help="Folder of the clips, for pictures.", show_default="as recorded in the results")
+        Path | None,
+        typer.Option(
+            help="Folder of the clips, or the one around it; for pictures.", show_default="as recorded in the results"
+        ),
     ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the page.", show_default="of the questions")] = None,
     pictures: Annotated[int, typer.Option(help="Maximum number of clips with pictures.", min=0)] = 60,

@@ -98,18 +98,21 @@ def serve(
 
     from avem.tools.ask.serve.server import serving
     from avem.tools.ask.session import open_session
-    from avem.tools.ask.usual import with_usual_question
+    from avem.tools.ask.usual import IN_FIELD, with_usual_question
 
     def end(signal_number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    options, _ = with_usual_question(options)
+    options, why = with_usual_question(options, sentence=IN_FIELD)
     signal.signal(signal.SIGTERM, end)
     with serving(
-        open_session(options), options.question, port=port, limit_bytes=limit * 1_000_000, token=token
+        open_session(options), options.question, why=why, port=port, limit_bytes=limit * 1_000_000, token=token
     ) as server:
         # Not `show`, which would hide the token as a secret: this is the one place where it has to be read.
         typer.echo(f"Open {server.guard.url} ; Ctrl-C ends it.")
+        show(f"Question: {options.question}")
+        for sentence in why:
+            show(sentence)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

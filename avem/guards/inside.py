@@ -6,6 +6,7 @@ import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from avem.errors import DataError
+from avem.text.names import named_path
 
 LONGEST_NAME = 255
 LONGEST_PATH = 4096
@@ -48,6 +49,45 @@ def is_inside(folder: Path, name: str) -> bool:
     except DataError:
         return False
     return True
+
+
+def media_file(folder: Path, name: str, where: str = "", *, dataset: str = "") -> Path:
+    """A clip's file below the folder that `--media` names: the folder that its path starts in, or the dataset's own.
+
+    It is `folder / name`, else the same without the first part of the name, which is the dataset's folder, whatever
+    that is called now. If the folder has that first part, the clip is missing and no other is taken for it.
+
+    Args:
+        folder: The folder, which the user named.
+        name: A relative path with forward slashes, as data or a store have it.
+        where: As of `inside`.
+        dataset: For a path of a store, which begins below the dataset's folder: that folder's name, so that the user
+            may name the folder around it.
+
+    Returns:
+        The file; `folder / name` if there is none.
+
+    Raises:
+        DataError: As `inside`.
+    """
+    path = inside(folder, name, where)
+    if (named := named_path(folder, name)).is_file():
+        return named
+    other = f"{dataset}/{name}" if dataset else below_dataset(folder, name)
+    if other and is_inside(folder, other) and (found := named_path(folder, other)).is_file():
+        return found
+    return path
+
+
+def below_dataset(folder: Path, name: str) -> str:
+    """A clip's path without its first part, for a folder that stands for that part; empty where it does not.
+
+    Args:
+        folder: The folder, which the user named.
+        name: A relative path with forward slashes.
+    """
+    first, *rest = PurePosixPath(name).parts or ("",)
+    return "/".join(rest) if rest and not os.path.lexists(folder / first) else ""
 
 
 def name_fault(name: str) -> str:

@@ -1,4 +1,4 @@
-r"""Names from outside: file names that are not UTF-8, and names that would steer a terminal.
+r"""Names from outside and for readers: file names that are not UTF-8, and names that would steer a terminal.
 
 Python gives the bytes of a file name that are not UTF-8 as lone surrogates, which neither Arrow nor a UTF-8 file can
 hold. In stores and files they are written `\xff`. A path in that form is found again by `named_path`.
@@ -6,6 +6,7 @@ hold. In stores and files they are written `\xff`. A path in that form is found 
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -37,6 +38,17 @@ def named_path(root: Path, name: str) -> Path:
         return path
     raw = root / _ESCAPED.sub(lambda found: chr(0xDC00 + int(found[1], 16)), name)
     return raw if raw.exists() else path
+
+
+def shown_path(path: Path) -> str:
+    """A path as one would type it from the current folder, absolute where it is not below that.
+
+    Example:
+        >>> shown_path(Path("runs/../cache").absolute())
+        'cache'
+    """
+    relative = os.path.relpath(path.resolve())
+    return relative if not relative.startswith("..") else str(path)
 
 
 def _code(found: re.Match[str]) -> str:

@@ -16,9 +16,8 @@ from avem.cache.store import FeatureStore
 from avem.errors import StoreError
 from avem.files import save_page
 from avem.guards.disk import disk_reason
-from avem.guards.inside import inside
+from avem.guards.inside import media_file
 from avem.text.escaping import xml_text
-from avem.text.names import named_path
 from avem.text.pages import make_environment
 
 FrameStrip = Callable[[Path], str]
@@ -66,7 +65,7 @@ def write_negatives_report(
         path: The HTML file.
         benchmark: Rows of a benchmark's clips, which no negative should be.
         strip: Makes pictures of clips; None: no pictures.
-        media_root: Folder that clips' paths are relative to; None: where they were at extraction.
+        media_root: The clips' folder, or the one around it; None: where they were at extraction.
         seed: Of the pairs drawn for comparison.
         labels: As in `mine_negatives`; those that they were mined by.
 
@@ -130,9 +129,10 @@ def _shown(
     for row in (example.row, example.negative):
         clip = store.clip(row)
         root = None if media_root is None else Path(media_root)
-        if root is not None:
-            inside(root, clip["path"], clip["clip_id"])
-        media = store.media_path(row) if root is None else named_path(root, clip["path"])
+        if root is None:
+            media = store.media_path(row)
+        else:
+            media = media_file(root, clip["path"], clip["clip_id"], dataset=clip["dataset"])
         picture = strip(media) if strip is not None and media.is_file() else ""
         sides.append({"name": clip["clip_id"], "emotion": clip["emotion"] or "no label", "picture": picture})
     return {"clip": sides[0], "negative": sides[1], "cosine": example.cosine, "note": example.note}

@@ -12,6 +12,7 @@ from avem.errors import MissingFileError
 from avem.evaluate.predict.clips import ResolvedClips, resolve_clips
 from avem.evaluate.predict.subtitles import file_subtitles
 from avem.extract.datasets.base import VIDEO_SUFFIXES
+from avem.guards.inside import below_dataset
 from avem.guards.secrets import mask
 from avem.records import Question
 
@@ -41,11 +42,27 @@ class MediaFiles:
     def resolve(self, questions: Sequence[Question]) -> ResolvedClips:
         """Find the file of every question's clip; see `avem.evaluate.predict.clips.resolve_clips`."""
         resolved = _resolve(self.names, questions, self.source)
+        if self.store is None:
+            self._find_below_dataset(resolved, questions)
         if self.gone and resolved.absent:
             left = [question for question in questions if question.id in resolved.absent]
             for name, path in _resolve(self.gone, left, self.source).positions.items():
                 resolved.absent[name] = f"its media file {path} does not exist; name the clips' folder with --media"
         return resolved
+
+    def _find_below_dataset(self, resolved: ResolvedClips, questions: Sequence[Question]) -> None:
+        """Find clips whose path begins with the folder's old name; see `avem.guards.inside.media_file`."""
+        (root,) = map(Path, self.roots.values())
+        files: dict[str, list[Path]] = {}
+        for file, forms in self.names.items():
+            for form in dict.fromkeys(forms):
+                files.setdefault(form, []).append(file)
+        for question in questions:
+            if question.id in resolved.absent:
+                found = files.get(below_dataset(root, question.video), [])
+                if len(found) == 1:
+                    resolved.positions[question.id] = found[0]
+                    del resolved.absent[question.id]
 
 
 def _resolve(files: Mapping[Path, tuple[str, str]], questions: Sequence[Question], source: str) -> ResolvedClips:

@@ -62,7 +62,7 @@ def write_report(
         path: The HTML file to write.
         results: Bench results, or where `result.json` lies; the first is what the others are compared with.
         runs: Run directories whose `metrics.jsonl` is drawn.
-        media_root: Folder that clips' paths are relative to; without it, the folders that the store names.
+        media_root: The clips' folder, or the one around it; without it, the folders that the store names.
         title: Name of the benchmark or occasion; empty for what `benchmark_title` says.
         pictures: How many clips get frames and sound outlines.
         paper: Whether to show the paper's Table 13 next to the results.
@@ -81,9 +81,8 @@ def write_report(
     if not read:
         raise DataError("A report needs at least one bench result; `avem bench emorealm` makes one.")
     rows = summarise(read, resamples=resamples, seed=seed)
-    roots = [Path(media_root)] if media_root else []
-    roots += [Path(root) for result in read for root in result.store.get("roots", {}).values()]
-    cards = make_cards(read, roots, path, pictures)
+    roots = [Path(root) for result in read for root in result.store.get("roots", {}).values()]
+    cards = make_cards(read, roots, path, pictures, Path(media_root) if media_root else None)
     page = (
         page_environment()
         .get_template("report.html.jinja")

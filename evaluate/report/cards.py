@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from avem.evaluate.emorealm.questions import letters, option_text, task_name
@@ -70,7 +70,7 @@ class CardView:
 
 
 def make_cards(
-    results: Sequence[BenchResult], roots: Sequence[Path], page: Path, pictures: int
+    results: Sequence[BenchResult], roots: Sequence[Path], page: Path, pictures: int, media: Path | None = None
 ) -> tuple[CardView, ...]:
     """One card a clip, the clips on which the models differ first.
 
@@ -79,6 +79,7 @@ def make_cards(
         roots: Folders that clips' paths may be relative to.
         page: Where the page will be, for links to clips in its folder or below.
         pictures: How many cards, from the first, get pictures.
+        media: The folder that `--media` names.
     """
     items = [{item.question.id: item for item in result.items} for result in results]
     clips: dict[str, list[QuestionView]] = {}
@@ -95,9 +96,10 @@ def make_cards(
     with stage("report", min(pictures, len(ordered))) as bar:
         for number, clip in enumerate(ordered):
             name, media_path = sources.get(clip, (clip, clip))
-            media = find_media(media_path, roots)
-            shown = picture(media) if number < pictures else ClipPicture()
-            cards.append(CardView(name, _link(media, page), shown, tuple(clips[clip])))
+            named = f"{name.removesuffix(suffix)}{suffix}" if (suffix := PurePosixPath(media_path).suffix) else name
+            file = find_media(media_path, (), media) or find_media(named, (), media) or find_media(media_path, roots)
+            shown = picture(file) if number < pictures else ClipPicture()
+            cards.append(CardView(name, _link(file, page), shown, tuple(clips[clip])))
             if number < pictures:
                 bar.advance()
     return tuple(cards)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from avem.errors import MediaError
 from avem.extract import read_waveform, sample_frames
-from avem.guards.inside import is_inside
+from avem.guards.inside import is_inside, media_file
 
 FRAMES = 4
 FRAME_HEIGHT = 108
@@ -36,8 +36,16 @@ class ClipPicture:
     """SVG path data in a box of `WAVE_BINS` by 2, centred on 1: the sound's lowest and highest sample of each bin."""
 
 
-def find_media(path: str, roots: Sequence[Path]) -> Path | None:
-    """A clip's file under the first root that has it; a path that leads out of a root is in none."""
+def find_media(path: str, roots: Sequence[Path], media: Path | None = None) -> Path | None:
+    """A clip's file under the first root that has it; a path that leads out of a root is in none.
+
+    Args:
+        path: The clip's path.
+        roots: Folders that it may be relative to.
+        media: The folder that `--media` names, which comes first; see `avem.guards.inside.media_file`.
+    """
+    if media is not None and is_inside(media, path) and (file := media_file(media, path)).is_file():
+        return file
     return next((root / path for root in roots if is_inside(root, path) and (root / path).is_file()), None)
 
 

@@ -23,7 +23,7 @@ from avem.tools.ask.evidence import WHOLE, Evidence, Rows, explained
 from avem.tools.ask.held import HeldClips
 from avem.tools.ask.inputs import AskedClip, as_other
 from avem.tools.ask.memory import MemoryStore
-from avem.tools.ask.remedies import find_remedies, shown_path
+from avem.tools.ask.remedies import find_remedies, known_stores
 from avem.tools.ask.results import AskedModel, ClipAnswer, Condition, Emotions, Known, QuestionAnswer, Span
 from avem.tools.ask.settings import SAMPLING, AskOptions, refuse_sampling
 from avem.tools.ask.worth.history import History
@@ -234,22 +234,26 @@ class FeatureSession:
     def _holding(self, clip: AskedClip) -> HeldClips | None:
         """The store that a clip is read from: the one that was named, or another known one that holds its content.
 
+        Whoever names no store but encoders, or how they sample, wants the clip encoded.
+
         Raises:
             UnknownClipError: The clip is named by its id, and the store that was named does not hold it.
         """
-        if self._clips is None or self._clips.rows(clip) or clip.path is None:
+        if clip.path is None or (self._clips is not None and self._clips.rows(clip)):
             return self._clips
+        if self._clips is None and self.options.names_encoding:
+            return None
         return next((each for each in self._known_stores if each.rows(clip)), self._clips)
 
     @cached_property
     def _known_stores(self) -> tuple[HeldClips, ...]:
-        """The stores that an `ask.json` names and that the model was trained from, as far as they suit the model."""
+        """Other stores than the one that was named (`known_stores`), as far as they suit the model."""
         found = []
-        for path in dict.fromkeys(path.resolve() for path in (*self.options.stores, *self._history.stores)):
-            if self.options.cache is not None and path == self.options.cache.resolve():
+        for path, store in known_stores(self._history, self.options).items():
+            if self.options.cache is not None and path.samefile(self.options.cache):
                 continue
             try:
-                found.append(self._held_in(FeatureStore.open(shown_path(path))))
+                found.append(self._held_in(store))
             except (AvemError, OSError) as error:
                 logger.debug("%s is not for this model: %s", path, error)
         return tuple(found)

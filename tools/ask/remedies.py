@@ -17,6 +17,7 @@ from avem.extract.encoders.pair_sizes import describe_pair
 from avem.extract.encoders.registry import load_audio_encoder, load_video_encoder
 from avem.files import json_sha256
 from avem.guards.disk import disk_reason
+from avem.text.names import shown_path
 from avem.tools.ask.held import HeldClips
 from avem.tools.ask.inputs import AskedClip
 
@@ -67,17 +68,12 @@ def find_remedies(history: History, path: Path, model: FamilyModel, options: Ask
     """Look on this machine for what the model can use on a clip.
 
     Args:
-        history: What the model was trained on: its stores are looked at first, then `./cache`.
+        history: What the model was trained on.
         path: The clip.
         model: The model.
         options: How it is asked.
     """
-    stores = dict(history.stores)
-    for path in options.stores:
-        if not any(each.samefile(path) for each in stores) and (store := _opened(path)) is not None:
-            stores[path] = store
-    if USUAL_STORE.is_dir() and not any(each.samefile(USUAL_STORE) for each in stores):
-        stores |= {USUAL_STORE: store} if (store := _opened(USUAL_STORE)) is not None else {}
+    stores = known_stores(history, options)
     clip = AskedClip(path.name, path)
     holding = [name for name, store in stores.items() if _holds(store, clip, model, options)]
     places = [*(each.resolve().parent for each in stores), Path().resolve()]
@@ -85,9 +81,26 @@ def find_remedies(history: History, path: Path, model: FamilyModel, options: Ask
     return Remedies(shown_path(holding[0]) if holding else "", tuple(map(shown_path, encoders)))
 
 
+def known_stores(history: History, options: AskOptions) -> dict[Path, FeatureStore]:
+    """Stores in which a clip may be that were not named, by their folders.
+
+    Those that an `ask.json` names come first, then those that the model was trained from, then `./cache`.
+
+    Args:
+        history: What the model was trained on.
+        options: How it is asked.
+    """
+    stores: dict[Path, FeatureStore] = {}
+    for path in (*options.stores, *history.stores, USUAL_STORE):
+        known = not path.is_dir() or any(each.samefile(path) for each in stores)
+        if not known and (store := _opened(path)) is not None:
+            stores[path] = store
+    return stores
+
+
 def _opened(path: Path) -> FeatureStore | None:
     try:
-        return FeatureStore.open(path)
+        return FeatureStore.open(shown_path(path))
     except (AvemError, OSError) as error:
         logger.debug("%s can't be read: %s", path, error)
         return None
@@ -145,9 +158,3 @@ def _model_folders(places: Iterable[Path]) -> Iterator[Path]:
             logger.debug("%s can't be read: %s", folder, disk_reason(error))
             continue
         waiting += [(folder / name, depth + 1) for name in below if not name.startswith(".")]
-
-
-def shown_path(path: Path) -> str:
-    """A path as one would type it from here."""
-    relative = os.path.relpath(path.resolve())
-    return relative if not relative.startswith("..") else str(path)

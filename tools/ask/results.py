@@ -140,12 +140,14 @@ class Known:
     """The store that says so."""
     trained: bool | None = None
     """Whether the model was trained on the clip."""
+    training: str = ""
+    """As which clip of which rows of which run; where that is not known, what is gone or has changed."""
     unknown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By question, the words of it that the model has no token for; questions without such words are left out."""
     bars_asked: bool | None = None
     """Whether the model was trained on the question of the bars."""
     bars_unknown: tuple[str, ...] = ()
-    """Words of the answers that the bars score that the model has no token for."""
+    """Words of the answers that the bars score that the model has no token for, where an emotion has no other."""
     usual: str = ""
     """The question that most of the rows ask that the model was trained on."""
 
@@ -221,6 +223,7 @@ def _known_json(known: Known) -> dict[str, Any]:
         "label": known.label or None,
         "labelled_in": known.labelled_in or None,
         "trained_on": known.trained,
+        "training": known.training or None,
         "unknown_words": {question: list(words) for question, words in known.unknown.items()},
         "bars_asked_in_training": known.bars_asked,
         "unknown_words_of_bars": list(known.bars_unknown),

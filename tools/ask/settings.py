@@ -76,6 +76,13 @@ class AskOptions:
         never = {"model", "endpoint", "cache", "question", "question_of", "stores", "device", "precision", *unused}
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in never}
 
+    @property
+    def names_encoding(self) -> bool:
+        """Whether encoders, or how they sample, were chosen."""
+        usual = AskOptions(model=self.model)
+        names = ("video_encoder", "audio_encoder", *SAMPLING)
+        return any(getattr(self, name) != getattr(usual, name) for name in names)
+
     def __post_init__(self) -> None:
         """Refuse settings that can't work.
 

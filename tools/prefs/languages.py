@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from avem.errors import CheckpointError, MediaError, SettingError
+from avem.errors import CheckpointError, DataError, MediaError, SettingError
 from avem.evaluate.predict.media_files import files_by_name
 from avem.evaluate.sheets import csv_text, read_sheet
 from avem.extract import read_waveform
 from avem.files import write_atomic
+from avem.guards.inside import media_file
 from avem.progress import stage
 from avem.tools.transcripts import load_whisper
 
@@ -90,7 +91,7 @@ def find_languages(
     """
     names = list(dict.fromkeys(videos))
     rows = {name: row for name, row in _known(out).items() if not row["problem"]}
-    files, absent = files_by_name(names, cache) if media is None else ({name: media / name for name in names}, {})
+    files, absent = files_by_name(names, cache) if media is None else _files_of_folder(names, media)
     with stage("languages", len(names), "clips") as bar:
         for name in names:
             if name not in rows:
@@ -101,6 +102,17 @@ def find_languages(
     own = [rows[name] for name in names]
     counts = Counter(row["language"] for row in own if row["language"])
     return Languages(out, Counter(dict(counts.most_common())), sum(bool(row["problem"]) for row in own))
+
+
+def _files_of_folder(names: Sequence[str], media: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """The clips' files below a folder, and why others have none."""
+    files, absent = {}, {}
+    for name in names:
+        try:
+            files[name] = media_file(media, name)
+        except DataError as error:
+            absent[name] = str(error)
+    return files, absent
 
 
 def _problem(name: str, reason: str) -> dict[str, str]:

@@ -165,8 +165,13 @@ def base_of(folder: Path, settings: dict[str, Any]) -> str | Path:
     """
     base = str(settings.get("base", ""))
     beside = folder / base
-    if not base or (not beside.exists() and base.startswith(".")):
-        raise MissingFileError(f"{folder} was trained on {base or 'an unnamed base'}, which is not there; put it back.")
+    if not base:
+        raise MissingFileError(f"{folder / 'config.json'} names no base model; give another copy of this run.")
+    if not beside.exists() and base.startswith("."):
+        raise MissingFileError(
+            f"{folder} needs the base model that it was trained on, which is not at {beside.resolve()}; if the run was "
+            "moved or copied, put its base there too, or run `avem models merge RUN OUT` where both are, and take OUT."
+        )
     return beside if beside.exists() else base
 
 

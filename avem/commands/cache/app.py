@@ -82,7 +82,10 @@ def repair(
     cache: StorePath = Path("./cache"),
     root: Annotated[
         Path | None,
-        typer.Option(help="Folder of the clips, if they were moved.", show_default="as recorded in the store"),
+        typer.Option(
+            help="Folder of the clips, or the one around it, if they were moved.",
+            show_default="as recorded in the store",
+        ),
     ] = None,
     video_encoder: Annotated[str, typer.Option(help="Video encoder that made the store.")] = DEFAULT_VIDEO_ENCODER,
     audio_encoder: Annotated[str, typer.Option(help="Audio encoder that made the store.")] = DEFAULT_AUDIO_ENCODER,

@@ -90,7 +90,10 @@ def negatives(
     ] = None,
     media_root: Annotated[
         Path | None,
-        typer.Option(help="Folder of the clips, for the page's pictures.", show_default="as recorded in the store"),
+        typer.Option(
+            help="Folder of the clips, or the one around it; for the page's pictures.",
+            show_default="as recorded in the store",
+        ),
     ] = None,
 ) -> None:
     """Mine clips of other emotions.

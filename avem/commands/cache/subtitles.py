@@ -27,7 +27,10 @@ def subtitles(
     remove: Annotated[bool, typer.Option("--remove", help="Remove all subtitles of the store instead.")] = False,
     media: Annotated[
         Path | None,
-        typer.Option(help="Folder of the clips, if they were moved.", show_default="as recorded in the store"),
+        typer.Option(
+            help="Folder of the clips, or the one around it, if they were moved.",
+            show_default="as recorded in the store",
+        ),
     ] = None,
     translate: Annotated[
         bool, typer.Option("--translate", help="Have Whisper write English, whatever is spoken.")

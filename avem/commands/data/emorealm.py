@@ -31,7 +31,8 @@ from avem.text.terminal import show
 emorealm_app.command("export")(export)
 
 Clips = Annotated[
-    Path | None, typer.Option("--media", help="Folder of the clips.", show_default="as recorded in --cache")
+    Path | None,
+    typer.Option("--media", help="Folder of the clips, or the one around it.", show_default="as recorded in --cache"),
 ]
 
 
@@ -206,7 +207,8 @@ def frames_study(
     references: Annotated[Path, typer.Option(help="EMER's CSV (name, reason), or JSON objects with id and reference.")],
     model: Annotated[str, typer.Option(help="Model that writes the captions.")],
     media: Annotated[
-        Path | None, typer.Option(help="Folder of EMER's clips.", show_default="as recorded in --cache")
+        Path | None,
+        typer.Option(help="Folder of EMER's clips, or the one around it.", show_default="as recorded in --cache"),
     ] = None,
     cache: StoreOfClips = None,
     endpoint: Annotated[str, typer.Option(help="OpenAI-compatible address of the model.")] = "http://localhost:8000/v1",

@@ -26,7 +26,8 @@ def export(
     to: Annotated[HarnessName, typer.Option(help="The harness.")],
     questions: QuestionsOption = DEFAULT_QUESTIONS,
     media: Annotated[
-        Path | None, typer.Option("--media", help="Folder of the clips.", show_default="those of the store")
+        Path | None,
+        typer.Option("--media", help="Folder of the clips, or the one around it.", show_default="those of the store"),
     ] = None,
     cache: StorePath = Path("./cache"),
     variants: Annotated[

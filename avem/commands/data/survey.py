@@ -22,7 +22,9 @@ study_app = typer.Typer(no_args_is_help=True, help="Compare models' descriptions
 MediaFolder = Annotated[
     Path | None,
     typer.Option(
-        "--media", help="Folder of the clips, which are copied into the survey.", show_default="as recorded in --cache"
+        "--media",
+        help="Folder of the clips, or the one around it; they are copied into the survey.",
+        show_default="as recorded in --cache",
     ),
 ]
 VotesOption = Annotated[int, typer.Option("--votes", help="Number of annotators who rate each item.")]

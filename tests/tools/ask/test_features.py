@@ -13,9 +13,9 @@ from avem.errors import FingerprintError, MediaError, PromptError, SettingError,
 from avem.evaluate.predict.feature_model import FeaturePredictor, FeaturePrompt
 from avem.evaluate.recognition.labels import PROMPTS, SPELLINGS
 from avem.extract.encoders.random_weights import make_random_languagebind, make_random_whisper
+from avem.text.names import shown_path
 from avem.tools.ask.features import FeatureSession
 from avem.tools.ask.inputs import AskedClip
-from avem.tools.ask.remedies import shown_path
 from avem.tools.ask.results import LABELS, Condition
 from avem.tools.ask.session import ask_all, open_session
 from avem.train import load_model, score_answers

@@ -137,6 +137,11 @@ def test_other_pages_and_other_users_are_refused(served, headers):
         assert (send(served, "GET", path, **headers)[0] == 403) == refused
 
 
+def test_the_page_says_why_its_field_has_that_question():
+    with running(StandIn(), why=["The question in the field is <of> the rows."]) as server:
+        assert "The question in the field is &lt;of&gt; the rows." in send(server, "GET", "/")[1]
+
+
 def test_a_wrong_token_opens_nothing(served):
     assert send(served, "GET", "/?token=wrong", Cookie=None)[0] == 403
     assert send(served, "GET", served.guard.url.partition(str(served.guard.port))[2], Cookie=None, Host="x")[0] == 403
@@ -303,7 +308,10 @@ def test_a_served_model_ends_with_a_signal_and_leaves_no_files(world, tmp_path, 
     environment = {**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
-    address = process.stdout.readline()
+    address, question, why = (process.stdout.readline() for _ in range(3))
+    assert question == "Question: What is felt?\n"
+    assert why.startswith("The question in the field is the one that ")
+    assert why.endswith("ask.json names.\n")
     port, token = re.search(r"127\.0\.0\.1:(\d+)/\?token=(\S+)", address).groups()
     (folder,) = tmp_path.glob(f"{PREFIX}*")
     # An upload that never ends: its file is there when the signal comes.

@@ -10,11 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from avem.cli import app
+from avem.files import write_json_lines
 from avem.records import InstructionRow, Modality
+from avem.sealed.files import write_sealed
 from avem.tools.ask.settings import QUESTION, AskOptions, with_kit
-from avem.tools.ask.usual import OF_AVEM, with_usual_question
+from avem.tools.ask.usual import IN_FIELD, NOT_GIVEN, OF_AVEM, with_usual_question
 from avem.tools.ask.worth.history import History
-from avem.train.data.rows import usual_question
+from avem.train.data.rows import rows_digest, usual_question
 from tests.tools.ask.test_worth import ASKED
 from tests.tools.ask.test_worth import run as run
 
@@ -59,7 +61,25 @@ def test_a_run_from_before_it_was_recorded_is_asked_what_its_rows_ask(run, tmp_p
     assert with_usual_question(AskOptions(model=str(moved / "runs" / "base")))[0].question == ASKED
     (moved / "rows.jsonl").unlink()
     options, why = with_usual_question(AskOptions(model=str(moved / "runs" / "base")))
-    assert (options.question, why) == (QUESTION, (OF_AVEM,))
+    assert (options.question, why) == (QUESTION, (NOT_GIVEN.format(OF_AVEM),))
+
+
+def test_the_reason_says_how_many_rows_ask_it_where_they_are_known(run, tmp_path):
+    """Two of three rows ask it; the file is the one that the run recorded, so its digest is made anew."""
+    moved = shutil.copytree(run, tmp_path / "moved")
+    rows = [row(1, ASKED), row(2, f" {ASKED} "), row(3, "Why?")]
+    write_json_lines(moved / "rows.jsonl", [each.to_json() for each in rows])
+    record = moved / "runs" / "base" / "config.json"
+    content = json.loads(record.read_text())
+    content["data"]["rows"] = rows_digest(rows)
+    write_sealed(record, {name: value for name, value in content.items() if name != "sha256"})
+    _, (why,) = with_usual_question(AskOptions(model=str(moved / "runs" / "base")))
+    assert why.endswith(f"was trained on (2 of 3 rows in {moved / 'rows.jsonl'}).")
+    _, (why,) = with_usual_question(AskOptions(model=str(moved / "runs" / "base")), sentence=IN_FIELD)
+    assert why.startswith("The question in the field is the most frequent question of the rows")
+    (moved / "rows.jsonl").unlink()
+    _, (why,) = with_usual_question(AskOptions(model=str(moved / "runs" / "base")))
+    assert why.endswith("was trained on.")
 
 
 def test_given_questions_are_asked_without_a_word(run):

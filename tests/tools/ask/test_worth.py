@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from dataclasses import replace
@@ -19,8 +20,8 @@ from avem.tools.ask.inputs import AskedClip
 from avem.tools.ask.results import LABELS, ClipAnswer, Condition, Emotions, Known, PartAnswer, QuestionAnswer, Reading
 from avem.tools.ask.settings import AskOptions
 from avem.tools.ask.text import WORTH, clip_lines
-from avem.tools.ask.worth.history import History
-from avem.tools.ask.worth.known import unknown_words
+from avem.tools.ask.worth.history import History, Learnt, Stage
+from avem.tools.ask.worth.known import unknown_words, words_that_count
 from avem.tools.ask.worth.sentences import EVEN, worth
 from avem.tools.demo.models import make_tokenizer
 from avem.train import AudiovisualLM, SupervisedConfig, train_supervised
@@ -112,6 +113,29 @@ def test_bars_in_words_that_the_model_lacks_mean_little():
     assert worth(answered("x", known=known)) == (), "there are no bars"
 
 
+def test_words_of_question_and_answers_that_the_model_lacks_are_one_clause():
+    known = Known(unknown={ASKED: ("face",)}, bars_unknown=("fear", "afraid"))
+    (said,) = worth(answered("x", shares=0.9, known=known))
+    assert 'the model has no word for "face" in their question and for "fear" and "afraid" in their answers.' in said
+    assert said.count("the model has no word") == 1
+
+
+def test_words_count_where_an_emotion_has_no_other():
+    words = make_tokenizer(["happiness sadness anger fear disgust surprise neutral The person feels."])
+    assert words_that_count(words, EmotionQuestion.of(AskOptions(model="m"))) == ()
+    words = make_tokenizer(["happiness anger disgust surprise neutral fearful The person feels."])
+    assert words_that_count(words, EmotionQuestion.of(AskOptions(model="m"))) == ("sadness", "sad")
+    own = EmotionQuestion.of(AskOptions(model="m", emotion_question="?", emotion_answer="The person feels {}."))
+    assert words_that_count(words, own) == ("sadness", "fear")
+
+
+def test_a_clip_of_several_runs_is_named_once_for_each_name(world):
+    rows = tuple(InstructionRow("r", f"held/happy/{number}", Modality.AUDIO, "t", ASKED, "Joy.") for number in range(2))
+    stages = [Stage(rows, world.cache, run=run, file=file) for run, file in (("runs/b", "p"), ("runs/a", "i"))]
+    found = History(tuple(stages), complete=True).learnt_from(sha256(world, "held/happy/1"))
+    assert found == Learnt(True, "as held/happy/1, in p of runs/b and i of runs/a")
+
+
 def test_unknown_words_of_a_question_are_named_with_a_question_it_knows():
     known = Known(unknown={"What?": tuple("abcdefghij")}, usual=ASKED)
     (said,) = worth(answered("x", known=known))
@@ -165,23 +189,46 @@ def test_the_history_of_a_run_is_found_from_elsewhere(world, run):
     history = History.of(str(run / "runs" / "base"))
     assert history.known
     assert history.questions == {ASKED: 1}
-    assert history.learnt_from(sha256(world, "held/happy/0")) is True
-    assert history.learnt_from(sha256(world, "held/happy/1")) is False
-    assert History.of(str(run / "runs" / "base" / "final")).learnt_from(sha256(world, "held/happy/0")) is True
+    assert history.learnt_from(sha256(world, "held/happy/0")) == Learnt(
+        True, f"as held/happy/0, in {run / 'rows.jsonl'} of {run / 'runs' / 'base'}"
+    )
+    assert history.learnt_from(sha256(world, "held/happy/1")) == Learnt(False)
+    assert History.of(str(run / "runs" / "base" / "final")).learnt_from(sha256(world, "held/happy/0")).trained
 
 
-@pytest.mark.parametrize("loss", ["rows", "changed rows", "store"])
-def test_what_cannot_be_checked_is_not_known(world, run, tmp_path, loss):
+@pytest.mark.parametrize("loss", ["rows", "changed rows", "store", "record", "held out"])
+def test_what_cannot_be_checked_is_not_known(world, run, tmp_path, monkeypatch, loss):
+    monkeypatch.chdir(tmp_path)
     moved = shutil.copytree(run, tmp_path / "moved")
     if loss == "store":
         shutil.rmtree(moved / "cache")
     elif loss == "rows":
         (moved / "rows.jsonl").unlink()
+    elif loss == "record":
+        (moved / "runs" / "base" / "config.json").unlink()
+    elif loss == "held out":
+        config = moved / "runs" / "base" / "final" / "config.json"
+        settings = json.loads(config.read_text())
+        settings["provenance"]["training"]["holdout"] = 0.1
+        config.write_text(json.dumps(settings))
     else:
         (moved / "rows.jsonl").write_text((moved / "rows.jsonl").read_text().replace("anger", "joy"))
     history = History.of(str(moved / "runs" / "base"))
-    assert history.learnt_from(sha256(world, "held/happy/0")) is None
-    assert history.learnt_from(sha256(world, "held/happy/1")) is None
+    learnt = history.learnt_from(sha256(world, "held/happy/0"))
+    rows, base = ("" if loss == "rows" else "moved/") + "rows.jsonl", "moved/runs/base"
+    assert learnt.trained is None
+    assert learnt.detail.startswith(
+        {
+            "rows": f"{rows}, which {base} was trained on, is gone",
+            "changed rows": f"{rows} has changed since {base} was trained on it",
+            "store": f"the store cache, which names the files of the clips in {rows}, is gone",
+            "record": f"the record of {base}, which tells whether {rows} is what it was trained on, is gone",
+            "held out": f"{base} was trained on a part of {rows} alone",
+        }[loss]
+    )
+    assert history.learnt_from(sha256(world, "held/happy/1")) == learnt
+    (said,) = worth(answered("x", known=Known(trained=learnt.trained, training=learnt.detail)))
+    assert said == f"Whether the model was trained on this clip is not known: {learnt.detail}."
     assert history.known == (loss == "store")
 
 
@@ -204,13 +251,39 @@ def test_a_session_knows_label_training_and_words(world, run):
     assert record["trained_on"] is True
     assert record["label"] == "happiness"
     lines = clip_lines(found)
+    assert record["training"] in " ".join(worth(found))
     assert any("trained on this clip" in line for line in lines)
-    assert max(map(len, lines)) <= 80
+    assert "angry" not in found.known.bars_unknown, "it knows anger"
+    assert max(len(line) for line in lines if "/" not in line) <= 80, "paths are not broken"
     new = session.known(AskedClip("held/happy/1"), [ASKED])
     assert (new.trained, new.unknown.get(ASKED)) == (False, None)
     own = FeatureSession(replace(options, emotion_question=ASKED, emotion_answer="It shows {}."), session.model)
     assert own.known(AskedClip("held/happy/0"), [ASKED]).bars_asked is True
     assert EmotionQuestion.of(own.options).question == ASKED
+
+
+@pytest.mark.parametrize("store", ["of the training", "./cache"])
+def test_without_a_store_the_one_that_holds_the_clip_is_found(world, run, tmp_path, monkeypatch, store):
+    """A project without options: the encoders' default names are of the hub, which is not asked."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    place = shutil.copytree(run, tmp_path / "project")
+    if store == "./cache":
+        for each in ("rows.jsonl", "runs/base/config.json"):
+            (place / each).unlink()
+        (tmp_path / "other").mkdir()
+        (place / "cache").rename(tmp_path / "other" / "cache")
+    monkeypatch.chdir(place if store == "of the training" else tmp_path / "other")
+    options = AskOptions(model=str(place / "runs" / "base"), device="cpu", max_new_tokens=2)
+    session = FeatureSession(options)
+    held, new = (AskedClip(path.name, path) for path in (world.held / "0.mp4", world.new / "a.mp4"))
+    found = session.ask(held, [ASKED])
+    assert found.source == "from cache"
+    assert found.known.label == "happiness"
+    assert "features" in session.content(held)
+    with pytest.raises(MissingFileError, match="can't be used"):
+        session.ask(new, [ASKED])
+    own = FeatureSession(replace(options, **world.encoders), session.model)
+    assert own.ask(held, [ASKED]).source == "encoded now", "encoders were named"
 
 
 def test_missing_or_wrong_encoders_are_answered_with_what_is_there(world, run, tmp_path, monkeypatch):

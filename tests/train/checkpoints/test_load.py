@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from avem.errors import CheckpointError, FingerprintError, MissingFileError, SettingError
 from avem.sealed.checksums import CHECKSUMS
 from avem.train import AudiovisualLM, load_model
+from avem.train.checkpoints.merge import merge_model
 from avem.train.model.language_models import load_language_model
 
 VIDEO, AUDIO = random_video(0), random_audio(0)
@@ -103,6 +105,25 @@ def test_adapter_goes_beside_its_base(saved, tmp_path):
     (tmp_path / "run").rename(tmp_path / "moved" / "run")
     folder.rename(tmp_path / "moved" / "base")
     assert torch.equal(score(load_model(tmp_path / "moved" / "run" / "final")), score(model))
+
+
+def test_a_copied_run_says_where_its_base_is_looked_for_and_what_helps(saved, tmp_path):
+    model, folder = saved
+    model.add_lora(rank=2, scale=4.0)
+    model.save_adapter(tmp_path / "project" / "runs" / "one" / "final")
+    copy = shutil.copytree(tmp_path / "project" / "runs" / "one" / "final", tmp_path / "away" / "one" / "final")
+    with pytest.raises(MissingFileError) as said:
+        load_model(copy)
+    place = (copy / json.loads((copy / "config.json").read_text())["base"]).resolve()
+    assert f"which is not at {place};" in str(said.value)
+    assert "`avem models merge RUN OUT`" in str(said.value)
+    shutil.copytree(folder, place)  # the first cure
+    assert torch.equal(score(load_model(copy)), score(model))
+    shutil.rmtree(place)
+    merged = merge_model(tmp_path / "project" / "runs" / "one" / "final", tmp_path / "merged")  # and the second one
+    moved = shutil.copytree(merged, tmp_path / "elsewhere" / "merged")
+    merged_scores = score(load_model(moved))
+    assert torch.allclose(merged_scores, score(model), atol=1e-4)
 
 
 def test_trained_projectors_travel_with_the_run(saved, tmp_path):
@@ -215,7 +236,7 @@ def test_lost_base_is_named(saved, tmp_path):
     model.add_lora(2)
     model.save_adapter(tmp_path / "final")
     folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(MissingFileError, match=r"trained on \.\./base"):
+    with pytest.raises(MissingFileError, match=r"which is not at .*/base; if the run was moved"):
         load_model(tmp_path / "final")
 
 

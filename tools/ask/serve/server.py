@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,6 +38,7 @@ class AskServer(ThreadingHTTPServer):
         session: The model.
         port: Where; 0 for any free port.
         question: Stands in the page's field at first.
+        why: Sentences that say why it is that one.
         folder: Private folder for uploads.
         limit_bytes: Largest upload.
         token: Whether the address holds a secret.
@@ -49,7 +50,15 @@ class AskServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(
-        self, session: AskSession, port: int, question: str, folder: Path, limit_bytes: int, *, token: bool = True
+        self,
+        session: AskSession,
+        port: int,
+        question: str,
+        folder: Path,
+        limit_bytes: int,
+        *,
+        why: Sequence[str] = (),
+        token: bool = True,
     ) -> None:
         try:
             super().__init__((NAMES[0], port), _Handler)
@@ -62,7 +71,7 @@ class AskServer(ThreadingHTTPServer):
         templates = ask_environment()
         self.files = {path: templates.get_template(name).render().encode() for path, (name, _) in FILES.items()}
         self.page = templates.get_template("serve.html.jinja").render(
-            model=session.about, question=question, version=__version__, limit=limit_bytes
+            model=session.about, question=question, why=why, version=__version__, limit=limit_bytes
         )
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -72,7 +81,13 @@ class AskServer(ThreadingHTTPServer):
 
 @contextmanager
 def serving(
-    session: AskSession, question: str, *, port: int = 0, limit_bytes: int = 200_000_000, token: bool = True
+    session: AskSession,
+    question: str,
+    *,
+    why: Sequence[str] = (),
+    port: int = 0,
+    limit_bytes: int = 200_000_000,
+    token: bool = True,
 ) -> Iterator[AskServer]:
     """A server with its private folder, both gone when the block ends.
 
@@ -83,7 +98,10 @@ def serving(
         >>> with serving(session, "What does she feel?") as server:  # doctest: +SKIP
         ...     server.serve_forever()
     """
-    with private_folder() as folder, AskServer(session, port, question, folder, limit_bytes, token=token) as server:
+    with (
+        private_folder() as folder,
+        AskServer(session, port, question, folder, limit_bytes, why=why, token=token) as server,
+    ):
         yield server
 
 

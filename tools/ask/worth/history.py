@@ -16,6 +16,8 @@ from avem.errors import AvemError
 from avem.locate import look_up
 from avem.records import InstructionRow, PreferenceRow
 from avem.sealed.files import read_sealed
+from avem.text.lists import counted, listed
+from avem.text.names import shown_path
 from avem.train.checkpoints.load import base_of, finished, read_settings
 from avem.train.data.rows import read_instructions, read_preferences, rows_digest, usual_question
 from avem.train.model.saving import ADAPTER_TYPE
@@ -24,6 +26,13 @@ logger = logging.getLogger(__name__)
 
 MOST_RUNS = 100
 """Runs on top of each other; a circle of them would never end."""
+
+GONE = "{file}, which {run} was trained on, is gone"
+CHANGED = "{file} has changed since {run} was trained on it"
+UNREADABLE = "{file} can't be compared with what {run} was trained on"
+HELD_OUT = "{run} was trained on a part of {file} alone"
+UNRECORDED = "the record of {run}, which tells whether {file} is what it was trained on, is gone"
+"""Why the rows of a run are not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,22 @@ class Stage:
     """The store that it read, where it is still there."""
     question: str = ""
     """What most of its rows ask, as it recorded it or as they are; empty if that is not known, or there is none."""
+    run: str = ""
+    """Its folder, for readers."""
+    file: str = ""
+    """The file of its rows, for readers."""
+    lost: str = ""
+    """Why `rows` or `store` is None, for the end of a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """Whether a model was trained on a clip."""
+
+    trained: bool | None = None
+    """None where that is not known."""
+    detail: str = ""
+    """As which clip of which rows; where it is not known, what is gone or has changed, if anything here is or has."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +94,22 @@ class History:
         """The question that most rows ask of the last run that has such a question; empty without one."""
         return next((stage.question for stage in self.stages if stage.question), "")
 
+    @property
+    def usual_count(self) -> str:
+        """How many of a run's rows ask `usual`, for readers; empty where the rows are not known.
+
+        Example:
+            >>> from avem.records import Modality
+            >>> row = InstructionRow("r", "c", Modality.AUDIO, "t", "Why?", "Joy.")
+            >>> History((Stage((row,), None, "Why?", file="rows.jsonl"),)).usual_count
+            '1 of 1 row in rows.jsonl'
+        """
+        stage = next((stage for stage in self.stages if stage.question), None)
+        if stage is None or stage.rows is None:
+            return ""
+        count = sum(row.question.strip() == stage.question for row in stage.rows)
+        return f"{count} of {counted(len(stage.rows), 'row')} in {stage.file}"
+
     @cached_property
     def questions(self) -> Counter[str]:
         """What its rows ask, and how many of them."""
@@ -85,24 +126,30 @@ class History:
                 logger.debug("%s can't be read: %s", path, error)
         return found
 
-    def learnt_from(self, digest: str) -> bool | None:
-        """Whether a clip is among those that the model was trained on.
+    def learnt_from(self, digest: str) -> Learnt:
+        """Whether a clip is among those that the model was trained on, and as which.
+
+        It is not known where rows or a store are gone, or where the model had other training before.
 
         Args:
             digest: SHA-256 of its media file.
-
-        Returns:
-            None where that is not known: rows or a store are gone, or the model had other training before.
         """
+        places: dict[str, list[str]] = {}
+        lost = []
         for stage in self.stages:
             if stage.rows is None or stage.store is None or stage.store not in self.stores:
+                lost.append(stage.lost or f"the store of {stage.run} can't be read")
                 continue
             table = self.stores[stage.store].columns(["clip_id", "sha256"])
             pairs = zip(table["clip_id"].to_pylist(), table["sha256"].to_pylist(), strict=True)
             same = {whole_id(name) for name, sha256 in pairs if sha256 == digest}
-            if same & {whole_id(row.clip_id) for row in stage.rows}:
-                return True
-        return False if self.known and all(stage.store in self.stores for stage in self.stages) else None
+            for name in sorted(same & {whole_id(row.clip_id) for row in stage.rows}):
+                places.setdefault(name, []).append(f"{stage.file} of {stage.run}")
+        if places:
+            return Learnt(True, listed([f"as {name}, in {listed(found)}" for name, found in places.items()]))
+        if lost or not self.known:
+            return Learnt(None, listed(lost))
+        return Learnt(False)
 
 
 def _walk(model: str) -> tuple[tuple[Stage, ...], bool]:
@@ -134,25 +181,39 @@ def _folder(model: str) -> Path | None:
 
 def _stage(folder: Path, training: dict[str, Any], question: object) -> Stage:
     store = _resolved(training.get("cache"), folder, training)
-    rows = _rows(folder, training)
+    store = store if store is not None and store.is_dir() else None
+    run = shown_path(folder.parent if folder.name == "final" else folder)
+    named = training.get("prefs") or training.get("data")
+    path = _resolved(named, folder, training)
+    file = str(named or "rows") if path is None else shown_path(path)
+    rows, lost = _rows(folder, path, training)
+    if lost:
+        lost = lost.format(file=file, run=run)
+    elif store is None:
+        lost = f"the store {training.get('cache')}, which names the files of the clips in {file}, is gone"
     asked = question if isinstance(question, str) else usual_question(rows or ())
-    return Stage(rows, store if store is not None and store.is_dir() else None, asked)
+    return Stage(rows, store, asked, run, file, lost)
 
 
-def _rows(folder: Path, training: dict[str, Any]) -> tuple[PreferenceRow | InstructionRow, ...] | None:
-    """The rows of a run, if they are the ones that it recorded."""
-    path = _resolved(training.get("prefs") or training.get("data"), folder, training)
+def _rows(
+    folder: Path, path: Path | None, training: dict[str, Any]
+) -> tuple[tuple[PreferenceRow | InstructionRow, ...] | None, str]:
+    """The rows of a run if they are the ones that it recorded, else why not, with slots for the file and the run."""
     record = folder.parent / "config.json"
-    if path is None or not record.is_file() or training.get("holdout"):
-        return None
+    if path is None:
+        return None, GONE
+    if not record.is_file():
+        return None, UNRECORDED
+    if training.get("holdout"):
+        return None, HELD_OUT
     try:
         rows: Sequence[PreferenceRow | InstructionRow]
         rows = read_preferences(path) if training.get("prefs") else read_instructions(path)
         same = read_sealed(record)["data"]["rows"] == rows_digest(rows)
     except (AvemError, OSError, KeyError, TypeError) as error:
         logger.debug("%s can't be compared with the run's record: %s", path, error)
-        return None
-    return tuple(rows) if same else None
+        return None, UNREADABLE
+    return (tuple(rows), "") if same else (None, CHANGED)
 
 
 def _resolved(name: object, folder: Path, training: dict[str, Any]) -> Path | None:

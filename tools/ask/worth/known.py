@@ -34,16 +34,31 @@ def known_of(
         bars: What the seven bars answer.
     """
     label, place = label_of(digest, [*stores, *history.stores.values()])
+    learnt = history.learnt_from(digest)
     missing = {question: unknown_words(tokenizer, question) for question in dict.fromkeys([*questions, bars.question])}
     return Known(
         label,
         place,
-        history.learnt_from(digest),
+        learnt.trained,
+        learnt.detail,
         {question: words for question, words in missing.items() if words},
         bars.question.strip() in history.questions if history.known else None,
-        tuple(word for answer in bars.flat for word in unknown_words(tokenizer, answer)),
+        words_that_count(tokenizer, bars),
         next((question for question, _ in history.questions.most_common(1)), ""),
     )
+
+
+def words_that_count(tokenizer: PreTrainedTokenizerBase, bars: EmotionQuestion) -> tuple[str, ...]:
+    """Words of the bars' answers that a model has no token for, of emotions none of whose answers it knows.
+
+    An emotion's bar is a sum over its answers. So a model that knows "sadness" and not "sad" can show it.
+
+    Args:
+        tokenizer: The model's.
+        bars: What the bars answer.
+    """
+    lacked = ([unknown_words(tokenizer, answer) for answer in answers] for answers in bars.answers)
+    return tuple(dict.fromkeys(word for words in lacked if all(words) for each in words for word in each))
 
 
 def label_of(digest: str, stores: Iterable[FeatureStore]) -> tuple[str, str]:

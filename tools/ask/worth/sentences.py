@@ -101,9 +101,15 @@ def _side_asked(question: str) -> str | None:
 
 
 def _about_training(clip: ClipAnswer) -> str:
-    if clip.known.trained is not True:
+    known = clip.known
+    if known.trained is None and known.training:
+        return f"Whether the model was trained on this clip is not known: {known.training}."
+    if known.trained is not True:
         return ""
-    return "The model was trained on this clip, so even a right answer does not show what it can do with new ones."
+    how = f" ({known.training})" if known.training else ""
+    return (
+        f"The model was trained on this clip{how}, so even a right answer does not show what it can do with new ones."
+    )
 
 
 def _about_words(clip: ClipAnswer) -> Iterable[str]:
@@ -125,10 +131,11 @@ def _about_bars(clip: ClipAnswer) -> str:
     causes = []
     if known.bars_asked is False:
         causes.append("their question is none of those that the model was trained on")
-    elif words := known.unknown.get(emotions.question):
-        causes.append(f"the model has no word for {_words(words)} in their question")
-    if known.bars_unknown:
-        causes.append(f"the model has no word for {_words(known.bars_unknown)}")
+    asked = () if known.bars_asked is False else known.unknown.get(emotions.question, ())
+    lacked = {"in their question": asked, "in their answers": known.bars_unknown}
+    if any(lacked.values()):
+        words = " and ".join(f"for {_words(words)} {where}" for where, words in lacked.items() if words)
+        causes.append(f"the model has no word {words}")
     if causes:
         cure = "--emotion-question and --emotion-answer ask in words that it knows"
         return f"The bars mean little: {listed(causes)}. {cure}."

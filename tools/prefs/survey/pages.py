@@ -15,7 +15,7 @@ import numpy as np
 from avem.errors import MissingFileError, SettingError
 from avem.evaluate.predict.media_files import files_by_name
 from avem.files import json_sha256, replace_directory, write_atomic
-from avem.guards.inside import inside
+from avem.guards.inside import inside, media_file
 from avem.guards.output_kinds import SURVEY
 from avem.guards.outputs import folder_target
 from avem.sealed.checksums import seal
@@ -185,13 +185,15 @@ def _copy_media(items: Iterable[SurveyItem], options: SurveyOptions, folder: Pat
             asked.setdefault(item.video, item.source or item.id)
     sources: dict[str, Path] = {}
     if options.media is not None:
-        sources = {video: inside(options.media, video, named) for video, named in asked.items()}
+        sources = {video: media_file(options.media, video, named) for video, named in asked.items()}
     elif options.cache is not None:
         sources = _files_of_store(asked, options.cache)
     videos: dict[str, str] = {}
     for video, source in sources.items():
         if not source.is_file():
-            raise MissingFileError(f"There is no clip {source}; --media names the folder that {video} is in.")
+            raise MissingFileError(
+                f"There is no {video} in {options.media}; name with --media the clips' folder, or the one around it."
+            )
         name = f"{PurePosixPath(video).with_suffix(source.suffix)}"  # a store's name may lack its file's suffix
         target = inside(folder / "media", name, asked[video])
         target.parent.mkdir(parents=True, exist_ok=True)
