@@ -18,6 +18,7 @@ from avem.evaluate.report.titles import benchmark_title
 from avem.evaluate.runner import replies_of, scoring_differences
 from avem.evaluate.sheets import Sheet
 from avem.extract.failures import failure_counts, failure_lines
+from avem.extract.labels import unlabelled
 from avem.files import write_atomic
 from avem.text.escaping import file_name
 from avem.text.sizes import size_text
@@ -149,7 +150,7 @@ def _label_lines(info: StoreInfo) -> list[str]:
         more = f" and {len(unknown) - len(first)} more" if len(unknown) > len(first) else ""
         lines.append(f"labels other than the seven emotions: {_counted(first)}{more}")
     if info.raw_labels.get(""):
-        lines.append(f"without a label: {info.raw_labels['']}")
+        lines.append(unlabelled(info.raw_labels[""]))
     if splits := {name or "without a split": count for name, count in info.splits.items()}:
         lines.append(f"splits: {_counted(splits)}")
     return lines
