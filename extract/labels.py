@@ -12,7 +12,7 @@ from avem.cache.windows import whole_ids
 from avem.emotions import nearest_words
 from avem.records import Clip, Emotion
 from avem.text.escaping import terminal_text
-from avem.text.lists import counted
+from avem.text.lists import counted, have
 from avem.text.names import storable
 
 MOST = 12
@@ -37,7 +37,7 @@ def label_notes(clips: Sequence[Clip | ClipRecord]) -> list[str]:
         rest = f" and {len(unknown) - MOST} more labels" if len(unknown) > MOST else ""
         total = unknown.total()
         lines.append(
-            f"{counted(total, 'clip')} {_have(total)} a label that is none of the seven emotions, and "
+            f"{counted(total, 'clip')} {have(total)} a label that is none of the seven emotions, and "
             f"{'counts' if total == 1 else 'count'} as unlabelled: {', '.join(named)}{rest}. "
             f"Correct the labels ({', '.join(Emotion)}, or a synonym), and run the same command again; nothing is "
             "encoded twice."
@@ -54,7 +54,7 @@ def unlabelled(count: int) -> str:
         >>> unlabelled(1), unlabelled(3)
         ('1 clip has no label.', '3 clips have no label.')
     """
-    return f"{counted(count, 'clip')} {_have(count)} no label."
+    return f"{counted(count, 'clip')} {have(count)} no label."
 
 
 def held_clips(
@@ -79,7 +79,3 @@ def did_you_mean(label: str) -> str:
     """`; did you mean surprise?`, or nothing where no known word is near."""
     near = nearest_words(label)
     return f"; did you mean {' or '.join(near)}?" if near else ""
-
-
-def _have(count: int) -> str:
-    return "has" if count == 1 else "have"

@@ -21,6 +21,7 @@ from avem.extract.failures import failure_counts, failure_lines
 from avem.extract.labels import unlabelled
 from avem.files import write_atomic
 from avem.text.escaping import file_name
+from avem.text.lists import counted
 from avem.text.sizes import size_text
 from avem.text.tables import Table
 from avem.text.terminal import show, show_block, show_table
@@ -97,7 +98,8 @@ def show_store(info: StoreInfo) -> None:
         show(line)
     for mined in info.negatives:
         stale = "; stale, because labels have changed: mine them again" if mined.get("stale") else ""
-        show(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}{stale}")
+        clips = counted(mined["complete"], "clip")
+        show(f"negatives {mined['recipe']}, {mined['modality']}: {clips} with {mined['k']}{stale}")
     if info.failures:
         show(f"{failure_counts(info.failures)}:")
         show_block("\n".join(failure_lines(info.failures)))
