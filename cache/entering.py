@@ -38,6 +38,34 @@ def _is_begun(ledger: Path) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Entering:
+    """Clips that are to be entered, by what a store has of them."""
+
+    known: Mapping[str, Known]
+    replaced: Mapping[int, ClipRecord]
+    """Rows of files that failed and were replaced since, ascending."""
+    fresh: Sequence[ClipRecord]
+
+
+def entering(manifest: ManifestView, records: Sequence[ClipRecord], where: Path) -> Entering:
+    """What entering clips would change; a run that only asks checks them with it.
+
+    Args:
+        manifest: The store's, with the ledger folded in.
+        records: The clips.
+        where: The store, for messages.
+
+    Raises:
+        StoreError: See `fresh_clips`.
+    """
+    known = known_clips(manifest, [record.clip_id for record in records])
+    replaced = dict(sorted(replaced_clips(records, known).items()))
+    now = {record.clip_id: record.sha256 for record in replaced.values()}
+    digests = {name: now.get(name, clip.sha256) for name, clip in known.items()}
+    return Entering(known, replaced, fresh_clips(records, digests, where))
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """A clip that a store holds."""
 

@@ -20,7 +20,7 @@ from avem.cache.disk.folding import fold_ledger
 from avem.cache.disk.location import Location
 from avem.cache.disk.locks import store_lock
 from avem.cache.disk.sweep import sweep
-from avem.cache.entering import fresh_clips, known_clips, refuse_foreign, replaced_cells, replaced_clips
+from avem.cache.entering import entering, refuse_foreign, replaced_cells
 from avem.cache.manifest import parts
 from avem.cache.manifest.columns import is_stream_column, new_rows
 from avem.cache.manifest.edit import Cells, DecodedAgain, ManifestEditor
@@ -98,6 +98,15 @@ class StoreWriter:
         self._refuse_lost(len(manifest))
         return manifest.table()
 
+    def check_clips(self, records: Sequence[ClipRecord]) -> None:
+        """Check that `add_clips` would take these clips; nothing is written.
+
+        Raises:
+            StoreError: As there.
+        """
+        location = Location.parse(self.path)
+        entering(open_manifest(location, root_attributes(location)), records, self.path)
+
     def add_clips(self, records: Sequence[ClipRecord], root: str | Path) -> npt.NDArray[np.int64]:
         """Enter clips into the manifest; clips that are there already keep their row.
 
@@ -117,16 +126,13 @@ class StoreWriter:
         """
         with self._exclusive():
             manifest = self._folded()
-            known = known_clips(manifest.view, [record.clip_id for record in records])
-            replaced = dict(sorted(replaced_clips(records, known).items()))
-            now = {record.clip_id: record.sha256 for record in replaced.values()}
-            fresh = fresh_clips(records, {name: now.get(name, clip.sha256) for name, clip in known.items()}, self.path)
-            rows = {name: clip.row for name, clip in known.items()}
-            rows |= {record.clip_id: row for row, record in enumerate(fresh, start=len(manifest))}
-            if replaced:
-                manifest.change(Cells(np.array([*replaced]), replaced_cells(replaced, manifest.view.names)))
-            if fresh:
-                manifest.append(new_rows(fresh))
+            found = entering(manifest.view, records, self.path)
+            rows = {name: clip.row for name, clip in found.known.items()}
+            rows |= {record.clip_id: row for row, record in enumerate(found.fresh, start=len(manifest))}
+            if found.replaced:
+                manifest.change(Cells(np.array([*found.replaced]), replaced_cells(found.replaced, manifest.view.names)))
+            if found.fresh:
+                manifest.append(new_rows(found.fresh))
             manifest.write()
             self._remember_roots(records, Path(root).expanduser().resolve())
             self._grow_arrays(len(manifest))

@@ -76,15 +76,27 @@ def failure_sentence(failures: Sequence[ClipFailure]) -> str:
         "1 file can't be read for the reason above; correct it or remove its row, and run the same command again."
         >>> failure_sentence([ClipFailure("a", "video", "a.mp4 is empty")])
         '1 clip failed for the reason above; the same command with --retry-failed retries it.'
+        >>> failures = [ClipFailure("a", "video", "a.mp4 is empty"), ClipFailure("b/", "file", "b can't be read")]
+        >>> failure_sentence(failures)  # doctest: +NORMALIZE_WHITESPACE
+        "1 clip failed and 1 folder can't be read for the reasons above; the same command with --retry-failed retries
+        the clip that failed, and reads the rest once it is readable."
     """
-    failed, unreadable = failed_clips(failures), _unreadable(failures)
+    failed, files, unreadable = failed_clips(failures), unreadable_files(failures), _unreadable(failures)
     one = len({failure.clip_id for failure in failures}) == 1
     said = " and ".join([f"{counted(failed, 'clip')} failed"] * bool(failed) + [unreadable] * bool(unreadable))
     said += " for the reason above" if one else " for the reasons above"
     if not failed:  # the next run looks at them anyway
-        cure = "correct it or remove its row" if one else "correct them or remove their rows"
+        if not files:
+            cure = "make it readable" if one else "make them readable"
+        else:
+            cure = "correct it or remove its row" if one else "correct them or remove their rows"
         return f"{said}; {cure}, and run the same command again."
-    return f"{said}; the same command with --retry-failed retries {'it' if one else 'them'}."
+    if not unreadable:
+        return f"{said}; the same command with --retry-failed retries {'it' if one else 'them'}."
+    return (
+        f"{said}; the same command with --retry-failed retries the {'clip' if failed == 1 else 'clips'} that failed, "
+        "and reads the rest once it is readable."
+    )
 
 
 def _is_folder(failure: ClipFailure) -> bool:

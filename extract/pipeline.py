@@ -26,7 +26,7 @@ from avem.extract.encoders.sources import Source, find_sources
 from avem.extract.engine.base import open_engine
 from avem.extract.engine.device import Job
 from avem.extract.history import finished_before, record_run
-from avem.extract.labels import label_notes
+from avem.extract.labels import held_clips, label_notes, labels_kept
 from avem.extract.options import AUTO, ExtractOptions, ExtractReport
 from avem.extract.subtitles import DatasetSubtitles, dataset_subtitles
 from avem.extract.survey import survey
@@ -34,7 +34,6 @@ from avem.guards.output_kinds import STORE
 from avem.guards.outputs import folder_target
 from avem.records import Clip
 from avem.text.lists import counted
-from avem.text.names import storable
 from avem.text.sizes import size_text
 from avem.urls import as_url, is_url
 
@@ -84,7 +83,7 @@ def extract(
         records = long_clips.select(records, options.only)
     report.clips = len(records) + len(report.failures)
     if not given:
-        _survey(root, clips, known, options, report, alone=alone)
+        _survey(root, clips, held_clips(clips, records, report.failures, known), known, options, report, alone=alone)
     work = _Work(root, store_path, options, sources, records, known, None if mirror is None else mirror.url)
     pending = work.pending()
     report.pending = {slot: len(found) for slot, found in pending.items()}
@@ -123,20 +122,28 @@ def _mirror(store_path: str | Path) -> Mirror | None:
 
 
 def _survey(
-    root: Path, clips: Sequence[Clip], known: pa.Table, options: ExtractOptions, report: ExtractReport, *, alone: bool
+    root: Path,
+    clips: Sequence[Clip],
+    held: Sequence[Clip | ClipRecord],
+    known: pa.Table,
+    options: ExtractOptions,
+    report: ExtractReport,
+    *,
+    alone: bool,
 ) -> None:
     """Enter labels that were corrected or are not understood, and what the dataset's folder holds besides clips.
 
     Args:
         root: The folder.
         clips: What was found there.
+        held: What the store has or gets of it.
         known: The store's manifest.
         options: Of the run.
         report: Where it is entered.
         alone: Whether a clip or a table was named: what else its folder holds does not matter.
     """
-    report.notes = label_notes(clips)
-    kept = _labels_kept(clips, known)
+    report.notes = label_notes(held)
+    kept = labels_kept(clips, known)
     if kept:
         report.notes = [f"{root} gives no labels; the {kept} that the store has stay."]
     report.relabelled = len(corrections(clips, [(0, known.select(["clip_id", *CELLS]))]))
@@ -148,15 +155,6 @@ def _survey(
     if not kept and not any(clip.emotions_raw for clip in clips) and reader in (plain_clips.READER, clips_csv.READER):
         report.notes.append(plain_clips.advice(root))
     report.notes += passed_over
-
-
-def _labels_kept(clips: Sequence[Clip], known: pa.Table) -> int:
-    """How many of the dataset's clips have a label in the store, where the dataset gives no clip one; else 0."""
-    if any(clip.emotions_raw for clip in clips):
-        return 0
-    ids = {storable(clip.clip_id) for clip in clips}
-    held = zip(known["clip_id"].to_pylist(), known["emotions_raw"].to_pylist(), strict=True)
-    return sum(bool(label) and clip_id in ids for clip_id, label in held)
 
 
 def _correct_labels(store_path: Path, clips: Sequence[Clip], count: int, options: ExtractOptions) -> str:
@@ -254,6 +252,8 @@ class _Work:
 def _run(work: _Work, report: ExtractReport) -> None:
     """Load the encoders, check that the result will fit, and fill the store."""
     options, records, root = work.options, work.records, work.root
+    if options.dry_run and (work.store / layout.METADATA).is_file():
+        StoreWriter.open(work.store).check_clips(records)
     if options.dry_run and (specs := work.described()) is not None:
         work.weigh(specs, report)
         return

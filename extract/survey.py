@@ -9,7 +9,7 @@ from pathlib import Path
 
 from avem.cache.records import ClipFailure
 from avem.emotions import parse_emotion
-from avem.extract.datasets.base import SOUND_SUFFIXES, VIDEO_SUFFIXES
+from avem.extract.datasets.base import SOUND_SUFFIXES, VIDEO_SUFFIXES, skipped
 from avem.extract.labels import MOST, did_you_mean
 from avem.reading import irregular
 from avem.records import Clip
@@ -60,7 +60,7 @@ def _entries(root: Path, failures: list[ClipFailure]) -> Iterator[tuple[str, os.
             failures.append(ClipFailure(f"{name}/", "file", reason))
             continue
         for entry in entries:
-            if entry.name.startswith(".") or entry.name == "lost+found":
+            if skipped(entry.name):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 folders.append(f"{folder}/{entry.name}" if folder else entry.name)

@@ -66,7 +66,7 @@ def test_a_survey_copies_it(folder):
     make_survey(SurveyOptions(source=Path("q.json"), out=Path("survey"), media=folder))
     assert Path("survey/media", NAME).is_file()
     Path("q.json").write_text(json.dumps([{**items[0], "video": "clips/cam1/3.mp4"}]))
-    with pytest.raises(MissingFileError, match=rf"no clips/cam1/3.mp4 in {folder}; name with --media") as said:
+    with pytest.raises(MissingFileError, match=rf"no clips/cam1/3.mp4 in {folder}/\); name with --media") as said:
         make_survey(SurveyOptions(source=Path("q.json"), out=Path("other"), media=folder))
     assert "clips/clips" not in str(said.value)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avem.cache import ensure_negatives
+from avem.cache.negatives.mine import mine_missing
+from avem.cache.negatives.sources import source_warnings
 from avem.records import PreferenceRow
 from avem.train.data.examples import PreferenceExample, preference_examples
 from avem.train.data.features import ClipFeatures
@@ -34,10 +35,17 @@ class PreferenceTraining:
 
     def examples(self, session: Session, rows: Sequence[PreferenceRow]) -> list[PreferenceExample]:
         """The rows joined with the store; negatives that are missing are mined first."""
-        if self.config.replaces_inputs and session.noise is None:
+        if self._takes_negatives(session):
             with session.accelerator.main_process_first():
-                ensure_negatives(session.store, self.config.negatives, self.config.seed)
+                mine_missing(session.store, self.config.negatives, self.config.seed)
         return preference_examples(rows, session.store, session.builder, self.config)
+
+    def warnings(self, session: Session) -> list[str]:
+        """That the rejected inputs are a leak, where they nearly all come from one other source."""
+        return source_warnings(session.store, self.config.negatives) if self._takes_negatives(session) else []
+
+    def _takes_negatives(self, session: Session) -> bool:
+        return self.config.replaces_inputs and session.noise is None
 
     def objective(
         self, session: Session, examples: Sequence[PreferenceExample], features: ClipFeatures

@@ -34,6 +34,10 @@ class SupervisedTraining:
         """The rows joined with the store."""
         return instruction_examples(rows, session.store, session.builder)
 
+    def warnings(self, session: Session) -> list[str]:
+        """Nothing: what rows say is not compared with the store."""
+        return []
+
     def objective(
         self, session: Session, examples: Sequence[InstructionExample], features: ClipFeatures
     ) -> SupervisedObjective:

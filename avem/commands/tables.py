@@ -18,8 +18,10 @@ from avem.evaluate.report.titles import benchmark_title
 from avem.evaluate.runner import replies_of, scoring_differences
 from avem.evaluate.sheets import Sheet
 from avem.extract.failures import failure_counts, failure_lines
+from avem.extract.labels import unlabelled
 from avem.files import write_atomic
 from avem.text.escaping import file_name
+from avem.text.lists import counted
 from avem.text.sizes import size_text
 from avem.text.tables import Table
 from avem.text.terminal import show, show_block, show_table
@@ -96,7 +98,8 @@ def show_store(info: StoreInfo) -> None:
         show(line)
     for mined in info.negatives:
         stale = "; stale, because labels have changed: mine them again" if mined.get("stale") else ""
-        show(f"negatives {mined['recipe']}, {mined['modality']}: {mined['complete']} clips with {mined['k']}{stale}")
+        clips = counted(mined["complete"], "clip")
+        show(f"negatives {mined['recipe']}, {mined['modality']}: {clips} with {mined['k']}{stale}")
     if info.failures:
         show(f"{failure_counts(info.failures)}:")
         show_block("\n".join(failure_lines(info.failures)))
@@ -149,7 +152,7 @@ def _label_lines(info: StoreInfo) -> list[str]:
         more = f" and {len(unknown) - len(first)} more" if len(unknown) > len(first) else ""
         lines.append(f"labels other than the seven emotions: {_counted(first)}{more}")
     if info.raw_labels.get(""):
-        lines.append(f"without a label: {info.raw_labels['']}")
+        lines.append(unlabelled(info.raw_labels[""]))
     if splits := {name or "without a split": count for name, count in info.splits.items()}:
         lines.append(f"splits: {_counted(splits)}")
     return lines

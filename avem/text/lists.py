@@ -23,3 +23,13 @@ def counted(count: int, what: str) -> str:
         ('1 clip', '2 clips', '0 clips')
     """
     return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def have(count: int) -> str:
+    """The verb of a number of things.
+
+    Example:
+        >>> have(1), have(2)
+        ('has', 'have')
+    """
+    return "has" if count == 1 else "have"

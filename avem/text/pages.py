@@ -19,7 +19,7 @@ STYLE = "page.css"
 def make_environment(package: str) -> Environment:
     """Templates of a package's folder `templates` and those that all pages share, such as `page.css`.
 
-    They have the filter `counted`, as of `avem.text.lists`.
+    They have the filters `counted`, as of `avem.text.lists`, and `sentence`.
 
     Args:
         package: The package, such as `avem.evaluate`.
@@ -33,12 +33,27 @@ def make_environment(package: str) -> Environment:
         finalize=shown,
     )
     environment.filters["counted"] = counted
+    environment.filters["sentence"] = sentence
     return environment
 
 
 def page_style() -> str:
     """The text of `STYLE`, for pages that are not rendered by a template."""
     return (files("avem.text") / "templates" / STYLE).read_text(encoding="utf-8")
+
+
+def sentence(text: str) -> Markup:
+    """A terminal's sentence as a page has it: from a capital on, and what stands between backticks as code.
+
+    Example:
+        >>> sentence("run `avem x <y>`, then stop.")
+        Markup('Run <code>avem x &lt;y&gt;</code>, then stop.')
+    """
+    pieces = [page_text(mask(piece)) for piece in (text[:1].upper() + text[1:]).split("`")]
+    if len(pieces) % 2 == 0:  # a single backtick is itself
+        pieces[-2:] = ["`".join(pieces[-2:])]
+    code = Markup("<code>{}</code>")
+    return Markup("").join(code.format(piece) if number % 2 else piece for number, piece in enumerate(pieces))
 
 
 def shown(value: Any) -> Any:

@@ -189,7 +189,25 @@ def _no_negatives(store: FeatureStore, reports: list[MiningReport]) -> str:
 def ensure_negatives(store: FeatureStore, recipe: str, seed: int = 0, labels: Labels | None = None) -> None:
     """Mine a recipe with its defaults unless the store holds it for all of its clips.
 
-    Logs a warning if nearly all of the mined negatives of a source come from one other source.
+    Logs a warning if nearly all of the negatives of a source come from one other source, whoever mined them.
+
+    Args:
+        store: As in `mine_missing`.
+        recipe: As there.
+        seed: As there.
+        labels: As there.
+
+    Raises:
+        StoreError: As there.
+        StaleNegativesError: As there.
+    """
+    mine_missing(store, recipe, seed, labels)
+    for warning in source_warnings(store, recipe, labels):
+        logger.warning("%s", warning)
+
+
+def mine_missing(store: FeatureStore, recipe: str, seed: int = 0, labels: Labels | None = None) -> None:
+    """As `ensure_negatives`, without a word on what the negatives are like.
 
     Args:
         store: A store; one on this machine if mining turns out to be needed.
@@ -218,8 +236,6 @@ def ensure_negatives(store: FeatureStore, recipe: str, seed: int = 0, labels: La
             "added; mine them again with `avem cache negatives --labels FILE.csv`."
         )
     mine_negatives(store, recipe, seed=seed, labels=labels)
-    for warning in source_warnings(store, recipe, labels):
-        logger.warning("%s", warning)
 
 
 def _labelled(store: FeatureStore, recipe: str, modality: str) -> bool:

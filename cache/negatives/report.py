@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ from avem.files import save_page
 from avem.guards.disk import disk_reason
 from avem.guards.inside import media_file
 from avem.text.escaping import xml_text
+from avem.text.lists import counted, have
 from avem.text.pages import make_environment
+
+logger = logging.getLogger(__name__)
 
 FrameStrip = Callable[[Path], str]
 """A media file to the data URI of a picture of its frames side by side; empty where it can't be decoded."""
@@ -37,6 +41,8 @@ SIDES = {
     "audiovisual": "Replacing picture and sound",
 }
 """Headings, by what a negative replaces."""
+PAIR = ("clip", "negative")
+"""Sides of an example."""
 FEW = 10
 """Fewer different cosines than these are drawn as points."""
 MARGIN = 0.03
@@ -58,6 +64,8 @@ def write_negatives_report(
     labels: Labels | None = None,
 ) -> Path:
     """Write one self-contained page: distances, emotion by emotion, leaks, and examples as pairs of frames.
+
+    Logs a warning if the files of some examples are gone; the page then shows these without a picture, and says so.
 
     Args:
         store: A store with mined negatives.
@@ -81,6 +89,8 @@ def write_negatives_report(
     summaries = [
         summarise_negatives(store, recipe, name, benchmark=benchmark, seed=seed, labels=labels) for name in mined
     ]
+    gone: dict[str, Path] = {}
+    shown = [[_shown(store, example, strip, media_root, gone) for example in part.examples] for part in summaries]
     page = (
         make_environment("avem.cache.negatives")
         .get_template("negatives.html.jinja")
@@ -94,7 +104,8 @@ def write_negatives_report(
                     "title": SIDES.get(summary.modality, summary.modality),
                     "histogram": histogram_svg(summary.cosines, summary.random_cosines),
                     "matrix": matrix_svg(summary.matrix, summary.emotions),
-                    "examples": [_shown(store, example, strip, media_root) for example in summary.examples],
+                    "examples": examples,
+                    "gone": len(gone.keys() & {pair[side]["name"] for pair in examples for side in PAIR}),
                     "count": int(summary.matrix.sum()),
                     "fewer": _fewer(summary.attributes),
                     "clean": not any(summary.leaks.values()),
@@ -104,7 +115,7 @@ def write_negatives_report(
                         recipe=recipe,
                     ),
                 }
-                for summary in summaries
+                for summary, examples in zip(summaries, shown, strict=True)
             ],
         )
     )
@@ -112,6 +123,15 @@ def write_negatives_report(
         save_page(Path(path), page)
     except OSError as error:
         raise StoreError(f"The page {path} can't be written: {disk_reason(error)}.") from error
+    if gone:
+        name = min(gone)
+        logger.warning(
+            "%s of the page %s no picture, such as %s (there is no file %s); name the clips' folder with --media-root.",
+            counted(len(gone), "clip"),
+            have(len(gone)),
+            name,
+            gone[name],
+        )
     return Path(path)
 
 
@@ -122,9 +142,13 @@ def _fewer(attributes: Mapping[str, Any]) -> int:
 
 
 def _shown(
-    store: FeatureStore, example: Example, strip: FrameStrip | None, media_root: str | Path | None
-) -> dict[str, object]:
-    """An example as the page shows it: both clips with name, emotion and frames."""
+    store: FeatureStore,
+    example: Example,
+    strip: FrameStrip | None,
+    media_root: str | Path | None,
+    gone: dict[str, Path],
+) -> dict[str, Any]:
+    """An example as the page shows it: both clips with name, emotion and frames; clips without a file are entered."""
     sides = []
     for row in (example.row, example.negative):
         clip = store.clip(row)
@@ -133,7 +157,11 @@ def _shown(
             media = store.media_path(row)
         else:
             media = media_file(root, clip["path"], clip["clip_id"], dataset=clip["dataset"])
-        picture = strip(media) if strip is not None and media.is_file() else ""
+        picture = ""
+        if strip is not None and media.is_file():
+            picture = strip(media)
+        elif strip is not None:
+            gone[clip["clip_id"]] = media
         sides.append({"name": clip["clip_id"], "emotion": clip["emotion"] or "no label", "picture": picture})
     return {"clip": sides[0], "negative": sides[1], "cosine": example.cosine, "note": example.note}
 

@@ -17,6 +17,7 @@ from avem.cache.negatives.file import negatives_metadata
 from avem.cache.negatives.population import COLUMNS, MODALITIES, Labels, clip_labels
 from avem.cache.store import FeatureStore
 from avem.cache.windows import whole_ids
+from avem.errors import StoreError
 from avem.text.lists import counted, listed
 
 NEARLY_ALL = 0.9
@@ -26,6 +27,10 @@ LEAST = 20
 NAMED = 3
 """Sources that a sentence names; the rest is counted."""
 SOURCE, DATASET = "source", "dataset"
+DEFAULT = "hard"
+"""What `avem cache negatives` mines unless it is told another recipe."""
+MINED = (DEFAULT, "random-emotion", "random-clip", "mutual")
+"""Recipes that it mines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +141,8 @@ def one_source_sentence(found: Sequence[OneSource], *, same_source: bool, recipe
         >>> one = OneSource("source", "studio", "street", 8, 32, 32, one_emotion=False)
         >>> one_source_sentence([one], same_source=False, recipe="hard")  # doctest: +NORMALIZE_WHITESPACE
         'all 32 negatives of 8 clips come from one other source (studio from street), so the source tells a clip
-        from its negative as well as the emotion does; mine again with `--same-source`, which also takes clips of the
-        same source.'
+        from its negative as well as the emotion does; mine again with `avem cache negatives --same-source`, which also
+        takes clips of the same source.'
     """
     if not found:
         return ""
@@ -146,30 +151,36 @@ def one_source_sentence(found: Sequence[OneSource], *, same_source: bool, recipe
     more = [f"{len(pairs) - NAMED} more"] if len(pairs) > NAMED else []
     given, all_of_them = sum(one.found for one in found), sum(one.negatives for one in found)
     counts = f"{'all' if given == all_of_them else f'{given} of'} {all_of_them} negatives"
+    come = "come"
+    if all_of_them == 1:
+        counts, come = "the only negative", "comes"
     return (
-        f"{counts} of {counted(sum(one.clips for one in found), 'clip')} come from one other {level} "
+        f"{counts} of {counted(sum(one.clips for one in found), 'clip')} {come} from one other {level} "
         f"({listed([*pairs[:NAMED], *more])}), so the {level} tells a clip from its negative as well as the emotion "
         f"does; {_cure(found, same_source=same_source, recipe=recipe)}."
     )
 
 
 def source_warnings(store: FeatureStore, recipe: str, labels: Labels | None = None) -> list[str]:
-    """A sentence for the modalities whose mined negatives nearly all come from one other source; often none.
+    """A sentence for the modalities whose negatives nearly all come from one other source; often none.
+
+    It is about the store's negatives as they are, whenever and however they were mined.
 
     Args:
         store: The store.
-        recipe: Which of its negatives; modalities that it is not mined for are left out.
+        recipe: Which of its negatives; modalities that it has none of, or none that can be used, are left out.
         labels: As in `mine_negatives`; those that they were mined by.
-
-    Raises:
-        StoreError: The negatives are damaged.
     """
     said: dict[str, list[str]] = {}
     for modality in MODALITIES:
         if store.location.read(f"negatives/{recipe}/{modality}/{METADATA}") is None:
             continue
-        made = negatives_metadata(store.location, recipe, modality)["attributes"].get("avem") or {}
-        found = one_source_negatives(store, store.negatives(recipe, modality), modality, labels)
+        try:
+            made = negatives_metadata(store.location, recipe, modality)["attributes"].get("avem") or {}
+            table = store.negatives(recipe, modality)
+        except StoreError:  # who uses them is told
+            continue
+        found = one_source_negatives(store, table, modality, labels)
         sentence = one_source_sentence(found, same_source=bool(made.get("same_source", False)), recipe=recipe)
         if sentence:
             said.setdefault(sentence, []).append(modality)
@@ -177,11 +188,15 @@ def source_warnings(store: FeatureStore, recipe: str, labels: Labels | None = No
 
 
 def _cure(found: Sequence[OneSource], *, same_source: bool, recipe: str) -> str:
+    if recipe not in MINED:  # somebody's own
+        return f"choose negatives of the same {found[0].level} too"
+    mine = "mine again with `avem cache negatives"
+    same = f"{mine} --same-source`" if recipe == DEFAULT else f"{mine} --recipe {recipe} --same-source`"
     alone = list(dict.fromkeys(one.name for one in found if one.one_emotion))
     if alone and recipe != "random-clip":
-        return f"add clips of another emotion of {listed(alone[:NAMED])}, and mine again with `--same-source`"
+        return f"add clips of another emotion of {listed(alone[:NAMED])}, and {same}"
     if not same_source and found[0].level == SOURCE:
-        return "mine again with `--same-source`, which also takes clips of the same source"
+        return f"{same}, which also takes clips of the same source"
     if recipe in ("hard", "mutual"):
-        return "mine again with `--recipe random-emotion --same-source`, which takes any clips of another emotion"
+        return f"{mine} --recipe random-emotion --same-source`, which takes any clips of another emotion"
     return f"add clips to the smaller {found[0].level}s"

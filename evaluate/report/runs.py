@@ -37,6 +37,8 @@ class Run:
     settings: dict[str, Any]
     """As `config.json` has them; empty where there is none."""
     finished: bool
+    warnings: tuple[str, ...] = ()
+    """What was said of its rows and negatives when it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,16 @@ def differences(runs: Sequence[Run]) -> list[Line]:
 def _read(folder: Path, name: str) -> Run:
     steps, metrics = read_metrics(folder)
     file = folder / "config.json"
-    settings = read_sealed(file).get("settings") if file.is_file() else None
-    return Run(name, steps, metrics, settings if isinstance(settings, dict) else {}, (folder / "final").is_dir())
+    record = read_sealed(file) if file.is_file() else {}
+    settings, warnings = record.get("settings"), record.get("warnings")
+    return Run(
+        name,
+        steps,
+        metrics,
+        settings if isinstance(settings, dict) else {},
+        (folder / "final").is_dir(),
+        tuple(map(str, warnings)) if isinstance(warnings, list) else (),
+    )
 
 
 def _state(run: Run) -> str:
@@ -122,8 +132,9 @@ def _state(run: Run) -> str:
 
 
 def _warnings(folder: Path, run: Run) -> list[str]:
-    """Answers whose rewards ended on the wrong side of 0, one sentence each."""
-    return reward_warnings(read_steps(folder / "metrics.jsonl"), str(run.settings.get("rejected", "weighted")))
+    """What was said when the run began, and answers whose rewards ended on the wrong side of 0, one sentence each."""
+    rewards = reward_warnings(read_steps(folder / "metrics.jsonl"), str(run.settings.get("rejected", "weighted")))
+    return [*run.warnings, *rewards]
 
 
 def _panels(runs: Sequence[Run]) -> list[Panel]:

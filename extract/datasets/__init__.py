@@ -21,7 +21,7 @@ from avem.extract.datasets import (
     plain_clips,
     ravdess,
 )
-from avem.extract.datasets.base import SOUND_SUFFIXES, VIDEO_SUFFIXES, DatasetReader
+from avem.extract.datasets.base import SOUND_SUFFIXES, VIDEO_SUFFIXES, DatasetReader, unlistable
 from avem.records import Clip
 from avem.text.escaping import terminal_text
 from avem.text.names import storable
@@ -63,10 +63,12 @@ def read_dataset(root: str | Path, dataset: str | None = None, name: str | None 
     Returns:
         The clips, in the order in which they will be extracted; never empty, ids unique.
 
+    Folders below the root that can't be listed are left out; `avem.extract.survey.survey` names them.
+
     Raises:
         MissingFileError: There is no such folder.
         SettingError: No reader has that name.
-        DataError: No reader knows the layout, the folder holds no clips, or two clips share an id.
+        DataError: No reader knows the layout, the folder can't be listed or holds no clips, or two clips share an id.
     """
     root = Path(root).expanduser()
     if not root.exists():
@@ -76,7 +78,7 @@ def read_dataset(root: str | Path, dataset: str | None = None, name: str | None 
     try:
         clips = _read_folder(root, dataset) if root.is_dir() else _read_file(root, dataset)
     except OSError as error:
-        raise DataError(f"{error.filename or root} can't be read ({error.strerror}).") from error
+        raise _unreadable(error, root) from error
     clips = [_storable(clip if name is None else _renamed(clip, name)) for clip in clips]
     _check_unique(root, clips)
     return clips
@@ -89,9 +91,12 @@ def dataset_folder(root: str | Path) -> Path:
 
 
 def _read_folder(root: Path, dataset: str | None) -> list[Clip]:
+    next(root.iterdir(), None)  # a root that can't be listed has no clips that could be left out
     reader = _pick(root, dataset)
     clips = reader.read(root)
     if not clips:
+        if closed := unlistable(root):
+            raise _unreadable(closed[0], root)
         raise DataError(f"{root} holds no clips of the layout {reader.name}: looked for {reader.looked_for}.")
     return clips
 
@@ -149,10 +154,24 @@ def _pick(root: Path, dataset: str | None) -> DatasetReader:
             raise SettingError(f"--dataset {dataset} is not known; known are {', '.join(READERS)}.")
         return READERS[dataset]
     for reader in READERS.values():
-        if reader.recognises(root):
+        if _recognises(reader, root):
             return reader
+    if closed := unlistable(root):
+        raise _unreadable(closed[0], root)
     looked_for = "; ".join(reader.looked_for for reader in READERS.values())
     raise DataError(f"No dataset is recognised in {root}: looked for {looked_for}.")
+
+
+def _recognises(reader: DatasetReader, root: Path) -> bool:
+    """Whether a root has a reader's layout; what it has in folders that let nobody look does not count."""
+    try:
+        return reader.recognises(root)
+    except OSError:
+        return False
+
+
+def _unreadable(error: OSError, root: Path) -> DataError:
+    return DataError(f"{error.filename or root} can't be read ({error.strerror}).")
 
 
 def _check_unique(root: Path, clips: list[Clip]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -36,7 +37,48 @@ def visible(paths: Iterable[Path]) -> list[Path]:
 
 def videos_in(folder: Path, pattern: str = "*") -> list[Path]:
     """Video files of a folder that fit a glob pattern."""
-    return [path for path in visible(folder.glob(pattern)) if path.suffix.lower() in VIDEO_SUFFIXES]
+    return [path for path in files_in(folder, pattern) if path.suffix.lower() in VIDEO_SUFFIXES]
+
+
+def files_in(folder: Path, pattern: str) -> list[Path]:
+    """What in a folder fits a glob pattern; nothing where it can't be listed, of which `survey` tells."""
+    try:
+        return visible(folder.glob(pattern))
+    except OSError:  # in Python 3.11 and 3.12, of a folder in one that lets nobody look
+        return []
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Folders right below a folder, without hidden ones; none where it can't be listed, of which `survey` tells."""
+    try:
+        return [path for path in visible(folder.iterdir()) if _is(path.is_dir)]
+    except OSError:
+        return []
+
+
+def has_file(path: Path) -> bool:
+    """Whether there is a file; no also where its folder lets nobody look, of which `survey` tells."""
+    return _is(path.is_file)
+
+
+def _is(asked: Callable[[], bool]) -> bool:
+    try:
+        return asked()
+    except OSError:
+        return False
+
+
+def unlistable(root: Path) -> list[OSError]:
+    """Why folders of a dataset can't be listed, the root among them; each error names its folder."""
+    errors: list[OSError] = []
+    for _, folders, _ in os.walk(root, onerror=errors.append):
+        folders[:] = sorted(name for name in folders if not skipped(name))
+    return errors
+
+
+def skipped(name: str) -> bool:
+    """Whether a folder of this name holds no clips: a hidden one, or the `lost+found` of a file system's root."""
+    return name.startswith(".") or name == "lost+found"
 
 
 def first_existing(root: Path, *candidates: str) -> Path | None:
@@ -62,7 +104,7 @@ def without_suffix(path: str) -> str:
 def sound_beside(path: Path, root: Path) -> str:
     """A `.wav` of the same name next to a video, relative to the root, or an empty string."""
     sound = path.with_suffix(".wav")
-    return relative(sound, root) if sound != path and sound.is_file() else ""
+    return relative(sound, root) if sound != path and has_file(sound) else ""
 
 
 def emotion_of(label: str) -> Emotion | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from avem.emotions import parse_emotion
-from avem.extract.datasets.base import DatasetReader, relative, sound_beside, videos_in, visible, without_suffix
+from avem.extract.datasets.base import DatasetReader, folders_in, relative, sound_beside, videos_in, without_suffix
 from avem.records import Clip
 
 SPLITS = ("train", "val", "test")
@@ -13,7 +13,7 @@ SPLITS = ("train", "val", "test")
 
 def emotion_folders(folder: Path) -> list[Path]:
     """Folders right below that are named after an emotion."""
-    return [path for path in visible(folder.iterdir()) if path.is_dir() and parse_emotion(path.name)]
+    return [path for path in folders_in(folder) if parse_emotion(path.name)]
 
 
 def recognises(root: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from avem.emotions import parse_emotion
-from avem.extract.datasets.base import DatasetReader, relative, sound_beside, videos_in, visible, without_suffix
+from avem.extract.datasets.base import DatasetReader, folders_in, relative, sound_beside, videos_in, without_suffix
 from avem.extract.datasets.emotion_folders import SPLITS, emotion_folders
 from avem.records import Clip
 
@@ -35,11 +35,7 @@ def read(root: Path) -> list[Clip]:
 
 
 def _scenes(root: Path) -> list[Path]:
-    return [
-        path
-        for path in visible(root.iterdir())
-        if path.is_dir() and path.name not in SPLITS and not parse_emotion(path.name)
-    ]
+    return [path for path in folders_in(root) if path.name not in SPLITS and not parse_emotion(path.name)]
 
 
 READER = DatasetReader(NAME, "<scene>/<emotion>/*.mp4", recognises, read, labels_by_folder=True)

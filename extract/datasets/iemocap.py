@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avem.emotions import parse_emotion
-from avem.extract.datasets.base import DatasetReader, relative, visible
+from avem.extract.datasets.base import DatasetReader, files_in, has_file, relative
 from avem.records import Clip, Emotion
 from avem.text.csv_tables import read_table_text
 
@@ -64,7 +64,7 @@ def utterances(root: Path) -> Iterator[Utterance]:
     """All utterances with a label, session by session."""
     for session in SESSIONS:
         folder = root / session / "dialog" / "EmoEvaluation"
-        for path in visible(folder.glob("Ses*.txt")):
+        for path in files_in(folder, "Ses*.txt"):
             for start, end, name, label in LINE.findall(read_table_text(path)):
                 yield Utterance(name, session, float(start), float(end), label)
 
@@ -74,7 +74,7 @@ def read(root: Path) -> list[Clip]:
     clips = []
     for said in utterances(root):
         path = root / said.session / "sentences" / "wav" / said.dialogue / f"{said.name}.wav"
-        if path.is_file():
+        if has_file(path):
             clips.append(
                 Clip(
                     clip_id=f"{NAME}/{said.name}",

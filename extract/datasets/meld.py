@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from avem.extract.datasets.base import DatasetReader, emotion_of, first_existing, need, relative
+from avem.extract.datasets.base import DatasetReader, emotion_of, first_existing, has_file, need, relative
 from avem.extract.datasets.tables import read_csv
 from avem.records import Clip
 
@@ -41,7 +41,7 @@ def read(root: Path) -> list[Clip]:
         for row in read_csv(table, COLUMNS):
             dialogue = f"dia{row['Dialogue_ID']}"
             path = folder / f"{dialogue}_utt{row['Utterance_ID']}.mp4"
-            if path.is_file():
+            if has_file(path):
                 clips.append(
                     Clip(
                         clip_id=f"{NAME}/{split}/{path.stem}",
@@ -57,7 +57,8 @@ def read(root: Path) -> list[Clip]:
 
 
 def _table(root: Path, split: str) -> Path | None:
-    return first_existing(root, f"{split}_sent_emo.csv", f"data/MELD/{split}_sent_emo.csv")
+    places = (root / f"{split}_sent_emo.csv", root / f"data/MELD/{split}_sent_emo.csv")
+    return next((path for path in places if has_file(path)), None)
 
 
 READER = DatasetReader(NAME, "train_sent_emo.csv with train_splits/diaD_uttU.mp4", recognises, read)

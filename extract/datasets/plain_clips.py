@@ -13,6 +13,7 @@ from avem.extract.datasets.base import (
     VIDEO_SUFFIXES,
     DatasetReader,
     relative,
+    skipped,
     sound_beside,
     without_suffix,
 )
@@ -66,7 +67,7 @@ def _lists_clips(path: Path) -> bool:
 def _media(root: Path) -> Iterator[Path]:
     """Media files below a folder; hidden ones are skipped, links to folders are not followed."""
     for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "lost+found"]
+        folders[:] = [name for name in folders if not skipped(name)]
         for name in files:
             if not name.startswith(".") and name.lower().endswith((*VIDEO_SUFFIXES, *SOUND_SUFFIXES)):
                 yield Path(folder, name)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -106,6 +109,32 @@ def encoders(tmp_path_factory) -> dict[str, Path]:
         ),
         "audio_encoder": make_random_whisper(root / "audio", width=32, layers=1, heads=2, positions=50),
     }
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """A context in which nobody may list a folder or look into it: as the system does it to all but root."""
+
+    @contextmanager
+    def locking(folder: Path) -> Iterator[None]:
+        def guarded(name: str, *, itself: bool) -> Callable[..., object]:
+            allowed = getattr(os, name)
+
+            def call(path=".", *arguments, **named):
+                asked = Path(path) if isinstance(path, str | os.PathLike) else Path()
+                if folder in asked.parents or (itself and asked == folder):
+                    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+                return allowed(path, *arguments, **named)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("scandir", "listdir"):
+                patch.setattr(os, name, guarded(name, itself=True))
+            patch.setattr(os, "stat", guarded("stat", itself=False))
+            yield
+
+    return locking
 
 
 @pytest.fixture

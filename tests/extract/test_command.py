@@ -123,7 +123,10 @@ def test_a_run_a_dry_run_and_info_count_the_same_failures(tmp_path, make_clip, a
         assert status == 3
         assert out.startswith("6 clips in ")
         assert f"; {counts}; 1 file can't be read." in out.splitlines()[0], options
-        assert "avem: 4 clips failed and 1 file can't be read for the reasons above" in err
+        assert (
+            "avem: 4 clips failed and 1 file can't be read for the reasons above; the same command with --retry-failed "
+            "retries the clips that failed, and reads the rest once it is readable." in err
+        )
         said.append({line for line in out.splitlines() if line.startswith("  ") and "(file)" not in line})
     done = CliRunner().invoke(app, ["cache", "info", "--cache", str(store)])
     lines = done.output.splitlines()
@@ -138,6 +141,37 @@ def test_a_run_a_dry_run_and_info_count_the_same_failures(tmp_path, make_clip, a
     status, out, _ = avem(*given, "--dry-run", "--retry-failed")
     assert "3 video, 3 audio to extract" in out
     assert "failed" not in out  # they are to be tried again
+
+
+def test_a_run_a_dry_run_and_info_count_the_same_clips_without_a_label(tmp_path, make_clip, avem):
+    folder, store = tmp_path / "d", tmp_path / "store"
+    for name in "abc":
+        make_clip(folder / f"{name}.mp4")
+    rows = ["a.mp4,anger", "b.mp4,", "c.mp4,", "gone.mp4,", "never there.mp4,"]
+    (folder / "clips.csv").write_text("\n".join(["path,emotion", *rows]))
+    given = (folder, "--cache", store)
+    said = [avem(*given, *options)[1] for options in (("--dry-run",), (), ())]
+    (folder / "c.mp4").unlink()  # the store has it
+    said += [avem(*given, *options)[1] for options in (("--dry-run",), ())]
+    said.append(CliRunner().invoke(app, ["cache", "info", "--cache", str(store)]).output)
+    for text in said:
+        assert [line for line in text.splitlines() if "no label" in line] == ["2 clips have no label."]
+
+
+def test_a_dry_run_refuses_a_clip_of_another_content_as_the_run_does(tmp_path, make_clip, avem):
+    folder, store = tmp_path / "d" / "anger", tmp_path / "store"
+    for name in "abc":
+        make_clip(folder / f"{name}.mp4")
+    given = (tmp_path / "d", "--cache", store)
+    assert avem(*given)[0] == 0
+    make_clip(folder / "b.mp4", frames=7)
+    make_clip(folder / "new.mp4")
+    before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    asked, done = avem(*given, "--dry-run"), avem(*given)
+    assert asked == done
+    assert asked[0] == 2
+    assert f"d/anger/b (anger/b.mp4) is in {store} with another content" in asked[2]
+    assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
 
 
 def test_one_clip_a_table_and_a_named_dataset(tmp_path, make_clip, avem):

@@ -239,7 +239,7 @@ def test_labels_that_are_not_understood_are_named_and_counted(root, run, tmp_pat
     assert report.failures == []  # nothing failed, so the status stays 0, and nothing is silent
     shown = CliRunner().invoke(app, ["cache", "info", "--cache", str(tmp_path / "store")]).output
     assert "2 'suprise'" in shown
-    assert "without a label: 1" in shown
+    assert "1 clip has no label." in shown
     assert "splits: 3 train, 1 test" in shown
 
 

@@ -238,23 +238,18 @@ def test_odd_and_broken_clips_are_recorded_and_the_rest_is_complete(
     assert (again.encoded, len(again.failures)) == ({}, len(report.failures))
 
 
-def test_a_folder_that_can_not_be_read_is_named_and_the_rest_is_complete(tmp_path, options, make_clip, monkeypatch):
+def test_a_folder_that_can_not_be_read_is_named_and_the_rest_is_complete(tmp_path, options, make_clip, locked):
     root, store_path = tmp_path / "d", tmp_path / "store"
     for emotion in ("anger", "fear", "sadness"):
         make_clip(root / emotion / "1.mp4")
-    closed, scandir = root / "fear", os.scandir
-
-    def refuse(path="."):  # as the system does, also where the tests run as root, whom it refuses nothing
-        if Path(path) == closed:
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return scandir(path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "scandir", refuse)
-        report = extract(root, store_path, options())
+    with locked(root / "fear"):
+        for dry_run in (True, False):
+            report = extract(root, store_path, options(dry_run=dry_run))
+            assert report.pending == {"video": 2, "audio": 2}
+            assert [(failure.clip_id, failure.kind) for failure in report.failures] == [("fear/", "file")]
+            assert "; 1 folder can't be read." in report.summary
+            assert "fear can't be read (Permission denied)" in report.summary
     assert report.encoded == {"video": 2, "audio": 2}
-    assert [(failure.clip_id, failure.kind) for failure in report.failures] == [("fear/", "file")]
-    assert "fear can't be read (Permission denied)" in report.summary
     report = extract(root, store_path, options())
     assert (report.encoded, report.failures) == ({"video": 1, "audio": 1}, [])
 

@@ -10,7 +10,7 @@ import platform
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,12 +95,13 @@ class RunDirectory:
         now = mask_json(config.to_json())
         return record is not None and all(mask_json(record["settings"].get(name)) == now.get(name) for name in SOURCES)
 
-    def start(self, config: RunConfig, data: dict[str, Any]) -> None:
+    def start(self, config: RunConfig, data: dict[str, Any], warnings: Sequence[str] = ()) -> None:
         """Record what the run is made of, or check that it is still made of the same.
 
         Args:
             config: Its settings.
             data: Digests of everything it reads.
+            warnings: What was said of it when the run began, a sentence each; kept for the run's report.
 
         Raises:
             SettingError: See `check`.
@@ -117,6 +118,7 @@ class RunDirectory:
             "identity": config.identity(),
             "data": data,
             "environment": environment(),
+            "warnings": list(warnings),
         }
         write_sealed(self.path / "config.json", record, indent=2)
 

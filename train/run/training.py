@@ -53,6 +53,9 @@ class Training(Protocol[Example]):
     def examples(self, session: Session, rows: Sequence[Any]) -> list[Example]:
         """Those rows joined with the store."""
 
+    def warnings(self, session: Session) -> list[str]:
+        """What is wrong with what the examples hold, though a run can do without; a sentence each."""
+
     def objective(self, session: Session, examples: Sequence[Example], features: ClipFeatures) -> Objective:
         """What is minimised over some of the examples; scores that don't change are computed here."""
 
@@ -92,7 +95,7 @@ def _run_owned(training: Training[Example], run: RunDirectory, model: FamilyMode
     examples = training.examples(session, rows)
     kept, held = split(examples, session)
     plan = session.plan(kept)
-    run.start(config, session.sources(rows_digest(rows), examples, plan))
+    run.start(config, session.sources(rows_digest(rows), examples, plan), _warned(training, session))
     if run.final.is_dir():
         check_model(run.final)
         logger.info("The run in %s is complete", run.path)
@@ -114,9 +117,18 @@ def preview_training(training: Training[Example], model: FamilyModel | None = No
     rows = training.read()
     session = Session.open(training.config, model or load_skeleton(training.config.model))
     kept, _ = split(training.examples(session, rows), session)
+    _warned(training, session)
     steps = session.plan(kept).steps
     summary = summarise(steps, kept, session.builder)
     return summary if model else replace(summary, memory=run_memory(session, steps, kept))
+
+
+def _warned(training: Training[Example], session: Session) -> list[str]:
+    """What a training warns of, which is logged."""
+    warnings = training.warnings(session)
+    for warning in warnings if session.accelerator.is_main_process else ():
+        logger.warning("%s", warning)
+    return warnings
 
 
 def split(examples: Sequence[Example], session: Session) -> tuple[list[Example], list[Example]]:

@@ -12,6 +12,7 @@ from avem.commands.options import NONE
 from avem.guards.inputs import need_file, need_path, need_store
 from avem.guards.output_kinds import PAGE
 from avem.guards.outputs import file_target
+from avem.text.lists import counted, have
 from avem.text.terminal import show
 
 if TYPE_CHECKING:
@@ -136,7 +137,8 @@ def negatives(
             store, duplicate_cosine=duplicate_cosine, exclude=left_out, labels=known, streams=stream or ()
         )
         for modality, pairs in paired.items():
-            show(f"{modality}: {int((pairs >= 0).sum())} clips have a partner.")
+            found = int((pairs >= 0).sum())
+            show(f"{modality}: {counted(found, 'clip')} {have(found)} a partner.")
     for warning in source_warnings(store, recipe.value, known):
         show(f"Warning: {warning}")
     if report is not None:
@@ -148,16 +150,17 @@ def _outcome(done: MiningReport) -> str:
     from avem.cache.negatives.reasons import SAME_SOURCE
 
     if done.why_none:
-        return f"{done.modality}: 0 of {done.clips} clips have a negative ({done.why_none})."
+        return f"{done.modality}: 0 of {counted(done.clips, 'clip')} have a negative ({done.why_none})."
     fewer = done.clips - done.complete - sum(done.without.values())
-    notes = [f"; {fewer} have fewer, at least {done.fewest}"] if fewer else []
+    notes = [f"; {fewer} {have(fewer)} fewer, at least {done.fewest}"] if fewer else []
     if done.without:
         notes.append("; none for " + ", ".join(f"{count} of {kind}" for kind, count in done.without.items()))
     if done.why_lacking:
         notes.append(f" ({done.why_lacking})")
     if SAME_SOURCE in done.why_lacking:
         notes.append("; `--same-source` also takes clips of the same speaker or source")
-    return f"{done.modality}: {done.complete} of {done.clips} clips have {done.k} negatives{''.join(notes)}."
+    which = f"{done.complete} of {counted(done.clips, 'clip')} {have(done.complete)}"
+    return f"{done.modality}: {which} {counted(done.k, 'negative')}{''.join(notes)}."
 
 
 def _benchmark_rows(store: FeatureStore, files: list[Path]) -> list[int]:

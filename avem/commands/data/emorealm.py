@@ -9,6 +9,7 @@ import typer
 
 from avem.commands.data.harness import export
 from avem.commands.data.prefs import emorealm_app as emorealm_app
+from avem.commands.data.survey import show_clips
 from avem.commands.options import (
     DEFAULT_QUESTIONS,
     DEFAULT_STORE,
@@ -26,6 +27,7 @@ from avem.endpoint.reach import need_endpoint
 from avem.guards.inputs import need_file, need_path
 from avem.guards.output_kinds import BENCH, SURVEY
 from avem.guards.outputs import folder_target
+from avem.text.lists import counted
 from avem.text.terminal import show
 
 emorealm_app.command("export")(export)
@@ -102,9 +104,12 @@ def subtasks(
     show(f"The labels are in {labels.path}; use them with --subtasks.")
     if survey is not None:
         options = SurveyOptions(source=labels.path, out=survey, media=media, cache=store, sample=sample, seed=seed)
-        items = make_cue_survey(read_questions(questions), read_subtasks(labels.path), options)
-        show(f"{items} labels are in {survey}; `avem prefs votes {survey} ANSWERS... --out FILE` counts the votes.")
+        made = make_cue_survey(read_questions(questions), read_subtasks(labels.path), options)
+        number = counted(made.blocks, "label")
+        show(f"{number} are in {survey}; `avem prefs votes {survey} ANSWERS... --out FILE` counts the votes.")
     check_complete(labels)
+    if survey is not None:
+        show_clips(made.clips)
 
 
 @emorealm_app.command("stats")

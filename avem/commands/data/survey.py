@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,11 @@ from avem.errors import SettingError
 from avem.guards.inputs import need_file, need_path
 from avem.guards.output_kinds import SURVEY
 from avem.guards.outputs import folder_target
+from avem.text.lists import counted
 from avem.text.terminal import show, show_block
+
+if TYPE_CHECKING:
+    from avem.tools.prefs.survey.clips import SurveyClips
 
 study_app = typer.Typer(no_args_is_help=True, help="Compare models' descriptions in a user study.")
 
@@ -74,6 +78,17 @@ def need_survey(survey: Path, results: list[Path]) -> None:
         need_file(file, "RESULTS", "file of votes")
 
 
+def show_clips(clips: SurveyClips) -> None:
+    """Say that a survey has no clips, or not all.
+
+    Raises:
+        PartialFailure: Some are missing.
+    """
+    if clips.remark:
+        show(clips.remark)
+    clips.check_complete()
+
+
 @instruct_app.command()
 @prefs_app.command()
 def survey(
@@ -108,7 +123,7 @@ def survey(
 
     from avem.tools.prefs.survey.pages import SurveyOptions, make_survey
 
-    items = make_survey(
+    made = make_survey(
         SurveyOptions(
             source=source,
             out=out,
@@ -125,7 +140,9 @@ def survey(
             seed=seed,
         )
     )
-    show(f"{len(items)} items are in {out}; keep {out / 'key.json'} private, for it holds the correct answers.")
+    number = counted(len(made.items), "item")
+    show(f"{number} are in {out}; keep {out / 'key.json'} private, for it holds the correct answers.")
+    show_clips(made.clips)
 
 
 @instruct_app.command("votes")
@@ -227,8 +244,10 @@ def make(
         sample=sample,
         seed=seed,
     )
-    clips = make_study(descriptions, options, suffix)
-    show(f"{clips} clips are in {out}; keep {out / 'key.json'} private, for it says which model wrote what.")
+    made = make_study(descriptions, options, suffix)
+    number = counted(made.blocks, "clip")
+    show(f"Descriptions of {number} are in {out}; keep {out / 'key.json'} private, for it says which model wrote what.")
+    show_clips(made.clips)
 
 
 @study_app.command("results")

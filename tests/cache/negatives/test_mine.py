@@ -297,7 +297,7 @@ def test_labels_from_a_table(tmp_path):
     table.write_text("clip_id,video,audio\n" + "".join(f"c{i},{SHOWN['video'][f'c{i}']},\n" for i in range(4)))
     arguments = ["cache", "negatives", "--cache", str(tmp_path / "cache"), "--k", "1", "--labels", str(table)]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert "video: 4 of 4 clips have 1 negatives." in done.output
+    assert "video: 4 of 4 clips have 1 negative." in done.output
     assert "audio: 0 of 0 clips" in done.output  # its cells are empty: no label, no negative
     table.write_text("clip,video\n")
     with pytest.raises(DataError, match="needs a column clip_id"):

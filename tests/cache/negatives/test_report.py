@@ -89,6 +89,39 @@ def test_a_page_without_negatives_or_a_place_to_write(store, tmp_path):
         summarise_negatives(store, "hard", "smell")
 
 
+def test_a_page_names_clips_whose_file_is_gone(store, tmp_path, caplog):
+    mine_negatives(store, k=2)
+    asked = []
+
+    def strip(media):
+        asked.append(media)
+        return "data:image/jpeg;base64,"
+
+    page = write_negatives_report(store, "hard", tmp_path / "page.html")
+    assert not caplog.records  # no pictures were asked for
+    assert "no picture" not in page.read_text()
+    media = tmp_path / "media"
+    for row in range(len(store)):
+        (media / store.clip(row)["path"]).parent.mkdir(parents=True, exist_ok=True)
+        (media / store.clip(row)["path"]).touch()
+    write_negatives_report(store, "hard", page, strip=strip, media_root=media)
+    assert not caplog.records
+    seen = {*asked}
+    lost = min(seen)
+    lost.unlink()
+    write_negatives_report(store, "hard", page, strip=strip, media_root=media)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == (
+        f"1 clip of the page has no picture, such as toy/{lost.stem} (there is no file {lost}); name the clips' folder "
+        "with --media-root."
+    )
+    assert "1 clip has no picture: the file is not where it was at the extraction." in page.read_text()
+    caplog.clear()
+    write_negatives_report(store, "hard", page, strip=strip, media_root=tmp_path / "moved")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"{len(seen)} clips of the page have no picture, such as ")
+
+
 def test_labels_are_escaped_and_shares_are_of_the_row():
     picture = matrix_svg(np.array([[0, 3], [1, 1]]), ["<b>", "fear"])
     assert "&lt;b&gt;" in picture

@@ -7,8 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from avem.cache import ClipRecord, FeatureStore, RowDetails, StoreWriter, ensure_negatives, mine_negatives
+from avem.cache.negatives.mine import write_negatives
 from avem.cache.negatives.report import write_negatives_report
-from avem.cache.negatives.sources import one_source_negatives, one_source_sentence, source_warnings
+from avem.cache.negatives.sources import OneSource, one_source_negatives, one_source_sentence, source_warnings
 from avem.cache.negatives.summary import ONE_SOURCE, summarise_negatives
 from avem.cli import app
 from tests.cache.negatives.test_mine import VIDEO, angles, store_of
@@ -36,7 +37,12 @@ def test_two_sources_are_a_leak_in_the_terminal_and_on_the_page(tmp_path, recipe
     count = 24 if recipe == "mutual" else 48
     assert f"Warning: video negatives: all {count} negatives of 24 clips {TOLD}" in said
     assert said.count("--same-source") == 1
+    named = "" if recipe == "hard" else f" --recipe {recipe}"
+    assert f"mine again with `avem cache negatives{named} --same-source`" in said
     page = (tmp_path / "page.html").read_text()
+    assert f"<p>All {count} negatives of 24 clips {TOLD}" in page
+    assert f"<code>avem cache negatives{named} --same-source</code>" in page
+    assert "`" not in page.partition("<body>")[2]
     assert "None found" not in page
     assert "Some negatives are leaks." in page
     assert TOLD in page
@@ -57,7 +63,8 @@ def test_sources_of_one_emotion_need_clips_not_an_option(tmp_path):
     store_of(tmp_path / "cache", clips, video=angles(*range(0, 80, 10)))
     for option in ((), ("--same-source",)):
         said = negatives(tmp_path / "cache", "--k", "2", *option)
-        assert "add clips of another emotion of camA and camB, and mine again with `--same-source`" in said, option
+        cure = "mine again with `avem cache negatives --same-source`"
+        assert f"add clips of another emotion of camA and camB, and {cure}" in said, option
 
 
 def test_one_source_of_many_is_found_by_its_share(tmp_path):
@@ -115,14 +122,30 @@ def test_datasets_are_checked_like_sources(tmp_path):
     assert "add clips of another emotion of film and lab" in said
 
 
-def test_training_warns_when_it_mines(tmp_path, caplog):
+def test_whoever_needs_negatives_is_warned_though_they_were_mined_before(tmp_path, caplog):
     store = two_cameras(tmp_path / "cache")
-    with caplog.at_level(logging.WARNING):
-        ensure_negatives(store, "hard")
-    assert [TOLD in record.getMessage() for record in caplog.records] == [True]
-    caplog.clear()
-    ensure_negatives(store, "hard")
-    assert not caplog.records
+    for _ in range(2):  # mined, and found
+        with caplog.at_level(logging.WARNING):
+            ensure_negatives(store, "hard")
+        assert [TOLD in record.getMessage() for record in caplog.records] == [True]
+        caplog.clear()
+
+
+def test_negatives_of_ones_own_are_judged_and_unusable_ones_are_left_to_who_reads_them(tmp_path):
+    store = two_cameras(tmp_path / "cache")
+    mine_negatives(store, k=2)
+    table = store.negatives("hard", "video")
+    write_negatives(store, "own", {"video": (table, {}), "audio": (table[:-1], {})})
+    (said,) = source_warnings(store, "own")
+    assert said.startswith("video negatives: all 48 negatives of 24 clips")
+    assert said.endswith("; choose negatives of the same source too.")
+
+
+def test_one_negative_is_one(tmp_path):
+    two_cameras(tmp_path / "cache")
+    assert "video: 24 of 24 clips have 1 negative." in negatives(tmp_path / "cache", "--k", "1")
+    one = OneSource("source", "a", "b", 1, 1, 1, one_emotion=False)
+    assert one_source_sentence([one], same_source=False, recipe="hard").startswith("the only negative of 1 clip comes ")
 
 
 def test_a_page_escapes_names_and_nothing_found_says_nothing(tmp_path):

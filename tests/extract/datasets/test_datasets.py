@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,30 @@ def test_readers_keep_the_contract(tmp_path, make, name):
         assert not clip.audio_path or (tmp_path / clip.audio_path).is_file()
         assert "\\" not in clip.path
         assert clip.dataset
+
+
+@pytest.mark.parametrize("closed", ["locked", "data", "train", "Session5"])
+@pytest.mark.parametrize(("make", "name"), TREES, ids=[make.__name__ for make, _ in TREES])
+def test_a_folder_that_lets_nobody_look_takes_only_its_own_clips(tmp_path, make, name, closed, locked):
+    expected = make(tmp_path)
+    if (tmp_path / closed).exists():
+        pytest.skip("the layout has such a folder")
+    (tmp_path / closed / "anger").mkdir(parents=True)
+    touch(tmp_path, f"{closed}/anger/x.mp4")
+    with locked(tmp_path / closed):
+        assert {clip.clip_id for clip in read_dataset(tmp_path)} == set(expected)
+        assert {clip.clip_id for clip in read_dataset(tmp_path, name)} == set(expected)
+
+
+def test_a_folder_whose_clips_all_lie_where_nobody_may_look_is_named(tmp_path, locked):
+    touch(tmp_path, "closed/anger/1.mp4")
+    said = re.escape(f"{tmp_path / 'closed'} can't be read (Permission denied).")
+    with locked(tmp_path / "closed"):
+        for dataset in (None, "clips", "ferv39k"):
+            with pytest.raises(DataError, match=said):
+                read_dataset(tmp_path, dataset)
+    with locked(tmp_path), pytest.raises(DataError, match=re.escape(f"{tmp_path} can't be read")):
+        read_dataset(tmp_path)
 
 
 def test_every_reader_has_a_tree():

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from avem.cli import app
 from avem.endpoint.chat import ChatSettings
-from avem.errors import MissingFileError
+from avem.errors import MissingFileError, PartialFailure
 from avem.evaluate.predict.media_files import find_files
-from avem.records import Question
+from avem.files import write_json_lines
+from avem.records import InstructionRow, Modality, Question
 from avem.tools.prefs.cue_labels import CueOptions, label_cues
 from avem.tools.prefs.frames_study import MEASURES, FramesOptions, frames_study
 from avem.tools.prefs.languages import find_languages
@@ -55,23 +57,61 @@ def page_data(out):
 
 
 @pytest.mark.parametrize("given", [(), ("--cache", "elsewhere")])
-def test_a_survey_copies_the_clips_of_the_store(folder, caplog, given):
+def test_a_survey_copies_the_clips_of_the_store(folder, given):
     if given:
         shutil.move("cache", "elsewhere")
     done = run("prefs", "survey", "q.json", *given)
-    assert done.exit_code == 0, done.output
+    assert isinstance(done.exception, PartialFailure), done.output
     copied = sorted(path.name for path in (folder / "survey" / "media").rglob("*.mp4"))
     assert copied == ["000.mp4", "001.mp4"]
     shown = {item["video"] for item in page_data(folder / "survey")["items"].values() if item["video"]}
     assert shown == {"media/000.mp4", "media/001.mp4", "003.mp4"}
-    assert "no copy of 1 of 3 clips, such as 003.mp4 (its media file " in caplog.text
-    assert "--media" in caplog.text
+    gone = folder / "clips" / "003.mp4"
+    assert str(done.exception) == (
+        f"The survey has no copy of 1 of 3 clips, such as 003.mp4 (its media file {gone} does not exist); name the "
+        "folder of all clips with --media, and run the same command again."
+    )
 
 
-def test_a_survey_without_folder_and_store_names_files(folder):
+def write_rows():
+    """Instruction rows and descriptions about the clips of the questions."""
+    rows = [InstructionRow(str(n), f"{n:03d}", Modality.VISUAL, "description", "What?", "A face.") for n in (0, 1, 3)]
+    write_json_lines(Path("rows.jsonl"), [row.to_json() for row in rows])
+    for name in ("one", "two"):
+        Path(f"{name}.json").write_text(json.dumps({f"{n:03d}": f"{name} on {n}" for n in (0, 1, 3)}))
+
+
+SURVEYS = {
+    "rows": ("prefs", "survey", "q.json"),
+    "instructions": ("instruct", "survey", "rows.jsonl"),
+    "study": ("study", "make", "one.json", "two.json"),
+}
+
+
+@pytest.mark.parametrize("command", SURVEYS.values(), ids=SURVEYS)
+def test_missing_clips_are_said_alike_by_all_surveys(folder, command):
+    write_rows()
+    partly = [run(*command, *given, "--out", "s").exception for given in ((), ("--media", "clips"))]
+    for said in partly:
+        assert isinstance(said, PartialFailure), said
+        assert str(said).startswith("The survey has no copy of 1 of 3 clips, such as 003.mp4 (")
+    assert sorted(path.name for path in Path("s/media").rglob("*.mp4")) == ["000.mp4", "001.mp4"]
+    Path("elsewhere").mkdir()
+    shutil.move("clips", "moved")
+    for given in ((), ("--media", "elsewhere")):
+        said = run(*command, *given, "--out", "none").exception
+        assert isinstance(said, MissingFileError), said
+        assert str(said).startswith("None of the ")
+        assert str(said).endswith(("name their folder with --media.", "the one around it."))
+        assert not Path("none").exists()
     shutil.rmtree("cache")
-    assert run("prefs", "survey", "q.json").exit_code == 0
-    assert not (folder / "survey" / "media").exists()
+    done = run(*command, "--out", "bare")
+    assert done.exit_code == 0, done.output
+    assert "The survey has no clips, and expects them beside it; --media FOLDER or --cache STORE copies" in done.output
+    assert not Path("bare/media").exists()
+
+
+def test_a_survey_does_not_take_a_store_that_is_not_there(folder):
     done = run("prefs", "survey", "q.json", "--cache", "none", "--out", "other")
     assert isinstance(done.exception, MissingFileError)
     assert "There is no feature store at none" in str(done.exception)

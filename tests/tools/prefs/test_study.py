@@ -23,8 +23,8 @@ def files(tmp_path):
 
 
 def made(files, tmp_path, **changes):
-    clips = make_study(files, SurveyOptions(source=tmp_path, out=tmp_path / "study", per_booklet=100, **changes))
-    return clips, json.loads((tmp_path / "study" / "key.json").read_text())
+    survey = make_study(files, SurveyOptions(source=tmp_path, out=tmp_path / "study", per_booklet=100, **changes))
+    return survey.blocks, json.loads((tmp_path / "study" / "key.json").read_text())
 
 
 def chooses(model, wrong=()):

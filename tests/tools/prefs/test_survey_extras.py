@@ -104,7 +104,7 @@ def test_labels_of_subtasks_are_what_most_people_say(benchmark, tmp_path):
     questions = read_questions(benchmark)
     labels = {"0": SPURIOUS, "1": HALLUCINATED, "2": SPURIOUS}
     options = SurveyOptions(source=benchmark, out=tmp_path / "s", votes=2, attention_every=0)
-    assert make_cue_survey(questions, labels, options) == 3
+    assert make_cue_survey(questions, labels, options).blocks == 3
 
     def choose(who, item):
         return {"choice": {"0": 1, "1": 1, "2": int(who == "ann")}[item["source"]]}

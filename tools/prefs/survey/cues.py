@@ -15,7 +15,7 @@ from avem.files import write_new
 from avem.records import Question
 from avem.tools.prefs.survey.ballots import ATTENTION, PRETEST_SHARE, read_ballots
 from avem.tools.prefs.survey.items import SurveyItem, opaque_id
-from avem.tools.prefs.survey.pages import SurveyOptions, publish
+from avem.tools.prefs.survey.pages import Published, SurveyOptions, publish
 
 CHOICES = ("It is in the clip", "It is not in the clip")
 LABELS = (SPURIOUS, HALLUCINATED)
@@ -41,8 +41,8 @@ def cue_items(questions: Sequence[Question], labels: dict[str, str]) -> list[Sur
     ]
 
 
-def make_cue_survey(questions: Sequence[Question], labels: dict[str, str], options: SurveyOptions) -> int:
-    """Write a survey on labels; returns the number of items.
+def make_cue_survey(questions: Sequence[Question], labels: dict[str, str], options: SurveyOptions) -> Published:
+    """Write a survey on labels.
 
     Raises:
         DataError: No question has a label.
@@ -52,8 +52,7 @@ def make_cue_survey(questions: Sequence[Question], labels: dict[str, str], optio
         raise DataError("No question has a label to check; label them first with `avem emorealm subtasks`.")
     rng = np.random.default_rng(options.seed)
     picked = sorted(rng.permutation(len(items))[: options.sample].tolist())
-    publish([[items[number]] for number in picked], options, "subtasks", rng, [options.source])
-    return len(picked)
+    return publish([[items[number]] for number in picked], options, "subtasks", rng, [options.source])
 
 
 def write_voted_labels(

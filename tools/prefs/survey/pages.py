@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import logging
-import shutil
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
-from avem.errors import MissingFileError, SettingError
-from avem.evaluate.predict.media_files import files_by_name
+from avem.errors import SettingError
 from avem.files import json_sha256, replace_directory, write_atomic
-from avem.guards.inside import inside, media_file
 from avem.guards.output_kinds import SURVEY
 from avem.guards.outputs import folder_target
 from avem.sealed.checksums import seal
 from avem.sealed.files import plain
 from avem.text.escaping import script_json, xml_text
 from avem.text.pages import page_style
+from avem.tools.prefs.survey.clips import SurveyClips, find_clips
 from avem.tools.prefs.survey.items import (
     SurveyItem,
     attention_checks,
@@ -31,8 +28,6 @@ from avem.tools.prefs.survey.items import (
     read_subtitles,
     with_subtitle,
 )
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,17 +71,25 @@ class SurveyOptions:
             raise SettingError("--attention-every must be at least 2, or 0 for no checks.")
 
 
-def make_survey(options: SurveyOptions) -> list[SurveyItem]:
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A survey that was written."""
+
+    items: Sequence[SurveyItem]
+    """Those of the pre-test and attention checks among them."""
+    blocks: int
+    """What annotators are asked about, without those: rows, questions, or clips of a study."""
+    clips: SurveyClips
+
+
+def make_survey(options: SurveyOptions) -> Published:
     """Write a survey's folder: `index.html` with `media/`, or `tasks.json` with `labels.xml`, and `key.json`.
 
     Every item lies in as many booklets as it gets votes. The page holds no right answers; they are in `key.json`,
     which stays at home.
 
-    Returns:
-        The items, attention checks among them.
-
     Raises:
-        MissingFileError: The source, or a clip, is not there.
+        MissingFileError: The source is not there, or none of the clips.
         DataError: The source is neither a benchmark nor preference rows, or names a clip outside `media`.
         SettingError: The output folder holds something that is not a survey.
     """
@@ -103,7 +106,7 @@ def publish(
     kind: str,
     rng: np.random.Generator,
     reads: Sequence[Path | None],
-) -> list[SurveyItem]:
+) -> Published:
     """Write the folder of a survey of any kind.
 
     Args:
@@ -113,11 +116,8 @@ def publish(
         rng: Source of the order of items.
         reads: Files that the survey is made from, which are never overwritten.
 
-    Returns:
-        The items, those of the pre-test and attention checks among them.
-
     Raises:
-        MissingFileError: A clip is not there.
+        MissingFileError: None of the clips is there.
         DataError: The items name a clip outside `media`.
         SettingError: The output folder holds something that is not a survey.
     """
@@ -130,6 +130,7 @@ def publish(
     booklets = _booklets(options, blocks, checks, rng)
     booklets = [[item.id for item in pretest] + booklet for booklet in booklets]
     asked = {item.id: item for item in (*pretest, *items, *checks)}
+    clips = find_clips(asked.values(), options.media, options.cache)
     survey = json_sha256([asdict(item) for item in asked.values()])[:12]
     key = {
         "survey": survey,
@@ -142,7 +143,7 @@ def publish(
 
     def fill(folder: Path) -> None:
         write_atomic(folder / "key.json", json.dumps(seal(plain(key)), indent=1))
-        videos = _copy_media(asked.values(), options, folder)
+        videos = clips.copy(folder)
         shown = {name: _shown(item, videos) for name, item in asked.items()}
         if options.label_studio:
             _write_label_studio(folder, survey, booklets, shown)
@@ -150,7 +151,7 @@ def publish(
             write_atomic(folder / "index.html", _page({"survey": survey, "items": shown, "booklets": booklets}))
 
     replace_directory(options.out, fill, SURVEY, reads=reads)
-    return list(asked.values())
+    return Published(tuple(asked.values()), len(blocks), clips)
 
 
 def _booklets(
@@ -175,49 +176,6 @@ def _booklets(
                     booklet.append(checks[check].id)
             booklets.append(booklet)
     return booklets
-
-
-def _copy_media(items: Iterable[SurveyItem], options: SurveyOptions, folder: Path) -> dict[str, str]:
-    """Copy the clips that are asked about; returns their paths in the survey."""
-    asked: dict[str, str] = {}
-    for item in items:
-        if item.video:
-            asked.setdefault(item.video, item.source or item.id)
-    sources: dict[str, Path] = {}
-    if options.media is not None:
-        sources = {video: media_file(options.media, video, named) for video, named in asked.items()}
-    elif options.cache is not None:
-        sources = _files_of_store(asked, options.cache)
-    videos: dict[str, str] = {}
-    for video, source in sources.items():
-        if not source.is_file():
-            raise MissingFileError(
-                f"There is no {video} in {options.media}; name with --media the clips' folder, or the one around it."
-            )
-        name = f"{PurePosixPath(video).with_suffix(source.suffix)}"  # a store's name may lack its file's suffix
-        target = inside(folder / "media", name, asked[video])
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-        videos[video] = f"media/{name}"
-    return videos
-
-
-def _files_of_store(videos: Collection[str], cache: Path) -> dict[str, Path]:
-    """The clips' files as a store names them; says which clips the survey will have no copy of."""
-    try:
-        found, absent = files_by_name(sorted(videos), cache)
-    except MissingFileError as error:
-        found, absent = {}, dict.fromkeys(videos, str(error).rstrip("."))
-    if absent:
-        name = min(absent)
-        logger.warning(
-            "The survey has no copy of %d of %d clips, such as %s (%s); its page expects them beside it.",
-            len(absent),
-            len(videos),
-            name,
-            absent[name],
-        )
-    return found
 
 
 def _shown(item: SurveyItem, videos: Mapping[str, str]) -> dict[str, object]:

@@ -20,7 +20,7 @@ from avem.evaluate.predict.answers import read_answers
 from avem.evaluate.sheets import Sheet
 from avem.tools.prefs.survey.ballots import ATTENTION, PRETEST_SHARE, Vote, agreement, read_ballots
 from avem.tools.prefs.survey.items import NO_ANSWER, SurveyItem, opaque_id
-from avem.tools.prefs.survey.pages import SurveyOptions, publish
+from avem.tools.prefs.survey.pages import Published, SurveyOptions, publish
 
 CRITERIA = {
     "best_emotion": ("Emotion", "Which description tells best what the person feels?"),
@@ -158,22 +158,18 @@ def study_blocks(
     return blocks
 
 
-def make_study(named: Sequence[str], options: SurveyOptions, suffix: str = ".mp4") -> int:
+def make_study(named: Sequence[str], options: SurveyOptions, suffix: str = ".mp4") -> Published:
     """Write a study's folder; see `avem.tools.prefs.survey.pages.publish`.
 
     Args:
         named: See `read_descriptions`.
         options: Where it goes, and how it is cut into booklets; `source` is not used.
         suffix: What is added to a clip id without suffix to get its file.
-
-    Returns:
-        The number of clips.
     """
     rng = np.random.default_rng(options.seed)
     blocks = study_blocks(read_descriptions(named), options.sample, rng, suffix)
     reads = [Path(given.rpartition("=")[2]) for given in named]
-    publish(blocks, replace(options, source=reads[0]), "study", rng, reads)
-    return len(blocks)
+    return publish(blocks, replace(options, source=reads[0]), "study", rng, reads)
 
 
 def read_study(
