@@ -118,19 +118,17 @@ def files_of_store(store: FeatureStore) -> MediaFiles:
     return MediaFiles(names, store.roots, mask(store.location.url), store, gone)
 
 
-def files_by_name(videos: Iterable[str], cache: Path) -> tuple[dict[str, Path], dict[str, str]]:
+def files_by_name(videos: Iterable[str], store: FeatureStore) -> tuple[dict[str, Path], dict[str, str]]:
     """The media files of clips, as a store names them, and why others have none.
 
     Args:
         videos: Clips by name, as a question's `video` is; those without one are left out.
-        cache: The store.
+        store: The store.
 
     Raises:
-        MissingFileError: The store, or every file that it was made from, is not there.
+        MissingFileError: Every file that it was made from is gone.
     """
-    from avem.cache import FeatureStore
-
     questions = [Question(video, video, "", "", (), "") for video in dict.fromkeys(videos) if video]
-    resolved = files_of_store(FeatureStore.open(cache)).resolve(questions)
+    resolved = files_of_store(store).resolve(questions)
     files = {name: path for name, path in resolved.positions.items() if isinstance(path, Path)}
     return files, dict(resolved.absent)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from avem.cache import FeatureStore
 from avem.errors import CheckpointError, DataError, MediaError, SettingError
 from avem.evaluate.predict.media_files import files_by_name
 from avem.evaluate.sheets import csv_text, read_sheet
@@ -91,7 +92,7 @@ def find_languages(
     """
     names = list(dict.fromkeys(videos))
     rows = {name: row for name, row in _known(out).items() if not row["problem"]}
-    files, absent = files_by_name(names, cache) if media is None else _files_of_folder(names, media)
+    files, absent = files_by_name(names, FeatureStore.open(cache)) if media is None else _files_of_folder(names, media)
     with stage("languages", len(names), "clips") as bar:
         for name in names:
             if name not in rows:

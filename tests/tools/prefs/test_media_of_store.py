@@ -98,12 +98,16 @@ def test_missing_clips_are_said_alike_by_all_surveys(folder, command):
     assert sorted(path.name for path in Path("s/media").rglob("*.mp4")) == ["000.mp4", "001.mp4"]
     Path("elsewhere").mkdir()
     shutil.move("clips", "moved")
-    for given in ((), ("--media", "elsewhere")):
-        said = run(*command, *given, "--out", "none").exception
-        assert isinstance(said, MissingFileError), said
-        assert str(said).startswith("None of the ")
-        assert str(said).endswith(("name their folder with --media.", "the one around it."))
-        assert not Path("none").exists()
+    refused = run(*command, "--media", "elsewhere", "--out", "none").exception
+    assert isinstance(refused, MissingFileError), refused
+    assert str(refused).startswith(
+        "None of the survey's clips is there, such as 000.mp4 (there is no 000.mp4 in elsewhere/"
+    )
+    assert not Path("none").exists()
+    gone = run(*command, "--out", "without")
+    assert gone.exit_code == 0, gone.output
+    assert "beside it: None of the media files that cache was made from exists; name their folder" in gone.output
+    assert not Path("without/media").exists()
     shutil.rmtree("cache")
     done = run(*command, "--out", "bare")
     assert done.exit_code == 0, done.output

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from avem.cache import FeatureStore
 from avem.errors import MissingFileError, PartialFailure
 from avem.evaluate.predict.media_files import files_by_name
 from avem.guards.inside import inside, media_file
@@ -24,6 +25,8 @@ class SurveyClips:
     """Those whose file is there."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Those whose file is not, and why; empty where neither a folder nor a store names files."""
+    none_because: str = ""
+    """Why a store has none of the files; empty if it has some, or there is none."""
 
     def copy(self, folder: Path) -> dict[str, str]:
         """Copy the files into a survey's folder; returns their paths there."""
@@ -38,7 +41,7 @@ class SurveyClips:
 
     @property
     def remark(self) -> str:
-        """That the survey has no clips, where nothing says where they are; else empty.
+        """That the survey has no clips, where nothing says where they are or a store has none of them; else empty.
 
         Example:
             >>> SurveyClips({"a.mp4": "q1"}).remark
@@ -46,6 +49,8 @@ class SurveyClips:
         """
         if not self.asked or self.files or self.absent:
             return ""
+        if self.none_because:
+            return f"The survey has no clips, and expects them beside it: {self.none_because}."
         return "The survey has no clips, and expects them beside it; --media FOLDER or --cache STORE copies them."
 
     def check_complete(self) -> None:
@@ -70,7 +75,7 @@ def find_clips(items: Iterable[SurveyItem], media: Path | None, cache: Path | No
         cache: A store that names the files, where no folder is given.
 
     Raises:
-        MissingFileError: A folder or a store is given, and none of the files is there.
+        MissingFileError: A folder is given, and none of the files is there; or the store is not there.
         DataError: An item names a clip outside the folder.
     """
     asked: dict[str, str] = {}
@@ -79,15 +84,24 @@ def find_clips(items: Iterable[SurveyItem], media: Path | None, cache: Path | No
             asked.setdefault(item.video, item.source or item.id)
     if asked and media is not None:
         found, absent = _below(asked, media)
-    elif asked and cache is not None:
-        found, absent = files_by_name(sorted(asked), cache)
-    else:
-        return SurveyClips(asked)
+        if not found:
+            raise MissingFileError(
+                f"None of the survey's clips is there, such as {_example(absent)}; name with --media the clips' "
+                "folder, or the one around it."
+            )
+        return SurveyClips(asked, found, absent)
+    return _of_store(asked, cache) if asked and cache is not None else SurveyClips(asked)
+
+
+def _of_store(asked: Mapping[str, str], cache: Path) -> SurveyClips:
+    """The files as a store names them; it may have none, as where it was made elsewhere or from arrays."""
+    store = FeatureStore.open(cache)
+    try:
+        found, absent = files_by_name(sorted(asked), store)
+    except MissingFileError as error:
+        return SurveyClips(asked, none_because=str(error).rstrip("."))
     if not found:
-        raise MissingFileError(
-            f"None of the survey's clips is there, such as {_example(absent)}; name with --media the clips' folder, or "
-            "the one around it."
-        )
+        return SurveyClips(asked, none_because=f"{cache} names no file of them, such as {_example(absent)}")
     return SurveyClips(asked, found, absent)
 
 
