@@ -100,7 +100,7 @@ def test_all_runs_start_from_one_base_and_some_from_another(small):
     }
     starts = {
         path.parent.parent.parent.name: json.loads(path.read_text())
-        for path in small.out.rglob("runs/*/*/*/config.json")
+        for path in small.out.glob("runs/*/runs/*/config.json")
     }
     assert {name: Path(found["settings"]["model"]).parent.name for name, found in starts.items()} == {
         "base-0": "0",
