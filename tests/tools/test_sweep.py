@@ -152,7 +152,7 @@ def test_a_broken_grid_is_refused(tmp_path, text, message):
 
 
 def test_unknown_grids_presets_and_runs_say_what_there_is(kit, grid_file, tmp_path):
-    with pytest.raises(SettingError, match="no grid table6; choose one of corrections, fig11"):
+    with pytest.raises(SettingError, match="no grid table6; choose one of adapters, corrections, fig11"):
         read_grid("table6")
     with pytest.raises(SettingError, match="has no run hole; it has whole"):
         run_sweep(read_grid(str(grid_file)), options(kit, tmp_path, only=("hole",)))
