@@ -158,7 +158,7 @@ def test_unknown_grids_presets_and_runs_say_what_there_is(kit, grid_file, tmp_pa
         run_sweep(read_grid(str(grid_file)), options(kit, tmp_path, only=("hole",)))
     with pytest.raises(SettingError, match="--questions"):
         run_sweep(read_grid("table5"), options(kit, tmp_path))
-    with pytest.raises(MissingFileError, match="give your own, or one of corrections"):
+    with pytest.raises(MissingFileError, match="give your own, or one of adapters, corrections"):
         read_grid(str(tmp_path / "none.toml"))
     with pytest.raises(SettingError, match="no prompt style 'letter'"):
         run_sweep(read_grid(str(grid_file)), options(kit, tmp_path / "out", style="letter"))
