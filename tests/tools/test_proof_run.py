@@ -251,7 +251,7 @@ def test_the_report_shows_raw_results_again(small, tmp_path):
     ("arguments", "refusal"),
     [
         (["proof", "run", "--part", "smollm2", "--only", "AVEm-DPO"], "does all its runs; leave --only out"),
-        (["proof", "run", "--part", "settings", "--seed", "0", "--seed", "1"], "give one --seed"),
+        (["proof", "run", "--part", "curves", "--seed", "0", "--seed", "1"], "give one --seed"),
         (["proof", "run", "--part", "curves", "--known", "proof.json"], "leave --known out"),
         (["sweep", "proof"], "use `avem proof run`"),
         (["sweep", "proof-settings"], "use `avem proof run`"),
