@@ -189,7 +189,7 @@ def _no_negatives(store: FeatureStore, reports: list[MiningReport]) -> str:
 def ensure_negatives(store: FeatureStore, recipe: str, seed: int = 0, labels: Labels | None = None) -> None:
     """Mine a recipe with its defaults unless the store holds it for all of its clips.
 
-    Logs a warning if nearly all of the negatives of a source come from one other source, whoever mined them.
+    Logs a warning if nearly all of the negatives of a source come from one other source, also of those mined before.
 
     Args:
         store: As in `mine_missing`.

@@ -54,6 +54,8 @@ TABLES = (".csv", ".tsv", ".txt")
 def read_dataset(root: str | Path, dataset: str | None = None, name: str | None = None) -> list[Clip]:
     """All clips of a dataset's root folder, recognised by its layout; or those of a table, or of one media file.
 
+    Folders below the root that can't be listed are left out; `avem.extract.survey.survey` names them.
+
     Args:
         root: The folder; or a CSV file as `clips.csv`, under any name; or one clip. The paths of a file's clips are
             relative to its folder (`dataset_folder`).
@@ -62,8 +64,6 @@ def read_dataset(root: str | Path, dataset: str | None = None, name: str | None 
 
     Returns:
         The clips, in the order in which they will be extracted; never empty, ids unique.
-
-    Folders below the root that can't be listed are left out; `avem.extract.survey.survey` names them.
 
     Raises:
         MissingFileError: There is no such folder.

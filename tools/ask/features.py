@@ -234,7 +234,7 @@ class FeatureSession:
     def _holding(self, clip: AskedClip) -> HeldClips | None:
         """The store that a clip is read from: the one that was named, or another known one that holds its content.
 
-        Whoever names no store but encoders, or how they sample, wants the clip encoded.
+        If encoders or their sampling are named and no store is, the clip is encoded.
 
         Raises:
             UnknownClipError: The clip is named by its id, and the store that was named does not hold it.

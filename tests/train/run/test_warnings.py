@@ -1,4 +1,4 @@
-"""A run whose rejected inputs are a leak says so, whoever mined them, and keeps it for its report."""
+"""A run whose rejected inputs are a leak says so, no matter which command mined them, and keeps it for its report."""
 
 import json
 import shutil
