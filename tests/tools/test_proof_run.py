@@ -150,20 +150,25 @@ def test_curves_are_traced_on_the_validation_clips(small, monkeypatch):
     points = (
         Point("clips", "14", Rows("reasons", 14)),
         Point("clips", "28", Rows("reasons", 28)),
+        Point("clips", "35", Rows("reasons", 35)),
         Point("form", "verdicts", Rows("verdicts", 28), {"rejected": "each"}),
         Point("width", "96", Rows("reasons", 28), base=BaseKind(width=96)),
     )
     monkeypatch.setattr(proof_run, "CURVES", points)
     sheet = trace_curves(replace(small, only=()))
-    assert [row[:2] for row in sheet.rows] == [("clips", "14"), ("clips", "28"), ("form", "verdicts"), ("width", "96")]
+    asked_for = [("clips", "14"), ("clips", "28"), ("clips", "35"), ("form", "verdicts"), ("width", "96")]
+    assert [row[:2] for row in sheet.rows] == asked_for
     kept = json.loads((small.out / "curves.json").read_text())["points"]
-    assert [one["value"] for one in kept] == ["14", "28", "verdicts", "96"]
+    assert [one["value"] for one in kept] == ["14", "28", "35", "verdicts", "96"]
     asked = json.loads((small.out / "corpus" / "validation.json").read_text())
     answered = next((small.out / "curves").rglob("base/answers.jsonl")).read_text()
     assert json.loads(answered.splitlines()[-1])["id"] in {question["id"] for question in asked}
     narrow = json.loads((small.out / "bases" / "0-width-96" / "final" / "language_model" / "config.json").read_text())
     assert narrow["hidden_size"] == 96
-    assert kept[0]["base_auc_spurious"] == kept[1]["base_auc_spurious"] != kept[3]["base_auc_spurious"]
+    assert kept[0]["base_auc_spurious"] == kept[2]["base_auc_spurious"] != kept[4]["base_auc_spurious"]
+    more, usual = small.out / "clips-35" / "rows" / "reasons-35.jsonl", small.out / "rows" / "reasons-28.jsonl"
+    assert more.read_text().startswith(usual.read_text())
+    assert len({json.loads(line)["clip_id"] for line in more.read_text().splitlines()}) == 35
     assert [row[:2] for row in run_proof(replace(small, seeds=(0,)))["curves"].rows] == [row[:2] for row in sheet.rows]
     with pytest.raises(SettingError, match="29 preference clips are asked for, and the corpus has 28"):
         proof_run.make_ground(small.out, small.splits, small.teaching, (0,), small.base_settings, 1).preferences(

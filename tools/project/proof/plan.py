@@ -12,7 +12,7 @@ from typing import Any
 
 from avem.tools.project.proof.ground.making import USUAL, BaseKind, Rows
 from avem.tools.project.proof.ground.presets import SUPERVISED
-from avem.tools.project.proof.ground.rows import FORMS, REASONS
+from avem.tools.project.proof.ground.rows import FORMS, REASONS, VERDICTS
 from avem.tools.sweep.grid import Grid, read_grid, without_blocks
 
 ROWS = Rows(REASONS, 700)
@@ -65,6 +65,10 @@ class Point:
     base: BaseKind = USUAL
 
 
+MANY_CLIPS = 11_200
+"""More than the corpus has: the curves make a store with so many of them."""
+
+
 def _clips(curve: str, settings: Mapping[str, Any]) -> list[Point]:
     """As many steps with more clips: each is seen less often."""
     return [
@@ -81,7 +85,11 @@ def _trained_for(epochs: int) -> BaseKind:
 CURVES = (
     *_clips("clips, as many steps", {}),
     *_clips("clips, as many steps, split", {"rejected": "each"}),
-    *(Point("clips, as many epochs", str(clips), Rows(ROWS.form, clips)) for clips in (700, 1400, 2800)),
+    *(
+        Point(f"clips, one epoch{called}", str(clips), Rows(form, clips), {"epochs": 1})
+        for form, called in ((ROWS.form, ""), (VERDICTS, ", verdicts alone"))
+        for clips in (700, 2800, MANY_CLIPS)
+    ),
     *(Point("epochs", str(epochs), settings={"epochs": epochs}) for epochs in (1, 2, 4)),
     *(Point("form of the answers", form, Rows(form, ROWS.clips)) for form in FORMS),
     *(Point("form of the answers, split", form, Rows(form, ROWS.clips), {"rejected": "each"}) for form in FORMS),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from avem.tools.demo.models import LlamaSize, make_untrained
 from avem.tools.project.proof.ground.encoders import teach_encoders
 from avem.tools.project.proof.ground.presets import SUPERVISED
 from avem.tools.project.proof.ground.rows import instructions, preferences, questions
-from avem.tools.project.proof.ground.scenes import BASE, PREFERENCE, Split, draw_splits
+from avem.tools.project.proof.ground.scenes import BASE, PREFERENCE, VALIDATION, Split, draw_splits
 from avem.tools.project.proof.ground.shared import SharedGround
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED
@@ -144,19 +144,43 @@ def make_corpus(
         SettingError: The folder holds another corpus, or weights made elsewhere where it now is to train its own.
     """
     plan: dict[str, Any] = {
-        "splits": {name: asdict(split) for name, split in splits.items()},
+        "splits": _sizes(splits),
         "teaching": asdict(teaching),
         "seed": CORPUS_SEED,
     }
     claim_directory(out, PLAN, plan if shared is None else {**plan, "weights": shared.digest}, "proof")
-    corpus = write_corpus(
-        out / "corpus",
-        draw_splits(splits, CORPUS_SEED),
-        plan,
-        RowRecipe(instructions, preferences, questions, BASE, PREFERENCE),
-        CORPUS_SEED,
-    )
+    corpus = _write_corpus(out / "corpus", splits, plan)
     return corpus, teach_encoders(out / "encoders", teaching) if shared is None else shared.encoders
+
+
+def with_clips(ground: Ground, clips: int) -> Ground:
+    """A ground with at least so many clips for preferences, from the same encoders and bases.
+
+    Args:
+        ground: Returned itself if its corpus has enough.
+        clips: For preferences. The first of a larger corpus are those of the smaller, and so are the validation clips.
+
+    Raises:
+        SettingError: The folder of the larger corpus holds something else.
+    """
+    usual = ground.splits[PREFERENCE]
+    if clips <= usual.clips:
+        return ground
+    splits = {BASE: Split(1, 1), PREFERENCE: replace(usual, clips=clips), VALIDATION: ground.splits[VALIDATION]}
+    out = ground.out / f"clips-{clips}"
+    corpus = _write_corpus(out / "corpus", splits, {"splits": _sizes(splits), "seed": CORPUS_SEED})
+    cache = make_store(out / "cache", corpus, ground.encoders)
+    return replace(ground, out=out, corpus=corpus, cache=cache, splits=splits)
+
+
+def _sizes(splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:
+    return {name: asdict(split) for name, split in splits.items()}
+
+
+def _write_corpus(root: Path, splits: Mapping[str, Split], plan: Mapping[str, Any]) -> Corpus:
+    """The clips of these splits with their rows and questions; what is there already stays."""
+    recipe = RowRecipe(instructions, preferences, questions, BASE, PREFERENCE)
+    return write_corpus(root, draw_splits(splits, CORPUS_SEED), plan, recipe, CORPUS_SEED)
 
 
 def make_store(cache: Path, corpus: Corpus, encoders: tuple[Path, Path], storage: str = "float16") -> Path:
