@@ -479,6 +479,17 @@ def test_verdicts_in_other_orders_are_counted():
     assert steady.rows[0] == (HOLDS, str(held), "0", str(held), "0")  # of grouped too, of independent not
 
 
+def test_a_claim_is_shown_from_those_bases_that_both_of_its_runs_start_from():
+    right = {"base": np.zeros(20, dtype=bool), AVEM: np.ones(20, dtype=bool), "w/o PMP": np.zeros(20, dtype=bool)}
+    right |= {"base, base 1": right["base"], f"{AVEM}, base 1": np.arange(20) % 2 == 0}  # "w/o PMP, base 1" is missing
+    record = Record.of({run: {seed: answered(bits) for seed in range(2)} for run, bits in right.items()}, {})
+    evaluation = evaluate_record(record)
+    assert "w/o PMP" in {found.claim.against for found in evaluation.verdicts}
+    assert {own[""].claim.against for own in evaluation.bases} == {"base", AVEM}
+    row = next(row for row in make_sheets(evaluation)["bases"].rows if row[1] == "Stress F1, audio")
+    assert row[2:] == (HOLDS, "+100.0", "+66.7", "yes")
+
+
 def test_one_model_under_several_seeds_is_one_seed():
     counts = np.random.default_rng(3).random((1, 40, 2, len(CELLS)))
     counts[:, :, 0] = 1

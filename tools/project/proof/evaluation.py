@@ -73,7 +73,7 @@ def evaluate_record(record: Record) -> Evaluation:
             mark: decide(moved, point, drawn)
             for mark in marks
             for moved in [_from_base(mark, claim)]
-            if moved.run in point
+            if {moved.run, moved.against} <= point.keys()
         }
         for claim in all_claims
     ]

@@ -26,7 +26,7 @@ from avem.tools.project.proof.ground.released import make_released_ground
 from avem.tools.project.proof.ground.scenes import SPLITS, VALIDATION, Split, draw_splits
 from avem.tools.project.proof.ground.shared import read_shared
 from avem.tools.project.proof.page import write_page
-from avem.tools.project.proof.plan import ARMS, CURVES, FEWER, ROWS, Arm
+from avem.tools.project.proof.plan import ARMS, CURVES, FEWER, ROWS, SEEDS, Arm
 from avem.tools.project.proof.results.cost import cost_of
 from avem.tools.project.proof.results.counts import resampled
 from avem.tools.project.proof.results.naming import named
@@ -42,8 +42,9 @@ from avem.tools.sweep.run import RunResult, SweepOptions, run_sweeps, sweep_conf
 PLAIN, PACKED = read_grid("storage").runs
 """AVEm-DPO from features in float16, which is AVEm-DPO itself, and in 8 bits."""
 PROBED = ("base", "AVEm-DPO", "w/o PMP", "Vista-DPO")
-"""Runs that are probed besides answering, with the seeds `FEWER`."""
-PROBE_CLIPS = 280
+"""Runs that are probed besides answering."""
+PROBE_SEEDS = SEEDS
+PROBE_CLIPS = 560
 """Test clips that swap and attention are measured on."""
 
 
@@ -116,8 +117,8 @@ def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
         _record(options, results, about).joined(known)
     results += [found for arm in arms for found in _run_arm(arm, options, ground, known)]
     results += _storage(options, ground, known, results)
-    probed = [found for found in results if found.run in PROBED and found.seed in FEWER]
-    if {(run, seed) for run in PROBED for seed in FEWER} <= {(found.run, found.seed) for found in probed}:
+    probed = [found for found in results if found.run in PROBED and found.seed in PROBE_SEEDS]
+    if {(run, seed) for run in PROBED for seed in PROBE_SEEDS} <= {(found.run, found.seed) for found in probed}:
         about |= _probe(options, ground, probed)
     return _publish(options, results_name(options), results, about, known)
 
@@ -293,7 +294,7 @@ def _probe(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) 
     jobs = {model: found.folder / "probes" for model, found in models.values()}
     work = partial(_probe_one, jobs=jobs, cache=ground.cache, questions=chosen)
     files = do_all(work, list(jobs), options.workers, "probe")
-    by_run = {run: [files[models[run, seed][0]] for seed in FEWER] for run in PROBED}
+    by_run = {run: [files[models[run, seed][0]] for seed in PROBE_SEEDS] for run in PROBED}
     point, drawn = resampled(read_probes(by_run), RESAMPLES, 0, probe_measures)
     levels = {run: {name: values.tolist() for name, values in own.items()} for run, own in point.items()}
     return {"probes": levels, "probed": [decide(claim, point, drawn).to_json() for claim in probe_claims()]}
