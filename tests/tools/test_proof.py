@@ -455,6 +455,12 @@ def test_a_run_is_shown_under_one_name():
     assert [row[:2] for row in rows] == [(AVEM, "2"), ("grouped", "1")]
 
 
+def test_what_training_took_is_added_up():
+    cost = {"seconds": 1800, "constants": 700}
+    sheet = make_sheets(evaluate_record(hand_made_record({"cost": {AVEM: {"0": cost, "1": {**cost, "seconds": 900}}}})))
+    assert sheet["cost"].rows == ((AVEM, "2", "1,350", "700"), ("together", "2", "0.8 h", "1,400"))
+
+
 def test_a_claim_is_decided_for_other_runs_of_the_same_objective():
     right = {"base": np.zeros(20, dtype=bool), AVEM: np.ones(20, dtype=bool), "grouped": np.arange(20) % 2 == 0}
     record = Record.of({run: {seed: answered(bits) for seed in range(2)} for run, bits in right.items()}, {})

@@ -44,6 +44,8 @@ TABLES = (
 
 SAID = ("table3", "table5", "table17", "table18")
 """Grids whose yes and no are shown apart."""
+COST = {"seconds": "seconds of training", "constants": "scores looked up"}
+"""What a run took (`avem.tools.project.proof.results.cost`)."""
 BySeed = Mapping[str, Mapping[str, float]]
 
 
@@ -78,6 +80,7 @@ def make_sheets(evaluation: Evaluation) -> dict[str, Sheet]:
         "named": ("named", partial(_named, passed_over=second)),
         "rewards": ("rewards", partial(_rewards, passed_over=second)),
         "probes": ("probes", _probes),
+        "cost": ("cost", partial(_cost, passed_over=second)),
     }
     for kept, (name, make) in makers.items():
         if about.get(kept):
@@ -125,6 +128,22 @@ def _rewards(found: Mapping[str, BySeed], passed_over: Collection[str]) -> Sheet
         for one in records
     )
     return Sheet("Where training ended", ("run", "seeds", *REWARDS.values()), rows, tuple(records))
+
+
+def _cost(found: Mapping[str, Mapping[str, Mapping[str, int]]], passed_over: Collection[str]) -> Sheet:
+    """What training took: a run's mean over its seeds, and all runs together in hours."""
+    records: list[dict[str, Any]] = [
+        {"run": run, "seeds": len(own), **{name: fmean(one[name] for one in own.values()) for name in COST}}
+        for run, own in found.items()
+        if run not in passed_over
+    ]
+    rows = [(one["run"], str(one["seeds"]), *(f"{one[name]:,.0f}" for name in COST)) for one in records]
+    runs = sum(one["seeds"] for one in records)
+    hours = sum(one["seeds"] * one["seconds"] for one in records) / 3600
+    rows.append(
+        ("together", str(runs), f"{hours:.1f} h", f"{sum(one['seeds'] * one['constants'] for one in records):,.0f}")
+    )
+    return Sheet("What training took", ("run", "seeds", *COST.values()), tuple(rows), tuple(records))
 
 
 def _second_names(record: Record) -> set[str]:
