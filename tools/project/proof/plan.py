@@ -14,6 +14,7 @@ from avem.tools.project.proof.ground.making import USUAL, BaseKind, Rows
 from avem.tools.project.proof.ground.presets import SUPERVISED
 from avem.tools.project.proof.ground.rows import FORMS, REASONS, VERDICTS
 from avem.tools.sweep.grid import Grid, read_grid, without_blocks
+from avem.train.settings.presets import PREFERENCE_PRESETS
 
 ROWS = Rows(REASONS, 700)
 """Preference rows of every run that is compared, unless others are asked for. As in the paper (Table 12), answers give
@@ -89,6 +90,15 @@ CURVES = (
         Point(f"clips, one epoch{called}", str(clips), Rows(form, clips), {"epochs": 1})
         for form, called in ((ROWS.form, ""), (VERDICTS, ", verdicts alone"))
         for clips in (700, 2800, MANY_CLIPS)
+    ),
+    *(
+        Point("parts, 2,800 clips, verdicts alone", called, Rows(VERDICTS, 2800), {"epochs": 1, **settings})
+        for called, settings in {
+            "AVEm-DPO": {},
+            "w/o PMP": PREFERENCE_PRESETS["no-pmp"],
+            "w/o TPD": PREFERENCE_PRESETS["no-tpd"],
+            "Naive-DPO": PREFERENCE_PRESETS["naive-dpo"],
+        }.items()
     ),
     *(Point("epochs", str(epochs), settings={"epochs": epochs}) for epochs in (1, 2, 4)),
     *(Point("form of the answers", form, Rows(form, ROWS.clips)) for form in FORMS),
