@@ -42,8 +42,8 @@ from avem.tools.sweep.run import RunResult, SweepOptions, run_sweeps, sweep_conf
 PLAIN, PACKED = read_grid("storage").runs
 """AVEm-DPO from features in float16, which is AVEm-DPO itself, and in 8 bits."""
 PROBED = ("base", "AVEm-DPO", "w/o PMP", "Vista-DPO")
-"""Runs that are probed besides answering."""
 PROBE_SEEDS = SEEDS
+"""Runs that are probed besides answering, and their seeds: all of them, or none is probed."""
 PROBE_CLIPS = 560
 """Test clips that swap and attention are measured on."""
 

@@ -138,11 +138,9 @@ def _cost(found: Mapping[str, Mapping[str, Mapping[str, int]]], passed_over: Col
         if run not in passed_over
     ]
     rows = [(one["run"], str(one["seeds"]), *(f"{one[name]:,.0f}" for name in COST)) for one in records]
-    runs = sum(one["seeds"] for one in records)
-    hours = sum(one["seeds"] * one["seconds"] for one in records) / 3600
-    rows.append(
-        ("together", str(runs), f"{hours:.1f} h", f"{sum(one['seeds'] * one['constants'] for one in records):,.0f}")
-    )
+    every = [one for run, own in found.items() if run not in passed_over for one in own.values()]
+    seconds, constants = (sum(one[name] for one in every) for name in COST)
+    rows.append(("together", str(len(every)), f"{seconds / 3600:.1f} h", f"{constants:,}"))
     return Sheet("What training took", ("run", "seeds", *COST.values()), tuple(rows), tuple(records))
 
 

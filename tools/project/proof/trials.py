@@ -11,7 +11,6 @@ from typing import Any
 from avem.evaluate.sheets import Sheet
 from avem.sealed.files import read_sealed, write_sealed
 from avem.tools.project.proof.ground.making import USUAL, BaseKind, Ground, Rows, make_bases, with_clips
-from avem.tools.project.proof.ground.scenes import VALIDATION
 from avem.tools.project.proof.plan import Point
 from avem.tools.project.proof.results.counts import MEASURES
 from avem.tools.project.proof.results.odds import DETECTION
@@ -114,20 +113,14 @@ def trace(
         groups.setdefault((point.base, point.rows), []).append(point)
     kinds = list(dict.fromkeys(kind for kind, _ in groups if kind != USUAL))
     paths = dict(zip(kinds, make_bases(ground, kinds, base_settings, sweep.workers), strict=True))
+    grounds = {clips: with_clips(ground, clips) for clips in dict.fromkeys(rows.clips for _, rows in groups)}
     made: dict[tuple[str, str], dict[str, float]] = {}
     for (kind, rows), own in groups.items():
         runs = tuple(GridRun(f"{one.curve} = {one.value}", one.settings) for one in own)
         grid = Grid("curves", "", COLUMNS, sweep.seeds, runs, base=GridRun("base", {}))
         where = sweep.out / "-".join(filter(None, (kind.folder, rows.form, str(rows.clips))))
-        own_ground = with_clips(ground, rows.clips)
-        asked = replace(
-            sweep,
-            cache=own_ground.cache,
-            model=paths.get(kind, sweep.model),
-            prefs=own_ground.preferences(rows),
-            questions=own_ground.corpus.benchmark_of(VALIDATION),
-            out=where,
-        )
+        cache, prefs = grounds[rows.clips].cache, grounds[rows.clips].preferences(rows)
+        asked = replace(sweep, cache=cache, model=paths.get(kind, sweep.model), prefs=prefs, out=where)
         base, *results = run_sweeps([grid], asked)[0]
         before = {f"base_{name}": value for name, value in measured(base).items()}
         for point, each in zip(own, results, strict=True):
