@@ -38,6 +38,7 @@ class Part(StrEnum):
     SETTINGS = "settings"
     CURVES = "curves"
     SMOLLM2 = "smollm2"
+    SMOLLM2_SETTINGS = "settings-smollm2"
 
 
 @proof_app.command()
@@ -46,7 +47,8 @@ def run(
         Part,
         typer.Option(
             help="claims: every table and claim; settings: compare candidate settings on validation clips; curves: "
-            "vary what may limit the method, there too; smollm2: the runs of Table 3 from released weights."
+            "vary what may limit the method, there too; smollm2: the runs of Table 3 from released weights; "
+            "settings-smollm2: compare its candidate settings on validation clips."
         ),
     ] = Part.CLAIMS,
     seed: Annotated[
@@ -85,7 +87,7 @@ def run(
 ) -> None:
     """Make a corpus, train every model and test the claims.
 
-    Needs no other data or weights, except for --part smollm2.
+    Needs no other data or weights, except for the parts with smollm2.
 
     Run the same command again to resume a run that was stopped.
     """
@@ -98,8 +100,6 @@ def run(
         raise SettingError(f"avem proof run --part {part} adds nothing to known results; leave --known out.")
     if len(seeds) > 1 and part is Part.CURVES:
         raise SettingError(f"avem proof run --part {part} makes its runs with one seed; give one --seed.")
-    if ground is not None and part is Part.SMOLLM2:
-        raise SettingError("avem proof run --part smollm2 trains a base of its own; leave --ground out.")
     folder_target(out, PROOF, reads=[known, ground])
     need_path(ground, "--ground", "ground of a proof")
     if known is not None:
@@ -108,6 +108,7 @@ def run(
     from avem.tools.project.proof.plan import ROWS
     from avem.tools.project.proof.run import (
         ProofOptions,
+        choose_released_settings,
         choose_settings,
         results_name,
         run_proof,
@@ -127,8 +128,13 @@ def run(
         ground=ground,
         rows=replace(ROWS, form=rows.value),
     )
-    if part in (Part.SETTINGS, Part.CURVES):
-        _show([choose_settings(options) if part is Part.SETTINGS else trace_curves(options)])
+    trials = {
+        Part.SETTINGS: choose_settings,
+        Part.CURVES: trace_curves,
+        Part.SMOLLM2_SETTINGS: choose_released_settings,
+    }
+    if part in trials:
+        _show([trials[part](options)])
         return
     sheets = run_proof(options) if part is Part.CLAIMS else run_released(options)
     _show(list(sheets.values()))

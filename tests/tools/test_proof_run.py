@@ -27,6 +27,7 @@ from avem.tools.project.proof.results.record import Record
 from avem.tools.project.proof.run import (
     PROBED,
     ProofOptions,
+    choose_released_settings,
     choose_settings,
     run_proof,
     run_released,
@@ -224,7 +225,7 @@ def test_candidates_are_tried_on_the_validation_clips(small, monkeypatch):
     ],
 )
 def test_what_no_run_can_be_is_refused_before_anything_is_made(change, fault, tmp_path):
-    for work in (run_proof, choose_settings, trace_curves, run_released):
+    for work in (run_proof, choose_settings, trace_curves, run_released, choose_released_settings):
         with pytest.raises(SettingError, match=fault):
             work(ProofOptions(out=tmp_path / "proof", **change))
     assert not (tmp_path / "proof").exists()

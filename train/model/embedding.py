@@ -94,10 +94,13 @@ def embedding_table(language_model: PreTrainedModel) -> nn.Embedding:
 def embed_atoms(model: FamilyModel, atoms: Sequence[int], media: MediaTokens) -> torch.Tensor:
     """Input embeddings `[S, H]` of a row of atoms."""
     table = embedding_table(model.language_model)
-    pieces = []
+    text = torch.tensor([atom for atom in atoms if atom >= 0], device=model.device)
+    words = table(text)  # [T, H]: one lookup, since the gradient of each is as large as the table
+    pieces, done = [], 0
     for is_text, run in groupby(atoms, key=lambda atom: atom >= 0):
         if is_text:
-            pieces.append(table(torch.tensor(list(run), device=model.device)))
+            start, done = done, done + len(list(run))
+            pieces.append(words[start:done])
         else:
             pieces += [media.tokens(atom).to(table.weight.dtype) for atom in run]
     return torch.cat(pieces)  # text [run, H] and media [size, H], joined to [S, H]

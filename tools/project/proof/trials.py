@@ -18,18 +18,19 @@ from avem.tools.project.proof.results.record import Answered, Record, intact
 from avem.tools.sweep.grid import Grid, GridRun, read_grid
 from avem.tools.sweep.run import RunResult, SweepOptions, run_sweeps
 
-SETTINGS, CURVES_FILE = "settings.json", "curves.json"
-"""In the proof's folder: what was chosen from, and the curves."""
+SETTINGS, CURVES_NAME = "settings", "curves"
+"""Grid of what the small model's settings are chosen from, and what the curves' file is called."""
 COLUMNS = ("basic", "agree", "stress", "spurious", "hallucinated")
 
 
-def try_candidates(sweep: SweepOptions, settings: Mapping[str, Any], folder: Path) -> Sheet:
-    """Try the candidates of the grid `settings` on the validation clips.
+def try_candidates(sweep: SweepOptions, settings: Mapping[str, Any], folder: Path, name: str = SETTINGS) -> Sheet:
+    """Try the candidates of a grid on the validation clips.
 
     Args:
         sweep: Where everything is, with the seeds of every candidate.
         settings: What the caller has changed in every run, kept with the result.
-        folder: The proof's folder; `settings.json` goes there.
+        folder: The proof's folder; `NAME.json` goes there.
+        name: Of the grid.
 
     Returns:
         Every candidate's measures, with their standard deviation over seeds; the last column is what they are chosen
@@ -37,19 +38,20 @@ def try_candidates(sweep: SweepOptions, settings: Mapping[str, Any], folder: Pat
     """
     tried = [
         {"run": found.run, "seed": found.seed, **own, "mean": sum(own[name] for name in COLUMNS[:3]) / 3}
-        for found in run_sweeps([read_grid("settings")], sweep)[0]
+        for found in run_sweeps([read_grid(name)], sweep)[0]
         for own in [measured(found)]
     ]
-    write_sealed(folder / SETTINGS, {"settings": dict(settings), "tried": tried})
+    write_sealed(folder / f"{name}.json", {"settings": dict(settings), "tried": tried})
     return candidates_sheet(tried)
 
 
-def read_trials(folder: Path, settings: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def read_trials(folder: Path, settings: Mapping[str, Any], name: str = SETTINGS) -> dict[str, list[dict[str, Any]]]:
     """What `try_candidates` and `trace` left in the proof's folder.
 
     Args:
         folder: The proof's folder.
         settings: What is changed in every run now; trials with other settings do not count.
+        name: Of the grid of candidates. Curves are of those of `SETTINGS`.
 
     Returns:
         `candidates` and `curves`, each where it has run.
@@ -57,15 +59,17 @@ def read_trials(folder: Path, settings: Mapping[str, Any]) -> dict[str, list[dic
     Raises:
         DataError: A file is damaged.
     """
-    kept = (("candidates", SETTINGS, "tried", candidates_sheet), ("curves", CURVES_FILE, "points", curves_sheet))
+    kept = [("candidates", name, "tried", candidates_sheet)]
+    kept += [("curves", CURVES_NAME, "points", curves_sheet)] if name == SETTINGS else []
     found = {}
-    for name, file, key, sheet in kept:
-        if (folder / file).is_file():
-            with intact(str(folder / file), f"delete it, or run `avem proof run --part {Path(file).stem}`"):
-                content = read_sealed(folder / file)
+    for part, stem, key, sheet in kept:
+        file = folder / f"{stem}.json"
+        if file.is_file():
+            with intact(str(file), f"delete it, or run `avem proof run --part {stem}`"):
+                content = read_sealed(file)
                 sheet(content[key])
                 if content["settings"] == dict(settings):
-                    found[name] = content[key]
+                    found[part] = content[key]
     return found
 
 
@@ -126,7 +130,7 @@ def trace(
         for point, each in zip(own, results, strict=True):
             made[point.curve, point.value] = {**measured(each), **before}
     found = [{"curve": one.curve, "value": one.value, **made[one.curve, one.value]} for one in points]
-    write_sealed(ground.out / CURVES_FILE, {"settings": dict(settings), "points": found})
+    write_sealed(ground.out / f"{CURVES_NAME}.json", {"settings": dict(settings), "points": found})
     return curves_sheet(found)
 
 

