@@ -268,6 +268,20 @@ def test_capped_attention_equals_transformers():
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
+def test_text_between_media_is_looked_up_once(models, monkeypatch):
+    """Each lookup has a gradient as large as the table, so that their number counts where all weights are trained."""
+    model = models["smollm2"]
+    table = model.language_model.get_input_embeddings()
+    looked_up, forward = [], table.forward
+    monkeypatch.setattr(table, "forward", lambda ids: looked_up.append(len(ids)) or forward(ids))
+    sequence = model.sequence("Why?", "Joy.", VIDEOS[1], AUDIOS[1])
+    rows = model.embed(sequence)
+    assert len(looked_up) == 1
+    assert looked_up[0] < len(rows), "media are no text"
+    without = model.embed(model.sequence("Why?", "Joy.", None, None))
+    torch.testing.assert_close(rows[-4:], without[-4:])
+
+
 def test_features_of_another_encoder(models):
     model = models["llama"]
     with pytest.raises(FingerprintError, match="7 channels but the model's projector was made for 6"):
