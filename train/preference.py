@@ -15,6 +15,7 @@ from avem.train.data.features import ClipFeatures
 from avem.train.data.rows import read_preferences
 from avem.train.objective.constants import score_constants
 from avem.train.objective.preference import PreferenceObjective
+from avem.train.packing.epoch import StepPlan
 from avem.train.run.session import Session
 from avem.train.run.training import run_training
 from avem.train.settings.config import PreferenceConfig
@@ -48,10 +49,15 @@ class PreferenceTraining:
         return self.config.replaces_inputs and session.noise is None
 
     def objective(
-        self, session: Session, examples: Sequence[PreferenceExample], features: ClipFeatures
+        self,
+        session: Session,
+        examples: Sequence[PreferenceExample],
+        features: ClipFeatures,
+        steps: Sequence[StepPlan],
     ) -> PreferenceObjective:
-        """The objective of some examples; their constants are computed where the store has none."""
-        constants = score_constants(session, examples, features)
+        """The objective of the examples in some steps; their constants are computed where the store has none."""
+        used = sorted({index for step in steps for index in step.rows})  # with max_steps, not all of them
+        constants = score_constants(session, [examples[index] for index in used], features)
         return PreferenceObjective(examples, session.builder, constants, self.config)
 
 

@@ -12,6 +12,7 @@ from avem.train.data.examples import InstructionExample, instruction_examples
 from avem.train.data.features import ClipFeatures
 from avem.train.data.rows import read_instructions
 from avem.train.objective.supervised import SupervisedObjective
+from avem.train.packing.epoch import StepPlan
 from avem.train.run.session import Session
 from avem.train.run.training import run_training
 from avem.train.settings.config import SupervisedConfig
@@ -39,9 +40,13 @@ class SupervisedTraining:
         return []
 
     def objective(
-        self, session: Session, examples: Sequence[InstructionExample], features: ClipFeatures
+        self,
+        session: Session,
+        examples: Sequence[InstructionExample],
+        features: ClipFeatures,
+        steps: Sequence[StepPlan],
     ) -> SupervisedObjective:
-        """The objective of some examples."""
+        """The objective of the examples; nothing about them is constant."""
         return SupervisedObjective(examples, session.builder)
 
 

@@ -66,7 +66,7 @@ def score_constants(
     Args:
         session: Its model is the reference policy, that is the model before training; the reference's language model
             is the text prior. Its processes share the work.
-        examples: All rows.
+        examples: Rows that the run will see.
         features: Gives their media.
 
     Returns:

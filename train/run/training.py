@@ -20,7 +20,7 @@ from avem.train.checkpoints.load import load_skeleton
 from avem.train.data.features import ClipFeatures
 from avem.train.data.rows import rows_digest, usual_question
 from avem.train.model.saving import check_model
-from avem.train.packing.epoch import PlanRow, PlanSummary, summarise
+from avem.train.packing.epoch import PlanRow, PlanSummary, StepPlan, summarise
 from avem.train.packing.specs import ScoreSpec
 from avem.train.run.checks import HeldOut, Reliance, swapped_specs
 from avem.train.run.directory import RunDirectory, run_sources
@@ -56,8 +56,10 @@ class Training(Protocol[Example]):
     def warnings(self, session: Session) -> list[str]:
         """What is wrong with what the examples hold, though a run can do without; a sentence each."""
 
-    def objective(self, session: Session, examples: Sequence[Example], features: ClipFeatures) -> Objective:
-        """What is minimised over some of the examples; scores that don't change are computed here."""
+    def objective(
+        self, session: Session, examples: Sequence[Example], features: ClipFeatures, steps: Sequence[StepPlan]
+    ) -> Objective:
+        """What is minimised over the examples in some steps; their scores that don't change are computed here."""
 
 
 def run_training(training: Training[Example], model: FamilyModel | None = None) -> Path:
@@ -102,10 +104,11 @@ def _run_owned(training: Training[Example], run: RunDirectory, model: FamilyMode
         return run.path
     swapped = swapped_specs(kept, session.store, config.reliance_rows, config.seed, session.builder.subtitle)
     features = session.features([*_specs(examples), *(spec for row in swapped for spec in row)])
-    objective = training.objective(session, kept, features)
+    objective = training.objective(session, kept, features, plan.steps)
     checks: list[Check] = []
     if held:
-        checks.append(HeldOut(training.objective(session, held, features), session.plan_once(held), features, session))
+        steps = session.plan_once(held)
+        checks.append(HeldOut(training.objective(session, held, features, steps), steps, features, session))
     if swapped:
         checks.append(Reliance(swapped, session.builder, features))
     return session.train(objective, plan, features, checks)

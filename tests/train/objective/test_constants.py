@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from avem.train import AudiovisualLM, load_model
 from avem.train.data.examples import preference_examples
 from avem.train.data.rows import read_preferences
 from avem.train.objective.constants import score_constants
-from avem.train.preference import cache_logprobs
+from avem.train.preference import cache_logprobs, train_preferences
 from avem.train.run.session import Session
 from avem.train.settings.config import PreferenceConfig
 from tests.train.training_kit import Kit, make_kit
@@ -78,6 +79,18 @@ def test_a_second_run_an_ablation_and_another_preset_score_nothing_again(kit, sc
     cache_logprobs(config_of(kit, lambda_av=0.0, gamma_tpd=0.0))
     cache_logprobs(config_of(kit, rejected="random"))
     assert not scored
+
+
+def test_rows_that_no_step_takes_are_not_scored(kit, scored, tmp_path):
+    short = {"max_steps": 1, "batch_size": 4, "accumulation": 1, "reliance_rows": 0}
+    train_preferences(PreferenceConfig(**kit.preference_settings(tmp_path / "short", **short)))
+    first = json.loads((tmp_path / "short" / "metrics.jsonl").read_text())
+    scored.clear()
+    every = cache_logprobs(config_of(kit))
+    assert every - first["rows"] * 7 <= sum(scored) < every, "those of the other rows are missing"
+    train_preferences(PreferenceConfig(**kit.preference_settings(tmp_path / "again", **short)))
+    again = json.loads((tmp_path / "again" / "metrics.jsonl").read_text())
+    assert (first["loss"], first["grad_norm"]) == (again["loss"], again["grad_norm"]), "nothing else depends on them"
 
 
 def duplicates(kit: Kit) -> int:

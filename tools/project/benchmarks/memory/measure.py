@@ -49,7 +49,7 @@ def measure(config: PreferenceConfig) -> Measured:
     session = Session.open(config)
     examples = training.examples(session, rows)
     plan, features = session.plan(examples), session.features(_specs(examples))
-    objective = training.objective(session, examples, features)
+    objective = training.objective(session, examples, features, plan.steps)
     prepare_model(session.model, config)
     loop, media = Loop(session, objective, features, plan), features.media(_specs(examples))
 

@@ -24,7 +24,7 @@ PREFERENCE: dict[str, dict[str, Any]] = {
         "learning_rate": 3e-5,
         "precision": "bf16",
         "epochs": 1,
-        "max_steps": 60,
+        "max_steps": 24,
         "save_every": 0,  # a checkpoint takes 1.6 GB
         "average_checkpoints": 0,
     },
