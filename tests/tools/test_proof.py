@@ -674,6 +674,26 @@ def test_the_published_tables_are_those_of_the_published_answers(name, prefix):
         assert (DOCS / "proof-data" / f"{stem}-{table}.csv").read_text(encoding="utf-8") == sheets[table].form("csv")
 
 
+def test_every_interval_in_the_prose_is_that_of_a_claim():
+    """Of one of the data files, or of its opposite; the page says `Naive-DPO is 3 [1, 5] above` of a claim of -3."""
+    if not (DOCS / "proof-data").is_dir():
+        pytest.skip("docs/proof-data is not there, as in an installation without the documentation")
+    files = [*(DOCS / "proof-data").glob("*-claims.csv"), *(DOCS / "proof-data").glob("*-twins.csv")]
+    rows = [row for file in files for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())]
+    ends = [(float(row["low"]), float(row["high"])) for row in rows if row["low"]]
+    ends += [(-high, -low) for low, high in ends]
+
+    def shown(value: float, like: str) -> bool:
+        digits = len(like.partition(".")[2])
+        return abs(value - float(like)) <= 0.5 * 10**-digits + 1e-9
+
+    text = (DOCS / "proof.md").read_text(encoding="utf-8")
+    found = re.findall(r"\[(-?[\d.]+),\s+(-?[\d.]+)\]", text)
+    assert len(found) > 50
+    unknown = [pair for pair in found if not any(shown(a, pair[0]) and shown(b, pair[1]) for a, b in ends)]
+    assert not unknown
+
+
 def test_probes_of_other_clips_are_refused(tmp_path):
     for name, clips in (("one", ["a", "b"]), ("two", ["a", "c"])):
         sums = {probe: np.ones((2, 2)) for probe in PROBES}

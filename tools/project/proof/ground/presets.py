@@ -21,7 +21,6 @@ PREFERENCE: dict[str, dict[str, Any]] = {
         "average_checkpoints": 5,
     },
     "proof-smollm2": {
-        "learning_rate": 3e-5,
         "precision": "bf16",
         "epochs": 1,
         "max_steps": 24,
