@@ -175,7 +175,7 @@ def run_released(options: ProofOptions) -> dict[str, Sheet]:
 
 
 def _run_released(options: ProofOptions) -> dict[str, Sheet]:
-    options, arm = _released(options), Arm(RELEASED_GRIDS, options.seeds or FEWER)
+    options, arm = _released(options), Arm(RELEASED_GRIDS, options.seeds or SEEDS)
     _check(options, arm.seeds)
     trials = read_trials(options.out, options.settings, RELEASED_SETTINGS)
     ground = _make_released_ground(options)
