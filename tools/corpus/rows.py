@@ -29,6 +29,11 @@ def sentence(clause: str) -> str:
     return f"{clause[0].upper()}{clause[1:]}."
 
 
+def listed(cues: Sequence[Cue]) -> str:
+    """Some cues as a sentence: `The blue shirt and the checked walls.`."""
+    return sentence("the " + " and the ".join(cue.phrase for cue in cues))
+
+
 def verdict(yes: bool) -> str:
     """A yes-or-no answer without a reason."""
     return "Yes." if yes else "No."
@@ -59,8 +64,7 @@ def instructions(scene: Scene) -> list[InstructionRow]:
             asked.append((side, "emotion", f"Does the {part} show {claimed}?", verdict(claimed == emotion)))
         asked.append((side, "cue", pick(CATALOGUES[side][other], rng).asks(other), verdict(False)))
     asked.append((Modality.AUDIO, "description", "What else is heard?", sentence(f"the {scene.sound.phrase}")))
-    seen = " and the ".join(cue.phrase for cue in scene.irrelevant(Modality.VISUAL))
-    asked.append((Modality.VISUAL, "description", "What else is seen?", sentence(f"the {seen}")))
+    asked.append((Modality.VISUAL, "description", "What else is seen?", listed(scene.irrelevant(Modality.VISUAL))))
     asked.append((Modality.AUDIOVISUAL, "agreement", AGREEMENT, _agreement(scene)))
     return [
         InstructionRow(f"{scene.clip_id}#{number}", scene.clip_id, modality, task, question, answer)

@@ -94,13 +94,11 @@ def embedding_table(language_model: PreTrainedModel) -> nn.Embedding:
 def embed_atoms(model: FamilyModel, atoms: Sequence[int], media: MediaTokens) -> torch.Tensor:
     """Input embeddings `[S, H]` of a row of atoms."""
     table = embedding_table(model.language_model)
-    text = torch.tensor([atom for atom in atoms if atom >= 0], device=model.device)
-    words = table(text)  # [T, H]: one lookup, since the gradient of each is as large as the table
-    pieces, done = [], 0
-    for is_text, run in groupby(atoms, key=lambda atom: atom >= 0):
-        if is_text:
-            start, done = done, done + len(list(run))
-            pieces.append(words[start:done])
-        else:
-            pieces += [media.tokens(atom).to(table.weight.dtype) for atom in run]
+    runs = [(is_text, list(run)) for is_text, run in groupby(atoms, key=lambda atom: atom >= 0)]
+    text = torch.tensor([atom for atom in atoms if atom >= 0], dtype=torch.long, device=model.device)
+    looked_up = table(text)  # [T, H], all at once: the gradient of each lookup is as large as the table
+    words = iter(looked_up.split([len(run) for is_text, run in runs if is_text]))
+    pieces: list[torch.Tensor] = []
+    for is_text, run in runs:
+        pieces += [next(words)] if is_text else [media.tokens(atom).to(table.weight.dtype) for atom in run]
     return torch.cat(pieces)  # text [run, H] and media [size, H], joined to [S, H]

@@ -13,7 +13,8 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from avem.errors import FingerprintError, PromptError, SettingError
 from avem.train import AudiovisualLM, ScoredSequence
-from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID
+from avem.train.model.embedding import embed_atoms
+from avem.train.model.sequences import AUDIO_ID, VIDEO_FRAME_ID, MediaBank
 from avem.train.prefix import attention as attention_module
 from avem.train.prefix.tree import plan_blocks
 
@@ -277,9 +278,17 @@ def test_text_between_media_is_looked_up_once(models, monkeypatch):
     sequence = model.sequence("Why?", "Joy.", VIDEOS[1], AUDIOS[1])
     rows = model.embed(sequence)
     assert len(looked_up) == 1
-    assert looked_up[0] < len(rows), "media are no text"
+    assert looked_up[0] < len(rows), "media are not text"
     without = model.embed(model.sequence("Why?", "Joy.", None, None))
     torch.testing.assert_close(rows[-4:], without[-4:])
+
+
+def test_a_row_of_media_alone_is_embedded(models):
+    model, bank = models["smollm2"], MediaBank()
+    atoms = bank.atomise(model.sequence("Why?", "Joy.", VIDEOS[1], None), model.pieces)
+    seen = [atom for atom in atoms if atom < 0]
+    media = model.project_bank(bank)
+    torch.testing.assert_close(embed_atoms(model, seen, media), torch.cat([media.tokens(atom) for atom in seen]))
 
 
 def test_features_of_another_encoder(models):

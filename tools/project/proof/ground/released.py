@@ -64,7 +64,7 @@ def make_released_ground(
 ) -> Ground:
     """The corpus of the proof, features of it for this model, and one base for every seed; what is there stays.
 
-    The base learns in two stages, as the paper's does: to say what is seen and heard, then to answer questions.
+    The base is trained in two stages, as the paper's is: alignment on captions, then instruction tuning.
 
     Args:
         out: The proof's folder.

@@ -56,15 +56,15 @@ SEEN = {Modality.VISUAL: "What is seen?", Modality.AUDIO: "What is heard?"}
 
 
 def captions(scene: Scene) -> list[InstructionRow]:
-    """What is seen and what is heard: all cues that are there, in the order of the catalogue.
+    """A caption of the picture and one of the sound: every cue that is there, those that show the feeling first.
 
-    A row tells of every cue at once, where a question tells of one. That is how projectors of a language model that
-    has never seen or heard anything are aligned first, as LLaVA's are.
+    For the alignment of new projectors with a pretrained language model, before instruction tuning (as in LLaVA). A
+    caption names all cues at once; a question is about one.
     """
     made = []
     for side in rows.SIDES:
-        there = " and the ".join(cue.phrase for cue in (*scene.present(side), *scene.irrelevant(side)))
-        made.append(_row(scene, side, "description", SEEN[side], rows.sentence(f"the {there}")))
+        there = rows.listed((*scene.present(side), *scene.irrelevant(side)))
+        made.append(_row(scene, side, "description", SEEN[side], there))
     return [replace(row, row_id=f"{scene.clip_id}#caption-{row.modality}") for row in made]
 
 
