@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from avem.evaluate.bootstrap import Floats, percentiles, resample_items
@@ -70,7 +71,8 @@ def auc(yes: Floats, no: Floats) -> float:
     """
     if not len(yes) or not len(no):
         return float("nan")
-    return float(_wins(yes, no).mean())
+    value, right = np.concatenate([yes, no]), np.arange(len(yes) + len(no)) < len(yes)
+    return float(weighted_auc(value, right, np.ones((1, len(value))))[0])
 
 
 def d_prime(yes: Floats, no: Floats) -> float:
@@ -164,11 +166,6 @@ def _numbers(members: Sequence[Odds], resamples: int, seed: int) -> dict[str, An
     return numbers
 
 
-def _wins(yes: Floats, no: Floats) -> Floats:
-    """float64 [Y, N]: 1 where Yes has the higher log-odds, 0.5 where both are equal."""
-    return np.asarray((yes[:, None] > no) + 0.5 * (yes[:, None] == no), dtype=np.float64)
-
-
 def resampled_auc(odds: Sequence[Odds], resamples: int, seed: int) -> Floats:
     """AUC (0 to 1) of some questions on clips drawn with replacement, float64 [resamples]; nan without both answers.
 
@@ -202,11 +199,43 @@ def weighted_auc(value: Floats, right: NDArray[np.bool_], weights: Floats) -> Fl
     """
     levels = np.unique(value, return_inverse=True)[1]
     order = np.argsort(levels, kind="stable")
-    starts = np.flatnonzero(np.diff(levels[order], prepend=-1))
-    yes, no = (np.add.reduceat((weights * side)[:, order], starts, axis=1) for side in (right, ~right))  # [R, levels]
-    below = np.cumsum(no, axis=1) - no / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray((yes * below).sum(axis=1) / (yes.sum(axis=1) * no.sum(axis=1)))
+    wins, pairs = _wins(order, levels[order], right[order], weights)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(wins / pairs)
+
+
+@njit(cache=True)
+def _wins(
+    order: NDArray[np.int64], levels: NDArray[np.int64], right: NDArray[np.bool_], weights: Floats
+) -> tuple[Floats, Floats]:
+    """Weight of the pairs of a yes and a no question in which Yes has the higher log-odds, ties half, and of all pairs.
+
+    Args:
+        order: int64 [Q], questions by rising log-odds.
+        levels: int64 [Q], rank of each of these; equal log-odds have the same.
+        right: bool [Q], whether Yes is right for each of these.
+        weights: float64 [R, Q], in the questions' own order.
+
+    Returns:
+        Two float64 [R].
+    """
+    wins, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for resample in range(len(weights)):
+        row, below, all_yes, start = weights[resample], 0.0, 0.0, 0
+        while start < len(order):
+            yes, no, end = 0.0, 0.0, start
+            while end < len(order) and levels[end] == levels[start]:
+                if right[end]:
+                    yes += row[order[end]]
+                else:
+                    no += row[order[end]]
+                end += 1
+            wins[resample] += yes * (below + no / 2)
+            below += no
+            all_yes += yes
+            start = end
+        pairs[resample] = all_yes * below
+    return wins, pairs
 
 
 def _intervals(odds: Sequence[Odds], resamples: int, seed: int) -> dict[str, list[float]]:

@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from avem.evaluate.emorealm.statistics import compare
 from avem.records import Modality, Question
 from avem.tools.corpus import rows as corpus_rows
 from avem.tools.project.proof.claims import AVEM, OWN, beyond_claims, own_claims, paper_claims, probe_claims
-from avem.tools.project.proof.evaluation import evaluate_record
+from avem.tools.project.proof.comparison import bases_tally, beside
+from avem.tools.project.proof.evaluation import Evaluation, evaluate_record
 from avem.tools.project.proof.figure import TRACED, draw_curves, draw_groups
 from avem.tools.project.proof.ground.rows import (
     AFFIRMS,
@@ -131,11 +133,11 @@ def test_another_split_does_not_change_a_splits_clips():
 
 
 def test_the_proofs_test_set_is_as_large_as_it_says():
-    assert SPLITS["test"].clips == 1680
+    assert SPLITS["test"].clips == 3360
     asked = [
         one for scene in draw_splits(SPLITS, 0) if scene.split == "test" for one in questions(scene, scene.clip_id)
     ]
-    assert len(corpus_rows.balance(asked, 0)) == 11746
+    assert len(corpus_rows.balance(asked, 0)) == 23490
 
 
 def test_the_base_learns_to_look_without_a_bias():
@@ -654,6 +656,45 @@ def test_rewards_are_means_of_the_last_steps_and_of_the_seeds(tmp_path):
     assert mean_rewards([ended, {"reward_w": 1.5, "accuracy": 100.0}]) == {"reward_w": 1.0, "accuracy": 75.0}
 
 
+def decided(run: str, outcome: str, difference: float, source: str = "here") -> Verdict:
+    ends = (None, None) if outcome == OPEN else (difference - 1, difference + 1)
+    return Verdict(Claim(source, "a claim", "basic", run, "base"), 0, 0, difference, *ends, (difference,), outcome)
+
+
+def test_claims_are_counted_that_other_bases_share():
+    kept = {"": decided("a", "holds", 5), ", base 1": decided("a", OPEN, 2), ", base 2": decided("a", "holds", 1)}
+    turned = {
+        "": decided("b", "does not hold", -5),
+        ", base 1": decided("b", OPEN, -1),
+        ", base 2": decided("b", OPEN, 2),
+    }
+    undecided = {mark: decided("c", OPEN, 5) for mark in kept}
+    one_base_short = {mark: decided("d", "holds", 5) for mark in ("", ", base 1")}
+    elsewhere = {mark: decided("e", "holds", 5, "there") for mark in kept}
+    sheet = bases_tally([kept, turned, undecided, one_base_short, elsewhere])
+    assert sheet.header == ("from", "decided on the first base", "same sign on all 3 bases")
+    assert sheet.rows == (("here", "2", "1"), ("there", "1", "1"), ("together", "3", "2"))
+    assert bases_tally([undecided]).rows == ()
+
+
+def test_claims_are_counted_that_two_results_decide_alike():
+    one = [decided("a", "holds", 5), decided("b", "holds", 5), decided("c", OPEN, 1), decided("d", "holds", 5)]
+    other = [
+        decided("a", "holds", 9),
+        decided("b", "does not hold", -5),
+        decided("c", "holds", 5),
+        decided("e", "holds", 5),
+    ]
+    empty = Evaluation(Record([], np.zeros((0, 2), np.int64), {}, {}, {}), [], [], {}, [], [], {})
+    sheet = beside(empty._replace(verdicts=one), empty._replace(verdicts=other, twins=other))
+    assert sheet.rows == (("the paper's measures", "2", "1"), ("AUC", "0", "0"))
+
+
+@cache
+def published(name: str) -> Evaluation:
+    return evaluate_record(Record.read(DOCS / f"{name}.json"))
+
+
 @pytest.mark.parametrize(
     ("name", "prefix"),
     [("proof", ""), ("proof-adapters", "adapters "), ("proof-verdicts", "verdicts "), ("smollm2", "smollm2 ")],
@@ -662,7 +703,10 @@ def test_the_published_tables_are_those_of_the_published_answers(name, prefix):
     if not (DOCS / f"{name}.json").is_file():
         pytest.skip(f"docs/{name}.json is not there, as in an installation without the documentation")
     text = (DOCS / "proof.md").read_text(encoding="utf-8")
-    sheets = make_sheets(evaluate_record(Record.read(DOCS / f"{name}.json")))
+    evaluation = published(name)
+    sheets = make_sheets(evaluation)
+    if prefix == "adapters ":
+        sheets["beside"] = beside(evaluation, published("proof"))
     blocks = {name: sheet.form("markdown") for name, sheet in sheets.items()}
     assert fill(text, blocks, prefix.strip()) == text
     shown = set(re.findall(rf"<!-- {prefix}(?!end)(\w+) -->", text))

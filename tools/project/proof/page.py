@@ -1,7 +1,9 @@
-"""The proof's tables and figures, as a page and as Markdown between the marks of `docs/proof.md`.
+r"""The proof's tables and figures, as a page and as Markdown between the marks of `docs/proof.md`.
 
     python -m avem.tools.project.proof.page docs/proof.json docs/proof.md --data docs/proof-data --figures docs/images
     python -m avem.tools.project.proof.page docs/smollm2.json docs/proof.md --prefix smollm2 --data docs/proof-data
+    python -m avem.tools.project.proof.page docs/proof-adapters.json docs/proof.md --prefix adapters \
+        --beside docs/proof.json
 
 make the tables of the page, and the figures and data files that it links, again from the raw results.
 """
@@ -25,6 +27,7 @@ from avem.guards.output_kinds import FIGURE, FileKind
 from avem.guards.outputs import file_target
 from avem.reading import read_text
 from avem.text.terminal import show
+from avem.tools.project.proof.comparison import beside as compared
 from avem.tools.project.proof.evaluation import Evaluation, evaluate_record
 from avem.tools.project.proof.figure import draw_curves, draw_groups
 from avem.tools.project.proof.results.record import Record
@@ -119,11 +122,19 @@ def main(
         Path | None,
         typer.Option(help="Folder for the tables that it links, such as proof-claims.csv or PREFIX-claims.csv."),
     ] = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            help="Other raw results, for the table `beside`: claims that both decide, and those decided alike."
+        ),
+    ] = None,
 ) -> None:
     """Make the tables of a page, its figures and its data files again from raw results."""
     try:
         evaluation = evaluate_record(Record.read(results))
         sheets = make_sheets(evaluation)
+        if beside is not None:
+            sheets["beside"] = compared(evaluation, evaluate_record(Record.read(beside)))
         blocks = {name: sheet.form("markdown") for name, sheet in sheets.items()}
         text = read_text(page)
         filled = fill(text, blocks, prefix)
@@ -145,7 +156,8 @@ def main(
                 for name, table in lines.items()
                 if f"/{name})" in text
             }
-        target = file_target(page, FileKind("a page with marks", Path.is_file), reads=[results], option="PAGE")
+        read = [results] if beside is None else [results, beside]
+        target = file_target(page, FileKind("a page with marks", Path.is_file), reads=read, option="PAGE")
         for path, content in made.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, content)

@@ -26,7 +26,7 @@ from avem.tools.project.proof.ground.released import TRIED_ON, make_released_gro
 from avem.tools.project.proof.ground.scenes import SPLITS, VALIDATION, Split, draw_splits
 from avem.tools.project.proof.ground.shared import SharedGround, read_shared
 from avem.tools.project.proof.page import write_page
-from avem.tools.project.proof.plan import ARMS, CURVES, FEWER, ROWS, SEEDS, Arm
+from avem.tools.project.proof.plan import ARMS, CURVES, FEWER, RELEASED_SEEDS, ROWS, SEEDS, Arm
 from avem.tools.project.proof.results.cost import cost_of
 from avem.tools.project.proof.results.counts import resampled
 from avem.tools.project.proof.results.naming import named
@@ -175,7 +175,7 @@ def run_released(options: ProofOptions) -> dict[str, Sheet]:
 
 
 def _run_released(options: ProofOptions) -> dict[str, Sheet]:
-    options, arm = _released(options), Arm(RELEASED_GRIDS, options.seeds or SEEDS)
+    options, arm = _released(options), Arm(RELEASED_GRIDS, options.seeds or RELEASED_SEEDS)
     _check(options, arm.seeds)
     trials = read_trials(options.out, options.settings, RELEASED_SETTINGS)
     ground = _make_released_ground(options)

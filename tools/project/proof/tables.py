@@ -12,6 +12,7 @@ from typing import Any
 
 from avem.evaluate.sheets import Sheet
 from avem.tools.project.proof.claims import AVEM, NOT_THE_PAPERS
+from avem.tools.project.proof.comparison import TOGETHER, bases_tally
 from avem.tools.project.proof.evaluation import OTHER_ORDERS, SAME_OBJECTIVE, Evaluation, Points
 from avem.tools.project.proof.plan import BASE_MARK
 from avem.tools.project.proof.results.counts import MEASURES
@@ -68,6 +69,7 @@ def make_sheets(evaluation: Evaluation) -> dict[str, Sheet]:
         "said": _said(evaluation.point),
         "detection": _detection(evaluation.point),
         "bases": _bases(evaluation.bases),
+        "bases_tally": bases_tally(evaluation.bases),
         "noise": variance_sheet(evaluation.noise),
     }
     sheets |= {name: sheet for name, sheet in further.items() if sheet.rows}
@@ -140,7 +142,7 @@ def _cost(found: Mapping[str, Mapping[str, Mapping[str, int]]], passed_over: Col
     rows = [(one["run"], str(one["seeds"]), *(f"{one[name]:,.0f}" for name in COST)) for one in records]
     every = [one for run, own in found.items() if run not in passed_over for one in own.values()]
     seconds, constants = (sum(one[name] for one in every) for name in COST)
-    rows.append(("together", str(len(every)), f"{seconds / 3600:.1f} h", f"{constants:,}"))
+    rows.append((TOGETHER, str(len(every)), f"{seconds / 3600:.1f} h", f"{constants:,}"))
     return Sheet("What training took", ("run", "seeds", *COST.values()), tuple(rows), tuple(records))
 
 
@@ -337,7 +339,7 @@ def open_claims(verdicts: Sequence[Verdict]) -> Sheet:
             fits = [name for name, (least, most) in spans.items() if needed.isdigit() and least <= int(needed) <= most]
             counts.setdefault(found.claim.source, Counter())[fits[0] if fits else needed] += 1
     if counts:
-        counts["together"] = sum(counts.values(), Counter())
+        counts[TOGETHER] = sum(counts.values(), Counter())
     records = [{"from": source, **{name: own[name] for name in columns}} for source, own in counts.items()]
     rows = tuple(tuple(map(str, one.values())) for one in records)
     return Sheet("Seeds that would decide open claims", ("from", *columns), rows, tuple(records))

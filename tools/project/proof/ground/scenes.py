@@ -31,7 +31,7 @@ SPLITS: Mapping[str, Split] = {
     BASE: Split(2400, 200),
     PREFERENCE: Split(2800, 240),
     VALIDATION: Split(420, 40),
-    TEST: Split(1680, 120),
+    TEST: Split(3360, 120),
 }
 """The base is trained on clips of its own, as the paper's is; preferences, settings and results each have theirs."""
 
