@@ -46,6 +46,11 @@ class Sheet:
     note: str = ""
     """A sentence below the table, such as why a column is empty."""
 
+    @classmethod
+    def of_records(cls, title: str, header: Sequence[str], records: Sequence[Mapping[str, Any]]) -> Sheet:
+        """A table whose cells are its records' values as they are."""
+        return cls(title, tuple(header), tuple(tuple(map(str, one.values())) for one in records), tuple(records))
+
     def form(self, form: str) -> str:
         """The table as text: one of `FORMS` but `table`."""
         if form == "json":

@@ -138,7 +138,7 @@ def run(
         return
     sheets = run_proof(options) if part is Part.CLAIMS else run_released(options)
     _show(list(sheets.values()))
-    stem = "smollm2" if part is Part.SMOLLM2 else results_name(options)
+    stem = results_name(options, released=part is Part.SMOLLM2)
     show(f"The tables are in {out / stem}.html, and every answer is in {stem}.json.")
 
 

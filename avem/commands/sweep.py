@@ -16,8 +16,8 @@ from avem.guards.outputs import folder_target
 from avem.starts import DEFAULT_BASE, default_model
 from avem.text.terminal import show, show_table
 
-PROOF = ("proof", "proof-settings", "proof-smollm2", "storage")
-"""Names that belong to `avem proof run`, which makes the two stores that `storage` compares."""
+PROOF = ("settings", "settings-smollm2", "storage")
+"""Grids of `avem proof run`, which has their settings and makes the two stores that `storage` compares."""
 
 
 def sweep(

@@ -171,6 +171,8 @@ def resampled_auc(odds: Sequence[Odds], resamples: int, seed: int) -> Floats:
 
     Two models' questions on the same clips get the same draws, so the difference of two results is paired.
     """
+    if not odds:
+        return np.full(resamples, np.nan)
     value, right, weights = _resampled(odds, resamples, seed)
     return weighted_auc(value, right, weights)
 

@@ -39,7 +39,7 @@ from avem.tools.project.proof.ground.rows import (
 from avem.tools.project.proof.ground.scenes import SPLITS, Split, draw_splits
 from avem.tools.project.proof.page import fill
 from avem.tools.project.proof.page import main as page_main
-from avem.tools.project.proof.plan import ARMS
+from avem.tools.project.proof.plan import ARMS, Arm
 from avem.tools.project.proof.results.cost import constants_a_row
 from avem.tools.project.proof.results.counts import CELLS, MEASURES, cell_of, measures, resampled
 from avem.tools.project.proof.results.naming import kind_of, named
@@ -48,6 +48,7 @@ from avem.tools.project.proof.results.probing import PROBES, evenness, read_prob
 from avem.tools.project.proof.results.record import Answered, Record
 from avem.tools.project.proof.results.rewards import LAST_STEPS, last_rewards, mean_rewards
 from avem.tools.project.proof.tables import grid_results, make_sheets
+from avem.tools.project.proof.variance import GRIDS
 from avem.tools.project.proof.verdicts import FAILS, HOLDS, OPEN, SAME, Claim, Verdict, decide
 from avem.tools.sweep.grid import read_grid, without_blocks
 from avem.tools.sweep.measures import bench_measures
@@ -344,6 +345,14 @@ def test_one_seed_decides_nothing():
     assert (verdict.difference, verdict.low, verdict.high, verdict.outcome) == (40, None, None, OPEN)
 
 
+def test_fixed_seeds_are_not_replaced():
+    usual, fixed = Arm(("table3",), (0, 1, 2)), Arm(("one-order",), (1, 2, 3), fixed=True)
+    assert [arm.seeded(()) for arm in (usual, fixed)] == [usual, fixed]
+    assert [arm.seeded((7, 2)).seeds for arm in (usual, fixed)] == [(7, 2), (2,)]
+    assert fixed.seeded((7,)).seeds == ()
+    assert {arm.grids for arm in ARMS if arm.fixed} == {(grid,) for grid in GRIDS.values()}
+
+
 def test_every_claim_compares_runs_and_measures_that_there_are():
     grids = [name for arm in ARMS for name in arm.grids]
     known = {"base", *(run.name for name in (*grids, "storage") for run in read_grid(name).runs)}
@@ -498,14 +507,18 @@ def test_a_claim_is_shown_from_those_bases_that_both_of_its_runs_start_from():
     assert row[2:] == (HOLDS, "+100.0", "+66.7", "yes")
 
 
-def test_one_model_under_several_seeds_is_one_seed():
+@pytest.mark.parametrize("copies", [2, 12])
+def test_models_that_are_not_trained_have_an_interval_over_clips_alone(copies):
     counts = np.random.default_rng(3).random((1, 40, 2, len(CELLS)))
     counts[:, :, 0] = 1
-    point, drawn = resampled({"base": np.repeat(counts, 3, axis=0)}, 100, 0)
-    found = decide(
-        Claim("here", "one side more", "basic_audio", "base", "base", against_measure="basic_video"), point, drawn
-    )
-    assert (len(found.by_seed), found.low, found.outcome) == (1, None, OPEN)
+    one, other = (resampled({"base": np.repeat(counts, number, axis=0)}, 100, 0) for number in (1, copies))
+    claim = Claim("here", "one side more", "basic_audio", "base", "base", against_measure="basic_video")
+    assert (decide(claim, *one).low, decide(claim, *one).outcome) == (None, OPEN)
+    found = decide(claim, *other)
+    redrawn = one[1]["base"]["basic_audio"] - one[1]["base"]["basic_video"]
+    half = 1.959964 * redrawn.std()  # of the normal distribution, as if there were many seeds that do not differ
+    assert len(found.by_seed) == 1
+    assert (found.low, found.high) == pytest.approx((found.difference - half, found.difference + half))
 
 
 def test_figures_are_the_same_each_time():
@@ -597,14 +610,22 @@ def test_the_record_keeps_every_answer(tmp_path):
         {"questions": [1, 2]},
         {"odds": {"base": {"0": "eJw=", "1": "eJw="}}},
         {"odds": {run: dict.fromkeys(("0", "1"), "no base 64") for run in right}},
+        {"questions": [[10**30, 0]]},
         {"odds": {run: dict.fromkeys(("0", "1"), pack(np.zeros(3, np.float16))) for run in right}},
     ]
     for damaged in (whole[:-40], *(json.dumps({**content, **damage}) for damage in damages)):
         (tmp_path / "broken.json").write_text(damaged)
         with pytest.raises(DataError, match="holds no results of the proof"):
             Record.read(tmp_path / "broken.json")
+    claim = Claim("Table 19", "a claim", "emotion_audio", "AVEm-DPO", "base")
+    probed = Verdict(claim, 2.0, 1.0, 1.0, 0.5, 1.5, (1.0, 1.0), HOLDS).to_json()
     for damage in (
         {"probed": [{}]},
+        *(
+            {"probed": [{**probed, "claim": {**probed["claim"], name: value}}]}
+            for name, value in {"expects": "most", "against_measure": "basic", "paper": "x / y"}.items()
+        ),
+        {"probed": [{**probed, "low": "x"}]},
         {"named": {"base": {"0": {}}}},
         {"candidates": [{"run": "base"}]},
         {"probes": {"a": {}}},
@@ -619,10 +640,26 @@ def test_the_record_keeps_every_answer(tmp_path):
             Record.of(runs, {})
 
 
+def test_results_that_can_not_be_one_are_not_joined():
+    runs = {"base": {0: answered(np.ones(20, dtype=bool))}}
+    usual = Record.of(runs, {"named": {}})
+    earlier = Record(usual.clips, usual.questions, usual.right, {}, {})
+    for one, other in ((usual, earlier), (earlier, usual)):
+        with pytest.raises(DataError, match="has no log-odds"):
+            one.joined(other)
+    assert earlier.joined(earlier).odds == {}
+    for damage in (5, {"base": [1]}):
+        with pytest.raises(DataError, match="`named` is damaged"):
+            usual.joined(Record.of(runs, {"named": damage}))
+
+
 def test_runs_may_have_further_seeds():
     right = {"base": {0: 1, 1: 1, 2: 1}, "short": {0: 1, 1: 1}, "holed": {0: 1, 2: 1}, "late": {1: 1}}
-    runs = {run: {seed: answered(np.ones(20, dtype=bool)) for seed in own} for run, own in right.items()}
-    assert {run: len(own) for run, own in Record.of(runs, {}).counts().items()} == {"base": 3, "short": 2, "holed": 1}
+    record = Record.of(
+        {run: {seed: answered(np.ones(20, dtype=bool)) for seed in own} for run, own in right.items()}, {}
+    )
+    assert {run: len(own) for run, own in record.counts().items()} == {"base": 3, "short": 2, "holed": 1}
+    assert record.passed_over() == {"holed": [2], "late": [1]}
 
 
 def test_a_table_shows_the_seeds_that_all_its_runs_have():
@@ -718,23 +755,50 @@ def test_the_published_tables_are_those_of_the_published_answers(name, prefix):
         assert (DOCS / "proof-data" / f"{stem}-{table}.csv").read_text(encoding="utf-8") == sheets[table].form("csv")
 
 
-def test_every_interval_in_the_prose_is_that_of_a_claim():
-    """Of one of the data files, or of its opposite; the page says `Naive-DPO is 3 [1, 5] above` of a claim of -3."""
+SECTIONS = {
+    "In short": ("proof", "verdicts", "smollm2"),
+    "With verdicts alone": ("verdicts",),
+    "Through adapters": ("adapters",),
+    "With released weights": ("smollm2",),
+}
+"""Section of `docs/proof.md` to the results that it is about; the others are about `proof`."""
+
+
+def shown(value: float, text: str) -> bool:
+    """Whether a number is rounded to this text."""
+    return abs(value - float(text)) <= 0.5 * 10 ** -len(text.partition(".")[2]) + 1e-9
+
+
+def test_every_interval_in_the_prose_is_that_of_a_claim_and_stands_after_its_difference():
+    """Of the section's own results, or of the opposite: `Naive-DPO is 3 [1, 5] above` is of a claim of -3."""
     if not (DOCS / "proof-data").is_dir():
         pytest.skip("docs/proof-data is not there, as in an installation without the documentation")
-    files = [*(DOCS / "proof-data").glob("*-claims.csv"), *(DOCS / "proof-data").glob("*-twins.csv")]
-    rows = [row for file in files for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())]
-    ends = [(float(row["low"]), float(row["high"])) for row in rows if row["low"]]
-    ends += [(-high, -low) for low, high in ends]
-
-    def shown(value: float, like: str) -> bool:
-        digits = len(like.partition(".")[2])
-        return abs(value - float(like)) <= 0.5 * 10**-digits + 1e-9
-
-    text = (DOCS / "proof.md").read_text(encoding="utf-8")
-    found = re.findall(r"\[(-?[\d.]+),\s+(-?[\d.]+)\]", text)
-    assert len(found) > 50
-    unknown = [pair for pair in found if not any(shown(a, pair[0]) and shown(b, pair[1]) for a, b in ends)]
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for name in {name for names in SECTIONS.values() for name in names}:
+        for kind in ("claims", "twins"):
+            lines = (DOCS / "proof-data" / f"{name}-{kind}.csv").read_text(encoding="utf-8").splitlines()
+            own = [
+                tuple(float(row[key] or "nan") for key in ("difference", "low", "high"))
+                for row in csv.DictReader(lines)
+            ]
+            found.setdefault(name, []).extend([*own, *((-middle, -high, -low) for middle, low, high in own)])
+    unknown, count = [], 0
+    for section in re.split("^(?=##+ )", (DOCS / "proof.md").read_text(encoding="utf-8"), flags=re.MULTILINE):
+        claims = [
+            one for name in SECTIONS.get(section.partition("\n")[0].lstrip("# "), ("proof",)) for one in found[name]
+        ]
+        end = 0
+        for interval in re.finditer(r"\[(-?[\d.]+),\s+(-?[\d.]+)\]", section):
+            before = re.findall(r"\d+(?:\.\d+)?", section[max(end, interval.start() - 120) : interval.start()])
+            end, count = interval.end(), count + 1
+            if not any(
+                shown(low, interval[1])
+                and shown(high, interval[2])
+                and any(shown(abs(middle), text) for text in before)
+                for middle, low, high in claims
+            ):
+                unknown.append(interval[0])
+    assert count > 50
     assert not unknown
 
 

@@ -54,7 +54,7 @@ def test_the_rivals_start_from_one_base_and_are_found_again(tiny, monkeypatch):
     sheets = run_released(tiny)
     assert [row[0] for row in sheets["table3"].rows] == ["base", "Naive-DPO", "Vista-DPO", "AVEm-DPO"]
     assert "settings" not in sheets, "nothing was tried yet"
-    record = Record.read(tiny.out / "smollm2.json")
+    record = Record.read(tiny.out / "some-smollm2.json")
     assert (record.right["base"][0] == record.right["base"][1]).all()
     assert {run: set(own) for run, own in record.about["cost"].items()} == {
         run: {"0", "1"} for run in ("Naive-DPO", "Vista-DPO", "AVEm-DPO")

@@ -130,9 +130,12 @@ def test_runs_that_are_known_are_not_made_again(small, tmp_path):
     }
     made = set((tmp_path / "second" / "runs").rglob("config.json"))
     changed = replace(second, settings={**small.settings, "beta": 1.0}, only=("order of seed 1",))
-    with pytest.raises(DataError, match="different settings"):
+    with pytest.raises(DataError, match="have other settings"):
         run_proof(changed)
     assert set((tmp_path / "second" / "runs").rglob("config.json")) == made  # it was refused before its runs
+    with pytest.raises(DataError, match="have other settings"):
+        run_proof(replace(changed, out=tmp_path / "third"))
+    assert not (tmp_path / "third" / "corpus").exists(), "it was refused before its ground"
 
 
 def test_rows_of_another_form_have_runs_and_results_of_their_own(small):
@@ -177,7 +180,7 @@ def test_curves_are_traced_on_the_validation_clips(small, monkeypatch):
         )
 
 
-def test_some_runs_are_probed_and_one_reads_features_of_8_bits(small, monkeypatch):
+def test_some_runs_are_probed_and_one_reads_features_of_8_bits(small, monkeypatch, tmp_path):
     monkeypatch.setattr(proof_run, "PROBE_SEEDS", (0, 1, 2))
     options = replace(small, only=("AVEm-DPO", "w/o PMP", "Vista-DPO", "int8 features"), seeds=(0, 1, 2))
     sheets = run_proof(options)
@@ -197,6 +200,16 @@ def test_some_runs_are_probed_and_one_reads_features_of_8_bits(small, monkeypatc
     after = {path: path.stat().st_mtime_ns for path in small.out.rglob("probes.npz")}
     assert len(after) == 6 * (len(PROBED) - 1) + 1
     assert before.items() <= after.items()
+
+    known = tmp_path / "known.json"
+    whole = Record.read(small.out / "some.json")
+    right, odds = (
+        {run: own for run, own in kept.items() if run != "int8 features"} for kept in (whole.right, whole.odds)
+    )
+    Record(whole.clips, whole.questions, right, odds, whole.about).write(known)
+    later = replace(options, only=("int8 features",), settings={**small.settings, "beta": 1.0}, known=known)
+    claims = [row[0] for row in run_proof(later)["claims"].rows]
+    assert "Features in 8 bits: the same result" in claims, "they are compared with the AVEm-DPO that is known"
 
 
 def test_candidates_are_tried_on_the_validation_clips(small, monkeypatch):
@@ -260,9 +273,7 @@ def test_the_report_shows_raw_results_again(small, tmp_path):
         (["proof", "run", "--part", "smollm2", "--only", "AVEm-DPO"], "does all its runs; leave --only out"),
         (["proof", "run", "--part", "curves", "--seed", "0", "--seed", "1"], "give one --seed"),
         (["proof", "run", "--part", "curves", "--known", "proof.json"], "leave --known out"),
-        (["sweep", "proof"], "use `avem proof run`"),
-        (["sweep", "proof-settings"], "use `avem proof run`"),
-        (["sweep", "storage"], "use `avem proof run`"),
+        *((["sweep", grid], "use `avem proof run`") for grid in ("settings", "settings-smollm2", "storage")),
     ],
 )
 def test_what_the_proof_can_not_do_is_refused(arguments, refusal, tmp_path):
@@ -293,6 +304,15 @@ def test_other_rows_and_other_corpora_are_refused(small):
         run_proof(ProofOptions(out=small.out, only=("w/o Everything",)))
     with pytest.raises(SettingError, match="proof"):
         run_proof(ProofOptions(out=small.out, only=("w/o PMP",)))
+    with pytest.raises(SettingError, match="None of these runs has the seed 5"):
+        run_proof(replace(small, only=("order of seed 1",), seeds=(5,)))
+
+
+@pytest.mark.parametrize("run", ["w/o PMP", "int8 features"])
+def test_a_wrong_seed_is_refused_before_the_ground(run, tmp_path):
+    with pytest.raises(SettingError, match="seed"):
+        run_proof(ProofOptions(out=tmp_path / "proof", only=(run,), seeds=(-1,)))
+    assert not (tmp_path / "proof" / "corpus").exists()
 
 
 def test_a_proof_stands_on_the_weights_of_another(small, tmp_path):
@@ -322,5 +342,7 @@ def test_a_proof_stands_on_the_weights_of_another(small, tmp_path):
         run_proof(second)
     with pytest.raises(DataError, match="is not the ground of a proof"):
         run_proof(replace(second, ground=small.out / "corpus"))
+    with pytest.raises(SettingError, match="made with --ground; copy the folder"):
+        share_ground(second.out, tmp_path / "more")
     with pytest.raises(MissingFileError, match="has no languagebind-video yet"):
         share_ground(tmp_path, tmp_path / "more")

@@ -99,6 +99,7 @@ def test_two_models_get_the_same_draws_of_clips():
     first, second = (resampled_auc(odds, 200, 1) for odds in (base, shifted))
     assert np.array_equal(first, second)
     assert set(np.round(first, 3)) > {0.0, 1.0}  # clip 0 alone, and clips 1 and 2 alone
+    assert np.isnan(resampled_auc([], 5, 1)).tolist() == [True] * 5
 
 
 @given(st.lists(st.tuples(st.integers(-2, 2), st.booleans(), st.integers(0, 3)), min_size=1, max_size=12))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 from avem.evaluate.sheets import Sheet
+from avem.tools.project.proof.claims import NOT_THE_PAPERS
 from avem.tools.project.proof.evaluation import Evaluation
 from avem.tools.project.proof.verdicts import OPEN, Verdict
 
@@ -13,7 +16,7 @@ TOGETHER = "together"
 
 
 def bases_tally(by_claim: Sequence[Mapping[str, Verdict]]) -> Sheet:
-    """How many of the claims that the first base decides have the same sign from every other base.
+    """How many of the paper's claims that the first base decides have the same sign from every other base.
 
     Args:
         by_claim: For each claim the verdict from each base; `""` is the first. One that a base lacks is left out.
@@ -25,25 +28,31 @@ def bases_tally(by_claim: Sequence[Mapping[str, Verdict]]) -> Sheet:
     decided: Counter[str] = Counter()
     alike: Counter[str] = Counter()
     for own in by_claim:
-        if own.keys() == marks and own[""].outcome != OPEN:
-            source = own[""].claim.source
+        source = own[""].claim.source
+        if own.keys() == marks and own[""].outcome != OPEN and source not in NOT_THE_PAPERS:
             decided[source] += 1
-            alike[source] += len({found.difference > 0 for found in own.values()}) == 1
+            alike[source] += same_sign(own.values())
     records = [{"from": source, "decided": decided[source], "same_sign": alike[source]} for source in decided]
     if records:
         records.append({"from": TOGETHER, "decided": decided.total(), "same_sign": alike.total()})
     header = ("from", "decided on the first base", f"same sign on all {len(marks)} bases")
-    return Sheet(
-        "Claims from several bases", header, tuple(tuple(map(str, one.values())) for one in records), tuple(records)
-    )
+    return Sheet.of_records("Claims from several bases", header, records)
+
+
+def same_sign(verdicts: Iterable[Verdict]) -> bool:
+    """Whether every difference is above zero, or every one below."""
+    return len({np.sign(found.difference) for found in verdicts}) == 1
 
 
 def beside(evaluation: Evaluation, other: Evaluation) -> Sheet:
-    """How many claims two results both decide, and how many of these alike: in F1 and accuracy, and in AUC.
+    """How many of the paper's claims two results both decide, and how many of these alike.
 
     Args:
         evaluation: One of them.
         other: The other.
+
+    Returns:
+        A row for the paper's measures and one for AUC.
     """
     kinds = {
         "the paper's measures": (evaluation.verdicts, other.verdicts),
@@ -55,13 +64,11 @@ def beside(evaluation: Evaluation, other: Evaluation) -> Sheet:
         both = [
             (found.outcome, theirs[_asked(found)])
             for found in own
-            if OPEN not in (found.outcome, theirs.get(_asked(found), OPEN))
+            if found.claim.source not in NOT_THE_PAPERS and OPEN not in (found.outcome, theirs.get(_asked(found), OPEN))
         ]
         records.append({"in": kind, "decided": len(both), "alike": sum(one == two for one, two in both)})
     header = ("in", "decided in both", "decided alike")
-    return Sheet(
-        "Claims in two results", header, tuple(tuple(map(str, one.values())) for one in records), tuple(records)
-    )
+    return Sheet.of_records("Claims in two results", header, records)
 
 
 def _asked(found: Verdict) -> tuple[str, ...]:

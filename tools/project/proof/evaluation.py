@@ -60,7 +60,8 @@ def evaluate_record(record: Record) -> Evaluation:
     ]
     with intact("The results' `probed`", "run `avem proof run` again"):
         probed = [Verdict.from_json(entry) for entry in record.about.get("probed", [])]
-        if unknown := {found.claim.measure for found in probed} - PROBES.keys():
+        measured = {name for found in probed for name in (found.claim.measure, found.claim.against_measure) if name}
+        if unknown := measured - PROBES.keys():
             raise ValueError(f"there is no measure {min(unknown)}")
     orders = [
         {run: decide(_of(run, claim), point, drawn) for run in SAME_OBJECTIVE if run in point}

@@ -89,6 +89,7 @@ def fill(text: str, blocks: Mapping[str, str], prefix: str = "") -> str:
         DataError: The page has a mark of an unknown name.
     """
     before = f"{prefix} " if prefix else ""
+    mark = re.escape(before)
 
     def block(found: re.Match[str]) -> str:
         name = found[1]
@@ -96,7 +97,7 @@ def fill(text: str, blocks: Mapping[str, str], prefix: str = "") -> str:
             raise DataError(f"The page needs {name}, which has no result yet; run that part first.")
         return f"<!-- {before}{name} -->\n{blocks[name]}<!-- end -->"
 
-    return re.sub(rf"<!-- {before}(?!end -->)(\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+    return re.sub(rf"<!-- {mark}(?!end -->)(\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
 
 
 def _with_header(text: str) -> FileKind:

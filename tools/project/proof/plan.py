@@ -38,6 +38,14 @@ class Arm:
     grids: tuple[str, ...]
     seeds: tuple[int, ...]
     base: int = 0
+    fixed: bool = False
+    """Whether each seed has a meaning of its own, so that others can't stand for it."""
+
+    def seeded(self, seeds: tuple[int, ...]) -> Arm:
+        """The arm with the seeds asked for; of fixed ones, those that are asked for. Empty for its own."""
+        if not seeds:
+            return self
+        return replace(self, seeds=tuple(filter(seeds.__contains__, self.seeds)) if self.fixed else seeds)
 
     def called(self, run: str) -> str:
         """The name of a run in the results: with its base, where that is not the first."""
@@ -56,8 +64,8 @@ ARMS = (
     Arm(("strengths", "pairing"), FEWER),
     Arm(("split", "rivals", "corrections", "adapters"), FEWER),
     *(Arm(("table3", "table5"), CHECKS, base) for base in (1, 2)),
-    Arm(("orders",), (0,)),
-    Arm(("one-order",), (1, 2, 3)),
+    Arm(("orders",), (0,), fixed=True),
+    Arm(("one-order",), (1, 2, 3), fixed=True),
 )
 
 

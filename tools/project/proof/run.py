@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from avem import __version__
-from avem.errors import SettingError
+from avem.errors import DataError, SettingError
 from avem.evaluate.emorealm import read_questions
 from avem.evaluate.sheets import Sheet
 from avem.guards.output_kinds import PROOF
 from avem.guards.ownership import opened
-from avem.tools.project.proof.claims import AVEM, BASE, probe_claims
+from avem.tools.project.proof.claims import BASE, probe_claims
 from avem.tools.project.proof.evaluation import RESAMPLES
 from avem.tools.project.proof.ground.encoders import SCENES
 from avem.tools.project.proof.ground.making import CORPUS_SEED, Ground, Rows, make_ground, make_store, on_first_clips
@@ -39,8 +40,10 @@ from avem.tools.sweep.grid import Grid, read_grid, without_blocks
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import RunResult, SweepOptions, run_sweeps, sweep_config
 
-PLAIN, PACKED = read_grid("storage").runs
-"""AVEm-DPO from features in float16, which is AVEm-DPO itself, and in 8 bits."""
+logger = logging.getLogger(__name__)
+
+PACKED = read_grid("storage").runs[1]
+"""AVEm-DPO from features in 8 bits; from those in float16 it is AVEm-DPO itself."""
 RELEASED_GRIDS, RELEASED_SETTINGS = ("table3",), f"settings-{RELEASED}"
 """What runs with the second reference model, and its own candidates for settings."""
 PROBED = ("base", "AVEm-DPO", "w/o PMP", "Vista-DPO")
@@ -61,7 +64,7 @@ class ProofOptions:
     """Names of runs to do; empty for everything."""
     known: Path | None = None
     """Raw results of an earlier proof: its runs are not repeated, and the new ones are added to them."""
-    workers: int = 2
+    workers: int = 1
     splits: Mapping[str, Split] = field(default_factory=lambda: dict(SPLITS))
     teaching: Split = SCENES
     """What the encoders are taught on."""
@@ -74,6 +77,10 @@ class ProofOptions:
     ground: Path | None = None
     """Trained encoders and the first base, see `avem.tools.project.proof.ground.shared`; None to train them here."""
 
+    def wants(self, run: str) -> bool:
+        """Whether a run is asked for."""
+        return not self.only or run in self.only
+
 
 def run_proof(options: ProofOptions) -> dict[str, Sheet]:
     """Corpus, features, bases, every run and every table; a stopped proof resumes.
@@ -82,8 +89,8 @@ def run_proof(options: ProofOptions) -> dict[str, Sheet]:
         The tables by name, of the runs that were asked for.
 
     Raises:
-        SettingError: A run is unknown, or the folder holds another proof.
-        DataError: The known results were not made on this ground.
+        SettingError: A run is unknown or has no such seed, or the folder holds another proof.
+        DataError: The known results have other settings, or were not made on this ground.
         AvemError: A stage can't be done; those before it are kept.
     """
     with _opened(options):
@@ -98,36 +105,49 @@ def _opened(options: ProofOptions) -> Iterator[None]:
 
 
 def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
-    arms = [replace(arm, seeds=options.seeds or arm.seeds) for arm in ARMS]
-    names = {arm.called(run.name) for arm in arms for grid in arm.chosen(lambda _: True) for run in grid.runs}
+    names = {arm.called(run.name) for arm in ARMS for grid in arm.chosen(lambda _: True) for run in grid.runs}
     if unknown := set(options.only) - names - {PACKED.name}:
-        raise SettingError(f"The proof has no run {min(unknown)!r}; it has: {'; '.join(sorted(names))}.")
+        raise SettingError(
+            f"The proof has no run {min(unknown)!r}; it has: {'; '.join(sorted({*names, PACKED.name}))}."
+        )
     known = None if options.known is None else Record.read(options.known)
-    arms = [arm for arm in arms if arm.chosen(lambda name: not options.only or name in options.only)]
-    bases = sorted({0, *(arm.base for arm in arms)})
-    _check(options, [seed for arm in arms for seed in arm.seeds])
+    settings = _settings(options, "proof")
+    if known is not None and known.about.get("settings") != settings:  # before the ground, which takes most of an hour
+        raise DataError(
+            f"The runs in {options.known} have other settings; leave --known out, or give the same settings."
+        )
+    arms = [arm for arm in (arm.seeded(options.seeds) for arm in ARMS) if arm.seeds and arm.chosen(options.wants)]
+    packed = (options.seeds or FEWER) if options.wants(PACKED.name) else ()
+    if not arms and not packed:
+        raise SettingError(f"None of these runs has the seed {options.seeds[0]}; leave --seed out.")
+    _check(options, [*(seed for arm in arms for seed in arm.seeds), *packed])
     trials = read_trials(options.out, options.settings)
-    ground = _make_ground(options, bases)
-    about: dict[str, Any] = {
-        "avem": __version__,
-        "settings": _settings(options, "proof"),
-        "machine": platform.machine(),
-        **trials,
-    }
-    results = _first_base(options, ground, arms[0].seeds if arms else options.seeds or FEWER)
+    ground = _make_ground(options, sorted({0, *(arm.base for arm in arms if _missing(arm, options, known))}))
+    about: dict[str, Any] = {"avem": __version__, "settings": settings, "machine": platform.machine(), **trials}
+    results = _first_base(options, ground, arms[0].seeds if arms else packed)
     if known is not None:  # refused before the runs, which take hours
         _record(options, results, about).joined(known)
     results += [found for arm in arms for found in _run_arm(arm, options, ground, known)]
-    results += _storage(options, ground, known, results)
+    results += _storage(options, ground, known, packed)
     probed = [found for found in results if found.run in PROBED and found.seed in PROBE_SEEDS]
     if {(run, seed) for run in PROBED for seed in PROBE_SEEDS} <= {(found.run, found.seed) for found in probed}:
         about |= _probe(options, ground, probed)
+    elif not options.only and (known is None or "probes" not in known.about):
+        logger.warning(
+            "Nothing is probed: that takes %s with the seeds %d to %d, made or found by one command, not by --known.",
+            ", ".join(PROBED),
+            PROBE_SEEDS[0],
+            PROBE_SEEDS[-1],
+        )
     return _publish(options, results_name(options), results, about, known)
 
 
-def results_name(options: ProofOptions) -> str:
-    """The stem of the files with the results: those of some runs, or of other rows, have their own."""
-    return f"{'some' if options.only else 'proof'}{_of_rows(options)}"
+def results_name(options: ProofOptions, released: bool = False) -> str:
+    """The stem of the files with the results. Those of some runs or seeds, or of other rows, have their own."""
+    part = bool(options.only or options.seeds)
+    if released:
+        return f"some-{RELEASED}" if part else RELEASED
+    return f"{'some' if part else 'proof'}{_of_rows(options)}"
 
 
 def _of_rows(options: ProofOptions) -> str:
@@ -142,17 +162,23 @@ def _first_base(options: ProofOptions, ground: Ground, seeds: Sequence[int]) -> 
     return [replace(asked, seed=seed) for seed in seeds]
 
 
-def _run_arm(arm: Arm, options: ProofOptions, ground: Ground, known: Record | None) -> list[RunResult]:
-    """The runs of an arm that are wanted and not known yet, under their names in the results."""
+def _missing(arm: Arm, options: ProofOptions, known: Record | None) -> dict[tuple[int, ...], list[str]]:
+    """The runs of an arm that are wanted and not known yet: seeds to the names of the runs that lack them."""
     groups: dict[tuple[int, ...], list[str]] = {}
-    for grid in arm.chosen(lambda name: not options.only or name in options.only):
+    for grid in arm.chosen(options.wants):
         for run in grid.runs:
             name = arm.called(run.name)
-            missing = tuple(seed for seed in arm.seeds if known is None or seed not in known.right.get(name, {}))
-            groups.setdefault(missing, []).append(name)
+            seeds = tuple(seed for seed in arm.seeds if known is None or seed not in known.right.get(name, {}))
+            if seeds:
+                groups.setdefault(seeds, []).append(name)
+    return groups
+
+
+def _run_arm(arm: Arm, options: ProofOptions, ground: Ground, known: Record | None) -> list[RunResult]:
+    """The runs of an arm that are wanted and not known yet, under their names in the results."""
     found: dict[tuple[str, int], RunResult] = {}
-    for seeds, names in groups.items():
-        grids = arm.chosen(names.__contains__) if seeds else []
+    for seeds, names in _missing(arm, options, known).items():
+        grids = arm.chosen(names.__contains__)
         trained = {run.name for grid in grids for run in grid.runs if not run.decoding}
         for one in (each for own in run_sweeps(grids, _sweep(options, ground, arm.base, seeds)) for each in own):
             for seed in (one.seed,) if one.run in trained else arm.seeds:  # one base, whatever the runs' seeds
@@ -185,7 +211,7 @@ def _run_released(options: ProofOptions) -> dict[str, Sheet]:
         "machine": platform.machine(),
         **trials,
     }
-    return _publish(options, RELEASED, _run_arm(arm, options, ground, None), about, None)
+    return _publish(options, results_name(options, released=True), _run_arm(arm, options, ground, None), about, None)
 
 
 def choose_released_settings(options: ProofOptions) -> Sheet:
@@ -253,6 +279,8 @@ def _publish(
     record = _record(options, results, about)
     if known is not None:
         record = record.joined(known)
+    for run, seeds in record.passed_over().items():
+        logger.warning("%s has the seeds %s, which no table counts: it lacks an earlier one.", run, seeds)
     record.write(options.out / f"{name}.json")
     return write_page(options.out / f"{name}.html", record)
 
@@ -305,18 +333,13 @@ def _check(options: ProofOptions, seeds: Sequence[int]) -> None:
         sweep_config(settings, seed, SweepOptions(out=options.out))
 
 
-def _storage(
-    options: ProofOptions, ground: Ground, known: Record | None, results: Sequence[RunResult]
-) -> list[RunResult]:
-    """The grid `storage`: AVEm-DPO as it is, and from a store that keeps features in 8 bits, from the same base."""
-    seeds = options.seeds or FEWER
-    done = known is not None and set(seeds) <= known.right.get(PACKED.name, {}).keys()
-    if done or (options.only and PACKED.name not in options.only):
+def _storage(options: ProofOptions, ground: Ground, known: Record | None, seeds: Sequence[int]) -> list[RunResult]:
+    """The run of the grid `storage` that is not AVEm-DPO itself: from a store that keeps features in 8 bits."""
+    missing = tuple(seed for seed in seeds if known is None or seed not in known.right.get(PACKED.name, {}))
+    if not missing:
         return []
     packed = replace(ground, cache=make_store(ground.out / "cache-int8", ground.corpus, ground.encoders, "int8"))
-    grid = Grid("storage", "", (), seeds, (PACKED,))
-    plain = [replace(one, run=PLAIN.name) for one in results if one.run == AVEM and one.seed in seeds]
-    return plain + run_sweeps([grid], _sweep(options, packed, 0, seeds))[0]
+    return run_sweeps([Grid("storage", "", (), missing, (PACKED,))], _sweep(options, packed, 0, missing))[0]
 
 
 def _probe(options: ProofOptions, ground: Ground, results: Sequence[RunResult]) -> dict[str, Any]:

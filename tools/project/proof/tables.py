@@ -12,7 +12,7 @@ from typing import Any
 
 from avem.evaluate.sheets import Sheet
 from avem.tools.project.proof.claims import AVEM, NOT_THE_PAPERS
-from avem.tools.project.proof.comparison import TOGETHER, bases_tally
+from avem.tools.project.proof.comparison import TOGETHER, bases_tally, same_sign
 from avem.tools.project.proof.evaluation import OTHER_ORDERS, SAME_OBJECTIVE, Evaluation, Points
 from avem.tools.project.proof.plan import BASE_MARK
 from avem.tools.project.proof.results.counts import MEASURES
@@ -74,7 +74,9 @@ def make_sheets(evaluation: Evaluation) -> dict[str, Sheet]:
     }
     sheets |= {name: sheet for name, sheet in further.items() if sheet.rows}
     if any(len(own) > 1 for own in evaluation.orders):
-        sheets |= {"steady": _steady(evaluation.orders), "orders": _orders(evaluation.orders)}
+        sheets["orders"] = _orders(evaluation.orders)
+        if not evaluation.orders[0].keys().isdisjoint(OTHER_ORDERS):
+            sheets["steady"] = _steady(evaluation.orders)
     about, second = evaluation.record.about, _second_names(evaluation.record)
     makers: dict[str, tuple[str, Callable[[Any], Sheet]]] = {
         "candidates": ("settings", candidates_sheet),
@@ -201,7 +203,7 @@ def _bases(by_claim: Sequence[Mapping[str, Verdict]]) -> Sheet:
     for own in by_claim:
         claim = own[""].claim
         differences = [own[mark].difference if mark in own else None for mark in marks]
-        alike = len({value > 0 for value in differences if value is not None}) == 1
+        alike = same_sign(own.values())
         cells = ["" if value is None else f"{value:+.1f}" for value in differences]
         rows.append((claim.says, MEASURES[claim.measure], own[""].outcome, *cells, "yes" if alike else "no"))
         records += [_flat(found) for found in own.values()]
@@ -252,7 +254,7 @@ def _steady(by_claim: Sequence[Mapping[str, Verdict]]) -> Sheet:
         for verdict in (HOLDS, FAILS, OPEN)
         if verdict in agreeing
     ]
-    return Sheet("The order of rows", header, tuple(tuple(map(str, one.values())) for one in records), tuple(records))
+    return Sheet.of_records("The order of rows", header, records)
 
 
 def _widths(verdicts: Sequence[Verdict]) -> Sheet:
@@ -341,8 +343,7 @@ def open_claims(verdicts: Sequence[Verdict]) -> Sheet:
     if counts:
         counts[TOGETHER] = sum(counts.values(), Counter())
     records = [{"from": source, **{name: own[name] for name in columns}} for source, own in counts.items()]
-    rows = tuple(tuple(map(str, one.values())) for one in records)
-    return Sheet("Seeds that would decide open claims", ("from", *columns), rows, tuple(records))
+    return Sheet.of_records("Seeds that would decide open claims", ("from", *columns), records)
 
 
 def _tally(verdicts: Sequence[Verdict]) -> Sheet:
@@ -366,5 +367,4 @@ def _tally(verdicts: Sequence[Verdict]) -> Sheet:
     counts["the paper's claims together"] = sum(counts.values(), Counter())
     counts |= others
     records = [{"source": source, **{name: found[name] for name in columns}} for source, found in counts.items()]
-    rows = tuple(tuple(map(str, one.values())) for one in records)
-    return Sheet("Verdicts", ("from", *columns.values()), rows, tuple(records))
+    return Sheet.of_records("Verdicts", ("from", *columns.values()), records)

