@@ -26,7 +26,7 @@ def test_crc32c_is_castagnoli():
     assert crc32c(b"123456789") == "e3069283"  # the check value of CRC-32C's definition (RFC 3720, B.4)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(["id", "answer", "n", "ü"]), values))
 def test_a_sealed_record_comes_back_through_json(record):
     assert unseal(json.loads(json.dumps(seal(record))), "here") == record

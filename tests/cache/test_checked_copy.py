@@ -18,7 +18,7 @@ NEEDS_KERNEL = pytest.mark.skipif(not checked_copy.has_instruction(), reason="th
     "compiled",
     [False, pytest.param(True, marks=pytest.mark.skipif(not checked_copy.has_instruction(), reason="no SSE 4.2"))],
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(size=st.integers(0, 40_000), start=st.integers(0, 9), seed=st.integers(0, 99))
 def test_copies_and_checksums(compiled, size, start, seed):
     data = np.frombuffer(np.random.default_rng(seed).bytes(size + start), dtype=np.uint8)[start:]

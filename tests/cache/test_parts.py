@@ -89,7 +89,7 @@ def test_only_touched_parts_are_written(path):
     assert [after[name] == (path / name).stat().st_ino for name in NAMES] == [True, True, False]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.integers(1, 9), min_size=1, max_size=4), part=st.integers(1, 6))
 def test_any_division_holds_the_same(tmp_path_factory, small_parts, batches, part):
     folder = tmp_path_factory.mktemp("division")

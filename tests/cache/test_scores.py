@@ -15,7 +15,7 @@ FINGERPRINT = {"weights": "w1", "tokenizer": "t1", "prompt": "p1", "features": {
 KEYS = st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), min_size=1, max_size=8)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.dictionaries(
         st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), min_size=1, max_size=8),

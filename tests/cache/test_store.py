@@ -19,7 +19,7 @@ from avem.errors import MissingFileError, SettingError, StoreError, UnknownClipE
 from tests.cache.helpers import audio_spec, clip_records, make_store, row_values, video_spec, write_pending
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batches=st.lists(st.integers(1, 7), min_size=1, max_size=3),
     rows_per_shard=st.integers(1, 5),

@@ -131,7 +131,7 @@ def test_clips_that_follow_leave_the_others_where_they_are(tmp_path):
     assert store.stream("video").span(0) == before
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 40)), min_size=1, max_size=30))
 def test_rows_never_overlap_and_never_move(changes):
     array = stream_arrays(ragged_spec(rows_per_shard=6))["features"]

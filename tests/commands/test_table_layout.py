@@ -25,13 +25,13 @@ def tables(draw):
 
 
 @given(tables(), st.integers(20, 140))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_nothing_is_lost_at_any_width(table, width):
     check_layouts(table, (width,))
 
 
 @given(st.lists(st.text("abc_", min_size=30, max_size=60), min_size=2, max_size=4, unique=True), st.integers(20, 100))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_rows_that_differ_look_different(names, width):
     shown = [Table.of(["clip", "n"], [[name, "1"]]).text(width) for name in names]
     assert len(set(shown)) == len(names)

@@ -47,7 +47,7 @@ SOUND = {"webm": "libopus", "wmv": "mp3", "avi": "mp3", "flv": "aac", "mpg": "mp
 
 @needs_ffmpeg
 @given(clip=clips)
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES <= 32)
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES <= 32)
 def test_no_wrong_frame(tmp_path_factory, clip):
     folder = tmp_path_factory.mktemp("clip")
     container = clip["container"]

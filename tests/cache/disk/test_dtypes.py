@@ -59,7 +59,7 @@ def test_a_flipped_byte_in_a_scale_is_found(tmp_path):
     assert (damage, damage.problem) == (2, "video/scale does not match its checksum")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(hnp.arrays(np.float32, (3, 5), elements=st.floats(-65504, 65504, width=32)))
 def test_quantisation_of_any_values(values):
     levels, scale, error, back = quantised(values)

@@ -42,7 +42,7 @@ class RowsById:
         return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(IDS, st.data())
 def test_each_id_has_the_row_it_stands_in(clip_ids, data):
     index = RowsById(pa.chunked_array([clip_ids[:3], clip_ids[3:]], pa.string()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from avem.errors import DataError
@@ -54,7 +54,6 @@ def test_what_is_not_certain_is_refused(tmp_path, choices, answer, said):
 WORDS = st.text("abcdefg hij", min_size=2, max_size=8).map(str.strip).filter(lambda text: len(text) > 1)
 
 
-@settings(deadline=None)
 @given(st.lists(WORDS, min_size=2, max_size=4, unique=True), st.data())
 def test_scores_do_not_depend_on_the_form(texts, data):
     right = data.draw(st.integers(0, len(texts) - 1))

@@ -36,7 +36,7 @@ def written(header, rows, delimiter=",", ends="\n"):
     ends=st.sampled_from(["\n", "\r\n"]),
     order=st.permutations(range(3)),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_form_of_a_table_gives_the_same_rows(rows, delimiter, encoding, spell, ends, order):
     names = ("path", "clip_id", "emotion")
     header = [spell(names[place]) for place in order]
@@ -47,7 +47,6 @@ def test_every_form_of_a_table_gives_the_same_rows(rows, delimiter, encoding, sp
     ]
 
 
-@settings(deadline=None)
 @given(LETTERS, st.sampled_from(ENCODINGS))
 def test_an_encoding_with_a_mark_or_with_latin_headings_is_known(text, encoding):
     said = f"path,emotion\nx,{text}\n"

@@ -16,7 +16,7 @@ ITEMS = st.lists(
 
 
 @given(ITEMS, st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_task_ends_with_as_many_yes_as_no_and_subtasks_within_one(kinds, seed):
     items = [(*item, number) for number, item in enumerate(kinds)] + [("c", None, "", 99)]
     kept = even_verdicts(items, lambda i: i[1], lambda i: i[0], seed, lambda i: i[2])

@@ -67,7 +67,7 @@ TEXTS = st.text(st.characters(exclude_characters=DIALECTS, exclude_categories=["
         max_size=3,
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_fast_validator_and_the_reference_validator_agree(changes):
     law = jsonschema.Draft202012Validator(load_schema(ROW_SCHEMA))
     item = row(**changes)

@@ -46,7 +46,7 @@ def test_audio_windows(seconds, queries, steps, tokens):
     assert projector(torch.zeros(1, steps, AUDIO_WIDTH)).shape == (1, tokens, WIDTH)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(6, 30))
 def test_each_window_is_read_by_itself(window, stride, steps):
     """Token pair i depends on steps [i*stride, i*stride + window) and on nothing else."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from model_kit import byte_tokenizer, tiny_config, tiny_language_model
 
@@ -72,7 +72,6 @@ PLAIN = st.text(max_size=20).filter(lambda text: not set("<\ue000\ue001\ue002") 
 """What a model reads as text: nothing that stands for media, and no special token."""
 
 
-@settings(deadline=None)  # a loaded machine is no failure
 @given(PLAIN, PLAIN)
 def test_sequence_begins_with_its_prompt(question, answer):
     for name in ("vicuna_v1", "chat"):

@@ -113,7 +113,7 @@ def make_sequence(recipe) -> ScoredSequence:
     return ScoredSequence([*prompt, *answer], VIDEOS[video], AUDIOS[audio], len(prompt))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(recipes, st.sampled_from(list(FAMILIES)), st.sampled_from([1, 6, 15, 1024]))
 def test_random_trees_score_alike(models, monkeypatch, recipes, family, limit):
     monkeypatch.setattr(attention_module, "plan_blocks", lambda tree, _: plan_blocks(tree, limit))
@@ -124,7 +124,7 @@ def test_random_trees_score_alike(models, monkeypatch, recipes, family, limit):
     torch.testing.assert_close(shared, plain, atol=1e-9, rtol=0)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(recipes)
 def test_random_trees_in_float32(float_model, recipes):
     sequences = [make_sequence(recipe) for recipe in recipes]

@@ -177,7 +177,7 @@ rows = st.fixed_dictionaries(dict.fromkeys(NAMES, score))
 
 
 @given(rows)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_gradient_raises_the_chosen_and_lowers_every_rejected_score(values):
     scores = logprobs_of(values, grad=True)
     avem_dpo(scores).sum().backward()
@@ -187,7 +187,7 @@ def test_gradient_raises_the_chosen_and_lowers_every_rejected_score(values):
 
 
 @given(rows, st.floats(0.01, 1.0), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_gradient_is_beta_times_the_chance_of_being_wrong(values, beta, gamma, lam):
     # d/dm of -log sigmoid(m) is -(1 - sigmoid(m)); r(w) enters both margins with beta.
     scores = logprobs_of(values, grad=True)
@@ -207,7 +207,7 @@ def test_gradient_is_beta_times_the_chance_of_being_wrong(values, beta, gamma, l
 
 
 @given(rows)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_policy_equal_to_the_reference_sees_only_the_text_prior(values):
     for name in POLICY:
         values[name.replace("policy", "ref")] = values[name]

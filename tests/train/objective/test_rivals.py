@@ -65,7 +65,7 @@ def test_split_dpo_takes_the_irrelevant_answer_with_its_weight():
 
 
 @given(rows)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_with_one_rejected_answer_split_dpo_is_the_papers(values):
     scores = logprobs_of(values)
     for weights in ({"beta_vr": 1.0, "beta_er": 0.0}, {"beta_vr": 0.0, "beta_er": 1.0}):
@@ -73,7 +73,7 @@ def test_with_one_rejected_answer_split_dpo_is_the_papers(values):
 
 
 @given(rows)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_split_dpo_pushes_each_answer_by_its_own_chance_of_being_wrong(values):
     scores = logprobs_of(values, grad=True)
     split_dpo(scores).sum().backward()
@@ -118,7 +118,7 @@ def test_omni_dpo_by_hand():
 
 
 @given(margins, noise)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_mean_of_robust_dpo_over_flipped_preferences_is_dpo_on_the_right_ones(margin, share):
     right, flipped = robust_loss(number(margin), share), robust_loss(number(-margin), share)
     assert ((1 - share) * right + share * flipped).item() == pytest.approx(
@@ -127,7 +127,7 @@ def test_the_mean_of_robust_dpo_over_flipped_preferences_is_dpo_on_the_right_one
 
 
 @given(noise)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_conservative_dpo_rests_where_the_model_is_as_sure_as_the_labels(share):
     margin = torch.logit(number(1 - share)).requires_grad_()
     smoothed_loss(margin, share).sum().backward()
@@ -135,7 +135,7 @@ def test_conservative_dpo_rests_where_the_model_is_as_sure_as_the_labels(share):
 
 
 @given(st.floats(0.01, 1.0))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_ipo_rests_where_the_log_ratio_is_half_of_one_over_beta(beta):
     margin = number(0.5).requires_grad_()  # beta times the log-ratio 1 / (2 beta)
     loss = ipo_loss(margin, beta)
@@ -149,7 +149,7 @@ def test_simpo_does_not_prefer_an_answer_for_being_short():
 
 
 @given(st.integers(0, 1000), st.floats(0.05, 1.0), st.floats(0.0, 1.0), st.floats(0.0, 0.9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_mod_dpo_gives_back_the_reward_of_which_a_policy_is_the_optimum(seed, beta, invariance, share):
     sensitivity = share * (beta + invariance)
     generator = torch.Generator().manual_seed(seed)
@@ -244,7 +244,7 @@ def test_a_side_that_a_clip_lacks_has_no_term():
 
 
 @given(rows)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_with_the_papers_settings_the_parts_make_up_the_papers_objective(values):
     scores = logprobs_of(values)
     half = {"vr": number(0.5), "er": number(0.5)}

@@ -53,7 +53,7 @@ def examples(kit, builder) -> list[PreferenceExample]:
     seed=st.integers(0, 5),
     world=st.integers(1, 3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_row_is_in_exactly_one_micro_batch(examples, builder, pairing, rows_per_step, budget, seed, world):
     packing = Packing(pairing, rows_per_step, budget)
     steps = plan_epoch(examples, builder, packing, seed=seed, world_size=world)
@@ -156,7 +156,7 @@ tables = st.integers(2, 12).flatmap(
 
 
 @given(tables, st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_negative_is_always_one_of_the_mined_ones(rows, seed):
     table = np.array(rows, dtype=np.int32)
     clips = [clip for clip in range(len(table)) for _ in range(2)]

@@ -71,7 +71,7 @@ NAMES = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices")
 NAMES += ("q_num_blocks", "q_indices", "full_q_num_blocks", "full_q_indices")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(2, 700))
 def test_blocks_are_those_of_pytorch(seed, longest):
     """PyTorch evaluates the mask at every pair of positions and looks at each block of the result."""

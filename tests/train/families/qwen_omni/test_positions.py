@@ -97,7 +97,7 @@ lengths = st.tuples(st.integers(1, 40), st.integers(0, 60))
 
 @pytest.mark.parametrize("family", FAMILIES)
 @given(video=st.none() | videos, sound=st.none() | sounds, text=lengths)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_video_then_sound_has_the_ids_of_get_rope_index(
     thinkers: dict[str, Any], family: str, video: VideoShape | None, sound: SoundShape | None, text: tuple[int, int]
 ) -> None:
@@ -114,7 +114,7 @@ def test_video_then_sound_has_the_ids_of_get_rope_index(
 
 @pytest.mark.parametrize("family", FAMILIES)
 @given(video=videos, sound=sounds, text=lengths)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_sound_inside_a_video_has_the_ids_of_get_rope_index(
     thinkers: dict[str, Any], family: str, video: VideoShape, sound: SoundShape, text: tuple[int, int]
 ) -> None:
@@ -128,7 +128,7 @@ def test_sound_inside_a_video_has_the_ids_of_get_rope_index(
 
 @pytest.mark.parametrize("family", FAMILIES)
 @given(video=videos, sound=sounds)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_sound_inside_a_video_takes_turns_as_in_the_processor(
     family: str, video: VideoShape, sound: SoundShape
 ) -> None:
@@ -173,7 +173,7 @@ def test_ids_worked_out_by_hand(family: str) -> None:
     video=videos,
     sounds=st.tuples(sounds, sounds),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_node_of_the_tree_has_the_ids_of_every_sequence_that_holds_it(
     family: str, texts: list[list[int]], video: VideoShape, sounds: tuple[SoundShape, SoundShape]
 ) -> None:
