@@ -181,7 +181,7 @@ def test_curves_are_traced_on_the_validation_clips(small, monkeypatch):
 
 
 def test_some_runs_are_probed_and_one_reads_features_of_8_bits(small, monkeypatch, tmp_path):
-    monkeypatch.setattr(proof_run, "PROBE_SEEDS", (0, 1, 2))
+    monkeypatch.setattr(proof_run, "PROBED", {**dict.fromkeys(PROBED, (0, 1, 2)), "w/o PMP": (0, 1)})
     options = replace(small, only=("AVEm-DPO", "w/o PMP", "Vista-DPO", "int8 features"), seeds=(0, 1, 2))
     sheets = run_proof(options)
     assert [row[0] for row in sheets["storage"].rows] == ["float16 features", "int8 features"]
@@ -195,10 +195,10 @@ def test_some_runs_are_probed_and_one_reads_features_of_8_bits(small, monkeypatc
         assert 0 <= about["probes"][run]["attention_even"][0] <= 100
     assert len(about["probed"]) == len(probe_claims())
     before = {path: path.stat().st_mtime_ns for path in small.out.rglob("probes.npz")}
-    assert len(before) == 3 * (len(PROBED) - 1) + 1  # the base is one for all seeds
+    assert len(before) == 3 + 2 + 3 + 1  # the base is one for all seeds
     run_proof(replace(options, settings={**small.settings, "beta": 1.0}))  # other runs: they have probes of their own
     after = {path: path.stat().st_mtime_ns for path in small.out.rglob("probes.npz")}
-    assert len(after) == 6 * (len(PROBED) - 1) + 1
+    assert len(after) == 2 * (3 + 2 + 3) + 1
     assert before.items() <= after.items()
 
     known = tmp_path / "known.json"
