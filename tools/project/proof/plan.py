@@ -51,6 +51,11 @@ class Arm:
         """The name of a run in the results: with its base, where that is not the first."""
         return f"{run}{BASE_MARK}{self.base}" if self.base else run
 
+    @property
+    def names(self) -> set[str]:
+        """The names of all its runs in the results."""
+        return {self.called(run.name) for grid in self.chosen(lambda _: True) for run in grid.runs}
+
     def chosen(self, wanted: Callable[[str], bool]) -> list[Grid]:
         """Its grids, each with those runs whose name in the results is wanted."""
         grids = [without_blocks(read_grid(name)) for name in self.grids]

@@ -104,11 +104,9 @@ def _opened(options: ProofOptions) -> Iterator[None]:
 
 
 def _run_proof(options: ProofOptions) -> dict[str, Sheet]:
-    names = {arm.called(run.name) for arm in ARMS for grid in arm.chosen(lambda _: True) for run in grid.runs}
-    if unknown := set(options.only) - names - {PACKED.name}:
-        raise SettingError(
-            f"The proof has no run {min(unknown)!r}; it has: {'; '.join(sorted({*names, PACKED.name}))}."
-        )
+    names = {PACKED.name, *(name for arm in ARMS for name in arm.names)}
+    if unknown := set(options.only) - names:
+        raise SettingError(f"The proof has no run {min(unknown)!r}; it has: {'; '.join(sorted(names))}.")
     known = None if options.known is None else Record.read(options.known)
     settings = _settings(options, "proof")
     if known is not None and known.about.get("settings") != settings:  # before the ground, which takes most of an hour
@@ -276,8 +274,10 @@ def _publish(
     record = _record(options, results, about)
     if known is not None:
         record = record.joined(known)
+    fixed = {name for arm in ARMS if arm.fixed for name in arm.names}
     for run, seeds in record.passed_over().items():
-        logger.warning("%s has the seeds %s, which no table counts: it lacks an earlier one.", run, seeds)
+        if run not in fixed:
+            logger.warning("%s has the seeds %s, which no table counts: it lacks an earlier one.", run, seeds)
     record.write(options.out / f"{name}.json")
     return write_page(options.out / f"{name}.html", record)
 
