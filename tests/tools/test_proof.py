@@ -350,6 +350,7 @@ def test_fixed_seeds_are_not_replaced():
     assert [arm.seeded(()) for arm in (usual, fixed)] == [usual, fixed]
     assert [arm.seeded((7, 2)).seeds for arm in (usual, fixed)] == [(7, 2), (2,)]
     assert fixed.seeded((7,)).seeds == ()
+    assert all(arm.names == set(arm.only) for arm in ARMS if arm.only), "they are runs that there are"
     assert {arm.grids for arm in ARMS if arm.fixed} == {(grid,) for grid in GRIDS.values()}
 
 

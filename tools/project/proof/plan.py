@@ -19,12 +19,11 @@ from avem.train.settings.presets import PREFERENCE_PRESETS
 ROWS = Rows(REASONS, 700)
 """Preference rows of every run that is compared, unless others are asked for. As in the paper (Table 12), answers give
 a reason after the verdict, so that the two rejected answers differ. Of verdicts alone, both are the same word."""
-MORE = tuple(range(12))
-"""Seeds of Table 3: AVEm-DPO and its rivals, whose differences are the smallest."""
-SEEDS = tuple(range(8))
-"""Seeds of Tables 5, 17 and 18."""
-RELEASED_SEEDS = tuple(range(5))
-"""Seeds from released weights, where a run takes five times as long."""
+SEEDS = tuple(range(5))
+MORE = tuple(range(8))
+MOST = tuple(range(12))
+"""Seeds of most tables; of Table 5 and of runs whose open claims need a few more; and of Table 3, AVEm-DPO and its
+rivals, whose differences are the smallest."""
 FEWER = (0, 1, 2)
 CHECKS = (0, 1)
 BASE_MARK = ", base "
@@ -38,6 +37,8 @@ class Arm:
     grids: tuple[str, ...]
     seeds: tuple[int, ...]
     base: int = 0
+    only: tuple[str, ...] = ()
+    """Runs of these grids; empty for all of them."""
     fixed: bool = False
     """Whether each seed has a meaning of its own, so that others can't stand for it."""
 
@@ -59,13 +60,22 @@ class Arm:
     def chosen(self, wanted: Callable[[str], bool]) -> list[Grid]:
         """Its grids, each with those runs whose name in the results is wanted."""
         grids = [without_blocks(read_grid(name)) for name in self.grids]
-        kept = [replace(grid, runs=tuple(run for run in grid.runs if wanted(self.called(run.name)))) for grid in grids]
+        own = [tuple(run for run in grid.runs if not self.only or run.name in self.only) for grid in grids]
+        kept = [
+            replace(grid, runs=tuple(run for run in runs if wanted(self.called(run.name))))
+            for grid, runs in zip(grids, own, strict=True)
+        ]
         return [grid for grid in kept if grid.runs]
 
 
 ARMS = (
-    Arm(("table3",), MORE),
-    Arm(("table5", "table17", "table18"), SEEDS),
+    Arm(("table3",), MOST),
+    Arm(("table5",), MORE),
+    Arm(("table17", "table18"), SEEDS),
+    Arm(("table17",), MORE, only=("random clip, both", "random clip, by prompt")),
+    Arm(("table18",), MOST, only=("emotion-relevant",)),
+    Arm(("table18",), MORE, only=("emotion-relevant and irrelevant",)),
+    Arm(("strengths",), MORE, only=("lambda_av = 1.0", "lambda_av = 2.0")),
     Arm(("strengths", "pairing"), FEWER),
     Arm(("split", "rivals", "corrections", "adapters"), FEWER),
     *(Arm(("table3", "table5"), CHECKS, base) for base in (1, 2)),

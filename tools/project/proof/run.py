@@ -27,7 +27,7 @@ from avem.tools.project.proof.ground.released import TRIED_ON, make_released_gro
 from avem.tools.project.proof.ground.scenes import SPLITS, VALIDATION, Split, draw_splits
 from avem.tools.project.proof.ground.shared import SharedGround, read_shared
 from avem.tools.project.proof.page import write_page
-from avem.tools.project.proof.plan import ARMS, CURVES, FEWER, MORE, RELEASED_SEEDS, ROWS, SEEDS, Arm
+from avem.tools.project.proof.plan import ARMS, CURVES, FEWER, MORE, MOST, ROWS, SEEDS, Arm
 from avem.tools.project.proof.results.cost import cost_of
 from avem.tools.project.proof.results.counts import resampled
 from avem.tools.project.proof.results.naming import named
@@ -46,7 +46,7 @@ PACKED = read_grid("storage").runs[1]
 """AVEm-DPO from features in 8 bits; from those in float16 it is AVEm-DPO itself."""
 RELEASED_GRIDS, RELEASED_SETTINGS = ("table3",), f"settings-{RELEASED}"
 """What runs with the second reference model, and its own candidates for settings."""
-PROBED: Mapping[str, Sequence[int]] = {BASE: MORE, "AVEm-DPO": MORE, "w/o PMP": SEEDS, "Vista-DPO": MORE}
+PROBED: Mapping[str, Sequence[int]] = {BASE: MOST, "AVEm-DPO": MOST, "w/o PMP": MORE, "Vista-DPO": MOST}
 """Runs that are probed besides answering, and their seeds: all of them, or none is probed."""
 PROBE_CLIPS = 1120
 """Test clips that swap and attention are measured on."""
@@ -196,7 +196,7 @@ def run_released(options: ProofOptions) -> dict[str, Sheet]:
 
 
 def _run_released(options: ProofOptions) -> dict[str, Sheet]:
-    options, arm = _released(options), Arm(RELEASED_GRIDS, options.seeds or RELEASED_SEEDS)
+    options, arm = _released(options), Arm(RELEASED_GRIDS, options.seeds or SEEDS)
     _check(options, arm.seeds)
     trials = read_trials(options.out, options.settings, RELEASED_SETTINGS)
     ground = _make_released_ground(options)
