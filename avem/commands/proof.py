@@ -103,7 +103,7 @@ def run(
     folder_target(out, PROOF, reads=[known, ground])
     need_path(ground, "--ground", "ground of a proof")
     if known is not None:
-        need_file(known, "--known", "results of the proof")
+        need_file(known, "--known", "result file of the proof")
 
     from avem.tools.project.proof.plan import ROWS
     from avem.tools.project.proof.run import (
@@ -165,7 +165,7 @@ def report(
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("./report.html"),
 ) -> None:
     """Write the page about the proof again from its raw results."""
-    need_file(results, "RESULTS", "results of the proof")
+    need_file(results, "RESULTS", "result file of the proof")
     file_target(out, PAGE, reads=[results])
 
     from avem.tools.project.proof.page import write_page
@@ -186,8 +186,9 @@ def join(
     The answers of their base show that they were made on the same ground. A run that two of them have is taken from the
     first.
     """
-    for path in (results, *others):
-        need_file(path, "RESULTS", "results of the proof")
+    need_file(results, "RESULTS", "result file of the proof")
+    for path in others:
+        need_file(path, "OTHERS", "result file of the proof")
 
     from avem.tools.project.proof.results.record import Record, is_record
 

@@ -92,7 +92,7 @@ def _import_decord() -> ModuleType:
 
 
 def _in_process(path: Path, arguments: list[str], limit_s: float) -> dict[str, Any]:
-    command = [sys.executable, "-m", "avem.extract.decode.decord_reader", *arguments]
+    command = [sys.executable, "-P", "-m", "avem.extract.decode.decord_reader", *arguments]
     environment = {**os.environ, "DECORD_EOF_RETRY_MAX": "2048"}
     try:
         done = subprocess.run(command, capture_output=True, timeout=limit_s, env=environment, check=False)

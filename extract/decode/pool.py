@@ -214,7 +214,7 @@ def _start() -> _Worker:
     ours, theirs = socket.socketpair()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "avem.extract.decode.worker", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", "avem.extract.decode.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -87,7 +87,7 @@ def in_own_process(command: Sequence[str]) -> int:
     Raises:
         KeyboardInterrupt: The run was interrupted; the command has saved its work.
     """
-    process = subprocess.Popen([sys.executable, "-m", *command])
+    process = subprocess.Popen([sys.executable, "-P", "-m", *command])
     with _forwarded(process):
         try:
             return process.wait()

@@ -35,12 +35,13 @@ def last_rewards(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {name: sum(step[name] for step in last) / len(last) for name in ANSWERS if last and name in last[0]}
 
 
-def reward_warnings(steps: Sequence[Mapping[str, Any]], rejected: str = "weighted") -> list[str]:
+def reward_warnings(steps: Sequence[Mapping[str, Any]], rejected: str = "weighted", held: bool = False) -> list[str]:
     """A sentence for each answer whose reward ended on the wrong side of 0.
 
     Args:
         steps: As `metrics.jsonl` has them.
         rejected: The run's setting of that name, which decides the advice.
+        held: Whether its `nll` or `anchor` is above 0, which decides it, too.
 
     Returns:
         Nothing for other kinds of training.
@@ -56,7 +57,7 @@ def reward_warnings(steps: Sequence[Mapping[str, Any]], rejected: str = "weighte
         if name == "reward_w" and reward < -NOTHING:
             found.append(
                 f"{whose}, below 0: the model now finds it less likely than before training, and may write neither "
-                "answer; set nll=1 or anchor=1, or train for fewer steps."
+                f"answer; {'raise nll or anchor' if held else 'set nll=1 or anchor=1'}, or train for fewer steps."
             )
         elif name != "reward_w" and reward > NOTHING and (name != "reward_l" or len(rewards) == 2):
             advice = {

@@ -217,7 +217,8 @@ class Session:
     def _warn_of_rewards(self) -> None:
         """Say which answers' rewards ended on the wrong side of 0."""
         if self.accelerator.is_main_process and isinstance(self.config, PreferenceConfig):
-            for warning in reward_warnings(read_steps(self.run.metrics), self.config.rejected):
+            held = self.config.nll > 0 or self.config.anchor > 0
+            for warning in reward_warnings(read_steps(self.run.metrics), self.config.rejected, held):
                 logger.warning("%s: %s", self.run.path, warning)
 
     def _save(self, directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from avem.extract.decode import pool as pool_module
+from avem.extract.decode.decord_reader import decord_sound
 from avem.extract.decode.pool import DecodePool
 from avem.extract.decode.task import DecodeTask
 from avem.extract.decode.wants import Evenly, Pictures, Square
@@ -40,6 +42,17 @@ def test_answers_come_in_the_order_of_the_tasks(clips):
         assert np.array_equal(clip.pictures[0], expected.pictures[0])
         assert np.array_equal(clip.sound, expected.sound)
         assert clip.total_frames == 3 + task.row % 6
+
+
+def test_a_folder_of_avems_name_in_the_current_folder_does_no_harm(clips, tmp_path, monkeypatch):
+    """As in a clone beside an installed avem; the decoders are processes of their own."""
+    (tmp_path / "here" / "avem").mkdir(parents=True)
+    (tmp_path / "here" / "avem" / "__init__.py").write_text("raise ImportError('another avem')")
+    monkeypatch.chdir(tmp_path / "here")
+    with DecodePool(1) as pool:
+        assert [clip.total_frames for _, clip in pool.map(tasks_of(clips[:2]), window=2)] == [3, 4]
+    if importlib.util.find_spec("decord"):
+        assert decord_sound(clips[0], 60).samples.size
 
 
 def test_no_more_tasks_are_taken_than_the_window_allows(clips):

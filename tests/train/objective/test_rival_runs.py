@@ -182,6 +182,8 @@ def test_a_reward_on_the_wrong_side_is_warned_of():
     assert "rejected=each" in easy
     (fallen,) = reward_warnings(steps_of(reward_w=-0.4, reward_l=-3.0), "random")
     assert fallen.startswith("The reward of the chosen answer ends at -0.40, below 0")
+    assert "set nll=1 or anchor=1" in fallen
+    assert "raise nll or anchor" in reward_warnings(steps_of(reward_w=-0.4, reward_l=-3.0), "random", held=True)[0]
     (single,) = reward_warnings(steps_of(reward_w=1.0, reward_l=0.2), "random")
     assert single.startswith("The reward of what is rejected ends at 0.20, above 0")
     assert reward_warnings([{"loss": 1.0}]) == []
@@ -190,7 +192,7 @@ def test_a_reward_on_the_wrong_side_is_warned_of():
 def test_a_run_says_where_its_rewards_ended(kit, tmp_path, caplog, monkeypatch):
     from avem.train.run import session
 
-    monkeypatch.setattr(session, "reward_warnings", lambda steps, rejected: [f"{len(steps)} {rejected}"])
+    monkeypatch.setattr(session, "reward_warnings", lambda steps, rejected, held: [f"{len(steps)} {rejected} {held}"])
     train_preferences(config_of(kit, "rpo", out=tmp_path / "run", epochs=1, max_steps=2))
     warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert f"{tmp_path / 'run'}: 2 random" in warned
+    assert any(message.startswith(f"{tmp_path / 'run'}: 2 random ") for message in warned)

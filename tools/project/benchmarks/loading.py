@@ -151,7 +151,7 @@ def main(
         load_model(Path(directory) / "avere", dtype=torch.bfloat16).save(Path(directory) / "own")
         for title, (way, dtype) in ((title, way) for title, way in WAYS.items() if ways in title):
             checkpoint = Path(directory) / ("avere" if way == "plain" else way)
-            command = [sys.executable, "-m", "avem.tools.project.benchmarks.loading"]
+            command = [sys.executable, "-P", "-m", "avem.tools.project.benchmarks.loading"]
             arguments = [part for value in (way, str(checkpoint), dtype) for part in ("--child", value)]
             forget(Path(directory))
             found = json.loads(subprocess.run([*command, *arguments], capture_output=True, check=True).stdout)

@@ -149,9 +149,11 @@ class Record:
             DataError: The other's questions, settings or base are different.
         """
         if self.clips != other.clips or not np.array_equal(self.questions, other.questions):
-            raise DataError("The two results are of different questions.")
+            raise DataError(
+                "The two results are of different questions, so they can't be joined; give results of the same part."
+            )
         if self.about.get("settings") != other.about.get("settings"):
-            raise DataError("The two results are of runs with different settings.")
+            raise DataError("The two results are of runs with different settings, so they can't be joined.")
         if bool(self.odds) != bool(other.odds):
             raise DataError("One of the two results has no log-odds, as before they were kept; make its runs again.")
         own, its = self.right.get(BASE), other.right.get(BASE)
@@ -222,7 +224,7 @@ class Record:
         """
         try:
             content = read_json(path, dict)
-            if content.pop("format") != FORMAT or tuple(content.pop("cells")) != CELLS:
+            if content.pop("format", None) != FORMAT or tuple(content.pop("cells", ())) != CELLS:
                 raise ValueError("its format or its cells are others")
             clips, questions = content.pop("clips"), np.array(content.pop("questions"), dtype=np.int64)
             if questions.shape[1:] != (2,) or not (questions < (len(clips), len(CELLS))).all() or (questions < 0).any():
