@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -11,13 +12,17 @@ import av
 import numpy as np
 import pytest
 
-from avem.errors import SettingError
+from avem.cache import FeatureStore
+from avem.errors import DataError, SettingError
+from avem.extract import ExtractOptions
 from avem.records import Modality
 from avem.tools.corpus import rows
 from avem.tools.corpus.build import build_corpus, clip_path
 from avem.tools.corpus.drawing import draw_frames
+from avem.tools.corpus.features import extract_corpus
 from avem.tools.corpus.scene import draw_scenes
 from avem.tools.corpus.voice import RATE_HZ, synthesise
+from avem.tools.demo.models import make_encoders
 
 CLIPS, SEED = 12, 5
 
@@ -166,3 +171,17 @@ def test_a_cue_is_there_as_often_as_not_whatever_the_emotion():
     for side, emotion, name, _ in list(counts):
         there, absent = counts[side, emotion, name, True], counts[side, emotion, name, False]
         assert abs(there - absent) < 4 * (there + absent) ** 0.5
+
+
+def test_a_corpus_whose_clips_fail_is_refused_and_tried_again(corpus, tmp_path, monkeypatch):
+    video, audio = make_encoders(tmp_path / "encoders")
+    options = ExtractOptions(video_encoder=video, audio_encoder=audio)
+    with monkeypatch.context() as broken:
+        broken.setattr(sys, "executable", "/bin/false")  # no decoder starts
+        with pytest.raises(
+            DataError, match=f"{CLIPS} of the {CLIPS} clips in .*corpus failed, .* because .*run the same command"
+        ):
+            extract_corpus(corpus, tmp_path / "cache", options)
+    extract_corpus(corpus, tmp_path / "cache", options)
+    clips = FeatureStore.open(tmp_path / "cache").clips
+    assert {status for name in ("video_status", "audio_status") for status in clips[name].to_pylist()} == {"ok"}

@@ -12,12 +12,13 @@ from pathlib import Path
 from avem.cache import FeatureStore, ensure_negatives
 from avem.evaluate import BenchResult
 from avem.evaluate.runner import BenchOptions, run_emorealm
-from avem.extract import ExtractOptions, extract
+from avem.extract import ExtractOptions
 from avem.files import claim_directory, save_page, write_json_lines
 from avem.guards.ownership import owned
 from avem.systems import peak_memory_bytes
 from avem.tools.ask.settings import write_kit
 from avem.tools.corpus.build import Corpus, build_corpus
+from avem.tools.corpus.features import extract_corpus
 from avem.tools.demo.models import make_encoders, make_untrained
 from avem.tools.demo.presets import PREFERENCE, SUPERVISED
 from avem.train import PreferenceConfig, SupervisedConfig, train_preferences, train_supervised
@@ -86,7 +87,7 @@ def _run_demo(options: DemoOptions, timings_s: dict[str, float]) -> DemoReport:
         corpus = build_corpus(out / "corpus", options.clips, options.seed)
     with _timed(timings_s, "extract"):
         video, audio = make_encoders(out / "encoders")
-        extract(corpus.root, out / "cache", ExtractOptions(video_encoder=video, audio_encoder=audio))
+        extract_corpus(corpus, out / "cache", ExtractOptions(video_encoder=video, audio_encoder=audio))
     with _timed(timings_s, "negatives"):
         store = FeatureStore.open(out / "cache")
         ensure_negatives(store, "hard", options.seed)

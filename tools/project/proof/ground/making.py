@@ -10,10 +10,11 @@ from typing import Any
 
 from avem.cache import FeatureStore, ensure_negatives
 from avem.errors import SettingError
-from avem.extract import ExtractOptions, extract
+from avem.extract import ExtractOptions
 from avem.files import claim_directory, write_json_lines
 from avem.records import Question
 from avem.tools.corpus.build import Corpus, RowRecipe, write_corpus
+from avem.tools.corpus.features import extract_corpus
 from avem.tools.demo.models import LlamaSize, make_untrained
 from avem.tools.project.proof.ground.encoders import teach_encoders
 from avem.tools.project.proof.ground.presets import SUPERVISED
@@ -190,7 +191,7 @@ def make_store(cache: Path, corpus: Corpus, encoders: tuple[Path, Path], storage
         storage: How features are kept: float16, bfloat16 or int8.
     """
     video, audio = encoders
-    extract(corpus.root, cache, ExtractOptions(video_encoder=video, audio_encoder=audio, dtype=storage))
+    extract_corpus(corpus, cache, ExtractOptions(video_encoder=video, audio_encoder=audio, dtype=storage))
     store, labels = FeatureStore.open(cache), corpus.shown()
     for recipe in RECIPES:
         ensure_negatives(store, recipe, CORPUS_SEED, labels)
