@@ -530,6 +530,10 @@ def test_figures_are_the_same_each_time():
     assert drawn.keys() == {"table5", "table17"}
     assert "AVEm-DPO against w/o PMP: Stress F1" in drawn["table5"]
     assert "AVEm-DPO" not in drawn["table17"]
+    itself = replace(
+        verdicts[0], claim=Claim("Table 5", "", "spurious", "base", "base", against_measure="hallucinated")
+    )
+    assert "base: Spurious against Hallucinated" in draw_groups([itself], [])["table5"]
     assert drawn["table5"].count("#1a7f5a") > draw_groups(verdicts, [])["table5"].count("#1a7f5a")
     assert draw_groups(verdicts[3:], []) == {}  # of no table of the paper
     assert draw_curves([]) == ""

@@ -86,8 +86,9 @@ def _bar(panel: Any, row: int, found: Verdict) -> None:
 
 def _label(found: Verdict) -> str:
     claim = found.claim
-    other = MEASURES.get(claim.against_measure, "") if claim.run == claim.against else claim.against
-    return f"{claim.run} against {other}: {MEASURES[claim.measure]}"
+    if claim.run == claim.against:
+        return f"{claim.run}: {MEASURES[claim.measure]} against {MEASURES.get(claim.against_measure, '')}"
+    return f"{claim.run} against {claim.against}: {MEASURES[claim.measure]}"
 
 
 def draw_curves(points: Sequence[Mapping[str, Any]]) -> str:
