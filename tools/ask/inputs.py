@@ -150,7 +150,7 @@ def _is_clip(name: str, ids: bool) -> bool:
 
 def _exists(name: str) -> bool:
     try:
-        return Path(name).expanduser().exists()
+        return bool(name) and Path(name).expanduser().exists()
     except (OSError, ValueError, RuntimeError):  # longer than any name, with a NUL, or of an unknown user
         return False
 
