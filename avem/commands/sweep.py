@@ -16,8 +16,8 @@ from avem.guards.outputs import folder_target
 from avem.starts import DEFAULT_BASE, default_model
 from avem.text.terminal import show, show_table
 
-PROOF = ("settings", "settings-smollm2", "storage")
-"""Grids of `avem proof run`, which has their settings and makes the two stores that `storage` compares."""
+PROOF = ("proof", "proof-settings", "proof-smollm2", "settings", "settings-smollm2", "storage")
+"""Presets and grids of `avem proof run`, which has their settings and makes the two stores that `storage` compares."""
 
 
 def sweep(

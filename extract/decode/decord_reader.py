@@ -20,6 +20,7 @@ from avem.errors import MediaError, SettingError
 from avem.extract.decode.containers import first_line
 from avem.extract.decode.decoded import MAX_SOUND_S, MIN_SOUND_S, RATE_HZ, DecodedSound, DecodedVideo
 from avem.extract.decode.wants import Evenly, Sampling
+from avem.processes import module_command
 
 REFUSED = 3
 """Exit status of the process where the file is at fault; the reason is on its standard error."""
@@ -92,7 +93,7 @@ def _import_decord() -> ModuleType:
 
 
 def _in_process(path: Path, arguments: list[str], limit_s: float) -> dict[str, Any]:
-    command = [sys.executable, "-P", "-m", "avem.extract.decode.decord_reader", *arguments]
+    command = module_command("avem.extract.decode.decord_reader", *arguments)
     environment = {**os.environ, "DECORD_EOF_RETRY_MAX": "2048"}
     try:
         done = subprocess.run(command, capture_output=True, timeout=limit_s, env=environment, check=False)

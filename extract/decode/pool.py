@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -16,6 +15,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 
 from avem.extract.decode.task import DecodedClip, DecodeTask, merge_parts, remaining_streams
+from avem.processes import module_command
 
 QUEUED_PER_WORKER = 2
 """Tasks a worker holds: the one it is at, and the next, so that it never waits for the parent."""
@@ -214,7 +214,7 @@ def _start() -> _Worker:
     ours, theirs = socket.socketpair()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "avem.extract.decode.worker", str(theirs.fileno())],
+            module_command("avem.extract.decode.worker", str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -273,7 +273,11 @@ def test_the_report_shows_raw_results_again(small, tmp_path):
         (["proof", "run", "--part", "smollm2", "--only", "AVEm-DPO"], "does all its runs; leave --only out"),
         (["proof", "run", "--part", "curves", "--seed", "0", "--seed", "1"], "give one --seed"),
         (["proof", "run", "--part", "curves", "--known", "proof.json"], "leave --known out"),
-        *((["sweep", grid], "use `avem proof run`") for grid in ("settings", "settings-smollm2", "storage")),
+        (["sweep", "proof"], "use `avem proof run`"),
+        (["sweep", "proof-settings"], "use `avem proof run`"),
+        (["sweep", "storage"], "use `avem proof run`"),
+        (["sweep", "settings"], "use `avem proof run`"),
+        (["sweep", "settings-smollm2"], "use `avem proof run`"),
     ],
 )
 def test_what_the_proof_can_not_do_is_refused(arguments, refusal, tmp_path):

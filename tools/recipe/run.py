@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from avem.errors import AvemError, DataError, MissingFileError, PartialFailure
 from avem.files import json_sha256, write_atomic
 from avem.guards.output_kinds import RECIPE
 from avem.guards.ownership import opened
+from avem.processes import module_command
 from avem.reading import read_bytes
 from avem.sealed.files import read_sealed, write_sealed
 from avem.tools.recipe.steps import JOIN, Step
@@ -87,7 +87,7 @@ def in_own_process(command: Sequence[str]) -> int:
     Raises:
         KeyboardInterrupt: The run was interrupted; the command has saved its work.
     """
-    process = subprocess.Popen([sys.executable, "-P", "-m", *command])
+    process = subprocess.Popen(module_command(*command))
     with _forwarded(process):
         try:
             return process.wait()

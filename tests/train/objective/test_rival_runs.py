@@ -195,4 +195,4 @@ def test_a_run_says_where_its_rewards_ended(kit, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(session, "reward_warnings", lambda steps, rejected, held: [f"{len(steps)} {rejected} {held}"])
     train_preferences(config_of(kit, "rpo", out=tmp_path / "run", epochs=1, max_steps=2))
     warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert any(message.startswith(f"{tmp_path / 'run'}: 2 random ") for message in warned)
+    assert f"{tmp_path / 'run'}: 2 random True" in warned, "its preset has nll=1"

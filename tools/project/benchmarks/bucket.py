@@ -22,6 +22,8 @@ from typing import Annotated, Any
 import fsspec
 import typer
 
+from avem.processes import module_command
+
 Reply = Iterable[bytes]
 Fault = Callable[[str, str], "str | None"]
 """Takes a request's method and path; names what goes wrong with it: `refuse`, `lose` or nothing."""
@@ -144,7 +146,7 @@ def in_own_process(latency_s: float = 0.0) -> Iterator[int]:
         >>> with in_own_process() as port, used_by_fsspec(port):   # doctest: +SKIP
         ...     fsspec.filesystem("s3").mkdir("bucket")
     """
-    command = [sys.executable, "-m", "avem.tools.project.benchmarks.bucket", str(latency_s)]
+    command = module_command("avem.tools.project.benchmarks.bucket", str(latency_s))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

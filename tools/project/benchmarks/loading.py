@@ -27,6 +27,7 @@ from accelerate import init_empty_weights
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from avem.processes import module_command
 from avem.tools.demo.models import make_tokenizer
 from avem.tools.project.benchmarks.measure import show
 from avem.train import AudiovisualConfig, AudiovisualLM, load_model
@@ -151,10 +152,10 @@ def main(
         load_model(Path(directory) / "avere", dtype=torch.bfloat16).save(Path(directory) / "own")
         for title, (way, dtype) in ((title, way) for title, way in WAYS.items() if ways in title):
             checkpoint = Path(directory) / ("avere" if way == "plain" else way)
-            command = [sys.executable, "-P", "-m", "avem.tools.project.benchmarks.loading"]
             arguments = [part for value in (way, str(checkpoint), dtype) for part in ("--child", value)]
             forget(Path(directory))
-            found = json.loads(subprocess.run([*command, *arguments], capture_output=True, check=True).stdout)
+            command = module_command("avem.tools.project.benchmarks.loading", *arguments)
+            found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
             rows.append(
                 (
                     title,

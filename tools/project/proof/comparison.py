@@ -60,18 +60,12 @@ def beside(evaluation: Evaluation, other: Evaluation) -> Sheet:
     }
     records = []
     for kind, (own, others) in kinds.items():
-        theirs = {_asked(found): found.outcome for found in others}
+        theirs = {found.claim: found.outcome for found in others}
         both = [
-            (found.outcome, theirs[_asked(found)])
+            (found.outcome, theirs[found.claim])
             for found in own
-            if found.claim.source not in NOT_THE_PAPERS and OPEN not in (found.outcome, theirs.get(_asked(found), OPEN))
+            if found.claim.source not in NOT_THE_PAPERS and OPEN not in (found.outcome, theirs.get(found.claim, OPEN))
         ]
         records.append({"in": kind, "decided": len(both), "alike": sum(one == two for one, two in both)})
     header = ("in", "decided in both", "decided alike")
     return Sheet.of_records("Claims in two results", header, records)
-
-
-def _asked(found: Verdict) -> tuple[str, ...]:
-    """What tells a claim from others."""
-    claim = found.claim
-    return claim.source, claim.says, claim.measure, claim.run, claim.against, claim.against_measure

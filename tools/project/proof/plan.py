@@ -13,7 +13,7 @@ from typing import Any
 from avem.tools.project.proof.ground.making import USUAL, BaseKind, Rows
 from avem.tools.project.proof.ground.presets import SUPERVISED
 from avem.tools.project.proof.ground.rows import FORMS, REASONS, VERDICTS
-from avem.tools.sweep.grid import Grid, read_grid, without_blocks
+from avem.tools.sweep.grid import Grid, GridRun, read_grid, without_blocks
 from avem.train.settings.presets import PREFERENCE_PRESETS
 
 ROWS = Rows(REASONS, 700)
@@ -59,24 +59,24 @@ class Arm:
 
     def chosen(self, wanted: Callable[[str], bool]) -> list[Grid]:
         """Its grids, each with those runs whose name in the results is wanted."""
+
+        def kept(run: GridRun) -> bool:
+            return (not self.only or run.name in self.only) and wanted(self.called(run.name))
+
         grids = [without_blocks(read_grid(name)) for name in self.grids]
-        own = [tuple(run for run in grid.runs if not self.only or run.name in self.only) for grid in grids]
-        kept = [
-            replace(grid, runs=tuple(run for run in runs if wanted(self.called(run.name))))
-            for grid, runs in zip(grids, own, strict=True)
-        ]
-        return [grid for grid in kept if grid.runs]
+        left = [replace(grid, runs=tuple(filter(kept, grid.runs))) for grid in grids]
+        return [grid for grid in left if grid.runs]
 
 
 ARMS = (
     Arm(("table3",), MOST),
     Arm(("table5",), MORE),
     Arm(("table17", "table18"), SEEDS),
-    Arm(("table17",), MORE, only=("random clip, both", "random clip, by prompt")),
-    Arm(("table18",), MOST, only=("emotion-relevant",)),
-    Arm(("table18",), MORE, only=("emotion-relevant and irrelevant",)),
-    Arm(("strengths",), MORE, only=("lambda_av = 1.0", "lambda_av = 2.0")),
+    Arm(("table17",), MORE[len(SEEDS) :], only=("random clip, both", "random clip, by prompt")),
+    Arm(("table18",), MOST[len(SEEDS) :], only=("emotion-relevant",)),
+    Arm(("table18",), MORE[len(SEEDS) :], only=("emotion-relevant and irrelevant",)),
     Arm(("strengths", "pairing"), FEWER),
+    Arm(("strengths",), MORE[len(FEWER) :], only=("lambda_av = 1.0", "lambda_av = 2.0")),
     Arm(("split", "rivals", "corrections", "adapters"), FEWER),
     *(Arm(("table3", "table5"), CHECKS, base) for base in (1, 2)),
     Arm(("orders",), (0,), fixed=True),

@@ -103,7 +103,7 @@ class Verdict:
             raise ValueError(f"there is no verdict {found.outcome}")
         if found.claim.expects not in get_args(Expects):
             raise ValueError(f"no claim expects {found.claim.expects}")
-        _ = found.claim.paper_difference  # a ValueError where the paper's figures are no numbers
+        _ = found.claim.paper_difference  # raises a ValueError if the paper's figures are not numbers
         return found
 
 

@@ -11,6 +11,7 @@ from typing import IO, Annotated
 
 import typer
 
+from avem.processes import module_command
 from avem.tools.corpus.scene import draw_scenes
 from avem.tools.project.standin.server import StandIn
 
@@ -33,7 +34,7 @@ class RunningStandIn:
 @contextmanager
 def run_stand_in(clips: int, latency_s: float = 0.0, seed: int = 0) -> Iterator[RunningStandIn]:
     """Run a stand-in that knows a corpus of so many clips while the block runs."""
-    command = [sys.executable, "-m", __name__, str(clips), "--latency-s", str(latency_s), "--seed", str(seed)]
+    command = module_command(__name__, str(clips), "--latency-s", str(latency_s), "--seed", str(seed))
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         if process.stdout is None or process.stdin is None:
