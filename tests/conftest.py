@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import shutil
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -12,6 +15,26 @@ from hypothesis import settings
 torch.set_num_threads(1)  # tiny models: more threads only wait for each other
 settings.register_profile("untimed", deadline=None)  # a loaded machine, or a first compilation, is no failure
 settings.load_profile("untimed")
+
+
+def _seed(name: str) -> None:
+    seed = zlib.crc32(name.encode())
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef):
+    """A fixture draws the same random numbers whatever ran before it, in whichever process."""
+    _seed(f"{fixturedef.baseid}::{fixturedef.argname}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """A test, too."""
+    _seed(pyfuncitem.nodeid)
+
 
 REPOSITORY = Path(__file__).parents[1]
 

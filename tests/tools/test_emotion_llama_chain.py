@@ -22,9 +22,11 @@ from avem.train.data.rows import read_instructions, read_preferences
 from avem.train.families.emotion_llama.importing import EncoderFacts, import_released
 from avem.train.families.emotion_llama.projections import FACE, FRAME, MOTION, SOUND
 from tests.train.families.emotion_llama_kit import ALPHA, RANK, SOUNDS, WIDTH, make_llama, make_released
+from tests.train.metrics_kit import epoch_means
 
 CLIPS = 8
 QUICK = ["device=cpu", "trackers=none", "reliance_rows=0", "batch_size=6", "accumulation=1", "precision=float32"]
+EPOCHS = 4
 WORDS = "Leave me alone, {}!"
 
 
@@ -63,7 +65,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     made = Chain(tmp_path_factory.mktemp("emotion"))
     released = make_released(made.root / "released")
     shutil.rmtree(released.llama)
-    make_llama(released.llama, max_position_embeddings=4000)
+    make_llama(released.llama, max_position_embeddings=4000, initializer_range=0.2)
     tower, sound = load_eva(released.eva, EvaSettings.read(released.eva_config)), load_hubert(released.hubert)
     encoders = {FRAME: EncoderFacts(tower.weights_sha256, WIDTH), SOUND: EncoderFacts(sound.weights_sha256, SOUNDS)}
     import_released(released.files(**encoders), made.model, lora_alpha=ALPHA)
@@ -94,12 +96,12 @@ def test_zeros_are_named_in_the_manifest(chain: Chain) -> None:
 def sft(chain: Chain) -> Path:
     """Fine-tuned without subtitles, on the checkpoint's own adapters."""
     own = (f"lora_rank={RANK}", f"lora_scale={ALPHA / RANK}")
-    return chain.train("sft", chain.model, "sft", "tune=lora", *own, "learning_rate=3e-3", "epochs=2")
+    return chain.train("sft", chain.model, "sft", "tune=lora", *own, "learning_rate=3e-2", f"epochs={EPOCHS}")
 
 
 def test_supervised_training_lowers_the_loss(sft: Path) -> None:
-    losses = [json.loads(line)["loss"] for line in (sft / "metrics.jsonl").read_text().splitlines()]
-    assert losses[-1] < losses[0]
+    losses = epoch_means(sft, "loss", EPOCHS)
+    assert losses[-1] < losses[0] - 0.3
     assert load_model(sft).family == "emotion_llama"
 
 
@@ -107,8 +109,8 @@ def test_preference_training_and_the_bench_with_and_without_subtitles(chain: Cha
     lora = ("lora_rank=2", "learning_rate=3e-3", "beta=1.0")
     plain = chain.train("dpo", sft, "preference", *lora, "epochs=4")
     said = chain.train("dpo-said", sft, "preference", *lora, "epochs=1", "subtitles=true")
-    margins = [json.loads(line)["margin"] for line in (plain / "metrics.jsonl").read_text().splitlines()]
-    assert margins[-1] > margins[0]
+    margins = epoch_means(plain, "margin", 4)
+    assert margins[-1] > margins[0] + 0.2
     losses = [
         [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (plain, said)
     ]

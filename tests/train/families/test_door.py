@@ -38,6 +38,7 @@ from avem.train.packing.specs import ScoreSpec, SequenceBuilder
 from avem.train.prefix.tree import build_tree
 from avem.train.stages import preview_stage
 from tests.train.families.toy_family import PATCH, SOUND, STILL, toy
+from tests.train.metrics_kit import epoch_means
 from tests.train.training_kit import (
     CLIPS,
     EMOTIONS,
@@ -322,7 +323,7 @@ def test_supervised_training_takes_the_family(store, folder, model_path):
     given = {field.name: common[field.name] for field in known if field.name in common}
     more = {"data": folder / "rows.jsonl", "tune": "none", "train_projectors": True, "pairing": "grouped"}
     run = train_supervised(SupervisedConfig(**{**given, **more}))
-    losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = epoch_means(run, "loss", given["epochs"])
     assert losses[-1] < losses[0]
     before, after = load_model(model_path).state_dict(), load_model(run).state_dict()
     changed = {name.partition(".")[0] for name in after if not torch.equal(before[name], after[name])}

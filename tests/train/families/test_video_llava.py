@@ -25,6 +25,7 @@ from avem.train.stages import preview_stage, stage_config
 from tests.extract.conftest import write_clip
 from tests.train.families.test_door import exact_norm
 from tests.train.families.video_llava_kit import save_checkpoint
+from tests.train.metrics_kit import epoch_means
 from tests.train.model_kit import AUDIO_WIDTH, VIDEO_WIDTH
 from tests.train.training_kit import SILENT, instruction_rows, make_store
 
@@ -145,10 +146,6 @@ def tuned(kit, spoken):
     return train_supervised(SupervisedConfig(**settings(kit, kit / "base", **changes)))
 
 
-def logged(run):
-    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
 def test_the_projector_stage_trains_the_new_audio_projector_alone(kit, spoken):
     before, after = load_model(kit / "released"), load_model(spoken / "final")
     assert before.audio_projector is None
@@ -160,7 +157,7 @@ def test_the_projector_stage_trains_the_new_audio_projector_alone(kit, spoken):
     assert all(name.startswith("audio_projector.") for name in held)
     states = before.state_dict(), after.state_dict()
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
-    losses = logged(spoken)
+    losses = epoch_means(spoken, "loss", PRESET["epochs"])
     assert losses[-1] < losses[0]
 
 
