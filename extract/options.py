@@ -130,6 +130,13 @@ class ExtractOptions:
         if given and self.model is None:
             option = f"--{given[0].replace('_', '-')}"
             raise SettingError(f"{option} is a setting of the model that --for names; give --for MODEL as well.")
+        defaults = {"video": DEFAULT_VIDEO_ENCODER, "audio": DEFAULT_AUDIO_ENCODER}
+        for kind, default in defaults.items():
+            if self.model is not None and str(self.encoder(kind)) != default:
+                raise SettingError(
+                    f"--for uses the encoders of {self.model}; leave out --{kind}-encoder, or leave out --for to "
+                    f"extract with {self.encoder(kind)}."
+                )
 
     @property
     def streams_given(self) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ import numpy as np
 from avem.evaluate.bootstrap import Floats, resample_weights
 from avem.evaluate.emorealm.metrics import harmonic_mean
 from avem.evaluate.emorealm.questions import polarities
+from avem.progress import stage
 from avem.records import Question
 from avem.tools.sweep.measures import SIDES
 
@@ -120,9 +121,11 @@ def resampled(
     clips = next(iter(runs.values())).shape[1]
     weights = resample_weights(clips, resamples, seed)
     point, drawn = {}, {}
-    for name, counts in runs.items():
-        point[name] = measured(counts.sum(axis=1))
-        flat = counts.reshape(*counts.shape[:2], -1)
-        sums = np.stack([weights @ one for one in flat], axis=1)
-        drawn[name] = measured(sums.reshape(resamples, *counts.shape[:1], *counts.shape[2:]))
+    with stage("Draw clips again", len(runs), "runs") as shown:
+        for name, counts in runs.items():
+            point[name] = measured(counts.sum(axis=1))
+            flat = counts.reshape(*counts.shape[:2], -1)
+            sums = np.stack([weights @ one for one in flat], axis=1)
+            drawn[name] = measured(sums.reshape(resamples, *counts.shape[:1], *counts.shape[2:]))
+            shown.advance()
     return point, drawn

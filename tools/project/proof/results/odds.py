@@ -10,13 +10,14 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avem.evaluate.bootstrap import Floats, resample_items
 from avem.evaluate.emorealm.detection import auc, d_prime, weighted_auc
+from avem.progress import stage
 from avem.tools.project.proof.results.counts import CELLS, WRONG
 from avem.tools.sweep.measures import SIDES
 
@@ -91,26 +92,31 @@ def detected(
     asked = {run: [own[seed] for seed in sorted(own)[: seeds[run]]] for run, own in values.items()}
     point: dict[str, dict[str, Floats]] = {run: {} for run in asked}
     drawn: dict[str, dict[str, Floats]] = {run: {} for run in asked}
-    for kind, pairs in _pairs().items():
-        sides: dict[str, list[tuple[Floats, Floats, Floats]]] = {run: [] for run in asked}
-        for yes, no in pairs:
-            chosen = np.flatnonzero(np.isin(cells, [CELLS.index(cell) for cell in (yes, *no)]))
-            right = cells[chosen] == CELLS.index(yes)
-            weights = resample_items(clips[chosen], resamples, 0)
-            for run, own in asked.items():
-                odds = [one[chosen].astype(np.float64) for one in own]
-                sides[run].append(
-                    (
-                        np.array([auc(one[right], one[~right]) for one in odds]),
-                        np.array([d_prime(one[right], one[~right]) for one in odds]),
-                        np.stack([weighted_auc(one, right, weights) for one in odds], axis=1),
-                    )
-                )
-        for run, found in sides.items():
-            areas, distances, redrawn = (np.mean(part, axis=0) for part in zip(*found, strict=True))
-            point[run] |= {f"auc_{kind}": 100 * areas, f"d_{kind}": distances}
-            drawn[run][f"auc_{kind}"] = 100 * redrawn
+    comparisons = sum(map(len, _pairs().values())) * len(asked)
+    with stage("Draw clips again", comparisons, "AUCs") as shown:
+        for kind, pairs in _pairs().items():
+            sides: dict[str, list[tuple[Floats, Floats, Floats]]] = {run: [] for run in asked}
+            for yes, no in pairs:
+                chosen = np.flatnonzero(np.isin(cells, [CELLS.index(cell) for cell in (yes, *no)]))
+                right = cells[chosen] == CELLS.index(yes)
+                weights = resample_items(clips[chosen], resamples, 0)
+                for run, own in asked.items():
+                    sides[run].append(_told([one[chosen].astype(np.float64) for one in own], right, weights))
+                    shown.advance()
+            for run, found in sides.items():
+                areas, distances, redrawn = (np.mean(part, axis=0) for part in zip(*found, strict=True))
+                point[run] |= {f"auc_{kind}": 100 * areas, f"d_{kind}": distances}
+                drawn[run][f"auc_{kind}"] = 100 * redrawn
     return point, drawn
+
+
+def _told(odds: Sequence[Floats], right: NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats, Floats]:
+    """AUC [seeds], d' [seeds] and resampled AUC [resamples, seeds] of log-odds [Q] per seed, answered by yes or not."""
+    return (
+        np.array([auc(one[right], one[~right]) for one in odds]),
+        np.array([d_prime(one[right], one[~right]) for one in odds]),
+        np.stack([weighted_auc(one, right, weights) for one in odds], axis=1),
+    )
 
 
 def _pairs() -> dict[str, list[tuple[str, tuple[str, ...]]]]:
