@@ -50,6 +50,13 @@ def disturb(model: AudiovisualLM) -> None:
                 parameter.normal_(std=0.1)
 
 
+def assert_same_adapted(loaded: AudiovisualLM, model: AudiovisualLM) -> None:
+    """The same weights; scores agree but for rounding, as new adapters are added to the weights and loaded ones not."""
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
+    torch.testing.assert_close(score(loaded), score(model), atol=5e-5, rtol=0)
+
+
 @pytest.mark.parametrize("family", ["llama-gqa", "smollm2", "qwen3", "gemma"])
 def test_saved_models_come_back(tmp_path, family):
     model = tiny_model(family, torch.float32, prompt_format="chat")
@@ -92,27 +99,25 @@ def test_adapter_goes_beside_its_base(saved, tmp_path):
     model.add_lora(rank=2, scale=4.0)
     disturb(model)
     model.save_adapter(tmp_path / "run" / "final")
-    model.eval()  # while training, adapted layers take another path, which rounds otherwise
     assert not (tmp_path / "run" / "final" / "projectors.safetensors").exists()
     settings = json.loads((tmp_path / "run" / "final" / "config.json").read_text())
     assert settings["base"] == "../../base"
     assert str(tmp_path) not in (tmp_path / "run" / "final" / "adapter_config.json").read_text()
     loaded = load_model(tmp_path / "run" / "final")
-    assert torch.equal(score(loaded), score(model))
+    assert_same_adapted(loaded, model)
     assert loaded.fingerprint() == model.fingerprint()
     with loaded.adapter_disabled():
         assert torch.equal(score(loaded), base_scores)
     (tmp_path / "moved").mkdir()
     (tmp_path / "run").rename(tmp_path / "moved" / "run")
     folder.rename(tmp_path / "moved" / "base")
-    assert torch.equal(score(load_model(tmp_path / "moved" / "run" / "final")), score(model))
+    assert_same_adapted(load_model(tmp_path / "moved" / "run" / "final"), model)
 
 
 def test_a_copied_run_says_where_its_base_is_looked_for_and_what_helps(saved, tmp_path):
     model, folder = saved
     model.add_lora(rank=2, scale=4.0)
     model.save_adapter(tmp_path / "project" / "runs" / "one" / "final")
-    model.eval()
     copy = shutil.copytree(tmp_path / "project" / "runs" / "one" / "final", tmp_path / "away" / "one" / "final")
     with pytest.raises(MissingFileError) as said:
         load_model(copy)
@@ -120,7 +125,7 @@ def test_a_copied_run_says_where_its_base_is_looked_for_and_what_helps(saved, tm
     assert f"which is not at {place};" in str(said.value)
     assert "`avem models merge RUN OUT`" in str(said.value)
     shutil.copytree(folder, place)  # the first cure
-    assert torch.equal(score(load_model(copy)), score(model))
+    assert_same_adapted(load_model(copy), model)
     shutil.rmtree(place)
     merged = merge_model(tmp_path / "project" / "runs" / "one" / "final", tmp_path / "merged")  # and the second one
     moved = shutil.copytree(merged, tmp_path / "elsewhere" / "merged")
