@@ -22,7 +22,7 @@ from avem.evaluate.emorealm.scoring import score
 from avem.evaluate.emorealm.subtasks import read_subtasks, with_subtasks
 from avem.evaluate.hallucination.registry import YES_NO_SETS
 from avem.evaluate.predict.answers import read_answers
-from avem.evaluate.predict.clips import ResolvedClips, resolve_clips
+from avem.evaluate.predict.clips import ResolvedClips, need_a_clip, resolve_clips
 from avem.evaluate.predict.feature_model import FeaturePredictor
 from avem.evaluate.predict.loading import EndpointOptions, open_media_model, open_model, short_names
 from avem.evaluate.predict.media_files import find_files
@@ -251,6 +251,7 @@ def prepare(path: str, name: str, questions: Sequence[Question], options: BenchO
             subtitles=files.subtitles() if options.subtitles else None,
         )
         clips = files.resolve(chosen)
+        need_a_clip(clips, chosen, "name the clips' folder with --media")
         generate = generate or media_model.methods == ("generation",)
     else:
         store = FeatureStore.open(options.cache)
@@ -263,6 +264,9 @@ def prepare(path: str, name: str, questions: Sequence[Question], options: BenchO
             longest = longest_reply(options.style)
             predictor = FeaturePredictor(model, store, options.style, longest, subtitles=options.subtitles)
         clips = resolve_clips(store.clips, chosen).with_media(predictor.has_media)
+        need_a_clip(
+            clips, chosen, "extract their clips with `avem extract`, or name the store that holds them with --cache"
+        )
     methods = chosen_methods(generate=generate, text_only=options.text_only)
     return Prepared(predictor, chosen, clips, _result_name(name, options), methods)
 

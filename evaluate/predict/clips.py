@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from avem.cache.windows import Span, clip_spans, whole_ids
+from avem.errors import DataError
 from avem.records import Question
 
 if TYPE_CHECKING:
@@ -59,6 +60,22 @@ class ResolvedClips:
         """The clips that have media, see `with_media`; the others have no position and no reason."""
         kept = {name: with_media(position, has_media) for name, position in self.positions.items()}
         return ResolvedClips({name: found for name, found in kept.items() if found is not None}, self.absent)
+
+
+def need_a_clip(clips: ResolvedClips, questions: Sequence[Question], remedy: str) -> None:
+    """Refuse questions none of which has a clip: every figure would be about nothing.
+
+    Args:
+        clips: Where the questions' clips are.
+        questions: The questions; none at all are not refused here.
+        remedy: What to do, the end of the sentence.
+
+    Raises:
+        DataError: No question has a clip.
+    """
+    if questions and not clips.positions:
+        reason = clips.absent.get(questions[0].id, "its clip has neither video nor audio")
+        raise DataError(f"No question has a clip (the first, {questions[0].id}: {reason}); {remedy}.")
 
 
 def single_positions(position: ClipPosition) -> Sequence[int | Path]:

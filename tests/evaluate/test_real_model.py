@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from avem.cache import FeatureStore
 from avem.commands.bench.app import bench_app
-from avem.errors import FingerprintError, SettingError
+from avem.errors import DataError, FingerprintError, SettingError
 from avem.evaluate import bench_emorealm
 from avem.evaluate.emorealm.questions import prompt_text
 from avem.evaluate.runner import BenchOptions, run_emorealm
@@ -82,6 +82,31 @@ def test_whole_bench_of_two_models(kit, asked, tmp_path):
     page = (tmp_path / "bench" / "report.html").read_text()
     assert "model-2 against model" in page
     assert "+0.0" in page
+
+
+@pytest.mark.parametrize("contrastive", [False, True])
+def test_questions_on_other_clips_alone_are_refused(kit, asked, tmp_path, contrastive):
+    """Accuracy 0 would be of no model: a question or two without a clip count as wrong, but not all of them."""
+    strangers = [replace(question, video=f"other/{question.video}") for question in asked]
+    (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in strangers]))
+    options = BenchOptions(
+        questions=tmp_path / "q.json",
+        cache=kit.store,
+        models=(str(kit.model),),
+        out=tmp_path / "bench",
+        device="cpu",
+        contrastive=contrastive,
+    )
+    with pytest.raises(DataError) as said:
+        run_emorealm(options)
+    assert "No question has a clip (the first, 0-0: no clip other/000.mp4 in the store)" in str(said.value)
+    assert "--cache" in str(said.value)
+    assert said.value.exit_status == 2
+    assert not list((tmp_path / "bench").rglob("*.json*"))
+    silent = [question for question in asked if question.video == "008.mp4"] + asked[:1]
+    (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in silent]))
+    (result,) = run_emorealm(options)
+    assert [item.question.id for item in result.items if item.absent] == ["8-0", "8-1"]
 
 
 def test_store_of_another_encoder_is_refused(kit, asked, tmp_path):

@@ -318,6 +318,8 @@ def test_a_tokenizer_of_another_checkpoint_is_named(models, tmp_path):
         ({"fps": 2.0, "frames": 8}, "--frames"),
         ({"frames": 0}, "--frames"),
         ({"max_pixels": 0}, "--max-pixels"),
+        ({"video_encoder": "towers/video"}, "leave out --video-encoder, or leave out --for"),
+        ({"audio_encoder": Path("towers/audio")}, "leave out --audio-encoder, or leave out --for"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, words, models):

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -111,6 +112,9 @@ def test_bench_with_an_adapter(family, folder, tmp_path):
     assert result.items[0].logprobs != result.items[0].text_logprobs
     assert "no clip clips/c.mp4" in result.items[1].absent
     assert run_emorealm(options)[0] == result
+    (tmp_path / "none.json").write_text(json.dumps([{**question, "video": "clips/c.mp4"}]))
+    with pytest.raises(DataError, match=r"No question has a clip .*c\.mp4.*; name the clips' folder"):
+        run_emorealm(replace(options, questions=tmp_path / "none.json", out=tmp_path / "none"))
 
 
 def test_4_bits_are_for_models_that_read_features(tmp_path):
