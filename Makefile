@@ -20,7 +20,7 @@ demo: install
 	$(AVEM) demo --out $(DEMO)
 
 test: install
-	$(VENV)/bin/python -m pytest --numprocesses 2
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal
 
 check: install
 	$(VENV)/bin/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from hypothesis import settings
 torch.set_num_threads(1)  # tiny models: more threads only wait for each other
 settings.register_profile("untimed", deadline=None)  # a loaded machine, or a first compilation, is no failure
 settings.load_profile("untimed")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts background jobs so, and their children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _seed(name: str) -> None:

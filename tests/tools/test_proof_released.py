@@ -34,7 +34,7 @@ def test_missing_weights_are_named_before_anything_is_made(monkeypatch, tmp_path
 
 @pytest.fixture
 def tiny(tmp_path) -> ProofOptions:
-    splits = {"base": Split(14, 4), "preference": Split(14, 4), "validation": Split(7, 2), "test": Split(14, 4)}
+    splits = {"base": Split(14, 4), "preference": Split(7, 2), "validation": Split(7, 2), "test": Split(7, 2)}
     short = {"max_steps": 1, "batch_size": 8, "precision": "float32"}  # bf16 is slow on processors without it
     return ProofOptions(
         out=tmp_path / "proof",
@@ -44,7 +44,7 @@ def tiny(tmp_path) -> ProofOptions:
         teaching=Split(64, 8),
         base_settings=short,
         settings={**short, "tune": "lora"},  # all weights of every run would take 12 GB
-        rows=Rows("reasons", 14),
+        rows=Rows("reasons", 7),
     )
 
 

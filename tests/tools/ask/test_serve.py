@@ -324,8 +324,11 @@ def test_a_served_model_ends_with_a_signal_and_leaves_no_files(world, tmp_path, 
     connection.endheaders(head + b"x" * 1000)
     until(lambda: list(folder.rglob("0.mp4")))
     process.send_signal(end)
-    _, errors = process.communicate(timeout=60)
-    connection.close()
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        connection.close()
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     assert not folder.exists()

@@ -85,7 +85,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> Allocated:
         torch.cuda.synchronize(device)
         most, left = torch.cuda.max_memory_allocated(device), torch.cuda.memory_allocated(device)
         return Allocated(most - before, left - before)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
         gc.collect()
     found: Any = profiler.profiler
