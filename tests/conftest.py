@@ -16,7 +16,7 @@ from hypothesis import settings
 torch.set_num_threads(1)  # tiny models: more threads only wait for each other
 settings.register_profile("untimed", deadline=None)  # a loaded machine, or a first compilation, is no failure
 settings.load_profile("untimed")
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts background jobs so, and their children inherit it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a job in the background, and its children
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
