@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from avem.errors import DataError, MissingFileError
 from avem.evaluate.report.wording import NATS, PANELS, says, shown_name
 from avem.sealed.step_log import read_steps
+from avem.text.numbers import short_number
 
 WIDTH, HEIGHT = 300.0, 100.0
 """The box that paths are drawn in; the page stretches it."""
@@ -200,5 +201,5 @@ def last_known(values: Floats) -> float:
 
 def short(value: float) -> str:
     """A number with three digits, as pages show it."""
-    text = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    text = short_number(value)
     return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text

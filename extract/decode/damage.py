@@ -13,6 +13,7 @@ from typing import BinaryIO
 from avem.errors import MediaError
 from avem.extract.decode import layouts
 from avem.extract.decode.decoded import WHOLE_SHARE
+from avem.text.numbers import short_number
 
 
 def check_whole(path: Path) -> None:
@@ -67,8 +68,8 @@ def check_length(path: Path, kind: str, found: float, promised: float | None) ->
     """
     if promised and found < WHOLE_SHARE * promised:
         raise MediaError(
-            f"{path} can't be decoded: it is truncated, {found:g} of the {promised:g} {kind} that its header promises "
-            "are there; copy or download it again."
+            f"{path} can't be decoded: it is truncated, {short_number(found, 6)} of the "
+            f"{short_number(promised, 6)} {kind} that its header promises are there; copy or download it again."
         )
 
 

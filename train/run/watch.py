@@ -9,6 +9,7 @@ from typing import TypeVar
 from accelerate import Accelerator
 
 from avem.progress import Stage
+from avem.text.numbers import short_number
 from avem.train.packing.epoch import StepPlan
 from avem.train.run.directory import RunDirectory
 
@@ -62,9 +63,9 @@ class Watch:
             return
         self._run.log({"step": done, "rows": len(plan.rows), "tokens": plan.tokens, **metrics, **speed})
         self._accelerator.log({**metrics, **speed}, step=done)
-        shown = [f"{name} {metrics[name]:.4g}" for name in SHOWN if name in metrics]
+        shown = [f"{name} {short_number(metrics[name], 4)}" for name in SHOWN if name in metrics]
         shown += shown_rewards(metrics)
-        shown += [f"{speed['rows_per_s']:.3g} rows/s", f"{speed['tokens_per_s']:,.0f} tokens/s"]
+        shown += [f"{short_number(speed['rows_per_s'])} rows/s", f"{speed['tokens_per_s']:,.0f} tokens/s"]
         if self._peak:
             shown.append(f"{speed['share_of_peak']:.0%} of peak")
         bar.advance(note=" ".join(shown))
@@ -93,7 +94,7 @@ def shown_rewards(metrics: Mapping[str, float]) -> list[str]:
         ['rewards w 0.25 vr -1.5 er -0.5']
     """
     single = "reward_vr" not in metrics and "reward_er" not in metrics and "reward_irr" not in metrics
-    own = [f"{called} {metrics[name]:.3g}" for name, called in REWARDS.items() if name in metrics]
+    own = [f"{called} {short_number(metrics[name])}" for name, called in REWARDS.items() if name in metrics]
     return [f"rewards {' '.join(own if single else own[: -1 if 'reward_l' in metrics else None])}"] if own else []
 
 
