@@ -116,6 +116,7 @@ class ExtractOptions:
                 f"--streams takes {' and '.join(KINDS)}, each once, not {', '.join(self.streams) or 'none'}."
             )
         self._check_sampling()
+        self._check_encoders()
 
     def _check_sampling(self) -> None:
         """Refuse settings of a model's sampling that make no sense, or that have no model."""
@@ -130,9 +131,13 @@ class ExtractOptions:
         if given and self.model is None:
             option = f"--{given[0].replace('_', '-')}"
             raise SettingError(f"{option} is a setting of the model that --for names; give --for MODEL as well.")
-        defaults = {"video": DEFAULT_VIDEO_ENCODER, "audio": DEFAULT_AUDIO_ENCODER}
-        for kind, default in defaults.items():
-            if self.model is not None and str(self.encoder(kind)) != default:
+
+    def _check_encoders(self) -> None:
+        """Refuse encoders beside a model, which has its own."""
+        if self.model is None:
+            return
+        for kind, default in (("video", DEFAULT_VIDEO_ENCODER), ("audio", DEFAULT_AUDIO_ENCODER)):
+            if str(self.encoder(kind)) != default:
                 raise SettingError(
                     f"--for uses the encoders of {self.model}; leave out --{kind}-encoder, or leave out --for to "
                     f"extract with {self.encoder(kind)}."

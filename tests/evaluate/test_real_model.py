@@ -63,18 +63,20 @@ def test_shared_prefixes_change_no_number(kit, asked, style):
         assert item.reply == model.generate([shown], max_new_tokens=4)[0]
 
 
+def write_questions(folder, questions):
+    (folder / "q.json").write_text(json.dumps([question.to_json() for question in questions]))
+
+
+def bench_options(kit, questions, folder, **changes):
+    """A bench of the kit's model on the questions, below the folder."""
+    write_questions(folder, questions)
+    base = {"questions": folder / "q.json", "cache": kit.store, "models": (str(kit.model),), "out": folder / "bench"}
+    return BenchOptions(**{**base, "device": "cpu", **changes})
+
+
 def test_whole_bench_of_two_models(kit, asked, tmp_path):
-    (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in asked]))
-    options = BenchOptions(
-        questions=tmp_path / "q.json",
-        cache=kit.store,
-        models=(str(kit.model), str(kit.model)),
-        style="cloze",
-        out=tmp_path / "bench",
-        device="cpu",
-        resamples=50,
-        limit=4,
-    )
+    models = (str(kit.model), str(kit.model))
+    options = bench_options(kit, asked, tmp_path, models=models, style="cloze", resamples=50, limit=4)
     results = run_emorealm(options)
     assert [result.name for result in results] == ["model", "model-2"]
     assert results[0].items == results[1].items
@@ -88,15 +90,7 @@ def test_whole_bench_of_two_models(kit, asked, tmp_path):
 def test_questions_on_other_clips_alone_are_refused(kit, asked, tmp_path, contrastive):
     """Accuracy 0 would be of no model: a question or two without a clip count as wrong, but not all of them."""
     strangers = [replace(question, video=f"other/{question.video}") for question in asked]
-    (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in strangers]))
-    options = BenchOptions(
-        questions=tmp_path / "q.json",
-        cache=kit.store,
-        models=(str(kit.model),),
-        out=tmp_path / "bench",
-        device="cpu",
-        contrastive=contrastive,
-    )
+    options = bench_options(kit, strangers, tmp_path, contrastive=contrastive)
     with pytest.raises(DataError) as said:
         run_emorealm(options)
     assert "No question has a clip (the first, 0-0: no clip other/000.mp4 in the store)" in str(said.value)
@@ -104,7 +98,7 @@ def test_questions_on_other_clips_alone_are_refused(kit, asked, tmp_path, contra
     assert said.value.exit_status == 2
     assert not list((tmp_path / "bench").rglob("*.json*"))
     silent = [question for question in asked if question.video == "008.mp4"] + asked[:1]
-    (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in silent]))
+    write_questions(tmp_path, silent)
     (result,) = run_emorealm(options)
     assert [item.question.id for item in result.items if item.absent] == ["8-0", "8-1"]
 
@@ -117,7 +111,7 @@ def test_store_of_another_encoder_is_refused(kit, asked, tmp_path):
 
 
 def test_4_bits_are_refused_on_a_cpu(kit, asked, tmp_path):
-    (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in asked]))
+    write_questions(tmp_path, asked)
     files = {"questions": tmp_path / "q.json", "cache": kit.store, "model": kit.model, "out": tmp_path / "bench"}
     options = [text for name, value in files.items() for text in (f"--{name}", str(value))]
     with pytest.raises(SettingError, match="4-bit weights need an NVIDIA GPU and the device is cpu; load the model"):
@@ -131,18 +125,7 @@ def test_the_bench_in_4_bits(kit, asked, tmp_path, monkeypatch):
     bitsandbytes = pytest.importorskip("bitsandbytes", reason="the extra avem[4bit] is not installed")
     monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: False)
     monkeypatch.setattr(checkpoint, "check_four_bit", lambda device: None)  # slow on a CPU, so users are refused
-    (tmp_path / "q.json").write_text(json.dumps([question.to_json() for question in asked]))
-    options = BenchOptions(
-        questions=tmp_path / "q.json",
-        cache=kit.store,
-        models=(str(kit.model),),
-        out=tmp_path / "bench",
-        limit=2,
-        generate=False,
-        text_only=False,
-        resamples=20,
-        device="cpu",
-    )
+    options = bench_options(kit, asked, tmp_path, limit=2, generate=False, text_only=False, resamples=20)
     (whole,) = run_emorealm(options)
     (packed,) = run_emorealm(replace(options, precision="4bit"))
     assert packed.items[0].logprobs != whole.items[0].logprobs  # another model, whose answers are not taken over

@@ -93,7 +93,7 @@ def detected(
     point: dict[str, dict[str, Floats]] = {run: {} for run in asked}
     drawn: dict[str, dict[str, Floats]] = {run: {} for run in asked}
     comparisons = sum(map(len, _pairs().values())) * len(asked)
-    with stage("Draw clips again", comparisons, "AUCs") as shown:
+    with stage("Measure AUC", comparisons, "AUCs") as shown:
         for kind, pairs in _pairs().items():
             sides: dict[str, list[tuple[Floats, Floats, Floats]]] = {run: [] for run in asked}
             for yes, no in pairs:
